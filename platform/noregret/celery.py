@@ -1,0 +1,23 @@
+"""The Celery application: `celery -A noregret.celery worker` and `... beat`."""
+
+import os
+
+from celery import Celery
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
+app = Celery("noregret")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["noregret.learning"])
+app.conf.beat_schedule = {
+    "learn": {
+        "task": "noregret.learning.tasks.tick",
+        "schedule": settings.LEARN_SECONDS,
+        "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
+    },
+    "housekeeping": {
+        "task": "noregret.learning.tasks.housekeeping",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+}

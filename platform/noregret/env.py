@@ -1,0 +1,165 @@
+"""The only reader of the environment: every setting that a deployment can change is a line of `Environment`.
+
+What is read here is documented in README.md ("Settings"); a test holds the two against each other. A value that can't be
+used ends the process with a sentence that says which variable, what it holds and what was expected.
+"""
+
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+
+class BadEnvironment(ValueError):
+    """A variable of the environment holds what can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One documented variable: its name, what it is for, and its default as a reader sees it."""
+
+    name: str
+    purpose: str
+    default: str
+
+
+VARIABLES: dict[str, Variable] = {}
+
+
+def _variable(name: str, purpose: str, default: str) -> str:
+    VARIABLES[name] = Variable(name, purpose, default)
+    return name
+
+
+DATABASE_URL = _variable("DATABASE_URL", "PostgreSQL, as `postgresql://user:password@host:5432/name`", "the embedded server")
+REDIS_URL = _variable("REDIS_URL", "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`", "the embedded server")
+SECRET_KEY = _variable("NOREGRET_SECRET_KEY", "signs sessions and decision ids; at least 32 characters, the same for every process", "a file in the data directory, made by the first `up`")
+ALLOWED_HOSTS = _variable("NOREGRET_ALLOWED_HOSTS", "host names that the service answers to, separated by commas", "`localhost,127.0.0.1,[::1]`")
+TRUSTED_ORIGINS = _variable("NOREGRET_TRUSTED_ORIGINS", "origins from which the admin takes forms, as `https://noregret.example.com`, separated by commas", "none")
+DATA_DIR = _variable("NOREGRET_DATA_DIR", "directory of the embedded servers, artefacts, snapshots and the spool", "`.noregret` in the current directory")
+PYTHON_CALLABLES = _variable("NOREGRET_PYTHON_CALLABLES", "dotted paths that a `python` model may name, separated by commas; `package.*` for all of one", "none")
+SKOPS_TRUSTED = _variable("NOREGRET_SKOPS_TRUSTED", "further types that a skops artefact may hold, separated by commas", "none beyond scikit-learn's, numpy's and scipy's")
+SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
+ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
+REFRESH_SECONDS = _variable("NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1")
+STALE_SECONDS = _variable("NOREGRET_STALE_SECONDS", "without news from the learner for this long, answers say `stale`, in seconds", "10")
+SPOOL_LIMIT = _variable("NOREGRET_SPOOL_LIMIT", "bytes of decisions that a web process keeps on disk while Redis is away", "67108864")
+LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
+BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
+HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
+LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
+ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
+
+
+def _number(source: Mapping[str, str], name: str, default: float, minimum: float) -> float:
+    text = source.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadEnvironment(f"{name} is {text!r}: a number was expected") from None
+    if not value >= minimum:
+        raise BadEnvironment(f"{name} is {text!r}: it must be at least {minimum:g}")
+    return value
+
+
+def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+    text = source.get(name)
+    if text is None:
+        return default
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def socket_dir(data_dir: Path) -> Path:
+    """Where the embedded servers of a data directory put their sockets.
+
+    Not inside the data directory: a socket's path has at most 107 characters, and a data directory may be deep. The
+    name follows from the directory and the user alone, so that every command finds a running `up` without a lookup.
+    """
+    digest = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"noregret-{os.getuid()}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the environment says, checked once."""
+
+    data_dir: Path
+    database_url: str
+    redis_url: str
+    embedded_database: bool
+    embedded_redis: bool
+    secret_key: str
+    secret_key_is_ephemeral: bool
+    allowed_hosts: tuple[str, ...]
+    trusted_origins: tuple[str, ...]
+    python_callables: tuple[str, ...]
+    skops_trusted: tuple[str, ...]
+    serving_body_limit: int
+    artifact_limit: int
+    refresh_seconds: float
+    stale_seconds: float
+    spool_limit: int
+    learn_seconds: float
+    blocking_threads: int
+    https: bool
+    log_level: str
+    role: str
+
+    @classmethod
+    def read(cls, source: Mapping[str, str] | None = None) -> "Environment":
+        """Read and check every variable; `source` stands in for os.environ in tests."""
+        source = os.environ if source is None else source
+        data_dir = Path(source.get(DATA_DIR, "").strip() or ".noregret").expanduser().absolute()
+        sockets = socket_dir(data_dir)
+        database_url = source.get(DATABASE_URL, "").strip()
+        redis_url = source.get(REDIS_URL, "").strip()
+        secret_key, ephemeral = _secret_key(source, data_dir)
+        level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
+        if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
+        return cls(
+            data_dir=data_dir,
+            database_url=database_url or f"postgresql://postgres@/noregret?host={quote(str(sockets), safe='')}",
+            redis_url=redis_url or f"unix://{sockets}/redis.sock",
+            embedded_database=not database_url,
+            embedded_redis=not redis_url,
+            secret_key=secret_key,
+            secret_key_is_ephemeral=ephemeral,
+            allowed_hosts=_listed(source, ALLOWED_HOSTS, ("localhost", "127.0.0.1", "[::1]")),
+            trusted_origins=_listed(source, TRUSTED_ORIGINS),
+            python_callables=_listed(source, PYTHON_CALLABLES),
+            skops_trusted=_listed(source, SKOPS_TRUSTED),
+            serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
+            artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
+            refresh_seconds=_number(source, REFRESH_SECONDS, 0.1, 0.01),
+            stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
+            spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
+            learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
+            blocking_threads=int(_number(source, BLOCKING_THREADS, 8, 1)),
+            https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
+            log_level=level,
+            role=source.get(ROLE, "").strip(),
+        )
+
+
+def secret_key_file(data_dir: Path) -> Path:
+    return data_dir / "secret_key"
+
+
+def _secret_key(source: Mapping[str, str], data_dir: Path) -> tuple[str, bool]:
+    key = source.get(SECRET_KEY, "").strip()
+    if key:
+        if len(key) < 32:
+            raise BadEnvironment(f"{SECRET_KEY} has {len(key)} characters: at least 32 were expected")
+        return key, False
+    try:
+        return secret_key_file(data_dir).read_text().strip(), False
+    except FileNotFoundError:
+        # Commands that need no lasting key (migrations, checks) run without one; serving refuses by a system check.
+        return secrets.token_urlsafe(48), True

@@ -1,0 +1,43 @@
+"""Applications, keys and paths."""
+
+from pathlib import Path
+
+from noregret.env import Environment
+
+ENVIRONMENT = Environment.read()
+
+BASE_DIR = Path(__file__).resolve().parents[3]
+DATA_DIR = ENVIRONMENT.data_dir
+DEBUG = False
+SECRET_KEY = ENVIRONMENT.secret_key
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "serving",
+    "noregret.access",
+    "noregret.registry",
+    "noregret.experiments",
+    "noregret.learning",
+    "noregret.dashboard",
+    "noregret.embedded",
+]
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]

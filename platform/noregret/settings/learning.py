@@ -1,0 +1,24 @@
+"""Celery: queues carry only wake-ups; what is to be done is read from the ledger."""
+
+from .core import ENVIRONMENT
+
+CELERY_BROKER_URL = ENVIRONMENT.redis_url.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": "nr:celery:",
+    "visibility_timeout": 600,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_TASK_SOFT_TIME_LIMIT = 570
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+
+LEARN_SECONDS = ENVIRONMENT.learn_seconds
+# A wake-up that waited longer than this is dropped: the next one reads the same ledger.
+LEARN_EXPIRES_SECONDS = max(5.0, 3 * LEARN_SECONDS)
+# A learner that has given no sign for this long turns readiness and the dashboard red.
+LEARNER_DEAD_SECONDS = 45.0

@@ -1,0 +1,22 @@
+"""The hot path and the registry: limits, intervals and what models may do."""
+
+from .core import DATA_DIR, ENVIRONMENT
+
+REDIS_URL = ENVIRONMENT.redis_url
+# Every Redis key of Noregret starts with this; tests give each its own.
+REDIS_PREFIX = "nr:"
+
+SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
+ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
+ARTIFACT_DIR = DATA_DIR / "artifacts"
+SNAPSHOT_DIR = DATA_DIR / "snapshots"
+SPOOL_DIR = DATA_DIR / "spool"
+SPOOL_LIMIT = ENVIRONMENT.spool_limit
+REFRESH_SECONDS = ENVIRONMENT.refresh_seconds
+STALE_SECONDS = ENVIRONMENT.stale_seconds
+PYTHON_CALLABLES = ENVIRONMENT.python_callables
+SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
+
+# Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML and at 2.5 MB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = None
+FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
