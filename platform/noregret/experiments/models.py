@@ -1,0 +1,127 @@
+"""Endpoints, the history of their champions, experiments and their arms."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from noregret.names import NAME_MAX_LENGTH, validate_name
+from noregret.registry.models import ModelVersion
+
+
+class Endpoint(models.Model):
+    """The stable name that clients call; it always has a champion."""
+
+    name = models.CharField(max_length=NAME_MAX_LENGTH, unique=True, validators=[validate_name])
+    champion = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    deadline_ms = models.PositiveIntegerField(
+        "deadline in ms", default=300, validators=[MinValueValidator(1), MaxValueValidator(60_000)]
+    )
+    sticky = models.BooleanField(default=False)
+    # Grows by one with every published snapshot: answers and decisions carry it as `policy_version`.
+    policy_version = models.PositiveBigIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ChampionChange(models.Model):
+    """One model version's accession as champion of an endpoint, and the evidence for it."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="champion_changes")
+    champion = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    previous = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+", null=True)
+    experiment = models.ForeignKey("Experiment", on_delete=models.SET_NULL, null=True, related_name="+")
+    actor = models.CharField(max_length=150)
+    reason = models.TextField(blank=True, default="")
+    evidence = models.JSONField(default=dict, blank=True)
+    # A rollback names the change that it undid, so that a second rollback goes one further back.
+    undoes = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id}: {self.champion_id} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Experiment(models.Model):
+    """One rollout on an endpoint. What it does is set when it starts; later only its status moves."""
+
+    class Strategy(models.TextChoices):
+        SHADOW = "shadow", "Shadow"
+        CANARY = "canary", "Canary"
+        AB = "ab", "A/B"
+        BANDIT = "bandit", "Bandit"
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", "Draft"
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        COMPLETED = "completed", "Completed"
+
+    class Outcome(models.TextChoices):
+        PROMOTED = "promoted", "Promoted"
+        ROLLED_BACK = "rolled_back", "Rolled back"
+        STOPPED = "stopped", "Stopped"
+
+    name = models.CharField(max_length=NAME_MAX_LENGTH, unique=True, validators=[validate_name])
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="experiments")
+    strategy = models.CharField(max_length=16, choices=Strategy)
+    status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
+    outcome = models.CharField(max_length=16, choices=Outcome, null=True, blank=True)
+    promoted_arm = models.ForeignKey("Arm", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    # The parts of an experiment's document, complete with their defaults, in the form of experiments.document.
+    policy = models.JSONField(null=True, blank=True)
+    reward = models.JSONField(default=dict)
+    promotion = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["endpoint"],
+                condition=models.Q(status="running"),
+                name="one_running_experiment_per_endpoint",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status="completed", outcome__isnull=False, ended_at__isnull=False)
+                | (~models.Q(status="completed") & models.Q(outcome__isnull=True, ended_at__isnull=True)),
+                name="experiment_outcome_when_completed",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Arm(models.Model):
+    """A model version's seat in an experiment. Its position is its index in every vector of the experiment."""
+
+    experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="arms")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
+    model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    weight = models.FloatField(null=True, blank=True)
+    payload = models.JSONField(null=True, blank=True)
+    is_control = models.BooleanField(default=False)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ("experiment", "position")
+        constraints = [
+            models.UniqueConstraint(fields=["experiment", "name"], name="arm_name_unique"),
+            models.UniqueConstraint(fields=["experiment", "position"], name="arm_position_unique"),
+            models.UniqueConstraint(
+                fields=["experiment"], condition=models.Q(is_control=True), name="one_control_per_experiment"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,60 @@
+"""What has been learned: sums over the ledger, each of which `rebuild` can compute again."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from noregret.experiments.models import Arm, Experiment
+
+
+class ArmStatistics(models.Model):
+    """The sufficient statistics of an arm over the whole experiment."""
+
+    arm = models.OneToOneField(Arm, on_delete=models.CASCADE, primary_key=True, related_name="statistics")
+    decisions = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(default=0, help_text="Decisions that the arm could not serve.")
+    # Sum of the arm's logged propensities over all decisions of the experiment: what the count should be near.
+    expected_decisions = models.FloatField(default=0.0)
+    rewards = models.PositiveBigIntegerField(default=0)
+    mean = models.FloatField(default=0.0)
+    m2 = models.FloatField(default=0.0, help_text="Sum of squared deviations from the mean.")
+    # Counts of latencies by logarithmic bucket (serving.ledger.latency), trailing zeros cut.
+    latencies = ArrayField(models.BigIntegerField(), default=list)
+
+    class Meta:
+        verbose_name_plural = "arm statistics"
+
+    def __str__(self) -> str:
+        return f"statistics of arm {self.arm_id}"
+
+
+class ArmInterval(models.Model):
+    """An arm's decisions and rewards by decision time, for charts of share and mean over time."""
+
+    arm = models.ForeignKey(Arm, on_delete=models.CASCADE, related_name="intervals")
+    start = models.DateTimeField()
+    decisions = models.PositiveBigIntegerField(default=0)
+    rewards = models.PositiveBigIntegerField(default=0)
+    reward_total = models.FloatField(default=0.0)
+
+    class Meta:
+        ordering = ("start",)
+        constraints = [models.UniqueConstraint(fields=["arm", "start"], name="arm_interval_unique")]
+
+    def __str__(self) -> str:
+        return f"arm {self.arm_id} from {self.start:%H:%M:%S}"
+
+
+class ExperimentEvidence(models.Model):
+    """The e-process of an experiment over its matured decisions, in order of decision time."""
+
+    experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, primary_key=True, related_name="evidence")
+    # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
+    closed_until = models.DateTimeField(null=True)
+    matured = models.PositiveBigIntegerField(default=0)
+    state = models.JSONField(default=dict, help_text="bandits.inference.anytime.Evidence.to_dict()")
+
+    class Meta:
+        verbose_name_plural = "experiment evidence"
+
+    def __str__(self) -> str:
+        return f"evidence of experiment {self.experiment_id}"

@@ -1,0 +1,49 @@
+"""Model versions: immutable, registered artefacts or addresses."""
+
+from django.db import models
+
+from noregret.names import NAME_MAX_LENGTH, validate_name
+
+
+class ModelVersion(models.Model):
+    """`name@version`. Nothing of it changes once it is registered: another artefact is another version."""
+
+    class Framework(models.TextChoices):
+        SKLEARN = "sklearn", "scikit-learn"
+        PYTHON = "python", "Python callable"
+        STATIC = "static", "Static payload"
+
+    class Runtime(models.TextChoices):
+        ONNX = "onnx", "ONNX Runtime"
+        SKLEARN = "sklearn", "scikit-learn"
+        PYTHON = "python", "Python callable"
+        STATIC = "static", "Static payload"
+
+    name = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
+    version = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
+    framework = models.CharField(max_length=16, choices=Framework)
+    runtime = models.CharField(max_length=16, choices=Runtime)
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True, default="")
+    size = models.PositiveBigIntegerField("size in bytes", default=0)
+    compiled_sha256 = models.CharField("SHA-256 as compiled", max_length=64, blank=True, default="")
+    compile_note = models.TextField(blank=True, default="")
+    callable = models.CharField(max_length=255, blank=True, default="")
+    payload = models.JSONField(null=True, blank=True)
+    signature = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=150, blank=True, default="")
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="model_version_unique")]
+
+    def __str__(self) -> str:
+        return self.model
+
+    @property
+    def model(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def compiled(self) -> bool:
+        return bool(self.compiled_sha256)

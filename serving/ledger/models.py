@@ -1,0 +1,90 @@
+"""The ledger: decisions and rewards, the only truth that posteriors are computed from.
+
+Both tables are partitioned by day of the decision (migration 0001), so that old days are dropped whole. No foreign keys
+leave them: rows are written by COPY from events that name experiments and arms by number, and a row must never be lost
+because something it names was deleted.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class Decision(models.Model):
+    """One choice of an arm for a request."""
+
+    pk = models.CompositePrimaryKey("decided_at", "id")
+    id = models.UUIDField()
+    decided_at = models.DateTimeField()
+    experiment_id = models.BigIntegerField()
+    arm_id = models.BigIntegerField()
+    # Every arm's probability at the time, by arm position; the chosen arm's is `propensity`.
+    propensities = ArrayField(models.FloatField())
+    propensity = models.FloatField()
+    policy_version = models.BigIntegerField()
+    unit = models.CharField(max_length=256, null=True)
+    context = models.JSONField(null=True)
+    request_id = models.CharField(max_length=256, null=True)
+    latency_ms = models.FloatField()
+    # Why the champion answered in the arm's place; such a decision is not learned from.
+    fallback_reason = models.CharField(max_length=64, null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["experiment_id", "decided_at"], name="decision_by_experiment"),
+            models.Index(fields=["experiment_id", "unit", "decided_at"], name="decision_by_unit"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Reward(models.Model):
+    """Feedback on a decision: at most one a (decision, metric). Its arm and time come from the signed decision id."""
+
+    pk = models.CompositePrimaryKey("decided_at", "decision_id", "metric")
+    decision_id = models.UUIDField()
+    decided_at = models.DateTimeField()
+    metric = models.CharField(max_length=63)
+    experiment_id = models.BigIntegerField()
+    arm_id = models.BigIntegerField()
+    value = models.FloatField()
+    occurred_at = models.DateTimeField(null=True)
+    recorded_at = models.DateTimeField()
+    # Came after the attribution window: kept, never learned.
+    late = models.BooleanField(default=False)
+    # Given by the platform when the window closed without feedback.
+    defaulted = models.BooleanField(default=False)
+    # In the arm's statistics. Rows are claimed by this mark; an `id > watermark` would lose late commits.
+    folded = models.BooleanField(default=False)
+    # In the experiment's evidence: the decision was matured, and its bucket was closed with it inside.
+    matured = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["experiment_id"],
+                condition=models.Q(folded=False, late=False),
+                name="reward_to_fold",
+            ),
+            models.Index(fields=["experiment_id", "metric", "decided_at"], name="reward_by_experiment"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.decision_id}"
+
+
+class QuarantinedEvent(models.Model):
+    """An event that could not be read. It is kept here so that it blocks no other, and shown in the admin."""
+
+    at = models.DateTimeField(auto_now_add=True)
+    stream = models.CharField(max_length=128)
+    entry_id = models.CharField(max_length=64)
+    problem = models.TextField()
+    body = models.BinaryField()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [models.UniqueConstraint(fields=["stream", "entry_id"], name="quarantined_event_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.stream} {self.entry_id}"
