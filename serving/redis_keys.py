@@ -1,0 +1,47 @@
+"""Every Redis key of Noregret, and how long it lives. Keys of one endpoint share a hash tag; no command spans two tags.
+
+key                        type    holds                                                     lives
+{index}:seq                int     number of publications so far                             for ever
+{index}:epoch              str     random, made with the index: another one means it was lost  for ever
+{index}:changed            zset    document name -> seq of its last publication              for ever
+{index}:learner            str     Unix time at which the learner last finished a round      for ever
+{NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
+{NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
+celery:*                           Celery's queues                                           Celery's own
+
+NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
+"""
+
+from dataclasses import dataclass
+
+ACCESS = "@access"
+BODY_FIELD = b"d"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys under one prefix (settings.REDIS_PREFIX)."""
+
+    prefix: str
+
+    @property
+    def sequence(self) -> str:
+        return f"{self.prefix}{{index}}:seq"
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.prefix}{{index}}:epoch"
+
+    @property
+    def changed(self) -> str:
+        return f"{self.prefix}{{index}}:changed"
+
+    @property
+    def learner(self) -> str:
+        return f"{self.prefix}{{index}}:learner"
+
+    def snapshot(self, name: str) -> str:
+        return f"{self.prefix}{{{name}}}:snapshot"
+
+    def decisions(self, endpoint: str) -> str:
+        return f"{self.prefix}{{{endpoint}}}:decisions"

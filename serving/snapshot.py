@@ -1,0 +1,147 @@
+"""The snapshot: the immutable, versioned document, one an endpoint, from which serving routes.
+
+It answers everything that a request needs to know: which models, which arms with which probabilities, which reward. The
+platform writes it (noregret.experiments.publish), web processes read it; no table is read on the way of a request. A second kind
+of document, `Access`, holds the digests of the API keys.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA = 1
+"""Grows when a reader of the older form would misread; readers refuse a form that they don't know and keep what they have."""
+
+Strategy = Literal["shadow", "canary", "ab", "bandit"]
+Kind = Literal["binary", "continuous", "count"]
+Direction = Literal["maximize", "minimize"]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What a runtime is built from."""
+
+    model: str  # "name@version"
+    framework: str  # as registered: sklearn, python, static
+    runtime: str  # as served: onnx, sklearn, python, static
+    sha256: str | None = None  # of the file that the runtime loads
+    callable: str | None = None
+    payload: Any = None
+    features: int | None = None
+    feature_names: list[str] | None = None
+    outputs: list[str] = []
+    classes: list[Any] | None = None  # labels as they were trained
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """A model version's seat in an experiment, with what the policy last knew of it."""
+
+    id: int
+    name: str
+    model: Model
+    propensity: float  # after burn-in and floor; 0 for a disabled arm
+    enabled: bool = True
+    is_control: bool = False
+    payload: Any = None
+    count: int = 0  # rewards learned
+    mean: float = 0.0
+    m2: float = 0.0
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How a bandit chooses."""
+
+    name: str
+    params: dict[str, Any] = {}
+    floor: float = 0.01
+    burn_in: int = 100
+
+
+class Reward(msgspec.Struct, frozen=True):
+    """What feedback on a decision of this experiment must be; kept as long as its windows are open."""
+
+    experiment_id: int
+    experiment: str
+    metric: str
+    kind: Kind
+    direction: Direction
+    window_seconds: float
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    """The running experiment of an endpoint."""
+
+    id: int
+    name: str
+    strategy: Strategy
+    arms: list[Arm]
+    reward: Reward
+    policy: Policy | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """The snapshot of one endpoint."""
+
+    id: int
+    name: str
+    version: int  # the policy version
+    published_at: float  # Unix time, seconds
+    champion: Model
+    deadline_ms: int
+    experiment: Experiment | None = None
+    # Rewards of this endpoint's experiments, running or ended, whose windows can still be open.
+    rewards: list[Reward] = []
+    schema: int = SCHEMA
+
+
+class Key(msgspec.Struct, frozen=True):
+    """An API key as the hot path needs it."""
+
+    name: str
+    scopes: frozenset[str]
+    endpoints: frozenset[str] | None = None  # None: every endpoint
+    expires_at: float | None = None  # Unix time, seconds
+
+
+class Access(msgspec.Struct, frozen=True):
+    """Every API key in force, by the SHA-256 of the key in hexadecimal."""
+
+    version: int
+    keys: dict[str, Key]
+    schema: int = SCHEMA
+
+
+_encoder = msgspec.msgpack.Encoder()
+_endpoint_decoder = msgspec.msgpack.Decoder(Endpoint)
+_access_decoder = msgspec.msgpack.Decoder(Access)
+
+
+class SnapshotUnreadable(ValueError):
+    """A document is damaged, or of a form that this version of the program does not know."""
+
+
+def encode(document: Endpoint | Access) -> bytes:
+    return _encoder.encode(document)
+
+
+def decode_endpoint(body: bytes) -> Endpoint:
+    """Raises SnapshotUnreadable."""
+    try:
+        document = _endpoint_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SnapshotUnreadable(str(error)) from error
+    if document.schema != SCHEMA:
+        raise SnapshotUnreadable(f"schema {document.schema} where {SCHEMA} was expected")
+    return document
+
+
+def decode_access(body: bytes) -> Access:
+    """Raises SnapshotUnreadable."""
+    try:
+        document = _access_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SnapshotUnreadable(str(error)) from error
+    if document.schema != SCHEMA:
+        raise SnapshotUnreadable(f"schema {document.schema} where {SCHEMA} was expected")
+    return document
