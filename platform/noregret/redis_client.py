@@ -1,0 +1,19 @@
+"""The platform's connection to Redis. Every call has a deadline: nothing here may hang."""
+
+from functools import cache
+
+import redis
+from django.conf import settings
+
+from serving.redis_keys import Keys
+
+
+@cache
+def client() -> "redis.Redis[bytes]":
+    """One pooled client a process; raises redis.RedisError on use when the server is away."""
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5.0, socket_connect_timeout=2.0)
+
+
+def keys() -> Keys:
+    """The key names under this process's prefix, read anew each time: tests change it."""
+    return Keys(settings.REDIS_PREFIX)

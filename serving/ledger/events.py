@@ -1,0 +1,45 @@
+"""What a decision looks like on its way from a web process to the ledger: one msgpack array a stream entry."""
+
+from typing import Any
+
+import msgspec
+
+VERSION = 1
+
+
+class DecisionEvent(msgspec.Struct, array_like=True, frozen=True):
+    """One decision. Fields are only ever added at the end, with a default: entries outlive the process that wrote them."""
+
+    version: int
+    id: bytes  # 16 bytes; the first 8 are the time in microseconds since 1970, big-endian (serving.tokens)
+    experiment_id: int
+    arm_id: int
+    propensities: list[float]  # by arm position
+    propensity: float
+    policy_version: int
+    unit: str | None
+    context: dict[str, Any] | None
+    request_id: str | None
+    latency_ms: float
+    fallback_reason: str | None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(DecisionEvent)
+
+
+def encode(event: DecisionEvent) -> bytes:
+    return _encoder.encode(event)
+
+
+def decode(body: bytes) -> DecisionEvent:
+    """Raises ValueError for what is no event of this version."""
+    try:
+        event = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    if event.version != VERSION:
+        raise ValueError(f"event version {event.version} where {VERSION} was expected")
+    if len(event.id) != 16:
+        raise ValueError(f"decision id of {len(event.id)} bytes where 16 were expected")
+    return event
