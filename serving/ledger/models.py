@@ -54,7 +54,10 @@ class Reward(models.Model):
     late = models.BooleanField(default=False)
     # Given by the platform when the window closed without feedback.
     defaulted = models.BooleanField(default=False)
-    # In the arm's statistics. Rows are claimed by this mark; an `id > watermark` would lose late commits.
+    # What came after all for a defaulted decision: kept, never learned.
+    late_value = models.FloatField(null=True)
+    # In the arm's statistics. Rows are claimed by this mark; an `id > watermark` would lose late commits. Rows of metrics
+    # other than the experiment's reward are born folded: no statistic waits for them.
     folded = models.BooleanField(default=False)
     # In the experiment's evidence: the decision was matured, and its bucket was closed with it inside.
     matured = models.BooleanField(default=False)

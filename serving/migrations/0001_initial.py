@@ -35,6 +35,7 @@ CREATE TABLE serving_reward (
     recorded_at timestamptz NOT NULL,
     late boolean NOT NULL,
     defaulted boolean NOT NULL,
+    late_value double precision,
     folded boolean NOT NULL,
     matured boolean NOT NULL,
     PRIMARY KEY (decided_at, decision_id, metric)
@@ -92,6 +93,7 @@ class Migration(migrations.Migration):
                         ('recorded_at', models.DateTimeField()),
                         ('late', models.BooleanField(default=False)),
                         ('defaulted', models.BooleanField(default=False)),
+                        ('late_value', models.FloatField(null=True)),
                         ('folded', models.BooleanField(default=False)),
                         ('matured', models.BooleanField(default=False)),
                     ],

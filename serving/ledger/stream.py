@@ -1,0 +1,71 @@
+"""Appends decisions to their Redis stream: one round trip, a deadline of 50 ms, no retries.
+
+Written against the protocol with redis-py's connection and packer, not with its client: the client's retry, pool and response layers cost
+more than the round trip itself (docs/adr/0003). Each request thread keeps its own connection.
+"""
+
+import threading
+import time
+
+import redis
+from redis.connection import AbstractConnection
+
+TIMEOUT_SECONDS = 0.05
+# After a failure nobody asks Redis again for this long: while it hangs, requests must not each wait out the deadline.
+PAUSE_SECONDS = 1.0
+
+
+class StreamUnavailable(Exception):
+    """The entry may not have reached the stream. It may also have: writing it again is harmless, for its id is its own."""
+
+
+def _bulk(value: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def prepare(key: str) -> bytes:
+    """The unchanging part of `XADD key * d BODY` in RESP; made once an endpoint."""
+    return b"*5\r\n" + _bulk(b"XADD") + _bulk(key.encode()) + _bulk(b"*") + _bulk(b"d")
+
+
+class StreamWriter:
+    """Appends for all threads of a process."""
+
+    def __init__(self, url: str) -> None:
+        pool = redis.ConnectionPool.from_url(
+            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=None
+        )
+        self._pool = pool
+        self._local = threading.local()
+        self._paused_until = 0.0
+
+    def _connection(self) -> AbstractConnection:
+        connection: AbstractConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._pool.make_connection()
+            self._local.connection = connection
+        return connection
+
+    @property
+    def available(self) -> bool:
+        return time.monotonic() >= self._paused_until
+
+    def append(self, prepared: bytes, body: bytes) -> None:
+        """Append `body` to the stream that `prepared` names. Raises StreamUnavailable."""
+        if not self.available:
+            raise StreamUnavailable("paused after a failure")
+        connection = self._connection()
+        try:
+            connection.send_packed_command([prepared + _bulk(body)], check_health=False)
+            connection.read_response(disable_decoding=True)
+        except (redis.RedisError, OSError) as error:
+            # What was sent may still be answered: a connection in that state would pair answers with wrong requests.
+            connection.disconnect()
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            raise StreamUnavailable(str(error)) from error
+
+    def close(self) -> None:
+        connection: AbstractConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.disconnect()
+            self._local.connection = None

@@ -1,0 +1,19 @@
+"""What Prometheus reads of a web process."""
+
+from prometheus_client import Counter, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+DECISIONS = Counter(
+    "noregret_decisions_total",
+    "Decisions answered, by endpoint, arm (empty without an experiment) and why the champion answered instead.",
+    ["endpoint", "arm", "fallback_reason"],
+)
+PREDICT_SECONDS = Histogram(
+    "noregret_predict_seconds", "Time of a predict call inside the service, in seconds.", ["endpoint"], buckets=_SECONDS
+)
+NOT_LEARNABLE = Counter(
+    "noregret_decisions_lost_total", "Decisions that neither Redis nor the spool took, by endpoint.", ["endpoint"]
+)
+SPOOLED = Counter("noregret_decisions_spooled_total", "Decisions kept on disk while Redis was away.", ["endpoint"])
+REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])

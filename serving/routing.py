@@ -1,0 +1,130 @@
+"""Snapshot + unit + randomness -> arm, with the probability that was really used.
+
+A router is made once a snapshot and asked once a request. The probabilities that it draws from are the ones that it reports:
+the draw and the log agree by construction. No I/O and no clock enter this module.
+"""
+
+import math
+import random
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+
+from bandits.policies import make
+from bandits.policies.allocation import allocate
+from bandits.reward import RewardModel
+from bandits.statistics import ArmStatistics
+
+from .snapshot import Experiment
+
+_BLOCK = 8  # 64-bit numbers in one BLAKE2b digest
+
+
+class Router(Protocol):
+    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+        """The position of the arm to serve, and every arm's probability at that moment, by position."""
+
+
+def draw(cumulative: Sequence[float]) -> int:
+    """A position with the probabilities whose running sums are given; a position of probability 0 is never drawn."""
+    return bisect_right(cumulative, random.random() * cumulative[-1])  # noqa: S311 - an allocation, not a secret
+
+
+class DrawnRouter:
+    """Bandits whose probabilities are a function of the snapshot alone: each request draws its arm from them."""
+
+    def __init__(self, propensities: Sequence[float]) -> None:
+        self._propensities = list(propensities)
+        self._cumulative = list(accumulate(self._propensities))
+
+    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+        return draw(self._cumulative), self._propensities
+
+
+class HashedRouter:
+    """Fixed splits: a unit's arm follows from the experiment, the unit and the weights, with no memory anywhere.
+
+    Weighted rendezvous hashing: each arm gets a score -w / ln(u) with u a uniform hash of (experiment, unit, arm), and the
+    highest wins, which happens with probability w / sum(w). An arm whose weight grows only gains units; cutting [0, 1) into
+    intervals was rejected because there a reweighting moves units between arms that did not change. Requests without a
+    unit are drawn.
+    """
+
+    def __init__(self, experiment_id: int, propensities: Sequence[float]) -> None:
+        self._salt = experiment_id.to_bytes(8, "big")
+        self._propensities = list(propensities)
+        self._cumulative = list(accumulate(self._propensities))
+
+    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+        if unit is None:
+            return draw(self._cumulative), self._propensities
+        body = unit.encode()
+        best, best_score = 0, -1.0
+        for block in range(0, len(self._propensities), _BLOCK):
+            digest = blake2b(body, key=self._salt, salt=block.to_bytes(8, "big")).digest()
+            for position, weight in enumerate(self._propensities[block : block + _BLOCK], start=block):
+                if weight <= 0.0:
+                    continue
+                offset = 8 * (position - block)
+                number = int.from_bytes(digest[offset : offset + 8], "big")
+                score = -weight / math.log((number + 0.5) * 2.0**-64)
+                if score > best_score:
+                    best, best_score = position, score
+        return best, self._propensities
+
+
+class CountingRouter:
+    """Deterministic policies (UCB): counts the pulls that this process has made since the snapshot.
+
+    Without that all traffic would herd onto one arm for a whole refresh interval. Other processes' pulls are not seen;
+    with W of them the over-pull is at most W times that of one.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        policy = experiment.policy
+        if policy is None:
+            raise ValueError(f"experiment {experiment.name} has no policy")
+        arms = experiment.arms
+        reward = experiment.reward
+        self._policy = make(policy.name, **policy.params)
+        self._floor = policy.floor
+        self._burn_in = policy.burn_in
+        self._reward = RewardModel(reward.kind, reward.direction, reward.minimum, reward.maximum)
+        self._enabled = np.array([arm.enabled for arm in arms])
+        self._statistics = ArmStatistics(
+            np.array([arm.count for arm in arms], dtype=np.float64),
+            np.array([arm.mean for arm in arms], dtype=np.float64),
+            np.array([arm.m2 for arm in arms], dtype=np.float64),
+        )
+        self._pulls = np.zeros(len(arms))
+        self._lock = threading.Lock()
+
+    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+        with self._lock:
+            probabilities = allocate(
+                self._policy,
+                self._statistics,
+                self._reward,
+                floor=self._floor,
+                burn_in=self._burn_in,
+                pulls=self._pulls,
+                enabled=self._enabled,
+            ).tolist()
+            position = draw(list(accumulate(probabilities)))
+            self._pulls[position] += 1.0
+        return position, probabilities
+
+
+def router(experiment: Experiment) -> Router:
+    """The router that an experiment's strategy and policy ask for."""
+    propensities = [arm.propensity for arm in experiment.arms]
+    if experiment.strategy == "ab":
+        return HashedRouter(experiment.id, propensities)
+    if experiment.policy is not None and make(experiment.policy.name, **experiment.policy.params).counts_own_pulls:
+        return CountingRouter(experiment)
+    return DrawnRouter(propensities)

@@ -1,0 +1,240 @@
+"""What a web process knows: the newest snapshot of every endpoint, in memory and on disk, and how fresh it is.
+
+A background thread asks Redis a few times a second what changed (one round trip) and swaps whole documents in; requests
+read references and never wait. While Redis is away the last documents go on serving, from disk even after a restart.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import redis
+import structlog
+
+from . import snapshot
+from .live import LiveEndpoint, LoadRuntime, ModelCache, make_live
+from .redis_keys import ACCESS, Keys
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS = 1.0
+# An unknown name or key asks Redis at once instead of waiting for the thread, but no oftener than this.
+ASK_SECONDS = 0.02
+
+
+class SnapshotStore:
+    """The snapshots of this process.
+
+    `after_refresh` runs in the refreshing thread after each round that reached Redis (the spool is shipped there).
+    """
+
+    def __init__(
+        self,
+        *,
+        client: "redis.Redis[bytes]",
+        keys: Keys,
+        load: LoadRuntime,
+        folder: Path,
+        refresh_seconds: float,
+        stale_seconds: float,
+        after_refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._folder = folder
+        self._refresh_seconds = refresh_seconds
+        self._stale_seconds = stale_seconds
+        self._after_refresh = after_refresh
+        self._models = ModelCache(load)
+        self._endpoints: dict[str, LiveEndpoint] = {}
+        self._access = snapshot.Access(version=0, keys={})
+        self._rewards: dict[int, tuple[str, snapshot.Reward]] = {}
+        self._seen_sequence = 0
+        self._seen_epoch: bytes | None = None
+        self._learner_value: bytes | None = None
+        self._learner_seen = time.monotonic()
+        self._reached = float("-inf")
+        self._loaded = False
+        self._refreshing = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # What requests read.
+
+    def endpoint(self, name: str) -> LiveEndpoint | None:
+        held = self._endpoints.get(name)
+        if held is None and self._ask():
+            held = self._endpoints.get(name)
+        return held
+
+    def key(self, digest: str) -> snapshot.Key | None:
+        held = self._access.keys.get(digest)
+        if held is None and self._ask():
+            held = self._access.keys.get(digest)
+        return held
+
+    def reward(self, experiment_id: int) -> tuple[str, snapshot.Reward] | None:
+        """(endpoint's name, reward) of an experiment whose windows can be open, or None."""
+        held = self._rewards.get(experiment_id)
+        if held is None and self._ask():
+            held = self._rewards.get(experiment_id)
+        return held
+
+    def endpoints(self) -> list[LiveEndpoint]:
+        return list(self._endpoints.values())
+
+    @property
+    def stale(self) -> bool:
+        """Is what requests read older than it should be: Redis out of reach, or the learner silent?"""
+        now = time.monotonic()
+        return now - self._reached > max(1.0, 4 * self._refresh_seconds) or (
+            now - self._learner_seen > self._stale_seconds
+        )
+
+    @property
+    def loaded(self) -> bool:
+        """Has anything ever been read, from Redis or from disk?"""
+        return self._loaded
+
+    # The thread.
+
+    def start(self) -> None:
+        """Read the disk, then Redis, then keep reading Redis in the background."""
+        self._read_disk()
+        self.refresh()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * TIMEOUT_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._refresh_seconds):
+            self.refresh()
+
+    def _ask(self) -> bool:
+        if time.monotonic() - self._reached < ASK_SECONDS or not self._refreshing.acquire(blocking=False):
+            return False
+        self._refreshing.release()
+        return self.refresh()
+
+    def refresh(self) -> bool:
+        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving."""
+        with self._refreshing:
+            try:
+                self._read_redis()
+            except (redis.RedisError, OSError) as error:
+                log.debug("redis out of reach", error=str(error))
+                return False
+            except Exception:
+                log.exception("snapshot refresh failed")
+                return False
+            self._reached = time.monotonic()
+            self._loaded = True
+        with contextlib.suppress(Exception):
+            self._after_refresh()
+        return True
+
+    def _read_redis(self) -> None:
+        sequence, epoch, learner = self._client.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
+        self._note_learner(learner)
+        number = int(sequence or 0)
+        since = self._seen_sequence
+        if epoch != self._seen_epoch or number < since:
+            since = 0  # Redis was emptied or replaced: everything it holds is news
+        elif number == since:
+            return
+        if epoch is None:
+            return  # emptied and not yet republished: keep what we have, and stay curious
+        changed: list[bytes] = self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf")
+        endpoints = dict(self._endpoints)
+        for raw in changed:
+            self._take(raw.decode(), endpoints)
+        self._swap(endpoints)
+        self._seen_sequence, self._seen_epoch = number, epoch
+
+    def _note_learner(self, value: bytes | None) -> None:
+        """The learner is alive if its sign changes while we watch, whatever the clocks of two machines say."""
+        if value is None or value == self._learner_value:
+            return
+        first, self._learner_value = self._learner_value is None, value
+        age = max(0.0, time.time() - float(value)) if first else 0.0
+        self._learner_seen = time.monotonic() - age
+
+    def _take(self, name: str, endpoints: dict[str, LiveEndpoint]) -> None:
+        body: bytes | None = self._client.hget(self._keys.snapshot(name), "body")
+        if body is None:
+            endpoints.pop(name, None)
+            self._path(name).unlink(missing_ok=True)
+            return
+        if self._adopt(name, body, endpoints):
+            self._write_disk(name, body)
+
+    def _adopt(self, name: str, body: bytes, endpoints: dict[str, LiveEndpoint]) -> bool:
+        try:
+            if name == ACCESS:
+                self._access = snapshot.decode_access(body)
+            else:
+                document = snapshot.decode_endpoint(body)
+                endpoints[name] = make_live(document, self._models, self._keys)
+        except Exception:
+            log.exception("snapshot refused", document=name)
+            return False
+        return True
+
+    def _swap(self, endpoints: dict[str, LiveEndpoint]) -> None:
+        self._rewards = {
+            reward.experiment_id: (live.document.name, reward)
+            for live in endpoints.values()
+            for reward in live.document.rewards
+        }
+        self._endpoints = endpoints
+        self._models.keep_only(endpoints)
+
+    # The copy on disk.
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.msgpack"
+
+    def _write_disk(self, name: str, body: bytes) -> None:
+        """Best effort: a full disk must not keep a snapshot from being served."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Named by thread: several web processes share the folder.
+            temporary = self._folder / f".{name}.{threading.get_native_id()}"
+            temporary.write_bytes(body)
+            temporary.replace(self._path(name))
+        except OSError as error:
+            log.warning("snapshot not kept on disk", document=name, error=str(error))
+
+    def _read_disk(self) -> None:
+        endpoints: dict[str, LiveEndpoint] = {}
+        for path in sorted(self._folder.glob("*.msgpack")) if self._folder.is_dir() else []:
+            try:
+                body = path.read_bytes()
+            except OSError:
+                continue
+            self._loaded |= self._adopt(path.name.removesuffix(".msgpack"), body, endpoints)
+        self._swap(endpoints)
+
+    def describe(self) -> dict[str, Any]:
+        """For readiness: what is known, and how fresh it is."""
+        now = time.monotonic()
+        return {
+            "endpoints": len(self._endpoints),
+            "seconds_since_redis": None if self._reached == float("-inf") else round(now - self._reached, 1),
+            "seconds_since_learner": round(now - self._learner_seen, 1),
+            "models_not_loaded": sorted(
+                {
+                    live.model.model
+                    for endpoint in self._endpoints.values()
+                    for live in (endpoint.champion, *endpoint.arms)
+                    if live.runtime is None
+                }
+            ),
+        }
