@@ -1,0 +1,66 @@
+"""From an HTTP request to a typed body: size, media type, strict JSON, and a field's name for whatever is wrong."""
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+from django.conf import settings
+from django.http import HttpRequest
+
+from serving import problems, strict_json
+
+T = TypeVar("T")
+
+UNCOUNTED = -1
+"""A count of keys that no body has: the definite check for duplicates is made."""
+
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+
+
+def read(request: HttpRequest) -> bytes:
+    """The body, measured before it is read. Raises Problem 413 or 415."""
+    media_type, _, parameters = request.META.get("CONTENT_TYPE", "").partition(";")
+    if media_type.strip().lower() != "application/json":
+        raise problems.unsupported_media_type("application/json")
+    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters)
+    if charset and charset.group(1).lower() not in {"utf-8", "utf8"}:
+        raise problems.unsupported_media_type("application/json in UTF-8")
+    limit: int = settings.SERVING_BODY_LIMIT
+    length = request.META.get("CONTENT_LENGTH")
+    if length and int(length) > limit:
+        raise problems.too_large(limit)
+    body: bytes = request.read() if length else request.environ["wsgi.input"].read(limit + 1)
+    if len(body) > limit:
+        raise problems.too_large(limit)
+    return body
+
+
+def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int]) -> T:
+    """The typed body. Raises Problem 400, with the field and what was expected where a field is wrong."""
+    try:
+        document = decoder.decode(body)
+        # What a typed decoder lets pass: duplicate keys (the last one wins), NUL in strings.
+        strict_json.check_decoded(body, count_keys(document))
+    except msgspec.ValidationError as error:
+        raise problems.invalid_fields([field_error(str(error))]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise problems.invalid_json(str(error)) from error
+    except strict_json.InvalidJSON as error:
+        raise problems.invalid_json(str(error)) from error
+    return document
+
+
+def field_error(message: str) -> problems.FieldError:
+    """msgspec's sentence as a field and a message."""
+    path = ""
+    if at := _AT.search(message):
+        path = at.group("path")
+        message = message[: at.start()]
+    for pattern, said in ((_UNKNOWN, "unknown field"), (_MISSING, "required")):
+        if named := pattern.match(message):
+            name = named.group("name")
+            return {"field": f"{path}.{name}" if path else name, "message": said}
+    return {"field": path, "message": message[:1].lower() + message[1:]}

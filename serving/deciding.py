@@ -1,0 +1,201 @@
+"""One decision: route, let the arm (or, where it fails, the champion) predict, record, sign. Every protocol's face calls this."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from . import metrics
+from .deadline import DeadlineExceeded, Overloaded
+from .ledger import events
+from .ledger.spool import SpoolFull
+from .ledger.stream import StreamUnavailable
+from .live import LiveEndpoint, LiveModel
+from .process import Process
+from .runtimes.rows import to_array
+from .tokens import Token, new_id
+
+log = structlog.get_logger(__name__)
+
+# Of an endpoint's deadline, what an arm that may hang leaves to the champion that answers in its place.
+CHAMPION_SHARE = 0.25
+
+Row = Sequence[Any] | dict[str, Any]
+
+
+class ModelFailed(Exception):
+    """The champion itself could not answer: there is nobody left to fall back on."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """A decision as every protocol answers it. Times are seconds of this request's parts."""
+
+    decision_id: str
+    endpoint: str
+    experiment: str | None
+    arm: str | None
+    model: str
+    strategy: str
+    propensity: float
+    policy_version: int
+    outputs: dict[str, list[Any]]
+    payload: Any
+    learnable: bool
+    stale: bool
+    fallback_reason: str | None
+    route_seconds: float
+    predict_seconds: float
+    record_seconds: float
+
+
+def decide(
+    process: Process,
+    live: LiveEndpoint,
+    *,
+    inputs: Sequence[Row] | None,
+    unit: str | None,
+    context: dict[str, Any] | None,
+    request_id: str | None,
+) -> Decision:
+    """Decide, and predict when there are inputs.
+
+    Raises RowsInvalid for inputs that the endpoint's models can't take, ModelFailed when the champion fails too.
+    """
+    start = time.perf_counter()
+    document = live.document
+    experiment = document.experiment
+    decision_id = new_id()
+    if experiment is None or live.router is None:
+        chosen, position, propensities = live.champion, -1, ()
+    else:
+        position, propensities = live.router.route(unit)
+        chosen = live.arms[position]
+    rows = None
+    if inputs is not None:
+        # By the champion's signature, whichever arm was drawn: whether a request is right can't depend on chance.
+        rows = to_array(inputs, live.champion.model.features, live.champion.model.feature_names)
+    routed = time.perf_counter()
+    if rows is None:
+        served, outputs, fallback_reason = chosen, {}, None
+    else:
+        served, outputs, fallback_reason = _predict(chosen, live, rows, start)
+    predicted = time.perf_counter()
+
+    if experiment is None:
+        arm, payload, propensity, arm_id, experiment_id, learnable = None, _payload(served), 1.0, 0, 0, False
+    else:
+        arm = experiment.arms[position]
+        payload = arm.payload if arm.payload is not None else _payload(chosen)
+        propensity, arm_id, experiment_id = propensities[position], arm.id, experiment.id
+        recorded = _record(
+            process,
+            live,
+            events.DecisionEvent(
+                version=events.VERSION,
+                id=decision_id,
+                experiment_id=experiment_id,
+                arm_id=arm_id,
+                propensities=list(propensities),
+                propensity=propensity,
+                policy_version=document.version,
+                unit=unit,
+                context=context,
+                request_id=request_id,
+                latency_ms=(predicted - start) * 1000.0,
+                fallback_reason=fallback_reason,
+            ),
+        )
+        learnable = recorded and fallback_reason is None
+    token = Token(decision_id, experiment_id, arm_id, document.version, propensity, learnable)
+    signed = process.signer.sign(token)
+    done = time.perf_counter()
+    arm_name = None if arm is None else arm.name
+    metrics.DECISIONS.labels(document.name, arm_name or "", fallback_reason or "").inc()
+    metrics.PREDICT_SECONDS.labels(document.name).observe(done - start)
+    return Decision(
+        decision_id=signed,
+        endpoint=document.name,
+        experiment=None if experiment is None else experiment.name,
+        arm=arm_name,
+        model=served.model.model,
+        strategy="single" if experiment is None else experiment.strategy,
+        propensity=propensity,
+        policy_version=document.version,
+        outputs=outputs,
+        payload=payload,
+        learnable=learnable,
+        stale=process.store.stale,
+        fallback_reason=fallback_reason,
+        route_seconds=routed - start,
+        predict_seconds=predicted - routed,
+        record_seconds=done - predicted,
+    )
+
+
+def _payload(live: LiveModel) -> Any:
+    return live.model.payload if live.model.runtime == "static" else None
+
+
+def _predict(
+    chosen: LiveModel, live: LiveEndpoint, rows: NDArray[np.float64], start: float
+) -> tuple[LiveModel, dict[str, list[Any]], str | None]:
+    """(who served, outputs, why not the chosen arm)."""
+    champion = live.champion
+    deadline = start + live.document.deadline_ms / 1000.0
+    if chosen is champion:
+        return champion, _call_champion(champion, rows, deadline), None
+    share = 1.0 - CHAMPION_SHARE
+    try:
+        return chosen, _call(chosen, rows, start + share * (deadline - start)), None
+    except DeadlineExceeded:
+        reason = "timeout"
+    except Overloaded:
+        reason = "overloaded"
+    except _Unavailable:
+        reason = "unavailable"
+    except Exception as error:  # whatever a model raises, the champion answers
+        log.warning("arm failed", endpoint=live.document.name, model=chosen.model.model, error=repr(error))
+        reason = "error"
+    return champion, _call_champion(champion, rows, deadline), reason
+
+
+class _Unavailable(Exception):
+    """The model is not loaded in this process."""
+
+
+def _call(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:
+    runtime = model.runtime
+    if runtime is None:
+        raise _Unavailable(model.problem)
+    if model.caller is None:
+        return runtime.predict(rows)
+    return model.caller.call(lambda: runtime.predict(rows), deadline - time.perf_counter())
+
+
+def _call_champion(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:
+    try:
+        return _call(model, rows, deadline)
+    except Exception as error:  # whatever it raises, the caller gets one answer: there is no other model
+        log.error("champion failed", model=model.model.model, error=repr(error))
+        raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error
+
+
+def _record(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -> bool:
+    """Append the decision to its stream, or to the spool; False when neither took it."""
+    body = events.encode(event)
+    endpoint = live.document.name
+    try:
+        process.stream.append(live.append_command, body)
+    except StreamUnavailable:
+        try:
+            process.spool.add(endpoint, body)
+        except SpoolFull:
+            metrics.NOT_LEARNABLE.labels(endpoint).inc()
+            return False
+        metrics.SPOOLED.labels(endpoint).inc()
+    return True

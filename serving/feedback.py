@@ -1,0 +1,120 @@
+"""Rewards in: from what a caller sent to what the ledger committed. Every protocol's face calls this."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from . import metrics, snapshot
+from .ledger.rewards import NewReward, Outcome
+from .process import Process
+from .tokens import InvalidToken, Token
+
+MAX_BATCH = 1000
+# A decision id whose experiment left the snapshot: its window closed long ago, and its rules are no longer known.
+_FORGOTTEN_METRIC = "reward"
+
+Status = Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
+_STATUS: dict[Outcome, Status] = {
+    "recorded": "recorded",
+    "late": "late",
+    "duplicate": "duplicate",
+    "conflict": "conflict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One piece of feedback as it came, its JSON types already checked."""
+
+    decision_id: str
+    value: float | bool
+    metric: str | None
+    occurred_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one piece of feedback; `field` and `problem` say what is wrong with it, if anything is."""
+
+    status: Status
+    field: str | None = None
+    problem: str | None = None
+
+
+def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot.Key) -> list[Result]:
+    """Check and commit, in one transaction; what became of each, in order. Raises LedgerUnavailable."""
+    results: list[Result | None] = [None] * len(feedback)
+    rewards: list[NewReward] = []
+    places: list[int] = []
+    for i, item in enumerate(feedback):
+        checked = _check(process, item, key)
+        if isinstance(checked, Result):
+            results[i] = checked
+        else:
+            rewards.append(checked)
+            places.append(i)
+    if rewards:
+        for i, outcome in zip(places, process.rewards.write(rewards), strict=True):
+            problem = "another value was recorded for this decision and metric" if outcome == "conflict" else None
+            results[i] = Result(_STATUS[outcome], problem=problem)
+    complete = [result for result in results if result is not None]
+    for result in complete:
+        metrics.REWARDS.labels(result.status).inc()
+    return complete
+
+
+def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | Result:
+    try:
+        token = process.signer.read(item.decision_id)
+    except InvalidToken:
+        return Result("unknown", "decision_id", "no decision has this id")
+    known = process.store.reward(token.experiment_id) if token.experiment_id else None
+    if key.endpoints is not None and (known is None or known[0] not in key.endpoints):
+        return Result("unknown", "decision_id", "no decision has this id")
+    if not token.learnable:
+        return Result("not_learnable", "decision_id", "this decision was answered with learnable: false")
+    if known is None:
+        return _reward(token, item, item.metric or _FORGOTTEN_METRIC, window_seconds=0.0, learned=False)
+    reward = known[1]
+    metric = item.metric or reward.metric
+    learned = metric == reward.metric
+    if learned:
+        problem = value_problem(item.value, reward)
+        if problem:
+            return Result("invalid", "value", problem)
+    elif isinstance(item.value, bool):
+        return Result("invalid", "value", f"must be a number for the metric {metric}")
+    return _reward(token, item, metric, window_seconds=reward.window_seconds, learned=learned)
+
+
+def _reward(token: Token, item: Feedback, metric: str, *, window_seconds: float, learned: bool) -> NewReward:
+    return NewReward(
+        decision_id=token.id,
+        decided_at_us=token.decided_at_us,
+        experiment_id=token.experiment_id,
+        arm_id=token.arm_id,
+        metric=metric,
+        value=float(item.value),
+        occurred_at=item.occurred_at,
+        window_seconds=window_seconds,
+        learned=learned,
+    )
+
+
+def value_problem(value: float | bool, reward: snapshot.Reward) -> str | None:
+    """What is wrong with a value of the experiment's reward, or None."""
+    if reward.kind == "binary":
+        return None if value in (0, 1) else "must be 0, 1, false or true: the reward is binary"
+    if isinstance(value, bool):
+        return f"must be a number: the reward is {reward.kind}"
+    if not math.isfinite(value):
+        return "must be finite"
+    if reward.kind == "count" and (value < 0 or value != int(value)):
+        return "must be a whole number, 0 or more: the reward is a count"
+    if reward.minimum is not None and value < reward.minimum:
+        return f"must be at least {reward.minimum:g}"
+    if reward.maximum is not None and value > reward.maximum:
+        return f"must be at most {reward.maximum:g}"
+    return None

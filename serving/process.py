@@ -1,0 +1,99 @@
+"""The parts of the hot path as one process has them: made at the first request, from the settings, and kept."""
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from . import runtimes
+from .artifacts import ArtifactStore
+from .ledger.rewards import RewardWriter
+from .ledger.spool import Spool
+from .ledger.stream import StreamUnavailable, StreamWriter, prepare
+from .redis_keys import Keys
+from .snapshot import Model
+from .store import TIMEOUT_SECONDS, SnapshotStore
+from .tokens import Signer
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    store: SnapshotStore
+    stream: StreamWriter
+    spool: Spool
+    rewards: RewardWriter
+    signer: Signer
+
+    def close(self) -> None:
+        self.store.stop()
+        self.stream.close()
+        self.rewards.close()
+
+
+_lock = threading.Lock()
+_process: Process | None = None
+_made_by = 0
+
+
+def process() -> Process:
+    """This process's parts; a forked child makes its own, for threads and sockets don't survive a fork."""
+    global _process, _made_by
+    held = _process
+    if held is None or _made_by != os.getpid():
+        with _lock:
+            if _process is None or _made_by != os.getpid():
+                _process, _made_by = make(), os.getpid()
+            held = _process
+    return held
+
+
+def reset() -> None:
+    """Close this process's parts; the next request makes new ones from the settings of that moment."""
+    global _process
+    with _lock:
+        held, _process = _process, None
+    if held is not None and _made_by == os.getpid():
+        held.close()
+
+
+def make() -> Process:
+    """New parts from the settings, with the store's first read done."""
+    keys = Keys(settings.REDIS_PREFIX)
+    artifacts = ArtifactStore(settings.ARTIFACT_DIR)
+    stream = StreamWriter(settings.REDIS_URL)
+    spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
+    database: dict[str, Any] = connection.settings_dict
+
+    def load(model: Model) -> runtimes.Runtime:
+        return runtimes.load(
+            model, artifacts, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
+        )
+
+    def ship() -> None:
+        if spool.size and stream.available:
+            try:
+                shipped = spool.ship(lambda endpoint, body: stream.append(prepare(keys.decisions(endpoint)), body))
+            except StreamUnavailable:
+                return
+            log.info("spooled decisions shipped", decisions=shipped)
+
+    store = SnapshotStore(
+        client=redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+        ),
+        keys=keys,
+        load=load,
+        folder=settings.SNAPSHOT_DIR,
+        refresh_seconds=settings.REFRESH_SECONDS,
+        stale_seconds=settings.STALE_SECONDS,
+        after_refresh=ship,
+    )
+    store.start()
+    return Process(store, stream, spool, RewardWriter(database, size=16), Signer(settings.SECRET_KEY))
