@@ -35,23 +35,62 @@ def _variable(name: str, purpose: str, default: str) -> str:
     return name
 
 
-DATABASE_URL = _variable("DATABASE_URL", "PostgreSQL, as `postgresql://user:password@host:5432/name`", "the embedded server")
-REDIS_URL = _variable("REDIS_URL", "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`", "the embedded server")
-SECRET_KEY = _variable("NOREGRET_SECRET_KEY", "signs sessions and decision ids; at least 32 characters, the same for every process", "a file in the data directory, made by the first `up`")
-ALLOWED_HOSTS = _variable("NOREGRET_ALLOWED_HOSTS", "host names that the service answers to, separated by commas", "`localhost,127.0.0.1,[::1]`")
-TRUSTED_ORIGINS = _variable("NOREGRET_TRUSTED_ORIGINS", "origins from which the admin takes forms, as `https://noregret.example.com`, separated by commas", "none")
-DATA_DIR = _variable("NOREGRET_DATA_DIR", "directory of the embedded servers, artefacts, snapshots and the spool", "`.noregret` in the current directory")
-PYTHON_CALLABLES = _variable("NOREGRET_PYTHON_CALLABLES", "dotted paths that a `python` model may name, separated by commas; `package.*` for all of one", "none")
-SKOPS_TRUSTED = _variable("NOREGRET_SKOPS_TRUSTED", "further types that a skops artefact may hold, separated by commas", "none beyond scikit-learn's, numpy's and scipy's")
+DATABASE_URL = _variable(
+    "DATABASE_URL", "PostgreSQL, as `postgresql://user:password@host:5432/name`", "the embedded server"
+)
+REDIS_URL = _variable(
+    "REDIS_URL", "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`", "the embedded server"
+)
+SECRET_KEY = _variable(
+    "NOREGRET_SECRET_KEY",
+    "signs sessions and decision ids; at least 32 characters, the same for every process",
+    "a file in the data directory, made by the first `up`",
+)
+ALLOWED_HOSTS = _variable(
+    "NOREGRET_ALLOWED_HOSTS",
+    "host names that the service answers to, separated by commas",
+    "`localhost,127.0.0.1,[::1]`",
+)
+TRUSTED_ORIGINS = _variable(
+    "NOREGRET_TRUSTED_ORIGINS",
+    "origins from which the admin takes forms, as `https://noregret.example.com`, separated by commas",
+    "none",
+)
+DATA_DIR = _variable(
+    "NOREGRET_DATA_DIR",
+    "directory of the embedded servers, artefacts, snapshots and the spool",
+    "`.noregret` in the current directory",
+)
+PYTHON_CALLABLES = _variable(
+    "NOREGRET_PYTHON_CALLABLES",
+    "dotted paths that a `python` model may name, separated by commas; `package.*` for all of one",
+    "none",
+)
+SKOPS_TRUSTED = _variable(
+    "NOREGRET_SKOPS_TRUSTED",
+    "further types that a skops artefact may hold, separated by commas",
+    "none beyond scikit-learn's, numpy's and scipy's",
+)
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
 ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
-REFRESH_SECONDS = _variable("NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1")
-STALE_SECONDS = _variable("NOREGRET_STALE_SECONDS", "without news from the learner for this long, answers say `stale`, in seconds", "10")
-SPOOL_LIMIT = _variable("NOREGRET_SPOOL_LIMIT", "bytes of decisions that a web process keeps on disk while Redis is away", "67108864")
+REFRESH_SECONDS = _variable(
+    "NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1"
+)
+STALE_SECONDS = _variable(
+    "NOREGRET_STALE_SECONDS", "without news from the learner for this long, answers say `stale`, in seconds", "10"
+)
+SPOOL_LIMIT = _variable(
+    "NOREGRET_SPOOL_LIMIT", "bytes of decisions that a web process keeps on disk while Redis is away", "67108864"
+)
 LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
 HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
 LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
+METRICS_DIR = _variable(
+    "PROMETHEUS_MULTIPROC_DIR",
+    "directory through which the web processes of a machine add up their metrics; `up` sets it",
+    "none: each process counts alone",
+)
 ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
 
 
@@ -109,6 +148,7 @@ class Environment:
     blocking_threads: int
     https: bool
     log_level: str
+    metrics_dir: Path | None
     role: str
 
     @classmethod
@@ -144,6 +184,7 @@ class Environment:
             blocking_threads=int(_number(source, BLOCKING_THREADS, 8, 1)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,
+            metrics_dir=Path(metrics) if (metrics := source.get(METRICS_DIR, "").strip()) else None,
             role=source.get(ROLE, "").strip(),
         )
 

@@ -115,7 +115,8 @@ class RewardWriter:
         try:
             with self._pool.connection() as connection:
                 written = {
-                    (row[0], row[1]): bool(row[2]) for row in connection.execute(_INSERT, columns, prepare=True).fetchall()
+                    (row[0], row[1]): bool(row[2])
+                    for row in connection.execute(_INSERT, columns, prepare=True).fetchall()
                 }
                 held: dict[tuple[UUID, str], float] = {}
                 if len(written) < len(keys):

@@ -20,3 +20,5 @@ SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML and at 2.5 MB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+
+METRICS_DIR = ENVIRONMENT.metrics_dir
