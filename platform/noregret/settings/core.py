@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "noregret.learning",
     "noregret.dashboard",
     "noregret.embedded",
+    "noregret.demo",
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
