@@ -1,0 +1,65 @@
+"""From a policy's probabilities to the ones that traffic gets: burn-in, floor, disabled arms."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandits.reward import RewardModel
+from bandits.statistics import Array, ArmStatistics
+
+from .protocol import Policy
+
+_SUM_TOLERANCE = 1e-9
+
+
+def with_floor(weights: Array, floor: float) -> Array:
+    """p = f + (1 - K f) w for weights (K,): every arm gets at least `floor`, and the weights' order stays.
+
+    Clipping and renormalising was rejected: it changes the ratios of arms that are far above the floor. Raises
+    ValueError when K floors do not fit into 1.
+    """
+    arms = weights.shape[-1]
+    if not 0.0 <= floor * arms <= 1.0:
+        raise ValueError(f"a floor of {floor:g} for {arms} arms: at most {1.0 / arms:g} was expected")
+    return floor + (1.0 - arms * floor) * weights
+
+
+def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
+    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion to their weights."""
+    arms = weights.shape[-1]
+    young = count < burn_in
+    if young.all():
+        return np.full(arms, 1.0 / arms)
+    if not young.any():
+        return weights
+    old = np.where(young, 0.0, weights)
+    # A policy may put everything on a young arm; then the others share evenly.
+    old = old / old.sum() if old.sum() > 0 else (~young) / (~young).sum()
+    return np.where(young, 1.0 / arms, old * (1.0 - young.sum() / arms))
+
+
+def allocate(
+    policy: Policy,
+    statistics: ArmStatistics,
+    reward: RewardModel,
+    *,
+    floor: float = 0.0,
+    burn_in: float = 0.0,
+    pulls: Array | None = None,
+    enabled: NDArray[np.bool_] | None = None,
+) -> Array:
+    """The probability with which each arm is to be served, (K,); sums to 1, and is exactly 0 for an arm that is not enabled.
+
+    Raises ValueError when no arm is enabled, and when the probabilities do not sum to 1.
+    """
+    mask = np.ones(statistics.arms, dtype=np.bool_) if enabled is None else enabled
+    if not mask.any():
+        raise ValueError("no arm is enabled")
+    among = ArmStatistics(statistics.count[mask], statistics.mean[mask], statistics.m2[mask])
+    weights = policy.propensities(among, reward, None if pulls is None else pulls[mask])
+    weights = with_floor(with_burn_in(weights, among.count, burn_in), floor)
+    total = float(weights.sum())
+    if not abs(total - 1.0) < _SUM_TOLERANCE:
+        raise ValueError(f"probabilities of {policy.name} sum to {total!r}")
+    allocation = np.zeros(statistics.arms)
+    allocation[mask] = weights / total
+    return allocation
