@@ -136,9 +136,7 @@ def _averaged(log_factors: Array) -> Array:
     return np.exp(np.minimum(values, 700.0))
 
 
-def _log_factors(
-    arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: float, margin: float
-) -> Array:
+def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: float, margin: float) -> Array:
     """Sums of log factors of one bucket, (K, K, G), that i is better than j by more than -margin.
 
     With a margin m, i's outcomes become (Y + m) / (1 + m) and j's Y / (1 + m): equal there means i worse by m.

@@ -16,7 +16,9 @@ from bandits.posteriors import Posterior
 from bandits.statistics import Array
 
 _TAIL = 1e-15
-_LEVELS = np.array([1e-15, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1 - 1e-4, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12])
+_LEVELS = np.array(
+    [1e-15, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1 - 1e-4, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12]
+)
 _MANY_ARMS = 12
 _FEW_LEVELS = np.array([1e-15, 1e-6, 1e-2, 0.5, 0.9, 0.99, 0.999, 1 - 1e-6, 1 - 1e-12])
 _NODES = 16

@@ -55,4 +55,6 @@ class BetaBernoulli:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "BetaBernoulli":
-        return cls(*(np.asarray(value) if isinstance(value, list) else value for value in (state["alpha"], state["beta"])))
+        return cls(
+            *(np.asarray(value) if isinstance(value, list) else value for value in (state["alpha"], state["beta"]))
+        )

@@ -55,4 +55,6 @@ class GammaPoisson:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "GammaPoisson":
-        return cls(*(np.asarray(value) if isinstance(value, list) else value for value in (state["shape"], state["rate"])))
+        return cls(
+            *(np.asarray(value) if isinstance(value, list) else value for value in (state["shape"], state["rate"]))
+        )

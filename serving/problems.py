@@ -1,0 +1,121 @@
+"""Errors as every caller gets them: RFC 9457 problem documents. Raised anywhere below a view, answered at its edge.
+
+`type` is a stable reference, `/problems/NAME`, explained in docs/problems.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import msgspec
+from django.http import HttpResponse
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class FieldError(TypedDict):
+    """One wrong field, as a dotted path, and what was expected of it."""
+
+    field: str
+    message: str
+
+
+class Problem(Exception):
+    """An answer other than success."""
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        title: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.type = f"/problems/{name}"
+        self.title = title
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    def document(self) -> dict[str, object]:
+        document: dict[str, object] = {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = self.errors
+        return document
+
+
+def response(problem: Problem) -> HttpResponse:
+    """The HTTP answer of a problem."""
+    answer = HttpResponse(msgspec.json.encode(problem.document()), status=problem.status, content_type=CONTENT_TYPE)
+    for name, value in problem.headers.items():
+        answer[name] = value
+    return answer
+
+
+def invalid_json(detail: str) -> Problem:
+    return Problem(400, "invalid-json", "The body is not valid JSON", detail)
+
+
+def invalid_fields(errors: Sequence[FieldError]) -> Problem:
+    shown = "; ".join(
+        f"{error['field']}: {error['message']}" if error["field"] else error["message"] for error in errors[:3]
+    )
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return Problem(400, "invalid-fields", "The request has fields that can't be used", shown + more, errors=errors)
+
+
+def unauthorized() -> Problem:
+    return Problem(
+        401,
+        "no-valid-key",
+        "A valid API key is needed",
+        "send the key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; it may be missing, wrong, expired or revoked",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def forbidden(scope: str) -> Problem:
+    return Problem(403, "scope-missing", "The API key does not allow this", f"the scope {scope} is needed")
+
+
+def not_found(detail: str) -> Problem:
+    return Problem(404, "not-found", "Not found", detail)
+
+
+def method_not_allowed(allowed: Sequence[str]) -> Problem:
+    listed = ", ".join(allowed)
+    return Problem(
+        405, "method-not-allowed", "Method not allowed", f"allowed here: {listed}", headers={"Allow": listed}
+    )
+
+
+def conflict(detail: str) -> Problem:
+    return Problem(409, "conflict", "The present state does not allow this", detail)
+
+
+def too_large(limit: int) -> Problem:
+    return Problem(413, "too-large", "The body is too large", f"at most {limit} bytes are taken here")
+
+
+def unsupported_media_type(expected: str) -> Problem:
+    return Problem(415, "unsupported-media-type", "Unsupported media type", f"{expected} was expected")
+
+
+def refused(detail: str) -> Problem:
+    return Problem(422, "artifact-refused", "The artefact is refused", detail)
+
+
+def internal() -> Problem:
+    return Problem(500, "internal", "Something went wrong", "the fault is on this side and has been logged")
+
+
+def unavailable(detail: str, *, retry_after: int) -> Problem:
+    return Problem(503, "unavailable", "Not available right now", detail, headers={"Retry-After": str(retry_after)})
