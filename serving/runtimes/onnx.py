@@ -1,7 +1,5 @@
 """A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in parallel."""
 
-from typing import Any
-
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -30,16 +28,13 @@ class OnnxRuntime:
 
     bounded = True
 
-    def __init__(self, body: bytes, outputs: list[str], classes: list[Any] | None) -> None:
+    def __init__(self, body: bytes, outputs: list[str]) -> None:
         self._session = session(body)
         graph_input = self._session.get_inputs()[0]
         self._input = graph_input.name
         self._dtype = _DTYPES[graph_input.type]
-        # Below the InferenceSession there is the same call without its checks; rows were checked by the caller.
         self._graph_outputs = [output.name for output in self._session.get_outputs()][: len(outputs)]
         self._outputs = outputs
-        # ONNX gives integer or string labels; others (booleans) were compiled as positions and are mapped back.
-        self._classes = classes
 
     def predict(self, rows: NDArray[np.float64]) -> Outputs:
         try:
@@ -53,9 +48,6 @@ class OnnxRuntime:
             if name == "predict" and value.ndim == 2 and value.shape[1] == 1:
                 value = value[:, 0]
             outputs[name] = value.tolist()
-        if self._classes is not None:
-            classes = self._classes
-            outputs["predict"] = [classes[position] for position in outputs["predict"]]
         return outputs
 
 
@@ -63,7 +55,4 @@ def load(model: Model, artifacts: ArtifactStore) -> OnnxRuntime:
     """Raises ArtifactMissing, ModelError."""
     if model.sha256 is None:
         raise ModelError(f"{model.model} has no compiled file")
-    # Only labels that ONNX can't carry are mapped: the compiler then put positions in their place.
-    classes = model.classes
-    mapped = classes if classes is not None and any(isinstance(label, bool) for label in classes) else None
-    return OnnxRuntime(artifacts.read(model.sha256), model.outputs, mapped)
+    return OnnxRuntime(artifacts.read(model.sha256), model.outputs)

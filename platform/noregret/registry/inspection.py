@@ -1,0 +1,67 @@
+"""Has an artefact inspected by a child process, and reports what it found. This process never opens the artefact itself."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ArtifactRefused
+
+WALL_SECONDS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an artefact turned out to be; `compiled` is the ONNX file, or None with the reason in `note`."""
+
+    signature: dict[str, Any]
+    compiled: bytes | None
+    note: str
+
+
+def inspect(artifact: bytes, *, trusted: Sequence[str], sample: list[list[float]] | None) -> Inspection:
+    """Raises ArtifactRefused, also when the child took too much memory or time."""
+    with tempfile.TemporaryDirectory(prefix="noregret-inspect-") as name:
+        folder = Path(name)
+        (folder / "artifact").write_bytes(artifact)
+        (folder / "request.json").write_text(json.dumps({"trusted": list(trusted), "sample": sample}))
+        answer = _run(folder)
+        if "refused" in answer:
+            raise ArtifactRefused(answer["refused"])
+        compiled = (folder / "model.onnx").read_bytes() if answer["compiled"] else None
+        return Inspection(answer["signature"], compiled, answer["note"])
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    # Its own environment: the path to our packages and single-threaded mathematics, but no secret.
+    environment = {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "noregret.registry.inspect_artifact", str(folder)]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=WALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactRefused(f"took longer than {WALL_SECONDS} s to be read") from error
+    answer = folder / "answer.json"
+    if done.returncode or not answer.exists():
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ArtifactRefused(f"could not be read within the limits of memory and time ({last[0][:200]})")
+    found: dict[str, Any] = json.loads(answer.read_text())
+    return found

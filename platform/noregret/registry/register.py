@@ -1,0 +1,130 @@
+"""Registers model versions. A version is immutable: the same content again is the same version, another content is refused."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from noregret.access import audit
+from noregret.names import validate_name
+from serving.artifacts import ArtifactStore
+from serving.runtimes import ModelError
+from serving.runtimes.python import resolve
+
+from .errors import DefinitionInvalid, VersionTaken
+from .inspection import inspect
+from .models import ModelVersion
+
+_NO_SIGNATURE: dict[str, Any] = {
+    "features": None,
+    "feature_names": None,
+    "outputs": ["predict"],
+    "classes": None,
+    "task": "other",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a caller says of a model version; which fields count depends on the framework."""
+
+    name: str
+    version: str
+    framework: str
+    artifact: bytes | None = None
+    sample: list[list[float]] | None = None
+    callable: str = ""
+    payload: Any = None
+
+
+def register_model(definition: Definition, *, actor: str) -> tuple[ModelVersion, bool]:
+    """The version, and whether it is new. Raises DefinitionInvalid, ArtifactRefused, VersionTaken."""
+    _check(definition)
+    existing = ModelVersion.objects.filter(name=definition.name, version=definition.version).first()
+    if existing is not None:
+        return _same(existing, definition), False
+    version = _FRAMEWORKS[definition.framework](definition)
+    version.created_by = actor
+    try:
+        with transaction.atomic():
+            version.save(force_insert=True)
+            audit.record(
+                actor=actor,
+                action="model.registered",
+                model=version.model,
+                details={"framework": version.framework, "sha256": version.sha256, "compiled": version.compiled},
+            )
+    except IntegrityError:
+        # Another caller registered it meanwhile: what it holds decides.
+        return _same(ModelVersion.objects.get(name=definition.name, version=definition.version), definition), False
+    return version, True
+
+
+def _check(definition: Definition) -> None:
+    for field in ("name", "version"):
+        try:
+            validate_name(getattr(definition, field))
+        except ValidationError as error:
+            raise DefinitionInvalid(field, error.messages[0]) from error
+    if definition.framework not in _FRAMEWORKS:
+        raise DefinitionInvalid("framework", f"one of {', '.join(sorted(_FRAMEWORKS))} was expected")
+
+
+def _same(existing: ModelVersion, definition: Definition) -> ModelVersion:
+    sha256 = "" if definition.artifact is None else hashlib.sha256(definition.artifact).hexdigest()
+    held = (existing.framework, existing.sha256, existing.callable, existing.payload)
+    if held != (definition.framework, sha256, definition.callable, definition.payload):
+        raise VersionTaken(f"{existing.model} is registered with another content; versions never change")
+    return existing
+
+
+def _sklearn(definition: Definition) -> ModelVersion:
+    if not definition.artifact:
+        raise DefinitionInvalid("artifact", "a skops file was expected")
+    found = inspect(definition.artifact, trusted=settings.SKOPS_TRUSTED, sample=definition.sample)
+    store = ArtifactStore(settings.ARTIFACT_DIR)
+    return ModelVersion(
+        name=definition.name,
+        version=definition.version,
+        framework=ModelVersion.Framework.SKLEARN,
+        runtime=ModelVersion.Runtime.SKLEARN if found.compiled is None else ModelVersion.Runtime.ONNX,
+        sha256=store.put(definition.artifact),
+        size=len(definition.artifact),
+        compiled_sha256="" if found.compiled is None else store.put(found.compiled),
+        compile_note=found.note,
+        signature=found.signature,
+    )
+
+
+def _python(definition: Definition) -> ModelVersion:
+    if not definition.callable:
+        raise DefinitionInvalid("callable", "a dotted path was expected, as package.module.function")
+    try:
+        resolve(definition.callable, settings.PYTHON_CALLABLES)
+    except ModelError as error:
+        raise DefinitionInvalid("callable", str(error)) from error
+    return ModelVersion(
+        name=definition.name,
+        version=definition.version,
+        framework=ModelVersion.Framework.PYTHON,
+        runtime=ModelVersion.Runtime.PYTHON,
+        callable=definition.callable,
+        signature=_NO_SIGNATURE,
+    )
+
+
+def _static(definition: Definition) -> ModelVersion:
+    return ModelVersion(
+        name=definition.name,
+        version=definition.version,
+        framework=ModelVersion.Framework.STATIC,
+        runtime=ModelVersion.Runtime.STATIC,
+        payload=definition.payload,
+        signature=_NO_SIGNATURE,
+    )
+
+
+_FRAMEWORKS = {"sklearn": _sklearn, "python": _python, "static": _static}
