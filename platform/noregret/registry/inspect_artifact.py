@@ -42,7 +42,9 @@ def inspect(folder: Path) -> dict[str, Any]:
             return {"refused": f"the sample has shape {sample.shape}: (rows, {known.features}) was expected"}
     compiled = compiling.compile_to_onnx(loaded.estimator, known, sample)
     if compiled.body is None and loaded.confined:
-        return {"refused": f"needs types that are served only when the model compiles, and it does not: {compiled.note}"}
+        return {
+            "refused": f"needs types that are served only when the model compiles, and it does not: {compiled.note}"
+        }
     if compiled.body is not None:
         (folder / "model.onnx").write_bytes(compiled.body)
     return {"signature": known.to_dict(), "note": compiled.note, "compiled": compiled.body is not None}

@@ -1,0 +1,91 @@
+"""One child process in a group of its own: started, watched, and ended with everything that it started."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A command and the process that runs it, if one does.
+
+    `user` is the (uid, gid) to run as, for a parent that is root. Output goes to `log`.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str]
+    cwd: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 20.0
+    user: tuple[int, int] | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start it. Only from the main thread: the death signal below belongs to the thread that forked."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        identity = {} if self.user is None else {"user": self.user[0], "group": self.user[1], "extra_groups": []}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own commands
+                list(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.cwd,
+                env=dict(self.environment),
+                start_new_session=True,
+                # If this process is killed outright, the kernel asks its children to stop: nothing may outlive it.
+                preexec_fn=self._ask_for_death_signal,  # noqa: PLW1509
+                **identity,
+            )
+
+    def _ask_for_death_signal(self) -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(self.stop_signal))
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def ask_to_stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+
+    def stop(self) -> None:
+        """End it: politely, then not; and whatever is left of its group."""
+        if self.process is None:
+            return
+        self.ask_to_stop()
+        try:
+            self.process.wait(self.stop_seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        self.clear_group()
+        self.process.wait()
+
+    def clear_group(self) -> None:
+        """Kill what is left of the group: the children of one that died without stopping them."""
+        if self.process is None:
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def last_lines(self, count: int = 15) -> str:
+        """The end of its log, for an error message."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+        except OSError:
+            return ""

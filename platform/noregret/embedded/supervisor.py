@@ -1,0 +1,83 @@
+"""Keeps a list of children running until it is told to stop. It knows nothing of what they are."""
+
+import signal
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import structlog
+
+from .child import Child
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.1
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+HEALTHY_SECONDS = 30.0
+
+
+class Supervisor:
+    """Restarts a child that dies, waiting longer each time it does not last; stops all in the reverse of their order."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        self._children = list(children)
+        self._stopping = False
+        self._started_at: dict[str, float] = {}
+        self._pause: dict[str, float] = {}
+        self._restart_at: dict[str, float] = {}
+
+    def listen_for_signals(self) -> None:
+        """SIGINT and SIGTERM end `run`."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._asked_to_stop)
+
+    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def start(self, child: Child) -> None:
+        """Start a child, unless it already runs, and watch over it from now on."""
+        if child not in self._children:
+            self._children.append(child)
+        if not child.alive:
+            child.start()
+        self._started_at[child.name] = time.monotonic()
+        log.info("started", child=child.name, pid=child.pid)
+
+    def tick(self) -> None:
+        """Look at each child once, and restart what died and has waited its time."""
+        now = time.monotonic()
+        for child in self._children:
+            if child.alive or child.name not in self._started_at:
+                continue
+            due = self._restart_at.get(child.name)
+            if due is None:
+                lasted = now - self._started_at[child.name]
+                pause = (
+                    FIRST_PAUSE_SECONDS
+                    if lasted > HEALTHY_SECONDS
+                    else self._pause.get(child.name, FIRST_PAUSE_SECONDS)
+                )
+                self._pause[child.name] = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                self._restart_at[child.name] = now + pause
+                log.error("died", child=child.name, pid=child.pid, restart_in_seconds=pause, last=child.last_lines(3))
+                child.clear_group()
+            elif now >= due:
+                del self._restart_at[child.name]
+                self.start(child)
+
+    def run(self) -> None:
+        """Watch until asked to stop."""
+        while not self._stopping:
+            self.tick()
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Stop every child, last started first."""
+        self._stopping = True
+        for child in reversed(self._children):
+            child.stop()
