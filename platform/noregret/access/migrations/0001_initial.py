@@ -13,6 +13,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunSQL(
+            "CREATE SEQUENCE access_snapshot_version AS bigint;", "DROP SEQUENCE access_snapshot_version;"
+        ),
         migrations.CreateModel(
             name='ApiKey',
             fields=[

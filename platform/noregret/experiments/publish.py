@@ -1,0 +1,171 @@
+"""From the database to the snapshot of an endpoint: which models, which arms, with which probabilities.
+
+Built in one transaction under the endpoint's lock, which also gives it its version: a later version always holds the later
+state. Published after the commit; if Redis is away then, the learner finds the difference and publishes.
+"""
+
+from datetime import timedelta
+
+import numpy as np
+import redis
+import structlog
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from bandits.policies import make
+from bandits.policies.allocation import allocate
+from bandits.reward import RewardModel
+from bandits.statistics import ArmStatistics as Statistics
+from noregret.learning.models import ArmStatistics
+from noregret.redis_client import client, keys
+from noregret.registry.models import ModelVersion
+from serving import publication, snapshot
+
+from .models import Arm, Endpoint, Experiment
+
+log = structlog.get_logger(__name__)
+
+# Feedback may come until its window closes; so long an ended experiment's reward stays in the snapshot, and a little longer.
+_AFTER_WINDOW = timedelta(minutes=5)
+
+
+def model_document(version: ModelVersion) -> snapshot.Model:
+    signature = version.signature
+    return snapshot.Model(
+        model=version.model,
+        framework=version.framework,
+        runtime=version.runtime,
+        sha256=version.compiled_sha256 or version.sha256 or None,
+        callable=version.callable or None,
+        payload=version.payload,
+        features=signature["features"],
+        feature_names=signature["feature_names"],
+        outputs=signature["outputs"],
+        classes=signature["classes"],
+    )
+
+
+def reward_model(experiment: Experiment) -> RewardModel:
+    """The experiment's reward as policies and inference know it."""
+    reward = experiment.reward
+    return RewardModel(reward["kind"], reward["direction"], reward["minimum"], reward["maximum"])
+
+
+def statistics_of(arms: list[Arm]) -> Statistics:
+    """The learned moments of arms, by position."""
+    held = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
+    rows = [held[arm.pk] for arm in arms]
+    return Statistics(
+        np.array([row.rewards for row in rows], dtype=np.float64),
+        np.array([row.mean for row in rows], dtype=np.float64),
+        np.array([row.m2 for row in rows], dtype=np.float64),
+    )
+
+
+def propensities(experiment: Experiment, arms: list[Arm], statistics: Statistics) -> list[float]:
+    """The probability of each arm by position; 0 for one that is not enabled."""
+    enabled = np.array([arm.enabled for arm in arms])
+    if experiment.strategy == Experiment.Strategy.AB:
+        weights = np.array([arm.weight or 0.0 for arm in arms]) * enabled
+        total = weights.sum()
+        shares = weights / total if total > 0 else enabled / enabled.sum()
+        return [float(share) for share in shares]
+    policy = experiment.policy or {}
+    allocation = allocate(
+        make(policy["name"], **policy["params"]),
+        statistics,
+        reward_model(experiment),
+        floor=policy["floor"],
+        burn_in=policy["burn_in"],
+        enabled=enabled,
+    )
+    return [float(share) for share in allocation]
+
+
+def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
+    arms = list(experiment.arms.select_related("model").order_by("position"))
+    statistics = statistics_of(arms)
+    shares = propensities(experiment, arms, statistics)
+    return snapshot.Experiment(
+        id=experiment.pk,
+        name=experiment.name,
+        strategy=experiment.strategy,
+        reward=_reward_document(experiment),
+        policy=snapshot.Policy(**experiment.policy) if experiment.policy else None,
+        arms=[
+            snapshot.Arm(
+                id=arm.pk,
+                name=arm.name,
+                model=model_document(arm.model),
+                propensity=share,
+                enabled=arm.enabled,
+                is_control=arm.is_control,
+                payload=arm.payload,
+                count=int(statistics.count[i]),
+                mean=float(statistics.mean[i]),
+                m2=float(statistics.m2[i]),
+            )
+            for i, (arm, share) in enumerate(zip(arms, shares, strict=True))
+        ],
+    )
+
+
+def _reward_document(experiment: Experiment) -> snapshot.Reward:
+    reward = experiment.reward
+    return snapshot.Reward(
+        experiment_id=experiment.pk,
+        experiment=experiment.name,
+        metric=reward["metric"],
+        kind=reward["kind"],
+        direction=reward["direction"],
+        window_seconds=reward["window_seconds"],
+        minimum=reward["minimum"],
+        maximum=reward["maximum"],
+    )
+
+
+def _open_rewards(endpoint: Endpoint) -> list[snapshot.Reward]:
+    now = timezone.now()
+    begun = endpoint.experiments.filter(started_at__isnull=False)
+    recent = begun.filter(Q(ended_at__isnull=True) | Q(ended_at__gt=now - timedelta(days=91)))
+    return [
+        _reward_document(experiment)
+        for experiment in recent
+        if experiment.ended_at is None
+        or experiment.ended_at + timedelta(seconds=experiment.reward["window_seconds"]) + _AFTER_WINDOW > now
+    ]
+
+
+def build(endpoint_id: int) -> snapshot.Endpoint:
+    """The next version of an endpoint's snapshot. Raises Endpoint.DoesNotExist."""
+    with transaction.atomic():
+        Endpoint.objects.filter(pk=endpoint_id).update(policy_version=F("policy_version") + 1)  # locks the row
+        endpoint = Endpoint.objects.select_related("champion").get(pk=endpoint_id)
+        running = endpoint.experiments.filter(status=Experiment.Status.RUNNING).first()
+        return snapshot.Endpoint(
+            id=endpoint.pk,
+            name=endpoint.name,
+            version=endpoint.policy_version,
+            published_at=timezone.now().timestamp(),
+            champion=model_document(endpoint.champion),
+            deadline_ms=endpoint.deadline_ms,
+            experiment=None if running is None else _experiment_document(running),
+            rewards=_open_rewards(endpoint),
+        )
+
+
+def publish_endpoint(endpoint_id: int) -> bool:
+    """Publish the present state; False when Redis is away."""
+    document = build(endpoint_id)
+    try:
+        publication.publish(client(), keys(), document)
+    except redis.RedisError as error:
+        log.warning("snapshot not published", endpoint=document.name, error=str(error))
+        return False
+    return True
+
+
+def publish_endpoint_on_commit(endpoint_id: int) -> None:
+    """Publish once the transaction around has committed."""
+    transaction.on_commit(lambda: publish_endpoint(endpoint_id))

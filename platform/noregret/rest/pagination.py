@@ -1,0 +1,66 @@
+"""Lists, a page at a time: `?limit=&cursor=` in, `{"items": [...], "next_cursor": ...}` out."""
+
+import base64
+import binascii
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+from django.db.models import Model, QuerySet
+from rest_framework.request import Request
+
+from serving import problems
+
+M = TypeVar("M", bound=Model)
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_LIMIT:
+        raise problems.invalid_fields([{"field": "limit", "message": f"a whole number from 1 to {MAX_LIMIT} was expected"}])
+    return int(text)
+
+
+def _after(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        number = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError):
+        number = -1
+    if not 0 < number < 2**63:
+        raise problems.invalid_fields([{"field": "cursor", "message": "not a cursor that an earlier page gave"}])
+    return number
+
+
+def allow_parameters(request: Request, allowed: Collection[str]) -> None:
+    """Raises Problem 400 for a query parameter that is not known, or that is given twice."""
+    errors: list[problems.FieldError] = []
+    for name, values in request.query_params.lists():
+        if name not in allowed:
+            errors.append({"field": name, "message": "unknown parameter"})
+        elif len(values) > 1:
+            errors.append({"field": name, "message": "given more than once"})
+        elif "\x00" in values[0]:
+            errors.append({"field": name, "message": "holds NUL"})
+    if errors:
+        raise problems.invalid_fields(errors)
+
+
+def page(
+    request: Request, rows: "QuerySet[M]", render: Callable[[M], dict[str, Any]], *, parameters: Collection[str] = ()
+) -> dict[str, Any]:
+    """One page of `rows`, newest first by primary key."""
+    allow_parameters(request, {"limit", "cursor", *parameters})
+    limit = _limit(request.query_params.get("limit"))
+    after = _after(request.query_params.get("cursor"))
+    if after is not None:
+        rows = rows.filter(pk__lt=after)
+    found = list(rows.order_by("-pk")[: limit + 1])
+    cursor = None
+    if len(found) > limit:
+        cursor = base64.urlsafe_b64encode(str(found[limit - 1].pk).encode()).rstrip(b"=").decode()
+    return {"items": [render(row) for row in found[:limit]], "next_cursor": cursor}
