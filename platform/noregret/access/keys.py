@@ -71,16 +71,16 @@ def revoke_key(key: ApiKey, *, actor: str, reason: str = "") -> bool:
     return bool(changed)
 
 
-def _check(
-    name: str, scopes: Collection[str], endpoints: Collection[str] | None, expires_in: timedelta | None
-) -> None:
+def _check(name: str, scopes: Collection[str], endpoints: Collection[str] | None, expires_in: timedelta | None) -> None:
     try:
         validate_name(name)
     except ValidationError as error:
         raise KeyInvalid("name", error.messages[0]) from error
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
-        raise KeyInvalid("scopes", f"one or more of {', '.join(SCOPES)} were expected, not {', '.join(unknown) or 'none'}")
+        raise KeyInvalid(
+            "scopes", f"one or more of {', '.join(SCOPES)} were expected, not {', '.join(unknown) or 'none'}"
+        )
     for endpoint in endpoints or ():
         try:
             validate_name(endpoint)

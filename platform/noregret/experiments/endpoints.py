@@ -69,9 +69,7 @@ def update_endpoint(
                 check_compatible(model, endpoint.champion, "champion")
                 set_champion(endpoint, model, actor=actor, reason=reason)
         if details:
-            audit.record(
-                actor=actor, action="endpoint.updated", endpoint=endpoint.name, reason=reason, details=details
-            )
+            audit.record(actor=actor, action="endpoint.updated", endpoint=endpoint.name, reason=reason, details=details)
         publish_endpoint_on_commit(endpoint.pk)
     return endpoint
 

@@ -47,9 +47,7 @@ def move(
                 status = Experiment.objects.values_list("status", flat=True).get(pk=experiment.pk)
                 raise Conflict(f"{experiment.name} is {status}: {_allowed(action)}")
             if arm is not None and arm.model_id != endpoint.champion_id:
-                set_champion(
-                    endpoint, arm.model, actor=actor, reason=reason, experiment=experiment, evidence=evidence
-                )
+                set_champion(endpoint, arm.model, actor=actor, reason=reason, experiment=experiment, evidence=evidence)
             audit.record(
                 actor=actor,
                 action=f"experiment.{transition.past}",

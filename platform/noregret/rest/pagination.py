@@ -20,7 +20,9 @@ def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_LIMIT:
-        raise problems.invalid_fields([{"field": "limit", "message": f"a whole number from 1 to {MAX_LIMIT} was expected"}])
+        raise problems.invalid_fields(
+            [{"field": "limit", "message": f"a whole number from 1 to {MAX_LIMIT} was expected"}]
+        )
     return int(text)
 
 

@@ -54,7 +54,9 @@ def as_problem(error: Exception) -> Problem:
 
 
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problems.response(Problem(400, "bad-request", "The request can't be understood", "see the log of the service"))
+    return problems.response(
+        Problem(400, "bad-request", "The request can't be understood", "see the log of the service")
+    )
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:

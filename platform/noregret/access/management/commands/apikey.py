@@ -28,7 +28,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("name", help="whose key it is")
         parser.add_argument("--scopes", required=True, help=f"of {','.join(SCOPES)}, separated by commas")
-        parser.add_argument("--endpoints", help="the endpoints that it is for, separated by commas (default: every one)")
+        parser.add_argument(
+            "--endpoints", help="the endpoints that it is for, separated by commas (default: every one)"
+        )
         parser.add_argument("--expires", type=duration, help="how long it is good for, as 90d (default: for ever)")
 
     def handle(self, *args: Any, **options: Any) -> None:

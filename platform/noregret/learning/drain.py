@@ -1,0 +1,96 @@
+"""Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from noregret.experiments.models import Arm, Endpoint
+from noregret.redis_client import client, keys
+from serving.ledger import ingest, latency, partitions
+
+from .models import ArmStatistics
+from .totals import CountedDecision, DecisionTotals
+
+BATCH = 5000
+BATCHES_A_ROUND = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """`decisions` new rows; `until`: every decision appended before this instant is in the ledger."""
+
+    decisions: int
+    until: datetime
+
+
+def drain(endpoint: Endpoint) -> Drained:
+    """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock. Raises redis.RedisError."""
+    redis_client = client()
+    key = keys().decisions(endpoint.name)
+    total = 0
+    for _ in range(BATCHES_A_ROUND):
+        seen_at = timezone.now()
+        batch = ingest.read(redis_client, key, BATCH, seen_at)
+        if not batch.entry_ids:
+            return Drained(total, seen_at)
+        total += store(batch, key)
+        ingest.forget(redis_client, key, batch.entry_ids)
+        if len(batch.entry_ids) < BATCH:
+            return Drained(total, seen_at)
+    oldest = ingest.oldest(redis_client, key)
+    return Drained(total, timezone.now() if oldest is None else oldest)
+
+
+def store(batch: ingest.Batch, stream: str) -> int:
+    """Write one batch and count what of it was new; how many that were."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        today = timezone.now().date()
+        partitions.ensure(cursor, today, today + timedelta(days=1))
+        new = ingest.insert(cursor, batch.decisions)
+        ingest.quarantine(cursor, stream, batch.bad)
+        _count(new)
+    return len(new)
+
+
+def _count(new: Sequence[ingest.StreamedDecision]) -> None:
+    by_experiment: dict[int, list[CountedDecision]] = {}
+    for decision in new:
+        event = decision.event
+        by_experiment.setdefault(event.experiment_id, []).append(
+            CountedDecision(
+                event.arm_id,
+                decision.decided_at,
+                event.propensities,
+                event.latency_ms,
+                event.fallback_reason is not None,
+            )
+        )
+    for experiment_id, decisions in by_experiment.items():
+        arm_ids = list(
+            Arm.objects.filter(experiment_id=experiment_id).order_by("position").values_list("pk", flat=True)
+        )
+        known = set(arm_ids)
+        add_totals(DecisionTotals.of((d for d in decisions if d.arm_id in known), arm_ids))
+
+
+def add_totals(totals: DecisionTotals) -> None:
+    """Add to the arms' statistics, in the caller's transaction."""
+    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=totals.expected).order_by("arm_id"):
+        arm = row.arm_id
+        ArmStatistics.objects.filter(arm_id=arm).update(
+            decisions=F("decisions") + totals.decisions[arm],
+            failures=F("failures") + totals.failures[arm],
+            expected_decisions=F("expected_decisions") + totals.expected[arm],
+            latencies=latency.add(row.latencies, totals.latencies.get(arm, [])),
+        )
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, rewards, reward_total) "
+            "VALUES (%s, %s, %s, 0, 0) "
+            "ON CONFLICT (arm_id, start) DO UPDATE SET decisions = held.decisions + EXCLUDED.decisions",
+            [(arm, start, count) for (arm, start), count in sorted(totals.intervals.items())],
+        )

@@ -1,0 +1,72 @@
+"""Rewards from the ledger into the arms' moments, each exactly once: a row is claimed by its mark in the transaction that adds it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from django.db import connection, transaction
+
+from bandits.statistics import ArmStatistics as Statistics
+from noregret.experiments.models import Arm, Experiment
+
+from .models import ArmStatistics
+from .totals import interval_start
+
+BATCH = 20_000
+
+_CLAIM = """
+UPDATE serving_reward SET folded = true
+WHERE (decided_at, decision_id, metric) IN (
+    SELECT decided_at, decision_id, metric FROM serving_reward
+    WHERE experiment_id = %s AND NOT folded AND NOT late
+    LIMIT %s FOR UPDATE SKIP LOCKED)
+AND NOT folded
+RETURNING arm_id, decided_at, value
+"""
+
+
+def fold(experiment: Experiment) -> int:
+    """Fold every reward that waits; how many. Called under the endpoint's lock."""
+    total = 0
+    while True:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(_CLAIM, [experiment.pk, BATCH])
+                rows = cursor.fetchall()
+            if rows:
+                _add(experiment, rows)
+        total += len(rows)
+        if len(rows) < BATCH:
+            return total
+
+
+def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) -> None:
+    arm_ids = list(Arm.objects.filter(experiment=experiment).order_by("position").values_list("pk", flat=True))
+    position = {arm: i for i, arm in enumerate(arm_ids)}
+    known = [row for row in rows if row[0] in position]
+    if not known:
+        return
+    new = Statistics.from_rewards(
+        np.array([position[arm] for arm, _, _ in known]), np.array([value for _, _, value in known]), len(arm_ids)
+    )
+    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=arm_ids).order_by("arm_id"):
+        i = position[row.arm_id]
+        if not new.count[i]:
+            continue
+        held = Statistics(np.array([float(row.rewards)]), np.array([row.mean]), np.array([row.m2]))
+        merged = held + Statistics(new.count[[i]], new.mean[[i]], new.m2[[i]])
+        ArmStatistics.objects.filter(pk=row.pk).update(
+            rewards=int(merged.count[0]), mean=float(merged.mean[0]), m2=float(merged.m2[0])
+        )
+    intervals: dict[tuple[int, datetime], tuple[int, float]] = {}
+    for arm, decided_at, value in known:
+        key = arm, interval_start(decided_at)
+        count, sum_ = intervals.get(key, (0, 0.0))
+        intervals[key] = count + 1, sum_ + value
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, rewards, reward_total) "
+            "VALUES (%s, %s, 0, %s, %s) ON CONFLICT (arm_id, start) DO UPDATE SET "
+            "rewards = held.rewards + EXCLUDED.rewards, reward_total = held.reward_total + EXCLUDED.reward_total",
+            [(arm, start, count, sum_) for (arm, start), (count, sum_) in sorted(intervals.items())],
+        )

@@ -1,0 +1,67 @@
+"""Sums over decisions, as values that add: the live fold and the rebuild use the same ones, so they give the same numbers."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from serving.ledger import latency
+
+INTERVAL_SECONDS = 10
+
+
+def interval_start(at: datetime) -> datetime:
+    """The start of the ten seconds that an instant lies in."""
+    seconds = int(at.timestamp())
+    return datetime.fromtimestamp(seconds - seconds % INTERVAL_SECONDS, tz=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedDecision:
+    """What of a decision is counted. Propensities are by arm position."""
+
+    arm_id: int
+    decided_at: datetime
+    propensities: Sequence[float]
+    latency_ms: float
+    failed: bool
+
+
+@dataclass(slots=True)
+class DecisionTotals:
+    """Counts by arm id."""
+
+    decisions: Counter[int] = field(default_factory=Counter)
+    failures: Counter[int] = field(default_factory=Counter)
+    expected: dict[int, float] = field(default_factory=dict)
+    latencies: dict[int, list[int]] = field(default_factory=dict)
+    intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, decisions: Iterable[CountedDecision], arm_ids: Sequence[int]) -> "DecisionTotals":
+        """Totals of an experiment's decisions; `arm_ids` by position."""
+        totals = cls()
+        latencies: dict[int, list[float]] = {}
+        expected = [0.0] * len(arm_ids)
+        for decision in decisions:
+            totals.decisions[decision.arm_id] += 1
+            totals.intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
+            if decision.failed:
+                totals.failures[decision.arm_id] += 1
+            latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
+            for position, propensity in enumerate(decision.propensities[: len(arm_ids)]):
+                expected[position] += propensity
+        totals.expected = dict(zip(arm_ids, expected, strict=True))
+        totals.latencies = {arm: latency.count(values) for arm, values in latencies.items()}
+        return totals
+
+    def __add__(self, other: "DecisionTotals") -> "DecisionTotals":
+        arms = self.expected.keys() | other.expected.keys()
+        timed = self.latencies.keys() | other.latencies.keys()
+        return DecisionTotals(
+            self.decisions + other.decisions,
+            self.failures + other.failures,
+            {arm: self.expected.get(arm, 0.0) + other.expected.get(arm, 0.0) for arm in arms},
+            {arm: latency.add(self.latencies.get(arm, []), other.latencies.get(arm, [])) for arm in timed},
+            self.intervals + other.intervals,
+        )
