@@ -1,0 +1,104 @@
+"""What should be done with an experiment, in a word and in a sentence. It decides from evidence alone and does nothing itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from django.utils import timezone
+
+from bandits.inference.anytime import Evidence, verdict
+from noregret.experiments.models import Arm, Experiment
+
+from .mature import evidence_of
+from .models import ExperimentEvidence
+
+Action = Literal["continue", "promote", "stop", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """`evidence` of `needed` is how far the leader is; None where there is no anytime evidence."""
+
+    action: Action
+    arm: Arm | None
+    reason: str
+    leader: Arm | None = None
+    evidence: float | None = None
+    needed: float | None = None
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
+    """The recommendation for an experiment with these arms, by position."""
+    if experiment.status == Experiment.Status.COMPLETED:
+        return _ended(experiment)
+    if experiment.started_at is None:
+        return Recommendation("continue", None, "not started yet")
+    held = ExperimentEvidence.objects.get(experiment=experiment)
+    evidence = evidence_of(experiment, held)
+    if evidence is None:
+        return Recommendation(
+            "continue",
+            None,
+            "the anytime rule needs a reward with bounds: promote by hand, or give minimum and maximum",
+        )
+    return _weigh(experiment, arms, evidence)
+
+
+def _ended(experiment: Experiment) -> Recommendation:
+    if experiment.promoted_arm is not None:
+        return Recommendation("promote", experiment.promoted_arm, f"{experiment.promoted_arm.name} was promoted")
+    action: Action = "rollback" if experiment.outcome == Experiment.Outcome.ROLLED_BACK else "stop"
+    return Recommendation(action, None, f"the experiment ended: {str(experiment.outcome).replace('_', ' ')}")
+
+
+def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence) -> Recommendation:
+    promotion = experiment.promotion or {}
+    enabled = np.array([arm.enabled for arm in arms])
+    found = verdict(evidence, promotion["alpha"], enabled)
+    if found.arm is None:
+        return Recommendation("continue", None, "fewer than two arms are enabled")
+    leader = arms[found.arm]
+    progress = f"evidence {_figure(found.evidence)} of the {_figure(found.needed)} needed"
+
+    def keep_on(reason: str) -> Recommendation:
+        return Recommendation("continue", None, reason, leader, found.evidence, found.needed)
+
+    matured = int(evidence.matured.count.sum())
+    if not matured:
+        window = experiment.reward["window_seconds"]
+        return keep_on(f"no decision has matured yet: a decision counts {window:g} s after it was made")
+    if found.action == "stop":
+        return Recommendation(
+            "stop",
+            None,
+            f"no arm is better than another by {promotion['indifference']:g} or more",
+            leader,
+            found.evidence,
+            found.needed,
+        )
+    if found.action == "continue":
+        return keep_on(f"{leader.name} leads: {progress}")
+    of_leader = int(evidence.matured.count[found.arm])
+    if of_leader < promotion["min_rewards"]:
+        return keep_on(
+            f"{leader.name} leads with {progress}, but has {of_leader} of {promotion['min_rewards']} matured rewards"
+        )
+    started = experiment.started_at or timezone.now()
+    age = (timezone.now() - started).total_seconds()
+    if age < promotion["min_seconds"]:
+        return keep_on(
+            f"{leader.name} leads with {progress}; {promotion['min_seconds'] - age:,.0f} s of the minimum are left"
+        )
+    others = [arm.name for arm in arms if arm.enabled and arm.pk != leader.pk]
+    return Recommendation(
+        "promote",
+        leader,
+        f"{leader.name} beats {', '.join(others)}: {progress}",
+        leader,
+        found.evidence,
+        found.needed,
+    )

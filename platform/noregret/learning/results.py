@@ -1,0 +1,189 @@
+"""What an experiment has shown so far: the figures of the results call and of the dashboard. Reads only."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from django.db import connection
+from django.utils import timezone
+
+from bandits.belief import Belief, believe
+from bandits.inference.anytime import Estimate, aipw
+from bandits.inference.best_arm import expected_loss, probability_best
+from bandits.inference.sample_ratio import sample_ratio_p
+from bandits.statistics import ArmStatistics as Statistics
+from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.publish import propensities, reward_model, statistics_of
+from serving.ledger import latency
+
+from .mature import bounds_of, evidence_of
+from .models import ArmStatistics, ExperimentEvidence
+from .recommendation import recommend
+
+INTERVAL_ALPHA = 0.05
+
+
+def results(experiment: Experiment) -> dict[str, Any]:
+    """The results document (docs/api.md). What can't be known yet is None."""
+    arms = list(experiment.arms.select_related("model").order_by("position"))
+    rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
+    statistics = statistics_of(arms)
+    belief = believe(statistics, reward_model(experiment))
+    seen = bool(statistics.count.sum())
+    best = probability_best(belief.posterior) if seen else [None] * len(arms)
+    loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
+    shares = propensities(experiment, arms, statistics)
+    intervals = _intervals(experiment, arms, belief, statistics)
+    decisions = sum(row.decisions for row in rows.values())
+    found = recommend(experiment, arms)
+    return {
+        "experiment": experiment.name,
+        "status": experiment.status,
+        "as_of": timezone.now().isoformat().replace("+00:00", "Z"),
+        "policy_version": experiment.endpoint.policy_version,
+        "decisions": decisions,
+        "rewards": sum(row.rewards for row in rows.values()),
+        "arms": [
+            {
+                "name": arm.name,
+                "model": arm.model.model,
+                "enabled": arm.enabled,
+                "is_control": arm.is_control,
+                "decisions": rows[arm.pk].decisions,
+                "rewards": rows[arm.pk].rewards,
+                "mean": rows[arm.pk].mean if rows[arm.pk].rewards else None,
+                "interval": intervals[i][0],
+                "interval_method": intervals[i][1],
+                "share": rows[arm.pk].decisions / decisions if decisions else None,
+                "propensity": shares[i],
+                "probability_best": None if best[i] is None else float(best[i]),
+                "expected_loss": None if loss is None else float(np.ravel(loss)[i]),
+                "error_rate": rows[arm.pk].failures / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
+                "latency_ms": {
+                    "p50": latency.quantile(rows[arm.pk].latencies, 0.5),
+                    "p99": latency.quantile(rows[arm.pk].latencies, 0.99),
+                },
+            }
+            for i, arm in enumerate(arms)
+        ],
+        "comparison": {
+            "sample_ratio_p": sample_ratio_p(
+                [rows[arm.pk].decisions for arm in arms], [rows[arm.pk].expected_decisions for arm in arms]
+            ),
+            "saved_against_even_split": saved_against_even_split(experiment, arms, rows),
+        },
+        "evidence": {
+            "leader": None if found.leader is None else found.leader.name,
+            "value": found.evidence,
+            "needed": found.needed,
+            "matured": ExperimentEvidence.objects.get(experiment=experiment).matured,
+        },
+        "recommendation": {
+            "action": found.action,
+            "arm": None if found.arm is None else found.arm.name,
+            "reason": found.reason,
+        },
+    }
+
+
+def _intervals(
+    experiment: Experiment, arms: list[Arm], belief: Belief, statistics: Statistics
+) -> list[tuple[list[float] | None, str | None]]:
+    """Each arm's 95 % interval in reward units and how it was made.
+
+    AIPW over matured decisions where there are enough of them: the sample mean under adaptive sampling is biased, and its interval
+    covers too little. Before that the posterior's.
+    """
+    estimates: list[Estimate | None] = [None] * len(arms)
+    bounded = bounds_of(experiment)
+    held = ExperimentEvidence.objects.get(experiment=experiment)
+    if bounded is not None and held.state:
+        evidence = evidence_of(experiment, held)
+        estimates = aipw(evidence, INTERVAL_ALPHA) if evidence is not None else estimates
+    low, high = (np.ravel(end) for end in belief.interval(INTERVAL_ALPHA))
+    made: list[tuple[list[float] | None, str | None]] = []
+    for i, estimate in enumerate(estimates):
+        if estimate is not None and bounded is not None:
+            made.append((_in_reward_units(estimate, bounded), "aipw"))
+        elif statistics.count[i]:
+            made.append(([float(low[i]), float(high[i])], "posterior"))
+        else:
+            made.append((None, None))
+    return made
+
+
+def _in_reward_units(estimate: Estimate, bounded: tuple[Any, tuple[float, float]]) -> list[float]:
+    model, (low, high) = bounded
+    ends = [estimate.low, estimate.high]
+    if model.direction == "minimize":
+        ends = [1.0 - estimate.high, 1.0 - estimate.low]
+    return [low + end * (high - low) for end in ends]
+
+
+def saved_against_even_split(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
+    """Reward earned beyond what an even split of the same rewarded decisions would have: positive is good.
+
+    By each arm's own mean; None until every enabled arm has one.
+    """
+    enabled = [rows[arm.pk] for arm in arms if arm.enabled]
+    if not enabled or any(not row.rewards for row in enabled):
+        return None
+    even = sum(row.mean for row in enabled) / len(enabled)
+    gained = sum(row.rewards * (row.mean - even) for row in enabled)
+    return -gained if experiment.reward["direction"] == "minimize" else gained
+
+
+_OVER_TIME = """
+SELECT arm_id, date_bin(make_interval(secs => %(width)s), start, %(origin)s) AS at,
+    sum(decisions)::float8, sum(rewards)::float8, sum(reward_total)
+FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) GROUP BY arm_id, at ORDER BY at
+"""
+
+
+def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
+    """Share of decisions and mean reward by arm, over at most about `points` equal stretches of time.
+
+    {"at": [ISO time], "seconds": width, "arms": [{"name", "share": [...], "mean": [...]}]}; None where there is no datum.
+    """
+    arms = list(experiment.arms.order_by("position"))
+    if experiment.started_at is None:
+        return {"at": [], "seconds": 0, "arms": [{"name": arm.name, "share": [], "mean": []} for arm in arms]}
+    span = ((experiment.ended_at or timezone.now()) - experiment.started_at).total_seconds()
+    width = max(10, int(-(-span // (10 * points)) * 10))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _OVER_TIME,
+            {"width": width, "origin": datetime(2020, 1, 1, tzinfo=UTC), "arms": [arm.pk for arm in arms]},
+        )
+        found = {(row[1], row[0]): row[2:] for row in cursor.fetchall()}
+    times = sorted({at for at, _ in found})
+    totals = {at: sum(found.get((at, arm.pk), (0.0,))[0] for arm in arms) for at in times}
+    series = []
+    for arm in arms:
+        here = [found.get((at, arm.pk), (0.0, 0.0, 0.0)) for at in times]
+        series.append(
+            {
+                "name": arm.name,
+                "share": [row[0] / totals[at] if totals[at] else None for at, row in zip(times, here, strict=True)],
+                "mean": [row[2] / row[1] if row[1] else None for row in here],
+            }
+        )
+    return {"at": [at.isoformat() for at in times], "seconds": width, "arms": series}
+
+
+def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, Any]:
+    """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}."""
+    arms = list(experiment.arms.order_by("position"))
+    statistics = statistics_of(arms)
+    belief = believe(statistics, reward_model(experiment))
+    if not statistics.count.sum():
+        return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}
+    low, high = (np.ravel(end) for end in belief.interval(1e-4))
+    x = np.linspace(float(low.min()), float(high.max()), points)
+    scale = np.ravel(np.asarray(belief.scale, dtype=np.float64))[0]
+    shift = np.ravel(np.asarray(belief.shift, dtype=np.float64))[0]
+    density = belief.posterior.pdf(((x - shift) / scale)[:, None]) / abs(scale)
+    return {
+        "x": x.tolist(),
+        "arms": [{"name": arm.name, "density": density[:, i].tolist()} for i, arm in enumerate(arms)],
+    }
