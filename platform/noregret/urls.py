@@ -1,6 +1,44 @@
 """Every address of the service."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from noregret import operations
+from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.registry import api as registry
+from noregret.rest import docs
+
+_manage = [
+    path("models", registry.ModelsView.as_view(), name="models"),
+    path("models/<str:name>/<str:version>", registry.ModelView.as_view(), name="model"),
+    path("endpoints", endpoints.EndpointsView.as_view(), name="endpoints"),
+    path("endpoints/<str:name>", endpoints.EndpointView.as_view(), name="endpoint"),
+    path("endpoints/<str:name>/rollback", endpoints.EndpointRollbackView.as_view(), name="endpoint-rollback"),
+    path("experiments", experiments.ExperimentsView.as_view(), name="experiments"),
+    path("experiments/<str:name>", experiments.ExperimentView.as_view(), name="experiment"),
+    path("experiments/<str:name>/promote", experiments.PromoteView.as_view(), name="promote"),
+    path("experiments/<str:name>/advance", experiments.AdvanceView.as_view(), name="advance"),
+    *(
+        path(f"experiments/<str:name>/{action}", experiments.TransitionView.as_view(action=action), name=action)
+        for action in experiments.ACTIONS
+    ),
+    path("experiments/<str:name>/results", experiments.ResultsView.as_view(), name="results"),
+    path("experiments/<str:name>/decisions.ndjson", decisions.DecisionsView.as_view(), name="decisions"),
+    path("audit", experiments.AuditView.as_view(), name="audit"),
+]
+
+urlpatterns = [
+    path("", include("serving.urls")),  # first: the hot path
+    path("api/v1/", include(_manage)),
+    path("api/schema", docs.schema, name="schema"),
+    path("api/docs", docs.page, name="docs"),
+    path("healthz", operations.healthz, name="healthz"),
+    path("readyz", operations.readyz, name="readyz"),
+    path("metrics", operations.metrics, name="metrics"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "noregret.rest.problems.handle_400"
+handler403 = "noregret.rest.problems.handle_403"
+handler404 = "noregret.rest.problems.handle_404"
+handler500 = "noregret.rest.problems.handle_500"

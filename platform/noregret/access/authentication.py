@@ -1,18 +1,20 @@
 """API keys on the control plane: read from the database, so that a revoked key ends at once."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from serving.api.keys import digest, presented
 
 from .models import ApiKey
+
+if TYPE_CHECKING:  # REST framework imports this module from its views
+    from rest_framework.views import APIView
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 class HasManageScope(BasePermission):
     """The scope `manage`."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         caller: Any = request.user
         if not isinstance(caller, Caller):
             raise NotAuthenticated

@@ -1,0 +1,97 @@
+"""Endpoints over HTTP."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from noregret.experiments.document import ModelRef, Name
+from noregret.experiments.endpoints import create_endpoint, rollback_endpoint, update_endpoint
+from noregret.experiments.errors import Invalid
+from noregret.rest.pagination import page
+from noregret.rest.parsers import typed
+from noregret.rest.views import ManageView
+from serving import problems
+
+from . import render
+
+Deadline = Annotated[int, Meta(ge=1, le=60_000, description="Milliseconds.")]
+Reason = Annotated[str, Meta(max_length=2000)]
+
+
+class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A new endpoint."""
+
+    name: Name
+    champion: ModelRef
+    deadline_ms: Deadline = 300
+    sticky: bool = False
+
+
+class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
+    """What of an endpoint is to change."""
+
+    champion: ModelRef | UnsetType = UNSET
+    deadline_ms: Deadline | UnsetType = UNSET
+    sticky: bool | UnsetType = UNSET
+    reason: Reason = ""
+
+
+class ReasonRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Why, for the audit trail."""
+
+    reason: Reason = ""
+
+
+def _refuse_sticky(sticky: bool | UnsetType) -> None:
+    if sticky is True:
+        raise Invalid("sticky", "not available in this version; leave it out")
+
+
+class EndpointsView(ManageView):
+    """GET and POST /api/v1/endpoints"""
+
+    def get(self, request: Request) -> Response:
+        return Response(page(request, self.seen_endpoints(), render.endpoint))
+
+    def post(self, request: Request) -> Response:
+        form = typed(request, EndpointRequest)
+        _refuse_sticky(form.sticky)
+        if not self.caller.may_see(form.name):
+            raise problems.not_found("this key is limited to other endpoints")
+        made = create_endpoint(
+            name=form.name, champion=form.champion, deadline_ms=form.deadline_ms, actor=self.caller.name
+        )
+        return Response(render.endpoint(self.endpoint(made.name)), status=201)
+
+
+class EndpointView(ManageView):
+    """GET and PATCH /api/v1/endpoints/{name}"""
+
+    def get(self, request: Request, name: str) -> Response:
+        return Response(render.endpoint(self.endpoint(name)))
+
+    def patch(self, request: Request, name: str) -> Response:
+        endpoint = self.endpoint(name)
+        form = typed(request, EndpointChange)
+        _refuse_sticky(form.sticky)
+        update_endpoint(
+            endpoint,
+            champion=None if form.champion is UNSET else form.champion,
+            deadline_ms=None if form.deadline_ms is UNSET else form.deadline_ms,
+            reason=form.reason,
+            actor=self.caller.name,
+        )
+        return Response(render.endpoint(self.endpoint(name)))
+
+
+class EndpointRollbackView(ManageView):
+    """POST /api/v1/endpoints/{name}/rollback"""
+
+    def post(self, request: Request, name: str) -> Response:
+        endpoint = self.endpoint(name)
+        form = typed(request, ReasonRequest)
+        rollback_endpoint(endpoint, reason=form.reason, actor=self.caller.name)
+        return Response(render.endpoint(self.endpoint(name)))

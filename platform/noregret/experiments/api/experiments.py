@@ -1,0 +1,108 @@
+"""Experiments over HTTP: documents in, transitions, results out."""
+
+import msgspec
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from noregret.access.models import AuditEntry
+from noregret.experiments import document as documents
+from noregret.experiments.creation import create_experiment
+from noregret.experiments.errors import Conflict, Invalid
+from noregret.experiments.lifecycle import TRANSITIONS, Action
+from noregret.experiments.transitions import move
+from noregret.learning.results import results
+from noregret.rest.pagination import page
+from noregret.rest.parsers import typed
+from noregret.rest.views import ManageView
+from serving import problems
+
+from . import render
+from .endpoints import Reason, ReasonRequest
+
+
+class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which arm becomes champion, and why."""
+
+    arm: str
+    reason: Reason = ""
+
+
+class ExperimentsView(ManageView):
+    """GET and POST /api/v1/experiments"""
+
+    def get(self, request: Request) -> Response:
+        return Response(page(request, self.seen_experiments(), render.experiment))
+
+    def post(self, request: Request) -> Response:
+        document = typed(request, documents.Experiment)
+        if not self.caller.may_see(document.endpoint):
+            raise Invalid("endpoint", f"there is no endpoint {document.endpoint}")
+        made = create_experiment(document, actor=self.caller.name)
+        return Response(render.experiment(self.experiment(made.name)), status=201)
+
+
+class ExperimentView(ManageView):
+    """GET /api/v1/experiments/{name}"""
+
+    def get(self, request: Request, name: str) -> Response:
+        return Response(render.experiment(self.experiment(name)))
+
+
+class TransitionView(ManageView):
+    """POST /api/v1/experiments/{name}/start, /pause, /resume, /stop, /rollback"""
+
+    action: Action = "start"
+
+    def post(self, request: Request, name: str) -> Response:
+        experiment = self.experiment(name)
+        form = typed(request, ReasonRequest)
+        move(experiment, self.action, actor=self.caller.name, reason=form.reason)
+        return Response(render.experiment(self.experiment(name)))
+
+
+class PromoteView(ManageView):
+    """POST /api/v1/experiments/{name}/promote"""
+
+    def post(self, request: Request, name: str) -> Response:
+        experiment = self.experiment(name)
+        form = typed(request, PromoteRequest)
+        arm = experiment.arms.select_related("model").filter(name=form.arm).first()
+        if arm is None:
+            raise Invalid("arm", f"{name} has no arm {form.arm[:80]}")
+        move(experiment, "promote", actor=self.caller.name, reason=form.reason, arm=arm)
+        return Response(render.experiment(self.experiment(name)))
+
+
+class AdvanceView(ManageView):
+    """POST /api/v1/experiments/{name}/advance"""
+
+    def post(self, request: Request, name: str) -> Response:
+        experiment = self.experiment(name)
+        typed(request, ReasonRequest)
+        raise Conflict(f"{name} has the strategy {experiment.strategy}: only a canary advances")
+
+
+class ResultsView(ManageView):
+    """GET /api/v1/experiments/{name}/results"""
+
+    def get(self, request: Request, name: str) -> Response:
+        return Response(results(self.experiment(name)))
+
+
+class AuditView(ManageView):
+    """GET /api/v1/audit"""
+
+    def get(self, request: Request) -> Response:
+        rows = AuditEntry.objects.all()
+        if self.caller.endpoints is not None:
+            rows = rows.filter(endpoint__in=self.caller.endpoints)
+        for parameter in ("experiment", "endpoint"):
+            wanted = request.query_params.get(parameter)
+            if wanted is not None:
+                if len(wanted) > 63 or "\x00" in wanted:
+                    raise problems.invalid_fields([{"field": parameter, "message": "not a name"}])
+                rows = rows.filter(**{parameter: wanted})
+        return Response(page(request, rows, render.audit_entry, parameters={"experiment", "endpoint"}))
+
+
+ACTIONS: tuple[Action, ...] = tuple(action for action in TRANSITIONS if action != "promote")

@@ -1,0 +1,67 @@
+"""Endpoints, experiments and audit entries as documents of the API."""
+
+from datetime import datetime
+from typing import Any
+
+from noregret.access.models import AuditEntry
+from noregret.experiments.models import Endpoint, Experiment
+
+
+def time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def endpoint(row: Endpoint) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "name": row.name,
+        "champion": row.champion.model,
+        "deadline_ms": row.deadline_ms,
+        "sticky": row.sticky,
+        "policy_version": row.policy_version,
+        "created_at": time(row.created_at),
+    }
+
+
+def experiment(row: Experiment) -> dict[str, Any]:
+    arms = sorted(row.arms.all(), key=lambda arm: arm.position)
+    return {
+        "id": row.pk,
+        "name": row.name,
+        "endpoint": row.endpoint.name,
+        "strategy": row.strategy,
+        "status": row.status,
+        "outcome": row.outcome,
+        "promoted_arm": None if row.promoted_arm is None else row.promoted_arm.name,
+        "arms": [
+            {
+                "name": arm.name,
+                "model": arm.model.model,
+                "weight": arm.weight,
+                "payload": arm.payload,
+                "is_control": arm.is_control,
+                "enabled": arm.enabled,
+            }
+            for arm in arms
+        ],
+        "policy": row.policy,
+        "reward": row.reward,
+        "promotion": row.promotion,
+        "created_at": time(row.created_at),
+        "started_at": time(row.started_at),
+        "ended_at": time(row.ended_at),
+    }
+
+
+def audit_entry(row: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "at": time(row.at),
+        "actor": row.actor,
+        "action": row.action,
+        "endpoint": row.endpoint or None,
+        "experiment": row.experiment or None,
+        "model": row.model or None,
+        "reason": row.reason or None,
+        "details": row.details,
+    }
