@@ -1,0 +1,51 @@
+# One word a job, the same locally and in CI. Needs Python 3.11+ and make; everything else comes into .venv.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# What `check` needs to be told as a deployment would: nothing here is a secret of anything that runs.
+CHECK_ENV := NOREGRET_SECRET_KEY=only-for-make-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF NOREGRET_HTTPS=1 \
+	NOREGRET_ALLOWED_HOSTS=noregret.example.com
+
+.PHONY: install up demo test check format bench soak lock
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+up: install
+	$(BIN)/python manage.py up
+
+demo: install
+	$(BIN)/python manage.py demo
+
+test: install
+	$(BIN)/python -m pytest
+
+soak: install
+	$(BIN)/python -m pytest -m soak
+
+bench: install
+	$(BIN)/python manage.py bench
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(CHECK_ENV) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(CHECK_ENV) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Needs uv on the path. Hashes, every platform, and no index address.
+lock:
+	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \
+		--quiet --output-file requirements.lock pyproject.toml
