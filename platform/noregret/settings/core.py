@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "noregret.dashboard",
     "noregret.embedded",
     "noregret.demo",
+    "noregret.bench",
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

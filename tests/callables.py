@@ -1,0 +1,36 @@
+"""Python models for tests: on the allow-list of the test settings."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float64]
+
+
+def zeros(rows: Rows) -> NDArray[np.int64]:
+    return np.zeros(len(rows), dtype=np.int64)
+
+
+def ones(rows: Rows) -> NDArray[np.int64]:
+    return np.ones(len(rows), dtype=np.int64)
+
+
+def raises(rows: Rows) -> Rows:
+    raise RuntimeError("this model always raises")
+
+
+def sleeps(rows: Rows) -> Rows:
+    time.sleep(2.0)
+    return rows[:, 0]
+
+
+def short(rows: Rows) -> Rows:
+    return np.zeros(0)
+
+
+def not_finite(rows: Rows) -> Rows:
+    return np.full(len(rows), np.nan)
+
+
+NOT_CALLABLE = 3

@@ -1,0 +1,164 @@
+"""What tests share: a Redis prefix of their own, a running hot path, and the cast."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from noregret.access.keys import create_key
+from noregret.experiments import creation, document
+from noregret.experiments.endpoints import create_endpoint
+from noregret.experiments.models import Endpoint, Experiment
+from noregret.experiments.transitions import move
+from noregret.registry.register import Definition, register_model
+
+ACTOR = "tests"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(engines: None) -> None:
+    """pytest-django asks for this before it makes its database: here the servers start."""
+
+
+@pytest.fixture
+def platform(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[None]:
+    """An empty platform: own Redis keys, own folders, own hot path; committed rows, for workers and threads to see."""
+    from noregret.redis_client import client
+    from serving import process
+
+    settings.REDIS_PREFIX = f"test:{secrets.token_hex(6)}:"
+    settings.ARTIFACT_DIR = tmp_path / "artifacts"
+    settings.SNAPSHOT_DIR = tmp_path / "snapshots"
+    settings.SPOOL_DIR = tmp_path / "spool"
+    process.reset()
+    yield
+    process.reset()
+    stale = list(client().scan_iter(f"{settings.REDIS_PREFIX}*"))
+    if stale:
+        client().delete(*stale)
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+class Api:
+    """One member of the cast: calls with a key, and reads JSON."""
+
+    def __init__(self, key: str | None) -> None:
+        self._client = Client(raise_request_exception=False)
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+
+    def __call__(self, method: str, path: str, body: Any = None, **extra: Any) -> "Answer":
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        content_type = extra.pop("content_type", "application/json")
+        headers = self._headers | extra.pop("headers", {})
+        return Answer(
+            self._client.generic(
+                method, path, data, content_type=content_type, headers=headers, CONTENT_TYPE=content_type, **extra
+            )
+        )
+
+    def get(self, path: str, **extra: Any) -> "Answer":
+        return self("GET", path, **extra)
+
+    def post(self, path: str, body: Any = None, **extra: Any) -> "Answer":
+        return self("POST", path, {} if body is None else body, **extra)
+
+    def upload(self, path: str, fields: dict[str, Any]) -> "Answer":
+        return Answer(self._client.post(path, fields, headers=self._headers))
+
+
+class Answer:
+    """An HTTP answer."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.status: int = response.status_code
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.content)
+
+    @property
+    def content(self) -> bytes:
+        if self.response.streaming:
+            return b"".join(self.response.streaming_content)
+        return bytes(self.response.content)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.body[name]
+
+    def fields(self) -> list[str]:
+        """The fields that a problem document names."""
+        assert self.response["Content-Type"] == "application/problem+json", self.content
+        return [error["field"] for error in self.body.get("errors", [])]
+
+
+@pytest.fixture
+def alice(platform: None) -> Api:
+    """She may do everything."""
+    return Api(create_key(name="alice", scopes=["predict", "feedback", "manage"], actor=ACTOR)[1])
+
+
+@pytest.fixture
+def bob(platform: None) -> Api:
+    """He may predict, on every endpoint."""
+    return Api(create_key(name="bob", scopes=["predict"], actor=ACTOR)[1])
+
+
+@pytest.fixture
+def carol(platform: None) -> Api:
+    """She may do everything, on the endpoint `hers` alone."""
+    return Api(
+        create_key(name="carol", scopes=["predict", "feedback", "manage"], endpoints=["hers"], actor=ACTOR)[1]
+    )
+
+
+@pytest.fixture
+def charlie(platform: None) -> Api:
+    """He has no key."""
+    return Api(None)
+
+
+def static_model(name: str, version: str, payload: Any = None) -> str:
+    register_model(Definition(name, version, "static", payload=payload), actor=ACTOR)
+    return f"{name}@{version}"
+
+
+def python_model(name: str, version: str, function: str) -> str:
+    register_model(Definition(name, version, "python", callable=f"tests.callables.{function}"), actor=ACTOR)
+    return f"{name}@{version}"
+
+
+def endpoint_of(name: str, champion: str, deadline_ms: int = 300) -> Endpoint:
+    return create_endpoint(name=name, champion=champion, deadline_ms=deadline_ms, actor=ACTOR)
+
+
+def start_experiment(body: dict[str, Any]) -> Experiment:
+    """Create and start, as a caller would."""
+    import msgspec
+
+    made = creation.create_experiment(msgspec.convert(body, document.Experiment), actor=ACTOR)
+    return move(made, "start", actor=ACTOR)
+
+
+@pytest.fixture
+def two_arms(platform: None) -> Callable[..., Experiment]:
+    """Starts an experiment `e` on the endpoint `pages` with the static arms a (champion, payload A) and b (payload B)."""
+
+    def start(**changes: Any) -> Experiment:
+        static_model("page", "a", {"text": "A"})
+        static_model("page", "b", {"text": "B"})
+        endpoint_of("pages", "page@a")
+        body: dict[str, Any] = {
+            "name": "e",
+            "endpoint": "pages",
+            "strategy": "bandit",
+            "arms": [{"name": "a", "model": "page@a"}, {"name": "b", "model": "page@b"}],
+        }
+        return start_experiment(body | changes)
+
+    return start

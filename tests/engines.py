@@ -1,0 +1,35 @@
+"""Pytest plugin: real PostgreSQL and Redis for one session, started at the first test that needs them.
+
+It is loaded before pytest-django reads the settings (`-p tests.engines`), for the settings follow from the environment. The data
+directory is a temporary one, and nothing of it is left.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DATA_DIR = Path(tempfile.mkdtemp(prefix="noregret-tests-"))
+
+for _name in ("DATABASE_URL", "REDIS_URL", "PROMETHEUS_MULTIPROC_DIR"):
+    os.environ.pop(_name, None)
+os.environ["NOREGRET_DATA_DIR"] = str(DATA_DIR)
+os.environ["NOREGRET_SECRET_KEY"] = "only-for-tests-" + "0123456789abcdef" * 3
+os.environ["NOREGRET_PYTHON_CALLABLES"] = "tests.callables.*"
+os.environ["NOREGRET_LOG_LEVEL"] = "ERROR"
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[None]:
+    """PostgreSQL and Redis, running."""
+    from noregret.embedded.engines import running_engines
+
+    with running_engines(DATA_DIR):
+        yield
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(DATA_DIR, ignore_errors=True)
