@@ -13,7 +13,7 @@ import numpy as np
 
 from .posteriors import BetaBernoulli, GammaPoisson, NormalInverseGamma, Posterior
 from .reward import RewardModel
-from .statistics import Array, ArmStatistics
+from .statistics import ArmStatistics, Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class Belief:
 
     def in_reward_units(self, difference: Array) -> Array:
         """A difference of means on the policy's scale as a positive amount in reward units."""
-        return difference * np.abs(self.scale)
+        amount: Array = difference * np.abs(self.scale)
+        return amount
 
 
 def believe(statistics: ArmStatistics, reward: RewardModel) -> Belief:

@@ -33,9 +33,9 @@ class ArmStatistics:
     def from_rewards(cls, arm: NDArray[np.int64], reward: Array, arms: int) -> "ArmStatistics":
         """Statistics of `reward` (n,) by `arm` (n,), for `arms` arms."""
         count = np.bincount(arm, minlength=arms).astype(np.float64)
-        total = np.bincount(arm, weights=reward, minlength=arms)
+        total: Array = np.bincount(arm, weights=reward, minlength=arms).astype(np.float64)
         mean = np.divide(total, count, out=np.zeros(arms), where=count > 0)
-        m2 = np.bincount(arm, weights=(reward - mean[arm]) ** 2, minlength=arms)
+        m2 = np.bincount(arm, weights=(reward - mean[arm]) ** 2, minlength=arms).astype(np.float64)
         return cls(count, mean, m2)
 
     def __add__(self, other: "ArmStatistics") -> "ArmStatistics":

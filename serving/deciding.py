@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 # Of an endpoint's deadline, what an arm that may hang leaves to the champion that answers in its place.
 CHAMPION_SHARE = 0.25
 
+_NO_OUTPUTS: dict[str, list[Any]] = {}
+
 Row = Sequence[Any] | dict[str, Any]
 
 
@@ -70,9 +72,9 @@ def decide(
     document = live.document
     experiment = document.experiment
     decision_id = new_id()
-    if experiment is None or live.router is None:
-        chosen, position, propensities = live.champion, -1, ()
-    else:
+    chosen, position = live.champion, -1
+    propensities: Sequence[float] = ()
+    if experiment is not None and live.router is not None:
         position, propensities = live.router.route(unit)
         chosen = live.arms[position]
     rows = None
@@ -80,9 +82,8 @@ def decide(
         # By the champion's signature, whichever arm was drawn: whether a request is right can't depend on chance.
         rows = to_array(inputs, live.champion.model.features, live.champion.model.feature_names)
     routed = time.perf_counter()
-    if rows is None:
-        served, outputs, fallback_reason = chosen, {}, None
-    else:
+    served, outputs, fallback_reason = chosen, _NO_OUTPUTS, None
+    if rows is not None:
         served, outputs, fallback_reason = _predict(chosen, live, rows, start)
     predicted = time.perf_counter()
 

@@ -30,7 +30,7 @@ return seq
 """
 
 
-def publish(client: "redis.Redis[bytes]", keys: Keys, document: Endpoint | Access) -> bool:
+def publish(client: redis.Redis, keys: Keys, document: Endpoint | Access) -> bool:
     """Write `document` if it is newer than what Redis holds; True if it was. Raises redis.RedisError."""
     name = document.name if isinstance(document, Endpoint) else ACCESS
     written = client.eval(_PUT, 1, keys.snapshot(name), document.version, encode(document))
@@ -39,7 +39,7 @@ def publish(client: "redis.Redis[bytes]", keys: Keys, document: Endpoint | Acces
     return bool(written)
 
 
-def withdraw(client: "redis.Redis[bytes]", keys: Keys, name: str) -> None:
+def withdraw(client: redis.Redis, keys: Keys, name: str) -> None:
     """Remove the document of an endpoint that is no more, and say so to the index."""
     client.delete(keys.snapshot(name))
     client.eval(_ANNOUNCE, 3, keys.sequence, keys.changed, keys.epoch, name, secrets.token_hex(8))

@@ -32,7 +32,7 @@ class Router(Protocol):
 
 def draw(cumulative: Sequence[float]) -> int:
     """A position with the probabilities whose running sums are given; a position of probability 0 is never drawn."""
-    return bisect_right(cumulative, random.random() * cumulative[-1])  # noqa: S311 - an allocation, not a secret
+    return bisect_right(cumulative, random.random() * cumulative[-1])
 
 
 class DrawnRouter:

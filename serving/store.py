@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 import structlog
@@ -34,7 +34,7 @@ class SnapshotStore:
     def __init__(
         self,
         *,
-        client: "redis.Redis[bytes]",
+        client: redis.Redis,
         keys: Keys,
         load: LoadRuntime,
         folder: Path,
@@ -141,7 +141,8 @@ class SnapshotStore:
         return True
 
     def _read_redis(self) -> None:
-        sequence, epoch, learner = self._client.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
+        read = self._client.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
+        sequence, epoch, learner = cast("list[bytes | None]", read)
         self._note_learner(learner)
         number = int(sequence or 0)
         since = self._seen_sequence
@@ -151,7 +152,7 @@ class SnapshotStore:
             return
         if epoch is None:
             return  # emptied and not yet republished: keep what we have, and stay curious
-        changed: list[bytes] = self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf")
+        changed = cast("list[bytes]", self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf"))
         endpoints = dict(self._endpoints)
         for raw in changed:
             self._take(raw.decode(), endpoints)
@@ -167,7 +168,7 @@ class SnapshotStore:
         self._learner_seen = time.monotonic() - age
 
     def _take(self, name: str, endpoints: dict[str, LiveEndpoint]) -> None:
-        body: bytes | None = self._client.hget(self._keys.snapshot(name), "body")
+        body = cast("bytes | None", self._client.hget(self._keys.snapshot(name), "body"))
         if body is None:
             endpoints.pop(name, None)
             self._path(name).unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.test import Client
-
 from noregret.access.keys import create_key
 from noregret.experiments import creation, document
 from noregret.experiments.endpoints import create_endpoint
@@ -29,6 +28,7 @@ def django_db_modify_db_settings(engines: None) -> None:
 def platform(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[None]:
     """An empty platform: own Redis keys, own folders, own hot path; committed rows, for workers and threads to see."""
     from noregret.redis_client import client
+
     from serving import process
 
     settings.REDIS_PREFIX = f"test:{secrets.token_hex(6)}:"
@@ -112,9 +112,7 @@ def bob(platform: None) -> Api:
 @pytest.fixture
 def carol(platform: None) -> Api:
     """She may do everything, on the endpoint `hers` alone."""
-    return Api(
-        create_key(name="carol", scopes=["predict", "feedback", "manage"], endpoints=["hers"], actor=ACTOR)[1]
-    )
+    return Api(create_key(name="carol", scopes=["predict", "feedback", "manage"], endpoints=["hers"], actor=ACTOR)[1])
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-
 from noregret.env import VARIABLES, BadEnvironment, Environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +30,17 @@ def test_platform_folder__is_a_path_entry__never_a_package() -> None:
 
 def test_tracked_files__name_no_registry_and_no_machine() -> None:
     # Put together here, so that this file does not hold what it looks for.
-    forbidden = re.compile("|".join(["files.python" + "hosted.org", "pypi." + "org", "registry.npm" + "js", r"(?<![\w.])/wo" + "rk/", "/fa" + "rm/"]))
+    forbidden = re.compile(
+        "|".join(
+            [
+                "files.python" + "hosted.org",
+                "pypi." + "org",
+                "registry.npm" + "js",
+                r"(?<![\w.])/wo" + "rk/",
+                "/fa" + "rm/",
+            ]
+        )
+    )
     guilty = []
     for path in tracked():
         try:
@@ -66,7 +75,9 @@ def test_environment__is_read_in_one_file_only() -> None:
     # These two hand the environment on to child processes, and look at nothing in it.
     handing_on = {"platform/noregret/embedded/services.py", "platform/noregret/embedded/running.py"}
     sets_only = {"platform/noregret/wsgi.py", "platform/noregret/celery.py"}
-    assert set(readers) - handing_on - sets_only - {"platform/noregret/embedded/postgres.py"} == {"platform/noregret/env.py"}
+    assert set(readers) - handing_on - sets_only - {"platform/noregret/embedded/postgres.py"} == {
+        "platform/noregret/env.py"
+    }
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,9 @@ def test_environment__is_read_in_one_file_only() -> None:
         ("NOREGRET_SERVING_BODY_LIMIT", "-1", "at least"),
     ],
 )
-def test_environment__value_that_cannot_be_used__names_variable_and_expectation(name: str, value: str, said: str) -> None:
+def test_environment__value_that_cannot_be_used__names_variable_and_expectation(
+    name: str, value: str, said: str
+) -> None:
     with pytest.raises(BadEnvironment, match=said) as caught:
         Environment.read({name: value})
     assert name in str(caught.value)

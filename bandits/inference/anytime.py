@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 STEPS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 """Distances in log-odds between the two means of an alternative; log-odds steps work at every base rate."""
@@ -133,7 +133,8 @@ class Evidence:
 
 def _averaged(log_factors: Array) -> Array:
     values = special.logsumexp(log_factors, axis=-1) - np.log(log_factors.shape[-1])
-    return np.exp(np.minimum(values, 700.0))
+    averaged: Array = np.exp(np.minimum(values, 700.0))
+    return averaged
 
 
 def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: float, margin: float) -> Array:

@@ -112,7 +112,8 @@ def _products_without_each(values: Array) -> Array:
     ones = np.ones((n, 1))
     before = np.cumprod(np.concatenate((ones, values[:, :-1]), axis=1), axis=1)
     after = np.cumprod(np.concatenate((ones, values[:, :0:-1]), axis=1), axis=1)[:, ::-1]
-    return before * after if arms > 1 else ones
+    products: Array = before * after
+    return products if arms > 1 else ones
 
 
 def probability_best(posteriors: Posterior | Sequence[Posterior]) -> Array:

@@ -1,5 +1,6 @@
 """The policies by name. Adding one: a file with the class, and a line here."""
 
+from collections.abc import Callable
 from typing import Any
 
 from .protocol import Policy
@@ -7,7 +8,7 @@ from .thompson import Thompson
 from .ucb1 import UCB1
 from .uniform import Uniform
 
-_REGISTRY: dict[str, type[Policy]] = {
+_REGISTRY: dict[str, Callable[..., Policy]] = {
     "thompson": Thompson,
     "ucb1": UCB1,
     "uniform": Uniform,

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits.reward import RewardModel
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 from .protocol import Policy
 
@@ -20,7 +20,8 @@ def with_floor(weights: Array, floor: float) -> Array:
     arms = weights.shape[-1]
     if not 0.0 <= floor * arms <= 1.0:
         raise ValueError(f"a floor of {floor:g} for {arms} arms: at most {1.0 / arms:g} was expected")
-    return floor + (1.0 - arms * floor) * weights
+    floored: Array = floor + (1.0 - arms * floor) * weights
+    return floored
 
 
 def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
@@ -34,7 +35,8 @@ def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
     old = np.where(young, 0.0, weights)
     # A policy may put everything on a young arm; then the others share evenly.
     old = old / old.sum() if old.sum() > 0 else (~young) / (~young).sum()
-    return np.where(young, 1.0 / arms, old * (1.0 - young.sum() / arms))
+    shares: Array = np.where(young, 1.0 / arms, old * (1.0 - young.sum() / arms))
+    return shares
 
 
 def allocate(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits.reward import RewardModel
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 
 def unit_means(statistics: ArmStatistics, reward: RewardModel) -> Array:
@@ -28,7 +28,8 @@ def unit_means(statistics: ArmStatistics, reward: RewardModel) -> Array:
 def leaders(index: Array) -> Array:
     """Probabilities (..., K) that put all on the greatest index, shared evenly among ties."""
     best = index >= index.max(axis=-1, keepdims=True)
-    return best / best.sum(axis=-1, keepdims=True)
+    shares: Array = best / best.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def choose_leader(index: Array, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,19 +1,19 @@
 """What a policy is: from statistics to the probability of each arm. One file a family, one registry line a policy."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandits.reward import RewardModel
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 
 class Policy(Protocol):
     """A way to choose. Policies are stateless: what they know is in the statistics that they are given."""
 
-    name: str
-    counts_own_pulls: bool
+    name: ClassVar[str]
+    counts_own_pulls: ClassVar[bool]
     """True for deterministic policies, which must be told of pulls whose rewards are still out (`pulls`)."""
 
     def propensities(self, statistics: ArmStatistics, reward: RewardModel, pulls: Array | None = None) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bandits.belief import believe
 from bandits.inference.best_arm import probability_best
 from bandits.reward import RewardModel
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits.reward import RewardModel
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 from .index import choose_leader, leaders, unit_means, with_first_pulls
 

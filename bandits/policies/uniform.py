@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits.reward import RewardModel
-from bandits.statistics import Array, ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from serving.redis_keys import Keys
 
 
 @cache
-def client() -> "redis.Redis[bytes]":
+def client() -> redis.Redis:
     """One pooled client a process; raises redis.RedisError on use when the server is away."""
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5.0, socket_connect_timeout=2.0)
 

@@ -32,7 +32,7 @@ def read(request: HttpRequest) -> bytes:
     length = request.META.get("CONTENT_LENGTH")
     if length and int(length) > limit:
         raise problems.too_large(limit)
-    body: bytes = request.read() if length else request.environ["wsgi.input"].read(limit + 1)
+    body: bytes = request.read() if length else request.META["wsgi.input"].read(limit + 1)
     if len(body) > limit:
         raise problems.too_large(limit)
     return body

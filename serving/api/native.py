@@ -30,9 +30,9 @@ Context = dict[str, str | Number | bool | None]
 class DecideRequest(Struct, forbid_unknown_fields=True):
     """Body of decide."""
 
-    unit: Text256 | None | UnsetType = UNSET
-    context: Context | None | UnsetType = UNSET
-    request_id: Text256 | None | UnsetType = UNSET
+    unit: Text256 | UnsetType | None = UNSET
+    context: Context | UnsetType | None = UNSET
+    request_id: Text256 | UnsetType | None = UNSET
 
 
 class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
@@ -84,8 +84,8 @@ class FeedbackRequest(Struct, forbid_unknown_fields=True):
 
     decision_id: str
     value: float | bool
-    metric: Metric | None | UnsetType = UNSET
-    occurred_at: Time | None | UnsetType = UNSET
+    metric: Metric | UnsetType | None = UNSET
+    occurred_at: Time | UnsetType | None = UNSET
 
 
 class FeedbackBatchRequest(Struct, forbid_unknown_fields=True):
@@ -99,8 +99,8 @@ class _FeedbackBody(Struct, forbid_unknown_fields=True):
 
     decision_id: str | UnsetType = UNSET
     value: float | bool | UnsetType = UNSET
-    metric: Metric | None | UnsetType = UNSET
-    occurred_at: Time | None | UnsetType = UNSET
+    metric: Metric | UnsetType | None = UNSET
+    occurred_at: Time | UnsetType | None = UNSET
     feedback: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)] | UnsetType = UNSET
 
 
@@ -267,8 +267,8 @@ def _feedback_batch(parts: Process, key: Key, body: _FeedbackBody, items: list[m
         try:
             item = _item_decoder.decode(raw)
             good.append(_feedback(item.decision_id, item.value, item.metric, item.occurred_at))
-        except msgspec.ValidationError as error:
-            answers[i] = {"status": "invalid", "error": bodies.field_error(str(error))}
+        except msgspec.ValidationError as invalid:
+            answers[i] = {"status": "invalid", "error": bodies.field_error(str(invalid))}
         else:
             places.append(i)
     for i, result in zip(places, _recorded(parts, good, key), strict=True):
@@ -278,7 +278,7 @@ def _feedback_batch(parts: Process, key: Key, body: _FeedbackBody, items: list[m
 
 
 def _feedback(
-    decision_id: str, value: float | bool, metric: str | None | UnsetType, occurred_at: datetime | None | UnsetType
+    decision_id: str, value: float | bool, metric: str | UnsetType | None, occurred_at: datetime | UnsetType | None
 ) -> Feedback:
     at = _or_none(occurred_at)
     if at is not None:

@@ -6,9 +6,9 @@ more than the round trip itself (docs/adr/0003). Each request thread keeps its o
 
 import threading
 import time
+from typing import Any
 
 import redis
-from redis.connection import AbstractConnection
 
 TIMEOUT_SECONDS = 0.05
 # After a failure nobody asks Redis again for this long: while it hangs, requests must not each wait out the deadline.
@@ -39,11 +39,12 @@ class StreamWriter:
         self._local = threading.local()
         self._paused_until = 0.0
 
-    def _connection(self) -> AbstractConnection:
-        connection: AbstractConnection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> Any:
+        # Any: the library's connections have no types of their own.
+        connection: Any = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._pool.make_connection()
-            self._local.connection = connection
+            made = self._pool.make_connection()
+            self._local.connection = connection = made
         return connection
 
     @property
@@ -65,7 +66,7 @@ class StreamWriter:
             raise StreamUnavailable(str(error)) from error
 
     def close(self) -> None:
-        connection: AbstractConnection | None = getattr(self._local, "connection", None)
+        connection: Any = getattr(self._local, "connection", None)
         if connection is not None:
             connection.disconnect()
             self._local.connection = None

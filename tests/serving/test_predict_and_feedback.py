@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
-
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
 from noregret.learning.models import ArmStatistics
 from noregret.learning.round import learn
+
 from serving.models import Decision, Reward
 from serving.process import process
 from serving.tokens import Token, new_id
@@ -46,7 +46,11 @@ def test_predict__without_experiment__is_single_and_not_learnable(alice: Api) ->
         "stale": False,
         "fallback_reason": None,
     }
-    assert set(part.split(";")[0].strip() for part in answer.response["Server-Timing"].split(",")) == {"route", "predict", "record"}
+    assert {part.split(";")[0].strip() for part in answer.response["Server-Timing"].split(",")} == {
+        "route",
+        "predict",
+        "record",
+    }
     assert alice.post(FEEDBACK, {"decision_id": decision_id, "value": 1}).status == 409
 
 
@@ -247,7 +251,9 @@ def test_decide__body_that_is_not_strict__is_400_and_decides_nothing(alice: Api,
     assert Decision.objects.count() == 0
 
 
-def test_serving_calls__method_type_size_and_address__have_their_status(alice: Api, two_arms: Start, settings: Any) -> None:
+def test_serving_calls__method_type_size_and_address__have_their_status(
+    alice: Api, two_arms: Start, settings: Any
+) -> None:
     two_arms()
     assert alice.get(DECIDE).status == 405
     assert alice.get(DECIDE).response["Allow"] == "POST"

@@ -48,7 +48,7 @@ class Traffic:
             thread.join(timeout=60.0)
 
     def _run(self, seed: int) -> None:
-        generator = random.Random(seed)  # noqa: S311 - which scan comes next
+        generator = random.Random(seed)
         client = Client(self._url, self._key)
         try:
             while not self._stop.is_set():

@@ -1,5 +1,6 @@
 """One child process in a group of its own: started, watched, and ended with everything that it started."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -32,9 +33,9 @@ class Child:
     def start(self) -> None:
         """Start it. Only from the main thread: the death signal below belongs to the thread that forked."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        identity = {} if self.user is None else {"user": self.user[0], "group": self.user[1], "extra_groups": []}
+        user, group = self.user or (None, None)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own commands
+            self.process = subprocess.Popen(
                 list(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -43,8 +44,10 @@ class Child:
                 env=dict(self.environment),
                 start_new_session=True,
                 # If this process is killed outright, the kernel asks its children to stop: nothing may outlive it.
-                preexec_fn=self._ask_for_death_signal,  # noqa: PLW1509
-                **identity,
+                preexec_fn=self._ask_for_death_signal,
+                user=user,
+                group=group,
+                extra_groups=None if self.user is None else [],
             )
 
     def _ask_for_death_signal(self) -> None:
@@ -67,10 +70,8 @@ class Child:
         if self.process is None:
             return
         self.ask_to_stop()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(self.stop_seconds)
-        except subprocess.TimeoutExpired:
-            pass
         self.clear_group()
         self.process.wait()
 
@@ -78,10 +79,8 @@ class Child:
         """Kill what is left of the group: the children of one that died without stopping them."""
         if self.process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def last_lines(self, count: int = 15) -> str:
         """The end of its log, for an error message."""

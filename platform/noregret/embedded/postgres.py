@@ -100,8 +100,8 @@ class Postgres:
             self._initdb()
 
     def _initdb(self) -> None:
-        identity = {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
-        done = subprocess.run(  # noqa: S603 - the wheel's binary
+        user, group = self._user or (None, None)
+        done = subprocess.run(
             [
                 str(self._bin / "initdb"),
                 "--auth-local=trust",  # the socket's permissions decide who connects
@@ -118,7 +118,9 @@ class Postgres:
             text=True,
             timeout=120,
             check=False,
-            **identity,
+            user=user,
+            group=group,
+            extra_groups=None if self._user is None else [],
         )
         if done.returncode:
             raise StartFailed(f"initdb failed in {self._folder}:\n{done.stderr.strip()}")

@@ -42,7 +42,7 @@ class RunningPlatform:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         errors = self.data_dir / "up.err"
         with errors.open("ab") as stderr:
-            self.process = subprocess.Popen(  # noqa: S603 - our own command
+            self.process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ state. Published after the commit; if Redis is away then, the learner finds the 
 """
 
 from datetime import timedelta
+from typing import cast
 
 import numpy as np
 import redis
@@ -90,7 +91,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
     return snapshot.Experiment(
         id=experiment.pk,
         name=experiment.name,
-        strategy=experiment.strategy,
+        strategy=cast("snapshot.Strategy", experiment.strategy),
         reward=_reward_document(experiment),
         policy=snapshot.Policy(**experiment.policy) if experiment.policy else None,
         arms=[

@@ -98,7 +98,8 @@ def _close(experiment: Experiment, start: datetime, end: datetime) -> list[Row]:
         if reward["default"] is not None:
             cursor.execute(_DEFAULTS, parameters)
         cursor.execute(_MARK.format(first_of_unit=_FIRST_OF_UNIT if keeps_arm else ""), parameters)
-        return cursor.fetchall()
+        rows: list[Row] = cursor.fetchall()
+    return rows
 
 
 def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]] | None:

@@ -30,7 +30,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     statistics = statistics_of(arms)
     belief = believe(statistics, reward_model(experiment))
     seen = bool(statistics.count.sum())
-    best = probability_best(belief.posterior) if seen else [None] * len(arms)
+    best = probability_best(belief.posterior) if seen else None
     loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
     shares = propensities(experiment, arms, statistics)
     intervals = _intervals(experiment, arms, belief, statistics)
@@ -56,7 +56,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "interval_method": intervals[i][1],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
-                "probability_best": None if best[i] is None else float(best[i]),
+                "probability_best": None if best is None else float(best[i]),
                 "expected_loss": None if loss is None else float(np.ravel(loss)[i]),
                 "error_rate": rows[arm.pk].failures / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
                 "latency_ms": {

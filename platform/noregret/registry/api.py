@@ -1,9 +1,10 @@
 """The registry over HTTP."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from django.core.files.uploadedfile import UploadedFile
+from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -90,29 +91,30 @@ _TEXTS = ("name", "version", "framework")
 
 
 def _from_form(request: Request) -> Definition:
+    form = cast("QueryDict", request.data)
     errors: list[FieldError] = []
-    for field, values in request.data.lists():
+    for field, values in form.lists():
         if field not in {*_TEXTS, "artifact", "sample"}:
             errors.append({"field": field, "message": "unknown field"})
         elif len(values) > 1:
             errors.append({"field": field, "message": "given more than once"})
     for field in _TEXTS:
-        value = request.data.get(field)
+        value = form.get(field)
         if not isinstance(value, str):
             errors.append({"field": field, "message": "required"})
         elif "\x00" in value:
             errors.append({"field": field, "message": "holds NUL"})
-    artifact = request.data.get("artifact")
+    artifact = form.get("artifact")
     if not isinstance(artifact, UploadedFile):
         errors.append({"field": "artifact", "message": "a file was expected"})
     if errors:
         raise problems.invalid_fields(errors)
-    texts = {field: str(request.data[field]) for field in _TEXTS}
+    texts = {field: str(form[field]) for field in _TEXTS}
     if texts["framework"] in {"static", "python"}:
         message = f"a {texts['framework']} model has no artefact: send it as JSON"
         raise problems.invalid_fields([{"field": "artifact", "message": message}])
     assert isinstance(artifact, UploadedFile)
-    return Definition(**texts, artifact=artifact.read(), sample=_sample(request.data.get("sample")))
+    return Definition(**texts, artifact=artifact.read(), sample=_sample(form.get("sample")))
 
 
 def _sample(given: Any) -> list[list[float]] | None:

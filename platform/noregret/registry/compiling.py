@@ -104,27 +104,28 @@ def _parts(estimator: Any) -> Iterator[Any]:
         yield from _parts(steps[0][1])
         return
     yield estimator
-    for member in list(np.ravel(np.asarray(getattr(estimator, "estimators_", []), dtype=object)))[:20]:
-        yield member
+    yield from list(np.ravel(np.asarray(getattr(estimator, "estimators_", []), dtype=object)))[:20]
 
 
 def _ranges(part: Any, features: int) -> Iterator[tuple[Rows, Rows]]:
     mean, scale = getattr(part, "mean_", None), getattr(part, "scale_", None)
     if mean is not None and scale is not None and np.shape(mean) == np.shape(scale) == (features,):
         yield mean - 3.0 * scale, mean + 3.0 * scale
-    if np.shape(getattr(part, "data_min_", None)) == (features,):
-        yield part.data_min_, part.data_max_
-    if np.ndim(getattr(part, "theta_", None)) == 2 and hasattr(part, "var_"):  # naive Bayes
+    low: Any = getattr(part, "data_min_", None)
+    if np.shape(low) == (features,):
+        yield low, part.data_max_
+    theta: Any = getattr(part, "theta_", None)
+    if np.ndim(theta) == 2 and hasattr(part, "var_"):  # naive Bayes
         spread = 3.0 * np.sqrt(part.var_)
-        yield (part.theta_ - spread).min(axis=0), (part.theta_ + spread).max(axis=0)
+        yield (theta - spread).min(axis=0), (theta + spread).max(axis=0)
     for name in ("support_vectors_", "_fit_X"):
         points = getattr(part, name, None)
         if isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == features:
             yield points.min(axis=0), points.max(axis=0)
     tree = getattr(part, "tree_", None)
     if tree is not None:
-        low, high = np.full(features, np.nan), np.full(features, np.nan)
+        least, greatest = np.full(features, np.nan), np.full(features, np.nan)
         split = tree.feature >= 0
-        np.fmin.at(low, tree.feature[split], tree.threshold[split])
-        np.fmax.at(high, tree.feature[split], tree.threshold[split])
-        yield low - 1.0, high + 1.0
+        np.fmin.at(least, tree.feature[split], tree.threshold[split])
+        np.fmax.at(greatest, tree.feature[split], tree.threshold[split])
+        yield least - 1.0, greatest + 1.0

@@ -48,7 +48,7 @@ def _run(folder: Path) -> dict[str, Any]:
     }
     command = [sys.executable, "-m", "noregret.registry.inspect_artifact", str(folder)]
     try:
-        done = subprocess.run(  # noqa: S603 - our own module
+        done = subprocess.run(
             command,
             cwd=folder,
             env=environment,

@@ -72,7 +72,7 @@ class Command(BaseCommand):
         console.print(f"Memory of the web process: {memory:.0f} MB")
 
     def _measure(self, platform: RunningPlatform, options: dict[str, Any]) -> tuple[dict[str, Measured], float]:
-        made = subprocess.run(  # noqa: S603 - our own command
+        made = subprocess.run(
             [
                 sys.executable,
                 str(settings.BASE_DIR / "manage.py"),
