@@ -112,7 +112,7 @@ def _products_without_each(values: Array) -> Array:
     ones = np.ones((n, 1))
     before = np.cumprod(np.concatenate((ones, values[:, :-1]), axis=1), axis=1)
     after = np.cumprod(np.concatenate((ones, values[:, :0:-1]), axis=1), axis=1)[:, ::-1]
-    products: Array = before * after
+    products = np.asarray(before * after, dtype=np.float64)
     return products if arms > 1 else ones
 
 

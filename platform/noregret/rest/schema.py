@@ -1,2 +1,7 @@
-def document():
+"""The OpenAPI 3.1 document."""
+
+from typing import Any
+
+
+def document() -> dict[str, Any]:
     return {"openapi": "3.1.0"}
