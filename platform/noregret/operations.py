@@ -48,6 +48,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """GET /favicon.ico: browsers ask for it whatever a page says; there is none."""
+    return HttpResponse(status=204)
+
+
 def _run(check: Callable[[], Check]) -> Check:
     start = time.perf_counter()
     try:

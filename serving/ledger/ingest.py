@@ -5,10 +5,11 @@ An entry leaves the stream only after its row is committed; whoever is killed be
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -21,15 +22,20 @@ from .events import DecisionEvent, decode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
+_BIGINT = 2**63
+# A JSON escape of NUL, and not an escaped backslash before the letters u0000.
+_NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedDecision:
-    """A decision as it came, with its place in the stream."""
+    """A decision as it came, with its place in the stream, and with what its row needs that the event holds otherwise."""
 
     entry_id: bytes
+    body: bytes
     event: DecisionEvent
     decided_at: datetime
+    context: str | None  # JSON
 
     @property
     def id(self) -> UUID:
@@ -49,48 +55,70 @@ class BadEntry:
 class Batch:
     """What one read of a stream gave."""
 
-    decisions: list[StreamedDecision]
-    bad: list[BadEntry]
+    decisions: Sequence[StreamedDecision]
+    bad: Sequence[BadEntry]
 
     @property
     def entry_ids(self) -> list[bytes]:
-        return [decision.entry_id for decision in self.decisions] + [entry.entry_id for entry in self.bad]
+        return [item.entry_id for item in (*self.decisions, *self.bad)]
 
 
-def read(client: redis.Redis, key: str, limit: int, now: datetime) -> Batch:
+def read(client: "redis.Redis[bytes]", key: str, limit: int, now: datetime) -> Batch:
     """The oldest entries of a stream, at most `limit`. They stay there. Raises redis.RedisError."""
     decisions: list[StreamedDecision] = []
     bad: list[BadEntry] = []
-    for entry_id, fields in _entries(client, key, limit):
-        body = fields.get(BODY_FIELD, b"")
+    for entry_id, fields in client.xrange(key, count=limit):
+        body = fields.get(BODY_FIELD)
+        if body is None:
+            bad.append(BadEntry(entry_id, f"no field {BODY_FIELD.decode()}", repr(fields).encode()))
+            continue
         try:
             event = decode(body)
-            decisions.append(StreamedDecision(entry_id, event, _checked_time(event, now)))
+            decided_at = _time(event, now)
+            _check(event)
+            decisions.append(StreamedDecision(entry_id, body, event, decided_at, _json(event.context)))
         except ValueError as error:
             bad.append(BadEntry(entry_id, str(error), body))
     return Batch(decisions, bad)
 
 
-def _entries(client: redis.Redis, key: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """XRANGE from the start; the client is one that decodes nothing, which its types can't say."""
-    return cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, count=limit) or [])
-
-
-def _checked_time(event: DecisionEvent, now: datetime) -> datetime:
-    """The decision's time. Raises ValueError for a decision that PostgreSQL or the statistics could not take."""
+def _time(event: DecisionEvent, now: datetime) -> datetime:
+    """When the decision was made. Raises ValueError for a time at which none can have been."""
     microseconds = int.from_bytes(event.id[:8], "big")
     decided_at = _EPOCH + timedelta(microseconds=min(microseconds, 2**55))
     if not _EARLIEST <= decided_at <= now + _AHEAD:
         raise ValueError(f"decided at an impossible time, {microseconds} µs")
-    numbers = (*event.propensities, event.propensity, event.latency_ms)
-    if not all(math.isfinite(number) for number in numbers) or not 0 < event.propensity <= 1:
-        raise ValueError("a propensity or latency is no usable number")
-    texts = (event.unit, event.request_id, event.fallback_reason, json.dumps(event.context))
-    if any(text is not None and ("\x00" in text or "\\u0000" in text) for text in texts):
-        raise ValueError("a text holds NUL")
-    if len(event.unit or "") > 256 or len(event.request_id or "") > 256:
-        raise ValueError("a text is longer than its column")
     return decided_at
+
+
+def _check(event: DecisionEvent) -> None:
+    """Raises ValueError for what the table's columns or the statistics could not take."""
+    if not all(0 <= number < _BIGINT for number in (event.experiment_id, event.arm_id, event.policy_version)):
+        raise ValueError("an experiment, arm or policy version is no number of ours")
+    if not all(0.0 <= propensity <= 1.0 for propensity in (*event.propensities, event.propensity)):
+        raise ValueError("a propensity is no probability")
+    if not event.propensity > 0.0:
+        raise ValueError("the chosen arm's propensity is 0")
+    if not (math.isfinite(event.latency_ms) and event.latency_ms >= 0.0):
+        raise ValueError("the latency is no time")
+    for text, longest in ((event.unit, 256), (event.request_id, 256), (event.fallback_reason, 64)):
+        if text is not None and len(text) > longest:
+            raise ValueError("a text is longer than its column")
+        if text is not None and "\x00" in text:
+            raise ValueError("a text holds NUL")
+
+
+def _json(context: dict[str, Any] | None) -> str | None:
+    """Raises ValueError for what is no JSON document that PostgreSQL takes."""
+    if context is None:
+        return None
+    try:
+        text = json.dumps(context, allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"the context is no JSON: {error}") from error
+    if _NUL_IN_JSON.search(text):
+        raise ValueError("the context holds NUL")
+    return text
 
 
 _COLUMNS = (
@@ -100,17 +128,23 @@ _COLUMNS = (
 
 
 def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list[StreamedDecision]:
-    """Write decisions in the caller's transaction; those that were new, each once. Order is not kept."""
-    if not decisions:
+    """Write decisions in the caller's transaction; those that were new, each once. Order is not kept.
+
+    Raises django.db.DataError, and the transaction is void, for a row that PostgreSQL refuses though it passed `read`.
+    """
+    by_id: dict[UUID, StreamedDecision] = {}
+    for decision in decisions:
+        by_id.setdefault(decision.id, decision)
+    if not by_id:
         return []
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_decision (LIKE serving_decision) ON COMMIT DELETE ROWS")
     raw: Any = cursor.cursor
-    with raw.copy(f"COPY incoming_decision ({_COLUMNS}) FROM STDIN") as copy:
-        for decision in decisions:
+    with cursor.db.wrap_database_errors, raw.copy(f"COPY incoming_decision ({_COLUMNS}) FROM STDIN") as copy:
+        for decision_id, decision in by_id.items():
             event = decision.event
             copy.write_row(
                 (
-                    decision.id,
+                    decision_id,
                     decision.decided_at,
                     event.experiment_id,
                     event.arm_id,
@@ -118,7 +152,7 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
                     event.propensity,
                     event.policy_version,
                     event.unit,
-                    None if event.context is None else json.dumps(event.context),
+                    decision.context,
                     event.request_id,
                     event.latency_ms,
                     event.fallback_reason,
@@ -128,10 +162,9 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
         f"INSERT INTO serving_decision ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_decision "  # noqa: S608 - constants
         "ON CONFLICT (decided_at, id) DO NOTHING RETURNING id"
     )
-    by_id = {decision.id: decision for decision in decisions}
     new = [by_id[row[0]] for row in cursor.fetchall()]
     # The caller may insert again in the same transaction.
-    cursor.execute("DELETE FROM incoming_decision")
+    cursor.execute("TRUNCATE incoming_decision")
     return new
 
 
@@ -145,13 +178,18 @@ def quarantine(cursor: CursorWrapper, stream: str, bad: Sequence[BadEntry]) -> N
         )
 
 
-def forget(client: redis.Redis, key: str, entry_ids: Sequence[bytes]) -> None:
+def forget(client: "redis.Redis[bytes]", key: str, entry_ids: Sequence[bytes]) -> None:
     """Take entries out of the stream, after their rows are committed. Raises redis.RedisError."""
     if entry_ids:
         client.xdel(key, *entry_ids)
 
 
-def oldest(client: redis.Redis, key: str) -> datetime | None:
-    """When the oldest entry of a stream was appended, or None for an empty one."""
-    first = _entries(client, key, 1)
-    return None if not first else _EPOCH + timedelta(milliseconds=int(first[0][0].split(b"-")[0]))
+def appended_at(entry_id: bytes) -> datetime:
+    """When an entry was appended, by Redis's clock."""
+    return _EPOCH + timedelta(milliseconds=int(entry_id.split(b"-")[0]))
+
+
+def oldest(client: "redis.Redis[bytes]", key: str) -> datetime | None:
+    """When the oldest entry of a stream was appended, or None for an empty one. Raises redis.RedisError."""
+    first = client.xrange(key, count=1)
+    return appended_at(first[0][0]) if first else None

@@ -58,7 +58,7 @@ def ending(console: Console, results: dict[str, Any], promoted: str | None) -> N
     console.print()
     console.print(arms_table(results, f"{results['experiment']} on real held-out scans"))
     if promoted:
-        console.print(f"[bold]{promoted}[/bold] was promoted: {results['recommendation']['reason']}")
+        console.print(f"[bold]{results['recommendation']['reason']}[/bold]")
     saved = results["comparison"]["saved_against_even_split"]
     if saved is not None:
         console.print(

@@ -7,6 +7,7 @@ import numpy as np
 from django.utils import timezone
 
 from bandits.inference.anytime import Evidence, verdict
+from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, Experiment
 
 from .mature import evidence_of
@@ -49,10 +50,17 @@ def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
 
 
 def _ended(experiment: Experiment) -> Recommendation:
-    if experiment.promoted_arm is not None:
-        return Recommendation("promote", experiment.promoted_arm, f"{experiment.promoted_arm.name} was promoted")
+    ending = AuditEntry.objects.filter(experiment=experiment.name, action=f"experiment.{experiment.outcome}").first()
+    by = f" by {ending.actor}" if ending else ""
+    why = f": {ending.reason}" if ending and ending.reason else ""
+    evidence = ending.details.get("evidence", {}) if ending else {}
+    value, needed = evidence.get("value"), evidence.get("needed")
+    arm = experiment.promoted_arm
+    if arm is not None:
+        return Recommendation("promote", arm, f"{arm.name} was promoted{by}{why}", arm, value, needed)
     action: Action = "rollback" if experiment.outcome == Experiment.Outcome.ROLLED_BACK else "stop"
-    return Recommendation(action, None, f"the experiment ended: {str(experiment.outcome).replace('_', ' ')}")
+    said = str(experiment.outcome).replace("_", " ")
+    return Recommendation(action, None, f"the experiment was {said}{by}{why}", None, value, needed)
 
 
 def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence) -> Recommendation:

@@ -1,0 +1,192 @@
+"""What the control plane answers, as types: the OpenAPI document is made from them, and tests hold the answers against it."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from noregret.experiments.document import Policy, Promotion, Reward
+
+
+class Signature(Struct):
+    features: int | None
+    feature_names: list[str] | None
+    outputs: list[str]
+    classes: list[Any] | None
+    task: Literal["classifier", "regressor", "other"]
+
+
+class Model(Struct):
+    """A model version."""
+
+    id: int
+    name: str
+    version: str
+    model: str
+    framework: Literal["sklearn", "python", "static"]
+    sha256: str | None
+    signature: Signature
+    compiled: bool
+    compile_note: str | None
+    callable: str | None
+    payload: Any
+    created_at: str
+
+
+class Endpoint(Struct):
+    """The stable name that clients call."""
+
+    id: int
+    name: str
+    champion: str
+    deadline_ms: int
+    sticky: bool
+    policy_version: int
+    created_at: str
+
+
+class ExperimentArm(Struct):
+    name: str
+    model: str
+    weight: float | None
+    payload: Any
+    is_control: bool
+    enabled: bool
+
+
+class Experiment(Struct):
+    """One rollout on an endpoint."""
+
+    id: int
+    name: str
+    endpoint: str
+    strategy: Literal["shadow", "canary", "ab", "bandit"]
+    status: Literal["draft", "running", "paused", "completed"]
+    outcome: Literal["promoted", "rolled_back", "stopped"] | None
+    promoted_arm: str | None
+    arms: list[ExperimentArm]
+    policy: Policy | None
+    reward: Reward
+    promotion: Promotion
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+
+
+class Latency(Struct):
+    """Milliseconds."""
+
+    p50: float | None
+    p99: float | None
+
+
+class ResultsArm(Struct):
+    name: str
+    model: str
+    enabled: bool
+    is_control: bool
+    decisions: int
+    rewards: int
+    mean: float | None
+    interval: tuple[float, float] | None
+    interval_method: Literal["aipw", "posterior"] | None
+    share: float | None
+    propensity: float
+    probability_best: float | None
+    expected_loss: float | None
+    error_rate: float | None
+    latency_ms: Latency
+
+
+class Comparison(Struct):
+    sample_ratio_p: float | None
+    saved_against_even_split: float | None
+
+
+class EvidenceProgress(Struct):
+    leader: str | None
+    value: float | None
+    needed: float | None
+    matured: int
+
+
+class Recommendation(Struct):
+    action: Literal["continue", "promote", "stop", "rollback"]
+    arm: str | None
+    reason: str
+
+
+class Results(Struct):
+    """What an experiment has shown so far. What can't be known yet is null."""
+
+    experiment: str
+    status: Literal["draft", "running", "paused", "completed"]
+    as_of: str
+    policy_version: int
+    decisions: int
+    rewards: int
+    arms: list[ResultsArm]
+    comparison: Comparison
+    evidence: EvidenceProgress
+    recommendation: Recommendation
+
+
+class AuditEntry(Struct):
+    """One change: by whom, when and why."""
+
+    id: int
+    at: str
+    actor: str
+    action: str
+    endpoint: str | None
+    experiment: str | None
+    model: str | None
+    reason: str | None
+    details: dict[str, Any]
+
+
+class ModelPage(Struct):
+    items: list[Model]
+    next_cursor: str | None
+
+
+class EndpointPage(Struct):
+    items: list[Endpoint]
+    next_cursor: str | None
+
+
+class ExperimentPage(Struct):
+    items: list[Experiment]
+    next_cursor: str | None
+
+
+class AuditPage(Struct):
+    items: list[AuditEntry]
+    next_cursor: str | None
+
+
+class FieldError(Struct):
+    field: str
+    message: str
+
+
+class Problem(Struct, omit_defaults=True):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+class FeedbackStatus(Struct):
+    status: Literal["recorded", "duplicate", "late"]
+
+
+class FeedbackResult(Struct):
+    status: Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
+    error: FieldError | None
+
+
+class FeedbackResults(Struct):
+    results: list[FeedbackResult]
