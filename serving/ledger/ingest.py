@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import redis
@@ -60,14 +60,14 @@ class Batch:
 
     @property
     def entry_ids(self) -> list[bytes]:
-        return [item.entry_id for item in (*self.decisions, *self.bad)]
+        return [decision.entry_id for decision in self.decisions] + [entry.entry_id for entry in self.bad]
 
 
-def read(client: "redis.Redis[bytes]", key: str, limit: int, now: datetime) -> Batch:
+def read(client: redis.Redis, key: str, limit: int, now: datetime) -> Batch:
     """The oldest entries of a stream, at most `limit`. They stay there. Raises redis.RedisError."""
     decisions: list[StreamedDecision] = []
     bad: list[BadEntry] = []
-    for entry_id, fields in client.xrange(key, count=limit):
+    for entry_id, fields in _entries(client, key, limit):
         body = fields.get(BODY_FIELD)
         if body is None:
             bad.append(BadEntry(entry_id, f"no field {BODY_FIELD.decode()}", repr(fields).encode()))
@@ -80,6 +80,11 @@ def read(client: "redis.Redis[bytes]", key: str, limit: int, now: datetime) -> B
         except ValueError as error:
             bad.append(BadEntry(entry_id, str(error), body))
     return Batch(decisions, bad)
+
+
+def _entries(client: redis.Redis, key: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """XRANGE from the start; the client is one that decodes nothing, which its types can't say."""
+    return cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, count=limit) or [])
 
 
 def _time(event: DecisionEvent, now: datetime) -> datetime:
@@ -178,7 +183,7 @@ def quarantine(cursor: CursorWrapper, stream: str, bad: Sequence[BadEntry]) -> N
         )
 
 
-def forget(client: "redis.Redis[bytes]", key: str, entry_ids: Sequence[bytes]) -> None:
+def forget(client: redis.Redis, key: str, entry_ids: Sequence[bytes]) -> None:
     """Take entries out of the stream, after their rows are committed. Raises redis.RedisError."""
     if entry_ids:
         client.xdel(key, *entry_ids)
@@ -189,7 +194,7 @@ def appended_at(entry_id: bytes) -> datetime:
     return _EPOCH + timedelta(milliseconds=int(entry_id.split(b"-")[0]))
 
 
-def oldest(client: "redis.Redis[bytes]", key: str) -> datetime | None:
+def oldest(client: redis.Redis, key: str) -> datetime | None:
     """When the oldest entry of a stream was appended, or None for an empty one. Raises redis.RedisError."""
-    first = client.xrange(key, count=1)
+    first = _entries(client, key, 1)
     return appended_at(first[0][0]) if first else None

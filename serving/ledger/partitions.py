@@ -74,6 +74,5 @@ def _make(cursor: CursorWrapper, table: str, day: date) -> None:
         [start, end],
     )
     cursor.execute(
-        f"ALTER TABLE {table} ATTACH PARTITION {name} "
-        f"FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
+        f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
     )
