@@ -41,6 +41,11 @@ DATABASE_URL = _variable(
 REDIS_URL = _variable(
     "REDIS_URL", "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`", "the embedded server"
 )
+REDIS_PREFIX = _variable(
+    "NOREGRET_REDIS_PREFIX",
+    "what every Redis key starts with; installations that share a Redis need different ones",
+    "`nr:`",
+)
 SECRET_KEY = _variable(
     "NOREGRET_SECRET_KEY",
     "signs sessions and decision ids; at least 32 characters, the same for every process",
@@ -131,6 +136,7 @@ class Environment:
     data_dir: Path
     database_url: str
     redis_url: str
+    redis_prefix: str
     embedded_database: bool
     embedded_redis: bool
     secret_key: str
@@ -167,6 +173,7 @@ class Environment:
             data_dir=data_dir,
             database_url=database_url or f"postgresql://postgres@/noregret?host={quote(str(sockets), safe='')}",
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
+            redis_prefix=source.get(REDIS_PREFIX, "").strip() or "nr:",
             embedded_database=not database_url,
             embedded_redis=not redis_url,
             secret_key=secret_key,

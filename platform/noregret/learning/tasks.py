@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import redis
 import structlog
-from celery import shared_task
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
 from noregret.access.publish import publish_access
+from noregret.celery import app
 from noregret.experiments.publish import publish_endpoint
 from serving.ledger import partitions
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 PARTITION_DAYS = 7
 
 
-@shared_task
+@app.task
 def tick() -> None:
     """Publish what Redis lacks, and wake a round for every endpoint that has something to learn."""
     try:
@@ -40,7 +40,7 @@ def tick() -> None:
         log.warning("redis out of reach", error=str(error))
 
 
-@shared_task
+@app.task
 def learn_endpoint(endpoint_id: int) -> None:
     """One round for one endpoint."""
     try:
@@ -50,7 +50,7 @@ def learn_endpoint(endpoint_id: int) -> None:
         log.warning("redis out of reach", endpoint=endpoint_id, error=str(error))
 
 
-@shared_task
+@app.task
 def housekeeping() -> None:
     """Partitions ahead of time, and old sessions out."""
     today = timezone.now().date()

@@ -5,7 +5,7 @@ from .core import ENVIRONMENT
 CELERY_BROKER_URL = ENVIRONMENT.redis_url.replace("unix://", "redis+socket://", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "global_keyprefix": "nr:celery:",
+    "global_keyprefix": f"{ENVIRONMENT.redis_prefix}celery:",
     "visibility_timeout": 600,
     "socket_timeout": 10,
     "socket_connect_timeout": 5,

@@ -4,7 +4,7 @@ from .core import DATA_DIR, ENVIRONMENT
 
 REDIS_URL = ENVIRONMENT.redis_url
 # Every Redis key of Noregret starts with this; tests give each its own.
-REDIS_PREFIX = "nr:"
+REDIS_PREFIX = ENVIRONMENT.redis_prefix
 
 SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit

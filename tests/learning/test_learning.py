@@ -1,0 +1,426 @@
+"""From the ledger to posteriors and promotion: each row once, whatever is repeated or comes late."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.utils import timezone
+from noregret.access.models import AuditEntry
+from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.experiments.publish import publish_endpoint
+from noregret.learning import pending, tasks
+from noregret.learning.fold import fold
+from noregret.learning.models import ArmStatistics, ExperimentEvidence
+from noregret.learning.rebuild import rebuild
+from noregret.learning.recommendation import recommend
+from noregret.learning.results import over_time, posterior_densities, results
+from noregret.learning.round import learn
+from noregret.redis_client import client, keys
+
+from serving.ledger import events, partitions
+from serving.models import Decision, QuarantinedEvent, Reward
+from serving.process import process
+from tests.conftest import ACTOR
+
+Start = Callable[..., Experiment]
+WINDOW = {"reward": {"kind": "binary", "window_seconds": 1}}
+
+
+def decide(
+    experiment: Experiment,
+    arm: str,
+    *,
+    seconds_ago: float = 60.0,
+    share: float = 0.5,
+    unit: str | None = None,
+    latency_ms: float = 1.0,
+    failed: bool = False,
+) -> bytes:
+    """Append a decision to the stream as a web process would have, some time ago; its id."""
+    at = timezone.now() - timedelta(seconds=seconds_ago)
+    identity = int(at.timestamp() * 1e6).to_bytes(8, "big") + os.urandom(8)
+    chosen = experiment.arms.get(name=arm)
+    shares = [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
+    event = events.DecisionEvent(
+        events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, None, None, latency_ms,
+        "error" if failed else None,
+    )  # fmt: skip
+    client().xadd(keys().decisions(experiment.endpoint.name), {"d": events.encode(event)})
+    return identity
+
+
+def reward(experiment: Experiment, arm: str, identity: bytes, value: float) -> None:
+    """Write a reward that came within its window."""
+    at = datetime.fromtimestamp(int.from_bytes(identity[:8], "big") / 1e6, tz=UTC)
+    import uuid
+
+    Reward.objects.create(
+        decision_id=uuid.UUID(bytes=identity),
+        decided_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int.from_bytes(identity[:8], "big")),
+        metric="reward",
+        experiment_id=experiment.pk,
+        arm_id=experiment.arms.get(name=arm).pk,
+        value=value,
+        recorded_at=at,
+    )
+
+
+def begin_earlier(experiment: Experiment, seconds: float = 3600.0) -> None:
+    Experiment.objects.filter(pk=experiment.pk).update(started_at=timezone.now() - timedelta(seconds=seconds))
+    experiment.refresh_from_db()
+
+
+def fill(experiment: Experiment, counts: dict[str, tuple[int, int]]) -> None:
+    """Decisions with rewards: {arm: (ones, zeros)}."""
+    for arm, (ones, zeros) in counts.items():
+        for i in range(ones + zeros):
+            identity = decide(experiment, arm, seconds_ago=120 - 0.01 * i)
+            reward(experiment, arm, identity, float(i < ones))
+
+
+def test_round__decisions_and_rewards__are_in_the_statistics_once(two_arms: Start) -> None:
+    experiment = two_arms()
+    fill(experiment, {"a": (3, 1), "b": (1, 3)})
+    decide(experiment, "b", latency_ms=80.0, failed=True)
+    for _ in range(3):
+        assert learn(experiment.endpoint_id)
+    a, b = (ArmStatistics.objects.get(arm__name=name) for name in "ab")
+    assert (a.decisions, a.rewards, a.failures, a.mean) == (4, 4, 0, 0.75)
+    assert (b.decisions, b.rewards, b.failures, b.mean) == (5, 4, 1, 0.25)
+    assert a.m2 == pytest.approx(0.75)
+    assert a.expected_decisions == pytest.approx(4.5)
+    assert client().xlen(keys().decisions("pages")) == 0
+
+
+def test_round__stream_entry_twice__is_one_decision(two_arms: Start) -> None:
+    experiment = two_arms()
+    decide(experiment, "a")
+    key = keys().decisions("pages")
+    body = client().xrange(key)[0][1]  # type: ignore[index]  # the client decodes nothing
+    client().xadd(key, body)
+    learn(experiment.endpoint_id)
+    client().xadd(key, body)
+    learn(experiment.endpoint_id)
+    assert Decision.objects.count() == 1
+    assert ArmStatistics.objects.get(arm__name="a").decisions == 1
+
+
+def test_round__bad_entries__are_quarantined_and_block_nothing(two_arms: Start) -> None:
+    experiment = two_arms()
+    key = keys().decisions("pages")
+    good = events.decode(client().xrange(key)[0][1][b"d"]) if client().xlen(key) else None
+    assert good is None
+    client().xadd(key, {"d": b"\xff nonsense"})
+    client().xadd(key, {"other": b"field"})
+    identity = decide(experiment, "a")
+    template = events.decode(client().xrange(key)[2][1][b"d"])  # type: ignore[index]
+    import msgspec
+
+    client().xadd(key, {"d": events.encode(msgspec.structs.replace(template, id=b"\xff" * 16))})
+    client().xadd(
+        key, {"d": events.encode(msgspec.structs.replace(template, id=identity[:8] + b"12345678", unit="a\x00"))}
+    )
+    learn(experiment.endpoint_id)
+    assert Decision.objects.count() == 1
+    assert QuarantinedEvent.objects.count() == 4
+    assert client().xlen(key) == 0
+
+
+def test_fold__in_parallel__counts_each_reward_once(two_arms: Start) -> None:
+    experiment = two_arms()
+    fill(experiment, {"a": (50, 50)})
+
+    def run() -> int:
+        try:
+            return fold(experiment)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        folded = [future.result() for future in [pool.submit(run) for _ in range(4)]]
+    assert sum(folded) == 100
+    assert ArmStatistics.objects.get(arm__name="a").rewards == 100
+
+
+def test_fold__reward_committed_late__is_not_lost(two_arms: Start) -> None:
+    """A transaction that began first and commits last: an `id > watermark` would skip its row."""
+    experiment = two_arms()
+    first = decide(experiment, "a")
+    second = decide(experiment, "a")
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        reward(experiment, "a", first, 1.0)
+
+        def meanwhile() -> int:
+            try:
+                reward(experiment, "a", second, 0.0)
+                return fold(experiment)
+            finally:
+                connection.close()
+
+        assert pool.submit(meanwhile).result() == 1
+    assert fold(experiment) == 1
+    assert ArmStatistics.objects.get(arm__name="a").rewards == 2
+
+
+def test_promotion__clear_winner__is_promoted_exactly_once_by_racing_learners(two_arms: Start) -> None:
+    experiment = two_arms(**WINDOW)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+
+    def run() -> None:
+        try:
+            learn(experiment.endpoint_id)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(run) for _ in range(8)]:
+            future.result()
+    experiment.refresh_from_db()
+    assert (experiment.status, experiment.outcome) == ("completed", "promoted")
+    assert experiment.promoted_arm is not None
+    assert experiment.promoted_arm.name == "b"
+    assert Endpoint.objects.get().champion.model == "page@b"
+    assert ChampionChange.objects.filter(experiment=experiment).count() == 1
+    assert AuditEntry.objects.filter(action="experiment.promoted").count() == 1
+    assert "b beats a: evidence" in AuditEntry.objects.get(action="experiment.promoted").reason
+    live = process().store.endpoint("pages")
+    assert live is not None
+    process().store.refresh()
+    live = process().store.endpoint("pages")
+    assert live is not None
+    assert live.document.experiment is None
+    assert live.document.champion.model == "page@b"
+
+
+def test_promotion__open_windows__promote_nothing(two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 3600})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    learn(experiment.endpoint_id)
+    experiment.refresh_from_db()
+    assert experiment.status == "running"
+    assert ExperimentEvidence.objects.get().matured == 0
+    assert "no decision has matured" in results(experiment)["recommendation"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("promotion", "said"),
+    [
+        ({"auto": False}, "b beats a"),
+        ({"min_rewards": 1000}, "150 of 1000 matured rewards"),
+        ({"min_seconds": 86_400}, "of the minimum are left"),
+    ],
+)
+def test_promotion__not_yet_or_not_by_itself__only_recommends(
+    two_arms: Start, promotion: dict[str, Any], said: str
+) -> None:
+    experiment = two_arms(**WINDOW, promotion=promotion)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    learn(experiment.endpoint_id)
+    experiment.refresh_from_db()
+    assert experiment.status == "running"
+    assert said in recommend(experiment, list(experiment.arms.order_by("position"))).reason
+
+
+def test_minimize__is_the_mirror__and_promotes_the_smaller(two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 1, "direction": "minimize"})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    learn(experiment.endpoint_id)
+    experiment.refresh_from_db()
+    assert experiment.promoted_arm is not None
+    assert experiment.promoted_arm.name == "a"
+    shown = results(experiment)
+    assert shown["arms"][0]["probability_best"] > 0.999
+    low, high = shown["arms"][0]["interval"]
+    assert low < 0.2 < high < 0.5
+
+
+def test_default_reward__is_given_when_the_window_closed__and_late_feedback_is_kept_apart(two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 1, "default": 0})
+    begin_earlier(experiment)
+    silent = decide(experiment, "a")
+    answered = decide(experiment, "a")
+    reward(experiment, "a", answered, 1.0)
+    decide(experiment, "b", failed=True)
+    learn(experiment.endpoint_id)
+    import uuid
+
+    given = Reward.objects.get(decision_id=uuid.UUID(bytes=silent))
+    assert (given.value, given.defaulted, given.folded) == (0.0, True, True)
+    assert Reward.objects.count() == 2  # none for the arm that failed
+    statistics = ArmStatistics.objects.get(arm__name="a")
+    assert (statistics.rewards, statistics.mean) == (2, 0.5)
+    from serving.ledger.rewards import NewReward
+
+    late = NewReward(
+        silent, int.from_bytes(silent[:8], "big"), experiment.pk, given.arm_id, "reward", 1.0, None, 1.0, learned=True
+    )
+    assert process().rewards.write([late]) == ["late"]
+    assert process().rewards.write([late]) == ["duplicate"]
+    given.refresh_from_db()
+    assert (given.value, given.late_value) == (0.0, 1.0)
+    learn(experiment.endpoint_id)
+    assert ArmStatistics.objects.get(arm__name="a").rewards == 2
+
+
+def test_ab__unit_with_many_decisions__counts_once(two_arms: Start) -> None:
+    experiment = two_arms(strategy="ab", **WINDOW)
+    begin_earlier(experiment)
+    for i in range(10):
+        identity = decide(experiment, "a", unit="always-the-same", seconds_ago=60 - i)
+        reward(experiment, "a", identity, 1.0)
+    other = decide(experiment, "b", unit="another")
+    reward(experiment, "b", other, 0.0)
+    learn(experiment.endpoint_id)
+    assert ExperimentEvidence.objects.get().matured == 2
+    assert ArmStatistics.objects.get(arm__name="a").rewards == 10
+
+
+def test_rebuild__equals_the_live_state__until_a_row_is_altered(
+    two_arms: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = two_arms(**WINDOW, promotion={"auto": False})
+    begin_earlier(experiment)
+    for part in ({"a": (7, 13), "b": (11, 9)}, {"a": (5, 5), "b": (6, 1)}):
+        fill(experiment, part)
+        learn(experiment.endpoint_id)
+    assert rebuild(experiment, write=False) == []
+    call_command("rebuild", "--check")
+    ArmStatistics.objects.filter(arm__name="a").update(mean=0.9)
+    with pytest.raises(SystemExit) as ended:
+        call_command("rebuild", "--check")
+    assert ended.value.code == 1
+    assert "a: mean is 0.9" in capsys.readouterr().out
+    call_command("rebuild")
+    call_command("rebuild", "--check")
+    assert ArmStatistics.objects.get(arm__name="a").mean == pytest.approx(12 / 30)
+
+
+def test_redis_emptied__everything_is_published_again(two_arms: Start, settings: Any) -> None:
+    two_arms()
+    for key in list(client().scan_iter(f"{settings.REDIS_PREFIX}*")):
+        client().delete(key)
+    found = pending.find()
+    assert (found.publish, found.access) == ([Endpoint.objects.get().pk], True)
+    tasks.tick.run()
+    process().store.refresh()
+    live = process().store.endpoint("pages")
+    assert live is not None
+    assert live.document.experiment is not None
+    assert pending.find().publish == []
+
+
+def test_partitions__day_with_rows_in_the_default__moves_them(two_arms: Start) -> None:
+    experiment = two_arms()
+    decide(experiment, "a", seconds_ago=20 * 86_400)
+    learn(experiment.endpoint_id)
+    day = (timezone.now() - timedelta(days=20)).date()
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert partitions.days_in_default(cursor, timezone.now().date()) == [day]
+        assert partitions.ensure(cursor, day, day) == 2
+        assert partitions.ensure(cursor, day, day) == 0
+        assert partitions.days_in_default(cursor, timezone.now().date()) == []
+    assert Decision.objects.count() == 1
+
+
+def test_results__hand_worked_numbers(two_arms: Start) -> None:
+    experiment = two_arms(promotion={"auto": False})
+    fill(experiment, {"a": (1, 3), "b": (6, 2)})
+    learn(experiment.endpoint_id)
+    shown = results(experiment)
+    a, b = shown["arms"]
+    assert (shown["decisions"], shown["rewards"], a["mean"], b["mean"]) == (12, 12, 0.25, 0.75)
+    assert (a["share"], b["share"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    # Even split: mean (0.25 + 0.75) / 2 = 0.5; earned 4 * (0.25 - 0.5) + 8 * (0.75 - 0.5) = 1.
+    assert shown["comparison"]["saved_against_even_split"] == pytest.approx(1.0)
+    assert a["probability_best"] + b["probability_best"] == pytest.approx(1.0)
+    draws = np.random.default_rng(1).beta([2, 7], [4, 3], (200_000, 2))
+    assert b["probability_best"] == pytest.approx(float((draws[:, 1] > draws[:, 0]).mean()), abs=0.005)
+    assert a["interval_method"] == "posterior"
+    assert a["latency_ms"]["p50"] == pytest.approx(1.0, rel=0.05)
+    series = over_time(experiment)
+    assert sum(value or 0 for value in series["arms"][0]["share"]) > 0
+    densities = posterior_densities(experiment)
+    step = densities["x"][1] - densities["x"][0]
+    assert sum(densities["arms"][0]["density"]) * step == pytest.approx(1.0, abs=0.01)
+
+
+def test_results__nothing_seen__says_null(two_arms: Start) -> None:
+    shown = results(two_arms())
+    assert [arm["mean"] for arm in shown["arms"]] == [None, None]
+    assert [arm["probability_best"] for arm in shown["arms"]] == [None, None]
+    assert shown["comparison"] == {"sample_ratio_p": None, "saved_against_even_split": None}
+
+
+def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None:
+    from noregret.experiments.publish import build
+
+    from serving.publication import publish
+
+    experiment = two_arms()
+    older = build(experiment.endpoint_id)
+    publish_endpoint(experiment.endpoint_id)
+    assert publish(client(), keys(), older) is False
+    held = client().hget(keys().snapshot("pages"), "version")
+    assert int(held or 0) == Endpoint.objects.get().policy_version == older.version + 1
+
+
+@pytest.fixture
+def two_workers_and_beats(platform: None, settings: Any) -> Iterator[None]:
+    """Two Celery workers and two beats on the test's own database and Redis keys."""
+    import subprocess
+    import sys
+
+    database = settings.DATABASES["default"]
+    environment = os.environ | {
+        "DATABASE_URL": f"postgresql://postgres@/{connection.settings_dict['NAME']}?host={database['HOST'].replace('/', '%2F')}",
+        "REDIS_URL": settings.REDIS_URL,
+        "NOREGRET_REDIS_PREFIX": settings.REDIS_PREFIX,
+        "PYTHONPATH": f"{settings.BASE_DIR}:{settings.BASE_DIR / 'platform'}",
+        "NOREGRET_LEARN_SECONDS": "0.3",
+    }
+    base = [sys.executable, "-m", "celery", "-A", "noregret.celery"]
+    worker = ["worker", "--concurrency", "1", "--without-gossip", "--without-mingle", "--loglevel", "ERROR"]
+    commands = [[*base, *worker, "-n", f"w{i}@test"] for i in range(2)]
+    commands += [
+        [*base, "beat", "--loglevel", "ERROR", "--schedule", str(settings.SNAPSHOT_DIR.parent / f"beat{i}")]
+        for i in range(2)
+    ]
+    started = [
+        subprocess.Popen(command, env=environment, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
+        for command in commands
+    ]
+    yield
+    for process_ in started:
+        process_.terminate()
+    for process_ in started:
+        process_.wait(timeout=30)
+
+
+def test_two_workers_and_two_beats__promote_exactly_once(two_workers_and_beats: None, two_arms: Start) -> None:
+    import time
+
+    experiment = two_arms(**WINDOW)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        experiment.refresh_from_db()
+        if experiment.status == "completed":
+            break
+        time.sleep(0.2)
+    time.sleep(2.0)  # further rounds of both
+    assert experiment.status == "completed"
+    assert AuditEntry.objects.filter(action="experiment.promoted").count() == 1
+    assert ChampionChange.objects.filter(experiment=experiment, actor="learner").count() == 1
+    assert ArmStatistics.objects.get(arm__name="a").decisions == 150
+    assert ACTOR != "learner"
