@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint
+from noregret.experiments.publish import publish_endpoint_on_commit
 from noregret.learning import pending, tasks
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
@@ -368,7 +368,8 @@ def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None
 
     experiment = two_arms()
     older = build(experiment.endpoint_id)
-    publish_endpoint(experiment.endpoint_id)
+    with transaction.atomic():
+        publish_endpoint_on_commit(experiment.endpoint_id)
     assert publish(client(), keys(), older) is False
     held = client().hget(keys().snapshot("pages"), "version")
     assert int(held or 0) == Endpoint.objects.get().policy_version == older.version + 1

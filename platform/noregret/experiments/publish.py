@@ -1,7 +1,9 @@
 """From the database to the snapshot of an endpoint: which models, which arms, with which probabilities.
 
-Built in one transaction under the endpoint's lock, which also gives it its version: a later version always holds the later
-state. Published after the commit; if Redis is away then, the learner finds the difference and publishes.
+`Endpoint.policy_version` is the version of the state: whoever changes what is served raises it in the transaction of the change, by
+`publish_endpoint_on_commit`, and the snapshot is built from it under the endpoint's lock. So a version names one state, a later
+version a later one; and if whoever made the change is killed before it published, or Redis is away, the versions differ, and the
+learner publishes (noregret.learning.pending).
 """
 
 from datetime import timedelta
@@ -139,11 +141,13 @@ def _open_rewards(endpoint: Endpoint) -> list[snapshot.Reward]:
 
 
 def build(endpoint_id: int) -> snapshot.Endpoint:
-    """The next version of an endpoint's snapshot. Raises Endpoint.DoesNotExist."""
+    """The snapshot of the present state. Raises Endpoint.DoesNotExist."""
     with transaction.atomic():
-        Endpoint.objects.filter(pk=endpoint_id).update(policy_version=F("policy_version") + 1)  # locks the row
-        endpoint = Endpoint.objects.select_related("champion").get(pk=endpoint_id)
-        running = endpoint.experiments.filter(status=Experiment.Status.RUNNING).first()
+        # Locked, so that no change is half in: its version with its rows, or neither.
+        endpoint = Endpoint.objects.select_for_update(of=("self",)).select_related("champion").get(pk=endpoint_id)
+        running = endpoint.experiments.filter(
+            status=Experiment.Status.RUNNING, arms__in=Arm.objects.filter(enabled=True)
+        ).first()  # without an enabled arm the champion answers
         return snapshot.Endpoint(
             id=endpoint.pk,
             name=endpoint.name,
@@ -157,7 +161,7 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
 
 
 def publish_endpoint(endpoint_id: int) -> bool:
-    """Publish the present state; False when Redis is away."""
+    """Publish the present state; False when Redis is away. Harmless where it is there already: the same version is not replaced."""
     document = build(endpoint_id)
     try:
         publication.publish(client(), keys(), document)
@@ -168,5 +172,18 @@ def publish_endpoint(endpoint_id: int) -> bool:
 
 
 def publish_endpoint_on_commit(endpoint_id: int) -> None:
-    """Publish once the transaction around has committed."""
-    transaction.on_commit(lambda: publish_endpoint(endpoint_id))
+    """Called in the transaction of each change of what is served: raises the version there, and publishes after the commit.
+
+    Robust: what is committed is answered as done, and a snapshot that could not be built or sent is the learner's to publish.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("the version is raised in the transaction of the change that it stands for")
+    Endpoint.objects.filter(pk=endpoint_id).update(policy_version=F("policy_version") + 1)
+    transaction.on_commit(lambda: publish_endpoint(endpoint_id), robust=True)
+
+
+def overtake(endpoint_id: int, version: int) -> None:
+    """Go past a version that Redis holds and the database does not know: it was restored from a backup, and would never be heard."""
+    with transaction.atomic():
+        if Endpoint.objects.filter(pk=endpoint_id, policy_version__lt=version).update(policy_version=version):
+            publish_endpoint_on_commit(endpoint_id)

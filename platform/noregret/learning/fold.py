@@ -1,4 +1,7 @@
-"""Rewards from the ledger into the arms' moments, each exactly once: a row is claimed by its mark in the transaction that adds it."""
+"""Rewards from the ledger into the arms' moments, each exactly once: a row is claimed by its mark in the transaction that adds it.
+
+Values are added as they were sent: which way is better is the policy's concern.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +10,8 @@ import numpy as np
 from django.db import connection, transaction
 
 from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.experiments.publish import publish_endpoint_on_commit
 
 from .models import ArmStatistics
 from .totals import interval_start
@@ -18,7 +22,7 @@ _CLAIM = """
 UPDATE serving_reward SET folded = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
-    WHERE experiment_id = %s AND NOT folded AND NOT late
+    WHERE experiment_id = %s AND metric = %s AND NOT folded AND NOT late
     LIMIT %s FOR UPDATE SKIP LOCKED)
 AND NOT folded
 RETURNING arm_id, decided_at, value
@@ -26,18 +30,26 @@ RETURNING arm_id, decided_at, value
 
 
 def fold(experiment: Experiment) -> int:
-    """Fold every reward that waits; how many. Called under the endpoint's lock."""
+    """Fold every reward that waits, and publish what follows from it; how many. Called under the endpoint's lock."""
     total = 0
     while True:
         with transaction.atomic():
             with connection.cursor() as cursor:
-                cursor.execute(_CLAIM, [experiment.pk, BATCH])
+                cursor.execute(_CLAIM, [experiment.pk, experiment.reward["metric"], BATCH])
                 rows = cursor.fetchall()
             if rows:
                 _add(experiment, rows)
+                _publish_if_running(experiment)
         total += len(rows)
         if len(rows) < BATCH:
             return total
+
+
+def _publish_if_running(experiment: Experiment) -> None:
+    # Under the endpoint's lock, which every transition takes too: a resumption beside this one either is seen here, or sees these rewards.
+    Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+    if Experiment.objects.filter(pk=experiment.pk, status=Experiment.Status.RUNNING).exists():
+        publish_endpoint_on_commit(experiment.endpoint_id)
 
 
 def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) -> None:

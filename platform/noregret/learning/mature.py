@@ -1,17 +1,19 @@
 """Closes buckets of decision time whose attribution windows are over, and adds them to the experiment's evidence.
 
 A bucket is closed once, in order, when nothing can enter it any more: its window and a grace for what is under way have passed, and the
-stream is drained past it. What then has a reward is marked `matured`, and the marks are what `rebuild` replays.
+stream is drained past it. What then has a reward is marked `matured`, and the marks are what `rebuild` replays. A decision that
+comes into the ledger later still (a web process kept it on its disk while Redis was away) gets its default reward and is
+learned from, but enters no evidence: the buckets after its own were weighed without it.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
-from django.utils import timezone
 
 from bandits.inference.anytime import Evidence
 from bandits.reward import RewardModel
@@ -22,17 +24,39 @@ from .models import ExperimentEvidence
 
 # Feedback is judged by the database's clock and has two seconds to commit (serving.ledger.rewards).
 GRACE_SECONDS = 2.0
+# Web processes that hear of an experiment's end late go on deciding for it; so long its buckets are still closed.
+AFTER_END = timedelta(minutes=15)
+# More decisions than this are closed in several transactions, after an outage for instance.
+DECISIONS_AT_ONCE = 200_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 Row = tuple[int, list[float], float, datetime]
 """(arm id, propensities by position, value, decided at)"""
 
+_OF_BUCKETS = """
+(SELECT id, decided_at, arm_id FROM serving_decision
+WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND fallback_reason IS NULL)
+"""
+_LISTED = "unnest(%(ids)s::uuid[], %(times)s::timestamptz[], %(arms)s::bigint[])"
+
 _DEFAULTS = """
 INSERT INTO serving_reward (
     decision_id, decided_at, metric, experiment_id, arm_id, value, recorded_at, late, defaulted, folded, matured)
-SELECT id, decided_at, %(metric)s, experiment_id, arm_id, %(default)s, clock_timestamp(), false, true, false, false
-FROM serving_decision
-WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND fallback_reason IS NULL
+SELECT id, decided_at, %(metric)s, %(experiment)s, arm_id, %(default)s, clock_timestamp(), false, true, false, false
+FROM {decisions} AS d (id, decided_at, arm_id)
 ON CONFLICT (decided_at, decision_id, metric) DO NOTHING
+"""
+
+# Feedback that came too late left a row that was never learned: the default takes its place, and keeps it as `late_value`. After
+# the insert, so that a late row which made it do nothing is seen; not by its DO UPDATE, which would lock every rewarded row.
+_DEFAULTS_FOR_LATE = """
+UPDATE serving_reward AS r
+SET value = %(default)s, late_value = r.value, recorded_at = clock_timestamp(), late = false, defaulted = true
+FROM {decisions} AS d (id, decided_at, arm_id)
+WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.late
+AND r.experiment_id = %(experiment)s AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
 """
 
 # With a unit that keeps its arm its many decisions are no independent trials: its first one counts.
@@ -54,52 +78,126 @@ AND NOT r.late AND NOT r.matured AND d.fallback_reason IS NULL
 RETURNING d.arm_id, d.propensities, r.value, d.decided_at
 """
 
+_NTH_DECISION = """
+SELECT decided_at FROM serving_decision
+WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s
+ORDER BY decided_at OFFSET %(n)s LIMIT 1
+"""
 
-def bucket_seconds(experiment: Experiment) -> float:
-    """The width of a bucket: a sixtieth of the window, and a second at least."""
-    return max(1.0, float(experiment.reward["window_seconds"]) / 60.0)
+
+def bucket_width(experiment: Experiment) -> timedelta:
+    """A sixtieth of the window, a second at least and a minute at most: a bucket must fit into memory, whatever the window."""
+    sixtieth = timedelta(seconds=experiment.reward["window_seconds"]) / 60
+    return min(max(timedelta(seconds=1), sixtieth), timedelta(minutes=1))
 
 
-def floor_to_bucket(at: datetime, width: float) -> datetime:
-    return datetime.fromtimestamp(math.floor(at.timestamp() / width) * width, tz=UTC)
+def bucket_number(at: datetime, width: timedelta) -> int:
+    """The bucket that an instant lies in, counted from 1970. Whole numbers throughout: in floating point an instant at the edge
+    would lie in one bucket for the query and in the next for the replay."""
+    return ((at - _EPOCH) // _MICROSECOND) // (width // _MICROSECOND)
+
+
+def bucket_start(number: int, width: timedelta) -> datetime:
+    return _EPOCH + number * (width // _MICROSECOND) * _MICROSECOND
+
+
+def floor_to_bucket(at: datetime, width: timedelta) -> datetime:
+    return bucket_start(bucket_number(at, width), width)
 
 
 def mature(experiment: Experiment, drained_until: datetime) -> int:
     """Close what can be closed; how many outcomes entered. Called under the endpoint's lock."""
     if experiment.started_at is None:
         return 0
-    width = bucket_seconds(experiment)
+    width = bucket_width(experiment)
     window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
-    end = floor_to_bucket(min(drained_until, timezone.now()) - window, width)
-    with transaction.atomic():
-        held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
-        start = held.closed_until or floor_to_bucket(experiment.started_at, width)
-        if end <= start:
-            return 0
-        rows = _close(experiment, start, end)
-        evidence = replay(experiment, evidence_of(experiment, held), rows)
-        ExperimentEvidence.objects.filter(pk=held.pk).update(
-            closed_until=end, matured=held.matured + len(rows), state={} if evidence is None else evidence.to_dict()
-        )
-    return len(rows)
+    end = floor_to_bucket(min(drained_until, _database_time()) - window, width)
+    total = 0
+    while True:
+        with transaction.atomic():
+            held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+            start = held.closed_until or floor_to_bucket(experiment.started_at, width)
+            if end <= start:
+                return total
+            until = _at_once(experiment, start, end, width)
+            rows = _close(experiment, start, until)
+            evidence = replay(experiment, evidence_of(experiment, held), rows)
+            ExperimentEvidence.objects.filter(pk=held.pk).update(
+                closed_until=until,
+                matured=held.matured + len(rows),
+                state={} if evidence is None else evidence.to_dict(),
+            )
+        total += len(rows)
+
+
+def _database_time() -> datetime:
+    """The clock that judges whether feedback is late."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+    return now
+
+
+def _at_once(experiment: Experiment, start: datetime, end: datetime, width: timedelta) -> datetime:
+    """The end of the buckets from `start` that one transaction closes: about DECISIONS_AT_ONCE decisions."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NTH_DECISION, _parameters(experiment, start, end) | {"n": DECISIONS_AT_ONCE})
+        row = cursor.fetchone()
+    return end if row is None else min(end, floor_to_bucket(row[0], width) + width)
 
 
 def _close(experiment: Experiment, start: datetime, end: datetime) -> list[Row]:
+    keeps_arm = experiment.strategy == Experiment.Strategy.AB
+    parameters = _parameters(experiment, start, end)
+    if experiment.reward["default"] is not None:
+        _give_defaults(_OF_BUCKETS, parameters)
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK.format(first_of_unit=_FIRST_OF_UNIT if keeps_arm else ""), parameters)
+        rows: list[Row] = cursor.fetchall()
+    rows.sort(key=lambda row: row[3])
+    return rows
+
+
+def _parameters(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
     reward = experiment.reward
-    parameters: dict[str, Any] = {
+    return {
         "metric": reward["metric"],
         "default": reward["default"],
         "experiment": experiment.pk,
         "start": start,
         "end": end,
     }
-    keeps_arm = experiment.strategy == Experiment.Strategy.AB
+
+
+def _give_defaults(decisions: str, parameters: dict[str, Any]) -> None:
     with connection.cursor() as cursor:
-        if reward["default"] is not None:
-            cursor.execute(_DEFAULTS, parameters)
-        cursor.execute(_MARK.format(first_of_unit=_FIRST_OF_UNIT if keeps_arm else ""), parameters)
-        rows: list[Row] = cursor.fetchall()
-    return rows
+        cursor.execute(_DEFAULTS.format(decisions=decisions), parameters)
+        cursor.execute(_DEFAULTS_FOR_LATE.format(decisions=decisions), parameters)
+
+
+def give_defaults_to_stragglers(experiment_id: int, decisions: Sequence[tuple[UUID, datetime, int]]) -> None:
+    """Default rewards for those of new decisions (id, decided at, arm id) whose bucket is closed; in the transaction that inserts them.
+
+    Without them only what was rewarded among such decisions would be learned: every arm would look better than it is. The
+    caller leaves out what the arm could not serve.
+    """
+    if not decisions:
+        return
+    times = [decided_at for _, decided_at, _ in decisions]
+    held = (
+        ExperimentEvidence.objects.select_related("experiment")
+        .filter(experiment_id=experiment_id, closed_until__gt=min(times))
+        .first()
+    )
+    if held is None or held.closed_until is None or held.experiment.reward["default"] is None:
+        return
+    late = [decision for decision in decisions if decision[1] < held.closed_until]
+    listed = {
+        "ids": [decision_id for decision_id, _, _ in late],
+        "times": [decided_at for _, decided_at, _ in late],
+        "arms": [arm for _, _, arm in late],
+    }
+    _give_defaults(_LISTED, _parameters(held.experiment, min(times), held.closed_until) | listed)
 
 
 def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]] | None:
@@ -110,40 +208,45 @@ def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]]
 
 def evidence_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | None:
     """The evidence as it stands; None for a reward without bounds."""
-    bounded = bounds_of(experiment)
-    if bounded is None:
+    if bounds_of(experiment) is None:
         return None
-    if held.state:
-        return Evidence.from_dict(held.state)
-    return Evidence.empty(experiment.arms.count(), experiment_indifference(experiment))
+    return Evidence.from_dict(held.state) if held.state else no_evidence(experiment)
 
 
-def experiment_indifference(experiment: Experiment) -> float:
-    return float((experiment.promotion or {}).get("indifference", 0.0))
+def no_evidence(experiment: Experiment) -> Evidence:
+    """What an experiment begins with."""
+    indifference = float((experiment.promotion or {}).get("indifference", 0.0))
+    return Evidence.empty(experiment.arms.count(), indifference)
 
 
-def replay(experiment: Experiment, evidence: Evidence | None, rows: Sequence[Row]) -> Evidence | None:
-    """The evidence after these rows, bucket by bucket in order of decision time."""
+def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row]) -> Evidence | None:
+    """The evidence after these rows, which come in order of decision time, whole buckets at a time.
+
+    Rows that can't be weighed are passed over, here and in a rebuild alike: a damaged row must not stop all others.
+    """
     bounded = bounds_of(experiment)
     if evidence is None or bounded is None:
         return None
     model, (low, high) = bounded
     position = {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
-    for bucket in buckets(rows, bucket_seconds(experiment)):
-        outcome = (np.array([row[2] for row in bucket]) - low) / (high - low)
+    for bucket in _buckets((row for row in rows if _can_be_weighed(row, position)), bucket_width(experiment)):
+        outcome = np.clip((np.array([row[2] for row in bucket]) - low) / (high - low), 0.0, 1.0)
         if model.direction == "minimize":
             outcome = 1.0 - outcome
-        propensities = np.zeros((len(bucket), evidence.arms))
-        for i, row in enumerate(bucket):
-            propensities[i, : len(row[1])] = row[1]
-        evidence = evidence.observe(np.array([position[row[0]] for row in bucket]), outcome, propensities)
+        evidence = evidence.observe(
+            np.array([position[row[0]] for row in bucket]),
+            outcome,
+            np.array([row[1] for row in bucket], dtype=np.float64),
+        )
     return evidence
 
 
-def buckets(rows: Sequence[Row], width: float) -> Iterator[list[Row]]:
-    """Rows by bucket of decision time, in order."""
-    grouped: dict[int, list[Row]] = {}
-    for row in rows:
-        grouped.setdefault(math.floor(row[3].timestamp() / width), []).append(row)
-    for number in sorted(grouped):
-        yield grouped[number]
+def _can_be_weighed(row: Row, position: dict[int, int]) -> bool:
+    """Does its arm belong to the experiment, and had every arm a probability, the chosen one's more than 0?"""
+    seat = position.get(row[0])
+    return seat is not None and len(row[1]) == len(position) and row[1][seat] > 0.0
+
+
+def _buckets(rows: Iterable[Row], width: timedelta) -> Iterator[list[Row]]:
+    for _, bucket in groupby(rows, key=lambda row: bucket_number(row[3], width)):
+        yield list(bucket)

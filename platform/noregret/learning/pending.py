@@ -1,55 +1,111 @@
 """Which endpoints have something to learn or to publish. A lost wake-up costs nothing: this is asked anew each second."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connection
+from django.db.models import F, Q, QuerySet
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.redis_client import client, keys
-from serving.redis_keys import ACCESS
+from serving.ledger.ingest import appended_at
+from serving.redis_keys import ACCESS, Keys
+
+from .mature import AFTER_END
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Endpoints by id; `access`: the API keys are missing from Redis."""
+    """Endpoints by id."""
 
     learn: list[int]
     publish: list[int]
-    access: bool
+    overtake: dict[int, int] = field(default_factory=dict)
+    """Endpoints whose version in Redis is ahead of the database's, and that version."""
+    access: bool = False
+    """The API keys are missing from Redis, or older there than in the database."""
+    behind_seconds: float = 0.0
+    """How long the decision or reward that waits longest has waited to be learned from."""
+
+
+def unsettled() -> QuerySet[Experiment]:
+    """Experiments whose buckets are not all closed: those that are going on, and ended ones until their windows are over."""
+    begun = Experiment.objects.filter(started_at__isnull=False)
+    return begun.filter(
+        Q(ended_at__isnull=True)
+        | Q(evidence__closed_until__isnull=True)
+        | Q(evidence__closed_until__lt=F("ended_at") + AFTER_END)
+    )
+
+
+_WAITING = """
+SELECT endpoint_id, extract(epoch FROM clock_timestamp() - min(recorded_at))::float8
+FROM serving_reward JOIN experiments_experiment AS e ON e.id = experiment_id
+WHERE NOT folded AND NOT late GROUP BY endpoint_id
+"""
+
+
+def _waiting_rewards() -> dict[int, float]:
+    """For each endpoint with rewards that are not folded yet, how many seconds the oldest has waited."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING)
+        waited: dict[int, float] = dict(cursor.fetchall())
+    return waited
 
 
 def find() -> Pending:
-    """Ask PostgreSQL and Redis, in one round trip each. Raises redis.RedisError."""
-    endpoints = dict(Endpoint.objects.values_list("name", "pk"))
-    versions = dict(Endpoint.objects.values_list("pk", "policy_version"))
-    busy = set(
-        Experiment.objects.filter(status__in=[Experiment.Status.RUNNING, Experiment.Status.PAUSED]).values_list(
-            "endpoint_id", flat=True
-        )
-    )
-    busy |= _with_waiting_rewards()
-    names = keys()
+    """Ask PostgreSQL, and Redis in one round trip. Raises redis.RedisError."""
+    endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
+    waited = _waiting_rewards()
+    learn = {*unsettled().values_list("endpoint_id", flat=True), *waited}
+    behind = max(waited.values(), default=0.0)
+    publish: list[int] = []
+    overtake: dict[int, int] = {}
+    found = _ask_redis(keys(), [name for _, name, _ in endpoints])
+    for (pk, _, version), (oldest, held, announced) in zip(endpoints, found.endpoints, strict=True):
+        if oldest:
+            learn.add(pk)
+            behind = max(behind, found.now - appended_at(oldest[0][0]).timestamp())
+        if not found.index or announced is None or held is None or int(held) < version:
+            publish.append(pk)
+        elif int(held) > version:
+            overtake[pk] = int(held)
+    access = not found.index or found.access is None or found.access < _access_version()
+    return Pending(sorted(learn), publish, overtake, access, behind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What Redis holds. `endpoints`: (first entry of the stream, version, place in the index) each."""
+
+    now: float  # Redis's clock, which also stamps the entries
+    index: bool
+    access: int | None
+    endpoints: list[tuple[Any, Any, Any]]
+
+
+def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
     with client().pipeline(transaction=False) as pipeline:
+        pipeline.time()
         pipeline.exists(names.epoch)
-        pipeline.hexists(names.snapshot(ACCESS), "version")
+        pipeline.hget(names.snapshot(ACCESS), "version")
         pipeline.zscore(names.changed, ACCESS)
         for name in endpoints:
-            pipeline.xlen(names.decisions(name))
+            pipeline.xrange(names.decisions(name), count=1)
             pipeline.hget(names.snapshot(name), "version")
             pipeline.zscore(names.changed, name)
-        epoch, access, announced, *rest = pipeline.execute()
-    publish: list[int] = []
-    for i, (_, pk) in enumerate(endpoints.items()):
-        length, version, changed = rest[3 * i : 3 * i + 3]
-        if length:
-            busy.add(pk)
-        if not epoch or changed is None or version is None or int(version) < versions[pk]:
-            publish.append(pk)
-    return Pending(sorted(busy), publish, not (epoch and access and announced is not None))
+        (seconds, microseconds), epoch, access, announced, *rest = pipeline.execute()
+    return _Held(
+        seconds + microseconds / 1e6,
+        bool(epoch),
+        None if access is None or announced is None else int(access),
+        [(rest[i], rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)],
+    )
 
 
-def _with_waiting_rewards() -> set[int]:
+def _access_version() -> int:
+    """The version of the last build of the keys (noregret.access.publish), 0 before the first."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT experiment_id FROM serving_reward WHERE NOT folded AND NOT late")
-        waiting = [row[0] for row in cursor.fetchall()]
-    return set(Experiment.objects.filter(pk__in=waiting).values_list("endpoint_id", flat=True))
+        cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM access_snapshot_version")
+        version: int = cursor.fetchone()[0]
+    return version

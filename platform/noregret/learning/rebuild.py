@@ -1,9 +1,14 @@
 """Computes what was learned anew, from the ledger alone, and holds it against the live state.
 
-Day by day, as sums that merge: a day is a task of its own where there are many of them.
+Day by day, as sums that merge: `learn_day` maps, `+` reduces, so a day is a task of its own where there are many. Ledger and live
+state are read in one snapshot of the database: every step of learning commits its rows, its marks and its sums together, so
+within a snapshot they agree, whoever learns meanwhile. A comparison so needs no lock and stops nobody.
+
+Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has come.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -14,11 +19,11 @@ from django.db import connection, transaction
 
 from bandits.inference.anytime import Evidence
 from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Experiment
-from noregret.experiments.publish import publish_endpoint
+from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.publish import publish_endpoint_on_commit
 
 from .locks import endpoint_lock
-from .mature import bounds_of, experiment_indifference, replay
+from .mature import Row, bounds_of, bucket_width, evidence_of, floor_to_bucket, no_evidence, replay
 from .models import ArmInterval, ArmStatistics, ExperimentEvidence
 from .totals import CountedDecision, DecisionTotals, interval_start
 
@@ -60,9 +65,18 @@ def days_of(experiment: Experiment) -> list[datetime]:
     return [start + timedelta(days=n) for n in range((last - start).days + 1)]
 
 
+@contextmanager
+def _snapshot() -> Iterator[None]:
+    """One state of the database for everything that is read inside."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
 def _rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows in chunks, from a cursor of the server: memory stays bounded."""
-    with transaction.atomic(), connection.connection.cursor(name="rebuild") as cursor:
+    """Rows in chunks, from a cursor of the server: memory stays bounded. Called inside a transaction."""
+    with connection.connection.cursor(name="rebuild") as cursor:
         cursor.execute(query, parameters)
         while rows := cursor.fetchmany(_CHUNK):
             yield rows
@@ -103,38 +117,60 @@ def learn_all(experiment: Experiment, arm_ids: list[int]) -> Learned:
     return reduce(Learned.__add__, (learn_day(experiment, arm_ids, day) for day in days_of(experiment)), nothing)
 
 
-def replay_evidence(experiment: Experiment, arms: int) -> tuple[Evidence | None, int]:
-    """The evidence from its marked rewards, bucket by bucket, and how many there were."""
-    if bounds_of(experiment) is None:
-        return None, 0
-    rows: list[Any] = []
-    for chunk in _rows(
-        "SELECT d.arm_id, d.propensities, r.value, d.decided_at FROM serving_reward AS r JOIN serving_decision AS d "
-        "ON r.decided_at = d.decided_at AND r.decision_id = d.id "
-        "WHERE r.experiment_id = %(e)s AND r.metric = %(metric)s AND r.matured",
-        {"e": experiment.pk, "metric": experiment.reward["metric"]},
-    ):
-        rows += chunk
-    empty = Evidence.empty(arms, experiment_indifference(experiment))
-    return replay(experiment, empty, rows), len(rows)
+_MATURED = """
+SELECT d.arm_id, d.propensities, r.value, d.decided_at
+FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
+WHERE r.experiment_id = %(e)s AND r.metric = %(metric)s AND r.matured
+AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
+ORDER BY d.decided_at
+"""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """The evidence from the marked rewards, bucket by bucket; how many there were, and when the last of them was decided."""
+
+    evidence: Evidence | None = None
+    matured: int = 0
+    last: datetime | None = None
+
+
+def replay_evidence(experiment: Experiment) -> Replayed:
+    """One day after the other: here the order matters."""
+    replayed = Replayed()
+
+    def marked() -> Iterator[Row]:
+        for day in days_of(experiment):
+            parameters = {"e": experiment.pk, "start": day, "end": day + timedelta(days=1)}
+            for rows in _rows(_MATURED, parameters | {"metric": experiment.reward["metric"]}):
+                replayed.matured += len(rows)
+                replayed.last = rows[-1][3]
+                yield from rows
+
+    if bounds_of(experiment) is not None:
+        replayed.evidence = replay(experiment, no_evidence(experiment), marked())
+    else:
+        for _ in marked():
+            pass
+    return replayed
 
 
 def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
-    """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced."""
+    """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced.
+
+    While it writes, nothing is learned for the endpoint.
+    """
+    if not write:
+        with _snapshot():
+            return _Rebuilt(experiment).differences()
     with endpoint_lock(experiment.endpoint_id, wait=True):
-        arms = list(experiment.arms.order_by("position"))
-        arm_ids = [arm.pk for arm in arms]
-        learned = learn_all(experiment, arm_ids)
-        evidence, matured = replay_evidence(experiment, len(arms))
-        differences = [
-            *_statistics_differences(arms, learned),
-            *_interval_differences(arm_ids, learned),
-            *_evidence_differences(experiment, evidence, matured),
-        ]
-        if write:
-            _write(experiment, arm_ids, learned, evidence, matured)
-    if write:
-        publish_endpoint(experiment.endpoint_id)
+        with _snapshot():
+            rebuilt = _Rebuilt(experiment)
+            differences = rebuilt.differences()
+        # Not in the snapshot's transaction: that would fail on whatever a person changed of the endpoint meanwhile.
+        with transaction.atomic():
+            rebuilt.write()
+            publish_endpoint_on_commit(experiment.endpoint_id)
     return differences
 
 
@@ -142,88 +178,113 @@ def _close(left: float, right: float) -> bool:
     return abs(left - right) <= TOLERANCE * max(1.0, abs(left), abs(right))
 
 
-def _statistics_differences(arms: list[Any], learned: Learned) -> Iterator[str]:
-    for i, arm in enumerate(arms):
-        held = ArmStatistics.objects.get(arm=arm)
-        counts = {
-            "decisions": (held.decisions, learned.totals.decisions[arm.pk]),
-            "failures": (held.failures, learned.totals.failures[arm.pk]),
-            "rewards": (held.rewards, int(learned.moments.count[i])),
-            "latencies": (held.latencies, learned.totals.latencies.get(arm.pk, [])),
+class _Rebuilt:
+    """What the ledger says of one experiment, beside what is held."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._arms: list[Arm] = list(experiment.arms.order_by("position"))
+        self._arm_ids = [arm.pk for arm in self._arms]
+        self._learned = learn_all(experiment, self._arm_ids)
+        self._replayed = replay_evidence(experiment)
+
+    def differences(self) -> list[str]:
+        return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence()]
+
+    def _statistics(self, i: int) -> dict[str, Any]:
+        """The columns of an arm's statistics."""
+        totals, moments, arm = self._learned.totals, self._learned.moments, self._arm_ids[i]
+        return {
+            "decisions": totals.decisions[arm],
+            "failures": totals.failures[arm],
+            "expected_decisions": totals.expected[arm],
+            "rewards": int(moments.count[i]),
+            "mean": float(moments.mean[i]),
+            "m2": float(moments.m2[i]),
+            "latencies": totals.latencies.get(arm, []),
         }
-        for name, (live, ledger) in counts.items():
-            if live != ledger:
-                yield f"{arm.name}: {name} is {live}, the ledger has {ledger}"
-        floats = {
-            "expected_decisions": (held.expected_decisions, learned.totals.expected[arm.pk]),
-            "mean": (held.mean, float(learned.moments.mean[i])),
-            "m2": (held.m2, float(learned.moments.m2[i])),
+
+    def _of_statistics(self) -> Iterator[str]:
+        held = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=self._arm_ids)}
+        for i, arm in enumerate(self._arms):
+            row = held.get(arm.pk)
+            if row is None:
+                yield f"{arm.name}: has no statistics"
+                continue
+            for column, ledger in self._statistics(i).items():
+                live = getattr(row, column)
+                if not (_close(live, ledger) if isinstance(ledger, float) else live == ledger):
+                    yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
+
+    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, float]]:
+        """(decisions, rewards, sum of rewards) by arm id and start."""
+        counts, rewards = self._learned.totals.intervals, self._learned.rewards
+        return {key: (counts[key], *rewards.get(key, (0, 0.0))) for key in counts.keys() | rewards.keys()}
+
+    def _of_intervals(self) -> Iterator[str]:
+        wanted = self._intervals()
+        held = {
+            (row.arm_id, row.start): (row.decisions, row.rewards, row.reward_total)
+            for row in ArmInterval.objects.filter(arm_id__in=self._arm_ids)
         }
-        for name, (value, right) in floats.items():
-            if not _close(value, right):
-                yield f"{arm.name}: {name} is {value!r}, the ledger has {right!r}"
+        names = {arm.pk: arm.name for arm in self._arms}
+        for key in sorted(wanted.keys() | held.keys()):
+            live, ledger = held.get(key, (0, 0, 0.0)), wanted.get(key, (0, 0, 0.0))
+            if live[:2] != ledger[:2] or not _close(live[2], ledger[2]):
+                yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
+
+    def _of_evidence(self) -> Iterator[str]:
+        held = ExperimentEvidence.objects.filter(experiment=self._experiment).first()
+        if held is None:
+            yield "evidence: there is none"
+            return
+        ledger = self._replayed
+        if held.matured != ledger.matured:
+            yield f"evidence: matured is {held.matured}, the ledger has {ledger.matured}"
+        live = evidence_of(self._experiment, held)
+        if ledger.evidence is not None and live is not None:
+            for part in _evidence_parts_that_differ(live, ledger.evidence):
+                yield f"evidence: {part} differs from the ledger's"
+
+    def write(self) -> None:
+        """In the caller's transaction."""
+        for i, arm in enumerate(self._arms):
+            ArmStatistics.objects.update_or_create(arm=arm, defaults=self._statistics(i))
+        ArmInterval.objects.filter(arm_id__in=self._arm_ids).delete()
+        ArmInterval.objects.bulk_create(
+            [
+                ArmInterval(arm_id=arm, start=start, decisions=decisions, rewards=rewards, reward_total=total)
+                for (arm, start), (decisions, rewards, total) in self._intervals().items()
+            ],
+            batch_size=5000,
+        )
+        replayed = self._replayed
+        state = {
+            "matured": replayed.matured,
+            "state": {} if replayed.evidence is None else replayed.evidence.to_dict(),
+        }
+        width = bucket_width(self._experiment)
+        # Only where the row itself was lost: the buckets up to the last marked one were closed, or it would bear no mark.
+        closed = None if replayed.last is None else floor_to_bucket(replayed.last, width) + width
+        ExperimentEvidence.objects.update_or_create(
+            experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
+        )
 
 
-def _interval_rows(arm_ids: list[int], learned: Learned) -> dict[tuple[int, datetime], tuple[int, int, float]]:
-    keys = learned.totals.intervals.keys() | learned.rewards.keys()
-    return {
-        key: (learned.totals.intervals[key], *learned.rewards.get(key, (0, 0.0))) for key in keys if key[0] in arm_ids
-    }
-
-
-def _interval_differences(arm_ids: list[int], learned: Learned) -> Iterator[str]:
-    wanted = _interval_rows(arm_ids, learned)
-    held = {
-        (row.arm_id, row.start): (row.decisions, row.rewards, row.reward_total)
-        for row in ArmInterval.objects.filter(arm_id__in=arm_ids)
-    }
-    for key in sorted(wanted.keys() | held.keys()):
-        live, ledger = held.get(key, (0, 0, 0.0)), wanted.get(key, (0, 0, 0.0))
-        if live[:2] != ledger[:2] or not _close(live[2], ledger[2]):
-            yield f"interval of arm {key[0]} from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
-
-
-def _evidence_differences(experiment: Experiment, evidence: Evidence | None, matured: int) -> Iterator[str]:
-    held = ExperimentEvidence.objects.get(experiment=experiment)
-    if evidence is None:
-        return
-    if held.matured != matured:
-        yield f"evidence: matured is {held.matured}, the ledger has {matured}"
-    live = Evidence.from_dict(held.state) if held.state else Evidence.empty(evidence.arms, evidence.indifference)
+def _evidence_parts_that_differ(live: Evidence, ledger: Evidence) -> Iterator[str]:
     pairs = {
-        "superior": (live.superior, evidence.superior),
-        "noninferior": (live.noninferior, evidence.noninferior),
-        "matured count": (live.matured.count, evidence.matured.count),
-        "matured mean": (live.matured.mean, evidence.matured.mean),
-        "scores mean": (live.scores.mean, evidence.scores.mean),
-        "scores m2": (live.scores.m2, evidence.scores.m2),
+        "that an arm is better": (live.superior, ledger.superior),
+        "that an arm is not worse": (live.noninferior, ledger.noninferior),
+        "its count": (live.matured.count, ledger.matured.count),
+        "its mean": (live.matured.mean, ledger.matured.mean),
+        "its spread": (live.matured.m2, ledger.matured.m2),
+        "its scores' count": (live.scores.count, ledger.scores.count),
+        "its scores' mean": (live.scores.mean, ledger.scores.mean),
+        "its scores' spread": (live.scores.m2, ledger.scores.m2),
     }
     for name, (left, right) in pairs.items():
         if left is None or right is None:
-            continue
-        if left.shape != right.shape or not np.allclose(left, right, rtol=TOLERANCE, atol=TOLERANCE):
-            yield f"evidence: {name} differs from the ledger's"
-
-
-def _write(
-    experiment: Experiment, arm_ids: list[int], learned: Learned, evidence: Evidence | None, matured: int
-) -> None:
-    with transaction.atomic():
-        for i, arm in enumerate(arm_ids):
-            ArmStatistics.objects.filter(arm_id=arm).update(
-                decisions=learned.totals.decisions[arm],
-                failures=learned.totals.failures[arm],
-                expected_decisions=learned.totals.expected[arm],
-                latencies=learned.totals.latencies.get(arm, []),
-                rewards=int(learned.moments.count[i]),
-                mean=float(learned.moments.mean[i]),
-                m2=float(learned.moments.m2[i]),
-            )
-        ArmInterval.objects.filter(arm_id__in=arm_ids).delete()
-        ArmInterval.objects.bulk_create(
-            ArmInterval(arm_id=arm, start=start, decisions=decisions, rewards=rewards, reward_total=total)
-            for (arm, start), (decisions, rewards, total) in _interval_rows(arm_ids, learned).items()
-        )
-        ExperimentEvidence.objects.filter(experiment=experiment).update(
-            matured=matured, state={} if evidence is None else evidence.to_dict()
-        )
+            if left is not right:
+                yield name
+        elif left.shape != right.shape or not np.allclose(left, right, rtol=TOLERANCE, atol=TOLERANCE):
+            yield name

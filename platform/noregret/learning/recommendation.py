@@ -29,6 +29,8 @@ class Recommendation:
 
 
 def _figure(value: float) -> str:
+    if value >= 1e6:  # evidence grows exponentially, and a hundred digits say no more
+        return f"{value:.1e}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -79,28 +81,16 @@ def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence) -> Recom
     if not matured:
         window = experiment.reward["window_seconds"]
         return keep_on(f"no decision has matured yet: a decision counts {window:g} s after it was made")
-    if found.action == "stop":
-        return Recommendation(
-            "stop",
-            None,
-            f"no arm is better than another by {promotion['indifference']:g} or more",
-            leader,
-            found.evidence,
-            found.needed,
-        )
     if found.action == "continue":
         return keep_on(f"{leader.name} leads: {progress}")
-    of_leader = int(evidence.matured.count[found.arm])
-    if of_leader < promotion["min_rewards"]:
-        return keep_on(
-            f"{leader.name} leads with {progress}, but has {of_leader} of {promotion['min_rewards']} matured rewards"
-        )
-    started = experiment.started_at or timezone.now()
-    age = (timezone.now() - started).total_seconds()
-    if age < promotion["min_seconds"]:
-        return keep_on(
-            f"{leader.name} leads with {progress}; {promotion['min_seconds'] - age:,.0f} s of the minimum are left"
-        )
+    hindrance = _hindrance(experiment, arms, evidence, leader if found.action == "promote" else None)
+    if found.action == "stop":
+        said = f"no arm is better than another by {promotion['indifference']:.1%} of the reward's range or more"
+        if hindrance:
+            return keep_on(f"{said}, but {hindrance}")
+        return Recommendation("stop", None, said, leader, found.evidence, found.needed)
+    if hindrance:
+        return keep_on(f"{leader.name} leads with {progress}, but {hindrance}")
     others = [arm.name for arm in arms if arm.enabled and arm.pk != leader.pk]
     return Recommendation(
         "promote",
@@ -110,3 +100,15 @@ def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence) -> Recom
         found.evidence,
         found.needed,
     )
+
+
+def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winner: Arm | None) -> str:
+    """What the rule still asks for though the evidence is enough: of the winner, or of every enabled arm where none wins."""
+    promotion = experiment.promotion or {}
+    for i, arm in enumerate(arms):
+        matured = int(evidence.matured.count[i])
+        if (arm == winner if winner else arm.enabled) and matured < promotion["min_rewards"]:
+            return f"{arm.name} has {matured} of {promotion['min_rewards']} matured rewards"
+    started = experiment.started_at or timezone.now()
+    left = promotion["min_seconds"] - (timezone.now() - started).total_seconds()
+    return f"{left:,.0f} s of the minimum are left" if left > 0 else ""
