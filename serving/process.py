@@ -34,6 +34,7 @@ class Process:
     def close(self) -> None:
         self.store.stop()
         self.stream.close()
+        self.spool.close()
         self.rewards.close()
 
 

@@ -21,8 +21,6 @@ from .redis_keys import ACCESS, Keys
 log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 1.0
-# An unknown name or key asks Redis at once instead of waiting for the thread, but no oftener than this.
-ASK_SECONDS = 0.02
 
 
 class SnapshotStore:
@@ -56,6 +54,7 @@ class SnapshotStore:
         self._seen_epoch: bytes | None = None
         self._learner_value: bytes | None = None
         self._learner_seen = time.monotonic()
+        self._began = float("-inf")  # when the last reading that succeeded began, and when it ended
         self._reached = float("-inf")
         self._loaded = False
         self._refreshing = threading.Lock()
@@ -118,14 +117,18 @@ class SnapshotStore:
             self.refresh()
 
     def _ask(self) -> bool:
-        if time.monotonic() - self._reached < ASK_SECONDS or not self._refreshing.acquire(blocking=False):
-            return False
-        self._refreshing.release()
-        return self.refresh()
+        """For an unknown name or key: what changed until now, without waiting for the thread."""
+        return self.refresh(since=time.monotonic())
 
-    def refresh(self) -> bool:
-        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving."""
+    def refresh(self, since: float | None = None) -> bool:
+        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving.
+
+        With `since`, a reading that another caller began after that instant will do: many askers cost one reading.
+        """
         with self._refreshing:
+            if since is not None and self._began >= since:
+                return True
+            began = time.monotonic()
             try:
                 self._read_redis()
             except (redis.RedisError, OSError) as error:
@@ -134,6 +137,7 @@ class SnapshotStore:
             except Exception:
                 log.exception("snapshot refresh failed")
                 return False
+            self._began = began
             self._reached = time.monotonic()
             self._loaded = True
         with contextlib.suppress(Exception):

@@ -32,7 +32,9 @@ def read(request: HttpRequest) -> bytes:
     length = request.META.get("CONTENT_LENGTH")
     if length and int(length) > limit:
         raise problems.too_large(limit)
-    body: bytes = request.read() if length else request.META["wsgi.input"].read(limit + 1)
+    # Django reads nothing of a body without a length; a chunked one is read from the server itself, up to the limit.
+    chunked = not length and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+    body: bytes = request.META["wsgi.input"].read(limit + 1) if chunked else request.read()
     if len(body) > limit:
         raise problems.too_large(limit)
     return body

@@ -90,6 +90,10 @@ class Spool:
                 self._size = self._measure()
         return shipped
 
+    def close(self) -> None:
+        """Let go of the own file: another process, or the next start, ships it."""
+        self._close_own()
+
     def _close_own(self) -> None:
         """Let go of the own file, so that it is shipped like any other; the next failure opens a new one."""
         with self._lock:
