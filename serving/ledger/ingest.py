@@ -3,7 +3,6 @@
 An entry leaves the stream only after its row is committed; whoever is killed between the two finds it again and inserts nothing.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
+import msgspec
 import redis
 from django.db.backends.utils import CursorWrapper
 
@@ -23,6 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
 _BIGINT = 2**63
+_encoder = msgspec.json.Encoder()
 # A JSON escape of NUL, and not an escaped backslash before the letters u0000.
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -118,10 +119,10 @@ def _json(context: dict[str, Any] | None) -> str | None:
     if context is None:
         return None
     try:
-        text = json.dumps(context, allow_nan=False)
+        text = _encoder.encode(context).decode()
     except (TypeError, RecursionError) as error:
         raise ValueError(f"the context is no JSON: {error}") from error
-    if _NUL_IN_JSON.search(text):
+    if "\\u0000" in text and _NUL_IN_JSON.search(text):
         raise ValueError("the context holds NUL")
     return text
 
@@ -137,9 +138,9 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
 
     Raises django.db.DataError, and the transaction is void, for a row that PostgreSQL refuses though it passed `read`.
     """
-    by_id: dict[UUID, StreamedDecision] = {}
+    by_id: dict[bytes, StreamedDecision] = {}
     for decision in decisions:
-        by_id.setdefault(decision.id, decision)
+        by_id.setdefault(decision.event.id, decision)
     if not by_id:
         return []
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_decision (LIKE serving_decision) ON COMMIT DELETE ROWS")
@@ -149,7 +150,7 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
             event = decision.event
             copy.write_row(
                 (
-                    decision_id,
+                    decision_id.hex(),
                     decision.decided_at,
                     event.experiment_id,
                     event.arm_id,
@@ -167,7 +168,7 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
         f"INSERT INTO serving_decision ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_decision "  # noqa: S608 - constants
         "ON CONFLICT (decided_at, id) DO NOTHING RETURNING id"
     )
-    new = [by_id[row[0]] for row in cursor.fetchall()]
+    new = [by_id[row[0].bytes] for row in cursor.fetchall()]
     # The caller may insert again in the same transaction.
     cursor.execute("TRUNCATE incoming_decision")
     return new

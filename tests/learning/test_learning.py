@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -27,61 +28,9 @@ from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward
 from serving.process import process
 from tests.conftest import ACTOR
+from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 Start = Callable[..., Experiment]
-WINDOW = {"reward": {"kind": "binary", "window_seconds": 1}}
-
-
-def decide(
-    experiment: Experiment,
-    arm: str,
-    *,
-    seconds_ago: float = 60.0,
-    share: float = 0.5,
-    unit: str | None = None,
-    latency_ms: float = 1.0,
-    failed: bool = False,
-) -> bytes:
-    """Append a decision to the stream as a web process would have, some time ago; its id."""
-    at = timezone.now() - timedelta(seconds=seconds_ago)
-    identity = int(at.timestamp() * 1e6).to_bytes(8, "big") + os.urandom(8)
-    chosen = experiment.arms.get(name=arm)
-    shares = [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
-    event = events.DecisionEvent(
-        events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, None, None, latency_ms,
-        "error" if failed else None,
-    )  # fmt: skip
-    client().xadd(keys().decisions(experiment.endpoint.name), {"d": events.encode(event)})
-    return identity
-
-
-def reward(experiment: Experiment, arm: str, identity: bytes, value: float) -> None:
-    """Write a reward that came within its window."""
-    at = datetime.fromtimestamp(int.from_bytes(identity[:8], "big") / 1e6, tz=UTC)
-    import uuid
-
-    Reward.objects.create(
-        decision_id=uuid.UUID(bytes=identity),
-        decided_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int.from_bytes(identity[:8], "big")),
-        metric="reward",
-        experiment_id=experiment.pk,
-        arm_id=experiment.arms.get(name=arm).pk,
-        value=value,
-        recorded_at=at,
-    )
-
-
-def begin_earlier(experiment: Experiment, seconds: float = 3600.0) -> None:
-    Experiment.objects.filter(pk=experiment.pk).update(started_at=timezone.now() - timedelta(seconds=seconds))
-    experiment.refresh_from_db()
-
-
-def fill(experiment: Experiment, counts: dict[str, tuple[int, int]]) -> None:
-    """Decisions with rewards: {arm: (ones, zeros)}."""
-    for arm, (ones, zeros) in counts.items():
-        for i in range(ones + zeros):
-            identity = decide(experiment, arm, seconds_ago=120 - 0.01 * i)
-            reward(experiment, arm, identity, float(i < ones))
 
 
 def test_round__decisions_and_rewards__are_in_the_statistics_once(two_arms: Start) -> None:
@@ -252,9 +201,7 @@ def test_default_reward__is_given_when_the_window_closed__and_late_feedback_is_k
     reward(experiment, "a", answered, 1.0)
     decide(experiment, "b", failed=True)
     learn(experiment.endpoint_id)
-    import uuid
-
-    given = Reward.objects.get(decision_id=uuid.UUID(bytes=silent))
+    given = Reward.objects.get(decision_id=UUID(bytes=silent))
     assert (given.value, given.defaulted, given.folded) == (0.0, True, True)
     assert Reward.objects.count() == 2  # none for the arm that failed
     statistics = ArmStatistics.objects.get(arm__name="a")

@@ -18,13 +18,14 @@ from .totals import interval_start
 
 BATCH = 20_000
 
+# The conditions stand twice: without them outside, rows would be looked for in the whole ledger and not in the index `reward_to_fold`.
 _CLAIM = """
 UPDATE serving_reward SET folded = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
-    WHERE experiment_id = %s AND metric = %s AND NOT folded AND NOT late
-    LIMIT %s FOR UPDATE SKIP LOCKED)
-AND NOT folded
+    WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+AND experiment_id = %(experiment)s AND NOT folded AND NOT late
 RETURNING arm_id, decided_at, value
 """
 
@@ -35,7 +36,9 @@ def fold(experiment: Experiment) -> int:
     while True:
         with transaction.atomic():
             with connection.cursor() as cursor:
-                cursor.execute(_CLAIM, [experiment.pk, experiment.reward["metric"], BATCH])
+                cursor.execute(
+                    _CLAIM, {"experiment": experiment.pk, "metric": experiment.reward["metric"], "limit": BATCH}
+                )
                 rows = cursor.fetchall()
             if rows:
                 _add(experiment, rows)

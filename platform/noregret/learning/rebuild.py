@@ -76,7 +76,7 @@ def _snapshot() -> Iterator[None]:
 
 def _rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
     """Rows in chunks, from a cursor of the server: memory stays bounded. Called inside a transaction."""
-    with connection.connection.cursor(name="rebuild") as cursor:
+    with connection.connection.cursor(name="rebuild", binary=True) as cursor:
         cursor.execute(query, parameters)
         while rows := cursor.fetchmany(_CHUNK):
             yield rows

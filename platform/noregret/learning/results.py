@@ -121,7 +121,7 @@ def _in_reward_units(estimate: Estimate, bounded: tuple[Any, tuple[float, float]
 
 
 def saved_against_even_split(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
-    """Reward earned beyond what an even split of the same rewarded decisions would have: positive is good.
+    """Reward earned beyond what the same rewarded decisions, split evenly over the enabled arms, would have: positive is good.
 
     By each arm's own mean; None until every enabled arm has one.
     """
@@ -129,7 +129,7 @@ def saved_against_even_split(experiment: Experiment, arms: list[Arm], rows: dict
     if not enabled or any(not row.rewards for row in enabled):
         return None
     even = sum(row.mean for row in enabled) / len(enabled)
-    gained = sum(row.rewards * (row.mean - even) for row in enabled)
+    gained = sum(row.rewards * (row.mean - even) for row in rows.values())
     return -gained if experiment.reward["direction"] == "minimize" else gained
 
 

@@ -1,0 +1,68 @@
+"""Traffic that already happened: decisions in the stream and rewards in the ledger, as the hot path would have left them."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from django.utils import timezone
+from noregret.experiments.models import Experiment
+from noregret.redis_client import client, keys
+
+from serving.ledger import events
+from serving.models import Reward
+
+WINDOW = {"reward": {"kind": "binary", "window_seconds": 1}}
+
+
+def decide(
+    experiment: Experiment,
+    arm: str,
+    *,
+    seconds_ago: float = 60.0,
+    share: float = 0.5,
+    unit: str | None = None,
+    latency_ms: float = 1.0,
+    failed: bool = False,
+) -> bytes:
+    """Append a decision to the stream as a web process would have, some time ago; its id."""
+    at = timezone.now() - timedelta(seconds=seconds_ago)
+    identity = int(at.timestamp() * 1e6).to_bytes(8, "big") + os.urandom(8)
+    chosen = experiment.arms.get(name=arm)
+    shares = [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
+    event = events.DecisionEvent(
+        events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, None, None, latency_ms,
+        "error" if failed else None,
+    )  # fmt: skip
+    client().xadd(keys().decisions(experiment.endpoint.name), {"d": events.encode(event)})
+    return identity
+
+
+def reward(experiment: Experiment, arm: str, identity: bytes, value: float) -> None:
+    """Write a reward that came within its window."""
+    Reward.objects.create(
+        decision_id=UUID(bytes=identity),
+        decided_at=decided_at(identity),
+        metric="reward",
+        experiment_id=experiment.pk,
+        arm_id=experiment.arms.get(name=arm).pk,
+        value=value,
+        recorded_at=decided_at(identity),
+    )
+
+
+def decided_at(identity: bytes) -> datetime:
+    """The time that a decision id holds, to the microsecond."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int.from_bytes(identity[:8], "big"))
+
+
+def begin_earlier(experiment: Experiment, seconds: float = 3600.0) -> None:
+    Experiment.objects.filter(pk=experiment.pk).update(started_at=timezone.now() - timedelta(seconds=seconds))
+    experiment.refresh_from_db()
+
+
+def fill(experiment: Experiment, counts: dict[str, tuple[int, int]]) -> None:
+    """Decisions with rewards: {arm: (ones, zeros)}."""
+    for arm, (ones, zeros) in counts.items():
+        for i in range(ones + zeros):
+            identity = decide(experiment, arm, seconds_ago=120 - 0.01 * i)
+            reward(experiment, arm, identity, float(i < ones))
