@@ -1,0 +1,28 @@
+# One image for every part: the command says which (docker-compose.yml). Nothing but what the lock names is installed.
+FROM python:3.11-slim AS build
+WORKDIR /app
+RUN python -m venv /venv
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+COPY bandits bandits
+COPY serving serving
+COPY platform platform
+COPY templates templates
+COPY manage.py ./
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --home-dir /data noregret && install --directory --owner noregret /data
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+WORKDIR /app
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app:/app/platform \
+    DJANGO_SETTINGS_MODULE=noregret.settings NOREGRET_DATA_DIR=/data \
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+USER noregret
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "-c", \
+    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "1", "--blocking-threads", "8", \
+    "--no-ws", "--http", "1", "--respawn-failed-workers", "--log-level", "warning", "noregret.wsgi:application"]

@@ -1,0 +1,183 @@
+"""`manage.py doctor`: is everything that Noregret needs here, and well? One line each, exit 1 on a failure."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from noregret import __version__
+from noregret.embedded import postgres, redis_server
+from noregret.embedded.errors import StartFailed
+from noregret.learning.health import learner_age_seconds
+from noregret.redis_client import client
+from serving.ledger import partitions
+from serving.models import QuarantinedEvent
+
+Finding = tuple[bool, str]
+FREE_BYTES = 1 << 30
+CLOCK_SECONDS = 1.0
+OLDEST_POSTGRESQL = 140000
+
+
+class Command(BaseCommand):
+    help = "Checks engines, versions, migrations, disk, clock and keys; a line each, exit 1 on a failure."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        failed = False
+        for name, check in _CHECKS.items():
+            for good, said in _findings(check):
+                failed |= not good
+                self.stdout.write(f"{'ok  ' if good else 'FAIL'}  {name}: {said}")
+        if failed:
+            sys.exit(1)
+
+
+def _findings(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    try:
+        return list(check())
+    except DatabaseError as error:
+        return [
+            (
+                False,
+                f"PostgreSQL can't be reached ({_first_line(error)}); is `manage.py up` running, or DATABASE_URL right?",
+            )
+        ]
+    except redis.RedisError as error:
+        return [
+            (False, f"Redis can't be reached ({_first_line(error)}); is `manage.py up` running, or REDIS_URL right?")
+        ]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _program() -> Iterator[Finding]:
+    yield sys.version_info >= (3, 11), f"Noregret {__version__} on Python {sys.version.split()[0]}"
+
+
+def _engines() -> Iterator[Finding]:
+    environment = settings.ENVIRONMENT
+    if environment.embedded_database:
+        yield from _binary("PostgreSQL", lambda: [str(postgres.bin_dir() / "postgres"), "--version"])
+    else:
+        yield True, "PostgreSQL comes from DATABASE_URL"
+    if environment.embedded_redis:
+        yield from _binary("Redis", lambda: [str(redis_server.binary()), "--version"])
+    else:
+        yield True, "Redis comes from REDIS_URL"
+
+
+def _binary(name: str, command: Callable[[], list[str]]) -> Iterator[Finding]:
+    try:
+        found = subprocess.run(command(), capture_output=True, text=True, timeout=20, check=True)
+    except (StartFailed, OSError, subprocess.SubprocessError) as error:
+        yield False, f"{name}: {_first_line(error)}"
+    else:
+        yield True, f"{name}: {found.stdout.strip().splitlines()[0]}"
+
+
+def _database() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version_num")
+        number = int(cursor.fetchone()[0])
+    yield number >= OLDEST_POSTGRESQL, f"PostgreSQL {number // 10000} answers; 14 or newer is needed"
+
+
+def _migrations() -> Iterator[Finding]:
+    executor = MigrationExecutor(connection)
+    missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    yield not missing, "complete" if not missing else f"{missing} are missing; run `manage.py migrate`"
+
+
+def _partitions() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        days = partitions.days_in_default(cursor, timezone.now().date())
+    yield (
+        not days,
+        "every day has its own" if not days else f"{len(days)} days lie in the default partition; is beat running?",
+    )
+
+
+def _redis() -> Iterator[Finding]:
+    policy = client().config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+    yield (
+        policy == "noeviction",
+        f"answers; maxmemory-policy is {policy}, noeviction is needed: decisions would vanish otherwise",
+    )
+
+
+def _learner() -> Iterator[Finding]:
+    age = learner_age_seconds()
+    if age is None:
+        yield False, "no round was ever finished; are worker and beat running?"
+    else:
+        yield (
+            age <= settings.LEARNER_DEAD_SECONDS,
+            f"finished a round {age:.0f} s ago; more than {settings.LEARNER_DEAD_SECONDS:.0f} s is too long",
+        )
+
+
+def _clock() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        before = time.time()
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        away = abs(float(cursor.fetchone()[0]) - (before + time.time()) / 2)
+    yield away <= CLOCK_SECONDS, f"{away * 1000:.0f} ms from the database's; attribution windows are judged by both"
+
+
+def _disk() -> Iterator[Finding]:
+    folder = settings.DATA_DIR
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    yield free >= FREE_BYTES, f"{free / 1e9:.1f} GB are free at {settings.DATA_DIR}; 1 GB is the least"
+    yield (
+        os.access(folder, os.W_OK),
+        f"{folder} can be written" if os.access(folder, os.W_OK) else f"{folder} can't be written",
+    )
+
+
+def _keys() -> Iterator[Finding]:
+    lasting = not settings.ENVIRONMENT.secret_key_is_ephemeral
+    yield (
+        lasting,
+        "the secret key lasts"
+        if lasting
+        else "there is no secret key; set NOREGRET_SECRET_KEY, or run `manage.py up` once",
+    )
+    admin = get_user_model().objects.filter(is_superuser=True, is_active=True).exists()
+    yield admin, "an admin exists" if admin else "no admin exists; run `manage.py createsuperuser`"
+
+
+def _quarantine() -> Iterator[Finding]:
+    count = QuarantinedEvent.objects.count()
+    yield not count, "empty" if not count else f"{count} events could not be read; see them in the admin"
+
+
+_CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "program": _program,
+    "engines": _engines,
+    "disk": _disk,
+    "database": _database,
+    "migrations": _migrations,
+    "partitions": _partitions,
+    "clock": _clock,
+    "redis": _redis,
+    "learner": _learner,
+    "keys": _keys,
+    "quarantine": _quarantine,
+}

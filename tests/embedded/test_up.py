@@ -1,0 +1,204 @@
+"""`manage.py up` as a user runs it: started, killed piece by piece, and stopped with nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from noregret.demo import bandit, digits
+from noregret.demo.client import Client
+from noregret.embedded.engines import running_engines
+from noregret.embedded.running import MANAGE, RunningPlatform
+from noregret.env import secret_key_file, socket_dir
+
+ROLES = ("postgres", "redis", "web", "worker", "beat")
+
+
+def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NOREGRET_")}
+    return subprocess.run(
+        [sys.executable, str(MANAGE), *arguments, "--data-dir", str(data_dir)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **extra,
+    )
+
+
+@pytest.fixture(scope="module")
+def platform_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO"}
+    with RunningPlatform(tmp_path_factory.mktemp("up"), environment=environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def key(platform_up: RunningPlatform) -> str:
+    made = manage(
+        "apikey", "tests", "--scopes", "predict,feedback,manage", "--expires", "1d", data_dir=platform_up.data_dir
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("\n") == 1
+    assert made.stdout.startswith("nr_")
+    return made.stdout.strip()
+
+
+def mine(data_dir: Path) -> list[psutil.Process]:
+    """Every process of the machine that has to do with a data directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = " ".join(process.cmdline())
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            continue
+        if process.pid != os.getpid() and (
+            str(data_dir) in words or environment.get("NOREGRET_DATA_DIR") == str(data_dir)
+        ):
+            found.append(process)
+    return found
+
+
+def test_up__first_start__makes_key_and_admin_and_is_ready(platform_up: RunningPlatform) -> None:
+    ready = httpx.get(f"{platform_up.url}/readyz", timeout=10)
+    assert ready.status_code == 200
+    key_file = secret_key_file(platform_up.data_dir)
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    assert (platform_up.data_dir / "up.err").read_text().count("password") == 1
+    assert all(platform_up.pids(role) for role in ROLES)
+
+
+def test_up__second_on_the_same_directory__refuses_and_says_who(platform_up: RunningPlatform) -> None:
+    second = manage("up", "--port", "0", data_dir=platform_up.data_dir)
+    assert second.returncode == 1
+    assert platform_up.process is not None
+    assert f"pid {platform_up.process.pid} at {platform_up.url}" in second.stderr
+    assert second.stdout == ""
+
+
+def test_up__port_in_use__says_so(platform_up: RunningPlatform, tmp_path: Path) -> None:
+    port = platform_up.url.rpartition(":")[2]
+    taken = manage("up", "--port", port, data_dir=tmp_path)
+    assert taken.returncode == 1
+    assert f"can't listen on 127.0.0.1:{port}" in taken.stderr
+
+
+def test_doctor__on_a_running_platform__finds_nothing(platform_up: RunningPlatform) -> None:
+    found = manage("doctor", data_dir=platform_up.data_dir)
+    assert found.returncode == 0, found.stdout
+    assert "FAIL" not in found.stdout
+
+
+def test_doctor__where_nothing_runs__says_so_without_a_traceback(tmp_path: Path) -> None:
+    found = manage("doctor", data_dir=tmp_path)
+    assert found.returncode == 1
+    assert "is `manage.py up` running" in found.stdout
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("apikey", "x", "--scopes", "rule"), "scopes"),
+        (("apikey", "Bad Name", "--scopes", "predict"), "name"),
+        (("apikey", "x", "--scopes", "predict", "--expires", "soon"), "90d"),
+    ],
+)
+def test_apikey__wrong__says_what_was_expected(
+    platform_up: RunningPlatform, arguments: tuple[str, ...], said: str
+) -> None:
+    found = manage(*arguments, data_dir=platform_up.data_dir)
+    assert found.returncode != 0
+    assert said in found.stderr
+    assert found.stdout == ""
+
+
+def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missing__and_the_best_is_promoted(
+    platform_up: RunningPlatform, key: str
+) -> None:
+    victims = ["worker", "web"]
+    started: list[float] = []
+
+    def show(results: dict[str, Any], seconds: float) -> None:
+        started.append(seconds)
+        if victims and results["decisions"] > 300:
+            victim = platform_up.pids(victims.pop(0))[-1]  # a process that serves, below the one that watches it
+            os.kill(victim, signal.SIGKILL)
+
+    ending = bandit.run(url=platform_up.url, key=key, digits=digits.load(1), seed=1, show=show)
+    assert victims == []
+    assert ending.promoted == "v3", ending.results
+    assert ending.ledger.right, ending.ledger
+    assert ending.tally.problems == []
+    checked = manage("rebuild", "--check", data_dir=platform_up.data_dir)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("role", ["beat", "worker", "web", "redis", "postgres"])
+def test_child_killed__comes_back_and_the_platform_is_ready_again(platform_up: RunningPlatform, role: str) -> None:
+    before = platform_up.pids(role)[0]
+    os.kill(before, signal.SIGKILL)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        time.sleep(0.3)
+        now = platform_up.pids(role)
+        try:
+            if now and now[0] != before and httpx.get(f"{platform_up.url}/readyz", timeout=10).status_code == 200:
+                return
+        except httpx.TransportError:
+            continue
+    raise AssertionError((platform_up.data_dir / "up.err").read_text()[-3000:])
+
+
+def test_up__asked_to_stop__ends_with_0_and_leaves_nothing(platform_up: RunningPlatform) -> None:
+    assert platform_up.process is not None
+    platform_up.process.send_signal(signal.SIGTERM)
+    assert platform_up.process.wait(60) == 0
+    assert mine(platform_up.data_dir) == []
+    assert not socket_dir(platform_up.data_dir).exists()
+
+
+def test_up__killed_outright__leaves_nothing_and_starts_again(platform_up: RunningPlatform) -> None:
+    again = RunningPlatform(platform_up.data_dir, environment={"NOREGRET_SECRET_KEY": ""})
+    again.start()
+    assert again.process is not None
+    again.process.kill()
+    again.process.wait()
+    until = time.monotonic() + 30
+    while mine(platform_up.data_dir) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert mine(platform_up.data_dir) == []
+    third = RunningPlatform(platform_up.data_dir, environment={"NOREGRET_SECRET_KEY": ""})
+    third.start()
+    assert httpx.get(f"{third.url}/readyz", timeout=10).status_code == 200
+    assert third.stop() == 0
+    again.stop()
+
+
+def test_engines__deep_data_directory__still_have_short_sockets(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 60)
+    with running_engines(deep) as engines:
+        assert all(child.alive for child in engines.children)
+        pids = [child.pid for child in engines.children]
+    assert not any(psutil.pid_exists(pid) for pid in pids if pid)
+
+
+def test_client__gives_up_within_its_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    from noregret.demo import client as clients
+
+    monkeypatch.setattr(clients, "TRIES", 3)
+    monkeypatch.setattr(clients, "PAUSE_SECONDS", 0.01)
+    one = Client("http://127.0.0.1:9", "nr_x")
+    with pytest.raises(clients.CallFailed, match="3 tries"):
+        one.get("/healthz")
+    assert one.unanswered == 3
+    one.close()

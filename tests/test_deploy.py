@@ -1,0 +1,71 @@
+"""The container files: no engine builds them here, so their shape is checked."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return found
+
+
+def test_compose__services__are_all_there_and_watched() -> None:
+    services = compose()["services"]
+    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "beat"}
+    assert {"appendonly", "noeviction"} <= {part.removeprefix("--") for part in services["redis"]["command"]}
+    for name in ("postgres", "redis", "worker"):
+        assert services[name]["healthcheck"]["test"]
+    for name in ("web", "worker", "beat"):
+        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    named = set(compose()["volumes"])
+    for service in services.values():
+        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= named
+        assert set(service.get("depends_on", {})) <= set(services)
+
+
+def test_compose__secrets__have_no_defaults() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for variable in re.findall(r"\$\{(\w*(?:PASSWORD|SECRET)\w*)(.*?)\}", text):
+        assert variable[1].startswith(":?")
+
+
+def test_compose__environment__is_what_the_settings_read() -> None:
+    sys.path.insert(0, str(ROOT / "platform"))
+    from noregret.env import VARIABLES
+
+    for name in ("web", "worker", "beat", "migrate"):
+        assert set(compose()["services"][name]["environment"]) <= set(VARIABLES)
+
+
+def test_dockerfile__copies_what_exists_and_runs_as_nobody_special() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists()
+    assert re.search(r"^USER noregret$", text, re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text()
+    assert all(f"!{name}" in ignored for name in ("bandits", "serving", "platform", "templates", "requirements.lock"))
+
+
+def test_check_deploy__without_a_lasting_key__says_what_to_do(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NOREGRET_")}
+    found = subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy"],
+        cwd=ROOT,
+        env=environment | {"NOREGRET_DATA_DIR": str(tmp_path), "NOREGRET_HTTPS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert "noregret.E001" in found.stderr
+    assert "NOREGRET_SECRET_KEY" in found.stderr
