@@ -24,6 +24,10 @@ ACTOR = "tests"
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(engines: None) -> None:
     """pytest-django asks for this before it makes its database: here the servers start."""
+    from django.conf import settings
+
+    # Threads of the live server would keep their connections, and with them the test database.
+    settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 
 @pytest.fixture

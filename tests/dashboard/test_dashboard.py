@@ -188,11 +188,8 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     assert Endpoint.objects.get().champion.model == "page@b"
 
     tab.set_viewport_size({"width": 390, "height": 844})
-    for path in (
-        "/admin/",
-        page(Experiment.objects.get()),
-        f"/admin/registry/modelversion/{ModelVersion.objects.latest('pk').pk}/change/",
-    ):
+    model = ModelVersion.objects.latest("pk").pk
+    for path in ("/admin/", page(Experiment.objects.get()), f"/admin/registry/modelversion/{model}/change/"):
         tab.goto(f"{live_server.url}{path}")
         assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, path
     tab.goto(f"{live_server.url}/api/docs")

@@ -93,7 +93,7 @@ class ConfirmedAction(ReadOnlyAdmin[Any]):
             raise Http404
         if not self.may(request, "change"):
             raise PermissionDenied
-        form = ReasonForm(request.POST or None)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             try:
                 messages.success(request, self.perform(row, actor_of(request), form.cleaned_data["reason"]))

@@ -108,7 +108,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
             raise PermissionDenied
         name: Action = action
         arm = self._arm(experiment, request.GET.get("arm", "")) if name == "promote" else None
-        form = ReasonForm(request.POST or None)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             try:
                 move(experiment, name, actor=actor_of(request), reason=form.cleaned_data["reason"], arm=arm)

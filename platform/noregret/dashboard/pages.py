@@ -86,8 +86,9 @@ class ServiceAddAdmin(ReadOnlyAdmin[M]):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
-        form = self.service_form(request.POST or None, request.FILES or None)
-        if request.method == "POST" and form.is_valid():
+        posted = request.method == "POST"
+        form = self.service_form(request.POST, request.FILES) if posted else self.service_form()
+        if posted and form.is_valid():
             made = form.try_perform(actor_of(request))
             if made is not None:
                 self.made(request, form, cast(M, made))
