@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.views import APIView
@@ -15,6 +16,7 @@ from serving.api import native
 from . import answers
 
 _PROBLEM = "application/problem+json"
+_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
 _STATUSES = {
     400: "The request has something that can't be used",
     401: "No valid API key",
@@ -58,6 +60,16 @@ _ANSWERS: tuple[type, ...] = (
 )
 
 
+class _KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # its metaclass is untyped
+    """Tells drf-spectacular of our keys; how they are sent stands in `document`."""
+
+    target_class = "noregret.access.authentication.ApiKeyAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer"}
+
+
 def _schemas() -> tuple[dict[type, dict[str, Any]], dict[str, Any]]:
     kinds = (*_BODIES, *_ANSWERS)
     references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
@@ -98,6 +110,7 @@ def _describe(
     problems: tuple[int, ...] = (),
     multipart: dict[str, Any] | None = None,
     parameters: list[OpenApiParameter] | None = None,
+    operation_id: str | None = None,
 ) -> None:
     request: dict[str, Any] = {}
     if body is not None:
@@ -107,6 +120,7 @@ def _describe(
     found: dict[Any, Any] = {status: _REFERENCES[kind] for status, kind in answer.items()}
     body_problems = (413, 415) if request else ()
     extend_schema(
+        operation_id=operation_id,
         summary=summary,
         request=request or None,
         responses=found | _problems(*problems, *body_problems),
@@ -117,7 +131,14 @@ def _describe(
 
 def _describe_all() -> None:
     model, endpoint, experiment = answers.Model, answers.Endpoint, answers.Experiment
-    _describe(registry.ModelsView, "get", "List model versions", answer={200: answers.ModelPage}, parameters=_PAGING)
+    _describe(
+        registry.ModelsView,
+        "get",
+        "List model versions",
+        answer={200: answers.ModelPage},
+        parameters=_PAGING,
+        operation_id="models_list",
+    )
     _describe(
         registry.ModelsView,
         "post",
@@ -128,7 +149,14 @@ def _describe_all() -> None:
         problems=(409, 422),
     )
     _describe(registry.ModelView, "get", "A model version", answer={200: model}, problems=(404,))
-    _describe(endpoints.EndpointsView, "get", "List endpoints", answer={200: answers.EndpointPage}, parameters=_PAGING)
+    _describe(
+        endpoints.EndpointsView,
+        "get",
+        "List endpoints",
+        answer={200: answers.EndpointPage},
+        parameters=_PAGING,
+        operation_id="endpoints_list",
+    )
     _describe(
         endpoints.EndpointsView,
         "post",
@@ -155,7 +183,12 @@ def _describe_all() -> None:
         problems=(404, 409),
     )
     _describe(
-        experiments.ExperimentsView, "get", "List experiments", answer={200: answers.ExperimentPage}, parameters=_PAGING
+        experiments.ExperimentsView,
+        "get",
+        "List experiments",
+        answer={200: answers.ExperimentPage},
+        parameters=_PAGING,
+        operation_id="experiments_list",
     )
     _describe(
         experiments.ExperimentsView,
@@ -237,7 +270,7 @@ def _operation(
         "parameters": parameters,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": responses,
-        "security": [{"bearer": []}, {"header": []}],
+        "security": _SECURITY,
     }
 
 
@@ -293,7 +326,7 @@ def document() -> dict[str, Any]:
     # The generator drops descriptions it does not know: give every answer of the control plane its own.
     for operations in made["paths"].values():
         for operation in operations.values():
-            operation["security"] = [{"bearer": []}, {"header": []}]
+            operation["security"] = _SECURITY
             for status, response in operation["responses"].items():
                 response["description"] = _STATUSES.get(int(status), "Done")
     made["paths"] |= _serving_paths()
