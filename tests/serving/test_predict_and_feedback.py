@@ -79,6 +79,7 @@ def test_learnable_decision__is_in_the_ledger_with_arm_and_propensity(alice: Api
     line = alice.get("/api/v1/experiments/e/decisions.ndjson").body
     assert line["decision_id"] == body["decision_id"]
     assert line["reward"] is None
+    assert line["context"] == {"country": "KR", "age": 31}
 
 
 def test_feedback__first_again_and_otherwise__recorded_duplicate_conflict(alice: Api, two_arms: Start) -> None:

@@ -156,6 +156,7 @@ def test_postgresql_away__feedback_is_503_and_decide_goes_on(alice: Api, two_arm
     two_arms()
     decision = alice.post(DECIDE, {})["decision_id"]
     parts = process()
+    parts.rewards.close()
     away = RewardWriter(connection.settings_dict | {"HOST": str(tmp_path / "nowhere")}, size=2)
     object.__setattr__(parts, "rewards", away)
     answer = alice.post("/api/v1/feedback", {"decision_id": decision, "value": 1})

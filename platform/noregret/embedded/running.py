@@ -85,9 +85,11 @@ class RunningPlatform:
             return []
         found: list[int] = []
         for child in psutil.Process(self.process.pid).children():
-            words = " ".join(child.cmdline())
-            if _MARKS[role] in words:
-                found += [child.pid, *(process.pid for process in child.children(recursive=True))]
+            try:
+                if _MARKS[role] in " ".join(child.cmdline()):
+                    found += [child.pid, *(process.pid for process in child.children(recursive=True))]
+            except psutil.Error:  # it died while we looked
+                continue
         return found
 
     def __enter__(self) -> Self:

@@ -55,7 +55,12 @@ def as_problem(error: Exception) -> Problem:
 
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
     return problems.response(
-        Problem(400, "bad-request", "The request can't be understood", "see the log of the service")
+        Problem(
+            400,
+            "bad-request",
+            "The request can't be understood",
+            "it is malformed, or its host name is not one that this service answers to",
+        )
     )
 
 

@@ -86,7 +86,8 @@ def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer
         "arm": arms.get(arm_id),
         "propensity": propensity,
         "policy_version": policy_version,
-        "context": context,
+        # As PostgreSQL wrote it: it is JSON already.
+        "context": None if context is None else msgspec.Raw(context.encode()),
         "decided_at": decided_at,
         "latency_ms": round(latency_ms, 3),
         "fallback_reason": reason,
