@@ -54,10 +54,18 @@ def _name(table: str, day: date) -> str:
     return f"{table}_{day:%Y%m%d}"
 
 
+_HELD = """
+SELECT relname::text FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = ANY(%s::regclass[]) AND relname = ANY(%s)
+"""
+
+
 def _missing(cursor: CursorWrapper, days: Sequence[date]) -> list[tuple[str, date]]:
     wanted = {_name(table, day): (table, day) for table in TABLES for day in days}
-    cursor.execute("SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL", [list(wanted)])
-    return sorted(wanted[row[0]] for row in cursor.fetchall())
+    # Not to_regclass: it would answer from a cache that does not yet know what another made while this one waited for the lock.
+    cursor.execute(_HELD, [list(TABLES), list(wanted)])
+    held = {row[0] for row in cursor.fetchall()}
+    return sorted(place for name, place in wanted.items() if name not in held)
 
 
 def _make(cursor: CursorWrapper, table: str, day: date) -> None:

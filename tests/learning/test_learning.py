@@ -1,7 +1,6 @@
 """From the ledger to posteriors and promotion: each row once, whatever is repeated or comes late."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -27,7 +26,6 @@ from noregret.redis_client import client, keys
 from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward
 from serving.process import process
-from tests.conftest import ACTOR
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 Start = Callable[..., Experiment]
@@ -320,55 +318,3 @@ def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None
     assert publish(client(), keys(), older) is False
     held = client().hget(keys().snapshot("pages"), "version")
     assert int(held or 0) == Endpoint.objects.get().policy_version == older.version + 1
-
-
-@pytest.fixture
-def two_workers_and_beats(platform: None, settings: Any) -> Iterator[None]:
-    """Two Celery workers and two beats on the test's own database and Redis keys."""
-    import subprocess
-    import sys
-
-    database = settings.DATABASES["default"]
-    environment = os.environ | {
-        "DATABASE_URL": f"postgresql://postgres@/{connection.settings_dict['NAME']}?host={database['HOST'].replace('/', '%2F')}",
-        "REDIS_URL": settings.REDIS_URL,
-        "NOREGRET_REDIS_PREFIX": settings.REDIS_PREFIX,
-        "PYTHONPATH": f"{settings.BASE_DIR}:{settings.BASE_DIR / 'platform'}",
-        "NOREGRET_LEARN_SECONDS": "0.3",
-    }
-    base = [sys.executable, "-m", "celery", "-A", "noregret.celery"]
-    worker = ["worker", "--concurrency", "1", "--without-gossip", "--without-mingle", "--loglevel", "ERROR"]
-    commands = [[*base, *worker, "-n", f"w{i}@test"] for i in range(2)]
-    commands += [
-        [*base, "beat", "--loglevel", "ERROR", "--schedule", str(settings.SNAPSHOT_DIR.parent / f"beat{i}")]
-        for i in range(2)
-    ]
-    started = [
-        subprocess.Popen(command, env=environment, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
-        for command in commands
-    ]
-    yield
-    for process_ in started:
-        process_.terminate()
-    for process_ in started:
-        process_.wait(timeout=30)
-
-
-def test_two_workers_and_two_beats__promote_exactly_once(two_workers_and_beats: None, two_arms: Start) -> None:
-    import time
-
-    experiment = two_arms(**WINDOW)
-    begin_earlier(experiment)
-    fill(experiment, {"a": (30, 120), "b": (130, 20)})
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        experiment.refresh_from_db()
-        if experiment.status == "completed":
-            break
-        time.sleep(0.2)
-    time.sleep(2.0)  # further rounds of both
-    assert experiment.status == "completed"
-    assert AuditEntry.objects.filter(action="experiment.promoted").count() == 1
-    assert ChampionChange.objects.filter(experiment=experiment, actor="learner").count() == 1
-    assert ArmStatistics.objects.get(arm__name="a").decisions == 150
-    assert ACTOR != "learner"

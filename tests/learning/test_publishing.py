@@ -1,0 +1,285 @@
+"""What is decided reaches Redis, whoever dies and whatever is away in between; and a learner that does not learn shows."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+from noregret.access.models import ApiKey
+from noregret.experiments.endpoints import update_endpoint
+from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.experiments.publish import build, publish_endpoint, publish_endpoint_on_commit
+from noregret.experiments.transitions import move
+from noregret.learning import health, pending, tasks
+from noregret.learning.locks import endpoint_lock, lookout_lock
+from noregret.learning.round import learn
+from noregret.redis_client import client, keys
+
+from serving.snapshot import Endpoint as Snapshot
+from serving.snapshot import decode_access, decode_endpoint
+from tests.conftest import Api
+from tests.learning.past_traffic import begin_earlier, decide, fill, reward
+
+Start = Callable[..., Experiment]
+
+
+def published(endpoint: str = "pages") -> Snapshot:
+    """The snapshot in Redis."""
+    return decode_endpoint(client().hget(keys().snapshot(endpoint), "body"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def without_redis(settings: Any) -> Callable[[Callable[[], Any]], Any]:
+    """Calls a function while Redis can't be reached."""
+
+    def call(function: Callable[[], Any]) -> Any:
+        there = settings.REDIS_URL
+        settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+        client.cache_clear()
+        try:
+            return function()
+        finally:
+            settings.REDIS_URL = there
+            client.cache_clear()
+
+    return call
+
+
+def test_publish__burnt_in_bandit__follows_the_rewards(two_arms: Start) -> None:
+    experiment = two_arms(policy={"burn_in": 10, "floor": 0.05})
+    assert published().experiment.arms[0].propensity == 0.5  # type: ignore[union-attr]
+    fill(experiment, {"a": (5, 20), "b": (20, 5)})
+    learn(experiment.endpoint_id)
+    shown = published().experiment
+    assert shown is not None
+    assert [(arm.count, arm.mean) for arm in shown.arms] == [(25, 0.2), (25, 0.8)]
+    assert shown.arms[0].propensity == pytest.approx(0.05, abs=0.001)
+    assert sum(arm.propensity for arm in shown.arms) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"), [((None, None), [0.5, 0.5]), ((3, 1), [0.75, 0.25]), ((0, 2), [0.0, 1.0])]
+)
+def test_publish__ab__normalises_weights(two_arms: Start, weights: Any, shares: list[float]) -> None:
+    arms = [{"name": n, "model": f"page@{n}", "weight": w} for n, w in zip("ab", weights, strict=True)]
+    two_arms(strategy="ab", arms=arms)
+    assert [arm.propensity for arm in published().experiment.arms] == shares  # type: ignore[union-attr]
+
+
+def test_publish__disabled_arm__gets_nothing__and_without_any_the_champion_answers(two_arms: Start) -> None:
+    experiment = two_arms()
+    Arm.objects.filter(name="a").update(enabled=False)
+    assert [arm.propensity for arm in build(experiment.endpoint_id).experiment.arms] == [0.0, 1.0]  # type: ignore[union-attr]
+    Arm.objects.update(enabled=False)
+    assert build(experiment.endpoint_id).experiment is None
+
+
+def test_publish__paused_and_ended__keep_the_reward_of_open_windows(two_arms: Start) -> None:
+    experiment = two_arms()
+    experiment = move(experiment, "pause", actor="tests")
+    assert published().experiment is None
+    assert [reward.experiment for reward in published().rewards] == ["e"]
+    move(experiment, "stop", actor="tests")
+    assert [reward.experiment for reward in published().rewards] == ["e"]
+    Experiment.objects.update(ended_at=timezone.now() - timezone.timedelta(days=2))
+    assert build(experiment.endpoint_id).rewards == []
+
+
+def test_publish__nothing_changed__publishes_nothing(two_arms: Start) -> None:
+    experiment = two_arms()
+    fill(experiment, {"a": (1, 0)})
+    learn(experiment.endpoint_id)
+    tasks.tick.run()  # the keys, of which a platform without any publishes that too
+    before = (published(), client().get(keys().sequence))
+    decide(experiment, "a")  # a decision alone changes no statistic that is served
+    for _ in range(3):
+        learn(experiment.endpoint_id)
+        tasks.tick.run()
+    assert (published(), client().get(keys().sequence)) == before
+
+
+def test_publish__default_rewards_alone__are_published(two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 1, "default": 0})
+    begin_earlier(experiment)
+    decide(experiment, "a")
+    learn(experiment.endpoint_id)
+    assert published().experiment.arms[0].count == 1  # type: ignore[union-attr]
+
+
+def test_publish__paused__learns_on_and_raises_no_version(two_arms: Start) -> None:
+    experiment = two_arms()
+    experiment = move(experiment, "pause", actor="tests")
+    version = Endpoint.objects.get().policy_version
+    reward(experiment, "a", decide(experiment, "a"), 1.0)
+    learn(experiment.endpoint_id)
+    assert Endpoint.objects.get().policy_version == version
+    move(experiment, "resume", actor="tests")
+    assert published().experiment.arms[0].count == 1  # type: ignore[union-attr]
+
+
+def test_version__outside_a_transaction__is_refused(two_arms: Start) -> None:
+    experiment = two_arms()
+    with pytest.raises(RuntimeError, match="in the transaction of the change"):
+        publish_endpoint_on_commit(experiment.endpoint_id)
+
+
+def test_killed_between_commit_and_publication__the_next_tick_publishes(two_arms: Start) -> None:
+    """As kill -9 leaves it: the change and its version are committed, and nobody published."""
+    two_arms()
+    with transaction.atomic():
+        Endpoint.objects.update(deadline_ms=123, policy_version=F("policy_version") + 1)
+    assert published().deadline_ms == 300
+    tasks.tick.run()
+    assert published().deadline_ms == 123
+    assert published().version == Endpoint.objects.get().policy_version
+    assert pending.find().publish == []
+
+
+def test_redis_away__the_change_stays__and_is_published_when_it_is_back(
+    two_arms: Start, without_redis: Callable[[Callable[[], Any]], Any]
+) -> None:
+    experiment = two_arms()
+    without_redis(lambda: move(experiment, "stop", actor="tests"))
+    assert published().experiment is not None
+    tasks.tick.run()
+    assert published().experiment is None
+
+
+def test_redis_away__rounds_and_ticks__end_quietly_and_are_no_sign_of_life(
+    two_arms: Start, without_redis: Callable[[Callable[[], Any]], Any]
+) -> None:
+    experiment = two_arms()
+    without_redis(lambda: tasks.tick.run())
+    without_redis(lambda: tasks.learn_endpoint.run(experiment.endpoint_id, True))
+    assert health.learner_age_seconds() is None
+
+
+def test_key_revoked_while_redis_was_away__is_withdrawn_when_it_is_back(
+    alice: Api, without_redis: Callable[[Callable[[], Any]], Any]
+) -> None:
+    from noregret.access.publish import publish_access
+
+    ApiKey.objects.update(revoked_at=timezone.now())
+    assert without_redis(publish_access) is False
+    name = keys().snapshot("@access")
+    assert decode_access(client().hget(name, "body")).keys != {}  # type: ignore[arg-type]
+    tasks.tick.run()
+    assert decode_access(client().hget(name, "body")).keys == {}  # type: ignore[arg-type]
+    assert not pending.find().access
+
+
+def test_database_restored_from_a_backup__goes_past_the_version_that_redis_holds(two_arms: Start) -> None:
+    experiment = two_arms()
+    fill(experiment, {"a": (1, 1)})
+    learn(experiment.endpoint_id)
+    held = published().version
+    Endpoint.objects.update(policy_version=0, deadline_ms=77)  # the older state
+    tasks.tick.run()
+    assert (published().version, published().deadline_ms) == (held + 1, 77)
+    assert Endpoint.objects.get().policy_version == held + 1
+    tasks.tick.run()
+    assert published().version == held + 1
+
+
+def test_changes_in_parallel__end_with_the_latest_published(two_arms: Start) -> None:
+    experiment = two_arms()
+
+    def change(deadline: int) -> None:
+        try:
+            update_endpoint(experiment.endpoint, champion=None, deadline_ms=deadline, reason="", actor="tests")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(change, 1000 + i) for i in range(24)]:
+            future.result()
+    held = Endpoint.objects.get()
+    assert (published().version, published().deadline_ms) == (held.policy_version, held.deadline_ms)
+
+
+def test_sign_of_life__platform_without_endpoint__is_given_by_the_tick(platform: None) -> None:
+    assert health.learner_age_seconds() is None
+    tasks.tick.run()
+    assert health.learner_age_seconds() is not None
+
+
+def test_sign_of_life__something_to_learn__is_given_by_a_finished_round_alone(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = two_arms()
+    asked: list[tuple[Any, ...]] = []
+    # The queue is another test's concern: here the messages are looked at.
+    monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: asked.append(args))
+    tasks.tick.run()
+    assert asked == [(experiment.endpoint_id, True)]
+    assert health.learner_age_seconds() is None
+    with ThreadPoolExecutor(1) as pool, endpoint_lock(experiment.endpoint_id) as held:
+        assert held
+        pool.submit(_run_and_close, lambda: tasks.learn_endpoint.run(*asked[0])).result()
+    assert health.learner_age_seconds() is None  # another holds the lock: no round was finished here
+    tasks.learn_endpoint.run(*asked[0])
+    assert health.learner_age_seconds() is not None
+
+
+def test_sign_of_life__one_endpoint_stuck__others_rounds_are_none(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = two_arms()
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: asked.append(args))
+    client().xadd(keys().decisions("pages"), {"d": b"x"}, id=f"{int(timezone.now().timestamp() * 1000) - 60_000}-0")
+    tasks.tick.run()
+    assert asked == [(experiment.endpoint_id, False)]
+    assert pending.find().behind_seconds == pytest.approx(60, abs=5)
+    tasks.learn_endpoint.run(*asked[0])
+    assert health.learner_age_seconds() is None
+    tasks.tick.run()
+    assert asked[-1] == (experiment.endpoint_id, True)
+
+
+def test_tick__while_another_looks__does_nothing(platform: None) -> None:
+    with lookout_lock() as ours, ThreadPoolExecutor(1) as pool:
+        assert ours
+        pool.submit(_run_and_close, tasks.tick.run).result()
+    assert health.learner_age_seconds() is None
+
+
+def test_tick__snapshot_that_cannot_be_built__keeps_no_other_from_being_published(two_arms: Start) -> None:
+    from tests.conftest import endpoint_of
+
+    two_arms()
+    endpoint_of("other", "page@a")
+    Experiment.objects.update(reward={})  # damaged by hand
+    Endpoint.objects.update(policy_version=F("policy_version") + 1)
+    tasks.tick.run()
+    assert published("other").version == Endpoint.objects.get(name="other").policy_version
+    assert published("pages").version < Endpoint.objects.get(name="pages").policy_version
+    assert health.learner_age_seconds() is None
+
+
+def test_publish__same_version_twice__is_harmless(two_arms: Start) -> None:
+    experiment = two_arms()
+    before = published()
+    assert publish_endpoint(experiment.endpoint_id)
+    assert published() == before
+
+
+def test_health__counts_what_waits_and_what_is_set_aside(two_arms: Start) -> None:
+    experiment = two_arms()
+    decide(experiment, "a")
+    client().xadd(keys().decisions("pages"), {"d": b"nonsense"})
+    assert health.health() == health.Health(None, 2, 0)
+    tasks.learn_endpoint.run(experiment.endpoint_id, True)
+    found = health.health()
+    assert (found.backlog, found.quarantined) == (0, 1)
+    assert found.learner_age_seconds is not None
+
+
+def _run_and_close(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    finally:
+        connection.close()

@@ -1,0 +1,153 @@
+"""The ledger alone gives what was learned: whatever way it came about, and while learning goes on."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+from noregret.experiments.models import Experiment
+from noregret.learning.locks import endpoint_lock
+from noregret.learning.models import ArmInterval, ArmStatistics, ExperimentEvidence
+from noregret.learning.rebuild import days_of, learn_all, learn_day, rebuild
+from noregret.learning.round import learn
+
+from serving.models import Reward
+from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
+
+Start = Callable[..., Experiment]
+COUNTED = {"reward": {"kind": "binary", "window_seconds": 1, "default": 0}, "promotion": {"auto": False}}
+
+
+def test_rebuild__writes_back_what_was_lost(two_arms: Start) -> None:
+    experiment = two_arms(**COUNTED)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (5, 3), "b": (2, 7)})
+    decide(experiment, "b")
+    learn(experiment.endpoint_id)
+    held = ExperimentEvidence.objects.values().get()
+    statistics = list(ArmStatistics.objects.order_by("pk").values())
+    ArmStatistics.objects.filter(arm__name="a").delete()
+    ArmStatistics.objects.update(latencies=[7], failures=3)
+    ArmInterval.objects.filter(arm__name="b").delete()
+    ExperimentEvidence.objects.all().delete()
+    said = "\n".join(rebuild(experiment, write=False))
+    for expected in (
+        "a: has no statistics",
+        "b: failures is 3, the ledger has 0",
+        "b: interval",
+        "evidence: there is none",
+    ):
+        assert expected in said
+    rebuild(experiment, write=True)
+    assert rebuild(experiment, write=False) == []
+    again = ExperimentEvidence.objects.values().get()
+    assert again["matured"] == held["matured"] == 18
+    assert again["state"] == held["state"]
+    # Not further than the last marked bucket; what lies between holds nothing that was not marked.
+    assert timezone.now() - timedelta(minutes=3) < again["closed_until"] <= held["closed_until"]
+    restored = list(ArmStatistics.objects.order_by("pk").values())
+    assert [{k: v for k, v in row.items() if not isinstance(v, float)} for row in restored] == [
+        {k: v for k, v in row.items() if not isinstance(v, float)} for row in statistics
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda: Reward.objects.filter(value=1).update(value=0), "a: mean is"),
+        (lambda: Reward.objects.filter(value=1).delete(), "a: rewards is"),
+        (lambda: ArmStatistics.objects.filter(arm__name="b").update(decisions=99), "b: decisions is 99"),
+        (lambda: ExperimentEvidence.objects.update(matured=1), "evidence: matured is 1"),
+        (lambda: Reward.objects.filter(value=1).update(matured=False), "evidence: that an arm is better"),
+        (lambda: ArmInterval.objects.update(reward_total=0.5), "a: interval from"),
+    ],
+    ids=["value", "deleted", "statistics", "matured", "mark", "interval"],
+)
+def test_check__any_row_altered__is_told_and_exits_1(
+    two_arms: Start, capsys: pytest.CaptureFixture[str], change: Callable[[], object], said: str
+) -> None:
+    experiment = two_arms(**WINDOW, promotion={"auto": False})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (3, 1), "b": (1, 3)})
+    learn(experiment.endpoint_id)
+    call_command("rebuild", "--check")
+    assert "e: equal to the ledger" in capsys.readouterr().out
+    change()
+    with pytest.raises(SystemExit) as ended:
+        call_command("rebuild", "--check", "--experiment", "e")
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().out
+
+
+def test_rebuild__days__merge_to_the_whole(two_arms: Start) -> None:
+    experiment = two_arms()
+    begin_earlier(experiment, 5 * 86_400)
+    for days in (4, 3, 1, 0):
+        for value in (0.0, 1.0, 1.0):
+            reward(experiment, "a", decide(experiment, "a", seconds_ago=days * 86_400 + 60), value)
+    learn(experiment.endpoint_id)
+    arm_ids = list(experiment.arms.order_by("position").values_list("pk", flat=True))
+    days_ = days_of(experiment)
+    assert len(days_) in {5, 6}  # within a minute after midnight, one more
+    with transaction.atomic():
+        parts = [learn_day(experiment, arm_ids, day) for day in days_]
+        whole = learn_all(experiment, arm_ids)
+    assert sum(part.totals.decisions[arm_ids[0]] for part in parts) == whole.totals.decisions[arm_ids[0]] == 12
+    assert whole.moments.mean[0] == pytest.approx(2 / 3)
+    assert rebuild(experiment, write=False) == []
+
+
+def test_check__while_learning_goes_on__sees_one_state(two_arms: Start) -> None:
+    """Without a lock: rows, marks and sums are committed together, and a snapshot of the database holds all of them or none."""
+    experiment = two_arms(**COUNTED)
+    begin_earlier(experiment)
+    over = threading.Event()
+
+    def traffic() -> None:
+        try:
+            while not over.is_set():
+                for arm in "ab":
+                    decide(experiment, arm, seconds_ago=0)
+                    reward(experiment, arm, decide(experiment, arm, seconds_ago=0), 1.0)
+                learn(experiment.endpoint_id)
+        finally:
+            connection.close()
+
+    learner = threading.Thread(target=traffic)
+    learner.start()
+    found: list[str] = []
+    began = time.monotonic()
+    try:
+        while time.monotonic() < began + 8.0:  # windows of a second, and a grace of two: decisions mature meanwhile
+            found += rebuild(experiment, write=False)
+    finally:
+        over.set()
+        learner.join()
+    assert found == []
+    assert ExperimentEvidence.objects.get().matured > 20
+
+
+def test_check__while_a_learner_holds_the_endpoint__does_not_wait(two_arms: Start) -> None:
+    experiment = two_arms()
+    found: list[list[str]] = []
+
+    def check() -> None:
+        try:
+            found.append(rebuild(experiment, write=False))
+        finally:
+            connection.close()
+
+    with endpoint_lock(experiment.endpoint_id):
+        checker = threading.Thread(target=check)
+        checker.start()
+        checker.join(timeout=20)
+    assert found == [[]]
+
+
+def test_rebuild__of_nothing_that_began__says_so(two_arms: Start) -> None:
+    with pytest.raises(CommandError, match="no experiment nobody has begun"):
+        call_command("rebuild", "--experiment", "nobody")
