@@ -41,38 +41,32 @@ class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
     inputs: Annotated[list[list[float] | dict[str, float]], Meta(min_length=1)]
 
 
-class DecideResponse(Struct):
+class DecisionResponse(Struct):
+    """What predict and decide answer alike."""
+
+    decision_id: str
+    endpoint: str
+    experiment: str | None
+    arm: str | None
+    model: str
+    strategy: str
+    propensity: float
+    policy_version: int
+    learnable: bool
+    stale: bool
+    fallback_reason: str | None
+
+
+class DecideResponse(DecisionResponse):
     """Answer of decide."""
 
-    decision_id: str
-    endpoint: str
-    experiment: str | None
-    arm: str | None
-    model: str
-    strategy: str
-    propensity: float
-    policy_version: int
     payload: Any
-    learnable: bool
-    stale: bool
-    fallback_reason: str | None
 
 
-class PredictResponse(Struct):
+class PredictResponse(DecisionResponse):
     """Answer of predict."""
 
-    decision_id: str
-    endpoint: str
-    experiment: str | None
-    arm: str | None
-    model: str
-    strategy: str
-    propensity: float
-    policy_version: int
     outputs: dict[str, list[Any]]
-    learnable: bool
-    stale: bool
-    fallback_reason: str | None
 
 
 Metric = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
@@ -180,6 +174,23 @@ def _decide(parts: Process, live: LiveEndpoint, body: DecideRequest, inputs: lis
         raise problems.unavailable(f"the champion could not answer: {error}", retry_after=1) from error
 
 
+def _common(made: Decision) -> tuple[str, str, str | None, str | None, str, str, float, int, bool, bool, str | None]:
+    """The fields of DecisionResponse, in its order."""
+    return (
+        made.decision_id,
+        made.endpoint,
+        made.experiment,
+        made.arm,
+        made.model,
+        made.strategy,
+        made.propensity,
+        made.policy_version,
+        made.learnable,
+        made.stale,
+        made.fallback_reason,
+    )
+
+
 def _timing(response: HttpResponse, decision: Decision) -> HttpResponse:
     response["Server-Timing"] = (
         f"route;dur={decision.route_seconds * 1000:.3f}, predict;dur={decision.predict_seconds * 1000:.3f}, "
@@ -195,21 +206,7 @@ def predict(request: HttpRequest, endpoint: str) -> HttpResponse:
     live = _endpoint(parts, authorize(parts, request, "predict"), endpoint)
     body = bodies.decode(bodies.read(request), _predict_decoder, _count_predict_keys)
     made = _decide(parts, live, body, body.inputs)
-    answer = PredictResponse(
-        made.decision_id,
-        made.endpoint,
-        made.experiment,
-        made.arm,
-        made.model,
-        made.strategy,
-        made.propensity,
-        made.policy_version,
-        made.outputs,
-        made.learnable,
-        made.stale,
-        made.fallback_reason,
-    )
-    return _timing(_json(answer), made)
+    return _timing(_json(PredictResponse(*_common(made), made.outputs)), made)
 
 
 @serving_view
@@ -219,21 +216,7 @@ def decide_view(request: HttpRequest, endpoint: str) -> HttpResponse:
     live = _endpoint(parts, authorize(parts, request, "predict"), endpoint)
     body = bodies.decode(bodies.read(request), _decide_decoder, _count_keys)
     made = _decide(parts, live, body, None)
-    answer = DecideResponse(
-        made.decision_id,
-        made.endpoint,
-        made.experiment,
-        made.arm,
-        made.model,
-        made.strategy,
-        made.propensity,
-        made.policy_version,
-        made.payload,
-        made.learnable,
-        made.stale,
-        made.fallback_reason,
-    )
-    return _timing(_json(answer), made)
+    return _timing(_json(DecideResponse(*_common(made), made.payload)), made)
 
 
 @serving_view

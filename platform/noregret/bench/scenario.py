@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from noregret.demo.bandit import register
 from noregret.demo.client import Client
 from noregret.demo.digits import Digits
 from noregret.embedded.running import RunningPlatform
@@ -44,13 +45,7 @@ class Scenario:
 
 def prepare(platform: RunningPlatform, client: Client, key: str, digits: Digits, arms: int) -> Scenario:
     """Register the models, start a bandit with so many arms over them, and make the requests."""
-    for candidate in digits.candidates:
-        client.call(
-            "POST",
-            "/api/v1/models",
-            data={"name": "digits", "version": candidate.version, "framework": "sklearn"},
-            files={"artifact": ("model.skops", candidate.artifact)},
-        )
+    register(client, digits)
     versions = itertools.islice(itertools.cycle(candidate.version for candidate in digits.candidates), arms)
     client.post("/api/v1/endpoints", {"name": ENDPOINT, "champion": "digits@1"})
     made = client.post(

@@ -30,8 +30,8 @@ class Ending:
     seconds: float
 
 
-def prepare(client: Client, digits: Digits) -> None:
-    """Register the models, make the endpoint with the weakest as champion, and start the experiment."""
+def register(client: Client, digits: Digits) -> None:
+    """Register the models as digits@1, digits@2, ..."""
     for candidate in digits.candidates:
         client.call(
             "POST",
@@ -39,6 +39,11 @@ def prepare(client: Client, digits: Digits) -> None:
             data={"name": "digits", "version": candidate.version, "framework": "sklearn"},
             files={"artifact": ("model.skops", candidate.artifact)},
         )
+
+
+def prepare(client: Client, digits: Digits) -> None:
+    """Register the models, make the endpoint with the weakest as champion, and start the experiment."""
+    register(client, digits)
     client.post("/api/v1/endpoints", {"name": ENDPOINT, "champion": "digits@1", "deadline_ms": 300})
     client.post(
         "/api/v1/experiments",
