@@ -15,9 +15,11 @@ from .child import Child
 
 def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
     root: Path = settings.BASE_DIR
+    # What is on the path already stays there: the callables of `python` models may come from it.
+    before = os.environ.get("PYTHONPATH", "")
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "platform")]),
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "platform"), *filter(None, [before])]),
         "DJANGO_SETTINGS_MODULE": "noregret.settings",
         env.DATA_DIR: str(settings.DATA_DIR),
         env.ROLE: role,
