@@ -210,6 +210,7 @@ def test_sign_of_life__something_to_learn__is_given_by_a_finished_round_alone(
     two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = two_arms()
+    decide(experiment, "a")
     asked: list[tuple[Any, ...]] = []
     # The queue is another test's concern: here the messages are looked at.
     monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: asked.append(args))
@@ -237,7 +238,23 @@ def test_sign_of_life__one_endpoint_stuck__others_rounds_are_none(
     tasks.learn_endpoint.run(*asked[0])
     assert health.learner_age_seconds() is None
     tasks.tick.run()
-    assert asked[-1] == (experiment.endpoint_id, True)
+    assert len(asked) == 1
+    assert health.learner_age_seconds() is not None
+
+
+def test_tick__long_window_and_nothing_new__wakes_nobody(two_arms: Start) -> None:
+    experiment = two_arms()
+    assert pending.find().learn == []
+    begin_earlier(experiment, 2 * 3600)
+    found = pending.find()
+    assert found.learn == [experiment.endpoint_id]
+    assert found.behind_seconds == pytest.approx(
+        3600, abs=70
+    )  # an hour of buckets to close: rounds fail, or nobody does them
+    learn(experiment.endpoint_id)
+    assert (pending.find().learn, pending.find().behind_seconds) == ([], 0.0)
+    reward(experiment, "a", decide(experiment, "a"), 1.0)
+    assert pending.find().learn == [experiment.endpoint_id]
 
 
 def test_tick__while_another_looks__does_nothing(platform: None) -> None:

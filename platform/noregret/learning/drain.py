@@ -13,6 +13,7 @@ from noregret.experiments.models import Arm, Endpoint
 from noregret.redis_client import client, keys
 from serving.ledger import ingest, latency, partitions
 
+from . import clock
 from .mature import give_defaults_to_stragglers
 from .models import ArmStatistics
 from .totals import CountedDecision, DecisionTotals
@@ -37,7 +38,7 @@ def drain(endpoint: Endpoint) -> Drained:
     key = keys().decisions(endpoint.name)
     total = 0
     for _ in range(BATCHES_A_ROUND):
-        seen_at = timezone.now()
+        seen_at = clock.now()
         batch = ingest.read(redis_client, key, BATCH, seen_at)
         if not batch.entry_ids:
             return Drained(total, seen_at)
@@ -47,7 +48,7 @@ def drain(endpoint: Endpoint) -> Drained:
         ingest.forget(redis_client, key, batch.entry_ids)
         if len(batch.entry_ids) < BATCH:
             return Drained(total, seen_at)
-    seen_at = timezone.now()
+    seen_at = clock.now()
     oldest = ingest.oldest(redis_client, key)
     return Drained(total, seen_at if oldest is None else oldest)
 

@@ -20,6 +20,7 @@ from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.publish import reward_model
 
+from . import clock
 from .models import ExperimentEvidence
 
 # Feedback is judged by the database's clock and has two seconds to commit (serving.ledger.rewards).
@@ -105,21 +106,37 @@ def floor_to_bucket(at: datetime, width: timedelta) -> datetime:
     return bucket_start(bucket_number(at, width), width)
 
 
+def _can_be_closed_until(experiment: Experiment, now: datetime) -> datetime:
+    """The end of the last bucket whose decisions have all matured."""
+    window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
+    return floor_to_bucket(now - window, bucket_width(experiment))
+
+
+def _is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
+    started = experiment.started_at or experiment.created_at
+    return held.closed_until or floor_to_bucket(started, bucket_width(experiment))
+
+
+def overdue_seconds(experiment: Experiment, now: datetime) -> float:
+    """For how long the next bucket could have been closed; negative while it can't be."""
+    window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
+    end = _is_closed_until(experiment, experiment.evidence) + bucket_width(experiment)
+    return (now - window - end).total_seconds()
+
+
 def mature(experiment: Experiment, drained_until: datetime) -> int:
     """Close what can be closed; how many outcomes entered. Called under the endpoint's lock."""
     if experiment.started_at is None:
         return 0
-    width = bucket_width(experiment)
-    window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
-    end = floor_to_bucket(min(drained_until, _database_time()) - window, width)
+    end = _can_be_closed_until(experiment, min(drained_until, clock.now()))
     total = 0
     while True:
         with transaction.atomic():
             held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
-            start = held.closed_until or floor_to_bucket(experiment.started_at, width)
+            start = _is_closed_until(experiment, held)
             if end <= start:
                 return total
-            until = _at_once(experiment, start, end, width)
+            until = _at_once(experiment, start, end)
             rows = _close(experiment, start, until)
             evidence = replay(experiment, evidence_of(experiment, held), rows)
             ExperimentEvidence.objects.filter(pk=held.pk).update(
@@ -130,19 +147,12 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
         total += len(rows)
 
 
-def _database_time() -> datetime:
-    """The clock that judges whether feedback is late."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-    return now
-
-
-def _at_once(experiment: Experiment, start: datetime, end: datetime, width: timedelta) -> datetime:
+def _at_once(experiment: Experiment, start: datetime, end: datetime) -> datetime:
     """The end of the buckets from `start` that one transaction closes: about DECISIONS_AT_ONCE decisions."""
     with connection.cursor() as cursor:
         cursor.execute(_NTH_DECISION, _parameters(experiment, start, end) | {"n": DECISIONS_AT_ONCE})
         row = cursor.fetchone()
+    width = bucket_width(experiment)
     return end if row is None else min(end, floor_to_bucket(row[0], width) + width)
 
 

@@ -11,7 +11,8 @@ from noregret.redis_client import client, keys
 from serving.ledger.ingest import appended_at
 from serving.redis_keys import ACCESS, Keys
 
-from .mature import AFTER_END
+from . import clock
+from .mature import AFTER_END, overdue_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Pending:
     access: bool = False
     """The API keys are missing from Redis, or older there than in the database."""
     behind_seconds: float = 0.0
-    """How long the decision or reward that waits longest has waited to be learned from."""
+    """How long what waits longest has waited: a decision, a reward, or a bucket that could be closed."""
 
 
 def unsettled() -> QuerySet[Experiment]:
@@ -53,12 +54,27 @@ def _waiting_rewards() -> dict[int, float]:
     return waited
 
 
+def _overdue() -> dict[int, float]:
+    """For each endpoint with a bucket to close, for how many seconds it could have been. Long windows need no look at every second."""
+    now = clock.now()
+    found: dict[int, float] = {}
+    for experiment in unsettled().select_related("evidence"):
+        try:
+            seconds = overdue_seconds(experiment, now)
+        except Exception:  # a damaged row: its own round says what is wrong, and all others go on
+            seconds = 0.0
+        if seconds >= 0.0:
+            found[experiment.endpoint_id] = max(seconds, found.get(experiment.endpoint_id, 0.0))
+    return found
+
+
 def find() -> Pending:
     """Ask PostgreSQL, and Redis in one round trip. Raises redis.RedisError."""
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
-    learn = {*unsettled().values_list("endpoint_id", flat=True), *waited}
-    behind = max(waited.values(), default=0.0)
+    overdue = _overdue()
+    learn = overdue.keys() | waited.keys()
+    behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}
     found = _ask_redis(keys(), [name for _, name, _ in endpoints])

@@ -2,11 +2,11 @@
 
 import structlog
 from django.db.models import Exists, OuterRef, Q
-from django.utils import timezone
 
 from noregret.experiments.models import Endpoint, Experiment
 from serving.models import Reward
 
+from . import clock
 from .drain import Drained, drain
 from .fold import fold
 from .locks import endpoint_lock
@@ -47,7 +47,7 @@ def learn(endpoint_id: int) -> bool:
 def _learn(experiment: Experiment, drained: Drained) -> None:
     mature(experiment, drained.until)
     fold(experiment)
-    if (timezone.now() - drained.until).total_seconds() <= FRESH_SECONDS:
+    if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
         act(experiment)
 
 
