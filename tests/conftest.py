@@ -4,6 +4,7 @@ import contextlib
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,26 @@ def django_db_modify_db_settings(engines: None) -> None:
 
     # Threads of the live server would keep their connections, and with them the test database.
     settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database, and at the end a look at who still holds it: a connection that nobody closed is a fault of its test."""
+    yield
+    from django.db import connection
+
+    # Backends of processes that a test killed are gone within moments.
+    for _ in range(100):
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT application_name, backend_start, state, query FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            others = cursor.fetchall()
+        if not others:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"connections were left open: {others}")
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 
 import django.contrib.postgres.fields
+from datetime import UTC, datetime, timedelta
+
 from django.db import migrations, models
+
+from serving.ledger import partitions
 
 
 # Partitioned by day of the decision: Django can't say PARTITION BY, so the tables are made in SQL and only their state
@@ -44,6 +48,15 @@ CREATE TABLE serving_reward_default PARTITION OF serving_reward DEFAULT;
 CREATE INDEX reward_to_fold ON serving_reward (experiment_id) WHERE NOT folded AND NOT late;
 CREATE INDEX reward_by_experiment ON serving_reward (experiment_id, metric, decided_at);
 """
+
+
+def make_first_partitions(apps, schema_editor):
+    """Partitions from the first day on: one that is made later, under traffic, makes rows that race it be refused once."""
+    today = datetime.now(tz=UTC).date()
+    with schema_editor.connection.cursor() as cursor:
+        partitions.ensure(cursor, today - timedelta(days=1), today + timedelta(days=7))
+
+
 DROP_LEDGER = "DROP TABLE serving_decision; DROP TABLE serving_reward;"
 
 
@@ -118,4 +131,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('stream', 'entry_id'), name='quarantined_event_unique')],
             },
         ),
+        migrations.RunPython(make_first_partitions, migrations.RunPython.noop),
     ]

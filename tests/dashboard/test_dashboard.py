@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
 from noregret.access.models import ApiKey, AuditEntry
 from noregret.experiments.models import Endpoint, Experiment
@@ -148,6 +149,8 @@ def browser() -> Iterator[Any]:
         started = driver.chromium.launch(executable_path=BROWSER, args=arguments)
         yield started
         started.close()
+        # Within Playwright's event loop Django sees another context than without it, and made a connection for that.
+        connection.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 

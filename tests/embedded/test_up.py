@@ -1,9 +1,11 @@
 """`manage.py up` as a user runs it: started, killed piece by piece, and stopped with nothing left behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +37,13 @@ def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.Complet
 
 
 @pytest.fixture(scope="module")
-def platform_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+def platform_up() -> Iterator[RunningPlatform]:
+    # Not pytest's own folder: every session that starts closes it to other users, and PostgreSQL runs as one.
+    folder = Path(tempfile.mkdtemp(prefix="noregret-up-"))
     environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO"}
-    with RunningPlatform(tmp_path_factory.mktemp("up"), environment=environment) as running:
+    with RunningPlatform(folder, environment=environment) as running:
         yield running
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
