@@ -37,9 +37,3 @@ def publish(client: redis.Redis, keys: Keys, document: Endpoint | Access) -> boo
     # Announced even if nothing was written: after a crash between the two steps, the next publisher mends the index.
     client.eval(_ANNOUNCE, 3, keys.sequence, keys.changed, keys.epoch, name, secrets.token_hex(8))
     return bool(written)
-
-
-def withdraw(client: redis.Redis, keys: Keys, name: str) -> None:
-    """Remove the document of an endpoint that is no more, and say so to the index."""
-    client.delete(keys.snapshot(name))
-    client.eval(_ANNOUNCE, 3, keys.sequence, keys.changed, keys.epoch, name, secrets.token_hex(8))
