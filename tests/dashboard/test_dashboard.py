@@ -1,6 +1,7 @@
 """The admin in a real browser, and its rules without one."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,10 +10,14 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from noregret.access.models import ApiKey, AuditEntry
+from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
+from noregret.learning.models import ArmInterval, ArmStatistics
 from noregret.registry.models import ModelVersion
 
+from serving.models import QuarantinedEvent
 from tests.conftest import endpoint_of, static_model
 
 Start = Callable[..., Experiment]
@@ -52,7 +57,8 @@ def test_action__get__asks_and_changes_nothing__post__does(admin: Client, two_ar
     experiment = two_arms()
     for action in ("pause", "stop", "rollback"):
         assert admin.get(do(experiment, action)).status_code == 200
-    assert b"page@b becomes the champion of pages" in admin.get(do(experiment, "promote") + "?arm=b").content
+    assert b'<option value="b" selected>b (page@b)' in admin.get(do(experiment, "promote") + "?arm=b").content
+    assert admin.head(do(experiment, "stop")).status_code == 200
     experiment.refresh_from_db()
     assert experiment.status == "running"
     assert admin.post(do(experiment, "pause"), {"reason": "lunch"}).status_code == 302
@@ -67,7 +73,87 @@ def test_action__not_allowed_in_this_state__is_told_and_not_done(admin: Client, 
     answer = admin.post(do(experiment, "start"), {}, follow=True)
     assert b"Not done: e is running" in answer.content
     assert admin.get(do(experiment, "explode")).status_code == 404
-    assert admin.get(do(experiment, "promote") + "?arm=none").status_code == 404
+    for arm in ("none", ""):
+        assert admin.post(do(experiment, "promote"), {"arm": arm}).status_code == 400
+    experiment.refresh_from_db()
+    assert experiment.status == "running"
+
+
+def test_action__without_csrf_token__is_refused(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="root"))
+    assert strict.post(do(experiment, "stop"), {}).status_code == 403
+    experiment.refresh_from_db()
+    assert experiment.status == "running"
+
+
+def test_figures__of_a_running_experiment__are_those_of_the_page(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    url = f"/admin/experiments/experiment/{experiment.pk}/figures.json"
+    found = admin.get(url)
+    assert found.status_code == 200
+    assert "no-store" in found["Cache-Control"]
+    assert found.json()["status"] == "running"
+    assert found.json()["facts"]["decisions"] == "0"
+    assert set(found.json()["cells"]) == {"a", "b"}
+    assert admin.post(url).status_code == 405
+    assert Client().get(url).status_code == 302
+
+
+def test_progress__is_logarithmic__and_none_where_nothing_is_known() -> None:
+    assert progress({"value": 10.0, "needed": 100.0}) == pytest.approx(0.5)
+    assert progress({"value": 0.2, "needed": 40.0}) == 0.0
+    assert progress({"value": 1e9, "needed": 40.0}) == 1.0
+    assert progress({"value": None, "needed": None}) is None
+
+
+def test_page__says_in_words__what_the_experiment_does(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(policy={"name": "ucb1", "floor": 0.1}, reward={"kind": "binary", "window_seconds": 5400})
+    shown = admin.get(page(experiment)).content.decode()
+    assert "every request to pages is routed to one of its arms" in shown
+    assert "UCB1" in shown
+    assert "at least 10.0% of the traffic" in shown
+    assert "within 90 min of the decision" in shown
+
+
+def test_endpoint__champion_changed_and_rolled_back__through_the_services(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    endpoint = experiment.endpoint
+    url = f"/admin/experiments/endpoint/{endpoint.pk}"
+    b = ModelVersion.objects.get(version="b")
+    wanted = {"champion": b.pk, "deadline_ms": 150, "reason": "b is cheaper"}
+    refused = admin.post(f"{url}/do/change", wanted, follow=True)
+    assert b"Not done: the experiment e runs on pages" in refused.content
+    admin.post(do(experiment, "pause"), {})
+    assert admin.get(f"{url}/do/change").status_code == 200
+    assert Endpoint.objects.get().champion.version == "a"
+    assert admin.post(f"{url}/do/change", wanted).status_code == 302
+    changed = Endpoint.objects.get()
+    assert (changed.champion.version, changed.deadline_ms) == ("b", 150)
+    assert b"Roll back" in admin.get(f"{url}/change/").content
+    assert admin.post(f"{url}/do/rollback", {"reason": "it was not"}).status_code == 302
+    assert Endpoint.objects.get().champion.version == "a"
+    assert AuditEntry.objects.latest("pk").action == "endpoint.rolled_back"
+
+
+def test_overview__staff_without_permissions__learns_nothing(two_arms: Start) -> None:
+    two_arms()
+    nobody = User.objects.create_user("nobody", password=PASSWORD, is_staff=True)
+    client = Client()
+    client.force_login(nobody)
+    shown = client.get("/admin/")
+    assert shown.status_code == 200
+    assert b"Health" in shown.content
+    for secret in (b"page@a", b"experiment.started", b"/admin/experiments/experiment/", b"/admin/access/auditentry/"):
+        assert secret not in shown.content
+
+
+def test_quarantine__damaged_event__is_shown_as_bytes(admin: Client) -> None:
+    row = QuarantinedEvent.objects.create(stream="s", entry_id="1-0", problem="no event", body=b"\xc1<b>")
+    shown = admin.get(f"/admin/serving/quarantinedevent/{row.pk}/change/").content
+    assert b"4 bytes. no MessagePack" in shown
+    assert b"c1 3c 62 3e" in shown
 
 
 def test_permissions__staff_who_may_only_look__cannot_act(two_arms: Start) -> None:
@@ -107,12 +193,21 @@ def test_forms__wrong__say_so_and_right__call_the_services(admin: Client) -> Non
         "arms": [ModelVersion.objects.get(version="b").pk],
         "policy": "ucb1",
         "floor": "0.02",
-        "reward_kind": "binary",
+        "metric": "reward",
+        "kind": "binary",
         "direction": "maximize",
         "window_seconds": "60",
         "auto": "on",
     }
-    assert admin.post("/admin/experiments/experiment/add/", fields | {"floor": "0.9"}).status_code == 400
+    for wrong_part, said in (
+        ({"floor": "0.9"}, b"at most 0.5 was expected"),
+        ({"alpha": "0.9"}, b"Expected `float` &lt;= 0.5"),
+        ({"kind": "continuous"}, b"the anytime rule needs a bounded reward"),
+    ):
+        refused = admin.post("/admin/experiments/experiment/add/", fields | wrong_part)
+        assert refused.status_code == 400
+        assert said in refused.content
+        assert b"Nothing was created" in refused.content
     assert admin.post("/admin/experiments/experiment/add/", fields).status_code == 302
     experiment = Experiment.objects.get()
     assert [arm.name for arm in experiment.arms.order_by("position")] == ["control", "vb"]
@@ -121,10 +216,14 @@ def test_forms__wrong__say_so_and_right__call_the_services(admin: Client) -> Non
 
 
 def test_key__made_and_revoked__is_shown_once(admin: Client) -> None:
-    shown = admin.post("/admin/access/apikey/add/", {"name": "service", "scopes": ["predict"]}, follow=True)
-    assert b"shown this once: nr_" in shown.content
+    shown = admin.post("/admin/access/apikey/add/", {"name": "service", "scopes": ["predict"]})
+    found = re.search(rb"<code>(nr_[\w-]{43})</code>", shown.content)
+    assert found is not None
+    text = found[1]
+    assert "no-store" in shown["Cache-Control"]
+    assert text.decode() not in str(shown.cookies)
     key = ApiKey.objects.get()
-    assert b"shown this once" not in admin.get(f"/admin/access/apikey/{key.pk}/change/").content
+    assert text not in admin.get(f"/admin/access/apikey/{key.pk}/change/").content
     admin.post(f"/admin/access/apikey/{key.pk}/do/revoke", {"reason": "leaked"})
     key.refresh_from_db()
     assert key.revoked_at is not None
@@ -169,7 +268,7 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.fill("input[name=username]", "root")
     tab.fill("input[name=password]", PASSWORD)
     tab.click("button[type=submit]")
-    assert tab.get_by_text("Nothing is registered yet").is_visible()
+    tab.get_by_text("Nothing is registered yet").wait_for()
 
     static_model("page", "a", "A")
     static_model("page", "b", "B")
@@ -178,25 +277,62 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.fill("input[name=name]", "e")
     tab.select_option("select[name=endpoint]", label="pages")
     tab.select_option("select[name=arms]", label=["page@a", "page@b"])
-    tab.click("text=Make it")
-    tab.click("text=Start")
+    tab.click("text=Create draft")
+    tab.click("a:has-text('Start')")
     tab.fill("textarea[name=reason]", "a try")
     tab.click("button:has-text('Start')")
     assert tab.locator(".nr-badge").inner_text() == "Running"
-    assert tab.locator("canvas").count() == 3
-    tab.click("text=Promote vb")
-    assert "page@b becomes the champion of pages" in tab.inner_text(".nr-question")
-    tab.click("button:has-text('Promote vb')")
+    tab.locator("#no-data").wait_for()
+    running = Experiment.objects.get()
+    began = tab.inner_text('[data-fact="as_of"]')
+    ArmStatistics.objects.filter(arm__name="vb").update(decisions=7, rewards=7, mean=1.0)
+    ArmInterval.objects.create(
+        arm=running.arms.get(name="vb"), start=timezone.now(), decisions=7, rewards=7, reward_total=7
+    )
+    tab.wait_for_function("document.querySelector('[data-fact=decisions]').textContent === '7'", timeout=15_000)
+    assert tab.inner_text('tr[data-arm="vb"] [data-cell="decisions"]') == "7"
+    assert tab.inner_text('[data-fact="as_of"]') != began
+    tab.locator("#no-data").wait_for(state="hidden")
+    assert [canvas.is_visible() for canvas in tab.locator("canvas").all()] == [True, True, True]
+    tab.click("text=Promote an arm")
+    assert "becomes the champion of pages" in tab.inner_text(".nr-question")
+    tab.select_option("select[name=arm]", label="vb (page@b)")
+    tab.click("button:has-text('Promote')")
     assert tab.locator(".nr-badge").inner_text() == "Completed: promoted"
+    tab.get_by_text("vb was promoted: page@b is champion").wait_for()
     assert Endpoint.objects.get().champion.model == "page@b"
 
     tab.set_viewport_size({"width": 390, "height": 844})
     model = ModelVersion.objects.latest("pk").pk
-    for path in ("/admin/", page(Experiment.objects.get()), f"/admin/registry/modelversion/{model}/change/"):
+    phone = ["/admin/", page(running), f"/admin/registry/modelversion/{model}/change/", f"{do(running, 'stop')}"]
+    phone += [f"/admin/experiments/endpoint/{running.endpoint_id}/change/"]
+    phone += [f"/admin/{rows}/add/" for rows in ("experiments/experiment", "experiments/endpoint", "access/apikey")]
+    phone += ["/admin/access/auditentry/", "/admin/access/apikey/", "/admin/experiments/experiment/"]
+    for path in phone:
         tab.goto(f"{live_server.url}{path}")
         assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, path
     tab.goto(f"{live_server.url}/api/docs")
     tab.wait_for_selector("text=Route a request to an arm and predict")
     assert wrong == []
     assert hosts == {live_server.url.split("/")[2]}
+    context.close()
+
+
+def test_browser__without_javascript__shows_the_tables(
+    browser: Any, live_server: Any, two_arms: Start, admin: Client
+) -> None:
+    experiment = two_arms()
+    ArmStatistics.objects.filter(arm__name="b").update(decisions=7, rewards=7, mean=1.0)
+    context = browser.new_context(java_script_enabled=False)
+    host = live_server.url.split("//")[1].split(":")[0]
+    session = admin.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": session, "domain": host, "path": "/"}])
+    tab = context.new_page()
+    tab.goto(live_server.url + page(experiment))
+    assert tab.locator('tr[data-arm="b"] [data-cell="decisions"]').is_visible()
+    assert tab.inner_text('tr[data-arm="b"] [data-cell="decisions"]') == "7"
+    assert tab.locator("canvas").first.is_hidden()
+    tab.click("text=Pause")
+    tab.click("button:has-text('Pause')")
+    assert tab.locator(".nr-badge").inner_text() == "Paused"
     context.close()

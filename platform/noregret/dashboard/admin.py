@@ -2,27 +2,30 @@
 
 from typing import Any
 
-from django.contrib import admin, messages
+import msgspec
+from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey, AuditEntry
-from noregret.experiments.endpoints import rollback_endpoint
-from noregret.experiments.errors import ExperimentsError
+from noregret.experiments.endpoints import rollback_endpoint, update_endpoint
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.registry.models import ModelVersion
 from serving.models import QuarantinedEvent
 
 from .experiment_page import ExperimentPages
-from .forms import EndpointForm, KeyForm, ModelForm, ReasonForm
-from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm, actor_of
+from .forms import ChampionForm, EndpointForm, KeyForm, ModelForm
+from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm
+from .row_actions import ActionsAdmin, RowAction
+
+SHOWN_BYTES = 512
 
 admin.site.register(Experiment, ExperimentPages)
 
@@ -45,6 +48,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # as abov
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
     service_form = ModelForm
+    add_button = "Register"
     add_help = (
         "A version never changes once it is registered. Models are read by a confined process; pickles are refused."
     )
@@ -65,61 +69,6 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
     readonly_fields = ("created_at",)
 
 
-class ConfirmedAction(ReadOnlyAdmin[Any]):
-    """A read-only admin with one action that asks for confirmation first."""
-
-    action_name = ""
-    action_label = ""
-    action_template = "noregret/row.html"
-
-    def get_urls(self) -> list[URLPattern]:
-        meta = self.model._meta
-        view = self.admin_site.admin_view(self.action_view)
-        name = f"{meta.model_name}-{self.action_name}"
-        return [path(f"<int:pk>/do/{self.action_name}", view, name=name), *super().get_urls()]
-
-    def question(self, row: Any) -> str:
-        raise NotImplementedError
-
-    def perform(self, row: Any, actor: str, reason: str) -> str:
-        raise NotImplementedError
-
-    def offers(self, row: Any) -> bool:
-        return True
-
-    def action_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        row = self.get_queryset(request).filter(pk=pk).first()
-        if row is None:
-            raise Http404
-        if not self.may(request, "change"):
-            raise PermissionDenied
-        form = ReasonForm(request.POST if request.method == "POST" else None)
-        if request.method == "POST" and form.is_valid():
-            try:
-                messages.success(request, self.perform(row, actor_of(request), form.cleaned_data["reason"]))
-            except ExperimentsError as error:
-                messages.error(request, f"Not done: {error}.")
-            return self.to_row(row)
-        context = {
-            "title": f"{self.action_label} {row}",
-            "question": self.question(row),
-            "form": form,
-            "button": self.action_label,
-        }
-        return self.page(request, "noregret/confirm.html", context)
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        offered = row is not None and self.may(request, "change") and self.offers(row)
-        extra = {"action_name": self.action_name, "action_label": self.action_label, "offered": offered, "row": row}
-        found: HttpResponse = super().change_view(request, object_id, form_url, extra | (extra_context or {}))
-        return found
-
-    change_form_template = "noregret/row.html"
-
-
 class ChampionInline(TabularInline):  # type: ignore[misc]  # as above
     model = ChampionChange
     fk_name = "endpoint"
@@ -133,49 +82,103 @@ class ChampionInline(TabularInline):  # type: ignore[misc]  # as above
         return False
 
 
+def _change_endpoint(row: Endpoint, data: dict[str, Any], actor: str) -> str:
+    champion: ModelVersion = data["champion"]
+    changed = update_endpoint(
+        row, champion=champion.model, deadline_ms=data["deadline_ms"], reason=data["reason"], actor=actor
+    )
+    return f"{changed.name} has the champion {champion.model} and a deadline of {changed.deadline_ms:,} ms."
+
+
+def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
+    return f"The champion is {rollback_endpoint(row, reason=data['reason'], actor=actor).champion.model} again."
+
+
 @admin.register(Endpoint)
-class EndpointAdmin(ConfirmedAction, ServiceAddAdmin[Endpoint]):
+class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
     service_form = EndpointForm
-    action_name = "rollback"
-    action_label = "Roll back"
     list_display = ("name", "champion", "deadline_ms", "policy_version", "created_at")
     search_fields = ("name",)
     list_select_related = ("champion",)
     fields = (("name", "champion"), ("deadline_ms", "policy_version"), "created_at")
     readonly_fields = ("policy_version", "created_at")
     inlines = (ChampionInline,)
+    row_actions = (
+        RowAction(
+            "change",
+            "Change champion or deadline",
+            lambda row: (
+                f"All traffic of {row.name} goes to the chosen champion at once, without an experiment. "
+                "An experiment that runs must be paused or stopped first."
+            ),
+            _change_endpoint,
+            ChampionForm,
+        ),
+        RowAction(
+            "rollback",
+            "Roll back",
+            lambda row: (
+                f"The champion before {row.champion.model} becomes champion of {row.name} again and gets all of its traffic."
+            ),
+            _roll_back,
+            offered=lambda row: row.champion_changes.filter(previous__isnull=False).exists(),
+        ),
+    )
 
-    def question(self, row: Endpoint) -> str:
-        return f"The champion before {row.champion.model} becomes champion of {row.name} again and gets all of its traffic."
 
-    def perform(self, row: Endpoint, actor: str, reason: str) -> str:
-        return f"The champion is {rollback_endpoint(row, reason=reason, actor=actor).champion.model} again."
+def _revoke(row: ApiKey, data: dict[str, Any], actor: str) -> str:
+    revoke_key(row, actor=actor, reason=data["reason"])
+    return f"The key of {row.name} was revoked."
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ConfirmedAction, ServiceAddAdmin[ApiKey]):
+class ApiKeyAdmin(ActionsAdmin, ServiceAddAdmin[ApiKey]):
     service_form = KeyForm
-    add_help = "The key is shown once, right after it was made. Only its SHA-256 is kept."
-    action_name = "revoke"
-    action_label = "Revoke"
-    list_display = ("name", "prefix", "scopes", "endpoints", "expires_at", "revoked_at", "created_by", "created_at")
+    add_help = "The key is shown once, right after it was created. Only its SHA-256 is kept."
+    list_display = ("name", "shown_prefix", "listed_scopes", "listed_endpoints", "state", "expires_at", "created_by")
     search_fields = ("name", "prefix")
-    fields = ("name", "prefix", "scopes", "endpoints", "created_by", "created_at", "expires_at", "revoked_at")
-    readonly_fields = ("created_at",)
+    fields = (
+        ("name", "shown_prefix"),
+        ("listed_scopes", "listed_endpoints"),
+        ("created_by", "created_at"),
+        ("expires_at", "revoked_at"),
+    )
+    readonly_fields = ("created_at", "shown_prefix", "listed_scopes", "listed_endpoints")
+    row_actions = (
+        RowAction(
+            "revoke",
+            "Revoke",
+            lambda row: (
+                f"Calls with the key {row.prefix}… of {row.name} will be refused from now on. This can't be undone."
+            ),
+            _revoke,
+            offered=lambda row: row.revoked_at is None,
+        ),
+    )
 
-    def made(self, request: HttpRequest, form: ServiceForm, row: ApiKey) -> None:
+    @admin.display(description="begins with")
+    def shown_prefix(self, row: ApiKey) -> str:
+        return f"{row.prefix}…"
+
+    @admin.display(description="scopes")
+    def listed_scopes(self, row: ApiKey) -> str:
+        return ", ".join(row.scopes)
+
+    @admin.display(description="endpoints")
+    def listed_endpoints(self, row: ApiKey) -> str:
+        return "every endpoint" if row.endpoints is None else ", ".join(row.endpoints)
+
+    @display(description="state", label={"in force": "success", "revoked": "danger", "expired": "warning"})  # type: ignore[untyped-decorator]  # as above
+    def state(self, row: ApiKey) -> str:
+        if row.revoked_at is not None:
+            return "revoked"
+        return "expired" if row.expires_at is not None and row.expires_at <= timezone.now() else "in force"
+
+    def made(self, request: HttpRequest, form: ServiceForm, row: ApiKey) -> HttpResponse:
+        # In the answer itself: a message to the next page would leave the key in a cookie.
         assert isinstance(form, KeyForm)
-        messages.success(request, f"The key of {row.name}, shown this once: {form.text}")
-
-    def offers(self, row: ApiKey) -> bool:
-        return row.revoked_at is None
-
-    def question(self, row: ApiKey) -> str:
-        return f"Calls with the key {row.prefix}… of {row.name} will be refused from now on. This can't be undone."
-
-    def perform(self, row: ApiKey, actor: str, reason: str) -> str:
-        revoke_key(row, actor=actor, reason=reason)
-        return f"The key of {row.name} was revoked."
+        context = {"title": f"Key of {row.name}", "row": row, "text": form.text, "back": self.row_url(row)}
+        return self.page(request, "noregret/key.html", context)
 
 
 @admin.register(AuditEntry)
@@ -191,5 +194,16 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
 class QuarantinedEventAdmin(ReadOnlyAdmin[QuarantinedEvent]):
     list_display = ("at", "stream", "entry_id", "problem")
     search_fields = ("stream", "problem")
-    fields = ("at", "stream", "entry_id", "problem")
-    readonly_fields = ("at",)
+    fields = ("at", "stream", "entry_id", "problem", "content")
+    readonly_fields = ("at", "content")
+
+    @admin.display(description="content")
+    def content(self, row: QuarantinedEvent) -> str:
+        """What came, as far as it can be shown: decoded where it is MessagePack, and as bytes."""
+        body = bytes(row.body)
+        shown = body[:SHOWN_BYTES].hex(" ") + (" …" if len(body) > SHOWN_BYTES else "")
+        try:
+            read = f"{msgspec.msgpack.decode(body)!r}"[: 2 * SHOWN_BYTES]
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            read = f"no MessagePack: {error}"
+        return f"{len(body):,} bytes. {read} ({shown})"

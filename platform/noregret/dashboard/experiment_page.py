@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_safe
+from unfold.decorators import display
 
 from noregret.access.models import AuditEntry
 from noregret.experiments.errors import ExperimentsError
@@ -14,18 +16,27 @@ from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.transitions import move
 
-from .figures import figures
-from .forms import ExperimentForm, ReasonForm
+from .figures import chart_rows, figures
+from .forms import ExperimentForm, PromoteForm, ReasonForm
 from .pages import ServiceAddAdmin, actor_of
+from .words import in_words
 
 CONSEQUENCES: dict[Action, str] = {
-    "start": "Traffic of the endpoint {endpoint} will be routed among the arms of {name} from now on.",
+    "start": "Requests to {endpoint} will be routed among the arms of {name} from now on.",
     "pause": "All traffic of {endpoint} will go to its champion, {champion}, until the experiment is resumed. Rewards still count.",
-    "resume": "Traffic of {endpoint} will be routed among the arms again.",
+    "resume": "Requests to {endpoint} will be routed among the arms again.",
     "stop": "{name} ends. All traffic of {endpoint} goes to its champion, {champion}. This can't be undone.",
     "rollback": "{name} ends as rolled back. All traffic of {endpoint} goes to its champion, {champion}. This can't be undone.",
-    "promote": "{model} becomes the champion of {endpoint} and gets all of its traffic; {name} ends. "
+    "promote": "The chosen arm's model becomes the champion of {endpoint} and gets all of its traffic; {name} ends. "
     "The endpoint can be rolled back to {champion}.",
+}
+LABELS: dict[Action, str] = {
+    "start": "Start",
+    "pause": "Pause",
+    "resume": "Resume",
+    "stop": "Stop",
+    "promote": "Promote an arm",
+    "rollback": "Roll back",
 }
 COLUMNS = (
     ("decisions", "Decisions"),
@@ -46,11 +57,20 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
     """List, page, figures and confirmed actions."""
 
     service_form = ExperimentForm
-    add_help = "The experiment is made as a draft: nothing changes for clients until it is started."
-    list_display = ("name", "endpoint", "strategy", "status", "outcome", "started_at", "ended_at")
+    add_help = "The experiment is created as a draft: nothing changes for clients until it is started."
+    add_button = "Create draft"
+    list_display = ("name", "endpoint", "strategy", "state", "outcome", "started_at", "ended_at")
     list_filter = ("status", "strategy")
     search_fields = ("name", "endpoint__name")
     list_select_related = ("endpoint",)
+
+    @display(  # type: ignore[untyped-decorator]  # unfold ships no types
+        description="status",
+        ordering="status",
+        label={"Running": "success", "Paused": "warning", "Completed": "info"},
+    )
+    def state(self, row: Experiment) -> str:
+        return str(Experiment.Status(row.status).label)
 
     def get_urls(self) -> list[URLPattern]:
         return [
@@ -84,20 +104,23 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
             "noregret/experiment.html",
             {
                 "title": experiment.name,
+                "content_title": experiment.name,
                 "experiment": experiment,
+                "words": in_words(experiment, arms),
                 "figures": shown,
                 "rows": [(arm, [(key, shown["cells"][arm.name][key]) for key, _ in COLUMNS]) for arm in arms],
                 "columns": COLUMNS,
-                "actions": [action for action in allowed if action != "promote"],
-                "promotable": [arm for arm in arms if arm.enabled] if "promote" in allowed else [],
+                "over_time": chart_rows(shown),
+                "arms": arms,
+                "actions": [(action, LABELS[action]) for action in allowed],
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],
                 "live": experiment.status == Experiment.Status.RUNNING,
             },
         )
 
     def figures_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        experiment = self._experiment(request, pk)
-        return JsonResponse(figures(experiment) | {"status": experiment.status})
+        """The page's figures as JSON, for its refresh."""
+        return JsonResponse(figures(self._experiment(request, pk)))
 
     def action_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         """GET asks for confirmation; POST does it."""
@@ -107,33 +130,45 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         if not self.may(request, "change"):
             raise PermissionDenied
         name: Action = action
-        arm = self._arm(experiment, request.GET.get("arm", "")) if name == "promote" else None
-        form = ReasonForm(request.POST if request.method == "POST" else None)
+        form = self._form(request, experiment, name)
         if request.method == "POST" and form.is_valid():
-            try:
-                move(experiment, name, actor=actor_of(request), reason=form.cleaned_data["reason"], arm=arm)
-            except ExperimentsError as error:
-                messages.error(request, f"Not done: {error}.")
-            else:
-                messages.success(request, f"{experiment.name} was {TRANSITIONS[name].past.replace('_', ' ')}.")
+            self._do(request, experiment, name, form)
             return self.to_row(experiment)
-        said = CONSEQUENCES[name].format(
-            name=experiment.name,
-            endpoint=experiment.endpoint.name,
-            champion=experiment.endpoint.champion.model,
-            model=arm.model.model if arm else "",
-        )
+        endpoint = experiment.endpoint
+        said = CONSEQUENCES[name].format(name=experiment.name, endpoint=endpoint.name, champion=endpoint.champion.model)
         context = {
-            "title": f"{name.capitalize()} {experiment.name}",
-            "experiment": experiment,
+            "title": f"{LABELS[name]}: {experiment.name}",
             "question": said,
             "form": form,
-            "button": f"{name.capitalize()} {arm.name if arm else ''}".strip(),
+            "button": "Promote" if name == "promote" else LABELS[name],
+            "back": self.row_url(experiment),
         }
-        return self.page(request, "noregret/confirm.html", context)
+        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
 
-    def _arm(self, experiment: Experiment, name: str) -> Arm:
-        found = experiment.arms.select_related("model").filter(name=name).first()
-        if found is None:
-            raise Http404
-        return found
+    def _form(self, request: HttpRequest, experiment: Experiment, action: Action) -> ReasonForm:
+        data = request.POST if request.method == "POST" else None
+        if action != "promote":
+            return ReasonForm(data)
+        arms = experiment.arms.filter(enabled=True).select_related("model").order_by("position")
+        form = PromoteForm(data, initial={"arm": request.GET.get("arm", "")})
+        field = form.fields["arm"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", "Choose an arm"), *((arm.name, f"{arm.name} ({arm.model.model})") for arm in arms)]
+        return form
+
+    def _do(self, request: HttpRequest, experiment: Experiment, action: Action, form: ReasonForm) -> None:
+        arm: Arm | None = None
+        if action == "promote":
+            arm = experiment.arms.select_related("model").get(name=form.cleaned_data["arm"])
+        try:
+            move(experiment, action, actor=actor_of(request), reason=form.cleaned_data["reason"], arm=arm)
+        except ExperimentsError as error:
+            messages.error(request, f"Not done: {error}.")
+            return
+        past = TRANSITIONS[action].past.replace("_", " ")
+        messages.success(
+            request,
+            f"{experiment.name} was {past}."
+            if arm is None
+            else f"{arm.name} was promoted: {arm.model.model} is champion.",
+        )

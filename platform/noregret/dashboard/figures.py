@@ -1,25 +1,38 @@
-"""An experiment's figures as the page shows them: results and chart series in one document, for the first view and each refresh."""
+"""An experiment's figures as the page shows them: results and chart series in one document, for the first view and each refresh.
 
+Every text is made here, once: the page with JavaScript and the page without show the same words.
+"""
+
+import math
 from typing import Any
 
 from noregret.experiments.models import Experiment
 from noregret.learning.results import over_time, posterior_densities, results
 
+# So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
+POINTS = 24
+SAMPLE_RATIO_ALARM = 0.001
+UNKNOWN = "–"
+
 
 def figures(experiment: Experiment) -> dict[str, Any]:
-    """{"results", "cells" (text by arm and column), "over_time", "densities"}."""
+    """{"status", "results", "cells" (text by arm and column), "facts", "alarms", "progress", "over_time", "densities"}."""
     found = results(experiment)
+    ratio = found["comparison"]["sample_ratio_p"]
     return {
+        "status": experiment.status,
         "results": found,
         "cells": {arm["name"]: cells(arm) for arm in found["arms"]},
         "facts": facts(found),
-        "over_time": over_time(experiment),
+        "alarms": {"sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM},
+        "progress": progress(found["evidence"]),
+        "over_time": over_time(experiment, POINTS),
         "densities": posterior_densities(experiment),
     }
 
 
 def _or_dash(value: Any, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    return UNKNOWN if value is None else format(value, form)
 
 
 def cells(arm: dict[str, Any]) -> dict[str, str]:
@@ -31,13 +44,31 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
         "now": _or_dash(arm["propensity"], ".1%"),
         "rewards": f"{arm['rewards']:,}",
         "mean": _or_dash(arm["mean"], ".4f"),
-        "interval": "–" if interval is None else f"{interval[0]:.4f} – {interval[1]:.4f}",
-        "best": _or_dash(arm["probability_best"], ".3f"),
+        "interval": UNKNOWN if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+        "best": _or_dash(arm["probability_best"], ".1%"),
         "loss": _or_dash(arm["expected_loss"], ".4f"),
         "errors": _or_dash(arm["error_rate"], ".2%"),
         "p50": _or_dash(arm["latency_ms"]["p50"], ".2f"),
         "p99": _or_dash(arm["latency_ms"]["p99"], ".2f"),
     }
+
+
+def evidence_figure(value: float) -> str:
+    """Evidence grows exponentially: past a million its order of magnitude says all."""
+    return f"{value:.1e}" if value >= 1e6 else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def progress(evidence: dict[str, Any]) -> float | None:
+    """How far the evidence is, from 0 to 1, on a logarithmic scale: it multiplies with each decision, so its logarithm is what adds."""
+    value, needed = evidence["value"], evidence["needed"]
+    if value is None or needed is None or needed <= 1:
+        return None
+    return min(1.0, max(0.0, math.log(max(value, 1.0)) / math.log(needed)))
+
+
+def sentence(reason: str) -> str:
+    """A reason as a sentence. Arms keep their names as they are written: they are the only words that a reason may begin with in small."""
+    return reason if reason.endswith(".") else f"{reason}."
 
 
 def facts(found: dict[str, Any]) -> dict[str, str]:
@@ -47,14 +78,32 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
     saved = found["comparison"]["saved_against_even_split"]
     ratio_said = "not known yet"
     if ratio is not None:
-        ratio_said = f"p = {ratio:.3f}" + (": the split is not as logged" if ratio < 0.001 else ", as logged")
+        alarm = ratio < SAMPLE_RATIO_ALARM
+        ratio_said = f"p = {ratio:.3f}, " + ("not as logged: don't trust these figures" if alarm else "as logged")
+    needed = evidence["needed"]
     return {
         "decisions": f"{found['decisions']:,}",
         "rewards": f"{found['rewards']:,}",
         "matured": f"{evidence['matured']:,}",
-        "evidence": "–" if evidence["value"] is None else f"{evidence['value']:,.3g} of {evidence['needed']:,.0f}",
+        "evidence": UNKNOWN
+        if evidence["value"] is None or needed is None
+        else f"{evidence_figure(evidence['value'])} of {needed:,.0f} needed",
         "sample_ratio": ratio_said,
         "saved": "not known yet" if saved is None else f"{saved:+,.1f} rewards",
-        "reason": found["recommendation"]["reason"],
+        "reason": sentence(found["recommendation"]["reason"]),
         "policy_version": f"{found['policy_version']:,}",
+        "as_of": f"{found['as_of'][:19].replace('T', ' ')} UTC",
     }
+
+
+def chart_rows(found: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The series over time as the rows of a table, newest first: (time, (share, mean reward) by arm)."""
+    series = found["over_time"]
+    rows = [
+        (
+            f"{at[:19].replace('T', ' ')}",
+            [(_or_dash(arm["share"][i], ".1%"), _or_dash(arm["mean"][i], ".4f")) for arm in series["arms"]],
+        )
+        for i, at in enumerate(series["at"])
+    ]
+    return rows[::-1]

@@ -23,22 +23,36 @@ from noregret.experiments.creation import create_experiment
 from noregret.experiments.endpoints import create_endpoint
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Endpoint
+from noregret.names import NAME_MAX_LENGTH
 from noregret.registry.models import ModelVersion
 from noregret.registry.register import Definition, register_model
 
 from .pages import ServiceForm
+from .words import POLICIES
 
 
 def _text(**options: Any) -> forms.CharField:
     return forms.CharField(widget=UnfoldAdminTextInputWidget(), max_length=255, **options)
 
 
+_SCOPES = {
+    "predict": "predict: ask for predictions and decisions",
+    "feedback": "feedback: send rewards",
+    "manage": "manage: register models, run experiments",
+}
+
+
 class KeyForm(ServiceForm):
-    name = _text(help_text="Who will use it.")
+    name = _text(help_text="Who will use it, as `web-shop`.")
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, scope) for scope in SCOPES], widget=UnfoldAdminSelectMultipleWidget()
+        choices=[(scope, _SCOPES.get(scope, scope)) for scope in SCOPES], widget=forms.CheckboxSelectMultiple()
     )
-    endpoints = _text(required=False, help_text="Separated by commas; empty: every endpoint.")
+    endpoints = forms.ModelMultipleChoiceField(
+        required=False,
+        queryset=Endpoint.objects.all(),
+        widget=UnfoldAdminSelectMultipleWidget(),
+        help_text="The key is good for these alone. None chosen: for every endpoint, later ones too.",
+    )
     days = forms.IntegerField(
         required=False,
         min_value=1,
@@ -49,7 +63,7 @@ class KeyForm(ServiceForm):
 
     def perform(self, actor: str) -> Model:
         data = self.cleaned_data
-        endpoints = [part.strip() for part in data["endpoints"].split(",") if part.strip()]
+        endpoints = [endpoint.name for endpoint in data["endpoints"]]
         key, self.text = create_key(
             name=data["name"],
             scopes=data["scopes"],
@@ -111,7 +125,22 @@ class EndpointForm(ServiceForm):
 
 
 class ExperimentForm(ServiceForm):
-    name = _text()
+    groups = (
+        ("What to compare", "", ("name", "endpoint", "strategy", "arms")),
+        ("How a bandit chooses", "An A/B experiment leaves these as they are.", ("policy", "floor", "burn_in")),
+        (
+            "What counts as success",
+            "",
+            ("metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds"),
+        ),
+        (
+            "When the winner becomes champion",
+            "The evidence holds however often it is looked at: no fixed end has to be set beforehand. It asks for one decision a unit.",
+            ("auto", "alpha", "min_rewards", "indifference"),
+        ),
+    )
+
+    name = _text(help_text="Lower-case letters, digits, '.', '_' and '-', as `digits-november`.")
     endpoint = forms.ModelChoiceField(queryset=Endpoint.objects.all(), widget=UnfoldAdminSelectWidget())
     strategy = forms.ChoiceField(
         choices=[
@@ -130,68 +159,154 @@ class ExperimentForm(ServiceForm):
         choices=[(name, name) for name in policies.names()],
         initial="thompson",
         widget=UnfoldAdminSelectWidget(),
-        help_text="For a bandit. thompson earns most while it learns; uniform decides soonest; ucb1 is the cautious classic.",
+        help_text=" ".join(POLICIES[name] for name in policies.names() if name in POLICIES),
     )
     floor = forms.FloatField(
         required=False,
         initial=0.05,
         min_value=0,
         max_value=1,
-        widget=UnfoldAdminTextInputWidget(),
-        help_text="The least share of traffic that every arm keeps: more of it decides sooner and earns less.",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="The least share of traffic that every arm keeps, as 0.05 for 5 %. More of it decides sooner and earns less.",
     )
-    reward_kind = forms.ChoiceField(
-        choices=[("binary", "binary: 0 or 1"), ("continuous", "continuous"), ("count", "count")],
+    burn_in = forms.IntegerField(
+        label="Burn-in, in rewards",
+        required=False,
+        initial=100,
+        min_value=0,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="Until an arm has so many rewards it gets an even share.",
+    )
+    metric = _text(initial="reward", help_text="The name that feedback gives it.")
+    kind = forms.ChoiceField(
+        choices=[
+            ("binary", "Binary: 0 or 1, as a click or a right answer"),
+            ("continuous", "Continuous: a number, as revenue or seconds"),
+            ("count", "Count: 0, 1, 2, ..."),
+        ],
         widget=UnfoldAdminSelectWidget(),
     )
     direction = forms.ChoiceField(
-        choices=[("maximize", "more is better"), ("minimize", "less is better")], widget=UnfoldAdminSelectWidget()
+        choices=[("maximize", "More is better"), ("minimize", "Less is better")], widget=UnfoldAdminSelectWidget()
     )
-    minimum = forms.FloatField(required=False, widget=UnfoldAdminTextInputWidget())
-    maximum = forms.FloatField(required=False, widget=UnfoldAdminTextInputWidget())
+    minimum = forms.FloatField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="Of a continuous reward. Without minimum and maximum the evidence can't be computed, and a person must promote.",
+    )
+    maximum = forms.FloatField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="Of a continuous reward or a count.",
+    )
+    default = forms.FloatField(
+        label="Reward of a decision without feedback",
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="0 where silence means no, as with clicks. Empty: such decisions are not learned from.",
+    )
     window_seconds = forms.FloatField(
-        label="Attribution window in seconds",
+        label="Attribution window, in seconds",
         initial=3600,
-        widget=UnfoldAdminTextInputWidget(),
-        help_text="How long after a decision its reward counts.",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="How long after a decision its reward counts. Evidence waits for it: a shorter one decides sooner.",
     )
     auto = forms.BooleanField(
         label="Promote automatically",
         required=False,
         initial=True,
         widget=UnfoldBooleanWidget(),
-        help_text="When the evidence holds (anytime rule, alpha 0.05).",
+        help_text="As soon as the evidence holds. Otherwise it is recommended, and a person promotes.",
+    )
+    alpha = forms.FloatField(
+        label="Chance of a false promotion, at most",
+        required=False,
+        initial=0.05,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+    )
+    min_rewards = forms.IntegerField(
+        label="Matured rewards of the winner, at least",
+        required=False,
+        initial=100,
+        min_value=0,
+        widget=UnfoldAdminIntegerFieldWidget(),
+    )
+    indifference = forms.FloatField(
+        label="Difference that does not matter",
+        required=False,
+        initial=0.0,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="As a share of the reward's range: arms that are shown to be closer end the experiment without a winner. 0: never.",
     )
 
     def perform(self, actor: str) -> Model:
         try:
             document = msgspec.convert(self._document(), documents.Experiment)
         except msgspec.ValidationError as error:
-            raise Invalid("name", str(error)) from error
+            said, _, path = str(error).partition(" - at `$.")
+            raise Invalid(path.rstrip("`") or "name", said) from error
         return create_experiment(document, actor=actor)
 
     def _document(self) -> dict[str, Any]:
+        """What was filled in; what was left empty gets the document's own defaults."""
         data = self.cleaned_data
         body: dict[str, Any] = {
             "name": data["name"],
             "endpoint": data["endpoint"].name,
             "strategy": data["strategy"],
-            "arms": [{"name": f"v{arm.version}"[:63], "model": arm.model} for arm in data["arms"]],
-            "reward": {
-                "kind": data["reward_kind"],
-                "direction": data["direction"],
-                "minimum": data["minimum"],
-                "maximum": data["maximum"],
-                "window_seconds": data["window_seconds"],
-            },
-            "promotion": {"auto": data["auto"]},
+            "arms": [{"name": name, "model": arm.model} for name, arm in _named(list(data["arms"]))],
+            "reward": self._filled("metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds"),
+            "promotion": self._filled("auto", "alpha", "min_rewards", "indifference"),
         }
         if data["strategy"] == "bandit":
-            body["policy"] = {"name": data["policy"] or "thompson", "floor": data["floor"] or 0.0}
+            body["policy"] = self._filled("floor", "burn_in") | {"name": data["policy"] or "thompson"}
         return body
+
+    def _filled(self, *names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := self.cleaned_data[name]) not in (None, "")}
+
+
+def _named(versions: list[ModelVersion]) -> list[tuple[str, ModelVersion]]:
+    """Names for arms: `v2` among versions of one model, else `model-2`. Oldest first."""
+    one_model = len({version.name for version in versions}) == 1
+    ordered = sorted(versions, key=lambda version: version.pk)
+    return [
+        ((f"v{arm.version}" if one_model else f"{arm.name}-{arm.version}")[:NAME_MAX_LENGTH], arm) for arm in ordered
+    ]
 
 
 class ReasonForm(forms.Form):
     """Why, for the audit trail."""
 
-    reason = forms.CharField(required=False, max_length=2000, widget=UnfoldAdminTextareaWidget())
+    reason = forms.CharField(
+        label="Reason, for the audit trail",
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+    )
+
+    @classmethod
+    def initial_of(cls, row: Any) -> dict[str, Any]:
+        """What the form holds at first."""
+        return {}
+
+
+class ChampionForm(ReasonForm):
+    """Another champion or deadline for an endpoint."""
+
+    field_order = ("champion", "deadline_ms", "reason")
+    champion = ModelChoice(queryset=ModelVersion.objects.all(), widget=UnfoldAdminSelectWidget())
+    deadline_ms = forms.IntegerField(
+        label="Deadline in ms", min_value=1, max_value=60_000, widget=UnfoldAdminIntegerFieldWidget()
+    )
+
+    @classmethod
+    def initial_of(cls, row: Any) -> dict[str, Any]:
+        return {"champion": row.champion_id, "deadline_ms": row.deadline_ms}
+
+
+class PromoteForm(ReasonForm):
+    """Which arm becomes champion."""
+
+    field_order = ("arm", "reason")
+    arm = forms.ChoiceField(label="Arm", widget=UnfoldAdminSelectWidget())

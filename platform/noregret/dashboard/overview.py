@@ -1,9 +1,10 @@
-"""The admin's first page: what runs, whether the platform is well, and what happened last."""
+"""The admin's first page: what runs, whether the platform is well, and what happened last. Each part only for who may see its rows."""
 
 from typing import Any
 
 import redis
 from django.conf import settings
+from django.db.models import Prefetch
 from django.http import HttpRequest
 
 from noregret.access.models import AuditEntry
@@ -12,19 +13,74 @@ from noregret.learning.health import health
 from noregret.learning.results import results
 from noregret.registry.models import ModelVersion
 
+from .figures import evidence_figure, progress, sentence
+
+BACKLOG_ALARM = 100_000
+SHOWN_EXPERIMENTS = 20
+SHOWN_ENDPOINTS = 50
+SHOWN_ENTRIES = 10
+
+_BEGUN = (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
+
+
+def may_see(request: HttpRequest, label: str, model: str) -> bool:
+    """Django's rule for a model's pages: who may change rows may see them."""
+    return any(request.user.has_perm(f"{label}.{action}_{model}") for action in ("view", "change"))
+
 
 def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """unfold's callback for the index page."""
-    running = Experiment.objects.filter(status__in=[Experiment.Status.RUNNING, Experiment.Status.PAUSED])
-    context["experiments"] = [
-        {"row": row, "results": results(row)}
-        for row in running.select_related("endpoint", "promoted_arm").order_by("-started_at")[:20]
-    ]
-    context["endpoints"] = Endpoint.objects.select_related("champion").order_by("name")[:50]
-    context["audit"] = AuditEntry.objects.order_by("-pk")[:10]
-    context["has_models"] = ModelVersion.objects.exists()
+    context["title"] = "Overview"
+    context["content_title"] = "Overview"
     context["health"] = _health()
+    context["see"] = {
+        "experiments": may_see(request, "experiments", "experiment"),
+        "endpoints": may_see(request, "experiments", "endpoint"),
+        "audit": may_see(request, "access", "auditentry"),
+        "quarantine": may_see(request, "serving", "quarantinedevent"),
+    }
+    context["may"] = {
+        model: request.user.has_perm(f"{label}.add_{model}")
+        for label, model in (
+            ("experiments", "experiment"),
+            ("experiments", "endpoint"),
+            ("registry", "modelversion"),
+            ("access", "apikey"),
+        )
+    }
+    context["has"] = {"models": ModelVersion.objects.exists(), "endpoints": Endpoint.objects.exists()}
+    context["host"] = f"{request.scheme}://{request.get_host()}"
+    if context["see"]["experiments"]:
+        context["experiments"] = _experiments()
+    if context["see"]["endpoints"]:
+        begun = Experiment.objects.filter(status__in=_BEGUN).order_by("-started_at")
+        context["endpoints"] = (
+            Endpoint.objects.select_related("champion")
+            .prefetch_related(Prefetch("experiments", begun, to_attr="begun"))
+            .order_by("name")[:SHOWN_ENDPOINTS]
+        )
+    if context["see"]["audit"]:
+        context["audit"] = AuditEntry.objects.order_by("-pk")[:SHOWN_ENTRIES]
     return context
+
+
+def _experiments() -> list[dict[str, Any]]:
+    begun = Experiment.objects.filter(status__in=_BEGUN).select_related("endpoint", "promoted_arm")
+    found = []
+    for row in begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]:
+        shown = results(row)
+        evidence = shown["evidence"]
+        value, needed = evidence["value"], evidence["needed"]
+        found.append(
+            {
+                "row": row,
+                "decisions": f"{shown['decisions']:,}",
+                "reason": sentence(shown["recommendation"]["reason"]),
+                "progress": progress(evidence),
+                "evidence": "" if value is None else f"{evidence_figure(value)} of {needed:,.0f}",
+            }
+        )
+    return found
 
 
 def _health() -> dict[str, Any]:
@@ -32,20 +88,31 @@ def _health() -> dict[str, Any]:
     try:
         found = health()
     except redis.RedisError as error:
-        return {"ok": False, "lines": [{"ok": False, "text": f"Redis can't be reached: {error}"}]}
+        said = f"Redis can't be reached ({error}). Predictions go on from the last snapshot; nothing is learned until it is back."
+        return {"ok": False, "lines": [{"ok": False, "text": said}]}
     age = found.learner_age_seconds
     alive = age is not None and age <= settings.LEARNER_DEAD_SECONDS
     learner = (
         "The learner has never finished a round: is a worker running?"
         if age is None
-        else f"The learner finished a round {age:.0f} s ago."
+        else f"The learner finished a round {age:,.0f} s ago."
     )
+    if not alive and age is not None:
+        learner += f" It should every {settings.LEARN_SECONDS:g} s: look at worker and beat."
     lines = [
+        {"ok": alive, "text": learner},
         {
-            "ok": alive,
-            "text": learner if alive or age is None else f"{learner} It should every second: look at worker and beat.",
+            "ok": found.backlog < BACKLOG_ALARM,
+            "text": _counted(found.backlog, "decision waits", "decisions wait") + " to be written to the ledger.",
         },
-        {"ok": found.backlog < 100_000, "text": f"{found.backlog:,} decisions wait to be written to the ledger."},
-        {"ok": not found.quarantined, "text": f"{found.quarantined:,} events are in quarantine."},
+        {
+            "ok": not found.quarantined,
+            "text": _counted(found.quarantined, "event is", "events are") + " in quarantine.",
+            "quarantine": bool(found.quarantined),
+        },
     ]
     return {"ok": all(line["ok"] for line in lines), "lines": lines}
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,5 +1,7 @@
 """Admin pages that read, and change things only through services: what every model admin of Noregret is built on."""
 
+import re
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from django import forms
@@ -42,36 +44,53 @@ class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold shi
 
     def page(self, request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
         """A page within the admin's frame."""
-        frame = self.admin_site.each_context(request)
-        return TemplateResponse(request, template, frame | {"opts": self.model._meta} | context, status=status)
+        frame = self.admin_site.each_context(request) | {"model_admin": self}
+        return TemplateResponse(request, template, frame | context, status=status)
+
+    def row_url(self, row: Model) -> str:
+        meta = self.model._meta
+        return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
 
     def to_row(self, row: Model) -> HttpResponseRedirect:
-        meta = self.model._meta
-        return HttpResponseRedirect(reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk]))
+        return HttpResponseRedirect(self.row_url(row))
 
-    def to_list(self) -> HttpResponseRedirect:
+    def list_url(self) -> str:
         meta = self.model._meta
-        return HttpResponseRedirect(reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"))
+        return reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
 
 
 class ServiceForm(forms.Form):
     """A form whose `perform` calls one service; the service's refusals become the form's errors."""
 
+    groups: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """Title, explanation and fields of each part of the page; none: one part with everything."""
+
     def perform(self, actor: str) -> Model:
         raise NotImplementedError
+
+    def parts(self) -> Iterator[tuple[str, str, list[forms.BoundField]]]:
+        """The form's parts, for its template."""
+        groups = self.groups or (("", "", tuple(self.fields)),)
+        for title, explanation, names in groups:
+            yield title, explanation, [self[name] for name in names]
 
     def try_perform(self, actor: str) -> Model | None:
         """What the service made; None when it refused, and then the form says why."""
         try:
             return self.perform(actor)
         except (Invalid, DefinitionInvalid, KeyInvalid) as error:
-            top = error.field.partition(".")[0].partition("[")[0]
-            self.add_error(
-                error.field if error.field in self.fields else top if top in self.fields else None, error.message
-            )
+            self._refused(error.field, error.message)
         except (ExperimentsError, RegistryError) as error:
             self.add_error(None, str(error))
         return None
+
+    def _refused(self, path: str, message: str) -> None:
+        """Put an error where its field is: `reward.minimum` is the field `minimum`, `arms[1].name` the field `arms`."""
+        parts = re.sub(r"\[\d+\]", "", path).split(".")
+        field = next((part for part in reversed(parts) if part in self.fields and part != "name"), None)
+        if field is None and path == "name" and "name" in self.fields:
+            field = "name"
+        self.add_error(field, message if field else f"{path}: {message}")
 
 
 class ServiceAddAdmin(ReadOnlyAdmin[M]):
@@ -79,6 +98,7 @@ class ServiceAddAdmin(ReadOnlyAdmin[M]):
 
     service_form: type[ServiceForm]
     add_help = ""
+    add_button = "Create"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.may(request, "add")
@@ -91,10 +111,17 @@ class ServiceAddAdmin(ReadOnlyAdmin[M]):
         if posted and form.is_valid():
             made = form.try_perform(actor_of(request))
             if made is not None:
-                self.made(request, form, cast(M, made))
-                return self.to_row(made)
-        context = {"title": f"Add {self.model._meta.verbose_name}", "form": form, "help": self.add_help}
+                return self.made(request, form, cast(M, made))
+        context = {
+            "title": f"Add {self.model._meta.verbose_name}",
+            "form": form,
+            "help": self.add_help,
+            "button": self.add_button,
+            "back": self.list_url(),
+        }
         return self.page(request, "noregret/form.html", context, status=400 if form.errors else 200)
 
-    def made(self, request: HttpRequest, form: ServiceForm, row: M) -> None:
-        messages.success(request, f"{row} was made.")
+    def made(self, request: HttpRequest, form: ServiceForm, row: M) -> HttpResponse:
+        """What answers once the row is there."""
+        messages.success(request, f"{row} was created.")
+        return self.to_row(row)

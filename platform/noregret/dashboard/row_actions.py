@@ -1,0 +1,80 @@
+"""What can be done to a row from its page: each asks for confirmation and a reason, and calls one service."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+
+from noregret.experiments.errors import ExperimentsError, Invalid
+
+from .forms import ReasonForm
+from .pages import ReadOnlyAdmin, actor_of
+
+
+def _always(row: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class RowAction:
+    """One action. `question` says beforehand what will happen, `perform` does it and says what happened."""
+
+    name: str
+    label: str
+    question: Callable[[Any], str]
+    perform: Callable[[Any, dict[str, Any], str], str]  # row, the form's data, actor; may raise ExperimentsError
+    form: type[ReasonForm] = ReasonForm
+    offered: Callable[[Any], bool] = _always
+
+
+class ActionsAdmin(ReadOnlyAdmin[Any]):
+    """A read-only admin whose rows have actions. GET asks; only POST does."""
+
+    row_actions: tuple[RowAction, ...] = ()
+    change_form_template = "noregret/row.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.action_view)
+        name = f"{self.model._meta.model_name}-action"
+        return [path("<int:pk>/do/<str:action>", view, name=name), *super().get_urls()]
+
+    def action_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
+        row = self.get_queryset(request).filter(pk=pk).first()
+        found = next((each for each in self.row_actions if each.name == action), None)
+        if row is None or found is None:
+            raise Http404
+        if not self.may(request, "change"):
+            raise PermissionDenied
+        posted = request.method == "POST"
+        form = found.form(request.POST if posted else None, initial=found.form.initial_of(row))
+        if posted and form.is_valid():
+            try:
+                messages.success(request, found.perform(row, form.cleaned_data, actor_of(request)))
+                return self.to_row(row)
+            except Invalid as error:
+                form.add_error(error.field if error.field in form.fields else None, error.message)
+            except ExperimentsError as error:
+                messages.error(request, f"Not done: {error}.")
+                return self.to_row(row)
+        context = {
+            "title": f"{found.label}: {row}",
+            "question": found.question(row),
+            "form": form,
+            "button": found.label,
+            "back": self.row_url(row),
+        }
+        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        may = row is not None and self.may(request, "change")
+        offered = [action for action in self.row_actions if may and action.offered(row)]
+        extra = {"row_actions": offered, "row": row}
+        found: HttpResponse = super().change_view(request, object_id, form_url, extra | (extra_context or {}))
+        return found

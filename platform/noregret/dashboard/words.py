@@ -1,0 +1,97 @@
+"""What an experiment does, in sentences for a person who was not there when it was made. Reads the given rows alone."""
+
+from noregret.experiments.models import Arm, Experiment
+
+POLICIES = {
+    "thompson": "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns.",
+    "ucb1": "UCB1: the arm whose mean could still be highest gets the traffic, by a cautious margin.",
+    "uniform": "Uniform: every arm gets the same share. It earns no more while it learns, and decides soonest.",
+}
+"""A sentence for a policy; one that has none here is shown by its name alone."""
+
+_ENDING = {
+    Experiment.Outcome.PROMOTED: "It has ended: {arm} was promoted.",
+    Experiment.Outcome.ROLLED_BACK: "It has ended: it was rolled back, and the champion kept its place.",
+    Experiment.Outcome.STOPPED: "It has ended: it was stopped, and the champion kept its place.",
+}
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its largest whole unit: 3600 is '1 h', 90 is '90 s'."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,g} s"
+
+
+def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
+    """Sentences: where its traffic goes now, how it chooses, what counts, and when it ends."""
+    return [_now(experiment), _choice(experiment, arms), _reward(experiment), _promotion(experiment)]
+
+
+def _now(experiment: Experiment) -> str:
+    endpoint, champion = experiment.endpoint.name, experiment.endpoint.champion.model
+    match experiment.status:
+        case Experiment.Status.DRAFT:
+            return f"It has not started: all traffic of {endpoint} goes to the champion, {champion}."
+        case Experiment.Status.PAUSED:
+            return f"It is paused: all traffic of {endpoint} goes to the champion, {champion}. Rewards of earlier decisions still count."
+        case Experiment.Status.COMPLETED:
+            arm = experiment.promoted_arm.name if experiment.promoted_arm else ""
+            return _ENDING[Experiment.Outcome(str(experiment.outcome))].format(arm=arm)
+        case _:
+            return f"It runs: every request to {endpoint} is routed to one of its arms. The champion is {champion}."
+
+
+def _choice(experiment: Experiment, arms: list[Arm]) -> str:
+    policy = experiment.policy
+    if policy is None:
+        return f"{len(arms)} arms share the traffic in fixed parts."
+    said = POLICIES.get(policy["name"], f"{policy['name']}.")
+    floor = f" Every arm keeps at least {policy['floor']:.1%} of the traffic" if policy["floor"] else ""
+    burn_in = (
+        f"the first {policy['burn_in']:,} rewards of each arm come from an even split" if policy["burn_in"] else ""
+    )
+    rest = (
+        f"{floor}, and {burn_in}."
+        if floor and burn_in
+        else f"{floor}."
+        if floor
+        else f" T{burn_in[1:]}."
+        if burn_in
+        else ""
+    )
+    return f"{said}{rest}"
+
+
+def _reward(experiment: Experiment) -> str:
+    reward = experiment.reward
+    low, high = reward["minimum"], reward["maximum"]
+    kinds = {"binary": "0 or 1", "count": "a count", "continuous": "a number"}
+    bounds = f" from {low:g} to {high:g}" if reward["kind"] != "binary" and low is not None and high is not None else ""
+    better = "more is better" if reward["direction"] == "maximize" else "less is better"
+    without = (
+        "a decision without one is not learned from"
+        if reward["default"] is None
+        else f"a decision without one counts as {reward['default']:g}"
+    )
+    return (
+        f"The reward is the metric {reward['metric']}: {kinds[reward['kind']]}{bounds}; {better}. "
+        f"It counts if it comes within {duration(reward['window_seconds'])} of the decision; {without}."
+    )
+
+
+def _promotion(experiment: Experiment) -> str:
+    rule = experiment.promotion or {}
+    if not rule.get("auto"):
+        return "Nobody is promoted automatically: a person decides."
+    also = [
+        f"{rule['min_rewards']:,} matured rewards" if rule["min_rewards"] else "",
+        f"{duration(rule['min_seconds'])} have passed" if rule["min_seconds"] else "",
+    ]
+    needs = " and ".join(part for part in also if part)
+    return (
+        "An arm is promoted as soon as the evidence shows that it is the best"
+        + (f", not before {needs}" if needs else "")
+        + f"; however often one looks, the chance of promoting a wrong one is at most {rule['alpha']:.1%}."
+    )
