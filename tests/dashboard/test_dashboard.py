@@ -137,6 +137,12 @@ def test_endpoint__champion_changed_and_rolled_back__through_the_services(admin:
     assert AuditEntry.objects.latest("pk").action == "endpoint.rolled_back"
 
 
+def test_login__at_its_own_address__leads_to_the_overview(platform: None) -> None:
+    User.objects.create_superuser("root", password=PASSWORD)
+    answer = Client().post("/admin/login/", {"username": "root", "password": PASSWORD})
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+
+
 def test_overview__staff_without_permissions__learns_nothing(two_arms: Start) -> None:
     two_arms()
     nobody = User.objects.create_user("nobody", password=PASSWORD, is_staff=True)

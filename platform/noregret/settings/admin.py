@@ -28,6 +28,10 @@ def _stylesheet(request: HttpRequest) -> str:
     return static("dashboard/dashboard.css")
 
 
+# The login page when it was opened itself: Django's own default is an address that nobody serves.
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
 # Times as in the API and the logs; the formats of a language would come before DATETIME_FORMAT.
 FORMAT_MODULE_PATH = ["noregret.dashboard.formats"]
 
