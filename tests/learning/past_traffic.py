@@ -1,6 +1,7 @@
 """Traffic that already happened: decisions in the stream and rewards in the ledger, as the hot path would have left them."""
 
 import os
+import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -19,13 +20,14 @@ def decide(
     arm: str,
     *,
     seconds_ago: float = 60.0,
+    at: datetime | None = None,
     share: float = 0.5,
     unit: str | None = None,
     latency_ms: float = 1.0,
     failed: bool = False,
 ) -> bytes:
     """Append a decision to the stream as a web process would have, some time ago; its id."""
-    at = timezone.now() - timedelta(seconds=seconds_ago)
+    at = at or timezone.now() - timedelta(seconds=seconds_ago)
     identity = int(at.timestamp() * 1e6).to_bytes(8, "big") + os.urandom(8)
     chosen = experiment.arms.get(name=arm)
     shares = [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
@@ -61,8 +63,20 @@ def begin_earlier(experiment: Experiment, seconds: float = 3600.0) -> None:
 
 
 def fill(experiment: Experiment, counts: dict[str, tuple[int, int]]) -> None:
-    """Decisions with rewards: {arm: (ones, zeros)}."""
-    for arm, (ones, zeros) in counts.items():
-        for i in range(ones + zeros):
-            identity = decide(experiment, arm, seconds_ago=120 - 0.01 * i)
-            reward(experiment, arm, identity, float(i < ones))
+    """Decisions with rewards, {arm: (ones, zeros)}, spread over three seconds in an order that only the seed decides.
+
+    Mixed, as a random draw would leave them: intervals and evidence rest on that, and an arm whose ones all came first
+    would be judged by where the buckets happen to be cut.
+    """
+    outcomes = [
+        (arm, value)
+        for arm, pair in counts.items()
+        for value, n in zip((1.0, 0.0), pair, strict=True)
+        for _ in range(n)
+    ]
+    random.Random(7).shuffle(outcomes)
+    begun = timezone.now() - timedelta(seconds=120)
+    for i, (arm, value) in enumerate(outcomes):
+        at = begun + timedelta(seconds=3.0 * i / len(outcomes))
+        identity = decide(experiment, arm, at=at)
+        reward(experiment, arm, identity, value)
