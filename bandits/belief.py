@@ -1,9 +1,9 @@
 """From sufficient statistics to posteriors: which family and which prior a kind of reward has, and which way is better.
 
-Everything is oriented so that larger is better: `minimize` is the exact mirror of `maximize`. Binary rewards are flipped (1 - y), others
-negated. Priors: Beta(1, 1) (Chapelle & Li 2011); NIG(0, 1, 1, 1) on rewards standardised by the pooled mean and deviation of all
-arms (Honda & Takemura 2014); for counts a Gamma of one observation's weight at the pooled mean, for a fixed Gamma(1, 1) locks
-onto a wrong arm when rates are large.
+Everything is oriented so that larger is better: `minimize` is the exact mirror of `maximize`. Binary rewards are flipped (1 - y),
+others negated. Priors: Beta(1, 1) (Chapelle & Li 2011); NIG(0, 1, 1, 1) on rewards standardised by the average of the arms' means and
+the deviation within arms (Honda & Takemura 2014); for counts a Gamma of one observation's weight at the pooled mean, for a fixed
+Gamma(1, 1) locks onto a wrong arm when rates are large.
 """
 
 from dataclasses import dataclass
@@ -11,32 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .posteriors import BetaBernoulli, GammaPoisson, NormalInverseGamma, Posterior
+from .posteriors import BetaBernoulli, GammaPoisson, Mirrored, NormalInverseGamma, Posterior
 from .reward import RewardModel
 from .statistics import ArmStatistics, Array
-
-
-@dataclass(frozen=True, slots=True)
-class Mirrored:
-    """The distribution of -X for a posterior of X."""
-
-    posterior: Posterior
-
-    @property
-    def mean(self) -> Any:
-        return -self.posterior.mean
-
-    def pdf(self, x: Any) -> Any:
-        return self.posterior.pdf(-np.asarray(x))
-
-    def cdf(self, x: Any) -> Any:
-        return 1.0 - self.posterior.cdf(-np.asarray(x))
-
-    def quantile(self, q: Any) -> Any:
-        return -self.posterior.quantile(1.0 - np.asarray(q))
-
-    def sample(self, rng: np.random.Generator, size: Any = None) -> Any:
-        return -self.posterior.sample(rng, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +49,19 @@ def believe(statistics: ArmStatistics, reward: RewardModel) -> Belief:
         if sign < 0:
             return Belief(BetaBernoulli(1.0 + failures, 1.0 + successes), 1.0, -1.0)
         return Belief(BetaBernoulli(1.0 + successes, 1.0 + failures), 0.0, 1.0)
-    count, mean, m2 = statistics.pooled()
+    count, mean, _ = statistics.pooled()
     if reward.kind == "count":
         level = np.where(mean > 0, mean, 1.0)
         gamma = GammaPoisson(1.0, 1.0 / level).update(statistics.total, statistics.count)
         return Belief(Mirrored(gamma), 0.0, -1.0) if sign < 0 else Belief(gamma, 0.0, 1.0)
-    deviation = np.sqrt(m2 / np.where(count > 0, count, 1.0))
+    # Centred between the arms' means, not at the mean of all rewards, which nearly is the leader's: a new arm's prior would sit on the
+    # leader's mean, and regret grow (70.6 against 64.1 on means 1, .5, 0, 0, 0). Scaled by the deviation within arms.
+    seen = statistics.count > 0
+    arms = np.maximum(seen.sum(axis=-1, keepdims=True), 1)
+    centre = np.where(seen, statistics.mean, 0.0).sum(axis=-1, keepdims=True) / arms
+    within = statistics.m2.sum(axis=-1, keepdims=True)
+    deviation = np.sqrt(within / np.where(count > arms, count - arms, 1.0))
     deviation = np.where(deviation > 0, deviation, 1.0)
-    standard = statistics.affine(mean, sign * deviation)
+    standard = statistics.affine(centre, sign * deviation)
     posterior = NormalInverseGamma().update(standard.count, standard.mean, standard.m2)
-    return Belief(posterior, mean, sign * deviation)
+    return Belief(posterior, centre, sign * deviation)

@@ -104,11 +104,11 @@ class Evidence:
 
     def e_values(self) -> Array:
         """Evidence that i is better than j, (K, K); 1 on the diagonal and where nothing was seen."""
-        return _averaged(self.superior)
+        return averaged(self.superior)
 
     def noninferiority_e_values(self) -> Array | None:
         """Evidence that i is less than `indifference` worse than j, (K, K); None without indifference."""
-        return None if self.noninferior is None else _averaged(self.noninferior)
+        return None if self.noninferior is None else averaged(self.noninferior)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -131,10 +131,11 @@ class Evidence:
         )
 
 
-def _averaged(log_factors: Array) -> Array:
+def averaged(log_factors: Array) -> Array:
+    """Sums of log factors (..., G) as evidence (...): their products, averaged over the grid."""
     values = special.logsumexp(log_factors, axis=-1) - np.log(log_factors.shape[-1])
-    averaged: Array = np.exp(np.minimum(values, 700.0))
-    return averaged
+    products: Array = np.exp(np.minimum(values, 700.0))
+    return products
 
 
 def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: float, margin: float) -> Array:
@@ -157,6 +158,51 @@ def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, po
         sums[:, chosen] += np.log(_factor(as_worse, low, q * low + (1.0 - q) * high)).sum(axis=0)
     sums[np.arange(arms), np.arange(arms)] = 0.0
     return sums
+
+
+def alternatives(pooled: Array) -> tuple[Array, Array]:
+    """The greater and the smaller mean of each alternative of the grid around pooled means (...,), each (..., G)."""
+    centre = special.logit(np.clip(pooled, _EDGE, 1.0 - _EDGE))[..., None]
+    return special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)
+
+
+def counted_log_factors(ones: Array, zeros: Array, propensities: Array, pooled: Array) -> Array:
+    """Sums of log factors of many experiments' buckets at once, (N, K, K, G), for binary outcomes and one propensity an arm.
+
+    `ones` and `zeros` (N, K) count outcomes by arm, `propensities` are (N, K), `pooled` (N,) the means of earlier buckets. The same
+    numbers as `Evidence.observe`, for simulation.
+    """
+    high, low = (side[:, None, None, :] for side in alternatives(pooled))
+    first, second = propensities[:, :, None], propensities[:, None, :]
+    both = first + second
+    q = np.where(both > 0, first / np.where(both > 0, both, 1.0), 0.5)[..., None]
+    mixed = q * high + (1.0 - q) * low
+    log_mixed, log_rest = np.log(mixed), np.log1p(-mixed)
+    better, worse = (slice(None), slice(None), None, None), (slice(None), None, slice(None), None)
+    sums: Array = (
+        ones[better] * (np.log(high) - log_mixed)
+        + zeros[better] * (np.log1p(-high) - log_rest)
+        + ones[worse] * (np.log(low) - log_mixed)
+        + zeros[worse] * (np.log1p(-low) - log_rest)
+    )
+    seats = np.arange(propensities.shape[1])
+    sums[:, seats, seats] = 0.0
+    return sums
+
+
+def single_log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: Array) -> Array:
+    """Log factors of one decision each of many experiments, (N, K, K, G): `arm` (N,), `outcome` (N,) in [0, 1], the rest as above."""
+    runs, arms = propensities.shape
+    rows = np.arange(runs)
+    own = propensities[rows, arm]
+    q = (own[:, None] / (own[:, None] + propensities))[..., None]  # P(chosen | chosen or the other), (N, K, 1)
+    high, low = (side[:, None, :] for side in alternatives(pooled))
+    y = outcome[:, None, None]
+    found = np.zeros((runs, arms, arms, len(STEPS)))
+    found[rows, arm] += np.log(_factor(y, high, q * high + (1.0 - q) * low))
+    found[rows, :, arm] += np.log(_factor(y, low, q * low + (1.0 - q) * high))
+    found[rows, arm, arm] = 0.0
+    return found
 
 
 def _factor(outcome: Array, own: Array, mixed: Array) -> Array:

@@ -6,13 +6,14 @@ fresh Beta(1, 1) met mature arms), and Monte Carlo (gives a small arm exactly 0)
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy import optimize
 
-from bandits.posteriors import Posterior
+from bandits.posteriors import Mirrored, Posterior
 from bandits.statistics import Array
 
 _TAIL = 1e-15
@@ -162,3 +163,113 @@ def potential_value_remaining(
     if below(0.0) >= 0.0:
         return 0.0
     return float(optimize.brentq(below, 0.0, float(cuts.max() - cuts.min()), xtol=1e-12))
+
+
+_BATCH_LEVELS = np.array([1e-13, 1e-9, 1e-5, 1e-3, 0.05, 0.3, 0.7, 0.95, 1 - 1e-3, 1 - 1e-5, 1 - 1e-9, 1 - 1e-13])
+_BATCH_NODES = 8
+_BATCH_SUM_TOLERANCE = 1e-6
+
+
+def _batch_nodes(posterior: Posterior, shift: float, halvings: int) -> tuple[Array, Array]:
+    """Nodes and weights (M, N) for a posterior with parameters (N, K), each row with panels at its own arms' quantiles."""
+    cuts = np.asarray(posterior.quantile(_BATCH_LEVELS[:, None, None]))
+    low, high = cuts[0].max(axis=-1), cuts[-1].max(axis=-1)
+    edges = np.moveaxis(cuts, 1, 0).reshape(cuts.shape[1], -1)
+    if shift > 0.0:
+        edges = np.concatenate((edges, edges + shift), axis=1)
+    edges = np.sort(np.clip(edges, low[:, None], high[:, None]), axis=1)
+    for _ in range(halvings):
+        edges = np.sort(np.concatenate((edges, (edges[:, 1:] + edges[:, :-1]) / 2.0), axis=1), axis=1)
+    x, w = _rule(_BATCH_NODES)
+    half = np.diff(edges, axis=1)[..., None] / 2.0
+    middle = (edges[:, 1:, None] + edges[:, :-1, None]) / 2.0
+    rows = len(edges)
+    return (middle + half * x).reshape(rows, -1).T, (half * w).reshape(rows, -1).T
+
+
+_ROWS_AT_ONCE = 256  # more would leave the processor's cache, and be slower
+
+
+def _by_rows(posterior: Any, compute: Callable[[Any], Array]) -> Array:
+    """compute(part) over slices of a posterior with parameters (N, K), put together."""
+    if isinstance(posterior, Mirrored):
+        return _by_rows(posterior.posterior, lambda part: compute(Mirrored(part)))
+    names = [field.name for field in fields(posterior)]
+    arrays = np.broadcast_arrays(*(np.asarray(getattr(posterior, name)) for name in names))
+    rows = len(arrays[0])
+    if rows <= _ROWS_AT_ONCE:
+        return compute(posterior)
+    parts = (slice(start, start + _ROWS_AT_ONCE) for start in range(0, rows, _ROWS_AT_ONCE))
+    return np.concatenate([compute(type(posterior)(*(array[part] for array in arrays))) for part in parts])
+
+
+def _summing_to_one(parts: Callable[[int], Array]) -> Array:
+    """parts(halvings) (N, K), with panels halved until each row sums to 1, and divided by the sum."""
+    for halvings in range(_HALVINGS + 1):
+        found = parts(halvings)
+        total = found.sum(axis=-1, keepdims=True)
+        missed = float(np.abs(total - 1.0).max(initial=0.0))
+        if missed < _SUM_TOLERANCE:
+            break
+    if not missed < _BATCH_SUM_TOLERANCE:
+        raise ValueError(f"probabilities of being best miss a sum of 1 by {missed!r}")
+    return np.asarray(np.maximum(found, 0.0) / total, dtype=np.float64)
+
+
+def probabilities_best(posterior: Posterior) -> Array:
+    """P(arm has the greatest mean) for many rows at once: parameters of shape (N, K) give (N, K); each row sums to 1.
+
+    For requests with features, whose posteriors differ from row to row, and for simulation. Raises ValueError when the
+    quadrature misses more than 1e-6.
+    """
+    return _by_rows(posterior, lambda part: _probabilities_best(part))
+
+
+def _probabilities_best(posterior: Posterior) -> Array:
+    def parts(halvings: int) -> Array:
+        x, w = _batch_nodes(posterior, 0.0, halvings)
+        cdf, pdf = np.asarray(posterior.cdf(x[..., None])), np.asarray(posterior.pdf(x[..., None]))
+        arms = cdf.shape[-1]
+        others = cdf[..., ::-1] if arms == 2 else _products_without_each(cdf.reshape(-1, arms)).reshape(cdf.shape)
+        return np.asarray(np.einsum("mn,mnk->nk", w, pdf * others))
+
+    return _summing_to_one(parts)
+
+
+def probabilities_cheapest(posterior: Posterior, costs: Array, subsidy: float) -> Array:
+    """P(arm is the cheapest whose value is within `subsidy` of the greatest): parameters (N, K) and costs (K,) give (N, K).
+
+    The rule of cost-aware Thompson sampling. Of equally cheap arms the one with the greater posterior mean goes first. With x
+    the greatest value, arms sorted by cost and F, f the others' distribution and density, arm i is chosen where every
+    cheaper arm is below x - subsidy, and either i has the greatest value, or a dearer arm has it and i is within the subsidy.
+    """
+    return _by_rows(posterior, lambda part: _probabilities_cheapest(part, costs, subsidy))
+
+
+def _probabilities_cheapest(posterior: Posterior, costs: Array, subsidy: float) -> Array:
+    mean = np.asarray(posterior.mean)
+    order = np.lexsort((-mean, np.broadcast_to(costs, mean.shape)), axis=-1)
+
+    def parts(halvings: int) -> Array:
+        x, w = _batch_nodes(posterior, subsidy, halvings)
+
+        def by_cost(values: Any) -> Array:
+            return np.take_along_axis(np.asarray(values), np.broadcast_to(order, np.shape(values)), axis=-1)
+
+        cdf, pdf = by_cost(posterior.cdf(x[..., None])), by_cost(posterior.pdf(x[..., None]))
+        lower = by_cost(posterior.cdf(x[..., None] - subsidy))
+        arms = cdf.shape[-1]
+        cheaper = np.concatenate((np.ones_like(lower[..., :1]), np.cumprod(lower[..., :-1], axis=-1)), axis=-1)
+        found = np.empty(mean.shape)
+        # Over the arms dearer than i: the distribution of their greatest value, and its density.
+        dearer, density = np.ones(x.shape), np.zeros(x.shape)
+        for i in range(arms - 1, -1, -1):
+            chosen = pdf[..., i] * dearer + (cdf[..., i] - lower[..., i]) * density
+            found[..., i] = (w * cheaper[..., i] * chosen).sum(axis=0)
+            density = density * cdf[..., i] + pdf[..., i] * dearer
+            dearer = dearer * cdf[..., i]
+        back = np.empty_like(found)
+        np.put_along_axis(back, order, found, axis=-1)
+        return back
+
+    return _summing_to_one(parts)

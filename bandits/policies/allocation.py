@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
-from .protocol import Policy
+from .protocol import ContextualBelief, ContextualPolicy, CostAware, Policy
 
 _SUM_TOLERANCE = 1e-9
 
@@ -25,17 +25,18 @@ def with_floor(weights: Array, floor: float) -> Array:
 
 
 def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
-    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion to their weights."""
+    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion to their weights. (..., K)."""
     arms = weights.shape[-1]
     young = count < burn_in
-    if young.all():
-        return np.full(arms, 1.0 / arms)
     if not young.any():
         return weights
     old = np.where(young, 0.0, weights)
+    left = old.sum(axis=-1, keepdims=True)
     # A policy may put everything on a young arm; then the others share evenly.
-    old = old / old.sum() if old.sum() > 0 else (~young) / (~young).sum()
-    shares: Array = np.where(young, 1.0 / arms, old * (1.0 - young.sum() / arms))
+    mature = np.maximum((~young).sum(axis=-1, keepdims=True), 1)
+    old = np.where(left > 0, old / np.where(left > 0, left, 1.0), (~young) / mature)
+    rest = 1.0 - young.sum(axis=-1, keepdims=True) / arms
+    shares: Array = np.where(young, 1.0 / arms, old * rest)
     return shares
 
 
@@ -48,8 +49,11 @@ def allocate(
     burn_in: float = 0.0,
     pulls: Array | None = None,
     enabled: NDArray[np.bool_] | None = None,
+    costs: Array | None = None,
 ) -> Array:
     """The probability with which each arm is to be served, (K,); sums to 1, and is exactly 0 for an arm that is not enabled.
+
+    `costs` (K,) matter to a policy with a subsidy.
 
     Raises ValueError when no arm is enabled, and when the probabilities do not sum to 1.
     """
@@ -57,11 +61,40 @@ def allocate(
     if not mask.any():
         raise ValueError("no arm is enabled")
     among = ArmStatistics(statistics.count[mask], statistics.mean[mask], statistics.m2[mask])
-    weights = policy.propensities(among, reward, None if pulls is None else pulls[mask])
+    if costs is not None and isinstance(policy, CostAware) and policy.subsidy > 0.0:
+        weights = policy.cost_aware_propensities(among, reward, costs[mask])
+    else:
+        weights = policy.propensities(among, reward, None if pulls is None else pulls[mask])
     weights = with_floor(with_burn_in(weights, among.count, burn_in), floor)
     total = float(weights.sum())
     if not abs(total - 1.0) < _SUM_TOLERANCE:
         raise ValueError(f"probabilities of {policy.name} sum to {total!r}")
     allocation = np.zeros(statistics.arms)
     allocation[mask] = weights / total
+    return allocation
+
+
+def allocate_in_context(
+    policy: ContextualPolicy,
+    belief: ContextualBelief,
+    x: Array,
+    count: Array,
+    *,
+    floor: float = 0.0,
+    burn_in: float = 0.0,
+    enabled: NDArray[np.bool_] | None = None,
+) -> Array:
+    """As `allocate`, for each of n requests with features `x` (n, d): (n, K). `count` (K,) are the rewards learned of each arm."""
+    arms = len(count)
+    mask = np.ones(arms, dtype=np.bool_) if enabled is None else enabled
+    if not mask.any():
+        raise ValueError("no arm is enabled")
+    among = ContextualBelief(belief.mean[..., mask, :], belief.covariance[..., mask, :, :])
+    weights = policy.propensities(*among.values(x))
+    weights = with_floor(with_burn_in(weights, np.broadcast_to(count[mask], weights.shape), burn_in), floor)
+    total = weights.sum(axis=-1, keepdims=True)
+    if not float(np.abs(total - 1.0).max(initial=0.0)) < _SUM_TOLERANCE:
+        raise ValueError(f"probabilities of {policy.name} do not sum to 1")
+    allocation = np.zeros((len(weights), arms))
+    allocation[:, mask] = weights / total
     return allocation

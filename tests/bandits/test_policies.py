@@ -17,7 +17,7 @@ REWARDS = [
 ]
 
 
-@pytest.fixture(params=policies.names())
+@pytest.fixture(params=[name for name in policies.names() if name not in policies.contextual_names()])
 def policy(request: pytest.FixtureRequest) -> policies.Policy:
     return policies.make(request.param)
 
@@ -113,7 +113,7 @@ def test_allocate__disabled_arm__gets_exactly_nothing() -> None:
 
 
 def test_make__unknown_name_or_parameter__says_what_is_expected() -> None:
-    with pytest.raises(ValueError, match="thompson, ucb1, uniform"):
+    with pytest.raises(ValueError, match="lin-ucb, logistic-thompson, softmax, thompson"):
         policies.make("greedy")
     with pytest.raises(ValueError, match="parameters of thompson"):
         policies.make("thompson", colour="red")

@@ -1,0 +1,27 @@
+"""Seeded simulation: what a policy would lose, how soon a rule would decide, and how often it would be wrong."""
+
+from .environments import (
+    Environment,
+    bernoulli,
+    contextual_linear,
+    contextual_logistic,
+    normal,
+    poisson,
+    retiring,
+)
+from .promotion import Promotions, simulate_promotion
+from .regret import Simulation, simulate
+
+__all__ = [
+    "Environment",
+    "Promotions",
+    "Simulation",
+    "bernoulli",
+    "contextual_linear",
+    "contextual_logistic",
+    "normal",
+    "poisson",
+    "retiring",
+    "simulate",
+    "simulate_promotion",
+]
