@@ -66,7 +66,8 @@ def decide(
 ) -> Decision:
     """Decide, and predict when there are inputs.
 
-    Raises RowsInvalid for inputs that the endpoint's models can't take, ModelFailed when the champion fails too.
+    Raises RowsInvalid for inputs that the endpoint's models can't take, ContextInvalid for a declared field of the wrong type, and
+    ModelFailed when the champion fails too.
     """
     start = time.perf_counter()
     document = live.document
@@ -75,7 +76,9 @@ def decide(
     chosen, position = live.champion, -1
     propensities: Sequence[float] = ()
     if experiment is not None and live.router is not None:
-        position, propensities = live.router.route(unit)
+        # Checked whatever the policy: what is logged is evaluated and learned from later.
+        x = None if live.schema is None else live.schema.encode(context)
+        position, propensities = live.router.route(unit, x)
         chosen = live.arms[position]
     rows = None
     if inputs is not None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import structlog
 
+from bandits.context import ContextSchema
+
 from . import snapshot
 from .deadline import BoundedCaller
 from .ledger import stream
@@ -36,6 +38,7 @@ class LiveEndpoint:
     champion: LiveModel
     arms: list[LiveModel] = field(default_factory=list)
     router: Router | None = None
+    schema: ContextSchema | None = None
     append_command: bytes = b""
 
 
@@ -84,5 +87,6 @@ def make_live(document: snapshot.Endpoint, models: ModelCache, keys: Keys) -> Li
         champion=models.get(document.champion),
         arms=[models.get(arm.model) for arm in experiment.arms] if experiment else [],
         router=router(experiment) if experiment else None,
+        schema=ContextSchema.from_document(experiment.context) if experiment and experiment.context else None,
         append_command=stream.prepare(keys.decisions(document.name)),
     )

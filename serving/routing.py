@@ -15,10 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
-from bandits.policies import make
-from bandits.policies.allocation import allocate
+from bandits.policies import contextual_names, make, make_contextual
+from bandits.policies.allocation import allocate, allocate_in_context
+from bandits.policies.protocol import ContextualBelief
 from bandits.reward import RewardModel
-from bandits.statistics import ArmStatistics
+from bandits.statistics import ArmStatistics, Array
 
 from .snapshot import Experiment
 
@@ -26,8 +27,11 @@ _BLOCK = 8  # 64-bit numbers in one BLAKE2b digest
 
 
 class Router(Protocol):
-    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
-        """The position of the arm to serve, and every arm's probability at that moment, by position."""
+    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
+        """The position of the arm to serve, and every arm's probability at that moment, by position.
+
+        `x` (d,) are the features of the request, where the experiment declares some.
+        """
 
 
 def draw(cumulative: Sequence[float]) -> int:
@@ -42,7 +46,7 @@ class DrawnRouter:
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
 
-    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
         return draw(self._cumulative), self._propensities
 
 
@@ -60,7 +64,7 @@ class HashedRouter:
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
 
-    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
         if unit is None:
             return draw(self._cumulative), self._propensities
         body = unit.encode()
@@ -104,7 +108,7 @@ class CountingRouter:
         self._pulls = np.zeros(len(arms))
         self._lock = threading.Lock()
 
-    def route(self, unit: str | None) -> tuple[int, Sequence[float]]:
+    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
         with self._lock:
             probabilities = allocate(
                 self._policy,
@@ -120,11 +124,51 @@ class CountingRouter:
         return position, probabilities
 
 
+class ContextualRouter:
+    """Policies that learn from features: the probabilities follow from each request's own.
+
+    A deterministic one narrows its belief by the pulls that this process has made since the snapshot, as CountingRouter does.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        policy, belief = experiment.policy, experiment.belief
+        if policy is None or belief is None:
+            raise ValueError(f"experiment {experiment.name} has no policy or no belief")
+        self._policy = make_contextual(policy.name, **policy.params)
+        self._floor = policy.floor
+        self._burn_in = policy.burn_in
+        self._count = np.array([arm.count for arm in experiment.arms], dtype=np.float64)
+        self._enabled = np.array([arm.enabled for arm in experiment.arms])
+        self._belief = ContextualBelief(np.array(belief.mean), np.array(belief.covariance))
+        self._lock = threading.Lock()
+
+    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
+        if x is None:
+            raise ValueError("features were expected")
+        belief = self._belief
+        probabilities = allocate_in_context(
+            self._policy,
+            belief,
+            x[None, :],
+            self._count,
+            floor=self._floor,
+            burn_in=self._burn_in,
+            enabled=self._enabled,
+        )[0].tolist()
+        position = draw(list(accumulate(probabilities)))
+        if self._policy.counts_own_pulls:
+            with self._lock:
+                self._belief = self._belief.after_pull(position, x)
+        return position, probabilities
+
+
 def router(experiment: Experiment) -> Router:
     """The router that an experiment's strategy and policy ask for."""
     propensities = [arm.propensity for arm in experiment.arms]
     if experiment.strategy == "ab":
         return HashedRouter(experiment.id, propensities)
+    if experiment.policy is not None and experiment.policy.name in contextual_names():
+        return ContextualRouter(experiment)
     if experiment.policy is not None and make(experiment.policy.name, **experiment.policy.params).counts_own_pulls:
         return CountingRouter(experiment)
     return DrawnRouter(propensities)

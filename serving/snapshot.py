@@ -38,11 +38,11 @@ class Arm(msgspec.Struct, frozen=True):
     id: int
     name: str
     model: Model
-    propensity: float  # after burn-in and floor; 0 for a disabled arm
+    propensity: float  # after burn-in and floor; 0 for a disabled arm, and where it depends on the request
     enabled: bool = True
     is_control: bool = False
     payload: Any = None
-    count: int = 0  # rewards learned
+    count: float = 0.0  # rewards learned, as far as the policy remembers them
     mean: float = 0.0
     m2: float = 0.0
 
@@ -69,6 +69,13 @@ class Reward(msgspec.Struct, frozen=True):
     maximum: float | None = None
 
 
+class Belief(msgspec.Struct, frozen=True):
+    """What a contextual policy believes of each arm's coefficients, by arm position."""
+
+    mean: list[list[float]]
+    covariance: list[list[list[float]]]
+
+
 class Experiment(msgspec.Struct, frozen=True):
     """The running experiment of an endpoint."""
 
@@ -78,6 +85,8 @@ class Experiment(msgspec.Struct, frozen=True):
     arms: list[Arm]
     reward: Reward
     policy: Policy | None = None
+    context: list[dict[str, Any]] = []  # the declared fields, as bandits.context takes them
+    belief: Belief | None = None  # of a contextual policy
 
 
 class Endpoint(msgspec.Struct, frozen=True):

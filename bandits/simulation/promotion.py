@@ -51,6 +51,7 @@ class _Experiments:
         self.m2 = np.zeros((runs, arms))
         self.evidence: Array = np.zeros((runs, arms, arms, 5))
         self.regret = np.zeros(runs)
+        self.propensities: Array = np.full((runs, arms), 1.0 / arms)
 
     @property
     def statistics(self) -> ArmStatistics:
@@ -61,7 +62,7 @@ class _Experiments:
         self.count, self.mean, self.m2 = merged.count, merged.mean, merged.m2
 
     def keep(self, going: NDArray[np.bool_]) -> None:
-        for name in ("index", "count", "mean", "m2", "evidence", "regret"):
+        for name in ("index", "count", "mean", "m2", "evidence", "regret", "propensities"):
             setattr(self, name, getattr(self, name)[going])
 
     def pooled(self, bounds: tuple[float, float]) -> Array:
@@ -84,8 +85,11 @@ def simulate_promotion(
     floor: float = 0.01,
     rule: Rule = "anytime",
     threshold: float = 0.95,
+    update_every: int | None = None,
 ) -> Promotions:
     """`runs` experiments of at most `horizon` pulls, checked each `check_every` pulls.
+
+    What was learned reaches the probabilities each `update_every` pulls, a multiple of `check_every`; by default at each check.
 
     Rule `anytime` promotes an arm when its evidence against every other reaches K / alpha, `probability-best` when P(best) passes
     `threshold`, for comparison. Raises ValueError, for a reward without bounds under `anytime` too.
@@ -104,10 +108,17 @@ def simulate_promotion(
     world = environment.begin(rng, runs)
     state = _Experiments(runs, environment.arms)
     found = Promotions(np.full(runs, -1), np.full(runs, horizon), np.zeros(runs), np.zeros(runs, dtype=np.bool_))
-    stretch = _counting_stretch if made.counts_own_pulls else _drawn_stretch
+    update = check_every if update_every is None else update_every
+    if update % check_every:
+        raise ValueError(f"update_every is {update}: a multiple of check_every, {check_every}, was expected")
     for start in range(0, horizon, check_every):
         steps = range(start, min(start + check_every, horizon))
-        stretch(state, made, environment, world, steps, floor, rng, bounds)
+        if made.counts_own_pulls:
+            _counting_stretch(state, made, environment, world, steps, floor, rng, bounds)
+        else:
+            if start % update == 0:
+                state.propensities = with_floor(made.propensities(state.statistics, environment.reward), floor)
+            _drawn_stretch(state, environment, world, steps, rng, bounds)
         winner = _winners(state, reward, rule, alpha, threshold)
         going = winner < 0
         ended = state.index[~going]
@@ -136,17 +147,15 @@ def _check(horizon: int, runs: int, check_every: int, alpha: float, floor: float
 
 def _drawn_stretch(
     state: _Experiments,
-    policy: Policy,
     environment: Environment,
     world: World,
     steps: range,
-    floor: float,
     rng: np.random.Generator,
     bounds: tuple[float, float],
 ) -> None:
-    """Decisions drawn from the probabilities at the stretch's start."""
+    """Decisions drawn from the probabilities of the last update."""
     runs, arms = state.count.shape
-    propensities = with_floor(policy.propensities(state.statistics, environment.reward), floor)
+    propensities = state.propensities
     means = np.stack([world.step(t).means[0] for t in steps])  # (n, K): simulated promotion has fixed worlds
     arm = draw(np.broadcast_to(propensities[:, None, :], (runs, len(steps), arms)), rng)
     mean = means[np.arange(len(steps)), arm]

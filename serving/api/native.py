@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bandits.context import ContextInvalid
 from serving import problems
 from serving.deciding import Decision, ModelFailed, decide
 from serving.feedback import MAX_BATCH, Feedback, Result, record_rewards
@@ -170,6 +171,8 @@ def _decide(parts: Process, live: LiveEndpoint, body: DecideRequest, inputs: lis
         )
     except RowsInvalid as error:
         raise problems.invalid_fields(error.errors) from error
+    except ContextInvalid as error:
+        raise problems.invalid_fields([{"field": f"context.{error.field}", "message": error.message}]) from error
     except ModelFailed as error:
         raise problems.unavailable(f"the champion could not answer: {error}", retry_after=1) from error
 

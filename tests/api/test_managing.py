@@ -171,6 +171,8 @@ def test_experiment__no_arm_has_the_champion__control_is_added(pages: Api) -> No
     ]
 
 
+AGE = {"fields": [{"name": "age", "type": "number", "min": 0, "max": 120}]}
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "E"}, "name"),
     ({"endpoint": "none"}, "endpoint"),
@@ -201,7 +203,29 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"promotion": {"alpha": 0}}, "promotion.alpha"),
     ({"promotion": {"rule": "probability-best"}}, "promotion.rule"),
     ({"guardrails": [{"metric": "error_rate", "max": 0.02}]}, "guardrails"),
-    ({"context": {"fields": [{"name": "age", "type": "number"}]}}, "context"),
+    ({"context": {"fields": [{"name": "age", "type": "number", "min": 1}]}}, "context.fields[0].max"),
+    ({"context": {"fields": [{"name": "age", "type": "number", "min": 1, "max": 1}]}}, "context.fields[0].max"),
+    (
+        {"context": {"fields": [{"name": "age", "type": "number", "min": 1, "max": 2, "values": ["a"]}]}},
+        "context.fields[0].values",
+    ),
+    ({"context": {"fields": [{"name": "age", "type": "text"}]}}, "context.fields[0].type"),
+    (
+        {"context": {"fields": [{"name": "land", "type": "category", "values": ["KR", "KR"]}]}},
+        "context.fields[0].values",
+    ),
+    ({"context": {"fields": [{"name": "a", "type": "category", "values": ["x"]}] * 2}}, "context.fields[1].name"),
+    ({"policy": {"name": "lin-ucb"}}, "context.fields"),
+    ({"policy": {"name": "lin-ucb", "params": {"sliding_window": 5}}, "context": AGE}, "policy.params"),
+    (
+        {"policy": {"name": "logistic-thompson"}, "context": AGE, "reward": {"kind": "count", "maximum": 9}},
+        "reward.kind",
+    ),
+    ({"policy": {"name": "thompson", "params": {"discount": 1.5}}}, "policy.params"),
+    ({"policy": {"name": "thompson", "params": {"discount": 0.9, "sliding_window": 5}}}, "policy.params"),
+    ({"policy": {"name": "kl-ucb", "params": {"c": "much"}}}, "policy.params"),
+    ({"reward": {"pending": "exposure"}}, "reward.pending"),
+    ({"reward": {"pending": "exposure", "default": 0}, "policy": {"params": {"discount": 0.9}}}, "reward.pending"),
     ({"sticky": True}, "sticky"),
     ({"holdout": 0.1}, "holdout"),
     ({"unknown": 1}, "unknown"),

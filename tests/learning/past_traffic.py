@@ -3,6 +3,7 @@
 import os
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
@@ -25,6 +26,7 @@ def decide(
     unit: str | None = None,
     latency_ms: float = 1.0,
     failed: bool = False,
+    context: dict[str, Any] | None = None,
 ) -> bytes:
     """Append a decision to the stream as a web process would have, some time ago; its id."""
     at = at or timezone.now() - timedelta(seconds=seconds_ago)
@@ -32,15 +34,15 @@ def decide(
     chosen = experiment.arms.get(name=arm)
     shares = [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
     event = events.DecisionEvent(
-        events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, None, None, latency_ms,
+        events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, context, None, latency_ms,
         "error" if failed else None,
     )  # fmt: skip
     client().xadd(keys().decisions(experiment.endpoint.name), {"d": events.encode(event)})
     return identity
 
 
-def reward(experiment: Experiment, arm: str, identity: bytes, value: float) -> None:
-    """Write a reward that came within its window."""
+def reward(experiment: Experiment, arm: str, identity: bytes, value: float, *, delay: float = 0.0) -> None:
+    """Write a reward that came `delay` seconds after its decision, within its window."""
     Reward.objects.create(
         decision_id=UUID(bytes=identity),
         decided_at=decided_at(identity),
@@ -48,7 +50,7 @@ def reward(experiment: Experiment, arm: str, identity: bytes, value: float) -> N
         experiment_id=experiment.pk,
         arm_id=experiment.arms.get(name=arm).pk,
         value=value,
-        recorded_at=decided_at(identity),
+        recorded_at=decided_at(identity) + timedelta(seconds=delay),
     )
 
 

@@ -36,6 +36,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 policy=None if policy is None else msgspec.to_builtins(policy),
                 reward=msgspec.to_builtins(document.reward),
                 promotion=msgspec.to_builtins(document.promotion),
+                context=None if document.context is None else msgspec.to_builtins(document.context),
             )
             for arm in arms:
                 arm.experiment = experiment
@@ -59,7 +60,7 @@ def _arms(document: documents.Experiment, endpoint: Endpoint) -> list[Arm]:
     for i, arm in enumerate(document.arms):
         model = find_model(arm.model, f"arms[{i}].model")
         check_compatible(model, endpoint.champion, f"arms[{i}].model")
-        arms.append(Arm(name=arm.name, model=model, weight=arm.weight, payload=arm.payload))
+        arms.append(Arm(name=arm.name, model=model, weight=arm.weight, payload=arm.payload, cost=arm.cost))
     if not any(arm.model_id == endpoint.champion_id for arm in arms):
         if any(arm.name == CONTROL for arm in arms):
             raise Invalid("arms", f"an arm is called {CONTROL}, but it does not have the champion {endpoint.champion}")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bandits.context import ContextSchema
 from bandits.policies import make
 from noregret.names import NAME_PATTERN
 
@@ -13,6 +14,8 @@ from .errors import Invalid
 Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z", description="Lower-case letters, digits, '.', '_' and '-'.")]
 ModelRef = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}@{NAME_PATTERN}\Z", description="`name@version`.")]
 DAY = 86_400
+# A model an arm of d features costs d^2 numbers in each snapshot, and as many multiplications for each request.
+MAX_FEATURES = 64
 
 
 class Arm(Struct, forbid_unknown_fields=True):
@@ -22,6 +25,10 @@ class Arm(Struct, forbid_unknown_fields=True):
     model: ModelRef
     weight: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     payload: Any = None
+    cost: Annotated[
+        float,
+        Meta(ge=0, le=1e12, description="What a decision for it costs; a policy with `subsidy` prefers cheap arms."),
+    ] = 0.0
 
 
 class Policy(Struct, forbid_unknown_fields=True):
@@ -43,6 +50,30 @@ class Reward(Struct, forbid_unknown_fields=True):
     default: float | None = None
     minimum: float | None = None
     maximum: float | None = None
+    pending: Annotated[
+        Literal["ignore", "exposure"],
+        Meta(
+            description="Open decisions without feedback: left out, or counted by the chance that it would have come by now."
+        ),
+    ] = "ignore"
+
+
+class Field(Struct, forbid_unknown_fields=True):
+    """A feature of requests: a number with `min` and `max`, or a category with `values`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=63)]
+    type: Literal["number", "category"]
+    values: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(min_length=1, max_length=100)] | UnsetType = (
+        UNSET
+    )
+    min: float | UnsetType = UNSET
+    max: float | UnsetType = UNSET
+
+
+class Context(Struct, forbid_unknown_fields=True):
+    """What of a request's context is learned from, and evaluated on."""
+
+    fields: Annotated[list[Field], Meta(max_length=50)] = []
 
 
 class Promotion(Struct, forbid_unknown_fields=True):
@@ -66,7 +97,7 @@ class Experiment(Struct, forbid_unknown_fields=True):
     policy: Policy | UnsetType = UNSET
     reward: Reward = msgspec.field(default_factory=Reward)
     promotion: Promotion = msgspec.field(default_factory=Promotion)
-    context: Any = None
+    context: Context | None = None
     canary: Any = None
     shadow: Any = None
     guardrails: Any = None
@@ -76,7 +107,6 @@ class Experiment(Struct, forbid_unknown_fields=True):
 
 _LATER: dict[str, tuple[Any, ...]] = {
     # Parts of the document that no strategy of this version acts on, and the values that ask nothing of them.
-    "context": (None, {}, {"fields": []}),
     "canary": (None, {}),
     "shadow": (None, {}),
     "guardrails": (None, []),
@@ -96,7 +126,46 @@ def check(document: Experiment) -> None:
         raise Invalid("policy", "an ab experiment splits by weights: only a bandit has a policy")
     _check_arms(document)
     _check_reward(document.reward)
+    _check_context(document.context)
     _check_promotion(document)
+
+
+def _check_context(context: Context | None) -> None:
+    names: set[str] = set()
+    for i, field in enumerate([] if context is None else context.fields):
+        at = f"context.fields[{i}]"
+        if field.name in names:
+            raise Invalid(f"{at}.name", f"{field.name} is the name of another field")
+        names.add(field.name)
+        given = {name for name in ("values", "min", "max") if getattr(field, name) is not UNSET}
+        wanted = {"min", "max"} if field.type == "number" else {"values"}
+        for name in sorted(wanted ^ given):
+            raise Invalid(
+                f"{at}.{name}", f"required for a {field.type}" if name in wanted else f"a {field.type} has none"
+            )
+        if field.type == "number" and not field.min < field.max:  # type: ignore[operator]  # both are given
+            raise Invalid(f"{at}.max", "must be more than min")
+        if field.values is not UNSET and len(set(field.values)) < len(field.values):
+            raise Invalid(f"{at}.values", "a value occurs twice")
+    features = features_of(context)
+    if features is not None and features > MAX_FEATURES:
+        raise Invalid(
+            "context.fields", f"{features} features: at most {MAX_FEATURES} were expected, categories count one a value"
+        )
+
+
+def schema_of(context: Context | None) -> ContextSchema | None:
+    """The declared fields as bandits knows them; None where there are none."""
+    return (
+        None
+        if context is None or not context.fields
+        else ContextSchema.from_document(msgspec.to_builtins(context.fields))
+    )
+
+
+def features_of(context: Context | None) -> int | None:
+    schema = schema_of(context)
+    return None if schema is None else schema.features
 
 
 def _check_arms(document: Experiment) -> None:
@@ -126,6 +195,11 @@ def _check_reward(reward: Reward) -> None:
     if low is not None and high is not None and not low < high:
         raise Invalid("reward.maximum", "must be more than the minimum")
     default = reward.default
+    if reward.pending == "exposure" and (default != 0 or reward.kind == "continuous"):
+        raise Invalid(
+            "reward.pending",
+            "exposure needs a binary or count reward whose default is 0: no feedback must mean a reward of 0",
+        )
     if default is None:
         return
     if reward.kind == "binary" and default not in (0, 1):
@@ -155,9 +229,22 @@ def policy_of(document: Experiment, arms: int) -> Policy | None:
         return None
     policy = Policy() if document.policy is UNSET else document.policy
     try:
-        make(policy.name, **policy.params)
+        made = make(policy.name, **policy.params)
     except ValueError as error:
         raise Invalid("policy.params" if "parameters" in str(error) else "policy.name", str(error)) from error
+    if made.contextual:
+        if schema_of(document.context) is None:
+            raise Invalid("context.fields", f"{policy.name} learns from features: at least one field was expected")
+        if made.memory.sliding_window is not None:
+            raise Invalid(
+                "policy.params", f"{policy.name} forgets by discount: sliding_window is for policies without features"
+            )
+        if made.model == "logistic" and document.reward.kind != "binary":
+            raise Invalid("reward.kind", f"{policy.name} needs a binary reward")
+        if document.reward.pending != "ignore":
+            raise Invalid("reward.pending", f"{policy.name} learns from feedback as it comes: ignore was expected")
+    elif made.memory.forgets and document.reward.pending != "ignore":
+        raise Invalid("reward.pending", "a policy that forgets learns from feedback as it comes: ignore was expected")
     if policy.floor * arms > 1:
         raise Invalid("policy.floor", f"at most {1 / arms:g} was expected for {arms} arms")
     return policy

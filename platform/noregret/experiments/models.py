@@ -78,6 +78,7 @@ class Experiment(models.Model):
     policy = models.JSONField(null=True, blank=True)
     reward = models.JSONField(default=dict)
     promotion = models.JSONField(null=True, blank=True)
+    context = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -110,6 +111,7 @@ class Arm(models.Model):
     model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
     weight = models.FloatField(null=True, blank=True)
     payload = models.JSONField(null=True, blank=True)
+    cost = models.FloatField(default=0.0, db_default=0.0)
     is_control = models.BooleanField(default=False)
     enabled = models.BooleanField(default=True)
 

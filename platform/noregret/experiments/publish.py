@@ -16,16 +16,17 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from bandits.memory import EVERYTHING
 from bandits.policies import make
 from bandits.policies.allocation import allocate
-from bandits.reward import RewardModel
-from bandits.statistics import ArmStatistics as Statistics
-from noregret.learning.models import ArmStatistics
+from noregret.learning.contextual import belief_of, policy_of
+from noregret.learning.knowledge import known_to_policy, statistics_of
 from noregret.redis_client import client, keys
 from noregret.registry.models import ModelVersion
 from serving import publication, snapshot
 
 from .models import Arm, Endpoint, Experiment
+from .rewards import reward_model
 
 log = structlog.get_logger(__name__)
 
@@ -49,25 +50,8 @@ def model_document(version: ModelVersion) -> snapshot.Model:
     )
 
 
-def reward_model(experiment: Experiment) -> RewardModel:
-    """The experiment's reward as policies and inference know it."""
-    reward = experiment.reward
-    return RewardModel(reward["kind"], reward["direction"], reward["minimum"], reward["maximum"])
-
-
-def statistics_of(arms: list[Arm]) -> Statistics:
-    """The learned moments of arms, by position."""
-    held = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    rows = [held[arm.pk] for arm in arms]
-    return Statistics(
-        np.array([row.rewards for row in rows], dtype=np.float64),
-        np.array([row.mean for row in rows], dtype=np.float64),
-        np.array([row.m2 for row in rows], dtype=np.float64),
-    )
-
-
-def propensities(experiment: Experiment, arms: list[Arm], statistics: Statistics) -> list[float]:
-    """The probability of each arm by position; 0 for one that is not enabled."""
+def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
+    """The probability of each arm by position; 0 for one that is not enabled, None where it depends on the request's features."""
     enabled = np.array([arm.enabled for arm in arms])
     if experiment.strategy == Experiment.Strategy.AB:
         weights = np.array([arm.weight or 0.0 for arm in arms]) * enabled
@@ -75,39 +59,49 @@ def propensities(experiment: Experiment, arms: list[Arm], statistics: Statistics
         shares = weights / total if total > 0 else enabled / enabled.sum()
         return [float(share) for share in shares]
     policy = experiment.policy or {}
+    made = make(policy["name"], **policy["params"])
+    if made.contextual:
+        return [None if arm.enabled else 0.0 for arm in arms]
     allocation = allocate(
-        make(policy["name"], **policy["params"]),
-        statistics,
+        made,
+        known_to_policy(experiment, arms, made.memory),
         reward_model(experiment),
         floor=policy["floor"],
         burn_in=policy["burn_in"],
         enabled=enabled,
+        costs=np.array([arm.cost for arm in arms]),
     )
     return [float(share) for share in allocation]
 
 
 def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
     arms = list(experiment.arms.select_related("model").order_by("position"))
-    statistics = statistics_of(arms)
-    shares = propensities(experiment, arms, statistics)
+    contextual = policy_of(experiment)
+    # Policies that count their own pulls choose in the web process, by what their memory left.
+    memory = make(experiment.policy["name"], **experiment.policy["params"]).memory if experiment.policy else EVERYTHING
+    known = statistics_of(arms) if contextual else known_to_policy(experiment, arms, memory)
+    shares = propensities(experiment, arms)
+    belief = None if contextual is None else belief_of(experiment, contextual, reward_model(experiment))
     return snapshot.Experiment(
         id=experiment.pk,
         name=experiment.name,
         strategy=cast("snapshot.Strategy", experiment.strategy),
         reward=_reward_document(experiment),
         policy=snapshot.Policy(**experiment.policy) if experiment.policy else None,
+        context=(experiment.context or {}).get("fields", []),
+        belief=None if belief is None else snapshot.Belief(belief.mean.tolist(), belief.covariance.tolist()),
         arms=[
             snapshot.Arm(
                 id=arm.pk,
                 name=arm.name,
                 model=model_document(arm.model),
-                propensity=share,
+                propensity=0.0 if share is None else share,
                 enabled=arm.enabled,
                 is_control=arm.is_control,
                 payload=arm.payload,
-                count=int(statistics.count[i]),
-                mean=float(statistics.mean[i]),
-                m2=float(statistics.m2[i]),
+                count=float(known.count[i]),
+                mean=float(known.mean[i]),
+                m2=float(known.m2[i]),
             )
             for i, (arm, share) in enumerate(zip(arms, shares, strict=True))
         ],

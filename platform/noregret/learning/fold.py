@@ -14,7 +14,7 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 
 from .models import ArmStatistics
-from .totals import interval_start
+from .totals import RewardIntervals
 
 BATCH = 20_000
 
@@ -27,6 +27,18 @@ WHERE (decided_at, decision_id, metric) IN (
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 AND experiment_id = %(experiment)s AND NOT folded AND NOT late
 RETURNING arm_id, decided_at, value
+"""
+
+
+# Moments of two batches merge as ArmStatistics do.
+_ADD_TO_INTERVAL = """
+INSERT INTO learning_arminterval AS held (arm_id, start, decisions, rewards, reward_total, reward_m2)
+VALUES (%s, %s, 0, %s, %s, %s) ON CONFLICT (arm_id, start) DO UPDATE SET
+    rewards = held.rewards + EXCLUDED.rewards,
+    reward_total = held.reward_total + EXCLUDED.reward_total,
+    reward_m2 = held.reward_m2 + EXCLUDED.reward_m2 + CASE WHEN held.rewards > 0 AND EXCLUDED.rewards > 0 THEN
+        power(held.reward_total / held.rewards - EXCLUDED.reward_total / EXCLUDED.rewards, 2)
+        * held.rewards * EXCLUDED.rewards::float8 / (held.rewards + EXCLUDED.rewards) ELSE 0 END
 """
 
 
@@ -73,15 +85,11 @@ def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) ->
         ArmStatistics.objects.filter(pk=row.pk).update(
             rewards=int(merged.count[0]), mean=float(merged.mean[0]), m2=float(merged.m2[0])
         )
-    intervals: dict[tuple[int, datetime], tuple[int, float]] = {}
+    intervals = RewardIntervals()
     for arm, decided_at, value in known:
-        key = arm, interval_start(decided_at)
-        count, sum_ = intervals.get(key, (0, 0.0))
-        intervals[key] = count + 1, sum_ + value
+        intervals.add(arm, decided_at, value)
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, rewards, reward_total) "
-            "VALUES (%s, %s, 0, %s, %s) ON CONFLICT (arm_id, start) DO UPDATE SET "
-            "rewards = held.rewards + EXCLUDED.rewards, reward_total = held.reward_total + EXCLUDED.reward_total",
-            [(arm, start, count, sum_) for (arm, start), (count, sum_) in sorted(intervals.items())],
+            _ADD_TO_INTERVAL,
+            [(arm, start, *moments) for (arm, start), moments in sorted(intervals.moments().items())],
         )

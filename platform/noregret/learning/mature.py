@@ -9,19 +9,21 @@ learned from, but enters no evidence: the buckets after its own were weighed wit
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
 
+from bandits.delay import DelayHistograms
 from bandits.inference.anytime import Evidence
 from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import reward_model
+from noregret.experiments.rewards import reward_model
+from serving.ledger import latency
 
-from . import clock
-from .models import ExperimentEvidence
+from . import clock, contextual
+from .models import ArmStatistics, ExperimentEvidence
 
 # Feedback is judged by the database's clock and has two seconds to commit (serving.ledger.rewards).
 GRACE_SECONDS = 2.0
@@ -33,8 +35,23 @@ DECISIONS_AT_ONCE = 200_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-Row = tuple[int, list[float], float, datetime]
-"""(arm id, propensities by position, value, decided at)"""
+
+class Row(NamedTuple):
+    """A matured decision with its reward."""
+
+    arm_id: int
+    propensities: list[float]  # by position
+    value: float
+    decided_at: datetime
+    delay_seconds: float | None  # of feedback; None for a default reward
+    context: str | None  # JSON, where the policy learns from it
+
+
+ROW_COLUMNS = """
+d.arm_id, d.propensities, r.value, d.decided_at,
+CASE WHEN r.defaulted THEN NULL ELSE extract(epoch FROM r.recorded_at - r.decided_at)::float8 END,
+CASE WHEN %(with_context)s THEN d.context::text END
+"""
 
 _OF_BUCKETS = """
 (SELECT id, decided_at, arm_id FROM serving_decision
@@ -76,7 +93,7 @@ AND d.experiment_id = %(experiment)s AND d.decided_at >= %(start)s AND d.decided
 AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
 AND NOT r.late AND NOT r.matured AND d.fallback_reason IS NULL
 {first_of_unit}
-RETURNING d.arm_id, d.propensities, r.value, d.decided_at
+RETURNING {columns}
 """
 
 _NTH_DECISION = """
@@ -143,7 +160,9 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
                 closed_until=until,
                 matured=held.matured + len(rows),
                 state={} if evidence is None else evidence.to_dict(),
+                learned=replay_models(experiment, held.learned, rows),
             )
+            _add_delays(experiment, rows)
         total += len(rows)
 
 
@@ -162,9 +181,12 @@ def _close(experiment: Experiment, start: datetime, end: datetime) -> list[Row]:
     if experiment.reward["default"] is not None:
         _give_defaults(_OF_BUCKETS, parameters)
     with connection.cursor() as cursor:
-        cursor.execute(_MARK.format(first_of_unit=_FIRST_OF_UNIT if keeps_arm else ""), parameters)
-        rows: list[Row] = cursor.fetchall()
-    rows.sort(key=lambda row: row[3])
+        cursor.execute(
+            _MARK.format(columns=ROW_COLUMNS, first_of_unit=_FIRST_OF_UNIT if keeps_arm else ""),
+            parameters | {"with_context": contextual.policy_of(experiment) is not None},
+        )
+        rows = [Row(*row) for row in cursor.fetchall()]
+    rows.sort(key=lambda row: row.decided_at)
     return rows
 
 
@@ -240,23 +262,57 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     model, (low, high) = bounded
     position = {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
     for bucket in _buckets((row for row in rows if _can_be_weighed(row, position)), bucket_width(experiment)):
-        outcome = np.clip((np.array([row[2] for row in bucket]) - low) / (high - low), 0.0, 1.0)
+        outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
         if model.direction == "minimize":
             outcome = 1.0 - outcome
         evidence = evidence.observe(
-            np.array([position[row[0]] for row in bucket]),
+            np.array([position[row.arm_id] for row in bucket]),
             outcome,
-            np.array([row[1] for row in bucket], dtype=np.float64),
+            np.array([row.propensities for row in bucket], dtype=np.float64),
         )
     return evidence
 
 
+def replay_models(experiment: Experiment, state: dict[str, Any], rows: Iterable[Row]) -> dict[str, Any]:
+    """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other."""
+    policy = contextual.policy_of(experiment)
+    if policy is None:
+        return state
+    models = contextual.Models(experiment, policy, state, reward_model(experiment))
+    position = {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
+    learned = False
+    for bucket in _buckets((row for row in rows if row.arm_id in position), bucket_width(experiment)):
+        models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
+        learned = True
+    return models.to_dict() if learned else state
+
+
+def delays_of(experiment: Experiment, rows: Sequence[Row]) -> dict[int, list[int]]:
+    """Counts of feedback by delay, for each arm id that had some."""
+    timed = [(row.arm_id, row.delay_seconds) for row in rows if row.delay_seconds is not None]
+    arms = sorted({arm for arm, _ in timed})
+    position = {arm: i for i, arm in enumerate(arms)}
+    counts = DelayHistograms.of(
+        np.array([position[arm] for arm, _ in timed], dtype=np.int64),
+        np.array([max(delay, 0.0) for _, delay in timed]),
+        experiment.reward["window_seconds"],
+        len(arms),
+    ).counts
+    return {arm: [int(count) for count in counts[i]] for arm, i in position.items()}
+
+
+def _add_delays(experiment: Experiment, rows: Sequence[Row]) -> None:
+    found = delays_of(experiment, rows)
+    for held in ArmStatistics.objects.select_for_update().filter(arm_id__in=found).order_by("arm_id"):
+        ArmStatistics.objects.filter(pk=held.pk).update(delays=latency.add(held.delays, found[held.arm_id]))
+
+
 def _can_be_weighed(row: Row, position: dict[int, int]) -> bool:
     """Does its arm belong to the experiment, and had every arm a probability, the chosen one's more than 0?"""
-    seat = position.get(row[0])
-    return seat is not None and len(row[1]) == len(position) and row[1][seat] > 0.0
+    seat = position.get(row.arm_id)
+    return seat is not None and len(row.propensities) == len(position) and row.propensities[seat] > 0.0
 
 
 def _buckets(rows: Iterable[Row], width: timedelta) -> Iterator[list[Row]]:
-    for _, bucket in groupby(rows, key=lambda row: bucket_number(row[3], width)):
+    for _, bucket in groupby(rows, key=lambda row: bucket_number(row.decided_at, width)):
         yield list(bucket)

@@ -19,6 +19,8 @@ class ArmStatistics(models.Model):
     m2 = models.FloatField(default=0.0, help_text="Sum of squared deviations from the mean.")
     # Counts of latencies by logarithmic bucket (serving.ledger.latency), trailing zeros cut.
     latencies = ArrayField(models.BigIntegerField(), default=list)
+    # Counts of matured feedback by delay, in sixtieths of the attribution window (bandits.delay).
+    delays = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
         verbose_name_plural = "arm statistics"
@@ -35,6 +37,7 @@ class ArmInterval(models.Model):
     decisions = models.PositiveBigIntegerField(default=0)
     rewards = models.PositiveBigIntegerField(default=0)
     reward_total = models.FloatField(default=0.0)
+    reward_m2 = models.FloatField(default=0.0, db_default=0.0, help_text="Sum of squared deviations from the mean.")
 
     class Meta:
         ordering = ("start",)
@@ -52,6 +55,8 @@ class ExperimentEvidence(models.Model):
     closed_until = models.DateTimeField(null=True)
     matured = models.PositiveBigIntegerField(default=0)
     state = models.JSONField(default=dict, help_text="bandits.inference.anytime.Evidence.to_dict()")
+    # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
+    learned = models.JSONField(default=dict, db_default={}, help_text="By the policy's family: sums, or Gaussians.")
 
     class Meta:
         verbose_name_plural = "experiment evidence"

@@ -7,9 +7,9 @@ within a snapshot they agree, whoever learns meanwhile. A comparison so needs no
 Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has come.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
@@ -21,11 +21,25 @@ from bandits.inference.anytime import Evidence
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
+from serving.ledger import latency
 
+from . import contextual
 from .locks import endpoint_lock
-from .mature import Row, bounds_of, bucket_width, evidence_of, floor_to_bucket, no_evidence, replay
+from .mature import (
+    ROW_COLUMNS,
+    Row,
+    bounds_of,
+    bucket_number,
+    bucket_width,
+    delays_of,
+    evidence_of,
+    floor_to_bucket,
+    no_evidence,
+    replay,
+    replay_models,
+)
 from .models import ArmInterval, ArmStatistics, ExperimentEvidence
-from .totals import CountedDecision, DecisionTotals, interval_start
+from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
 
 TOLERANCE = 1e-9
 _CHUNK = 20_000
@@ -37,13 +51,12 @@ class Learned:
 
     totals: DecisionTotals
     moments: Statistics
-    rewards: dict[tuple[int, datetime], tuple[int, float]]
+    rewards: dict[tuple[int, datetime], RewardMoments]
 
     def __add__(self, other: "Learned") -> "Learned":
         rewards = dict(self.rewards)
-        for key, (count, total) in other.rewards.items():
-            held = rewards.get(key, (0, 0.0))
-            rewards[key] = held[0] + count, held[1] + total
+        for key, moments in other.rewards.items():
+            rewards[key] = rewards.get(key, RewardMoments()).merged(moments)
         return Learned(self.totals + other.totals, self.moments + other.moments, rewards)
 
 
@@ -94,7 +107,7 @@ def learn_day(experiment: Experiment, arm_ids: list[int], day: datetime) -> Lear
     ):
         totals = totals + DecisionTotals.of((CountedDecision(*row) for row in rows if row[0] in position), arm_ids)
     moments = Statistics.zeros(len(arm_ids))
-    intervals: dict[tuple[int, datetime], tuple[int, float]] = {}
+    intervals: dict[tuple[int, datetime], RewardMoments] = {}
     for rows in _rows(
         "SELECT arm_id, decided_at, value FROM serving_reward WHERE experiment_id = %(e)s AND folded AND NOT late "
         "AND metric = %(metric)s AND decided_at >= %(start)s AND decided_at < %(end)s",
@@ -104,10 +117,11 @@ def learn_day(experiment: Experiment, arm_ids: list[int], day: datetime) -> Lear
         if known:
             arm = np.array([position[row[0]] for row in known])
             moments = moments + Statistics.from_rewards(arm, np.array([row[2] for row in known]), len(arm_ids))
-        for arm_id, decided_at, value in known:
-            key = arm_id, interval_start(decided_at)
-            held = intervals.get(key, (0, 0.0))
-            intervals[key] = held[0] + 1, held[1] + value
+        chunk = RewardIntervals()
+        for row in known:
+            chunk.add(*row)
+        for key, found in chunk.moments().items():
+            intervals[key] = intervals.get(key, RewardMoments()).merged(found)
     return Learned(totals, moments, intervals)
 
 
@@ -118,7 +132,7 @@ def learn_all(experiment: Experiment, arm_ids: list[int]) -> Learned:
 
 
 _MATURED = """
-SELECT d.arm_id, d.propensities, r.value, d.decided_at
+SELECT {columns}
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(e)s AND r.metric = %(metric)s AND r.matured
 AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
@@ -131,28 +145,50 @@ class Replayed:
     """The evidence from the marked rewards, bucket by bucket; how many there were, and when the last of them was decided."""
 
     evidence: Evidence | None = None
+    learned: dict[str, Any] = field(default_factory=dict)
+    delays: dict[int, list[int]] = field(default_factory=dict)
     matured: int = 0
     last: datetime | None = None
 
 
 def replay_evidence(experiment: Experiment) -> Replayed:
     """One day after the other: here the order matters."""
-    replayed = Replayed()
-
-    def marked() -> Iterator[Row]:
-        for day in days_of(experiment):
-            parameters = {"e": experiment.pk, "start": day, "end": day + timedelta(days=1)}
-            for rows in _rows(_MATURED, parameters | {"metric": experiment.reward["metric"]}):
-                replayed.matured += len(rows)
-                replayed.last = rows[-1][3]
-                yield from rows
-
-    if bounds_of(experiment) is not None:
-        replayed.evidence = replay(experiment, no_evidence(experiment), marked())
-    else:
-        for _ in marked():
-            pass
+    replayed = Replayed(None if bounds_of(experiment) is None else no_evidence(experiment))
+    for rows in _whole_buckets(_marked(experiment), bucket_width(experiment)):
+        replayed.matured += len(rows)
+        replayed.last = rows[-1].decided_at
+        replayed.evidence = replay(experiment, replayed.evidence, rows)
+        replayed.learned = replay_models(experiment, replayed.learned, rows)
+        for arm, counts in delays_of(experiment, rows).items():
+            replayed.delays[arm] = latency.add(replayed.delays.get(arm, []), counts)
     return replayed
+
+
+def _marked(experiment: Experiment) -> Iterator[list[Row]]:
+    parameters: dict[str, Any] = {
+        "e": experiment.pk,
+        "metric": experiment.reward["metric"],
+        "with_context": contextual.policy_of(experiment) is not None,
+    }
+    for day in days_of(experiment):
+        for rows in _rows(
+            _MATURED.format(columns=ROW_COLUMNS), parameters | {"start": day, "end": day + timedelta(days=1)}
+        ):
+            yield [Row(*row) for row in rows]
+
+
+def _whole_buckets(chunks: Iterable[list[Row]], width: timedelta) -> Iterator[list[Row]]:
+    """The same rows, cut between buckets: what is learned of one is learned at once."""
+    held: list[Row] = []
+    for chunk in chunks:
+        rows = held + chunk
+        last = bucket_number(rows[-1].decided_at, width)
+        cut = next(i for i, row in enumerate(rows) if bucket_number(row.decided_at, width) == last)
+        if cut:
+            yield rows[:cut]
+        held = rows[cut:]
+    if held:
+        yield held
 
 
 def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
@@ -202,6 +238,7 @@ class _Rebuilt:
             "mean": float(moments.mean[i]),
             "m2": float(moments.m2[i]),
             "latencies": totals.latencies.get(arm, []),
+            "delays": self._replayed.delays.get(arm, []),
         }
 
     def _of_statistics(self) -> Iterator[str]:
@@ -216,21 +253,21 @@ class _Rebuilt:
                 if not (_close(live, ledger) if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
 
-    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, float]]:
-        """(decisions, rewards, sum of rewards) by arm id and start."""
+    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, float, float]]:
+        """(decisions, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
         counts, rewards = self._learned.totals.intervals, self._learned.rewards
-        return {key: (counts[key], *rewards.get(key, (0, 0.0))) for key in counts.keys() | rewards.keys()}
+        return {key: (counts[key], *rewards.get(key, RewardMoments())) for key in counts.keys() | rewards.keys()}
 
     def _of_intervals(self) -> Iterator[str]:
         wanted = self._intervals()
         held = {
-            (row.arm_id, row.start): (row.decisions, row.rewards, row.reward_total)
+            (row.arm_id, row.start): (row.decisions, row.rewards, row.reward_total, row.reward_m2)
             for row in ArmInterval.objects.filter(arm_id__in=self._arm_ids)
         }
         names = {arm.pk: arm.name for arm in self._arms}
         for key in sorted(wanted.keys() | held.keys()):
-            live, ledger = held.get(key, (0, 0, 0.0)), wanted.get(key, (0, 0, 0.0))
-            if live[:2] != ledger[:2] or not _close(live[2], ledger[2]):
+            live, ledger = held.get(key, (0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0.0, 0.0))
+            if live[:2] != ledger[:2] or not all(map(_close, live[2:], ledger[2:])):
                 yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
 
     def _of_evidence(self) -> Iterator[str]:
@@ -241,6 +278,8 @@ class _Rebuilt:
         ledger = self._replayed
         if held.matured != ledger.matured:
             yield f"evidence: matured is {held.matured}, the ledger has {ledger.matured}"
+        if not _same(held.learned, ledger.learned):
+            yield "what the policy's models learned differs from the ledger's"
         live = evidence_of(self._experiment, held)
         if ledger.evidence is not None and live is not None:
             for part in _evidence_parts_that_differ(live, ledger.evidence):
@@ -253,15 +292,18 @@ class _Rebuilt:
         ArmInterval.objects.filter(arm_id__in=self._arm_ids).delete()
         ArmInterval.objects.bulk_create(
             [
-                ArmInterval(arm_id=arm, start=start, decisions=decisions, rewards=rewards, reward_total=total)
-                for (arm, start), (decisions, rewards, total) in self._intervals().items()
+                ArmInterval(
+                    arm_id=arm, start=start, decisions=decisions, rewards=rewards, reward_total=total, reward_m2=m2
+                )
+                for (arm, start), (decisions, rewards, total, m2) in self._intervals().items()
             ],
             batch_size=5000,
         )
         replayed = self._replayed
         state = {
             "matured": replayed.matured,
-            "state": {} if replayed.evidence is None else replayed.evidence.to_dict(),
+            "state": {} if replayed.evidence is None or not replayed.matured else replayed.evidence.to_dict(),
+            "learned": replayed.learned,
         }
         width = bucket_width(self._experiment)
         # Only where the row itself was lost: the buckets up to the last marked one were closed, or it would bear no mark.
@@ -269,6 +311,17 @@ class _Rebuilt:
         ExperimentEvidence.objects.update_or_create(
             experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
         )
+
+
+def _same(live: Any, ledger: Any) -> bool:
+    """Are two JSON documents the same, numbers as near as rounding allows?"""
+    if isinstance(live, dict) and isinstance(ledger, dict):
+        return live.keys() == ledger.keys() and all(_same(live[key], ledger[key]) for key in live)
+    if isinstance(live, list) and isinstance(ledger, list):
+        return len(live) == len(ledger) and all(map(_same, live, ledger))
+    if isinstance(live, int | float) and isinstance(ledger, int | float):
+        return _close(float(live), float(ledger))
+    return bool(live == ledger)
 
 
 def _evidence_parts_that_differ(live: Evidence, ledger: Evidence) -> Iterator[str]:

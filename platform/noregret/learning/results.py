@@ -13,9 +13,11 @@ from bandits.inference.best_arm import expected_loss, probability_best
 from bandits.inference.sample_ratio import sample_ratio_p
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
-from noregret.experiments.publish import propensities, reward_model, statistics_of
+from noregret.experiments.publish import propensities
+from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
+from .knowledge import statistics_of
 from .mature import bounds_of, evidence_of
 from .models import ArmStatistics, ExperimentEvidence
 from .recommendation import recommend
@@ -32,7 +34,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     seen = bool(statistics.count.sum())
     best = probability_best(belief.posterior) if seen else None
     loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
-    shares = propensities(experiment, arms, statistics)
+    shares = propensities(experiment, arms)
     intervals = _intervals(experiment, arms, belief, statistics)
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)

@@ -1,9 +1,11 @@
 """Sums over decisions, as values that add: the live fold and the rebuild use the same ones, so they give the same numbers."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from serving.ledger import latency
 
@@ -14,6 +16,42 @@ def interval_start(at: datetime) -> datetime:
     """The start of the ten seconds that an instant lies in."""
     seconds = int(at.timestamp())
     return datetime.fromtimestamp(seconds - seconds % INTERVAL_SECONDS, tz=UTC)
+
+
+@dataclass(slots=True)
+class RewardIntervals:
+    """Rewards by arm id and interval: what of an interval's row concerns rewards."""
+
+    values: dict[tuple[int, datetime], list[float]] = field(default_factory=dict)
+
+    def add(self, arm_id: int, decided_at: datetime, value: float) -> None:
+        self.values.setdefault((arm_id, interval_start(decided_at)), []).append(value)
+
+    def moments(self) -> "dict[tuple[int, datetime], RewardMoments]":
+        return {key: RewardMoments.of(values) for key, values in self.values.items()}
+
+
+class RewardMoments(NamedTuple):
+    """Count, sum and sum of squared deviations of rewards; they add."""
+
+    rewards: int = 0
+    total: float = 0.0
+    m2: float = 0.0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "RewardMoments":
+        total = math.fsum(values)
+        mean = total / len(values)
+        return cls(len(values), total, math.fsum((value - mean) ** 2 for value in values))
+
+    def merged(self, other: "RewardMoments") -> "RewardMoments":
+        if not self.rewards or not other.rewards:
+            return other if other.rewards else self
+        apart = self.total / self.rewards - other.total / other.rewards
+        count = self.rewards + other.rewards
+        return RewardMoments(
+            count, self.total + other.total, self.m2 + other.m2 + apart**2 * self.rewards * other.rewards / count
+        )
 
 
 @dataclass(frozen=True, slots=True)

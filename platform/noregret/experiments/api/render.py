@@ -39,6 +39,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
                 "model": arm.model.model,
                 "weight": arm.weight,
                 "payload": arm.payload,
+                "cost": arm.cost,
                 "is_control": arm.is_control,
                 "enabled": arm.enabled,
             }
@@ -47,6 +48,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "policy": row.policy,
         "reward": row.reward,
         "promotion": row.promotion,
+        "context": row.context,
         "created_at": time(row.created_at),
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),
