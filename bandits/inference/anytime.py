@@ -249,6 +249,17 @@ def verdict(evidence: Evidence, alpha: float, enabled: NDArray[np.bool_] | None 
     return Verdict("continue", leader, value, needed)
 
 
+def more_needed(evidence: float, needed: float, matured: float) -> float | None:
+    """About how many more outcomes a leader with this `evidence` after `matured` outcomes needs, at the rate so far.
+
+    The logarithm of the evidence grows in proportion to the outcomes, once there is some; None before it has doubled.
+    """
+    if not evidence >= 2.0 or matured <= 0.0:
+        return None
+    grown = float(np.log(evidence))
+    return max(float(np.log(needed)) - grown, 0.0) / grown * matured
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean with its standard error and a two-sided interval, on the outcome's [0, 1] scale."""

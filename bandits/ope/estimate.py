@@ -14,6 +14,8 @@ SMALL_SAMPLE = 100.0
 """An effective sample size below which a normal interval is not to be trusted."""
 EXTREME_SHARE = 0.05
 """A single decision's share of all weight above which the estimate hangs on it."""
+UNSUPPORTED_SHARE = 1e-3
+"""How much of the target's choices the log may be unable to show before an estimate is refused."""
 _SUM_TOLERANCE = 1e-6
 
 
@@ -52,7 +54,7 @@ class Logged:
 def logged(rewards: Any, propensities: Any, target_probabilities: Any, actions: Any = None) -> Logged:
     """Check a log. `target_probabilities` is (n,), of the chosen arm, or (n, K) with `actions` (n,).
 
-    Raises ValueError for shapes and values that are none of a log's, and Unsupported for a logged probability of 0.
+    Raises ValueError for shapes and values that are none of a log's, and Unsupported where the target would choose what the log can't show.
     """
     y = np.asarray(rewards, dtype=np.float64)
     e = np.asarray(propensities, dtype=np.float64)
@@ -76,8 +78,9 @@ def logged(rewards: Any, propensities: Any, target_probabilities: Any, actions: 
             if e.shape != every.shape:
                 raise ValueError("propensities: the shape of target_probabilities was expected")
             # Where every arm's logged probability is known, so is what the log could never show.
-            if bool(((every > 0) & (e <= 0)).any()):
-                raise Unsupported(_unsupported(float(((every > 0) & (e <= 0)).any(axis=1).mean())))
+            unseen = float(np.where(e <= 0, every, 0.0).sum(axis=1).mean())
+            if unseen > UNSUPPORTED_SHARE:
+                raise Unsupported(_unsupported(unseen))
             e = e[np.arange(n), chosen]
     for name, array in (("propensities", e), ("target_probabilities", target)):
         if array.shape != (n,):
@@ -87,7 +90,7 @@ def logged(rewards: Any, propensities: Any, target_probabilities: Any, actions: 
     if not np.isfinite(y).all():
         raise ValueError("rewards: finite numbers were expected")
     if bool((e <= 0).any()):
-        raise Unsupported(_unsupported(float((e <= 0).mean())))
+        raise ValueError("propensities: the chosen arm's must be more than 0, for it was chosen")
     weights = target / e
     if not weights.sum() > 0:
         raise Unsupported(
@@ -98,8 +101,8 @@ def logged(rewards: Any, propensities: Any, target_probabilities: Any, actions: 
 
 def _unsupported(share: float) -> str:
     return (
-        f"for {share:.1%} of the decisions the logging policy could not have chosen what the target policy may: "
-        "log with a floor of more than 0"
+        f"{share:.1%} of what the target policy would choose, the logging policy could not have chosen: the log says nothing about it. "
+        "Log with a floor of more than 0"
     )
 
 

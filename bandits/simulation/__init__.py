@@ -9,17 +9,20 @@ from .environments import (
     poisson,
     retiring,
 )
+from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
 
 __all__ = [
     "Environment",
+    "Plan",
     "Promotions",
     "Simulation",
     "bernoulli",
     "contextual_linear",
     "contextual_logistic",
     "normal",
+    "plan",
     "poisson",
     "retiring",
     "simulate",

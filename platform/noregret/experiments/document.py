@@ -126,11 +126,12 @@ def check(document: Experiment) -> None:
         raise Invalid("policy", "an ab experiment splits by weights: only a bandit has a policy")
     _check_arms(document)
     _check_reward(document.reward)
-    _check_context(document.context)
+    check_context(document.context)
     _check_promotion(document)
 
 
-def _check_context(context: Context | None) -> None:
+def check_context(context: Context | None) -> None:
+    """What the types can't say of declared fields. Raises Invalid."""
     names: set[str] = set()
     for i, field in enumerate([] if context is None else context.fields):
         at = f"context.fields[{i}]"
@@ -145,6 +146,8 @@ def _check_context(context: Context | None) -> None:
             )
         if field.type == "number" and not field.min < field.max:  # type: ignore[operator]  # both are given
             raise Invalid(f"{at}.max", "must be more than min")
+        if field.type == "number" and max(abs(field.min), abs(field.max)) > 1e300:  # type: ignore[arg-type]  # both are given
+            raise Invalid(f"{at}.max", "at most 1e300 was expected: beyond it nothing can be scaled")
         if field.values is not UNSET and len(set(field.values)) < len(field.values):
             raise Invalid(f"{at}.values", "a value occurs twice")
     features = features_of(context)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from django.utils import timezone
 
-from bandits.inference.anytime import Evidence, verdict
+from bandits.inference.anytime import Evidence, more_needed, verdict
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, Experiment
 
@@ -32,6 +32,12 @@ def _figure(value: float) -> str:
     if value >= 1e6:  # evidence grows exponentially, and a hundred digits say no more
         return f"{value:.1e}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _rounded(value: float) -> int:
+    """To one figure, upwards: a forecast promises no more."""
+    size = 10 ** max(len(str(int(value))) - 1, 0)
+    return int(-(-value // size) * size)
 
 
 def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
@@ -82,7 +88,11 @@ def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence) -> Recom
         window = experiment.reward["window_seconds"]
         return keep_on(f"no decision has matured yet: a decision counts {window:g} s after it was made")
     if found.action == "continue":
-        return keep_on(f"{leader.name} leads: {progress}")
+        more = more_needed(found.evidence, found.needed, matured)
+        forecast = "too early to say how many more rewards it needs"
+        if more is not None:
+            forecast = f"needs about {_rounded(more):,} more rewards at the present rate"
+        return keep_on(f"{leader.name} leads: {progress}; {forecast}")
     hindrance = _hindrance(experiment, arms, evidence, leader if found.action == "promote" else None)
     if found.action == "stop":
         said = f"no arm is better than another by {promotion['indifference']:.1%} of the reward's range or more"

@@ -10,6 +10,7 @@ from django.utils import timezone
 from bandits.belief import Belief, believe
 from bandits.inference.anytime import Estimate, aipw
 from bandits.inference.best_arm import expected_loss, probability_best
+from bandits.inference.confidence_sequence import watched_aipw
 from bandits.inference.sample_ratio import sample_ratio_p
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
@@ -36,6 +37,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
     shares = propensities(experiment, arms)
     intervals = _intervals(experiment, arms, belief, statistics)
+    watched = _watched_intervals(experiment, len(arms))
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
     return {
@@ -56,6 +58,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "mean": rows[arm.pk].mean if rows[arm.pk].rewards else None,
                 "interval": intervals[i][0],
                 "interval_method": intervals[i][1],
+                "watched_interval": watched[i],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
                 "probability_best": None if best is None else float(best[i]),
@@ -112,6 +115,17 @@ def _intervals(
         else:
             made.append((None, None))
     return made
+
+
+def _watched_intervals(experiment: Experiment, arms: int) -> list[list[float] | None]:
+    """Each arm's 95 % interval that holds at every moment at once, in reward units; None where there is none yet."""
+    bounded = bounds_of(experiment)
+    held = ExperimentEvidence.objects.get(experiment=experiment)
+    evidence = evidence_of(experiment, held) if held.state else None
+    if bounded is None or evidence is None:
+        return [None] * arms
+    found = watched_aipw(evidence, INTERVAL_ALPHA)
+    return [None if estimate is None else _in_reward_units(estimate, bounded) for estimate in found]
 
 
 def _in_reward_units(estimate: Estimate, bounded: tuple[Any, tuple[float, float]]) -> list[float]:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from noregret.experiments.document import Policy, Promotion, Reward
+from noregret.experiments.document import Context, Policy, Promotion, Reward
 
 
 class Signature(Struct):
@@ -49,6 +49,7 @@ class ExperimentArm(Struct):
     model: str
     weight: float | None
     payload: Any
+    cost: float
     is_control: bool
     enabled: bool
 
@@ -67,6 +68,7 @@ class Experiment(Struct):
     policy: Policy | None
     reward: Reward
     promotion: Promotion
+    context: Context | None
     created_at: str
     started_at: str | None
     ended_at: str | None
@@ -89,8 +91,9 @@ class ResultsArm(Struct):
     mean: float | None
     interval: tuple[float, float] | None
     interval_method: Literal["aipw", "posterior"] | None
+    watched_interval: tuple[float, float] | None
     share: float | None
-    propensity: float
+    propensity: float | None
     probability_best: float | None
     expected_loss: float | None
     error_rate: float | None
@@ -115,6 +118,28 @@ class Recommendation(Struct):
     reason: str
 
 
+class OffPolicyEstimate(Struct):
+    """A mean reward with its standard error and 95 % interval."""
+
+    value: float
+    standard_error: float
+    interval: tuple[float, float]
+    effective_sample_size: float
+
+
+class Evaluation(Struct):
+    """What another policy would have earned on the logged traffic; `refused` says why the log can't tell."""
+
+    policy: str
+    params: dict[str, Any]
+    decisions: int
+    refused: str | None
+    logged: OffPolicyEstimate | None
+    estimates: dict[str, OffPolicyEstimate]
+    shares: dict[str, float]
+    warnings: list[str]
+
+
 class Results(Struct):
     """What an experiment has shown so far. What can't be known yet is null."""
 
@@ -128,6 +153,7 @@ class Results(Struct):
     comparison: Comparison
     evidence: EvidenceProgress
     recommendation: Recommendation
+    evaluation: Evaluation | None
 
 
 class AuditEntry(Struct):

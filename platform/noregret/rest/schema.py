@@ -224,7 +224,15 @@ def _describe_all() -> None:
         problems=(404, 409),
     )
     _describe(
-        experiments.ResultsView, "get", "What an experiment has shown", answer={200: answers.Results}, problems=(404,)
+        experiments.ResultsView,
+        "get",
+        "What an experiment has shown",
+        answer={200: answers.Results},
+        problems=(404,),
+        parameters=[
+            OpenApiParameter("evaluate", str, description="A policy: what would it have earned on the logged traffic?"),
+            OpenApiParameter("params", str, description="That policy's parameters, a JSON object."),
+        ],
     )
     names = [OpenApiParameter("experiment", str), OpenApiParameter("endpoint", str)]
     _describe(

@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "noregret.embedded",
     "noregret.demo",
     "noregret.bench",
+    "noregret.planning",
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

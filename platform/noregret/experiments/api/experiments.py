@@ -1,5 +1,7 @@
 """Experiments over HTTP: documents in, transitions, results out."""
 
+from typing import Any
+
 import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -9,15 +11,20 @@ from noregret.experiments import document as documents
 from noregret.experiments.creation import create_experiment
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
+from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
+from noregret.learning.evaluation import NotEvaluated, of_experiment
 from noregret.learning.results import results
-from noregret.rest.pagination import page
+from noregret.rest.pagination import allow_parameters, page
 from noregret.rest.parsers import typed
 from noregret.rest.views import ManageView
 from serving import problems
 
 from . import render
 from .endpoints import Reason, ReasonRequest
+
+# An evaluation is computed while the caller waits: this many take about a second.
+EVALUATED_DECISIONS = 20_000
 
 
 class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,7 +93,22 @@ class ResultsView(ManageView):
     """GET /api/v1/experiments/{name}/results"""
 
     def get(self, request: Request, name: str) -> Response:
-        return Response(results(self.experiment(name)))
+        experiment = self.experiment(name)
+        allow_parameters(request, {"evaluate", "params"})
+        policy = request.query_params.get("evaluate")
+        evaluated = None if policy is None else self._evaluated(request, experiment, policy)
+        return Response({**results(experiment), "evaluation": evaluated})
+
+    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
+        """What `policy` would have earned on the newest of the experiment's decisions."""
+        try:
+            params = msgspec.json.decode(request.query_params.get("params", "{}"), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise Invalid("params", f"a JSON object was expected: {error}") from error
+        try:
+            return of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
+        except NotEvaluated as error:
+            raise Invalid("params" if error.field == "params" else "evaluate", str(error)) from error
 
 
 class AuditView(ManageView):
