@@ -194,7 +194,7 @@ class _ContextualWorld:
 
 @dataclass(frozen=True, slots=True)
 class Retiring:
-    """Bernoulli arms with rates from a Beta distribution, each replaced by a new one with some probability at each step.
+    """Bernoulli arms with rates from a Beta distribution; at each step, with some probability, one of them is replaced by a new one.
 
     The environment of Chapelle & Li 2011, Table 1: articles that come and go.
     """
@@ -227,7 +227,9 @@ class _RetiringWorld:
 
     def step(self, t: int) -> Step:
         environment = self.environment
-        renewed = self.rng.random(self.means.shape) < environment.retire
+        runs, arms = self.means.shape
+        retired = self.rng.random(runs) < environment.retire
+        renewed = retired[:, None] & (np.arange(arms) == self.rng.integers(arms, size=runs)[:, None])
         if renewed.any():
             fresh = self.rng.beta(environment.alpha, environment.beta, int(renewed.sum()))
             self.means = self.means.copy()
@@ -300,7 +302,7 @@ def _matrix(coefficients: Sequence[Sequence[float]] | Array) -> Array:
 
 
 def retiring(arms: int, retire: float = 1e-3, alpha: float = 4.0, beta: float = 4.0) -> Retiring:
-    """`arms` Bernoulli arms with rates from Beta(alpha, beta), each replaced with probability `retire` at each step. Raises ValueError."""
+    """`arms` Bernoulli arms with rates from Beta(alpha, beta); at each step one is replaced with probability `retire`. Raises ValueError."""
     return Retiring(
         checks.whole("arms", arms, 1),
         checks.number("retire", retire, 0.0, 1.0),

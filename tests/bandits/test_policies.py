@@ -1,10 +1,17 @@
 """Every registered policy: its propensities are true, mirror, and sum to one."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy import special
 
 from bandits import policies
-from bandits.policies.allocation import allocate, with_burn_in, with_floor
+from bandits.belief import believe
+from bandits.policies.allocation import allocate, allocate_in_context, with_burn_in, with_floor
+from bandits.policies.kl_ucb import upper_bound
+from bandits.policies.top_two import top_two
+from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics
 
@@ -117,3 +124,111 @@ def test_make__unknown_name_or_parameter__says_what_is_expected() -> None:
         policies.make("greedy")
     with pytest.raises(ValueError, match="parameters of thompson"):
         policies.make("thompson", colour="red")
+
+
+def belief(seed: int = 2, arms: int = 3) -> tuple[np.ndarray, ...]:
+    """Contexts, and what three linear arms are believed to be worth for them."""
+    generator = np.random.default_rng(seed)
+    x = np.column_stack((np.ones(400), generator.random((400, 2))))
+    y = np.clip(x @ np.array([0.2, 0.3, 0.1]) + generator.normal(0, 0.1, 400), 0, 1)
+    arm = generator.integers(0, arms, 400)
+    return arm, x, y
+
+
+@pytest.fixture(params=policies.contextual_names())
+def contextual(request: pytest.FixtureRequest) -> policies.ContextualPolicy:
+    return policies.make_contextual(request.param, alpha=0.5)
+
+
+def learned(policy: policies.ContextualPolicy, arm: Any, x: Any, y: Any, arms: int = 3) -> Any:
+    if policy.model == "linear":
+        return LinearStatistics.from_rows(arm, x, y, arms)
+    each = [BayesianLogistic.prior(x.shape[1], policy.ridge).update(x[arm == k], y[arm == k]) for k in range(arms)]
+    return BayesianLogistic(np.stack([one.mean for one in each]), np.stack([one.precision for one in each]))
+
+
+def test_contextual_policy__propensities__are_those_of_its_choices_given_the_context(
+    contextual: policies.ContextualPolicy,
+) -> None:
+    arm, x, y = belief()
+    believed = contextual.believe(learned(contextual, arm, x, y), RewardModel("binary"))
+    rows = x[:5]
+    found = contextual.propensities(*believed.values(rows))
+    assert found.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-9)
+    runs = 20_000
+    for i in range(5):
+        mean, deviation = believed.values(np.tile(rows[i], (runs, 1)))
+        share = np.bincount(contextual.choose(mean, deviation, np.random.default_rng(i)), minlength=3) / runs
+        assert np.all(np.abs(found[i] - share) <= 4.5 * np.sqrt(found[i] * (1 - found[i]) / runs) + 1e-9)
+
+
+def test_contextual_policy__minimize_of_the_mirrored_metric__is_maximize(contextual: policies.ContextualPolicy) -> None:
+    arm, x, y = belief()
+    up, down = RewardModel("binary"), RewardModel("binary", "minimize")
+    forward = contextual.believe(learned(contextual, arm, x, y), up)
+    # A logistic model is given outcomes that are turned already (1 is good), a linear one the rewards as they came.
+    mirrored = contextual.believe(learned(contextual, arm, x, 1 - y if contextual.model == "linear" else y), down)
+    assert contextual.propensities(*mirrored.values(x[:20])) == pytest.approx(
+        contextual.propensities(*forward.values(x[:20])), abs=1e-9
+    )
+
+
+def test_contextual_policy__nothing_seen__is_even(contextual: policies.ContextualPolicy) -> None:
+    nothing = np.zeros(0)
+    believed = contextual.believe(
+        learned(contextual, nothing.astype(np.int64), np.zeros((0, 3)), nothing), RewardModel("binary")
+    )
+    assert contextual.propensities(*believed.values(np.ones((1, 3))))[0] == pytest.approx(np.full(3, 1 / 3), abs=1e-9)
+
+
+def test_allocate_in_context__floor_burn_in_and_disabled_arm(contextual: policies.ContextualPolicy) -> None:
+    arm, x, y = belief()
+    believed = contextual.believe(learned(contextual, arm, x, y), RewardModel("binary"))
+    count = np.array([200.0, 3.0, 200.0])
+    shares = allocate_in_context(
+        contextual, believed, x[:4], count, floor=0.05, burn_in=10, enabled=np.array([True, True, False])
+    )
+    assert shares.sum(axis=1) == pytest.approx(np.ones(4))
+    assert np.all(shares[:, 2] == 0.0)
+    assert shares[:, 1] == pytest.approx(np.full(4, 0.5))  # young: an even share
+    with pytest.raises(ValueError, match="no arm"):
+        allocate_in_context(contextual, believed, x[:1], count, enabled=np.zeros(3, dtype=np.bool_))
+
+
+def test_subsidy__cheap_arm_within_it__is_taken_as_often_as_sampling_would() -> None:
+    policy = policies.make("thompson", subsidy=0.05)
+    costs = np.array([3.0, 1.0, 2.0])
+    for reward in (RewardModel("binary"), RewardModel("continuous"), RewardModel("binary", "minimize")):
+        found = policy.cost_aware_propensities(STATISTICS, reward, costs)
+        sampled = believe(STATISTICS, reward)
+        draws = sampled.posterior.sample(np.random.default_rng(4), (200_000, 3))
+        near = draws >= draws.max(axis=1, keepdims=True) - 0.05 / abs(float(np.ravel(sampled.scale)[0]))
+        order = np.argsort(costs)
+        share = np.bincount(order[near[:, order].argmax(axis=1)], minlength=3) / 200_000
+        assert found.sum() == pytest.approx(1.0, abs=1e-9)
+        assert np.all(np.abs(found - share) <= 4.5 * np.sqrt(found * (1 - found) / 200_000) + 1e-6)
+    assert policies.make("thompson", subsidy=0.0).cost_aware_propensities(
+        STATISTICS, RewardModel(), costs
+    ) == pytest.approx(policies.make("thompson").propensities(STATISTICS, RewardModel()), abs=1e-8)
+    greedy = allocate(policies.make("thompson", subsidy=1.0), STATISTICS, RewardModel(), costs=costs)
+    assert greedy == pytest.approx([0.0, 1.0, 0.0], abs=1e-9)
+
+
+def test_top_two__two_arms__are_even__and_a_certain_leader__is_still_challenged() -> None:
+    assert top_two(np.array([0.99, 0.01]), 0.5) == pytest.approx([0.5, 0.5])
+    assert top_two(np.array([1.0, 0.0, 0.0]), 0.5) == pytest.approx([0.5, 0.25, 0.25])
+    psi = top_two(np.array([0.6, 0.3, 0.1]), 0.5)
+    expected = 0.6 * (0.5 + 0.5 * (0.3 / 0.7 + 0.1 / 0.9))
+    assert psi[0] == pytest.approx(expected)
+
+
+def test_kl_ucb__bound__is_the_greatest_mean_not_refuted() -> None:
+    mean, level = np.array([0.0, 0.1, 0.5, 0.9, 1.0]), np.array([0.3, 0.02, 2.0, 0.1, 0.5])
+    q = upper_bound(mean, level)
+
+    def divergence(m: float, p: float) -> float:
+        return float(special.rel_entr(m, p) + special.rel_entr(1 - m, 1 - p))
+
+    for m, p, wanted in zip(mean[:4], q[:4], level[:4], strict=True):
+        assert divergence(m, p) == pytest.approx(wanted, rel=1e-6)
+    assert q[4] == pytest.approx(1.0, abs=1e-9)
