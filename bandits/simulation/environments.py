@@ -228,8 +228,8 @@ class _RetiringWorld:
     def step(self, t: int) -> Step:
         environment = self.environment
         runs, arms = self.means.shape
-        retired = self.rng.random(runs) < environment.retire
-        renewed = retired[:, None] & (np.arange(arms) == self.rng.integers(arms, size=runs)[:, None])
+        retired: NDArray[np.bool_] = np.asarray(self.rng.random(runs) < environment.retire)
+        renewed = retired[:, None] & (np.arange(arms) == self.rng.integers(arms, size=(runs, 1)))
         if renewed.any():
             fresh = self.rng.beta(environment.alpha, environment.beta, int(renewed.sum()))
             self.means = self.means.copy()
@@ -302,7 +302,7 @@ def _matrix(coefficients: Sequence[Sequence[float]] | Array) -> Array:
 
 
 def retiring(arms: int, retire: float = 1e-3, alpha: float = 4.0, beta: float = 4.0) -> Retiring:
-    """`arms` Bernoulli arms with rates from Beta(alpha, beta); at each step one is replaced with probability `retire`. Raises ValueError."""
+    """`arms` Bernoulli arms with rates from Beta(alpha, beta), one of which is replaced with probability `retire` at each step."""
     return Retiring(
         checks.whole("arms", arms, 1),
         checks.number("retire", retire, 0.0, 1.0),

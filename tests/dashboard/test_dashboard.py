@@ -15,10 +15,12 @@ from noregret.access.models import ApiKey, AuditEntry
 from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.models import ArmInterval, ArmStatistics
+from noregret.learning.round import learn
 from noregret.registry.models import ModelVersion
 
 from serving.models import QuarantinedEvent
 from tests.conftest import endpoint_of, static_model
+from tests.learning.past_traffic import begin_earlier, fill
 
 Start = Callable[..., Experiment]
 BROWSER = next(
@@ -115,6 +117,23 @@ def test_page__says_in_words__what_the_experiment_does(admin: Client, two_arms: 
     assert "UCB1" in shown
     assert "at least 10.0% of the traffic" in shown
     assert "within 90 min of the decision" in shown
+
+
+def test_page__asked_what_another_policy_would_have_earned__answers(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(
+        policy={"name": "uniform", "params": {"discount": 0.999}}, reward={"kind": "binary", "window_seconds": 1}
+    )
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 70), "b": (60, 40)})
+    learn(experiment.endpoint_id)
+    first = admin.get(page(experiment)).content.decode()
+    assert "What would another policy have earned?" in first
+    assert "With discount 0.999." in first
+    assert "lin-ucb" not in first  # it would need declared features
+    shown = admin.get(page(experiment) + "?evaluate=thompson").content.decode()
+    assert "Doubly robust" in shown
+    assert "From 200 decisions with a reward" in shown
+    assert "Importance weighting" not in admin.get(page(experiment) + "?evaluate=magic").content.decode()
 
 
 def test_endpoint__champion_changed_and_rolled_back__through_the_services(admin: Client, two_arms: Start) -> None:

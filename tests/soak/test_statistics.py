@@ -60,7 +60,9 @@ class InformedThompson(Thompson):
     def choose(
         self, statistics: ArmStatistics, reward: RewardModel, rng: np.random.Generator, pulls: Array | None = None
     ) -> NDArray[np.int64]:
-        return np.argmax(rng.beta(4.0 + statistics.total, 4.0 + statistics.count - statistics.total), axis=-1)
+        draws = rng.beta(4.0 + statistics.total, 4.0 + statistics.count - statistics.total)
+        chosen: NDArray[np.int64] = np.argmax(draws, axis=-1)
+        return chosen
 
 
 @pytest.mark.parametrize(("delay", "reference"), [(1, 9105), (100, 11_550)])

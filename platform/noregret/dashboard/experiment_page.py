@@ -10,13 +10,15 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_safe
 from unfold.decorators import display
 
+from bandits import policies
 from noregret.access.models import AuditEntry
 from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.transitions import move
+from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 
-from .figures import chart_rows, figures
+from .figures import chart_rows, evaluation_texts, figures, sentence
 from .forms import ExperimentForm, PromoteForm, ReasonForm
 from .pages import ServiceAddAdmin, actor_of
 from .words import in_words
@@ -45,6 +47,7 @@ COLUMNS = (
     ("rewards", "Rewards"),
     ("mean", "Mean reward"),
     ("interval", "95 % interval"),
+    ("watched", "95 % at any time"),
     ("best", "P(best)"),
     ("loss", "Expected loss"),
     ("errors", "Errors"),
@@ -115,8 +118,23 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "actions": [(action, LABELS[action]) for action in allowed],
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],
                 "live": experiment.status == Experiment.Status.RUNNING,
+                "evaluation": self._evaluation(request, experiment),
             },
         )
+
+    def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
+        """The question what another policy would have earned, and the answer where one was asked for."""
+        schema = bool((experiment.context or {}).get("fields"))
+        choices = [name for name in policies.names() if schema or name not in policies.contextual_names()]
+        asked = request.GET.get("evaluate", "")
+        shown: dict[str, Any] = {"choices": choices, "asked": asked, "rows": [], "said": ""}
+        if asked not in choices:
+            return shown
+        try:
+            found = of_experiment(experiment, asked, {}, limit=EVALUATED_DECISIONS)
+        except NotEvaluated as error:
+            return {**shown, "said": sentence(str(error))}
+        return {**shown, **evaluation_texts(found)}
 
     def figures_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The page's figures as JSON, for its refresh."""

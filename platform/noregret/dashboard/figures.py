@@ -37,7 +37,7 @@ def _or_dash(value: Any, form: str) -> str:
 
 def cells(arm: dict[str, Any]) -> dict[str, str]:
     """The row of an arm, as text."""
-    interval = arm["interval"]
+    interval, watched = arm["interval"], arm["watched_interval"]
     return {
         "decisions": f"{arm['decisions']:,}",
         "share": _or_dash(arm["share"], ".1%"),
@@ -45,12 +45,41 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
         "rewards": f"{arm['rewards']:,}",
         "mean": _or_dash(arm["mean"], ".4f"),
         "interval": UNKNOWN if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+        "watched": UNKNOWN if watched is None else f"{watched[0]:.4f} to {watched[1]:.4f}",
         "best": _or_dash(arm["probability_best"], ".1%"),
         "loss": _or_dash(arm["expected_loss"], ".4f"),
         "errors": _or_dash(arm["error_rate"], ".2%"),
         "p50": _or_dash(arm["latency_ms"]["p50"], ".2f"),
         "p99": _or_dash(arm["latency_ms"]["p99"], ".2f"),
     }
+
+
+ESTIMATORS = {
+    "ips": "Importance weighting",
+    "snips": "Importance weighting, self-normalised",
+    "dr": "Doubly robust",
+    "switch_dr": "Doubly robust, extreme weights left to the model",
+}
+
+
+def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
+    """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample size)], "said": sentences}."""
+    if found["refused"]:
+        return {"rows": [], "said": sentence(found["refused"])}
+    estimates = [("As logged", found["logged"])]
+    estimates += [(ESTIMATORS[name], estimate) for name, estimate in found["estimates"].items()]
+    rows = [
+        (
+            title,
+            f"{estimate['value']:.4f}",
+            f"{estimate['interval'][0]:.4f} to {estimate['interval'][1]:.4f}",
+            f"{estimate['effective_sample_size']:,.0f}",
+        )
+        for title, estimate in estimates
+    ]
+    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
+    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 
 def evidence_figure(value: float) -> str:

@@ -127,11 +127,15 @@ class EndpointForm(ServiceForm):
 class ExperimentForm(ServiceForm):
     groups = (
         ("What to compare", "", ("name", "endpoint", "strategy", "arms")),
-        ("How a bandit chooses", "An A/B experiment leaves these as they are.", ("policy", "floor", "burn_in")),
+        (
+            "How a bandit chooses",
+            "An A/B experiment leaves these as they are.",
+            ("policy", "params", "floor", "burn_in", "context"),
+        ),
         (
             "What counts as success",
             "",
-            ("metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds"),
+            ("metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds", "pending"),
         ),
         (
             "When the winner becomes champion",
@@ -160,6 +164,20 @@ class ExperimentForm(ServiceForm):
         initial="thompson",
         widget=UnfoldAdminSelectWidget(),
         help_text=" ".join(POLICIES[name] for name in policies.names() if name in POLICIES),
+    )
+    params = forms.JSONField(
+        label="Parameters of the policy",
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text='As JSON, where the policy has some: {"epsilon": 0.1}. With {"discount": 0.999} or {"sliding_window": 5000} every policy '
+        "forgets, for worlds that drift.",
+    )
+    context = forms.JSONField(
+        label="Features of requests",
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}),
+        help_text='As JSON, for lin-ucb, lin-thompson and logistic-thompson: {"fields": [{"name": "age", "type": "number", "min": 0, '
+        '"max": 120}, {"name": "country", "type": "category", "values": ["KR", "US"]}]}.',
     )
     floor = forms.FloatField(
         required=False,
@@ -211,6 +229,16 @@ class ExperimentForm(ServiceForm):
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
         help_text="How long after a decision its reward counts. Evidence waits for it: a shorter one decides sooner.",
     )
+    pending = forms.ChoiceField(
+        label="While the window is open",
+        required=False,
+        choices=[
+            ("ignore", "A decision without feedback is left out"),
+            ("exposure", "It counts by the chance that feedback would have come by now"),
+        ],
+        widget=UnfoldAdminSelectWidget(),
+        help_text="The second needs a reward of 0 for decisions without feedback. Evidence always waits for the window.",
+    )
     auto = forms.BooleanField(
         label="Promote automatically",
         required=False,
@@ -255,12 +283,14 @@ class ExperimentForm(ServiceForm):
             "endpoint": data["endpoint"].name,
             "strategy": data["strategy"],
             "arms": [{"name": name, "model": arm.model} for name, arm in _named(list(data["arms"]))],
-            "reward": self._filled("metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds"),
+            "reward": self._filled(
+                "metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds", "pending"
+            ),
             "promotion": self._filled("auto", "alpha", "min_rewards", "indifference"),
         }
         if data["strategy"] == "bandit":
-            body["policy"] = self._filled("floor", "burn_in") | {"name": data["policy"] or "thompson"}
-        return body
+            body["policy"] = self._filled("params", "floor", "burn_in") | {"name": data["policy"] or "thompson"}
+        return body | self._filled("context")
 
     def _filled(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := self.cleaned_data[name]) not in (None, "")}

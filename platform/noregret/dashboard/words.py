@@ -4,8 +4,17 @@ from noregret.experiments.models import Arm, Experiment
 
 POLICIES = {
     "thompson": "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns.",
+    "top-two-thompson": "Top-two Thompson sampling: traffic goes to the leader and its closest rivals. It decides soon, and earns less.",
     "ucb1": "UCB1: the arm whose mean could still be highest gets the traffic, by a cautious margin.",
+    "ucb-tuned": "UCB-tuned: as UCB1, with margins that follow how much each arm's rewards vary.",
+    "kl-ucb": "KL-UCB: the arm whose mean could still be highest, by the tightest margin that the data allow.",
+    "bayes-ucb": "Bayes-UCB: the arm with the highest upper quantile of what is believed of it.",
+    "epsilon-greedy": "Epsilon-greedy: the best mean so far, and now and then any arm.",
+    "softmax": "Softmax: the better an arm's mean, the more traffic, by a fixed temperature.",
     "uniform": "Uniform: every arm gets the same share. It earns no more while it learns, and decides soonest.",
+    "lin-ucb": "LinUCB: for each request the arm whose value could be highest, by its features.",
+    "lin-thompson": "Linear Thompson sampling: an arm gets a request as likely as it is to be the best for its features.",
+    "logistic-thompson": "Logistic Thompson sampling: as the linear one, for rewards of 0 and 1.",
 }
 """A sentence for a policy; one that has none here is shown by its name alone."""
 
@@ -48,6 +57,11 @@ def _choice(experiment: Experiment, arms: list[Arm]) -> str:
     if policy is None:
         return f"{len(arms)} arms share the traffic in fixed parts."
     said = POLICIES.get(policy["name"], f"{policy['name']}.")
+    if policy["params"]:
+        said += f" With {', '.join(f'{name} {value}' for name, value in policy['params'].items())}."
+    fields = [field["name"] for field in (experiment.context or {}).get("fields", [])]
+    if fields:
+        said += f" Declared features: {', '.join(fields)}."
     floor = f" Every arm keeps at least {policy['floor']:.1%} of the traffic" if policy["floor"] else ""
     burn_in = (
         f"the first {policy['burn_in']:,} rewards of each arm come from an even split" if policy["burn_in"] else ""
@@ -75,6 +89,8 @@ def _reward(experiment: Experiment) -> str:
         if reward["default"] is None
         else f"a decision without one counts as {reward['default']:g}"
     )
+    if reward.get("pending") == "exposure":
+        without += "; while its window is open it counts by the chance that feedback would have come"
     return (
         f"The reward is the metric {reward['metric']}: {kinds[reward['kind']]}{bounds}; {better}. "
         f"It counts if it comes within {duration(reward['window_seconds'])} of the decision; {without}."

@@ -18,6 +18,9 @@ from noregret.experiments.rewards import reward_model
 MOST_DECISIONS = 200_000
 """The newest decisions with a reward that an evaluation reads."""
 
+EVALUATED_DECISIONS = 20_000
+"""As many while somebody waits for the answer: about a second."""
+
 _ROWS = """
 SELECT d.arm_id, d.propensities, r.value, d.context::text
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id

@@ -13,7 +13,7 @@ from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
-from noregret.learning.evaluation import NotEvaluated, of_experiment
+from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.results import results
 from noregret.rest.pagination import allow_parameters, page
 from noregret.rest.parsers import typed
@@ -22,9 +22,6 @@ from serving import problems
 
 from . import render
 from .endpoints import Reason, ReasonRequest
-
-# An evaluation is computed while the caller waits: this many take about a second.
-EVALUATED_DECISIONS = 20_000
 
 
 class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
