@@ -145,7 +145,7 @@ class BayesianLinear:
     def predict(self, x: Array) -> tuple[Array, Array]:
         """(mean, standard deviation) of x'theta for `x` (..., d), the deviation in units of the noise's."""
         mean = np.einsum("...d,...d->...", x, self.mean)
-        solved = solve(self.precision, np.broadcast_to(x, self.mean.shape))
+        solved = solve(self.precision, x)
         return mean, np.sqrt(np.maximum(np.einsum("...d,...d->...", x, solved), 0.0))
 
     def sample(self, rng: np.random.Generator, scale: float = 1.0) -> Array:
