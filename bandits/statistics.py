@@ -46,6 +46,10 @@ class ArmStatistics:
         m2 = self.m2 + other.m2 + delta**2 * self.count * other.count / safe
         return ArmStatistics(count, np.where(count > 0, mean, 0.0), m2)
 
+    def padded(self, width: tuple[int, int]) -> "ArmStatistics":
+        """With so many arms more before and after, of which nothing was seen. For statistics of shape (K,)."""
+        return ArmStatistics(*(np.pad(part, width) for part in (self.count, self.mean, self.m2)))
+
     @property
     def arms(self) -> int:
         return int(self.count.shape[-1])

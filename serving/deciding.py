@@ -9,14 +9,17 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from . import metrics
+from . import metrics, snapshot
+from .breaker import CircuitOpen
 from .deadline import DeadlineExceeded, Overloaded
 from .ledger import events
 from .ledger.spool import SpoolFull
 from .ledger.stream import StreamUnavailable
 from .live import LiveEndpoint, LiveModel
 from .process import Process
+from .routing import Route
 from .runtimes.rows import to_array
+from .sticky import Assignment
 from .tokens import Token, new_id
 
 log = structlog.get_logger(__name__)
@@ -75,10 +78,14 @@ def decide(
     decision_id = new_id()
     chosen, position = live.champion, -1
     propensities: Sequence[float] = ()
+    routed_to: Route | None = None
     if experiment is not None and live.router is not None:
         # Checked whatever the policy: what is logged is evaluated and learned from later.
         x = None if live.schema is None else live.schema.encode(context)
-        position, propensities = live.router.route(unit, x)
+        routed_to = live.router.route(unit, x)
+        if experiment.sticky and unit is not None and not routed_to.holdout and routed_to.proposed is None:
+            routed_to = _kept(process, document.name, experiment, unit, routed_to)
+        position, propensities = routed_to.position, routed_to.propensities
         chosen = live.arms[position]
     rows = None
     if inputs is not None:
@@ -112,6 +119,8 @@ def decide(
                 request_id=request_id,
                 latency_ms=(predicted - start) * 1000.0,
                 fallback_reason=fallback_reason,
+                holdout=routed_to is not None and routed_to.holdout,
+                proposed_arm_id=_proposed(experiment, routed_to),
             ),
         )
         learnable = recorded and fallback_reason is None
@@ -141,6 +150,21 @@ def decide(
     )
 
 
+def _kept(process: Process, endpoint: str, experiment: snapshot.Experiment, unit: str, route: Route) -> Route:
+    """The arm that the unit has had so far, with the probabilities of that time; `route` for a new unit."""
+    ids = [arm.id if arm.enabled else -1 for arm in experiment.arms]
+    proposed = Assignment(ids[route.position], list(route.propensities))
+    held = process.assignments.get(endpoint, experiment.id, unit, proposed, ids)
+    if held is proposed:
+        return route
+    return Route(ids.index(held.arm_id), held.propensities)
+
+
+def _proposed(experiment: snapshot.Experiment, route: Route | None) -> int | None:
+    """The id of the arm that an apprentice's policy would have served."""
+    return None if route is None or route.proposed is None else experiment.arms[route.proposed].id
+
+
 def _payload(live: LiveModel) -> Any:
     return live.model.payload if live.model.runtime == "static" else None
 
@@ -155,7 +179,11 @@ def _predict(
         return champion, _call_champion(champion, rows, deadline), None
     share = 1.0 - CHAMPION_SHARE
     try:
-        return chosen, _call(chosen, rows, start + share * (deadline - start)), None
+        chosen.breaker.admit()
+    except CircuitOpen:
+        return champion, _call_champion(champion, rows, deadline), "circuit_open"
+    try:
+        outputs = _call(chosen, rows, start + share * (deadline - start))
     except DeadlineExceeded:
         reason = "timeout"
     except Overloaded:
@@ -165,6 +193,10 @@ def _predict(
     except Exception as error:  # whatever a model raises, the champion answers
         log.warning("arm failed", endpoint=live.document.name, model=chosen.model.model, error=repr(error))
         reason = "error"
+    else:
+        chosen.breaker.succeeded()
+        return chosen, outputs, None
+    chosen.breaker.failed()
     return champion, _call_champion(champion, rows, deadline), reason
 
 

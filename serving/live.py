@@ -9,6 +9,7 @@ import structlog
 from bandits.context import ContextSchema
 
 from . import snapshot
+from .breaker import Breaker
 from .deadline import BoundedCaller
 from .ledger import stream
 from .redis_keys import Keys
@@ -28,6 +29,7 @@ class LiveModel:
     runtime: Runtime | None
     problem: str | None = None
     caller: BoundedCaller | None = None  # of a runtime that may hang
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 @dataclass(frozen=True, slots=True)

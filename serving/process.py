@@ -17,6 +17,7 @@ from .ledger.spool import Spool
 from .ledger.stream import StreamUnavailable, StreamWriter, prepare
 from .redis_keys import Keys
 from .snapshot import Model
+from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
 from .store import TIMEOUT_SECONDS, SnapshotStore
 from .tokens import Signer
 
@@ -30,6 +31,7 @@ class Process:
     spool: Spool
     rewards: RewardWriter
     signer: Signer
+    assignments: Assignments
 
     def close(self) -> None:
         self.store.stop()
@@ -97,4 +99,17 @@ def make() -> Process:
         after_refresh=ship,
     )
     store.start()
-    return Process(store, stream, spool, RewardWriter(database, size=16), Signer(settings.SECRET_KEY))
+    sticky = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=STICKY_TIMEOUT_SECONDS,
+        socket_connect_timeout=STICKY_TIMEOUT_SECONDS,
+        retry=None,
+    )
+    return Process(
+        store,
+        stream,
+        spool,
+        RewardWriter(database, size=16),
+        Signer(settings.SECRET_KEY),
+        Assignments(sticky, keys),
+    )

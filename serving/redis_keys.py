@@ -7,6 +7,7 @@ key                        type    holds                                        
 {index}:learner            str     Unix time at which the learner last finished a round      for ever
 {NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
+{NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
 celery:*                           Celery's queues                                           Celery's own
 
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
@@ -42,6 +43,9 @@ class Keys:
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"
+
+    def sticky(self, endpoint: str, experiment_id: int, unit: str) -> str:
+        return f"{self.prefix}{{{endpoint}}}:sticky:{experiment_id}:{unit}"
 
     def decisions(self, endpoint: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:decisions"

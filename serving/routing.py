@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,9 +26,18 @@ from .snapshot import Experiment
 _BLOCK = 8  # 64-bit numbers in one BLAKE2b digest
 
 
+class Route(NamedTuple):
+    """Where a request goes: the position of the arm to serve, and every arm's probability at that moment, by position."""
+
+    position: int
+    propensities: Sequence[float]
+    holdout: bool = False  # the unit is held out of the bandit
+    proposed: int | None = None  # what an apprentice would have served
+
+
 class Router(Protocol):
-    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
-        """The position of the arm to serve, and every arm's probability at that moment, by position.
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
+        """The arm for a unit's request.
 
         `x` (d,) are the features of the request, where the experiment declares some.
         """
@@ -46,8 +55,8 @@ class DrawnRouter:
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
 
-    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
-        return draw(self._cumulative), self._propensities
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
+        return Route(draw(self._cumulative), self._propensities)
 
 
 class HashedRouter:
@@ -64,9 +73,9 @@ class HashedRouter:
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
 
-    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
         if unit is None:
-            return draw(self._cumulative), self._propensities
+            return Route(draw(self._cumulative), self._propensities)
         body = unit.encode()
         best, best_score = 0, -1.0
         for block in range(0, len(self._propensities), _BLOCK):
@@ -79,7 +88,7 @@ class HashedRouter:
                 score = -weight / math.log((number + 0.5) * 2.0**-64)
                 if score > best_score:
                     best, best_score = position, score
-        return best, self._propensities
+        return Route(best, self._propensities)
 
 
 class CountingRouter:
@@ -108,7 +117,7 @@ class CountingRouter:
         self._pulls = np.zeros(len(arms))
         self._lock = threading.Lock()
 
-    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
         with self._lock:
             probabilities = allocate(
                 self._policy,
@@ -121,7 +130,7 @@ class CountingRouter:
             ).tolist()
             position = draw(list(accumulate(probabilities)))
             self._pulls[position] += 1.0
-        return position, probabilities
+        return Route(position, probabilities)
 
 
 class ContextualRouter:
@@ -142,7 +151,7 @@ class ContextualRouter:
         self._belief = ContextualBelief(np.array(belief.mean), np.array(belief.covariance))
         self._lock = threading.Lock()
 
-    def route(self, unit: str | None, x: Array | None = None) -> tuple[int, Sequence[float]]:
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
         if x is None:
             raise ValueError("features were expected")
         belief = self._belief
@@ -159,16 +168,63 @@ class ContextualRouter:
         if self._policy.counts_own_pulls:
             with self._lock:
                 self._belief = self._belief.after_pull(position, x)
-        return position, probabilities
+        return Route(position, probabilities)
+
+
+class HoldoutRouter:
+    """A share of units always gets the control, so that what the bandit earns can be held against not having one.
+
+    Who is held out follows from the unit, for the whole experiment; requests without a unit are drawn. The probabilities that are
+    told are those of both steps together.
+    """
+
+    def __init__(self, inner: Router, experiment: Experiment, control: int) -> None:
+        self._inner = inner
+        self._control = control
+        self._share = experiment.holdout
+        # Another experiment's salt: who is held out has nothing to do with any other split.
+        self._split = HashedRouter(2**62 + experiment.id, [experiment.holdout, 1.0 - experiment.holdout])
+
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
+        held_out = self._split.route(unit).position == 0
+        found = self._inner.route(unit, x)
+        mixed = [(1.0 - self._share) * share for share in found.propensities]
+        mixed[self._control] += self._share
+        return Route(self._control, mixed, holdout=True) if held_out else found._replace(propensities=mixed)
+
+
+class ApprenticeRouter:
+    """The control serves; the policy's choice is told beside it."""
+
+    def __init__(self, inner: Router, arms: int, control: int) -> None:
+        self._inner = inner
+        self._control = control
+        self._propensities = [float(i == control) for i in range(arms)]
+
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
+        proposed = self._inner.route(unit, x).position
+        return Route(self._control, self._propensities, proposed=proposed)
 
 
 def router(experiment: Experiment) -> Router:
     """The router that an experiment's strategy and policy ask for."""
     propensities = [arm.propensity for arm in experiment.arms]
-    if experiment.strategy == "ab":
+    if experiment.strategy != "bandit":
+        # A canary that grows is a fixed split whose weights move; a shadow's control has all of the traffic.
         return HashedRouter(experiment.id, propensities)
-    if experiment.policy is not None and experiment.policy.name in contextual_names():
+    control = next((i for i, arm in enumerate(experiment.arms) if arm.is_control and arm.enabled), None)
+    inner = _policy_router(experiment, propensities)
+    if experiment.apprentice and control is not None:
+        return ApprenticeRouter(inner, len(experiment.arms), control)
+    if experiment.holdout > 0.0 and control is not None:
+        return HoldoutRouter(inner, experiment, control)
+    return inner
+
+
+def _policy_router(experiment: Experiment, propensities: list[float]) -> Router:
+    policy = experiment.policy
+    if policy is not None and policy.name in contextual_names():
         return ContextualRouter(experiment)
-    if experiment.policy is not None and make(experiment.policy.name, **experiment.policy.params).counts_own_pulls:
+    if policy is not None and make(policy.name, **policy.params).counts_own_pulls:
         return CountingRouter(experiment)
     return DrawnRouter(propensities)

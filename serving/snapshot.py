@@ -87,6 +87,10 @@ class Experiment(msgspec.Struct, frozen=True):
     policy: Policy | None = None
     context: list[dict[str, Any]] = []  # the declared fields, as bandits.context takes them
     belief: Belief | None = None  # of a contextual policy
+    holdout: float = 0.0  # share of traffic that gets the control, whatever the policy says
+    apprentice: bool = False  # the policy's choice is recorded, the control serves
+    sticky: bool = False  # a unit keeps its arm
+    shadow_sample: float = 0.0  # share of requests that challengers get a copy of
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -63,6 +63,20 @@ class Evidence:
     def arms(self) -> int:
         return self.matured.arms
 
+    def with_arms(self, arms: int) -> "Evidence":
+        """For so many arms: new ones come last, without evidence for or against them."""
+        more = arms - self.arms
+        if more <= 0:
+            return self
+        pairs, single = ((0, more), (0, more), (0, 0)), (0, more)
+        return replace(
+            self,
+            superior=np.pad(self.superior, pairs),
+            noninferior=None if self.noninferior is None else np.pad(self.noninferior, pairs),
+            matured=self.matured.padded(single),
+            scores=self.scores.padded(single),
+        )
+
     def observe(self, arm: NDArray[np.int64], outcome: Array, propensities: Array) -> "Evidence":
         """After one bucket: `arm` (n,) positions, `outcome` (n,) in [0, 1], `propensities` (n, K) as logged.
 

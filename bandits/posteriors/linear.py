@@ -79,6 +79,16 @@ class LinearStatistics:
             self.gram, shifted / np.asarray(scale)[..., None], self.features, self.rewards.affine(shift, scale)
         )
 
+    def with_arms(self, arms: int) -> "LinearStatistics":
+        """For so many arms, (K, ...): new ones come last, and have seen nothing."""
+        new = (0, max(arms - self.arms, 0))
+        return LinearStatistics(
+            np.pad(self.gram, (new, (0, 0), (0, 0))),
+            np.pad(self.moment, (new, (0, 0))),
+            np.pad(self.features, (new, (0, 0))),
+            self.rewards.padded(new),
+        )
+
     def among(self, mask: NDArray[np.bool_]) -> "LinearStatistics":
         """Of the arms in `mask` (K,) only."""
         rewards = ArmStatistics(*(part[..., mask] for part in (self.rewards.count, self.rewards.mean, self.rewards.m2)))

@@ -17,7 +17,14 @@ _manage = [
     path("experiments", experiments.ExperimentsView.as_view(), name="experiments"),
     path("experiments/<str:name>", experiments.ExperimentView.as_view(), name="experiment"),
     path("experiments/<str:name>/promote", experiments.PromoteView.as_view(), name="promote"),
+    path("endpoints/<str:name>/champions", endpoints.ChampionsView.as_view(), name="champions"),
     path("experiments/<str:name>/advance", experiments.AdvanceView.as_view(), name="advance"),
+    path("experiments/<str:name>/activate", experiments.ActivateView.as_view(), name="activate"),
+    path("experiments/<str:name>/arms", experiments.ArmsView.as_view(), name="arms"),
+    path("experiments/<str:name>/arms/<str:arm>/enable", experiments.ArmView.as_view(enabled=True), name="enable-arm"),
+    path(
+        "experiments/<str:name>/arms/<str:arm>/disable", experiments.ArmView.as_view(enabled=False), name="disable-arm"
+    ),
     *(
         path(f"experiments/<str:name>/{action}", experiments.TransitionView.as_view(action=action), name=action)
         for action in experiments.ACTIONS

@@ -22,6 +22,8 @@ class DecisionEvent(msgspec.Struct, array_like=True, frozen=True):
     request_id: str | None
     latency_ms: float
     fallback_reason: str | None
+    holdout: bool = False  # the control served because the unit is held out of the bandit
+    proposed_arm_id: int | None = None  # an apprentice's choice
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -103,6 +103,8 @@ def _check(event: DecisionEvent) -> None:
         raise ValueError("an experiment, arm or policy version is no number of ours")
     if not all(0.0 <= propensity <= 1.0 for propensity in (*event.propensities, event.propensity)):
         raise ValueError("a propensity is no probability")
+    if event.proposed_arm_id is not None and not 0 <= event.proposed_arm_id < _BIGINT:
+        raise ValueError("a proposed arm is no number of ours")
     if not event.propensity > 0.0:
         raise ValueError("the chosen arm's propensity is 0")
     if not (math.isfinite(event.latency_ms) and event.latency_ms >= 0.0):
@@ -129,7 +131,7 @@ def _json(context: dict[str, Any] | None) -> str | None:
 
 _COLUMNS = (
     "id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, context, request_id, "
-    "latency_ms, fallback_reason"
+    "latency_ms, fallback_reason, holdout, proposed_arm_id"
 )
 
 
@@ -162,6 +164,8 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
                     event.request_id,
                     event.latency_ms,
                     event.fallback_reason,
+                    event.holdout,
+                    event.proposed_arm_id,
                 )
             )
     cursor.execute(

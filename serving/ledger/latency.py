@@ -47,6 +47,11 @@ def quantile(counts: Sequence[int], q: float) -> float | None:
     raise AssertionError("unreachable: the counts sum to their total")
 
 
+def over(counts: Sequence[int], limit_ms: float) -> int:
+    """How many latencies were more than `limit_ms`, to the resolution of a bucket: one that the limit cuts is let off."""
+    return sum(counts[bucket(limit_ms) + 1 :])
+
+
 def _trim(counts: list[int]) -> list[int]:
     while counts and not counts[-1]:
         counts.pop()

@@ -27,6 +27,10 @@ class Decision(models.Model):
     latency_ms = models.FloatField()
     # Why the champion answered in the arm's place; such a decision is not learned from.
     fallback_reason = models.CharField(max_length=64, null=True)
+    # The control served because the unit is held out of the bandit, so that the bandit's own benefit is measured.
+    holdout = models.BooleanField(default=False, db_default=False)
+    # What an apprentice's policy would have served.
+    proposed_arm_id = models.BigIntegerField(null=True)
 
     class Meta:
         indexes = [

@@ -27,15 +27,18 @@ def decide(
     latency_ms: float = 1.0,
     failed: bool = False,
     context: dict[str, Any] | None = None,
+    shares: list[float] | None = None,
+    holdout: bool = False,
+    proposed: int | None = None,
 ) -> bytes:
     """Append a decision to the stream as a web process would have, some time ago; its id."""
     at = at or timezone.now() - timedelta(seconds=seconds_ago)
     identity = int(at.timestamp() * 1e6).to_bytes(8, "big") + os.urandom(8)
     chosen = experiment.arms.get(name=arm)
-    shares = [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
+    shares = shares or [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
     event = events.DecisionEvent(
         events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, context, None, latency_ms,
-        "error" if failed else None,
+        "error" if failed else None, holdout, proposed,
     )  # fmt: skip
     client().xadd(keys().decisions(experiment.endpoint.name), {"d": events.encode(event)})
     return identity

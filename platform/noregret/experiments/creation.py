@@ -1,5 +1,8 @@
 """Makes experiments from documents."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 from django.db import IntegrityError, transaction
 
@@ -37,6 +40,13 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 reward=msgspec.to_builtins(document.reward),
                 promotion=msgspec.to_builtins(document.promotion),
                 context=None if document.context is None else msgspec.to_builtins(document.context),
+                canary=_part(document.canary, documents.Canary) if document.strategy == "canary" else None,
+                shadow=_part(document.shadow, documents.Shadow) if document.strategy == "shadow" else None,
+                guardrails=msgspec.to_builtins(document.guardrails or []),
+                schedule=None if document.schedule is None else msgspec.to_builtins(document.schedule),
+                sticky=document.sticky or (document.strategy == "bandit" and endpoint.sticky),
+                holdout=document.holdout,
+                apprentice=document.apprentice,
             )
             for arm in arms:
                 arm.experiment = experiment
@@ -53,6 +63,11 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
     except IntegrityError as error:
         raise Conflict(f"there is an experiment {document.name} already") from error
     return experiment
+
+
+def _part(given: Any, kind: Callable[[], Any]) -> Any:
+    """A part of the document with its defaults."""
+    return msgspec.to_builtins(kind() if given in (msgspec.UNSET, None) else given)
 
 
 def _arms(document: documents.Experiment, endpoint: Endpoint) -> list[Arm]:

@@ -1,5 +1,8 @@
 """An experiment as a document: what a caller may write, with every default. Types only; what needs the database is in `creation`."""
 
+import re
+from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -84,7 +87,50 @@ class Promotion(Struct, forbid_unknown_fields=True):
     indifference: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     min_rewards: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100
     min_seconds: Annotated[float, Meta(ge=0, le=365 * DAY)] = 0.0
+    cooldown_seconds: Annotated[
+        float, Meta(ge=0, le=365 * DAY, description="So long after a change of champion nothing is promoted by itself.")
+    ] = 0.0
     auto: bool = True
+
+
+class Canary(Struct, forbid_unknown_fields=True):
+    """The challenger's share, step by step; each step bakes before the next."""
+
+    steps: Annotated[list[Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1, max_length=50)] = msgspec.field(
+        default_factory=lambda: [0.05, 0.25, 0.5, 1.0]
+    )
+    bake_seconds: Annotated[float, Meta(ge=1, le=30 * DAY)] = 600.0
+    auto: bool = True
+
+
+class Shadow(Struct, forbid_unknown_fields=True):
+    """Which share of requests the challengers get a copy of."""
+
+    sample: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+class Guardrail(Struct, forbid_unknown_fields=True):
+    """A limit on a metric of each arm, and what is done when an arm is shown to pass it."""
+
+    metric: Name
+    action: Literal["rollback", "disable_arm", "pause"]
+    max: float | None = None
+    min: float | None = None
+    versus: Annotated[
+        Literal["limit", "control"],
+        Meta(description="`control`: the limits are on the difference to the control's mean."),
+    ] = "limit"
+    min_decisions: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50
+    alpha: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+
+
+class Schedule(Struct, forbid_unknown_fields=True):
+    """When it starts and ends by itself, and what is decided at its end."""
+
+    start_at: Annotated[datetime, Meta(tz=True)] | None = None
+    end_at: Annotated[datetime, Meta(tz=True)] | None = None
+    max_seconds: Annotated[float, Meta(ge=1, le=3650 * DAY)] | None = None
+    at_end: Literal["stop", "promote_leader"] = "stop"
 
 
 class Experiment(Struct, forbid_unknown_fields=True):
@@ -98,36 +144,85 @@ class Experiment(Struct, forbid_unknown_fields=True):
     reward: Reward = msgspec.field(default_factory=Reward)
     promotion: Promotion = msgspec.field(default_factory=Promotion)
     context: Context | None = None
-    canary: Any = None
-    shadow: Any = None
-    guardrails: Any = None
+    canary: Canary | UnsetType | None = UNSET
+    shadow: Shadow | UnsetType | None = UNSET
+    guardrails: Annotated[list[Guardrail], Meta(max_length=20)] | None = None
     sticky: bool = False
-    holdout: float = 0.0
+    holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    apprentice: Annotated[
+        bool, Meta(description="The policy chooses and learns, the champion serves, until it is activated.")
+    ] = False
+    schedule: Schedule | None = None
 
 
-_LATER: dict[str, tuple[Any, ...]] = {
-    # Parts of the document that no strategy of this version acts on, and the values that ask nothing of them.
-    "canary": (None, {}),
-    "shadow": (None, {}),
-    "guardrails": (None, []),
-    "sticky": (False,),
-    "holdout": (0.0,),
+_ONLY_FOR: dict[str, tuple[str, ...]] = {
+    # Parts of the document that only some strategies use; elsewhere they are refused, never ignored.
+    "policy": ("bandit",),
+    "canary": ("canary",),
+    "shadow": ("shadow",),
+    "sticky": ("bandit",),
+    "holdout": ("bandit",),
+    "apprentice": ("bandit",),
 }
+_LATENCY = re.compile(r"^latency_p(?P<percent>[1-9]\d?)_ms\Z")
+ERROR_RATE = "error_rate"
+
+
+def latency_quantile(metric: str) -> float | None:
+    """0.99 for `latency_p99_ms`; None for another metric."""
+    found = _LATENCY.match(metric)
+    return int(found["percent"]) / 100 if found else None
 
 
 def check(document: Experiment) -> None:
     """What the types can't say. Raises Invalid for the first thing that is wrong."""
-    if document.strategy not in {"ab", "bandit"}:
-        raise Invalid("strategy", f"{document.strategy} is not available in this version: ab or bandit was expected")
-    for part, neutral in _LATER.items():
-        if getattr(document, part) not in neutral:
-            raise Invalid(part, "not available in this version; leave it out")
-    if document.strategy == "ab" and document.policy is not UNSET:
-        raise Invalid("policy", "an ab experiment splits by weights: only a bandit has a policy")
+    for part, strategies in _ONLY_FOR.items():
+        if document.strategy not in strategies and getattr(document, part) not in (UNSET, None, False, 0.0):
+            raise Invalid(part, f"only for the strategy {' or '.join(strategies)}: this one is {document.strategy}")
     _check_arms(document)
+    _check_canary(document)
+    for i, guardrail in enumerate(document.guardrails or []):
+        _check_guardrail(guardrail, f"guardrails[{i}]", document.strategy)
+    _check_schedule(document.schedule)
     _check_reward(document.reward)
     check_context(document.context)
     _check_promotion(document)
+
+
+def _check_canary(document: Experiment) -> None:
+    if document.strategy == "canary" and len(document.arms) > 2:
+        raise Invalid("arms", "a canary has one challenger: the champion is control without being named")
+    if document.canary in (UNSET, None):
+        return
+    steps = document.canary.steps
+    for i, (before, after) in enumerate(pairwise(steps), start=1):
+        if not after > before:
+            raise Invalid(f"canary.steps[{i}]", "must be more than the step before: a canary grows")
+
+
+def _check_guardrail(guardrail: Guardrail, at: str, strategy: str) -> None:
+    if guardrail.max is None and guardrail.min is None:
+        raise Invalid(f"{at}.max", "required, or min")
+    if guardrail.metric == ERROR_RATE or latency_quantile(guardrail.metric) is not None:
+        if guardrail.min is not None:
+            raise Invalid(f"{at}.min", f"{guardrail.metric} has no lower limit")
+        if guardrail.max is not None and guardrail.max < 0:
+            raise Invalid(f"{at}.max", "0 or more was expected")
+        if guardrail.metric == ERROR_RATE and guardrail.max is not None and guardrail.max > 1:
+            raise Invalid(f"{at}.max", "an error rate is at most 1")
+        if guardrail.versus == "control" and guardrail.metric != ERROR_RATE:
+            raise Invalid(f"{at}.versus", "a latency is held against a limit: limit was expected")
+    if guardrail.min is not None and guardrail.max is not None and not guardrail.min < guardrail.max:
+        raise Invalid(f"{at}.max", "must be more than min")
+    if strategy == "shadow" and guardrail.action == "rollback" and guardrail.versus == "control":
+        raise Invalid(f"{at}.action", "a shadow serves nobody: disable_arm or pause was expected")
+
+
+def _check_schedule(schedule: Schedule | None) -> None:
+    if schedule is None:
+        return
+    if schedule.start_at is not None and schedule.end_at is not None and not schedule.start_at < schedule.end_at:
+        raise Invalid("schedule.end_at", "must be after start_at")
 
 
 def check_context(context: Context | None) -> None:
@@ -177,7 +272,7 @@ def _check_arms(document: Experiment) -> None:
         if arm.name in names[:i]:
             raise Invalid(f"arms[{i}].name", f"{arm.name} is the name of another arm")
         if document.strategy != "ab" and arm.weight is not None:
-            raise Invalid(f"arms[{i}].weight", "a bandit finds its own weights: only an ab experiment has them")
+            raise Invalid(f"arms[{i}].weight", f"only an ab experiment has weights: this one is {document.strategy}")
     weights = [arm.weight for arm in document.arms]
     if document.strategy == "ab" and any(weight is not None for weight in weights):
         for i, weight in enumerate(weights):
@@ -218,7 +313,8 @@ def _check_promotion(document: Experiment) -> None:
     bounded = reward.kind == "binary" or (
         reward.maximum is not None and (reward.minimum is not None or reward.kind == "count")
     )
-    if document.promotion.auto and not bounded:
+    # A canary goes by its guardrails and its bake time where its reward has no bounds; a shadow's arms earn nothing.
+    if document.strategy in {"ab", "bandit"} and document.promotion.auto and not bounded:
         missing = "maximum" if reward.maximum is None else "minimum"
         raise Invalid(
             f"reward.{missing}",

@@ -33,7 +33,7 @@ def check_compatible(model: ModelVersion, with_model: ModelVersion, field: str) 
         raise Invalid(field, f"{model.model} is a {ours['task']}, {with_model.model} a {theirs['task']}")
 
 
-def create_endpoint(*, name: str, champion: str, deadline_ms: int, actor: str) -> Endpoint:
+def create_endpoint(*, name: str, champion: str, deadline_ms: int, actor: str, sticky: bool = False) -> Endpoint:
     """Raises Invalid, Conflict."""
     try:
         validate_name(name)
@@ -42,7 +42,7 @@ def create_endpoint(*, name: str, champion: str, deadline_ms: int, actor: str) -
     model = find_model(champion, "champion")
     try:
         with transaction.atomic():
-            endpoint = Endpoint.objects.create(name=name, champion=model, deadline_ms=deadline_ms)
+            endpoint = Endpoint.objects.create(name=name, champion=model, deadline_ms=deadline_ms, sticky=sticky)
             ChampionChange.objects.create(endpoint=endpoint, champion=model, previous=None, actor=actor)
             audit.record(actor=actor, action="endpoint.created", endpoint=name, model=model.model)
             publish_endpoint_on_commit(endpoint.pk)
@@ -52,9 +52,15 @@ def create_endpoint(*, name: str, champion: str, deadline_ms: int, actor: str) -
 
 
 def update_endpoint(
-    endpoint: Endpoint, *, champion: str | None, deadline_ms: int | None, reason: str, actor: str
+    endpoint: Endpoint,
+    *,
+    champion: str | None,
+    deadline_ms: int | None,
+    reason: str,
+    actor: str,
+    sticky: bool | None = None,
 ) -> Endpoint:
-    """Change the champion, the deadline, or both. Raises Invalid, Conflict."""
+    """Change the champion, the deadline, or whether its next bandits are sticky. Raises Invalid, Conflict."""
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         details: dict[str, Any] = {}
@@ -62,6 +68,10 @@ def update_endpoint(
             details["deadline_ms"] = [endpoint.deadline_ms, deadline_ms]
             endpoint.deadline_ms = deadline_ms
             endpoint.save(update_fields=["deadline_ms"])
+        if sticky is not None and sticky != endpoint.sticky:
+            details["sticky"] = [endpoint.sticky, sticky]
+            endpoint.sticky = sticky
+            endpoint.save(update_fields=["sticky"])
         if champion is not None:
             model = find_model(champion, "champion")
             if model.pk != endpoint.champion_id:
@@ -74,16 +84,34 @@ def update_endpoint(
     return endpoint
 
 
-def rollback_endpoint(endpoint: Endpoint, *, reason: str, actor: str) -> Endpoint:
-    """The champion before this one is champion again; once more goes one further back. Raises Conflict."""
+def rollback_endpoint(endpoint: Endpoint, *, reason: str, actor: str, to: str | None = None) -> Endpoint:
+    """The champion before this one is champion again; once more goes one further back. `to` names any earlier one.
+
+    Raises Invalid, Conflict.
+    """
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         _refuse_while_running(endpoint)
+        if to is not None:
+            return _roll_back_to(endpoint, to, reason=reason, actor=actor)
         change = _change_to_undo(endpoint)
         if change is None or change.previous is None:
             raise Conflict(f"{endpoint.name} has no earlier champion to go back to")
         set_champion(endpoint, change.previous, actor=actor, reason=reason, undoes=change)
         publish_endpoint_on_commit(endpoint.pk)
+    return endpoint
+
+
+def _roll_back_to(endpoint: Endpoint, to: str, *, reason: str, actor: str) -> Endpoint:
+    """Under the endpoint's lock. The change that brought the present champion is what is undone."""
+    model = find_model(to, "to")
+    if model.pk == endpoint.champion_id:
+        raise Conflict(f"{to} is the champion of {endpoint.name} already")
+    changes = endpoint.champion_changes.order_by("-pk")
+    if not changes.filter(champion=model).exists():
+        raise Invalid("to", f"{to} never was the champion of {endpoint.name}")
+    set_champion(endpoint, model, actor=actor, reason=reason, undoes=changes.filter(champion=endpoint.champion).first())
+    publish_endpoint_on_commit(endpoint.pk)
     return endpoint
 
 

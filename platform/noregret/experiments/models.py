@@ -79,6 +79,19 @@ class Experiment(models.Model):
     reward = models.JSONField(default=dict)
     promotion = models.JSONField(null=True, blank=True)
     context = models.JSONField(null=True, blank=True)
+    canary = models.JSONField(null=True, blank=True)
+    shadow = models.JSONField(null=True, blank=True)
+    guardrails = models.JSONField(default=list, db_default=[], blank=True)
+    schedule = models.JSONField(null=True, blank=True)
+    sticky = models.BooleanField(default=False, db_default=False)
+    holdout = models.FloatField(default=0.0, db_default=0.0)
+    # The policy chooses, and its choice is recorded; the control serves.
+    apprentice = models.BooleanField(default=False, db_default=False)
+    # A canary's step, from 0, and since when it bakes.
+    canary_step = models.PositiveSmallIntegerField(null=True, blank=True)
+    canary_since = models.DateTimeField(null=True, blank=True)
+    # What was recommended to people where the experiment does not act by itself: told once.
+    asked = models.CharField(max_length=160, default="", db_default="", blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -50,13 +50,31 @@ def model_document(version: ModelVersion) -> snapshot.Model:
     )
 
 
+def canary_weight(experiment: Experiment) -> float:
+    """The challenger's share at the canary's present step; 0 before it begins."""
+    if experiment.canary is None or experiment.canary_step is None:
+        return 0.0
+    steps = experiment.canary["steps"]
+    return float(steps[min(experiment.canary_step, len(steps) - 1)])
+
+
+def _weights(experiment: Experiment, arms: list[Arm]) -> list[float]:
+    """The weights of a fixed split."""
+    if experiment.strategy == Experiment.Strategy.CANARY:
+        weight = canary_weight(experiment)
+        return [1.0 - weight if arm.is_control else weight for arm in arms]
+    if experiment.strategy == Experiment.Strategy.SHADOW:
+        return [float(arm.is_control) for arm in arms]
+    return [arm.weight or 0.0 for arm in arms]
+
+
 def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
     """The probability of each arm by position; 0 for one that is not enabled, None where it depends on the request's features."""
     enabled = np.array([arm.enabled for arm in arms])
-    if experiment.strategy == Experiment.Strategy.AB:
-        weights = np.array([arm.weight or 0.0 for arm in arms]) * enabled
+    if experiment.strategy != Experiment.Strategy.BANDIT:
+        weights = np.array(_weights(experiment, arms)) * enabled
         total = weights.sum()
-        shares = weights / total if total > 0 else enabled / enabled.sum()
+        shares = weights / total if total > 0 else enabled / max(enabled.sum(), 1)
         return [float(share) for share in shares]
     policy = experiment.policy or {}
     made = make(policy["name"], **policy["params"])
@@ -89,6 +107,10 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         reward=_reward_document(experiment),
         policy=snapshot.Policy(**experiment.policy) if experiment.policy else None,
         context=(experiment.context or {}).get("fields", []),
+        holdout=experiment.holdout,
+        apprentice=experiment.apprentice,
+        sticky=experiment.sticky,
+        shadow_sample=float((experiment.shadow or {}).get("sample", 0.0)),
         belief=None if belief is None else snapshot.Belief(belief.mean.tolist(), belief.covariance.tolist()),
         arms=[
             snapshot.Arm(

@@ -34,6 +34,9 @@ def move(
     changes: dict[str, Any] = {"status": transition.target}
     if action == "start":
         changes["started_at"] = now
+    if action in ("start", "resume") and experiment.strategy == Experiment.Strategy.CANARY:
+        # A step that was interrupted bakes anew; which step it is survives.
+        changes |= {"canary_step": experiment.canary_step or 0, "canary_since": now}
     if transition.outcome is not None:
         changes |= {"outcome": transition.outcome, "ended_at": now}
     if arm is not None:
@@ -60,6 +63,59 @@ def move(
             publish_endpoint_on_commit(endpoint.pk)
     except IntegrityError as error:
         raise Conflict(_other_running(experiment)) from error
+    return Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
+
+
+def advance(
+    experiment: Experiment,
+    *,
+    actor: str,
+    reason: str = "",
+    evidence: dict[str, Any] | None = None,
+    step: int | None = None,
+) -> Experiment:
+    """A canary's next step; with `step`, only from that one. Raises Conflict: of several callers at once one succeeds."""
+    if experiment.strategy != Experiment.Strategy.CANARY or experiment.canary is None:
+        raise Conflict(f"{experiment.name} has the strategy {experiment.strategy}: only a canary advances")
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+        current = Experiment.objects.get(pk=experiment.pk)
+        held = current.canary_step
+        steps = experiment.canary["steps"]
+        if current.status != Status.RUNNING or held is None:
+            raise Conflict(f"{experiment.name} is {current.status}: only a canary that is running advances")
+        if step is not None and step != held:
+            raise Conflict(f"{experiment.name} is at step {held + 1} already")
+        if held + 1 >= len(steps):
+            raise Conflict(f"{experiment.name} is at its last step: promote it, or roll it back")
+        Experiment.objects.filter(pk=experiment.pk).update(canary_step=held + 1, canary_since=timezone.now())
+        audit.record(
+            actor=actor,
+            action="experiment.advanced",
+            endpoint=endpoint.name,
+            experiment=experiment.name,
+            reason=reason,
+            details={"step": held + 2, "weight": steps[held + 1]} | ({"evidence": evidence} if evidence else {}),
+        )
+        publish_endpoint_on_commit(endpoint.pk)
+    return Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
+
+
+def activate(experiment: Experiment, *, actor: str, reason: str = "") -> Experiment:
+    """From now on the policy's choices are served: it is no apprentice any more. Raises Conflict."""
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+        done = Experiment.objects.filter(pk=experiment.pk, apprentice=True).exclude(status=Status.COMPLETED)
+        if not done.update(apprentice=False):
+            raise Conflict(f"{experiment.name} is no apprentice, or has ended: there is nothing to activate")
+        audit.record(
+            actor=actor,
+            action="experiment.activated",
+            endpoint=endpoint.name,
+            experiment=experiment.name,
+            reason=reason,
+        )
+        publish_endpoint_on_commit(endpoint.pk)
     return Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
 
 

@@ -50,11 +50,11 @@ class Models:
         self._logistic: list[BayesianLogistic] = []
         if policy.model == "linear":
             zeros = LinearStatistics.zeros(self._arms, dimension=features)
-            self._linear = LinearStatistics.from_dict(state) if state else zeros
+            self._linear = LinearStatistics.from_dict(state).with_arms(self._arms) if state else zeros
         else:
             self._prior = BayesianLogistic.prior(features, policy.ridge)
-            held = state.get("arms", [])
-            self._logistic = [BayesianLogistic.from_dict(arm) for arm in held] or [self._prior] * self._arms
+            held = [BayesianLogistic.from_dict(arm) for arm in state.get("arms", [])]
+            self._logistic = held + [self._prior] * (self._arms - len(held))
 
     def learn(self, rows: Rows, *, fade: bool = True) -> None:
         """One batch: `fade` what was known before by a discount for each of its rows. Rows that can't be read are passed over."""

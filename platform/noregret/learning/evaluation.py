@@ -15,6 +15,8 @@ from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 
+from .mature import padded
+
 MOST_DECISIONS = 200_000
 """The newest decisions with a reward that an evaluation reads."""
 
@@ -49,14 +51,14 @@ def of_experiment(
     position = {pk: i for i, (pk, _) in enumerate(arms)}
     with connection.cursor() as cursor:
         cursor.execute(_ROWS, {"experiment": experiment.pk, "metric": experiment.reward["metric"], "limit": limit})
-        rows = [row for row in cursor.fetchall()[::-1] if row[0] in position and len(row[1]) == len(arms)]
+        rows = [row for row in cursor.fetchall()[::-1] if row[0] in position and len(row[1]) <= len(arms)]
     fields = (experiment.context or {}).get("fields", [])
     schema = ContextSchema.from_document(fields) if fields else None
     held = experiment.policy or {}
     log = Log(
         np.array([position[row[0]] for row in rows], dtype=np.int64),
         np.array([row[2] for row in rows], dtype=np.float64),
-        np.array([row[1] for row in rows], dtype=np.float64).reshape(len(rows), len(arms)),
+        np.array([padded(row[1], len(arms)) for row in rows], dtype=np.float64).reshape(len(rows), len(arms)),
         len(arms),
         None if schema is None else _features(schema, [row[3] for row in rows]),
     )

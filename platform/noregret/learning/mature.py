@@ -81,9 +81,11 @@ AND r.experiment_id = %(experiment)s AND r.decided_at >= %(start)s AND r.decided
 _FIRST_OF_UNIT = """
 AND (d.unit IS NULL OR NOT EXISTS (
     SELECT 1 FROM serving_decision AS earlier
-    WHERE earlier.experiment_id = d.experiment_id AND earlier.unit = d.unit
+    WHERE earlier.experiment_id = d.experiment_id AND earlier.unit = d.unit {of_arm}
     AND (earlier.decided_at, earlier.id) < (d.decided_at, d.id)))
 """
+# A canary that grows takes units over from the control: there they begin anew.
+_OF_ARM = "AND earlier.arm_id = d.arm_id"
 
 _MARK = """
 UPDATE serving_reward AS r SET matured = true
@@ -176,13 +178,15 @@ def _at_once(experiment: Experiment, start: datetime, end: datetime) -> datetime
 
 
 def _close(experiment: Experiment, start: datetime, end: datetime) -> list[Row]:
-    keeps_arm = experiment.strategy == Experiment.Strategy.AB
+    canary = experiment.strategy == Experiment.Strategy.CANARY
+    keeps_arm = canary or experiment.strategy == Experiment.Strategy.AB or experiment.sticky
+    first_of_unit = _FIRST_OF_UNIT.format(of_arm=_OF_ARM if canary else "") if keeps_arm else ""
     parameters = _parameters(experiment, start, end)
     if experiment.reward["default"] is not None:
         _give_defaults(_OF_BUCKETS, parameters)
     with connection.cursor() as cursor:
         cursor.execute(
-            _MARK.format(columns=ROW_COLUMNS, first_of_unit=_FIRST_OF_UNIT if keeps_arm else ""),
+            _MARK.format(columns=ROW_COLUMNS, first_of_unit=first_of_unit),
             parameters | {"with_context": contextual.policy_of(experiment) is not None},
         )
         rows = [Row(*row) for row in cursor.fetchall()]
@@ -242,7 +246,10 @@ def evidence_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | 
     """The evidence as it stands; None for a reward without bounds."""
     if bounds_of(experiment) is None:
         return None
-    return Evidence.from_dict(held.state) if held.state else no_evidence(experiment)
+    if not held.state:
+        return no_evidence(experiment)
+    # An arm that was added since begins without evidence.
+    return Evidence.from_dict(held.state).with_arms(experiment.arms.count())
 
 
 def no_evidence(experiment: Experiment) -> Evidence:
@@ -268,7 +275,7 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
         evidence = evidence.observe(
             np.array([position[row.arm_id] for row in bucket]),
             outcome,
-            np.array([row.propensities for row in bucket], dtype=np.float64),
+            np.array([padded(row.propensities, len(position)) for row in bucket]),
         )
     return evidence
 
@@ -307,10 +314,18 @@ def _add_delays(experiment: Experiment, rows: Sequence[Row]) -> None:
         ArmStatistics.objects.filter(pk=held.pk).update(delays=latency.add(held.delays, found[held.arm_id]))
 
 
+def padded(propensities: Sequence[float], arms: int) -> list[float]:
+    """For `arms` arms: one that was added after a decision had no chance then."""
+    return [*propensities, *([0.0] * (arms - len(propensities)))]
+
+
 def _can_be_weighed(row: Row, position: dict[int, int]) -> bool:
-    """Does its arm belong to the experiment, and had every arm a probability, the chosen one's more than 0?"""
+    """Does its arm belong to the experiment, and had every arm of that time a probability, the chosen one's more than 0?"""
     seat = position.get(row.arm_id)
-    return seat is not None and len(row.propensities) == len(position) and row.propensities[seat] > 0.0
+    if seat is None or not seat < len(row.propensities) <= len(position) or not row.propensities[seat] > 0.0:
+        return False
+    # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
+    return len(row.propensities) == len(position) or abs(sum(row.propensities) - 1.0) < 1e-6
 
 
 def _buckets(rows: Iterable[Row], width: timedelta) -> Iterator[list[Row]]:

@@ -13,6 +13,7 @@ from serving.redis_keys import ACCESS, Keys
 
 from . import clock
 from .mature import AFTER_END, overdue_seconds
+from .schedule import with_an_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,18 @@ def _overdue() -> dict[int, float]:
     return found
 
 
+def _timed() -> set[int]:
+    """Endpoints of experiments whose next step comes by the clock, traffic or not."""
+    canaries = Experiment.objects.filter(strategy=Experiment.Strategy.CANARY, status=Experiment.Status.RUNNING)
+    return {*canaries.values_list("endpoint_id", flat=True), *with_an_end()}
+
+
 def find() -> Pending:
     """Ask PostgreSQL, and Redis in one round trip. Raises redis.RedisError."""
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys()
+    learn = overdue.keys() | waited.keys() | _timed()
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}

@@ -3,25 +3,68 @@
 import structlog
 from django.db import transaction
 
+from noregret.access import audit
 from noregret.experiments.errors import Conflict
+from noregret.experiments.lifecycle import Action
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.transitions import move
+from noregret.experiments.transitions import advance, move
 
+from . import canary, guardrails, schedule
 from .recommendation import Recommendation, recommend
 
 log = structlog.get_logger(__name__)
 
 ACTOR = "learner"
+_ACTIONS: dict[str, Action] = {"promote": "promote", "stop": "stop", "rollback": "rollback"}
 
 
 def act(experiment: Experiment) -> bool:
-    """Promote or stop what is due; True if something was done. Called on fresh statistics.
+    """Do what is due; True if something was done. Called on fresh statistics.
 
-    Decided again under the endpoint's lock, which every transition takes: a person who pauses, stops or promotes meanwhile
-    is either before this, and is obeyed, or after it.
+    Guardrails come first, then the schedule, then what the evidence asks for. Each is decided again under the endpoint's lock, which every
+    transition takes: a person who pauses, stops or promotes meanwhile is either before this, and is obeyed, or after it.
     """
-    if not (experiment.promotion or {}).get("auto", False) or _due(experiment) is None:
+    if experiment.status not in (Experiment.Status.RUNNING, Experiment.Status.PAUSED):
         return False
+    if experiment.status == Experiment.Status.RUNNING and guardrails.act(experiment):
+        return True
+    try:
+        if schedule.act(experiment):
+            return True
+    except Conflict as conflict:
+        log.info("not ended", experiment=experiment.name, why=str(conflict))
+        return False
+    if experiment.strategy == Experiment.Strategy.CANARY and _advance(experiment):
+        return True
+    return _promote(experiment)
+
+
+def _advance(experiment: Experiment) -> bool:
+    """A canary's next step, where it goes by itself."""
+    if experiment.status != Experiment.Status.RUNNING or not (experiment.canary or {}).get("auto", False):
+        return False
+    found = canary.due(experiment, list(experiment.arms.select_related("model").order_by("position")))
+    if found.step != "advance":
+        return False
+    evidence = {"value": found.value, "needed": found.needed}
+    try:
+        advance(experiment, actor=ACTOR, reason=found.reason, evidence=evidence, step=experiment.canary_step)
+    except Conflict as conflict:
+        log.info("not advanced", experiment=experiment.name, why=str(conflict))
+        return False
+    return True
+
+
+def _promote(experiment: Experiment) -> bool:
+    found = _due(experiment)
+    if found is None:
+        if experiment.asked and experiment.status == Experiment.Status.RUNNING:
+            # What was recommended is recommended no more: the next time it is told again.
+            Experiment.objects.filter(pk=experiment.pk).update(asked="")
+        return False
+    # A canary that is shown to be worse goes back whoever promotes: waiting for a person would serve the worse model.
+    if found.action != "rollback" and not (experiment.promotion or {}).get("auto", False):
+        return _ask(experiment, found)
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
         current = Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
@@ -31,7 +74,7 @@ def act(experiment: Experiment) -> bool:
         try:
             move(
                 current,
-                "promote" if found.action == "promote" else "stop",
+                _ACTIONS[found.action],
                 actor=ACTOR,
                 reason=found.reason,
                 arm=found.arm,
@@ -44,12 +87,30 @@ def act(experiment: Experiment) -> bool:
     return True
 
 
+def _ask(experiment: Experiment, found: Recommendation) -> bool:
+    """Tell people, once, what is recommended: they decide."""
+    asked = f"{found.action} {found.arm.name if found.arm else ''}".strip()
+    with transaction.atomic():
+        if not Experiment.objects.filter(pk=experiment.pk).exclude(asked=asked).update(asked=asked):
+            return False
+        audit.record(
+            actor=ACTOR,
+            action="experiment.recommended",
+            endpoint=experiment.endpoint.name,
+            experiment=experiment.name,
+            model=found.arm.model.model if found.arm else "",
+            reason=found.reason,
+            details={"action": found.action, "arm": found.arm.name if found.arm else None, "value": found.evidence},
+        )
+    return True
+
+
 def _due(experiment: Experiment) -> Recommendation | None:
     """What should be done now, if anything should."""
     if experiment.status != Experiment.Status.RUNNING:
         return None
     found = recommend(experiment, list(experiment.arms.select_related("model").order_by("position")))
-    return found if found.action in {"promote", "stop"} else None
+    return found if found.action in _ACTIONS else None
 
 
 def _evidence(experiment: Experiment, found: Recommendation, policy_version: int) -> dict[str, object]:

@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from bandits.inference.anytime import Evidence, more_needed, verdict
 from noregret.access.models import AuditEntry
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, ChampionChange, Experiment
 
+from . import canary
 from .mature import evidence_of
 from .models import ExperimentEvidence
 
@@ -46,6 +47,16 @@ def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
         return _ended(experiment)
     if experiment.started_at is None:
         return Recommendation("continue", None, "not started yet")
+    if experiment.strategy == Experiment.Strategy.CANARY:
+        return _of_canary(experiment, arms)
+    if experiment.strategy == Experiment.Strategy.SHADOW:
+        return Recommendation(
+            "continue", None, "shadows serve nobody: compare them with the champion, and promote by hand"
+        )
+    if experiment.apprentice:
+        return Recommendation(
+            "continue", None, "the policy is an apprentice: the champion serves until the policy is activated"
+        )
     held = ExperimentEvidence.objects.get(experiment=experiment)
     evidence = evidence_of(experiment, held)
     if evidence is None:
@@ -55,6 +66,14 @@ def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
             "the anytime rule needs a reward with bounds: promote by hand, or give minimum and maximum",
         )
     return _weigh(experiment, arms, evidence)
+
+
+def _of_canary(experiment: Experiment, arms: list[Arm]) -> Recommendation:
+    found = canary.due(experiment, arms)
+    actions: dict[canary.Step, Action] = {"promote": "promote", "rollback": "rollback"}
+    action = actions.get(found.step, "continue")
+    winner = found.arm if action == "promote" else None
+    return Recommendation(action, winner, found.reason, found.arm, found.value, found.needed)
 
 
 def _ended(experiment: Experiment) -> Recommendation:
@@ -121,4 +140,16 @@ def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winn
             return f"{arm.name} has {matured} of {promotion['min_rewards']} matured rewards"
     started = experiment.started_at or timezone.now()
     left = promotion["min_seconds"] - (timezone.now() - started).total_seconds()
-    return f"{left:,.0f} s of the minimum are left" if left > 0 else ""
+    if left > 0:
+        return f"{left:,.0f} s of the minimum are left"
+    cooling = cooling_seconds(experiment) if winner else 0.0
+    return f"the endpoint's champion changed lately: {cooling:,.0f} s of cool-down are left" if cooling > 0 else ""
+
+
+def cooling_seconds(experiment: Experiment) -> float:
+    """How long after the endpoint's last change of champion nothing is promoted by itself yet."""
+    last = ChampionChange.objects.filter(endpoint_id=experiment.endpoint_id, previous__isnull=False).first()
+    if last is None:
+        return 0.0
+    cooldown: float = (experiment.promotion or {}).get("cooldown_seconds", 0.0)
+    return cooldown - (timezone.now() - last.at).total_seconds()

@@ -14,7 +14,7 @@ from bandits.inference.confidence_sequence import watched_aipw
 from bandits.inference.sample_ratio import sample_ratio_p
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
-from noregret.experiments.publish import propensities
+from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
@@ -83,12 +83,73 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "needed": found.needed,
             "matured": ExperimentEvidence.objects.get(experiment=experiment).matured,
         },
+        "canary": _canary(experiment),
+        "holdout": _holdout(experiment),
+        "apprentice": _apprentice(experiment, arms),
         "recommendation": {
             "action": found.action,
             "arm": None if found.arm is None else found.arm.name,
             "reason": found.reason,
         },
     }
+
+
+def _canary(experiment: Experiment) -> dict[str, Any] | None:
+    """A canary's step, from 1, its weight and since when."""
+    if experiment.canary_step is None or experiment.canary_since is None:
+        return None
+    return {
+        "step": experiment.canary_step + 1,
+        "steps": len((experiment.canary or {})["steps"]),
+        "weight": canary_weight(experiment),
+        "since": experiment.canary_since.isoformat().replace("+00:00", "Z"),
+    }
+
+
+_OF_HOLDOUT = """
+SELECT d.holdout, count(*)::float8, count(r.value)::float8, avg(r.value), coalesce(var_pop(r.value), 0) * count(r.value)
+FROM serving_decision AS d LEFT JOIN serving_reward AS r
+    ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
+WHERE d.experiment_id = %(experiment)s GROUP BY d.holdout
+"""
+
+
+def _holdout(experiment: Experiment) -> dict[str, Any] | None:
+    """What the bandit earned beyond its control, on units that were and were not held out; None without a holdout."""
+    if not experiment.holdout:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(_OF_HOLDOUT, {"experiment": experiment.pk, "metric": experiment.reward["metric"]})
+        held = {row[0]: row[1:] for row in cursor.fetchall()}
+    sides: dict[str, Any] = {}
+    for name, side in (("bandit", False), ("holdout", True)):
+        decisions, rewards, mean, m2 = held.get(side, (0.0, 0.0, None, 0.0))
+        sides[name] = {"decisions": int(decisions), "rewards": int(rewards), "mean": mean, "variance": m2}
+    bandit, out = sides["bandit"], sides["holdout"]
+    benefit, interval = None, None
+    if bandit["rewards"] > 1 and out["rewards"] > 1:
+        benefit = bandit["mean"] - out["mean"]
+        error = float(np.sqrt(sum(side["variance"] / side["rewards"] ** 2 for side in (bandit, out))))
+        interval = [benefit - 1.96 * error, benefit + 1.96 * error]
+    for side in sides.values():
+        del side["variance"]
+    return {"share": experiment.holdout, **sides, "benefit": benefit, "interval": interval}
+
+
+def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | None:
+    """How often an apprentice would have served each arm; None where there is none."""
+    if not experiment.apprentice:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT proposed_arm_id, count(*)::float8 FROM serving_decision "
+            "WHERE experiment_id = %s AND proposed_arm_id IS NOT NULL GROUP BY proposed_arm_id",
+            [experiment.pk],
+        )
+        counts: dict[int, float] = dict(cursor.fetchall())
+    total = sum(counts.values())
+    shares = {arm.name: counts.get(arm.pk, 0.0) / total if total else None for arm in arms}
+    return {"decisions": int(total), "shares": shares}
 
 
 def _intervals(

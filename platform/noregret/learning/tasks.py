@@ -14,7 +14,7 @@ from noregret.celery import app
 from noregret.experiments.publish import overtake, publish_endpoint
 from serving.ledger import partitions
 
-from . import pending
+from . import pending, schedule
 from .health import sign_of_life
 from .locks import lookout_lock
 from .round import learn
@@ -38,6 +38,7 @@ def tick() -> None:
 
 
 def _look() -> None:
+    schedule.start_due()
     found = pending.find()
     well = _publish(found) and found.behind_seconds <= BEHIND_SECONDS
     for endpoint_id in found.learn:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from noregret.experiments.document import Context, Policy, Promotion, Reward
+from noregret.experiments.document import Canary, Context, Guardrail, Policy, Promotion, Reward, Schedule, Shadow
 
 
 class Signature(Struct):
@@ -69,6 +69,13 @@ class Experiment(Struct):
     reward: Reward
     promotion: Promotion
     context: Context | None
+    canary: Canary | None
+    shadow: Shadow | None
+    guardrails: list[Guardrail]
+    schedule: Schedule | None
+    sticky: bool
+    holdout: float
+    apprentice: bool
     created_at: str
     started_at: str | None
     ended_at: str | None
@@ -140,6 +147,38 @@ class Evaluation(Struct):
     warnings: list[str]
 
 
+class CanaryState(Struct):
+    """The present step, from 1, the challenger's share at it, and since when."""
+
+    step: int
+    steps: int
+    weight: float
+    since: str
+
+
+class HoldoutSide(Struct):
+    decisions: int
+    rewards: int
+    mean: float | None
+
+
+class Holdout(Struct):
+    """What the bandit earned beyond its control: the difference of means, and its 95 % interval."""
+
+    share: float
+    bandit: HoldoutSide
+    holdout: HoldoutSide
+    benefit: float | None
+    interval: tuple[float, float] | None
+
+
+class Apprentice(Struct):
+    """What the policy would have served."""
+
+    decisions: int
+    shares: dict[str, float | None]
+
+
 class Results(Struct):
     """What an experiment has shown so far. What can't be known yet is null."""
 
@@ -152,6 +191,9 @@ class Results(Struct):
     arms: list[ResultsArm]
     comparison: Comparison
     evidence: EvidenceProgress
+    canary: CanaryState | None
+    holdout: Holdout | None
+    apprentice: Apprentice | None
     recommendation: Recommendation
     evaluation: Evaluation | None
 
@@ -177,6 +219,25 @@ class ModelPage(Struct):
 
 class EndpointPage(Struct):
     items: list[Endpoint]
+    next_cursor: str | None
+
+
+class ChampionChange(Struct):
+    """A model version's accession as champion, and the evidence for it."""
+
+    id: int
+    at: str
+    champion: str
+    previous: str | None
+    experiment: str | None
+    actor: str
+    reason: str | None
+    evidence: dict[str, Any]
+    rollback: bool
+
+
+class ChampionPage(Struct):
+    items: list[ChampionChange]
     next_cursor: str | None
 
 

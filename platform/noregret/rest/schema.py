@@ -36,7 +36,9 @@ _BODIES: tuple[type, ...] = (
     endpoints.EndpointRequest,
     endpoints.EndpointChange,
     endpoints.ReasonRequest,
+    endpoints.RollbackRequest,
     experiments.PromoteRequest,
+    experiments.ArmRequest,
     documents.Experiment,
     native.PredictRequest,
     native.DecideRequest,
@@ -50,6 +52,7 @@ _ANSWERS: tuple[type, ...] = (
     answers.Results,
     answers.ModelPage,
     answers.EndpointPage,
+    answers.ChampionPage,
     answers.ExperimentPage,
     answers.AuditPage,
     answers.Problem,
@@ -177,10 +180,18 @@ def _describe_all() -> None:
     _describe(
         endpoints.EndpointRollbackView,
         "post",
-        "Make the champion before this one champion again",
-        body=endpoints.ReasonRequest,
+        "Make the champion before this one, or an earlier one, champion again",
+        body=endpoints.RollbackRequest,
         answer={200: endpoint},
         problems=(404, 409),
+    )
+    _describe(
+        endpoints.ChampionsView,
+        "get",
+        "The champions that an endpoint had, newest first, and why",
+        answer={200: answers.ChampionPage},
+        problems=(404,),
+        parameters=_PAGING,
     )
     _describe(
         experiments.ExperimentsView,
@@ -219,6 +230,30 @@ def _describe_all() -> None:
         experiments.AdvanceView,
         "post",
         "Advance a canary by a step",
+        body=endpoints.ReasonRequest,
+        answer={200: experiment},
+        problems=(404, 409),
+    )
+    _describe(
+        experiments.ActivateView,
+        "post",
+        "Let an apprentice's policy serve",
+        body=endpoints.ReasonRequest,
+        answer={200: experiment},
+        problems=(404, 409),
+    )
+    _describe(
+        experiments.ArmsView,
+        "post",
+        "Add an arm",
+        body=experiments.ArmRequest,
+        answer={201: experiment},
+        problems=(404, 409),
+    )
+    _describe(
+        experiments.ArmView,
+        "post",
+        "Put an arm back into the traffic, or take it out",
         body=endpoints.ReasonRequest,
         answer={200: experiment},
         problems=(404, 409),

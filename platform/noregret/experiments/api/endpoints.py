@@ -9,7 +9,6 @@ from rest_framework.response import Response
 
 from noregret.experiments.document import ModelRef, Name
 from noregret.experiments.endpoints import create_endpoint, rollback_endpoint, update_endpoint
-from noregret.experiments.errors import Invalid
 from noregret.rest.pagination import page
 from noregret.rest.parsers import typed
 from noregret.rest.views import ManageView
@@ -45,9 +44,10 @@ class ReasonRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: Reason = ""
 
 
-def _refuse_sticky(sticky: bool | UnsetType) -> None:
-    if sticky is True:
-        raise Invalid("sticky", "not available in this version; leave it out")
+class RollbackRequest(ReasonRequest, forbid_unknown_fields=True):
+    """Back to the champion before this one, or to an earlier one by its name."""
+
+    to: ModelRef | UnsetType = UNSET
 
 
 class EndpointsView(ManageView):
@@ -58,11 +58,14 @@ class EndpointsView(ManageView):
 
     def post(self, request: Request) -> Response:
         form = typed(request, EndpointRequest)
-        _refuse_sticky(form.sticky)
         if not self.caller.may_see(form.name):
             raise problems.not_found("this key is limited to other endpoints")
         made = create_endpoint(
-            name=form.name, champion=form.champion, deadline_ms=form.deadline_ms, actor=self.caller.name
+            name=form.name,
+            champion=form.champion,
+            deadline_ms=form.deadline_ms,
+            sticky=form.sticky,
+            actor=self.caller.name,
         )
         return Response(render.endpoint(self.endpoint(made.name)), status=201)
 
@@ -76,11 +79,11 @@ class EndpointView(ManageView):
     def patch(self, request: Request, name: str) -> Response:
         endpoint = self.endpoint(name)
         form = typed(request, EndpointChange)
-        _refuse_sticky(form.sticky)
         update_endpoint(
             endpoint,
             champion=None if form.champion is UNSET else form.champion,
             deadline_ms=None if form.deadline_ms is UNSET else form.deadline_ms,
+            sticky=None if form.sticky is UNSET else form.sticky,
             reason=form.reason,
             actor=self.caller.name,
         )
@@ -92,6 +95,15 @@ class EndpointRollbackView(ManageView):
 
     def post(self, request: Request, name: str) -> Response:
         endpoint = self.endpoint(name)
-        form = typed(request, ReasonRequest)
-        rollback_endpoint(endpoint, reason=form.reason, actor=self.caller.name)
+        form = typed(request, RollbackRequest)
+        to = None if form.to is UNSET else form.to
+        rollback_endpoint(endpoint, to=to, reason=form.reason, actor=self.caller.name)
         return Response(render.endpoint(self.endpoint(name)))
+
+
+class ChampionsView(ManageView):
+    """GET /api/v1/endpoints/{name}/champions"""
+
+    def get(self, request: Request, name: str) -> Response:
+        rows = self.endpoint(name).champion_changes.select_related("champion", "previous", "experiment")
+        return Response(page(request, rows, render.champion_change))

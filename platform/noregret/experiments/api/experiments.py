@@ -8,11 +8,12 @@ from rest_framework.response import Response
 
 from noregret.access.models import AuditEntry
 from noregret.experiments import document as documents
+from noregret.experiments.arms import add_arm, set_enabled
 from noregret.experiments.creation import create_experiment
-from noregret.experiments.errors import Conflict, Invalid
+from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
+from noregret.experiments.transitions import activate, advance, move
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.results import results
 from noregret.rest.pagination import allow_parameters, page
@@ -82,8 +83,50 @@ class AdvanceView(ManageView):
 
     def post(self, request: Request, name: str) -> Response:
         experiment = self.experiment(name)
-        typed(request, ReasonRequest)
-        raise Conflict(f"{name} has the strategy {experiment.strategy}: only a canary advances")
+        form = typed(request, ReasonRequest)
+        advance(experiment, actor=self.caller.name, reason=form.reason)
+        return Response(render.experiment(self.experiment(name)))
+
+
+class ActivateView(ManageView):
+    """POST /api/v1/experiments/{name}/activate"""
+
+    def post(self, request: Request, name: str) -> Response:
+        experiment = self.experiment(name)
+        form = typed(request, ReasonRequest)
+        activate(experiment, actor=self.caller.name, reason=form.reason)
+        return Response(render.experiment(self.experiment(name)))
+
+
+class ArmRequest(documents.Arm, forbid_unknown_fields=True, kw_only=True):
+    """A new arm, and why."""
+
+    reason: Reason = ""
+
+
+class ArmsView(ManageView):
+    """POST /api/v1/experiments/{name}/arms"""
+
+    def post(self, request: Request, name: str) -> Response:
+        experiment = self.experiment(name)
+        form = typed(request, ArmRequest)
+        add_arm(experiment, form, actor=self.caller.name, reason=form.reason)
+        return Response(render.experiment(self.experiment(name)), status=201)
+
+
+class ArmView(ManageView):
+    """POST /api/v1/experiments/{name}/arms/{arm}/enable, /disable"""
+
+    enabled: bool = True
+
+    def post(self, request: Request, name: str, arm: str) -> Response:
+        experiment = self.experiment(name)
+        form = typed(request, ReasonRequest)
+        found = experiment.arms.select_related("experiment", "model").filter(name=arm).first()
+        if found is None:
+            raise problems.not_found(f"{name} has no arm {arm[:80]}")
+        set_enabled(found, self.enabled, actor=self.caller.name, reason=form.reason)
+        return Response(render.experiment(self.experiment(name)))
 
 
 class ResultsView(ManageView):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from noregret.access.models import AuditEntry
-from noregret.experiments.models import Endpoint, Experiment
+from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 
 
 def time(at: datetime | None) -> str | None:
@@ -20,6 +20,20 @@ def endpoint(row: Endpoint) -> dict[str, Any]:
         "sticky": row.sticky,
         "policy_version": row.policy_version,
         "created_at": time(row.created_at),
+    }
+
+
+def champion_change(row: ChampionChange) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "at": time(row.at),
+        "champion": row.champion.model,
+        "previous": None if row.previous is None else row.previous.model,
+        "experiment": None if row.experiment is None else row.experiment.name,
+        "actor": row.actor,
+        "reason": row.reason or None,
+        "evidence": row.evidence,
+        "rollback": row.undoes_id is not None,
     }
 
 
@@ -49,6 +63,13 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "reward": row.reward,
         "promotion": row.promotion,
         "context": row.context,
+        "canary": row.canary,
+        "shadow": row.shadow,
+        "guardrails": row.guardrails,
+        "schedule": row.schedule,
+        "sticky": row.sticky,
+        "holdout": row.holdout,
+        "apprentice": row.apprentice,
         "created_at": time(row.created_at),
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),
