@@ -1,5 +1,6 @@
 """One decision: route, let the arm (or, where it fails, the champion) predict, record, sign. Every protocol's face calls this."""
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .live import LiveEndpoint, LiveModel
 from .process import Process
 from .routing import Route
 from .runtimes.rows import to_array
+from .shadowing import VERSION as SHADOW_VERSION
+from .shadowing import ShadowEvent
 from .sticky import Assignment
 from .tokens import Token, new_id
 
@@ -124,6 +127,8 @@ def decide(
             ),
         )
         learnable = recorded and fallback_reason is None
+        if experiment.shadow_sample > 0.0 and rows is not None and learnable:
+            _mirror(process, document.name, experiment, decision_id, rows, outputs, (predicted - routed) * 1000.0)
     token = Token(decision_id, experiment_id, arm_id, document.version, propensity, learnable)
     signed = process.signer.sign(token)
     done = time.perf_counter()
@@ -148,6 +153,22 @@ def decide(
         predict_seconds=predicted - routed,
         record_seconds=done - predicted,
     )
+
+
+def _mirror(
+    process: Process,
+    endpoint: str,
+    experiment: snapshot.Experiment,
+    decision_id: bytes,
+    rows: NDArray[np.float64],
+    outputs: dict[str, list[Any]],
+    latency_ms: float,
+) -> None:
+    """Offer a copy of the request to the challengers, for the share of requests that they are to see."""
+    if random.random() < experiment.shadow_sample:
+        predicted = outputs.get("predict", [])
+        event = ShadowEvent(SHADOW_VERSION, decision_id, experiment.id, rows.tolist(), predicted, latency_ms)
+        process.shadower.offer(endpoint, event)
 
 
 def _kept(process: Process, endpoint: str, experiment: snapshot.Experiment, unit: str, route: Route) -> Route:

@@ -16,4 +16,9 @@ NOT_LEARNABLE = Counter(
     "noregret_decisions_lost_total", "Decisions that neither Redis nor the spool took, by endpoint.", ["endpoint"]
 )
 SPOOLED = Counter("noregret_decisions_spooled_total", "Decisions kept on disk while Redis was away.", ["endpoint"])
+SHADOWS_DROPPED = Counter(
+    "noregret_shadow_copies_dropped_total",
+    "Copies of requests that shadow challengers never saw, by endpoint.",
+    ["endpoint"],
+)
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])

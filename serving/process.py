@@ -16,6 +16,7 @@ from .ledger.rewards import RewardWriter
 from .ledger.spool import Spool
 from .ledger.stream import StreamUnavailable, StreamWriter, prepare
 from .redis_keys import Keys
+from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
 from .snapshot import Model
 from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
 from .store import TIMEOUT_SECONDS, SnapshotStore
@@ -32,9 +33,11 @@ class Process:
     rewards: RewardWriter
     signer: Signer
     assignments: Assignments
+    shadower: Shadower
 
     def close(self) -> None:
         self.store.stop()
+        self.shadower.close()
         self.stream.close()
         self.spool.close()
         self.rewards.close()
@@ -112,4 +115,12 @@ def make() -> Process:
         RewardWriter(database, size=16),
         Signer(settings.SECRET_KEY),
         Assignments(sticky, keys),
+        Shadower(
+            redis.Redis.from_url(
+                settings.REDIS_URL,
+                socket_timeout=SHADOW_TIMEOUT_SECONDS,
+                socket_connect_timeout=SHADOW_TIMEOUT_SECONDS,
+            ),
+            keys,
+        ),
     )

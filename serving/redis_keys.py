@@ -7,6 +7,7 @@ key                        type    holds                                        
 {index}:learner            str     Unix time at which the learner last finished a round      for ever
 {NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
+{NAME}:shadow              stream  copies of requests for shadow challengers, at most 5,000      until predicted on
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
 celery:*                           Celery's queues                                           Celery's own
 
@@ -46,6 +47,9 @@ class Keys:
 
     def sticky(self, endpoint: str, experiment_id: int, unit: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:sticky:{experiment_id}:{unit}"
+
+    def shadows(self, endpoint: str) -> str:
+        return f"{self.prefix}{{{endpoint}}}:shadow"
 
     def decisions(self, endpoint: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:decisions"

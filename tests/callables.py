@@ -34,3 +34,23 @@ def not_finite(rows: Rows) -> Rows:
 
 
 NOT_CALLABLE = 3
+
+
+def sums(rows: Rows) -> NDArray[np.float64]:
+    """The rows' sums."""
+    return np.asarray(rows).sum(axis=1)
+
+
+def nearly_sums(rows: Rows) -> NDArray[np.float64]:
+    """The rows' sums, off by a quarter where they are odd."""
+    sums_ = np.asarray(rows).sum(axis=1)
+    return sums_ + 0.25 * (sums_ % 2 == 1)
+
+
+_KEPT: list[bytes] = []
+
+
+def leaks(rows: Rows) -> NDArray[np.float64]:
+    """The rows' sums, and 50 MB that are never given back."""
+    _KEPT.append(b"x" * (50 * 2**20))
+    return np.asarray(rows).sum(axis=1)

@@ -19,11 +19,11 @@ def compose() -> dict[str, Any]:
 
 def test_compose__services__are_all_there_and_watched() -> None:
     services = compose()["services"]
-    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "beat"}
+    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "shadow", "beat"}
     assert {"appendonly", "noeviction"} <= {part.removeprefix("--") for part in services["redis"]["command"]}
-    for name in ("postgres", "redis", "worker"):
+    for name in ("postgres", "redis", "worker", "shadow"):
         assert services[name]["healthcheck"]["test"]
-    for name in ("web", "worker", "beat"):
+    for name in ("web", "worker", "shadow", "beat"):
         assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     named = set(compose()["volumes"])
     for service in services.values():

@@ -15,6 +15,11 @@ app.conf.beat_schedule = {
         "schedule": settings.LEARN_SECONDS,
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
     },
+    "shadows": {
+        "task": "noregret.learning.tasks.mirror_shadows",
+        "schedule": settings.LEARN_SECONDS,
+        "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
+    },
     "housekeeping": {
         "task": "noregret.learning.tasks.housekeeping",
         "schedule": 3600.0,

@@ -80,6 +80,30 @@ class Reward(models.Model):
         return f"{self.metric} of {self.decision_id}"
 
 
+class ShadowPrediction(models.Model):
+    """What a challenger of a shadow experiment said of a request, beside what the champion answered."""
+
+    pk = models.CompositePrimaryKey("decided_at", "decision_id", "arm_id")
+    decision_id = models.UUIDField()
+    decided_at = models.DateTimeField()
+    experiment_id = models.BigIntegerField()
+    arm_id = models.BigIntegerField()
+    latency_ms = models.FloatField()
+    champion_latency_ms = models.FloatField()
+    error = models.CharField(max_length=64, null=True)
+    agrees = models.BooleanField(null=True)
+    # Mean absolute difference of numeric predictions.
+    difference = models.FloatField(null=True)
+    predicted = models.JSONField(null=True)
+    champion_predicted = models.JSONField()
+
+    class Meta:
+        indexes = [models.Index(fields=["experiment_id", "arm_id", "decided_at"], name="shadow_by_arm")]
+
+    def __str__(self) -> str:
+        return f"{self.arm_id} on {self.decision_id}"
+
+
 class QuarantinedEvent(models.Model):
     """An event that could not be read. It is kept here so that it blocks no other, and shown in the admin."""
 

@@ -9,13 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 
 from django.db.backends.utils import CursorWrapper
 
-TABLES = ("serving_decision", "serving_reward")
+TABLES = ("serving_decision", "serving_reward", "serving_shadowprediction")
 LOCK_TIMEOUT_MS = 500
 # A day further back than any attribution window gets no partition of its own: what claims it has a wrong clock.
 OLDEST_DAYS = 100
 
 
-def ensure(cursor: CursorWrapper, first: date, last: date) -> int:
+def ensure(cursor: CursorWrapper, first: date, last: date, tables: Sequence[str] = TABLES) -> int:
     """Make the partitions of these days (UTC), both ends included; how many were new. In the caller's transaction.
 
     Rows of such a day that lie in the default partition move into the new one. Where nothing is missing, no lock is taken. Raises
@@ -23,11 +23,11 @@ def ensure(cursor: CursorWrapper, first: date, last: date) -> int:
     partition until a later call succeeds.
     """
     days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
-    if not _missing(cursor, days):
+    if not _missing(cursor, days, tables):
         return 0
     cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
     cursor.execute("SELECT pg_advisory_xact_lock(hashtext('noregret.ledger.partitions'))")
-    missing = _missing(cursor, days)  # another may have made them while this one waited
+    missing = _missing(cursor, days, tables)  # another may have made them while this one waited
     for table, day in missing:
         _make(cursor, table, day)
     cursor.execute("SET LOCAL lock_timeout = DEFAULT")
@@ -60,10 +60,10 @@ WHERE inhparent = ANY(%s::regclass[]) AND relname = ANY(%s)
 """
 
 
-def _missing(cursor: CursorWrapper, days: Sequence[date]) -> list[tuple[str, date]]:
-    wanted = {_name(table, day): (table, day) for table in TABLES for day in days}
+def _missing(cursor: CursorWrapper, days: Sequence[date], tables: Sequence[str]) -> list[tuple[str, date]]:
+    wanted = {_name(table, day): (table, day) for table in tables for day in days}
     # Not to_regclass: it would answer from a cache that does not yet know what another made while this one waited for the lock.
-    cursor.execute(_HELD, [list(TABLES), list(wanted)])
+    cursor.execute(_HELD, [list(tables), list(wanted)])
     held = {row[0] for row in cursor.fetchall()}
     return sorted(place for name, place in wanted.items() if name not in held)
 

@@ -54,9 +54,10 @@ def make_first_partitions(apps, schema_editor):
     """Partitions from the first day on: one that is made later, under traffic, makes rows that race it be refused once."""
     today = datetime.now(tz=UTC).date()
     with schema_editor.connection.cursor() as cursor:
-        partitions.ensure(cursor, today - timedelta(days=1), today + timedelta(days=7))
+        partitions.ensure(cursor, today - timedelta(days=1), today + timedelta(days=7), LEDGER)
 
 
+LEDGER = ("serving_decision", "serving_reward")
 DROP_LEDGER = "DROP TABLE serving_decision; DROP TABLE serving_reward;"
 
 

@@ -20,7 +20,7 @@ from noregret.embedded.engines import running_engines
 from noregret.embedded.running import MANAGE, RunningPlatform
 from noregret.env import secret_key_file, socket_dir
 
-ROLES = ("postgres", "redis", "web", "worker", "beat")
+ROLES = ("postgres", "redis", "web", "worker", "shadow", "beat")
 
 
 def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.CompletedProcess[str]":
@@ -148,7 +148,7 @@ def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missin
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("role", ["beat", "worker", "web", "redis", "postgres"])
+@pytest.mark.parametrize("role", ["beat", "worker", "shadow", "web", "redis", "postgres"])
 def test_child_killed__comes_back_and_the_platform_is_ready_again(platform_up: RunningPlatform, role: str) -> None:
     before = platform_up.pids(role)[0]
     os.kill(before, signal.SIGKILL)

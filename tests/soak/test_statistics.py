@@ -11,7 +11,7 @@ from bandits.reward import RewardModel
 from bandits.simulation import bernoulli, retiring, simulate, simulate_promotion
 from bandits.simulation.promotion import Promotions
 from bandits.statistics import ArmStatistics, Array
-from benchmarks.false_promotion import ALPHA, ARMS, RATES, measure
+from benchmarks.false_promotion import ALPHA, ARMS, RATES, measure, runs_for
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 @pytest.mark.parametrize("rate", RATES)
 def test_false_promotion__equal_arms__is_within_alpha(rate: float, arms: int, check_every: int, drift: bool) -> None:
     seed = int(rate * 1000) + 100 * arms + check_every + drift
-    assert measure(rate, arms, check_every, drift, runs=500, seed=seed).upper_limit <= ALPHA
+    assert measure(rate, arms, check_every, drift, runs_for(arms, 500), seed).upper_limit <= ALPHA
 
 
 def test_false_promotion__two_thousand_runs_of_twenty_thousand_pulls() -> None:

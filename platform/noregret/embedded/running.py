@@ -80,7 +80,7 @@ class RunningPlatform:
         return code
 
     def pids(self, role: str) -> list[int]:
-        """Processes of a role (`postgres`, `redis`, `web`, `worker`, `beat`): the child of `up` first, then its own children."""
+        """Processes of a role (`postgres`, `redis`, `web`, `worker`, `shadow`, `beat`): the child of `up` first, then its own children."""
         if self.process is None:
             return []
         found: list[int] = []
@@ -106,6 +106,7 @@ _MARKS = {
     "postgres": "bin/postgres",
     "redis": "-server",
     "web": "granian",
-    "worker": "noregret.celery worker",
+    "worker": "noregret.celery worker --concurrency",
+    "shadow": "noregret.celery worker --queues shadow",
     "beat": "noregret.celery beat",
 }

@@ -57,6 +57,24 @@ def worker() -> Child:
     return _child("worker", [*arguments, "--without-gossip", "--without-mingle", "--loglevel", "WARNING"])
 
 
+def shadow() -> Child:
+    """The worker of shadow challengers: its process is replaced when one of them made it grow."""
+    arguments = [
+        "celery",
+        "-A",
+        "noregret.celery",
+        "worker",
+        "--queues",
+        "shadow",
+        "--concurrency",
+        "1",
+        "--hostname",
+        "shadow@%h",
+    ]
+    arguments += ["--max-memory-per-child", str(settings.SHADOW_MEMORY_BYTES // 1024)]
+    return _child("shadow", [*arguments, "--without-gossip", "--without-mingle", "--loglevel", "WARNING"])
+
+
 def beat() -> Child:
     schedule = settings.DATA_DIR / "beat-schedule"
     return _child(

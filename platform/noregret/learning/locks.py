@@ -23,6 +23,11 @@ def lookout_lock() -> AbstractContextManager[bool]:
     return _lock(-1, wait=False)
 
 
+def shadows_lock() -> AbstractContextManager[bool]:
+    """Is it ours to let shadows predict? Two at once would predict on the same copies twice."""
+    return _lock(-2, wait=False)
+
+
 @contextmanager
 def _lock(key: int, *, wait: bool) -> Iterator[bool]:
     function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"

@@ -18,6 +18,7 @@ from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
+from . import shadows
 from .knowledge import statistics_of
 from .mature import bounds_of, evidence_of
 from .models import ArmStatistics, ExperimentEvidence
@@ -40,6 +41,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     watched = _watched_intervals(experiment, len(arms))
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
+    shadowed = shadows.comparison(experiment) if experiment.strategy == Experiment.Strategy.SHADOW else {}
     return {
         "experiment": experiment.name,
         "status": experiment.status,
@@ -68,6 +70,9 @@ def results(experiment: Experiment) -> dict[str, Any]:
                     "p50": latency.quantile(rows[arm.pk].latencies, 0.5),
                     "p99": latency.quantile(rows[arm.pk].latencies, 0.99),
                 },
+                "agreement": shadowed.get(arm.pk, {}).get("agreement"),
+                "mean_absolute_difference": shadowed.get(arm.pk, {}).get("mean_absolute_difference"),
+                "shadow": shadowed.get(arm.pk),
             }
             for i, arm in enumerate(arms)
         ],

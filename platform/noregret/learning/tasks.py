@@ -14,9 +14,9 @@ from noregret.celery import app
 from noregret.experiments.publish import overtake, publish_endpoint
 from serving.ledger import partitions
 
-from . import pending, schedule
+from . import pending, schedule, shadows
 from .health import sign_of_life
-from .locks import lookout_lock
+from .locks import lookout_lock, shadows_lock
 from .round import learn
 
 log = structlog.get_logger(__name__)
@@ -71,6 +71,17 @@ def learn_endpoint(endpoint_id: int, well: bool = False) -> None:
             sign_of_life()
     except redis.RedisError as error:
         log.warning("redis out of reach", endpoint=endpoint_id, error=str(error))
+
+
+@app.task
+def mirror_shadows() -> None:
+    """Let the challengers of shadow experiments predict on what waits for them. In the worker of the queue `shadow`."""
+    try:
+        with shadows_lock() as ours:
+            if ours:
+                shadows.rounds()
+    except redis.RedisError as error:
+        log.warning("redis out of reach", error=str(error))
 
 
 @app.task

@@ -88,6 +88,44 @@ class Latency(Struct):
     p99: float | None
 
 
+class Bin(Struct, rename={"start": "from", "end": "to"}):
+    start: float
+    end: float
+    count: int
+
+
+class Disagreement(Struct):
+    decision: str
+    decided_at: str
+    champion: Any
+    predicted: Any
+
+
+class Outcomes(Struct):
+    """Scores on what feedback on the metric `outcome` said was true."""
+
+    count: int
+    accuracy: float | None
+    champion_accuracy: float | None
+    mean_absolute_error: float | None
+    champion_mean_absolute_error: float | None
+
+
+class ShadowComparison(Struct):
+    """A challenger against the champion, on the same requests."""
+
+    predictions: int
+    errors: int
+    error_rate: float
+    agreement: float | None
+    mean_absolute_difference: float | None
+    latency_ms: Latency
+    champion_latency_ms: Latency
+    histogram: list[Bin]
+    examples: list[Disagreement]
+    outcomes: Outcomes | None
+
+
 class ResultsArm(Struct):
     name: str
     model: str
@@ -105,6 +143,9 @@ class ResultsArm(Struct):
     expected_loss: float | None
     error_rate: float | None
     latency_ms: Latency
+    agreement: float | None
+    mean_absolute_difference: float | None
+    shadow: ShadowComparison | None
 
 
 class Comparison(Struct):

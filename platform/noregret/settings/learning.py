@@ -17,6 +17,11 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
+# Shadow challengers predict in a worker of their own: what they do to it is nobody else's trouble.
+CELERY_TASK_ROUTES = {"noregret.learning.tasks.mirror_shadows": {"queue": "shadow"}}
+# A worker process that a challenger made grow past this is replaced.
+SHADOW_MEMORY_BYTES = 700 * 2**20
+
 LEARN_SECONDS = ENVIRONMENT.learn_seconds
 # A wake-up that waited longer than this is dropped: the next one reads the same ledger.
 LEARN_EXPIRES_SECONDS = max(5.0, 3 * LEARN_SECONDS)

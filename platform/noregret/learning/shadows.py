@@ -1,0 +1,277 @@
+"""Lets challengers of shadow experiments predict on copies of requests, and keeps what they said beside what the champion answered.
+
+It runs in a worker of its own (queue `shadow`): a challenger may sleep, leak or end the process. A round ends after ROUND_SECONDS or
+when the process has grown past its limit, which then replaces it; copies that are not reached in time are dropped by the stream's bound.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+import numpy as np
+import psutil
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from noregret.experiments.models import Experiment
+from noregret.experiments.publish import model_document
+from noregret.redis_client import client, keys
+from serving import runtimes
+from serving.artifacts import ArtifactStore
+from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
+from serving.redis_keys import BODY_FIELD
+from serving.runtimes.protocol import Runtime
+from serving.shadowing import ShadowEvent, decode
+from serving.snapshot import Model
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 500
+ROUND_SECONDS = 5.0
+CALL_SECONDS = 5.0
+"""A challenger that has not answered by then has failed, by timeout."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A challenger that is loaded, or why it could not be."""
+
+    arm_id: int
+    runtime: Runtime | None
+    caller: BoundedCaller
+    problem: str = ""
+
+
+_loaded: dict[tuple[str, str | None], tuple[Runtime | None, BoundedCaller, str]] = {}
+
+
+def _load(model: Model) -> tuple[Runtime | None, BoundedCaller, str]:
+    key = (model.model, model.sha256)
+    if key not in _loaded:
+        runtime: Runtime | None = None
+        problem = ""
+        try:
+            runtime = runtimes.load(
+                model,
+                ArtifactStore(settings.ARTIFACT_DIR),
+                python_callables=settings.PYTHON_CALLABLES,
+                skops_trusted=settings.SKOPS_TRUSTED,
+            )
+        except Exception as error:  # whatever a model raises, it is the challenger's failure
+            log.error("challenger not loaded", model=model.model, error=repr(error))
+            problem = "unavailable"
+        _loaded[key] = runtime, BoundedCaller(model.model), problem
+    return _loaded[key]
+
+
+def seats(experiment: Experiment) -> list[Seat]:
+    """The challengers that are enabled."""
+    arms = experiment.arms.filter(enabled=True, is_control=False).select_related("model").order_by("position")
+    found = []
+    for arm in arms:
+        runtime, caller, problem = _load(model_document(arm.model))
+        found.append(Seat(arm.pk, runtime, caller, problem))
+    return found
+
+
+def rounds() -> int:
+    """One round for every running shadow; how many predictions were kept. Raises redis.RedisError."""
+    kept = 0
+    for experiment in Experiment.objects.filter(
+        strategy=Experiment.Strategy.SHADOW, status=Experiment.Status.RUNNING
+    ).select_related("endpoint"):
+        kept += mirror(experiment)
+    return kept
+
+
+def mirror(experiment: Experiment) -> int:
+    """Predict on the copies that wait for one experiment, oldest first; how many predictions were kept."""
+    stream = keys().shadows(experiment.endpoint.name)
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client().xrange(stream, count=AT_ONCE) or [])
+    challengers = seats(experiment)
+    until = time.monotonic() + ROUND_SECONDS
+    rows: list[tuple[Any, ...]] = []
+    done: list[bytes] = []
+    for entry_id, fields in entries:
+        done.append(entry_id)
+        try:
+            event = decode(fields.get(BODY_FIELD, b""))
+        except ValueError as error:
+            log.warning("copy not readable", endpoint=experiment.endpoint.name, error=str(error))
+            continue
+        if event.experiment_id == experiment.pk:
+            rows.extend(_predicted(event, seat) for seat in challengers)
+        if time.monotonic() > until or _too_big():
+            break
+    _store(rows)
+    if done:
+        client().xdel(stream, *done)
+    return len(rows)
+
+
+def _too_big() -> bool:
+    """Has a challenger made this process grow? It is replaced after the round (--max-memory-per-child)."""
+    return psutil.Process().memory_info().rss > settings.SHADOW_MEMORY_BYTES
+
+
+def _predicted(event: ShadowEvent, seat: Seat) -> tuple[Any, ...]:
+    """A row of serving_shadowprediction."""
+    rows = np.array(event.rows, dtype=np.float64)
+    began = time.perf_counter()
+    predicted, error = None, seat.problem or None
+    runtime = seat.runtime
+    if runtime is not None:
+        try:
+            predicted = seat.caller.call(lambda: runtime.predict(rows), CALL_SECONDS).get("predict")
+        except DeadlineExceeded:
+            error = "timeout"
+        except Overloaded:
+            error = "overloaded"
+        except Exception as failure:  # whatever a challenger raises, it is its failure
+            log.debug("challenger failed", error=repr(failure))
+            error = "error"
+    latency_ms = (time.perf_counter() - began) * 1000.0
+    decided_at = _EPOCH + timedelta(microseconds=int.from_bytes(event.decision_id[:8], "big"))
+    encode = msgspec.json.Encoder().encode
+    agrees = None if predicted is None else list(predicted) == list(event.predicted)
+    return (
+        UUID(bytes=event.decision_id),
+        decided_at,
+        event.experiment_id,
+        seat.arm_id,
+        latency_ms,
+        event.latency_ms,
+        error,
+        agrees,
+        None if predicted is None else difference(predicted, event.predicted),
+        None if predicted is None else encode(list(predicted)).decode(),
+        encode(list(event.predicted)).decode(),
+    )
+
+
+def difference(one: Sequence[Any], two: Sequence[Any]) -> float | None:
+    """The mean absolute difference of numeric predictions; None for labels that are none."""
+    pairs = list(zip(one, two, strict=False))
+    if len(one) != len(two) or not pairs or not all(_is_number(value) for pair in pairs for value in pair):
+        return None
+    return math.fsum(abs(float(a) - float(b)) for a, b in pairs) / len(pairs)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_COLUMNS = (
+    "decision_id, decided_at, experiment_id, arm_id, latency_ms, champion_latency_ms, error, agrees, difference, "
+    "predicted, champion_predicted"
+)
+
+
+def _store(rows: Iterable[tuple[Any, ...]]) -> None:
+    marks = ", ".join(["%s"] * 11)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO serving_shadowprediction ({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - constants
+            list(rows),
+        )
+
+
+_SUMMARY = """
+SELECT arm_id, count(*)::bigint, count(error)::bigint, avg(agrees::int)::float8, avg(difference)::float8,
+    percentile_disc(0.5) WITHIN GROUP (ORDER BY latency_ms), percentile_disc(0.99) WITHIN GROUP (ORDER BY latency_ms),
+    percentile_disc(0.5) WITHIN GROUP (ORDER BY champion_latency_ms),
+    percentile_disc(0.99) WITHIN GROUP (ORDER BY champion_latency_ms), max(difference)
+FROM serving_shadowprediction WHERE experiment_id = %(experiment)s GROUP BY arm_id
+"""
+_HISTOGRAM = """
+SELECT width_bucket(difference, 0, %(top)s::float8 * 1.000001, %(bins)s) AS bin, count(*)::bigint
+FROM serving_shadowprediction WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND difference IS NOT NULL
+GROUP BY bin ORDER BY bin
+"""
+_EXAMPLES = """
+SELECT decision_id::text, decided_at, champion_predicted, predicted FROM serving_shadowprediction
+WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND agrees = false
+ORDER BY decided_at DESC LIMIT %(limit)s
+"""
+# What was true is told by feedback on the metric `outcome`; requests of one row are scored.
+_OUTCOMES = """
+SELECT count(*)::bigint,
+    avg(((s.predicted ->> 0)::float8 = r.value)::int) FILTER (WHERE jsonb_typeof(s.predicted -> 0) = 'number')::float8,
+    avg(((s.champion_predicted ->> 0)::float8 = r.value)::int)
+        FILTER (WHERE jsonb_typeof(s.champion_predicted -> 0) = 'number')::float8,
+    avg(abs((s.predicted ->> 0)::float8 - r.value)) FILTER (WHERE jsonb_typeof(s.predicted -> 0) = 'number'),
+    avg(abs((s.champion_predicted ->> 0)::float8 - r.value))
+        FILTER (WHERE jsonb_typeof(s.champion_predicted -> 0) = 'number')
+FROM serving_shadowprediction AS s
+JOIN serving_reward AS r ON r.decided_at = s.decided_at AND r.decision_id = s.decision_id AND r.metric = 'outcome'
+WHERE s.experiment_id = %(experiment)s AND s.arm_id = %(arm)s AND s.predicted IS NOT NULL
+    AND jsonb_array_length(s.predicted) = 1
+"""
+HISTOGRAM_BINS = 20
+EXAMPLES = 10
+
+
+def comparison(experiment: Experiment) -> dict[int, dict[str, Any]]:
+    """Each challenger against the champion, by arm id: agreement, differences, latency, errors, examples, and scores on what was true."""
+    found: dict[int, dict[str, Any]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_SUMMARY, {"experiment": experiment.pk})
+        for row in cursor.fetchall():
+            arm, count, errors, agreement, distance, p50, p99, champion_p50, champion_p99, top = row
+            parameters = {"experiment": experiment.pk, "arm": arm}
+            found[arm] = {
+                "predictions": count,
+                "errors": errors,
+                "error_rate": errors / count,
+                "agreement": agreement,
+                "mean_absolute_difference": distance,
+                "latency_ms": {"p50": p50, "p99": p99},
+                "champion_latency_ms": {"p50": champion_p50, "p99": champion_p99},
+                "histogram": _histogram(cursor, parameters, top),
+                "examples": _examples(cursor, parameters),
+                "outcomes": _outcomes(cursor, parameters),
+            }
+    return found
+
+
+def _histogram(cursor: Any, parameters: dict[str, Any], top: float | None) -> list[dict[str, Any]]:
+    if not top:
+        return []
+    cursor.execute(_HISTOGRAM, parameters | {"top": top, "bins": HISTOGRAM_BINS})
+    counts = dict(cursor.fetchall())
+    width = top / HISTOGRAM_BINS
+    return [{"from": i * width, "to": (i + 1) * width, "count": counts.get(i + 1, 0)} for i in range(HISTOGRAM_BINS)]
+
+
+def _examples(cursor: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    cursor.execute(_EXAMPLES, parameters | {"limit": EXAMPLES})
+    return [
+        {
+            "decision": decision,
+            "decided_at": at.isoformat().replace("+00:00", "Z"),
+            "champion": msgspec.json.decode(champion),
+            "predicted": msgspec.json.decode(predicted),
+        }
+        for decision, at, champion, predicted in cursor.fetchall()
+    ]
+
+
+def _outcomes(cursor: Any, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    cursor.execute(_OUTCOMES, parameters)
+    count, accuracy, champion_accuracy, error, champion_error = cursor.fetchone()
+    if not count:
+        return None
+    return {
+        "count": count,
+        "accuracy": accuracy,
+        "champion_accuracy": champion_accuracy,
+        "mean_absolute_error": error,
+        "champion_mean_absolute_error": champion_error,
+    }

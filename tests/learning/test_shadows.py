@@ -1,0 +1,146 @@
+"""Shadow challengers: they see copies, nobody sees them, and what they say is held against the champion and the truth."""
+
+import time
+from typing import Any
+
+import pytest
+from noregret.experiments.models import Experiment
+from noregret.learning import shadows
+from noregret.learning.results import results
+from noregret.learning.round import learn
+from noregret.redis_client import client, keys
+
+from serving.models import Decision, Reward, ShadowPrediction
+from serving.process import process
+from serving.shadowing import QUEUE, VERSION, Shadower, ShadowEvent
+from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PREDICT = "/api/v1/endpoints/pages/predict"
+
+
+def shadow(*challengers: str, **changes: Any) -> Experiment:
+    endpoint_of("pages", python_model("m", "champion", "sums"))
+    arms = [
+        {"name": function.replace("_", "-"), "model": python_model("m", function.replace("_", "-"), function)}
+        for function in challengers
+    ]
+    return start_experiment({"name": "e", "endpoint": "pages", "strategy": "shadow", "arms": arms, **changes})
+
+
+def copied(n: int) -> None:
+    """Wait until so many copies have reached the stream."""
+    for _ in range(200):
+        if client().xlen(keys().shadows("pages")) >= n:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{client().xlen(keys().shadows('pages'))} of {n} copies came")
+
+
+def test_shadow__challengers__are_compared_and_never_answered(alice: Api) -> None:
+    experiment = shadow("nearly_sums", "raises")
+    answers = [alice.post(PREDICT, {"inputs": [[float(i), 0.0]], "unit": f"u{i}"}).body for i in range(40)]
+    assert {answer["arm"] for answer in answers} == {"control"}
+    assert {answer["model"] for answer in answers} == {"m@champion"}
+    assert [answer["outputs"]["predict"][0] for answer in answers] == [float(i) for i in range(40)]
+    assert all(answer["propensity"] == 1.0 for answer in answers)
+    for i, answer in enumerate(answers):
+        said = alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "metric": "outcome", "value": i})
+        assert said.status == 202
+    copied(40)
+    assert shadows.mirror(experiment) == 80
+    assert client().xlen(keys().shadows("pages")) == 0
+    learn(experiment.endpoint_id)
+    assert Decision.objects.count() == 40
+    shown = {arm["name"]: arm for arm in results(experiment)["arms"]}
+    nearly = shown["nearly-sums"]
+    assert nearly["agreement"] == 0.5
+    assert nearly["mean_absolute_difference"] == pytest.approx(0.125)
+    assert nearly["decisions"] == 0
+    details = nearly["shadow"]
+    assert (details["predictions"], details["errors"]) == (40, 0)
+    assert sum(row["count"] for row in details["histogram"]) == 40
+    assert details["histogram"][0]["count"] == details["histogram"][-1]["count"] == 20
+    assert len(details["examples"]) == 10
+    assert details["examples"][0]["predicted"][0] == details["examples"][0]["champion"][0] + 0.25
+    assert details["outcomes"] == {
+        "count": 40,
+        "accuracy": 0.5,
+        "champion_accuracy": 1.0,
+        "mean_absolute_error": pytest.approx(0.125),
+        "champion_mean_absolute_error": 0.0,
+    }
+    failing = shown["raises"]["shadow"]
+    assert (failing["error_rate"], failing["agreement"]) == (1.0, None)
+    assert shown["control"]["agreement"] is None
+    over_http = alice.get("/api/v1/experiments/e/results").body
+    assert [arm["agreement"] for arm in over_http["arms"]] == [None, 0.5, None]
+    assert "promote by hand" in over_http["recommendation"]["reason"]
+    promoted = alice.post("/api/v1/experiments/e/promote", {"arm": "nearly-sums"})
+    assert (promoted.status, promoted["outcome"]) == (200, "promoted")
+
+
+def test_shadow__sample__is_the_share_that_is_copied(alice: Api) -> None:
+    shadow("nearly_sums", shadow={"sample": 0.3})
+    for i in range(300):
+        alice.post(PREDICT, {"inputs": [[float(i)]]})
+    copied(60)
+    time.sleep(0.3)
+    assert abs(client().xlen(keys().shadows("pages")) - 90) <= 4 * (300 * 0.3 * 0.7) ** 0.5
+
+
+def test_shadow__mirrored_twice__is_kept_once(alice: Api) -> None:
+    experiment = shadow("nearly_sums")
+    alice.post(PREDICT, {"inputs": [[1.0]]})
+    copied(1)
+    stream = keys().shadows("pages")
+    entries: Any = client().xrange(stream)
+    shadows.mirror(experiment)
+    client().xadd(stream, entries[0][1])
+    client().xadd(stream, {"d": b"damaged"})
+    shadows.mirror(experiment)
+    assert ShadowPrediction.objects.count() == 1
+    assert client().xlen(stream) == 0
+
+
+def test_shadow__challenger_that_leaks__ends_the_round_for_its_process_to_be_replaced(
+    alice: Api, settings: Any
+) -> None:
+    import psutil
+
+    experiment = shadow("leaks")
+    for i in range(6):
+        alice.post(PREDICT, {"inputs": [[float(i)]]})
+    copied(6)
+    settings.SHADOW_MEMORY_BYTES = psutil.Process().memory_info().rss + 75 * 2**20
+    assert shadows.mirror(experiment) == 2  # the second call passed the limit
+    assert client().xlen(keys().shadows("pages")) == 4
+    from tests import callables
+
+    callables._KEPT.clear()
+
+
+def test_shadow__labels_that_are_texts__agree_or_not(alice: Api) -> None:
+    assert shadows.difference(["a"], ["a"]) is None
+    assert shadows.difference([1, 2], [1]) is None
+    assert shadows.difference([1, 2], [1, 4]) == 1.0
+
+
+def test_shadower__queue_that_is_full__drops_and_does_not_wait() -> None:
+    event = ShadowEvent(VERSION, b"x" * 16, 1, [[1.0]], [1], 1.0)
+    one = Shadower(client(), keys())
+    one._thread = object()  # type: ignore[assignment]  # nobody sends
+    assert all(one.offer("pages", event) for _ in range(QUEUE))
+    began = time.perf_counter()
+    assert not any(one.offer("pages", event) for _ in range(1000))
+    assert time.perf_counter() - began < 1.0
+
+
+def test_shadow__decide_without_inputs__has_nothing_to_copy(alice: Api) -> None:
+    static_model("x", "1")
+    shadow("nearly_sums")
+    alice.post("/api/v1/endpoints/pages/decide", {})
+    process().shadower._send()
+    assert client().xlen(keys().shadows("pages")) == 0
+    assert Reward.objects.count() == 0
