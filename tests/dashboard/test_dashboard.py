@@ -18,7 +18,7 @@ from noregret.learning.models import ArmInterval, ArmStatistics
 from noregret.learning.round import learn
 from noregret.registry.models import ModelVersion
 
-from serving.models import QuarantinedEvent
+from serving.models import QuarantinedEvent, ShadowPrediction
 from tests.conftest import endpoint_of, static_model
 from tests.learning.past_traffic import begin_earlier, fill
 
@@ -134,6 +134,48 @@ def test_page__asked_what_another_policy_would_have_earned__answers(admin: Clien
     assert "Doubly robust" in shown
     assert "From 200 decisions with a reward" in shown
     assert "Importance weighting" not in admin.get(page(experiment) + "?evaluate=magic").content.decode()
+
+
+def test_page__canary_and_apprentice__go_on_by_confirmed_steps(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(
+        strategy="canary",
+        arms=[{"name": "new", "model": "page@b"}],
+        guardrails=[{"metric": "error_rate", "max": 0.02, "action": "rollback"}],
+    )
+    shown = admin.get(page(experiment)).content.decode()
+    assert "The challenger gets 5%, 25%, 50%, 100% of the units" in shown
+    assert "error_rate is shown to be more than 0.02, it is rolled back" in shown
+    assert do(experiment, "advance") in shown
+    assert "goes to its next step now" in admin.get(do(experiment, "advance")).content.decode()
+    experiment.refresh_from_db()
+    assert experiment.canary_step == 0
+    admin.post(do(experiment, "advance"), {"reason": "calm"})
+    experiment.refresh_from_db()
+    assert experiment.canary_step == 1
+    assert AuditEntry.objects.get(action="experiment.advanced").reason == "calm"
+    told = admin.post(do(experiment, "activate"), {}, follow=True).content.decode()
+    assert "nothing to activate" in told
+
+
+def test_page__shadow__shows_challengers_beside_the_champion(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(strategy="shadow", arms=[{"name": "new", "model": "page@b"}])
+    ShadowPrediction.objects.create(
+        decision_id="00000000-0000-0000-0000-000000000001",
+        decided_at=timezone.now(),
+        experiment_id=experiment.pk,
+        arm_id=experiment.arms.get(name="new").pk,
+        latency_ms=2.5,
+        champion_latency_ms=1.0,
+        agrees=False,
+        difference=0.5,
+        predicted=[1.5],
+        champion_predicted=[1],
+    )
+    shown = admin.get(page(experiment)).content.decode()
+    assert "Challengers against the champion" in shown
+    assert "0.0%" in shown
+    assert "2.50" in shown
+    assert "copy of 100% of the requests" in shown
 
 
 def test_endpoint__champion_changed_and_rolled_back__through_the_services(admin: Client, two_arms: Start) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from noregret.demo import bandit, digits
+from noregret.demo import digits, scenes
 from noregret.demo.client import Client
 from noregret.embedded.engines import running_engines
 from noregret.embedded.running import MANAGE, RunningPlatform
@@ -139,7 +139,7 @@ def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missin
             victim = platform_up.pids(victims.pop(0))[-1]  # a process that serves, below the one that watches it
             os.kill(victim, signal.SIGKILL)
 
-    ending = bandit.run(url=platform_up.url, key=key, digits=digits.load(1), seed=1, show=show)
+    ending = scenes.run(scenes.Bandit(), url=platform_up.url, key=key, digits=digits.load(1), seed=1, show=show)
     assert victims == []
     assert ending.promoted == "v3", ending.results
     assert ending.ledger.right, ending.ledger

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from noregret.demo.bandit import register
 from noregret.demo.client import Client
 from noregret.demo.digits import Digits
+from noregret.demo.scenes import register
 from noregret.embedded.running import RunningPlatform
 from noregret.env import secret_key_file
 from serving.tokens import Signer, Token, new_id
@@ -45,7 +45,7 @@ class Scenario:
 
 def prepare(platform: RunningPlatform, client: Client, key: str, digits: Digits, arms: int) -> Scenario:
     """Register the models, start a bandit with so many arms over them, and make the requests."""
-    register(client, digits)
+    register(client, digits.candidates)
     versions = itertools.islice(itertools.cycle(candidate.version for candidate in digits.candidates), arms)
     client.post("/api/v1/endpoints", {"name": ENDPOINT, "champion": "digits@1"})
     made = client.post(

@@ -1,5 +1,6 @@
 """The page of an experiment: what it shows, what can be done there, and the confirmation before anything is."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -15,10 +16,10 @@ from noregret.access.models import AuditEntry
 from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
-from noregret.experiments.transitions import move
+from noregret.experiments.transitions import activate, advance, move
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 
-from .figures import chart_rows, evaluation_texts, figures, sentence
+from .figures import chart_rows, evaluation_texts, figures, sentence, shadow_rows
 from .forms import ExperimentForm, PromoteForm, ReasonForm
 from .pages import ServiceAddAdmin, actor_of
 from .words import in_words
@@ -31,6 +32,20 @@ CONSEQUENCES: dict[Action, str] = {
     "rollback": "{name} ends as rolled back. All traffic of {endpoint} goes to its champion, {champion}. This can't be undone.",
     "promote": "The chosen arm's model becomes the champion of {endpoint} and gets all of its traffic; {name} ends. "
     "The endpoint can be rolled back to {champion}.",
+}
+# Steps within a running experiment: no transitions of its lifecycle.
+STEPS: dict[str, Callable[..., Experiment]] = {"advance": advance, "activate": activate}
+STEP_TEXTS = {
+    "advance": (
+        "Advance",
+        "The canary {name} goes to its next step now, whether or not this one has baked.",
+        "advanced",
+    ),
+    "activate": (
+        "Activate",
+        "From now on {name} serves what its policy chooses: it is no apprentice any more.",
+        "activated",
+    ),
 }
 LABELS: dict[Action, str] = {
     "start": "Start",
@@ -54,6 +69,21 @@ COLUMNS = (
     ("p50", "p50 in ms"),
     ("p99", "p99 in ms"),
 )
+
+
+def _steps(experiment: Experiment, allowed: list[Action]) -> list[tuple[str, str]]:
+    """The steps that the experiment allows now, as (action, label)."""
+    steps = []
+    running = experiment.status == Experiment.Status.RUNNING and "pause" in allowed
+    if (
+        running
+        and experiment.canary is not None
+        and (experiment.canary_step or 0) + 1 < len(experiment.canary["steps"])
+    ):
+        steps.append("advance")
+    if experiment.apprentice and allowed:
+        steps.append("activate")
+    return [(step, STEP_TEXTS[step][0]) for step in steps]
 
 
 class ExperimentPages(ServiceAddAdmin[Experiment]):
@@ -115,7 +145,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "columns": COLUMNS,
                 "over_time": chart_rows(shown),
                 "arms": arms,
-                "actions": [(action, LABELS[action]) for action in allowed],
+                "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
+                "shadows": shadow_rows(shown["results"]),
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),
@@ -143,8 +174,10 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
     def action_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         """GET asks for confirmation; POST does it."""
         experiment = self._experiment(request, pk)
+        if action in STEPS and self.may(request, "change"):
+            return self._step_view(request, experiment, action)
         if action not in TRANSITIONS:
-            raise Http404
+            raise PermissionDenied if action in STEPS else Http404
         if not self.may(request, "change"):
             raise PermissionDenied
         name: Action = action
@@ -159,6 +192,26 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
             "question": said,
             "form": form,
             "button": "Promote" if name == "promote" else LABELS[name],
+            "back": self.row_url(experiment),
+        }
+        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
+
+    def _step_view(self, request: HttpRequest, experiment: Experiment, step: str) -> HttpResponse:
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        label, question, past = STEP_TEXTS[step]
+        if request.method == "POST" and form.is_valid():
+            try:
+                STEPS[step](experiment, actor=actor_of(request), reason=form.cleaned_data["reason"])
+            except ExperimentsError as error:
+                messages.error(request, f"Not done: {error}.")
+            else:
+                messages.success(request, f"{experiment.name} was {past}.")
+            return self.to_row(experiment)
+        context = {
+            "title": f"{label}: {experiment.name}",
+            "question": question.format(name=experiment.name),
+            "form": form,
+            "button": label,
             "back": self.row_url(experiment),
         }
         return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)

@@ -82,6 +82,30 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 
+def shadow_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Challengers of a shadow against the champion: (arm, predictions, agreement, difference, p50, p99, errors, right, champion right)."""
+    rows: list[tuple[str, ...]] = []
+    for arm in found["arms"]:
+        shadow = arm["shadow"]
+        if shadow is None:
+            continue
+        outcomes = shadow["outcomes"] or {}
+        rows.append(
+            (
+                arm["name"],
+                f"{shadow['predictions']:,}",
+                _or_dash(shadow["agreement"], ".1%"),
+                _or_dash(shadow["mean_absolute_difference"], ".4g"),
+                _or_dash(shadow["latency_ms"]["p50"], ".2f"),
+                _or_dash(shadow["latency_ms"]["p99"], ".2f"),
+                _or_dash(shadow["error_rate"], ".2%"),
+                _or_dash(outcomes.get("accuracy"), ".1%"),
+                _or_dash(outcomes.get("champion_accuracy"), ".1%"),
+            )
+        )
+    return rows
+
+
 def evidence_figure(value: float) -> str:
     """Evidence grows exponentially: past a million its order of magnitude says all."""
     return f"{value:.1e}" if value >= 1e6 else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

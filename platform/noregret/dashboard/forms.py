@@ -133,6 +133,11 @@ class ExperimentForm(ServiceForm):
             ("policy", "params", "floor", "burn_in", "context"),
         ),
         (
+            "A canary, and guardrails",
+            "Guardrails act on any strategy; a canary is also rolled back when the control is shown to be better.",
+            ("bake_seconds", "guardrails"),
+        ),
+        (
             "What counts as success",
             "",
             ("metric", "kind", "direction", "minimum", "maximum", "default", "window_seconds", "pending"),
@@ -150,6 +155,8 @@ class ExperimentForm(ServiceForm):
         choices=[
             ("bandit", "Bandit: learns, and shifts traffic to the better arm"),
             ("ab", "A/B: a fixed, even split"),
+            ("canary", "Canary: one challenger, more traffic step by step"),
+            ("shadow", "Shadow: challengers see copies, the champion answers"),
         ],
         widget=UnfoldAdminSelectWidget(),
     )
@@ -194,6 +201,20 @@ class ExperimentForm(ServiceForm):
         min_value=0,
         widget=UnfoldAdminIntegerFieldWidget(),
         help_text="Until an arm has so many rewards it gets an even share.",
+    )
+    bake_seconds = forms.FloatField(
+        label="Bake time of a canary's step, in seconds",
+        required=False,
+        initial=600,
+        min_value=1,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="The steps are 5, 25, 50 and 100 % of the units.",
+    )
+    guardrails = forms.JSONField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text='As JSON: [{"metric": "error_rate", "max": 0.02, "action": "rollback"}, {"metric": "latency_p99_ms", "max": 50, '
+        '"action": "disable_arm"}]. Other metrics are those of your feedback.',
     )
     metric = _text(initial="reward", help_text="The name that feedback gives it.")
     kind = forms.ChoiceField(
@@ -290,7 +311,9 @@ class ExperimentForm(ServiceForm):
         }
         if data["strategy"] == "bandit":
             body["policy"] = self._filled("params", "floor", "burn_in") | {"name": data["policy"] or "thompson"}
-        return body | self._filled("context")
+        if data["strategy"] == "canary":
+            body["canary"] = self._filled("bake_seconds")
+        return body | self._filled("context", "guardrails")
 
     def _filled(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := self.cleaned_data[name]) not in (None, "")}

@@ -1,5 +1,7 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the given rows alone."""
 
+from typing import Any
+
 from noregret.experiments.models import Arm, Experiment
 
 POLICIES = {
@@ -35,7 +37,21 @@ def duration(seconds: float) -> str:
 
 def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
     """Sentences: where its traffic goes now, how it chooses, what counts, and when it ends."""
-    return [_now(experiment), _choice(experiment, arms), _reward(experiment), _promotion(experiment)]
+    guards = [_guardrail(guardrail) for guardrail in experiment.guardrails]
+    return [_now(experiment), _choice(experiment, arms), _reward(experiment), *guards, _promotion(experiment)]
+
+
+_ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
+
+
+def _guardrail(guardrail: dict[str, Any]) -> str:
+    limits = [
+        f"{word} {guardrail[side]:g}"
+        for side, word in (("max", "more than"), ("min", "less than"))
+        if guardrail[side] is not None
+    ]
+    against = " above the control's" if guardrail["versus"] == "control" else ""
+    return f"If an arm's {guardrail['metric']} is shown to be {' or '.join(limits)}{against}, {_ACTIONS[guardrail['action']]}."
 
 
 def _now(experiment: Experiment) -> str:
@@ -54,8 +70,26 @@ def _now(experiment: Experiment) -> str:
 
 def _choice(experiment: Experiment, arms: list[Arm]) -> str:
     policy = experiment.policy
+    if experiment.strategy == Experiment.Strategy.CANARY:
+        canary = experiment.canary or {}
+        steps = ", ".join(f"{step:.0%}" for step in canary["steps"])
+        how = "goes on by itself" if canary["auto"] else "waits for a person"
+        baked = f"each step bakes for {duration(canary['bake_seconds'])} and then {how}"
+        return f"The challenger gets {steps} of the units, step by step; {baked}."
+    if experiment.strategy == Experiment.Strategy.SHADOW:
+        share = (experiment.shadow or {}).get("sample", 1.0)
+        return f"The champion answers; the challengers get a copy of {share:.0%} of the requests, after the answer."
     if policy is None:
         return f"{len(arms)} arms share the traffic in fixed parts."
+    apprentice = (
+        "An apprentice: the control serves, and the policy's choice is recorded. " if experiment.apprentice else ""
+    )
+    held = f"{experiment.holdout:.0%} of the units always get the control. " if experiment.holdout else ""
+    kept = "A unit keeps its arm. " if experiment.sticky else ""
+    return f"{apprentice}{held}{kept}{_of_policy(experiment, policy)}"
+
+
+def _of_policy(experiment: Experiment, policy: dict[str, Any]) -> str:
     said = POLICIES.get(policy["name"], f"{policy['name']}.")
     if policy["params"]:
         said += f" With {', '.join(f'{name} {value}' for name, value in policy['params'].items())}."
@@ -99,6 +133,10 @@ def _reward(experiment: Experiment) -> str:
 
 def _promotion(experiment: Experiment) -> str:
     rule = experiment.promotion or {}
+    if experiment.strategy == Experiment.Strategy.SHADOW:
+        return "Nobody is promoted automatically: a person compares, and decides."
+    if experiment.strategy == Experiment.Strategy.CANARY and rule.get("auto"):
+        return "The challenger is promoted when its last step has baked, and rolled back as soon as the control is shown to be better."
     if not rule.get("auto"):
         return "Nobody is promoted automatically: a person decides."
     also = [

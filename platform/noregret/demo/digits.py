@@ -34,6 +34,13 @@ class Digits:
     images: NDArray[np.float64]
     labels: NDArray[np.int64]
     candidates: list[Candidate]
+    permuted: Candidate
+    """Trained on labels that were given to the wrong scans: truly worse."""
+    inverted: Candidate
+    """Trained on scans with black and white exchanged."""
+
+
+BRIGHTEST = 16.0
 
 
 def load(seed: int) -> Digits:
@@ -51,4 +58,14 @@ def load(seed: int) -> Digits:
     for number, (title, model) in enumerate(models, start=1):
         model.fit(train_images, train_labels)
         candidates.append(Candidate(str(number), title, skops.io.dumps(model), float(model.score(images, labels))))
-    return Digits(images, labels, candidates)
+    wrong = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    wrong.fit(train_images, np.random.default_rng(seed).permutation(train_labels))
+    permuted = Candidate(
+        "4", "logistic regression on permuted labels", skops.io.dumps(wrong), float(wrong.score(images, labels))
+    )
+    other = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    other.fit(BRIGHTEST - train_images, train_labels)
+    inverted = Candidate(
+        "5", "logistic regression on inverted scans", skops.io.dumps(other), float(other.score(images, labels))
+    )
+    return Digits(images, labels, candidates, permuted, inverted)

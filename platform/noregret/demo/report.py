@@ -36,6 +36,28 @@ def arms_table(results: dict[str, Any], title: str) -> Table:
     return table
 
 
+def shadow_table(results: dict[str, Any]) -> Table:
+    """Shadow challengers against the champion, on the same scans."""
+    table = Table(title="Challengers against the champion, on the same scans", title_justify="left", title_style="bold")
+    table.add_column("challenger")
+    for heading in ("predictions", "agreement", "right", "champion right", "p99 in ms", "errors"):
+        table.add_column(heading, justify="right")
+    for arm in results["arms"]:
+        shadow = arm["shadow"]
+        if shadow:
+            outcomes = shadow["outcomes"] or {}
+            table.add_row(
+                arm["name"],
+                f"{shadow['predictions']:,}",
+                _percent(shadow["agreement"]),
+                _percent(outcomes.get("accuracy")),
+                _percent(outcomes.get("champion_accuracy")),
+                _number(shadow["latency_ms"]["p99"]),
+                _percent(shadow["error_rate"]),
+            )
+    return table
+
+
 def progress(results: dict[str, Any], seconds: float) -> Table:
     """The table while the demo runs, with what the platform says about it."""
     table = arms_table(
@@ -57,8 +79,12 @@ def ending(console: Console, results: dict[str, Any], promoted: str | None) -> N
     """The closing table and what the bandit saved."""
     console.print()
     console.print(arms_table(results, f"{results['experiment']} on real held-out scans"))
-    if promoted:
+    if any(arm["shadow"] for arm in results["arms"]):
+        console.print(shadow_table(results))
+    if results["status"] == "completed":
         console.print(f"[bold]{results['recommendation']['reason']}[/bold]")
+    if len([arm for arm in results["arms"] if arm["decisions"]]) < 2 or results["canary"]:
+        return
     saved = results["comparison"]["saved_against_even_split"]
     if saved is not None:
         console.print(

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass, field
 
 from .client import CallFailed, Client
-from .digits import Digits
+from .digits import BRIGHTEST, Digits
 
 
 @dataclass(slots=True)
@@ -24,11 +24,24 @@ class Tally:
 class Traffic:
     """Sends scans through `endpoint` from several threads until stopped."""
 
-    def __init__(self, *, url: str, key: str, endpoint: str, digits: Digits, seed: int, threads: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str,
+        endpoint: str,
+        digits: Digits,
+        seed: int,
+        threads: int = 4,
+        tells_outcomes: bool = False,
+    ) -> None:
         self._url = url
         self._key = key
         self._path = f"/api/v1/endpoints/{endpoint}/predict"
         self._digits = digits
+        self._tells_outcomes = tells_outcomes
+        self.inverted = False
+        """Do scans come with black and white exchanged?"""
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.tally = Tally()
@@ -63,10 +76,9 @@ class Traffic:
 
     def _one(self, client: Client, generator: random.Random) -> None:
         scan = generator.randrange(len(self._digits.labels))
-        answer = client.post(
-            self._path,
-            {"unit": f"user-{generator.getrandbits(40):x}", "inputs": [self._digits.images[scan].tolist()]},
-        )
+        image = self._digits.images[scan]
+        rows = [(BRIGHTEST - image if self.inverted else image).tolist()]
+        answer = client.post(self._path, {"unit": f"user-{generator.getrandbits(40):x}", "inputs": rows})
         right = answer["outputs"]["predict"][0] == int(self._digits.labels[scan])
         with self._lock:
             self.tally.requests += 1
@@ -75,6 +87,9 @@ class Traffic:
                 self.tally.learnable.add(answer["decision_id"])
         if not answer["learnable"]:
             return
+        if self._tells_outcomes:
+            truth = {"decision_id": answer["decision_id"], "metric": "outcome", "value": int(self._digits.labels[scan])}
+            client.post("/api/v1/feedback", truth)
         said = client.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "value": int(right)})
         with self._lock:
             if said["status"] == "late":

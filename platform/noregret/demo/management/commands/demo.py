@@ -14,10 +14,9 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.live import Live
 
-from noregret.demo import bandit, digits, report
+from noregret.demo import digits, report, scenes
 from noregret.embedded.running import RunningPlatform
 
-SCENES = ("bandit",)
 LINE_SECONDS = 2.0
 
 
@@ -29,7 +28,9 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, default=0, help="splits, trains and orders the traffic (default 0)")
         parser.add_argument("--json", action="store_true", help="print one JSON object last")
         parser.add_argument("--keep", action="store_true", help="keep the data directory, and say how to open it")
-        parser.add_argument("--scene", choices=SCENES, default="bandit", help="what to play (default bandit)")
+        parser.add_argument(
+            "--scene", choices=tuple(scenes.SCENES), default="bandit", help="what to play (default bandit)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         # With --json, stdout is for the object alone.
@@ -40,7 +41,7 @@ class Command(BaseCommand):
             console.print(f"Starting PostgreSQL, Redis, web, worker and beat in {folder} …")
             with RunningPlatform(folder) as platform:
                 console.print(f"Ready at {platform.url}. Training three models on scikit-learn's digits …")
-                ending = self._play(platform, console, options["seed"])
+                ending = self._play(platform, console, options["seed"], scenes.SCENES[options["scene"]]())
             kept = bool(options["keep"])
         finally:
             if not kept:
@@ -52,7 +53,7 @@ class Command(BaseCommand):
         if problem:
             raise CommandError(problem)
 
-    def _play(self, platform: RunningPlatform, console: Console, seed: int) -> bandit.Ending:
+    def _play(self, platform: RunningPlatform, console: Console, seed: int, scene: scenes.Scene) -> scenes.Ending:
         data = digits.load(seed)
         for candidate in data.candidates:
             console.print(
@@ -61,7 +62,8 @@ class Command(BaseCommand):
         key = self._key(platform)
         if console.is_terminal:
             with Live(console=console, refresh_per_second=4, transient=True) as live:
-                return bandit.run(
+                return scenes.run(
+                    scene,
                     url=platform.url,
                     key=key,
                     digits=data,
@@ -75,7 +77,7 @@ class Command(BaseCommand):
                 shown[0] = seconds
                 console.print(report.progress_line(results, seconds), soft_wrap=True)
 
-        return bandit.run(url=platform.url, key=key, digits=data, seed=seed, show=line)
+        return scenes.run(scene, url=platform.url, key=key, digits=data, seed=seed, show=line)
 
     def _key(self, platform: RunningPlatform) -> str:
         """A key made as a user makes one: by the command."""
@@ -86,7 +88,7 @@ class Command(BaseCommand):
             raise CommandError(f"apikey failed: {made.stderr.strip()}")
         return made.stdout.strip()
 
-    def _tell(self, console: Console, ending: bandit.Ending, *, as_json: bool) -> None:
+    def _tell(self, console: Console, ending: scenes.Ending, *, as_json: bool) -> None:
         report.ending(console, ending.results, ending.promoted)
         ledger = ending.ledger
         console.print(
@@ -112,6 +114,7 @@ class Command(BaseCommand):
             ]
             answer = {
                 "promoted": ending.promoted,
+                "outcome": ending.outcome,
                 "arms": arms,
                 "decisions": ledger.decisions,
                 "rewards": ledger.rewards,
@@ -122,11 +125,9 @@ class Command(BaseCommand):
             }
             self.stdout.write(json.dumps(answer))
 
-    def _problem(self, ending: bandit.Ending) -> str | None:
+    def _problem(self, ending: scenes.Ending) -> str | None:
         if ending.tally.problems:
             return f"traffic failed: {ending.tally.problems[0]}"
         if not ending.ledger.right:
             return f"the ledger differs from what was sent: {ending.ledger}"
-        if ending.promoted is None:
-            return f"nothing was promoted in {ending.seconds:.0f} s"
-        return None
+        return f"{ending.problem} in {ending.seconds:.0f} s" if ending.problem else None
