@@ -20,6 +20,11 @@ app.conf.beat_schedule = {
         "schedule": settings.LEARN_SECONDS,
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
     },
+    "deliver": {
+        "task": "noregret.learning.tasks.deliver",
+        "schedule": 2.0,
+        "options": {"expires": 10.0},
+    },
     "housekeeping": {
         "task": "noregret.learning.tasks.housekeeping",
         "schedule": 3600.0,

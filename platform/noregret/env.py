@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 
 class BadEnvironment(ValueError):
@@ -96,6 +96,18 @@ METRICS_DIR = _variable(
     "directory through which the web processes of a machine add up their metrics; `up` sets it",
     "none: each process counts alone",
 )
+WEBHOOK_PRIVATE = _variable("NOREGRET_WEBHOOK_PRIVATE", "`1`: webhooks may name private and loopback addresses", "0")
+ALERT_EMAILS = _variable(
+    "NOREGRET_ALERT_EMAILS",
+    "who is told by e-mail of promotions, rollbacks, guardrails and recommendations, separated by commas",
+    "nobody",
+)
+EMAIL_URL = _variable(
+    "NOREGRET_EMAIL_URL",
+    "the mail server, as `smtp://user:password@host:587`; `smtps` for STARTTLS",
+    "`smtp://localhost:25`",
+)
+EMAIL_FROM = _variable("NOREGRET_EMAIL_FROM", "the sender of e-mail", "`noregret@localhost`")
 ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
 
 
@@ -156,6 +168,14 @@ class Environment:
     log_level: str
     metrics_dir: Path | None
     role: str
+    webhook_private: bool
+    alert_emails: tuple[str, ...]
+    email_host: str
+    email_port: int
+    email_user: str
+    email_password: str
+    email_tls: bool
+    email_from: str
 
     @classmethod
     def read(cls, source: Mapping[str, str] | None = None) -> "Environment":
@@ -166,6 +186,7 @@ class Environment:
         database_url = source.get(DATABASE_URL, "").strip()
         redis_url = source.get(REDIS_URL, "").strip()
         secret_key, ephemeral = _secret_key(source, data_dir)
+        mail = _mail_server(source)
         level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
@@ -193,7 +214,27 @@ class Environment:
             log_level=level,
             metrics_dir=Path(metrics) if (metrics := source.get(METRICS_DIR, "").strip()) else None,
             role=source.get(ROLE, "").strip(),
+            webhook_private=source.get(WEBHOOK_PRIVATE, "0").strip() in {"1", "true", "yes"},
+            alert_emails=_listed(source, ALERT_EMAILS),
+            email_host=mail.hostname or "localhost",
+            email_port=mail.port or 25,
+            email_user=unquote(mail.username or ""),
+            email_password=unquote(mail.password or ""),
+            email_tls=mail.scheme == "smtps",
+            email_from=source.get(EMAIL_FROM, "").strip() or "noregret@localhost",
         )
+
+
+def _mail_server(source: Mapping[str, str]) -> SplitResult:
+    text = source.get(EMAIL_URL, "").strip() or "smtp://localhost:25"
+    try:
+        found = urlsplit(text)
+        found.port  # noqa: B018 - raises where it is no number
+    except ValueError as error:
+        raise BadEnvironment(f"{EMAIL_URL} is {text!r}: {error}") from None
+    if found.scheme not in {"smtp", "smtps"} or not found.hostname:
+        raise BadEnvironment(f"{EMAIL_URL} is {text!r}: smtp://host:25 or smtps://user:password@host:587 was expected")
+    return found
 
 
 def secret_key_file(data_dir: Path) -> Path:

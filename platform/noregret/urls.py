@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from noregret import operations
 from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.notify import api as notify
 from noregret.registry import api as registry
 from noregret.rest import docs
 
@@ -18,6 +19,8 @@ _manage = [
     path("experiments/<str:name>", experiments.ExperimentView.as_view(), name="experiment"),
     path("experiments/<str:name>/promote", experiments.PromoteView.as_view(), name="promote"),
     path("endpoints/<str:name>/champions", endpoints.ChampionsView.as_view(), name="champions"),
+    path("webhooks", notify.WebhooksView.as_view(), name="webhooks"),
+    path("webhooks/<str:name>", notify.WebhookView.as_view(), name="webhook"),
     path("experiments/<str:name>/advance", experiments.AdvanceView.as_view(), name="advance"),
     path("experiments/<str:name>/activate", experiments.ActivateView.as_view(), name="activate"),
     path("experiments/<str:name>/arms", experiments.ArmsView.as_view(), name="arms"),

@@ -17,6 +17,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import build
 from noregret.experiments.transitions import activate, advance, move
 from noregret.learning import schedule
+from noregret.learning.models import ExperimentEvidence
 from noregret.learning.pending import find
 from noregret.learning.promotion import act
 from noregret.learning.rebuild import rebuild
@@ -296,6 +297,8 @@ def test_arms__added_while_running__burns_in__and_is_rebuilt(two_arms: Start, al
     begin_earlier(experiment)
     fill(experiment, {"a": (60, 90), "b": (70, 80)})
     learn(experiment.endpoint_id)
+    # As if it were a hundred seconds ago: what is decided later enters the evidence beside what was there with two arms.
+    ExperimentEvidence.objects.update(closed_until=timezone.now() - timedelta(seconds=100))
     static_model("page", "c", {"text": "C"})
     answer = alice.post("/api/v1/experiments/e/arms", {"name": "c", "model": "page@c", "cost": 2, "reason": "new"})
     assert answer.status == 201, answer.content
@@ -313,6 +316,7 @@ def test_arms__added_while_running__burns_in__and_is_rebuilt(two_arms: Start, al
     shown = results(again(experiment))
     assert shown["arms"][2]["probability_best"] > 0.99
     assert shown["evidence"]["leader"] == "c"
+    assert shown["evidence"]["matured"] == 540
     assert alice.post("/api/v1/experiments/e/arms", {"name": "c", "model": "page@c"}).status == 409
     assert alice.post("/api/v1/experiments/e/arms", {"name": "d", "model": "page@zzz"}).fields() == ["model"]
     assert alice.post("/api/v1/experiments/e/arms/zzz/disable").status == 404

@@ -4,6 +4,8 @@ from typing import Any
 
 from django.db import transaction
 
+from noregret.notify.outbox import enqueue
+
 from .models import AuditEntry
 
 
@@ -20,6 +22,8 @@ def record(
     """Add an entry. Refuses to run outside a transaction: an entry without its change, or the reverse, is a lie."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("audit entries are written in the transaction of the change that they record")
+    told = {"actor": actor, "endpoint": endpoint, "experiment": experiment, "model": model, "reason": reason}
+    enqueue(action, endpoint=endpoint, body={**told, "details": details or {}})
     return AuditEntry.objects.create(
         actor=actor,
         action=action,

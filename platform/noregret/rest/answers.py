@@ -292,6 +292,30 @@ class AuditPage(Struct):
     next_cursor: str | None
 
 
+class Webhook(Struct):
+    """An address that is told of events, with how many messages wait for it and how many were given up."""
+
+    id: int
+    name: str
+    url: str
+    events: list[str]
+    endpoints: list[str] | None
+    active: bool
+    waiting: int
+    failed: int
+
+
+class NewWebhook(Webhook):
+    """With its secret, which is told once: it signs X-Noregret-Signature."""
+
+    secret: str
+
+
+class WebhookPage(Struct):
+    items: list[Webhook]
+    next_cursor: str | None
+
+
 class FieldError(Struct):
     field: str
     message: str

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from noregret.experiments import document as documents
 from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.notify import api as notify
 from noregret.registry import api as registry
 from serving.api import native
 
@@ -40,6 +41,7 @@ _BODIES: tuple[type, ...] = (
     experiments.PromoteRequest,
     experiments.ArmRequest,
     documents.Experiment,
+    notify.WebhookRequest,
     native.PredictRequest,
     native.DecideRequest,
     native.FeedbackRequest,
@@ -55,6 +57,9 @@ _ANSWERS: tuple[type, ...] = (
     answers.ChampionPage,
     answers.ExperimentPage,
     answers.AuditPage,
+    answers.Webhook,
+    answers.NewWebhook,
+    answers.WebhookPage,
     answers.Problem,
     answers.FeedbackStatus,
     answers.FeedbackResults,
@@ -269,6 +274,29 @@ def _describe_all() -> None:
             OpenApiParameter("params", str, description="That policy's parameters, a JSON object."),
         ],
     )
+    _describe(
+        notify.WebhooksView,
+        "get",
+        "List webhooks",
+        answer={200: answers.WebhookPage},
+        parameters=_PAGING,
+        operation_id="webhooks_list",
+    )
+    _describe(
+        notify.WebhooksView,
+        "post",
+        "Make a webhook; its secret is told once",
+        body=notify.WebhookRequest,
+        answer={201: answers.NewWebhook},
+        problems=(409,),
+    )
+    _describe(notify.WebhookView, "get", "A webhook", answer={200: answers.Webhook}, problems=(404,))
+    extend_schema(
+        summary="Remove a webhook",
+        request=None,
+        responses={204: None} | _problems(404),
+        tags=["managing"],
+    )(notify.WebhookView.delete)
     names = [OpenApiParameter("experiment", str), OpenApiParameter("endpoint", str)]
     _describe(
         experiments.AuditView,

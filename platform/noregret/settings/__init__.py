@@ -5,6 +5,7 @@ from .core import *  # noqa: F403
 from .database import *  # noqa: F403
 from .learning import *  # noqa: F403
 from .logging import *  # noqa: F403
+from .notify import *  # noqa: F403
 from .rest import *  # noqa: F403
 from .serving import *  # noqa: F403
 from .web import *  # noqa: F403

@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "noregret.demo",
     "noregret.bench",
     "noregret.planning",
+    "noregret.notify",
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

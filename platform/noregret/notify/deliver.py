@@ -1,0 +1,126 @@
+"""Sends what waits in the outbox: at least once, signed, with a deadline, retried with growing pauses and not for ever.
+
+A delivery is claimed by moving its due time ahead, so that two workers do not send it at once and one that dies leaves it to be sent
+again. A receiver that gets a message twice knows it by its `id`.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from datetime import timedelta
+
+import httpx
+import structlog
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.utils import timezone
+
+from .addresses import AddressRefused, resolve
+from .models import Delivery, Webhook
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 8
+FIRST_PAUSE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
+CLAIMED_SECONDS = 60.0
+AT_ONCE = 100
+ROUND_SECONDS = 20.0
+
+
+class NotDelivered(Exception):
+    """It did not arrive this time."""
+
+
+def signature(secret: str, timestamp: int, body: bytes) -> str:
+    """The value of X-Noregret-Signature: HMAC-SHA256 over `timestamp.body`."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def pause_after(attempts: int) -> timedelta:
+    """5 s, 20 s, 80 s, ... at most six hours."""
+    return timedelta(seconds=min(FIRST_PAUSE_SECONDS * 4.0 ** (attempts - 1), 6 * 3600.0))
+
+
+def deliver_due() -> int:
+    """Try what is due; how many arrived."""
+    until = time.monotonic() + ROUND_SECONDS
+    arrived = 0
+    due = Delivery.objects.filter(state=Delivery.State.WAITING, due_at__lte=timezone.now()).order_by("due_at")
+    for delivery in due.select_related("webhook")[:AT_ONCE]:
+        if time.monotonic() > until:
+            break
+        claimed = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.WAITING, due_at=delivery.due_at)
+        if claimed.update(due_at=timezone.now() + timedelta(seconds=CLAIMED_SECONDS)):
+            arrived += _try(delivery)
+    return arrived
+
+
+def _try(delivery: Delivery) -> bool:
+    attempts = delivery.attempts + 1
+    rows = Delivery.objects.filter(pk=delivery.pk)
+    try:
+        if delivery.webhook is None:
+            _mail(delivery)
+        else:
+            _post(delivery, delivery.webhook)
+    except NotDelivered as error:
+        final = attempts >= ATTEMPTS
+        now = timezone.now()
+        rows.update(
+            attempts=attempts,
+            problem=str(error)[:2000],
+            due_at=now + pause_after(attempts),
+            state=Delivery.State.FAILED if final else Delivery.State.WAITING,
+            done_at=now if final else None,
+        )
+        log.warning("not delivered", delivery=delivery.pk, attempts=attempts, final=final, error=str(error))
+        return False
+    rows.update(attempts=attempts, problem="", state=Delivery.State.DELIVERED, done_at=timezone.now())
+    return True
+
+
+def _post(delivery: Delivery, webhook: Webhook) -> None:
+    body = json.dumps(delivery.body, separators=(",", ":"), sort_keys=True).encode()
+    timestamp = int(time.time())
+    try:
+        target = resolve(webhook.url, allow_private=settings.WEBHOOK_PRIVATE)
+        with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client:
+            answer = client.post(
+                target.url,
+                content=body,
+                headers={
+                    "Host": target.host,
+                    "Content-Type": "application/json",
+                    "User-Agent": "noregret",
+                    "X-Noregret-Event": delivery.event,
+                    "X-Noregret-Delivery": str(delivery.body["id"]),
+                    "X-Noregret-Signature": signature(webhook.secret, timestamp, body),
+                },
+                extensions={"sni_hostname": target.hostname},
+            )
+    except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise NotDelivered(f"{type(error).__name__}: {error}") from error
+    if not answer.is_success:
+        raise NotDelivered(f"it answered {answer.status_code}")
+
+
+def _mail(delivery: Delivery) -> None:
+    body = delivery.body
+    lines = [
+        f"{name}: {body[name]}"
+        for name in ("experiment", "endpoint", "model", "reason", "actor", "at")
+        if body.get(name)
+    ]
+    message = EmailMessage(
+        subject=f"[noregret] {delivery.event}: {body.get('experiment') or body.get('endpoint') or ''}".strip(),
+        body="\n".join([*lines, "", json.dumps(body.get("details", {}), indent=2, sort_keys=True)]),
+        from_email=settings.DEFAULT_FROM_EMAIL,
+        to=list(settings.ALERT_EMAILS),
+    )
+    try:
+        message.send()
+    except OSError as error:  # smtplib's exceptions are OSErrors
+        raise NotDelivered(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,40 @@
+"""Makes and removes webhooks."""
+
+import secrets
+
+from django.db import IntegrityError, transaction
+
+from noregret.access import audit
+from noregret.experiments.errors import Conflict, Invalid
+
+from .addresses import AddressRefused, check_form
+from .models import Webhook
+
+
+def create_webhook(*, name: str, url: str, events: list[str], endpoints: list[str] | None, actor: str) -> Webhook:
+    """Raises Invalid, Conflict. The secret is told once, by whoever made it."""
+    try:
+        check_form(url)
+    except (AddressRefused, ValueError) as error:
+        raise Invalid("url", str(error)) from error
+    try:
+        with transaction.atomic():
+            made = Webhook.objects.create(
+                name=name,
+                url=url,
+                secret=secrets.token_urlsafe(32),
+                events=events,
+                endpoints=endpoints,
+                created_by=actor,
+            )
+            audit.record(actor=actor, action="webhook.created", details={"name": name, "url": url, "events": events})
+    except IntegrityError as error:
+        raise Conflict(f"there is a webhook {name} already") from error
+    return made
+
+
+def delete_webhook(webhook: Webhook, *, actor: str) -> None:
+    """With everything that waits to be sent to it."""
+    with transaction.atomic():
+        webhook.delete()
+        audit.record(actor=actor, action="webhook.deleted", details={"name": webhook.name})
