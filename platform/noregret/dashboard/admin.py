@@ -17,6 +17,7 @@ from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey, AuditEntry
 from noregret.experiments.endpoints import rollback_endpoint, update_endpoint
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.notify.models import Delivery, Webhook
 from noregret.registry.models import ModelVersion
 from serving.models import QuarantinedEvent
 
@@ -207,3 +208,19 @@ class QuarantinedEventAdmin(ReadOnlyAdmin[QuarantinedEvent]):
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
             read = f"no MessagePack: {error}"
         return f"{len(body):,} bytes. {read} ({shown})"
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ReadOnlyAdmin[Webhook]):
+    """Made and removed over the API, which tells the secret once."""
+
+    list_display = ("name", "url", "active", "created_by", "created_at")
+    fields = ("name", "url", "events", "endpoints", "active", "created_by", "created_at")
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
+    """What was told, what waits, and what was given up."""
+
+    list_display = ("event", "webhook", "state", "attempts", "due_at", "problem")
+    list_filter = ("state", "event")

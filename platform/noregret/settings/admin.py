@@ -84,7 +84,11 @@ UNFOLD = {
             },
             {
                 "title": "Health",
-                "items": [_item("Quarantine", "report", "admin:serving_quarantinedevent_changelist")],
+                "items": [
+                    _item("Deliveries", "outbox", "admin:notify_delivery_changelist"),
+                    _item("Webhooks", "webhook", "admin:notify_webhook_changelist"),
+                    _item("Quarantine", "report", "admin:serving_quarantinedevent_changelist"),
+                ],
             },
         ],
     },
