@@ -318,3 +318,19 @@ def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None
     assert publish(client(), keys(), older) is False
     held = client().hget(keys().snapshot("pages"), "version")
     assert int(held or 0) == Endpoint.objects.get().policy_version == older.version + 1
+
+
+def test_sample_ratio__units_that_come_often__are_one_trial_each(two_arms: Start) -> None:
+    """Forty units on one arm and forty on the other, but those of b come ten times as often: the split is right."""
+    experiment = two_arms(strategy="ab", **WINDOW)
+    begin_earlier(experiment)
+    for i in range(80):
+        for _ in range(1 if i % 2 else 10):
+            decide(experiment, "ab"[i % 2], unit=f"u{i}")
+    learn(experiment.endpoint_id)
+    ratio = results(experiment)["comparison"]["sample_ratio_p"]
+    assert ratio == pytest.approx(1.0)
+    for i in range(120):
+        decide(experiment, "a", unit=f"more-{i}")
+    learn(experiment.endpoint_id)
+    assert results(experiment)["comparison"]["sample_ratio_p"] < 0.001

@@ -77,9 +77,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
             for i, arm in enumerate(arms)
         ],
         "comparison": {
-            "sample_ratio_p": sample_ratio_p(
-                [rows[arm.pk].decisions for arm in arms], [rows[arm.pk].expected_decisions for arm in arms]
-            ),
+            "sample_ratio_p": _sample_ratio_p(experiment, arms, rows),
             "saved_against_even_split": saved_against_even_split(experiment, arms, rows),
         },
         "evidence": {
@@ -97,6 +95,38 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "reason": found.reason,
         },
     }
+
+
+# More decisions than this are not counted by unit while somebody waits for the answer.
+MOST_BY_UNIT = 1_000_000
+_FIRST_OF_UNITS = """
+WITH firsts AS (
+    SELECT DISTINCT ON (unit) arm_id, propensities FROM serving_decision
+    WHERE experiment_id = %(experiment)s AND unit IS NOT NULL ORDER BY unit, decided_at, id
+), counted AS (
+    SELECT arm_id, propensities FROM firsts
+    UNION ALL SELECT arm_id, propensities FROM serving_decision WHERE experiment_id = %(experiment)s AND unit IS NULL
+)
+SELECT arm_id, NULL::bigint AS seat, count(*)::float8 FROM counted GROUP BY arm_id
+UNION ALL SELECT NULL, seat - 1, sum(share) FROM counted, unnest(propensities) WITH ORDINALITY AS u (share, seat) GROUP BY seat
+"""
+
+
+def _sample_ratio_p(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
+    """Did the split go as logged? A unit that keeps its arm is one trial, however often it comes."""
+    counts = [float(rows[arm.pk].decisions) for arm in arms]
+    expected = [rows[arm.pk].expected_decisions for arm in arms]
+    if experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.CANARY) or experiment.sticky:
+        if sum(counts) > MOST_BY_UNIT:
+            return None
+        with connection.cursor() as cursor:
+            cursor.execute(_FIRST_OF_UNITS, {"experiment": experiment.pk})
+            found = cursor.fetchall()
+        by_arm = {arm: count for arm, _, count in found if arm is not None}
+        by_seat = {seat: share for arm, seat, share in found if arm is None}
+        counts = [by_arm.get(arm.pk, 0.0) for arm in arms]
+        expected = [by_seat.get(i, 0.0) for i in range(len(arms))]
+    return sample_ratio_p(counts, expected)
 
 
 def _canary(experiment: Experiment) -> dict[str, Any] | None:
