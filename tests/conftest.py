@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 import redis
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
+from django.contrib.contenttypes.management import create_contenttypes
+from django.db.models.signals import post_migrate
 from django.test import Client
 from noregret.access.keys import create_key
 from noregret.experiments import creation, document
@@ -34,6 +38,9 @@ def django_db_modify_db_settings(engines: None) -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database, and at the end a look at who still holds it: a connection that nobody closed is a fault of its test."""
+    # Every test empties every table, and Django would then write all permissions anew: a fifth of a second a test that hardly one needs.
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
     yield
     from django.db import connection
 
@@ -123,6 +130,14 @@ class Answer:
         """The fields that a problem document names."""
         assert self.response["Content-Type"] == "application/problem+json", self.content
         return [error["field"] for error in self.body.get("errors", [])]
+
+
+@pytest.fixture
+def permissions(platform: None) -> None:
+    """Every permission, as after a migration."""
+    for config in apps.get_app_configs():
+        create_contenttypes(config, verbosity=0)
+        create_permissions(config, verbosity=0)
 
 
 @pytest.fixture

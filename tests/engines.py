@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 DATA_DIR = Path(tempfile.mkdtemp(prefix="noregret-tests-"))
@@ -28,7 +29,21 @@ def engines() -> Iterator[None]:
     from noregret.embedded.engines import running_engines
 
     with running_engines(DATA_DIR):
+        _write_lazily()
         yield
+
+
+def _write_lazily() -> None:
+    """No test of this server pulls a machine's plug, and every test empties every table: waiting for the disk would take minutes.
+
+    What is killed here are processes, and the kernel keeps what they wrote. Tests of `up` have servers of their own, as shipped.
+    """
+    from noregret.env import socket_dir
+
+    with psycopg.connect(f"host={socket_dir(DATA_DIR)} user=postgres dbname=postgres", autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def pytest_unconfigure() -> None:

@@ -223,7 +223,7 @@ def test_quarantine__damaged_event__is_shown_as_bytes(admin: Client) -> None:
     assert b"c1 3c 62 3e" in shown
 
 
-def test_permissions__staff_who_may_only_look__cannot_act(two_arms: Start) -> None:
+def test_permissions__staff_who_may_only_look__cannot_act(two_arms: Start, permissions: None) -> None:
     experiment = two_arms()
     looker = User.objects.create_user("looker", password=PASSWORD, is_staff=True)
     looker.user_permissions.add(Permission.objects.get(codename="view_experiment"))

@@ -94,6 +94,27 @@ def test_canary__ten_thousand_units__none_that_had_it_goes_back(two_arms: Start)
     assert len(had) == 10_000
 
 
+def test_canary__units_that_come_again__leave_the_sample_ratio_quiet(two_arms: Start) -> None:
+    experiment = two_arms(**CANARY)
+    begin_earlier(experiment)
+    for step, weight in enumerate((0.05, 0.25, 0.5)):
+        Experiment.objects.filter(pk=experiment.pk).update(canary_step=step)
+        routing = router(document(experiment))
+        for i in range(150):
+            arm = "new" if routing.route(f"unit-{i}").position == 1 else "control"
+            decide(
+                experiment,
+                arm,
+                seconds_ago=60 - 10 * step,
+                unit=f"unit-{i}",
+                share=weight if arm == "new" else 1 - weight,
+            )
+    learn(experiment.endpoint_id)
+    ratio = results(again(experiment))["comparison"]["sample_ratio_p"]
+    assert ratio is not None
+    assert ratio > 0.001
+
+
 def test_canary__control_shown_to_be_better__rolls_back_whoever_promotes(two_arms: Start) -> None:
     experiment = two_arms(**CANARY | {"promotion": {"auto": False, "min_rewards": 0}})
     begin_earlier(experiment)
