@@ -412,7 +412,11 @@ def test_apprentice__champion_serves__the_policys_choice_is_told__until_it_is_ac
     for _ in range(10):
         decide(experiment, "a", seconds_ago=10, share=1.0, proposed=b.pk)
     learn(experiment.endpoint_id)
-    assert results(again(experiment))["apprentice"] == {"decisions": 10, "shares": {"a": 0.0, "b": 1.0}}
+    assert results(again(experiment))["apprentice"] == {
+        "decisions": 10,
+        "shares": {"a": 0.0, "b": 1.0},
+        "outcomes": None,
+    }
     assert alice.post("/api/v1/experiments/e/activate", {"reason": "good"}).status == 200
     assert np.mean([router(document(experiment)).route(None).position for _ in range(100)]) > 0.9
     with pytest.raises(Conflict, match="nothing to activate"):

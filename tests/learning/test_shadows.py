@@ -81,6 +81,35 @@ def test_shadow__challengers__are_compared_and_never_answered(alice: Api) -> Non
     assert (promoted.status, promoted["outcome"]) == (200, "promoted")
 
 
+def test_apprentice__its_choices__are_scored_on_what_was_true(alice: Api) -> None:
+    """The champion is off where sums are odd, the challenger is right: an apprentice that chooses it half of the time is half as wrong."""
+    endpoint_of("pages", python_model("m", "champion", "nearly_sums"))
+    arms = [{"name": "new", "model": python_model("m", "new", "sums")}]
+    experiment = start_experiment(
+        {
+            "name": "e",
+            "endpoint": "pages",
+            "strategy": "bandit",
+            "arms": arms,
+            "policy": {"name": "uniform"},
+            "apprentice": True,
+        }
+    )
+    answers = [alice.post(PREDICT, {"inputs": [[float(i)]], "unit": f"u{i}"}).body for i in range(60)]
+    assert {answer["model"] for answer in answers} == {"m@champion"}
+    for i, answer in enumerate(answers):
+        alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "metric": "outcome", "value": i})
+    copied(60)
+    assert shadows.rounds() == 60
+    learn(experiment.endpoint_id)
+    chosen = dict(Decision.objects.values_list("id", "proposed_arm_id"))
+    shown = results(experiment)["apprentice"]
+    assert shown["outcomes"]["count"] == len(chosen) == 60
+    assert shown["outcomes"]["control_accuracy"] == 0.5
+    assert 0.6 < shown["outcomes"]["accuracy"] < 0.9
+    assert shown["shares"]["new"] == pytest.approx(0.5, abs=0.26)
+
+
 def test_shadow__sample__is_the_share_that_is_copied(alice: Api) -> None:
     shadow("nearly_sums", shadow={"sample": 0.3})
     for i in range(300):

@@ -110,7 +110,8 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         holdout=experiment.holdout,
         apprentice=experiment.apprentice,
         sticky=experiment.sticky,
-        shadow_sample=float((experiment.shadow or {}).get("sample", 0.0)),
+        # An apprentice's arms predict in the shadow, so that its choices can be scored.
+        shadow_sample=1.0 if experiment.apprentice else float((experiment.shadow or {}).get("sample", 0.0)),
         belief=None if belief is None else snapshot.Belief(belief.mean.tolist(), belief.covariance.tolist()),
         arms=[
             snapshot.Arm(

@@ -41,7 +41,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
     watched = _watched_intervals(experiment, len(arms))
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
-    shadowed = shadows.comparison(experiment) if experiment.strategy == Experiment.Strategy.SHADOW else {}
+    mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
+    shadowed = shadows.comparison(experiment) if mirrored else {}
     return {
         "experiment": experiment.name,
         "status": experiment.status,
@@ -184,7 +185,7 @@ def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | Non
         counts: dict[int, float] = dict(cursor.fetchall())
     total = sum(counts.values())
     shares = {arm.name: counts.get(arm.pk, 0.0) / total if total else None for arm in arms}
-    return {"decisions": int(total), "shares": shares}
+    return {"decisions": int(total), "shares": shares, "outcomes": shadows.score_of_choices(experiment)}
 
 
 def _intervals(

@@ -18,6 +18,7 @@ import psutil
 import structlog
 from django.conf import settings
 from django.db import connection
+from django.db.models import Q
 
 from noregret.experiments.models import Experiment
 from noregret.experiments.publish import model_document
@@ -84,9 +85,8 @@ def seats(experiment: Experiment) -> list[Seat]:
 def rounds() -> int:
     """One round for every running shadow; how many predictions were kept. Raises redis.RedisError."""
     kept = 0
-    for experiment in Experiment.objects.filter(
-        strategy=Experiment.Strategy.SHADOW, status=Experiment.Status.RUNNING
-    ).select_related("endpoint"):
+    mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
+    for experiment in Experiment.objects.filter(mirrored, status=Experiment.Status.RUNNING).select_related("endpoint"):
         kept += mirror(experiment)
     return kept
 
@@ -239,6 +239,32 @@ def comparison(experiment: Experiment) -> dict[int, dict[str, Any]]:
                 "outcomes": _outcomes(cursor, parameters),
             }
     return found
+
+
+# Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the control's, which any row has.
+_OF_CHOICES = """
+SELECT count(*)::bigint, avg(right_choice::int)::float8, avg(right_control::int)::float8 FROM (
+    SELECT DISTINCT ON (d.id)
+        CASE WHEN s.arm_id = d.proposed_arm_id THEN (s.predicted ->> 0)::float8
+             WHEN d.proposed_arm_id = d.arm_id THEN (s.champion_predicted ->> 0)::float8 END = r.value AS right_choice,
+        (s.champion_predicted ->> 0)::float8 = r.value AS right_control
+    FROM serving_decision AS d
+    JOIN serving_shadowprediction AS s ON s.decided_at = d.decided_at AND s.decision_id = d.id
+    JOIN serving_reward AS r ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = 'outcome'
+    WHERE d.experiment_id = %(experiment)s AND d.proposed_arm_id IS NOT NULL
+        AND jsonb_array_length(s.champion_predicted) = 1 AND jsonb_typeof(s.champion_predicted -> 0) = 'number'
+        AND (s.predicted IS NULL OR jsonb_typeof(s.predicted -> 0) = 'number')
+    ORDER BY d.id, (s.arm_id = d.proposed_arm_id) DESC
+) AS scored
+"""
+
+
+def score_of_choices(experiment: Experiment) -> dict[str, Any] | None:
+    """How often an apprentice's choices, and the control, would have been right, on what feedback on `outcome` said was true."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OF_CHOICES, {"experiment": experiment.pk})
+        count, choice, control = cursor.fetchone()
+    return {"count": count, "accuracy": choice, "control_accuracy": control} if count else None
 
 
 def _histogram(cursor: Any, parameters: dict[str, Any], top: float | None) -> list[dict[str, Any]]:

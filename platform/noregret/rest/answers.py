@@ -213,11 +213,20 @@ class Holdout(Struct):
     interval: tuple[float, float] | None
 
 
+class ChoicesScored(Struct):
+    """How often the policy's choices and the control would have been right."""
+
+    count: int
+    accuracy: float | None
+    control_accuracy: float | None
+
+
 class Apprentice(Struct):
-    """What the policy would have served."""
+    """What the policy would have served, and how right it would have been where the truth was told."""
 
     decisions: int
     shares: dict[str, float | None]
+    outcomes: ChoicesScored | None
 
 
 class Results(Struct):
