@@ -21,6 +21,7 @@ far was rejected: between equal arms it promotes in up to all runs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import blake2b
 from typing import Any, ClassVar, Self
 
@@ -37,6 +38,7 @@ SMALLEST_STRATUM = 20
 ROWS_AN_ARM = 10
 """A stratum ends at 10 rows an arm, 20 at least: of smaller ones, too much is lost by taking S as given."""
 _MOST_OPEN = 8
+_TABLE = 2**17
 _AT_ONCE = 4096  # pairs whose sums are taken in one go: about 30 MB
 
 
@@ -233,7 +235,7 @@ def summed_log_factors(ones: NDArray[np.int64], count: NDArray[np.int64], margin
     for start in range(0, len(stratum), _AT_ONCE):
         s, p = stratum[start : start + _AT_ONCE], pair[start : start + _AT_ONCE]
         i, j = better[p], worse[p]
-        margin = np.zeros(len(p)) if margins is None else margins[i, j]
+        margin = None if margins is None else margins[i, j]
         for_i, for_j = pair_log_factors(count[s, i], count[s, j], ones[s, i], ones[s, j], margin)
         np.add.at(sums, (i, j), for_i)
         np.add.at(sums, (j, i), for_j)
@@ -255,21 +257,27 @@ def pair_log_factors(
     second: NDArray[np.int64],
     first_ones: NDArray[np.int64],
     second_ones: NDArray[np.int64],
-    margin: Array,
+    margin: Array | None = None,
 ) -> tuple[Array, Array]:
     """Log factors (P, G) of P pairs of samples, that the first is better and that the second is, by more than -`margin` in log-odds.
 
     `first` and `second` (P,) count the rows, `first_ones` and `second_ones` the successes.
     """
-    ones = first_ones + second_ones
-    null, steps = margin[:, None], STEPS[None, :]
-    log_odds = np.concatenate([-null, -null + steps, null, null - steps], axis=1)  # of the first against the second
-    log_z = log_normaliser(first, second, ones, log_odds)
-    cut = 1 + len(STEPS)
-    mine = first_ones[:, None].astype(np.float64)
-    for_first: Array = steps * mine - (log_z[:, 1:cut] - log_z[:, [0]])
-    for_second: Array = -steps * mine - (log_z[:, cut + 1 :] - log_z[:, [cut]])
-    return for_first, for_second
+    ones, mine = first_ones + second_ones, first_ones[:, None].astype(np.float64)
+    if margin is None:
+        log_odds = np.concatenate([[0.0], STEPS, -STEPS])
+        totals, of_pair = np.unique(np.stack([first, second, ones]), axis=1, return_inverse=True)
+        repeated = np.broadcast_to(log_odds, (totals.shape[1], len(log_odds)))
+        log_z = log_normaliser(totals[0], totals[1], totals[2], repeated)[of_pair]
+        null_first = null_second = log_z[:, [0]]
+        better, worse = log_z[:, 1 : 1 + len(STEPS)], log_z[:, 1 + len(STEPS) :]
+    else:
+        null = margin[:, None]
+        log_odds = np.concatenate([-null, -null + STEPS, null, null - STEPS], axis=1)  # of the first against the second
+        log_z = log_normaliser(first, second, ones, log_odds)
+        null_first, better = log_z[:, [0]], log_z[:, 1 : 1 + len(STEPS)]
+        null_second, worse = log_z[:, [1 + len(STEPS)]], log_z[:, 2 + len(STEPS) :]
+    return STEPS * mine - (better - null_first), -STEPS * mine - (worse - null_second)
 
 
 def log_normaliser(
@@ -290,11 +298,30 @@ def log_normaliser(
     cells = (mode, n - mode, s - mode, m - s + mode)
     deviation = 1.0 / np.sqrt(sum(1.0 / (cell + 0.5) for cell in cells))
     step = np.maximum(np.floor(deviation / 2.0), 1.0)
-    reach = int(np.minimum(np.ceil((7.5 * deviation + 12.0) / step), high - low).max())
-    x = mode[..., None] + step[..., None] * np.arange(-reach, reach + 1)
-    inside = (x >= low[..., None]) & (x <= high[..., None])
-    x = np.where(inside, x, mode[..., None])
+    reach = np.ceil((7.5 * deviation + 12.0) / step)
+    start = np.maximum(low, mode - reach * step)
+    last = np.minimum(np.floor((high - start) / step), 2.0 * reach)
+    terms = np.arange(int(last.max()) + 1)
+    inside = terms <= last[..., None]
+    x = start[..., None] + step[..., None] * np.minimum(terms, last[..., None])
     n, m, s = n[..., None], m[..., None], s[..., None]
-    terms = x * log_odds[..., None] - sum(special.gammaln(cell + 1.0) for cell in (x, n - x, s - x, m - s + x))
-    found: Array = special.logsumexp(np.where(inside, terms, -np.inf), axis=-1) + np.log(step)
+    logs = x * log_odds[..., None]
+    for cell in (x, n - x, s - x, m - s + x):
+        logs -= _log_factorial(cell)
+    found: Array = special.logsumexp(np.where(inside, logs, -np.inf), axis=-1) + np.log(step)
+    return found
+
+
+def _log_factorial(whole: Array) -> Array:
+    """ln x! of whole numbers; small ones from a table, five times as fast."""
+    largest = float(whole.max(initial=0.0))
+    if largest >= _TABLE:
+        found: Array = special.gammaln(whole + 1.0)
+        return found
+    return _log_factorials()[whole.astype(np.int64)]
+
+
+@cache
+def _log_factorials() -> Array:
+    found: Array = special.gammaln(np.arange(_TABLE) + 1.0)
     return found

@@ -175,7 +175,7 @@ def test_conditional_factor__arms_alike__has_expectation_one() -> None:
     x = np.arange(max(0, ones - second), min(first, ones) + 1)
     law = stats.hypergeom(first + second, first, ones).pmf(x)
     full = np.full_like(x, first), np.full_like(x, second)
-    for_first, for_second = pair_log_factors(*full, x, ones - x, np.zeros(len(x)))
+    for_first, for_second = pair_log_factors(*full, x, ones - x)
     assert law @ np.exp(for_first) == pytest.approx(np.ones(len(STEPS)), abs=1e-12)
     assert law @ np.exp(for_second) == pytest.approx(np.ones(len(STEPS)), abs=1e-12)
 
