@@ -223,23 +223,31 @@ def _counted(bucket: Bucket, arms: int) -> Iterator[tuple[int, str, NDArray[np.i
         yield label, blake2b(vector.tobytes(), digest_size=8).hexdigest(), successes, rows
 
 
-def summed_log_factors(ones: NDArray[np.int64], count: NDArray[np.int64], margins: Array | None = None) -> Array:
-    """Sums over strata of log factors (K, K, G) that i is better than j by more than -margin: `ones`, `count` (strata, K) by arm.
+def summed_log_factors(
+    ones: NDArray[np.int64],
+    count: NDArray[np.int64],
+    margins: Array | None = None,
+    of: NDArray[np.int64] | None = None,
+    experiments: int = 1,
+) -> Array:
+    """Sums over strata of log factors that i is better than j by more than -margin: `ones`, `count` (strata, K) by arm.
 
-    `margins` (K, K) are in log-odds, symmetric; none at all if None.
+    Of one experiment, (K, K, G), or with `of` (strata,) of each of so many, (experiments, K, K, G). `margins` (K, K) are in log-odds,
+    symmetric; none at all if None.
     """
     arms = ones.shape[1]
     better, worse = np.triu_indices(arms, 1)
-    sums = np.zeros((arms, arms, len(STEPS)))
+    sums = np.zeros((experiments, arms, arms, len(STEPS)))
     stratum, pair = np.nonzero(_tell(ones, count, better, worse))
     for start in range(0, len(stratum), _AT_ONCE):
         s, p = stratum[start : start + _AT_ONCE], pair[start : start + _AT_ONCE]
         i, j = better[p], worse[p]
         margin = None if margins is None else margins[i, j]
         for_i, for_j = pair_log_factors(count[s, i], count[s, j], ones[s, i], ones[s, j], margin)
-        np.add.at(sums, (i, j), for_i)
-        np.add.at(sums, (j, i), for_j)
-    return sums
+        experiment = np.zeros(len(s), dtype=np.int64) if of is None else of[s]
+        np.add.at(sums, (experiment, i, j), for_i)
+        np.add.at(sums, (experiment, j, i), for_j)
+    return sums[0] if of is None else sums
 
 
 def _tell(
