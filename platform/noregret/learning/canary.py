@@ -11,11 +11,11 @@ from typing import Literal
 
 from django.utils import timezone
 
-from bandits.inference.anytime import Evidence
+from bandits.inference.evidence import Evidence
 from noregret.experiments.models import Arm, Experiment
 
-from .mature import evidence_of
 from .models import ArmStatistics, ExperimentEvidence
+from .weighing import evidence_of
 
 Step = Literal["wait", "advance", "promote", "rollback"]
 
