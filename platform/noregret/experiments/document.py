@@ -56,7 +56,8 @@ class Reward(Struct, forbid_unknown_fields=True):
     pending: Annotated[
         Literal["ignore", "exposure"],
         Meta(
-            description="Open decisions without feedback: left out, or counted by the chance that it would have come by now."
+            description="When a reward with a `default` is learned: when its window has closed (`ignore`), or at once, open decisions "
+            "counted by the chance that feedback would have come by now (`exposure`). Without a default: always at once."
         ),
     ] = "ignore"
 
@@ -341,9 +342,10 @@ def policy_of(document: Experiment, arms: int) -> Policy | None:
         if made.model == "logistic" and document.reward.kind != "binary":
             raise Invalid("reward.kind", f"{policy.name} needs a binary reward")
         if document.reward.pending != "ignore":
-            raise Invalid("reward.pending", f"{policy.name} learns from feedback as it comes: ignore was expected")
-    elif made.memory.forgets and document.reward.pending != "ignore":
-        raise Invalid("reward.pending", "a policy that forgets learns from feedback as it comes: ignore was expected")
+            raise Invalid(
+                "reward.pending",
+                f"{policy.name} learns where a window has closed, or without a default: ignore was expected",
+            )
     if policy.floor * arms > 1:
         raise Invalid("policy.floor", f"at most {1 / arms:g} was expected for {arms} arms")
     return policy
