@@ -171,20 +171,26 @@ class Recommendation(Struct):
 
 
 class OffPolicyEstimate(Struct):
-    """A mean reward with its standard error and 95 % interval."""
+    """A mean reward with its standard error and 95 % interval, null where nothing bounds them; `successes` are of equal weight."""
 
     value: float
-    standard_error: float
-    interval: tuple[float, float]
+    standard_error: float | None
+    interval: tuple[float, float] | None
     effective_sample_size: float
+    successes: float
 
 
 class Evaluation(Struct):
-    """What another policy would have earned on the logged traffic; `refused` says why the log can't tell."""
+    """What another policy would have earned on the logged traffic that has matured; `refused` says why the log can't tell.
+
+    `left_out` counts decisions that were not read, by reason.
+    """
 
     policy: str
     params: dict[str, Any]
     decisions: int
+    left_out: dict[str, int]
+    matured_until: str | None
     refused: str | None
     logged: OffPolicyEstimate | None
     estimates: dict[str, OffPolicyEstimate]
