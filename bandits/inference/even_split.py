@@ -96,8 +96,8 @@ def saved(
 
 
 def _weighted(arm: NDArray[np.int64], reward: Array, weight: Array, arms: int) -> ArmStatistics:
-    count = np.bincount(arm, weights=weight, minlength=arms)
-    total = np.bincount(arm, weights=weight * reward, minlength=arms)
+    count: Array = np.bincount(arm, weights=weight, minlength=arms).astype(np.float64)
+    total: Array = np.bincount(arm, weights=weight * reward, minlength=arms).astype(np.float64)
     mean = np.divide(total, count, out=np.zeros(arms), where=count > 0)
-    m2 = np.bincount(arm, weights=weight * np.square(reward - mean[arm]), minlength=arms)
+    m2 = np.bincount(arm, weights=weight * np.square(reward - mean[arm]), minlength=arms).astype(np.float64)
     return ArmStatistics(count, mean, m2)
