@@ -134,8 +134,9 @@ class ResultsArm(Struct):
     decisions: int
     rewards: int
     mean: float | None
+    mean_basis: Literal["served", "assigned"]
     interval: tuple[float, float] | None
-    interval_method: Literal["aipw", "posterior"] | None
+    interval_method: Literal["jeffreys", "posterior", "by_unit", "too_many_decisions"] | None
     watched_interval: tuple[float, float] | None
     answered: float | None
     share: float | None
@@ -155,6 +156,7 @@ class Comparison(Struct):
     sample_ratio_p: float | None
     answers_p: float | None
     saved_against_even_split: float | None
+    saved_interval: tuple[float, float] | None
 
 
 class EvidenceProgress(Struct):
@@ -208,13 +210,17 @@ class CanaryState(Struct):
 
 
 class HoldoutSide(Struct):
+    """Rewards, units and mean of what can be shown, with the mean's 95 % interval by unit."""
+
     decisions: int
     rewards: int
+    units: int
     mean: float | None
+    interval: tuple[float, float] | None
 
 
 class Holdout(Struct):
-    """What the bandit earned beyond its control: the difference of means, and its 95 % interval."""
+    """What the bandit earned beyond its control: the difference of means, and its 95 % interval by unit."""
 
     share: float
     bandit: HoldoutSide
