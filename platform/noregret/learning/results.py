@@ -18,7 +18,7 @@ from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import shadows
+from . import guardrails, shadows
 from .knowledge import statistics_of
 from .mature import bounds_of, evidence_of
 from .models import ArmStatistics, ExperimentEvidence
@@ -88,6 +88,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "matured": ExperimentEvidence.objects.get(experiment=experiment).matured,
         },
         "canary": _canary(experiment),
+        "guardrails": guardrails.states(experiment, arms),
         "holdout": _holdout(experiment),
         "apprentice": _apprentice(experiment, arms),
         "recommendation": {

@@ -74,6 +74,7 @@ class DecisionTotals:
     expected: dict[int, float] = field(default_factory=dict)
     latencies: dict[int, list[int]] = field(default_factory=dict)
     intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
+    failed_intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, decisions: Iterable[CountedDecision], arm_ids: Sequence[int]) -> "DecisionTotals":
@@ -86,6 +87,7 @@ class DecisionTotals:
             totals.intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             if decision.failed:
                 totals.failures[decision.arm_id] += 1
+                totals.failed_intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
             for position, propensity in enumerate(decision.propensities[: len(arm_ids)]):
                 expected[position] += propensity
@@ -102,4 +104,5 @@ class DecisionTotals:
             {arm: self.expected.get(arm, 0.0) + other.expected.get(arm, 0.0) for arm in arms},
             {arm: latency.add(self.latencies.get(arm, []), other.latencies.get(arm, [])) for arm in timed},
             self.intervals + other.intervals,
+            self.failed_intervals + other.failed_intervals,
         )
