@@ -14,7 +14,7 @@ from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import answers, contextual, shadows
+from . import answers, contextual, guardrails, shadows
 from .holdout import holdout
 from .knowledge import statistics_of
 from .models import ArmStatistics, ExperimentEvidence
@@ -93,6 +93,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "matured": held.matured,
         },
         "canary": _canary(experiment),
+        "guardrails": guardrails.states(experiment, arms),
         "holdout": holdout(experiment),
         "apprentice": _apprentice(experiment, arms),
         "recommendation": {

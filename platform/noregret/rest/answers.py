@@ -209,6 +209,30 @@ class CanaryState(Struct):
     since: str
 
 
+class GuardedArm(Struct):
+    """How an arm stands to a guardrail. `evidence` of `needed` shows it past the limit; where it is past, about `more` values show it."""
+
+    name: str
+    state: Literal["unheard", "waiting", "unjudged", "within", "beyond", "passed"]
+    count: int
+    mean: float | None
+    evidence: float | None
+    needed: float
+    more: int | None
+    reason: str
+
+
+class GuardrailState(Struct):
+    """A guardrail, and how each arm that it can act on stands to it."""
+
+    metric: str
+    action: Literal["rollback", "disable_arm", "pause"]
+    versus: Literal["limit", "control"]
+    max: float | None
+    min: float | None
+    arms: list[GuardedArm]
+
+
 class HoldoutSide(Struct):
     """Rewards, units and mean of what can be shown, with the mean's 95 % interval by unit."""
 
@@ -258,6 +282,7 @@ class Results(Struct):
     comparison: Comparison
     evidence: EvidenceProgress
     canary: CanaryState | None
+    guardrails: list[GuardrailState]
     holdout: Holdout | None
     apprentice: Apprentice | None
     recommendation: Recommendation
