@@ -330,7 +330,7 @@ def _best_arm_varies(document: Experiment) -> bool:
         made = make(document.policy.name, **document.policy.params)
     except ValueError:  # told where the policy is checked
         return False
-    return made.contextual or made.memory.forgets
+    return bool(made.contextual or made.memory.forgets)
 
 
 def _check_promotion(document: Experiment) -> None:

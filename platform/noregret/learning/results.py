@@ -9,7 +9,6 @@ from django.utils import timezone
 
 from bandits.belief import Belief, believe
 from bandits.inference.anytime import Estimate, aipw
-from bandits.inference.best_arm import expected_loss, probability_best
 from bandits.inference.confidence_sequence import watched_aipw
 from bandits.inference.sample_ratio import sample_ratio_p
 from bandits.statistics import ArmStatistics as Statistics
@@ -19,10 +18,11 @@ from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
 from . import shadows
-from .knowledge import statistics_of
+from .knowledge import known_to_policy, statistics_of
 from .mature import bounds_of, evidence_of
 from .models import ArmStatistics, ExperimentEvidence
 from .recommendation import recommend
+from .standing import memory_of, standing
 
 INTERVAL_ALPHA = 0.05
 
@@ -33,9 +33,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     statistics = statistics_of(arms)
     belief = believe(statistics, reward_model(experiment))
-    seen = bool(statistics.count.sum())
-    best = probability_best(belief.posterior) if seen else None
-    loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
+    stand = standing(experiment, arms)
     shares = propensities(experiment, arms)
     intervals = _intervals(experiment, arms, belief, statistics)
     watched = _watched_intervals(experiment, len(arms))
@@ -64,8 +62,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "watched_interval": watched[i],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
-                "probability_best": None if best is None else float(best[i]),
-                "expected_loss": None if loss is None else float(np.ravel(loss)[i]),
+                "probability_best": stand.best[i],
+                "expected_loss": stand.loss[i],
                 "error_rate": rows[arm.pk].failures / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
                 "latency_ms": {
                     "p50": latency.quantile(rows[arm.pk].latencies, 0.5),
@@ -79,7 +77,10 @@ def results(experiment: Experiment) -> dict[str, Any]:
         ],
         "comparison": {
             "sample_ratio_p": _sample_ratio_p(experiment, arms, rows),
-            "saved_against_even_split": saved_against_even_split(experiment, arms, rows),
+            # What a bandit saves is saved by learning: of no other strategy there is anything to tell.
+            "saved_against_even_split": saved_against_even_split(experiment, arms, rows)
+            if experiment.strategy == Experiment.Strategy.BANDIT
+            else None,
         },
         "evidence": {
             "leader": None if found.leader is None else found.leader.name,
@@ -287,7 +288,9 @@ def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
 def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, Any]:
     """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}."""
     arms = list(experiment.arms.order_by("position"))
-    statistics = statistics_of(arms)
+    memory = memory_of(experiment)
+    # Of a policy that learns from features nothing is believed of an arm's mean alone.
+    statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
     belief = believe(statistics, reward_model(experiment))
     if not statistics.count.sum():
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}
