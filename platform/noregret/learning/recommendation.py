@@ -95,9 +95,13 @@ def _of_contextual(experiment: Experiment, arms: list[Arm], evidence: Evidence |
     return _promoted_or_held_up(experiment, arms, evidence, found, arms[found.arm])
 
 
+# The platform's own actors, as a sentence calls them; people are called by their names.
+_ACTORS = {"learner": "the learner", "schedule": "its schedule", "guardrail": "a guardrail"}
+
+
 def _ended(experiment: Experiment) -> Recommendation:
     ending = AuditEntry.objects.filter(experiment=experiment.name, action=f"experiment.{experiment.outcome}").first()
-    by = f" by {ending.actor}" if ending else ""
+    by = f" by {_ACTORS.get(ending.actor, ending.actor)}" if ending else ""
     why = f": {ending.reason}" if ending and ending.reason else ""
     evidence = ending.details.get("evidence", {}) if ending else {}
     value, needed = evidence.get("value"), evidence.get("needed")
@@ -202,7 +206,8 @@ def _prospect(
     """What may come of it where that is not a promotion soon; nothing where nothing can be said. No number: a forecast is a simulation,
     and is made where somebody asks for it (noregret.learning.forecast)."""
     matured = float(evidence.matured.count.sum())
-    if matured < _ENOUGH_TO_TELL:
+    memory = memory_of(experiment)
+    if matured < _ENOUGH_TO_TELL or memory is None or memory.forgets:
         return ""
     best = max((probability for probability in stand.best if probability is not None), default=0.0)
     if best < _LOOKS_BEST and value < 2.0:

@@ -43,6 +43,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     shadowed = shadows.comparison(experiment) if mirrored else {}
     return {
         "experiment": experiment.name,
+        "strategy": experiment.strategy,
         "status": experiment.status,
         "as_of": timezone.now().isoformat().replace("+00:00", "Z"),
         "policy_version": experiment.endpoint.policy_version,

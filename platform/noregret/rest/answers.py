@@ -234,6 +234,7 @@ class Results(Struct):
     """What an experiment has shown so far. What can't be known yet is null."""
 
     experiment: str
+    strategy: Literal["shadow", "canary", "ab", "bandit"]
     status: Literal["draft", "running", "paused", "completed"]
     as_of: str
     policy_version: int
