@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from bandits.inference import expected_loss, potential_value_remaining, probability_best
 from bandits.inference.anytime import Evidence, aipw, verdict
-from bandits.inference.sample_ratio import sample_ratio_p
 from bandits.posteriors import BetaBernoulli, GammaPoisson, NormalInverseGamma
 from bandits.statistics import ArmStatistics
 
@@ -155,14 +154,6 @@ def test_aipw__under_uneven_propensities__is_unbiased_and_covers() -> None:
 
 def test_aipw__too_few_outcomes__is_not_known() -> None:
     assert aipw(evidence_of([0.5, 0.5], 20, 1, bucket=20)) == [None, None]
-
-
-def test_sample_ratio__as_logged_and_not__tells_them_apart() -> None:
-    assert sample_ratio_p([500, 500], [510.0, 490.0]) == pytest.approx(0.527, abs=1e-3)
-    found = sample_ratio_p([600, 400], [500.0, 500.0])
-    assert found is not None
-    assert found < 1e-9
-    assert sample_ratio_p([1, 1], [1.0, 1.0]) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(-100, 100)), max_size=60), st.integers(0, 60))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from noregret.experiments.arms import set_enabled
 from noregret.experiments.models import Experiment
-from noregret.learning.mature import evidence_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.results import results
 from noregret.learning.round import learn
+from noregret.learning.weighing import evidence_of
 from past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 from tests.conftest import Api, endpoint_of, static_model

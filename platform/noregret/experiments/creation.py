@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 
 from noregret.access import audit
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
+from noregret.learning.weighing import RULES
 
 from . import document as documents
 from .endpoints import check_compatible, find_model
@@ -52,7 +53,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 arm.experiment = experiment
             Arm.objects.bulk_create(arms)
             ArmStatistics.objects.bulk_create(ArmStatistics(arm=arm) for arm in arms)
-            ExperimentEvidence.objects.create(experiment=experiment)
+            ExperimentEvidence.objects.create(experiment=experiment, rules=RULES)
             audit.record(
                 actor=actor,
                 action="experiment.created",

@@ -11,12 +11,12 @@ from typing import Literal
 
 from django.utils import timezone
 
-from bandits.inference.anytime import Evidence
+from bandits.inference.evidence import Evidence
 from noregret.experiments.models import Arm, Experiment
 
-from .mature import evidence_of
 from .models import ArmStatistics, ExperimentEvidence
 from .phrases import evidence_told
+from .weighing import evidence_of
 
 Step = Literal["wait", "advance", "promote", "rollback"]
 

@@ -15,7 +15,7 @@ from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 
-from .mature import padded
+from .totals import padded
 
 MOST_DECISIONS = 200_000
 """The newest decisions with a reward that an evaluation reads."""

@@ -10,10 +10,10 @@ import numpy as np
 from django.db import connection, transaction
 
 from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint_on_commit
+from noregret.experiments.models import Arm, Experiment
 
 from .models import ArmStatistics
+from .publishing import learned
 from .totals import RewardIntervals
 
 BATCH = 20_000
@@ -54,17 +54,10 @@ def fold(experiment: Experiment) -> int:
                 rows = cursor.fetchall()
             if rows:
                 _add(experiment, rows)
-                _publish_if_running(experiment)
+                learned(experiment)
         total += len(rows)
         if len(rows) < BATCH:
             return total
-
-
-def _publish_if_running(experiment: Experiment) -> None:
-    # Under the endpoint's lock, which every transition takes too: a resumption beside this one either is seen here, or sees these rewards.
-    Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
-    if Experiment.objects.filter(pk=experiment.pk, status=Experiment.Status.RUNNING).exists():
-        publish_endpoint_on_commit(experiment.endpoint_id)
 
 
 def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) -> None:

@@ -23,8 +23,8 @@ from noregret.experiments.publish import propensities
 from noregret.experiments.rewards import reward_model
 
 from .knowledge import statistics_of
-from .mature import evidence_of
 from .models import ExperimentEvidence
+from .weighing import evidence_of
 
 DRAWS, RUNS = 6, 8
 """So many times the arms' means are drawn from what is known of them, and so many experiments are simulated with each."""
@@ -136,7 +136,9 @@ def _simulated(experiment: Experiment, arms: list[Arm], known: Statistics, horiz
     """After how many rewards each simulated experiment promoted; infinite where it did not within the horizon."""
     rng = np.random.default_rng(experiment.pk)
     # Larger is better here, whichever way the reward goes.
-    means = np.clip(believe(known, reward_model(experiment)).posterior.sample(rng, (DRAWS, len(arms))), 1e-6, 1.0 - 1e-6)
+    means = np.clip(
+        believe(known, reward_model(experiment)).posterior.sample(rng, (DRAWS, len(arms))), 1e-6, 1.0 - 1e-6
+    )
     policy: str | Policy
     if experiment.policy is None:
         shares = np.array([share or 0.0 for share in propensities(experiment, arms)])

@@ -54,7 +54,19 @@ class ExperimentEvidence(models.Model):
     # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
     closed_until = models.DateTimeField(null=True)
     matured = models.PositiveBigIntegerField(default=0)
-    state = models.JSONField(default=dict, help_text="bandits.inference.anytime.Evidence.to_dict()")
+    state = models.JSONField(default=dict, help_text="bandits.inference.evidence.Evidence.to_dict()")
+    answers = models.JSONField(
+        default=dict, db_default={}, help_text="The same of how often arms are answered, where silence means nothing."
+    )
+    split = models.JSONField(
+        default=dict, db_default={}, help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials."
+    )
+    # By which rules the sums were made (weighing.RULES); the learner makes them anew where they are old.
+    rules = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # Has something been learned that is not published? And when was it last, after how many decisions (publishing).
+    unpublished = models.BooleanField(default=False, db_default=False)
+    published_at = models.DateTimeField(null=True)
+    published_decisions = models.PositiveBigIntegerField(default=0, db_default=0)
     # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
     learned = models.JSONField(default=dict, db_default={}, help_text="By the policy's family: sums, or Gaussians.")
 

@@ -11,7 +11,7 @@ from noregret.redis_client import client, keys
 from serving.ledger.ingest import appended_at
 from serving.redis_keys import ACCESS, Keys
 
-from . import clock
+from . import clock, publishing
 from .mature import AFTER_END, overdue_seconds
 from .schedule import with_an_end
 
@@ -80,7 +80,7 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys() | _timed()
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}

@@ -6,15 +6,16 @@ from typing import Literal
 import numpy as np
 from django.utils import timezone
 
-from bandits.inference.anytime import Evidence, Verdict, more_needed, verdict
+from bandits.inference.anytime import Verdict, more_needed, verdict
+from bandits.inference.evidence import Evidence
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, ChampionChange, Experiment
 
 from . import canary
-from .mature import evidence_of
 from .models import ExperimentEvidence
 from .phrases import evidence_told, listed, probability_told
 from .standing import Standing, memory_of, standing
+from .weighing import evidence_of
 
 Action = Literal["continue", "promote", "stop", "rollback"]
 

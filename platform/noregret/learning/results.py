@@ -8,21 +8,20 @@ from django.db import connection
 from django.utils import timezone
 
 from bandits.belief import Belief, believe
-from bandits.inference.anytime import Estimate, aipw
+from bandits.inference.anytime import Estimate, Evidence, aipw
 from bandits.inference.confidence_sequence import watched_aipw
-from bandits.inference.sample_ratio import sample_ratio_p
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import shadows
+from . import answers, shadows
 from .knowledge import known_to_policy, statistics_of
-from .mature import bounds_of, evidence_of
 from .models import ArmStatistics, ExperimentEvidence
 from .recommendation import recommend
 from .standing import memory_of, standing
+from .weighing import bounds_of, evidence_of, split_of
 
 INTERVAL_ALPHA = 0.05
 
@@ -39,6 +38,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
     watched = _watched_intervals(experiment, len(arms))
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
+    held = ExperimentEvidence.objects.get(experiment=experiment)
+    answered = answers.rates(experiment, held)
     mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
     shadowed = shadows.comparison(experiment) if mirrored else {}
     return {
@@ -61,6 +62,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "interval": intervals[i][0],
                 "interval_method": intervals[i][1],
                 "watched_interval": watched[i],
+                "answered": answered.shares[i],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
                 "probability_best": stand.best[i],
@@ -77,7 +79,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
             for i, arm in enumerate(arms)
         ],
         "comparison": {
-            "sample_ratio_p": _sample_ratio_p(experiment, arms, rows),
+            "sample_ratio_p": split_of(experiment, held).p,
+            "answers_p": answered.p,
             # What a bandit saves is saved by learning: of no other strategy there is anything to tell.
             "saved_against_even_split": saved_against_even_split(experiment, arms, rows)
             if experiment.strategy == Experiment.Strategy.BANDIT
@@ -87,7 +90,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "leader": None if found.leader is None else found.leader.name,
             "value": found.evidence,
             "needed": found.needed,
-            "matured": ExperimentEvidence.objects.get(experiment=experiment).matured,
+            "matured": held.matured,
         },
         "canary": _canary(experiment),
         "holdout": _holdout(experiment),
@@ -98,38 +101,6 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "reason": found.reason,
         },
     }
-
-
-# More decisions than this are not counted by unit while somebody waits for the answer.
-MOST_BY_UNIT = 1_000_000
-_FIRST_OF_UNITS = """
-WITH firsts AS (
-    SELECT DISTINCT ON (unit) arm_id, propensities FROM serving_decision
-    WHERE experiment_id = %(experiment)s AND unit IS NOT NULL ORDER BY unit, decided_at, id
-), counted AS (
-    SELECT arm_id, propensities FROM firsts
-    UNION ALL SELECT arm_id, propensities FROM serving_decision WHERE experiment_id = %(experiment)s AND unit IS NULL
-)
-SELECT arm_id, NULL::bigint AS seat, count(*)::float8 FROM counted GROUP BY arm_id
-UNION ALL SELECT NULL, seat - 1, sum(share) FROM counted, unnest(propensities) WITH ORDINALITY AS u (share, seat) GROUP BY seat
-"""
-
-
-def _sample_ratio_p(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
-    """Did the split go as logged? A unit that keeps its arm is one trial, however often it comes."""
-    counts = [float(rows[arm.pk].decisions) for arm in arms]
-    expected = [rows[arm.pk].expected_decisions for arm in arms]
-    if experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.CANARY) or experiment.sticky:
-        if sum(counts) > MOST_BY_UNIT:
-            return None
-        with connection.cursor() as cursor:
-            cursor.execute(_FIRST_OF_UNITS, {"experiment": experiment.pk})
-            found = cursor.fetchall()
-        by_arm = {arm: count for arm, _, count in found if arm is not None}
-        by_seat = {seat: share for arm, seat, share in found if arm is None}
-        counts = [by_arm.get(arm.pk, 0.0) for arm in arms]
-        expected = [by_seat.get(i, 0.0) for i in range(len(arms))]
-    return sample_ratio_p(counts, expected)
 
 
 def _canary(experiment: Experiment) -> dict[str, Any] | None:
@@ -203,7 +174,7 @@ def _intervals(
     held = ExperimentEvidence.objects.get(experiment=experiment)
     if bounded is not None and held.state:
         evidence = evidence_of(experiment, held)
-        estimates = aipw(evidence, INTERVAL_ALPHA) if evidence is not None else estimates
+        estimates = aipw(evidence, INTERVAL_ALPHA) if isinstance(evidence, Evidence) else estimates
     low, high = (np.ravel(end) for end in belief.interval(INTERVAL_ALPHA))
     made: list[tuple[list[float] | None, str | None]] = []
     for i, estimate in enumerate(estimates):
@@ -221,7 +192,7 @@ def _watched_intervals(experiment: Experiment, arms: int) -> list[list[float] | 
     bounded = bounds_of(experiment)
     held = ExperimentEvidence.objects.get(experiment=experiment)
     evidence = evidence_of(experiment, held) if held.state else None
-    if bounded is None or evidence is None:
+    if bounded is None or not isinstance(evidence, Evidence):
         return [None] * arms
     found = watched_aipw(evidence, INTERVAL_ALPHA)
     return [None if estimate is None else _in_reward_units(estimate, bounded) for estimate in found]

@@ -1,6 +1,7 @@
-"""One round of learning for one endpoint: drain, mature, fold, act. Every step may be repeated, and publishes what it changed."""
+"""One round of learning for one endpoint: drain, mature, fold, publish, act. Every step may be repeated, and publishes what it changed."""
 
 import structlog
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from noregret.experiments.models import Endpoint, Experiment
@@ -13,6 +14,8 @@ from .locks import endpoint_lock
 from .mature import mature
 from .pending import unsettled
 from .promotion import act
+from .publishing import catch_up
+from .upgrade import bring_up_to_date
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +48,11 @@ def learn(endpoint_id: int) -> bool:
 
 
 def _learn(experiment: Experiment, drained: Drained) -> None:
+    bring_up_to_date(experiment)
     mature(experiment, drained.until)
     fold(experiment)
+    with transaction.atomic():
+        catch_up(experiment)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
         act(experiment)
 

@@ -138,6 +138,7 @@ class ResultsArm(Struct):
     interval: tuple[float, float] | None
     interval_method: Literal["aipw", "posterior"] | None
     watched_interval: tuple[float, float] | None
+    answered: float | None
     share: float | None
     propensity: float | None
     probability_best: float | None
@@ -150,7 +151,10 @@ class ResultsArm(Struct):
 
 
 class Comparison(Struct):
+    """`sample_ratio_p`: did trials fall on the arms as logged? `answers_p`: are arms answered alike, where silence means nothing?"""
+
     sample_ratio_p: float | None
+    answers_p: float | None
     saved_against_even_split: float | None
 
 
