@@ -39,7 +39,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 strategy=document.strategy,
                 policy=None if policy is None else msgspec.to_builtins(policy),
                 reward=msgspec.to_builtins(document.reward),
-                promotion=msgspec.to_builtins(document.promotion),
+                promotion=msgspec.to_builtins(documents.promotion_of(document)),
                 context=None if document.context is None else msgspec.to_builtins(document.context),
                 canary=_part(document.canary, documents.Canary) if document.strategy == "canary" else None,
                 shadow=_part(document.shadow, documents.Shadow) if document.strategy == "shadow" else None,

@@ -91,7 +91,13 @@ class Promotion(Struct, forbid_unknown_fields=True):
     cooldown_seconds: Annotated[
         float, Meta(ge=0, le=365 * DAY, description="So long after a change of champion nothing is promoted by itself.")
     ] = 0.0
-    auto: bool = True
+    auto: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="Promote without a person. Where it is not given: true, but false for a bandit whose policy forgets or "
+            "learns from features, for there which arm is best depends on the time or on the request."
+        ),
+    ] = UNSET
 
 
 class Canary(Struct, forbid_unknown_fields=True):
@@ -351,13 +357,32 @@ def _check_reward(reward: Reward) -> None:
         raise Invalid("reward.default", "must be within minimum and maximum")
 
 
+def promotion_of(document: Experiment) -> Promotion:
+    """The promotion rule with every default, `auto` included."""
+    promotion = document.promotion
+    if promotion.auto is not UNSET:
+        return promotion
+    return msgspec.structs.replace(promotion, auto=not _best_arm_varies(document))
+
+
+def _best_arm_varies(document: Experiment) -> bool:
+    """Does the policy take it that which arm is best depends on the time or on the request?"""
+    if document.strategy != "bandit" or document.policy is UNSET:
+        return False
+    try:
+        made = make(document.policy.name, **document.policy.params)
+    except ValueError:  # told where the policy is checked
+        return False
+    return bool(made.contextual or made.memory.forgets)
+
+
 def _check_promotion(document: Experiment) -> None:
     reward = document.reward
     bounded = reward.kind == "binary" or (
         reward.maximum is not None and (reward.minimum is not None or reward.kind == "count")
     )
     # A canary goes by its guardrails and its bake time where its reward has no bounds; a shadow's arms earn nothing.
-    if document.strategy in {"ab", "bandit"} and document.promotion.auto and not bounded:
+    if document.strategy in {"ab", "bandit"} and promotion_of(document).auto and not bounded:
         missing = "maximum" if reward.maximum is None else "minimum"
         raise Invalid(
             f"reward.{missing}",

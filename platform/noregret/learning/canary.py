@@ -17,6 +17,7 @@ from noregret.experiments.document import ERROR_RATE, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 
 from .models import ArmStatistics, ExperimentEvidence
+from .phrases import evidence_told
 from .served import heard_since, served_since, unfit
 from .weighing import evidence_of
 
@@ -49,7 +50,7 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
     against = 1.0 if evidence is None else _between(evidence, control, challenger)
     if against >= needed:
-        said = f"{control.name} beats {challenger.name}: evidence {against:,.0f} of the {needed:,.0f} needed"
+        said = f"{control.name} beats {challenger.name}: {evidence_told(against, needed)}"
         return Due("rollback", said, challenger, against, needed)
     steps = canary["steps"]
     place = f"step {at + 1} of {len(steps)}, {steps[at]:.0%} of the traffic"
@@ -70,7 +71,7 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
         if shown < needed:
             said = (
                 f"{place}; waits to show that {challenger.name} is less than {promotion['indifference']:.1%} worse: "
-                f"evidence {shown:,.1f} of the {needed:,.0f} needed"
+                f"{evidence_told(shown, needed)}"
             )
             return Due("wait", said, challenger, shown, needed)
     if last:

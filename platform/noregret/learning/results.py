@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from bandits.belief import believe
-from bandits.inference.best_arm import expected_loss, probability_best
+from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
@@ -16,11 +16,12 @@ from serving.ledger import latency
 
 from . import answers, contextual, guardrails, shadows
 from .holdout import holdout
-from .knowledge import statistics_of
+from .knowledge import known_to_policy
 from .models import ArmStatistics, ExperimentEvidence
 from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
 from .savings import against_even_split
+from .standing import memory_of, standing
 from .weighing import split_of
 
 
@@ -28,12 +29,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     """The results document (docs/api.md). What can't be known yet is None."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    statistics = statistics_of(arms)
-    belief = believe(statistics, reward_model(experiment))
-    # Arms of a contextual policy served different requests: their means can't be compared, and neither arm is "best".
-    seen = bool(statistics.count.sum()) and contextual.policy_of(experiment) is None
-    best = probability_best(belief.posterior) if seen else None
-    loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
+    stand = standing(experiment, arms)
     shares = propensities(experiment, arms)
     outcomes = own_outcomes(experiment, arms)
     ends = intervals(experiment, arms, outcomes)
@@ -46,6 +42,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     shadowed = shadows.comparison(experiment) if mirrored else {}
     return {
         "experiment": experiment.name,
+        "strategy": experiment.strategy,
         "status": experiment.status,
         "as_of": timezone.now().isoformat().replace("+00:00", "Z"),
         "policy_version": experiment.endpoint.policy_version,
@@ -67,8 +64,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "watched_interval": ends[i][1],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
-                "probability_best": None if best is None else float(best[i]),
-                "expected_loss": None if loss is None else float(np.ravel(loss)[i]),
+                "probability_best": stand.best[i],
+                "expected_loss": stand.loss[i],
                 "error_rate": rows[arm.pk].failures / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
                 "latency_ms": {
                     "p50": latency.quantile(rows[arm.pk].latencies, 0.5),
@@ -176,7 +173,9 @@ def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, 
     Empty where nothing was seen, and for a contextual policy, whose arms' means are of different requests.
     """
     arms = list(experiment.arms.order_by("position"))
-    statistics = statistics_of(arms)
+    memory = memory_of(experiment)
+    # Of a policy that learns from features nothing is believed of an arm's mean alone.
+    statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
     belief = believe(statistics, reward_model(experiment))
     if not statistics.count.sum() or contextual.policy_of(experiment) is not None:
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}

@@ -76,6 +76,7 @@ class Experiment(Struct):
     sticky: bool
     holdout: float
     apprentice: bool
+    warnings: list[str]
     created_at: str
     started_at: str | None
     ended_at: str | None
@@ -273,6 +274,7 @@ class Results(Struct):
     """What an experiment has shown so far. What can't be known yet is null."""
 
     experiment: str
+    strategy: Literal["shadow", "canary", "ab", "bandit"]
     status: Literal["draft", "running", "paused", "completed"]
     as_of: str
     policy_version: int
