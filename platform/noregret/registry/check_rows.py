@@ -6,7 +6,7 @@ nearest doubles and floats on both sides, and the decimals around: what data loo
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,8 +147,21 @@ def _rows(traces: Traces, generator: np.random.Generator) -> Rows:
     joint = traces.filled(generator)
     if len(joint):
         joint = joint[np.isfinite(joint).all(axis=1)][:_JOINT]
-        parts += [joint, rounded(joint.copy(), free, generator)]
+        parts += [
+            joint,
+            rounded(joint.copy(), free, generator),
+            rounded(_beside(joint, free, generator), free, generator),
+        ]
     return np.concatenate(parts)
+
+
+def _beside(rows: Rows, columns: Sequence[int], generator: np.random.Generator) -> Rows:
+    """A few last digits away, as another row of the same data would be: where neighbours are equally far."""
+    aside = rows.copy()
+    for column in columns:
+        step = 10.0 ** generator.integers(-2, 1, len(rows))
+        aside[:, column] += step * generator.integers(-2, 3, len(rows))
+    return aside
 
 
 def _drawn(generator: np.random.Generator, held: Rows, rows: int) -> Rows:
@@ -157,15 +170,23 @@ def _drawn(generator: np.random.Generator, held: Rows, rows: int) -> Rows:
     return generator.permutation(np.concatenate((once, generator.choice(held, rows - len(once)))))
 
 
-def rounded(rows: Rows, columns: Iterable[int], generator: np.random.Generator) -> Rows:
-    """With as few decimals as data have: none to three, or two or three digits of what the feature spans."""
-    for column in columns:
-        held = rows[:, column]
-        span = float(np.ptp(held)) or float(np.abs(held).max(initial=0.0)) or 1.0
-        digits = -int(np.floor(np.log10(span))) if np.isfinite(span) else 0
-        for choice, rest in ((1, 0), (1, 1), (0, 1), (0, 2), (0, 3), (0, 0)):
-            rounding = generator.random(len(held)) < 0.3
-            rows[rounding, column] = np.round(held[rounding], max(-300, min(300, choice * digits + rest)))
+def rounded(rows: Rows, columns: Sequence[int], generator: np.random.Generator) -> Rows:
+    """With as few decimals as data have: a row's numbers all with none to three, or each with two or three digits of its span."""
+    if not len(columns) or not len(rows):
+        return rows
+    held = rows[:, columns]
+    span = np.ptp(held, axis=0)
+    span = np.where(span > 0.0, span, np.maximum(np.abs(held).max(axis=0), 1.0))
+    digits = np.clip(-np.floor(np.log10(span)), -300, 300).astype(int)
+    choice = generator.choice(6, len(rows), p=(0.15, 0.35, 0.1, 0.1, 0.15, 0.15))
+    for decimals in range(4):
+        held[choice == decimals] = np.round(held[choice == decimals], decimals)
+    for choices, more in ((4, 1), (5, 2)):
+        for position in range(len(columns)):
+            held[choice == choices, position] = np.round(
+                held[choice == choices, position], int(digits[position]) + more
+            )
+    rows[:, columns] = held
     return rows
 
 
