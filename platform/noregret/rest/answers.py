@@ -13,6 +13,7 @@ class Signature(Struct):
     outputs: list[str]
     classes: list[Any] | None
     task: Literal["classifier", "regressor", "other"]
+    example_rows: list[list[float]] | None = None
 
 
 class Model(Struct):
