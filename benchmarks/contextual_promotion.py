@@ -52,7 +52,7 @@ def better(x: Array) -> Array:
     return np.stack([np.full(len(x), 0.3), np.where(x > 0.8, 0.6, 0.35)], axis=1)
 
 
-class _Learner:
+class Learner:
     """One policy in one experiment: a model an arm of a constant and one feature."""
 
     def __init__(self, policy: str, arms: int) -> None:
@@ -85,7 +85,7 @@ def promoted(
     """The arm that one experiment promotes, or -1, and after how many decisions."""
     generator = np.random.default_rng(seed)
     arms = means(np.zeros(1)).shape[1]
-    learner, evidence = _Learner(policy, arms), empty(rule, arms)
+    learner, evidence = Learner(policy, arms), empty(rule, arms)
     for start in range(0, horizon, BATCH):
         feature = generator.random(BATCH)
         x = np.stack([np.ones(BATCH), feature], axis=1)

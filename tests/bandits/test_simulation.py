@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bandits import policies
-from bandits.inference.anytime import Evidence
 from bandits.inference.design import counted_log_factors, single_log_factors
+from bandits.inference.evidence import Bucket, empty
 from bandits.inference.log_factors import averaged
 from bandits.reward import RewardModel
 from bandits.simulation import (
@@ -217,9 +217,10 @@ def test_promotion__evidence_of_many_at_once__is_the_evidence_of_each() -> None:
     counted = averaged(counted_log_factors(ones, count - ones, propensities, pooled))
     single = averaged(sum(single_log_factors(arm[:, t], outcome[:, t], propensities, pooled) for t in range(n)))
     for i in range(runs):
-        evidence = Evidence.empty(arms).observe(arm[i], outcome[i], np.tile(propensities[i], (n, 1)))
-        assert counted[i] == pytest.approx(evidence.e_values(), rel=1e-9)
-        assert single[i] == pytest.approx(evidence.e_values(), rel=1e-9)
+        bucket = Bucket(arm[i], outcome[i], np.tile(propensities[i], (n, 1)), np.zeros(n, dtype=np.int64))
+        evidence = empty("design", arms).observe(bucket)
+        assert counted[i] == pytest.approx(evidence.e_values(), rel=1e-6)
+        assert single[i] == pytest.approx(counted[i], rel=1e-9)
 
 
 def test_promotion__wrong_arguments__say_what_was_expected() -> None:
