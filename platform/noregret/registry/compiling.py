@@ -6,6 +6,7 @@ by itself: labels equal, probabilities within an absolute bound, numbers within 
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.neighbors._base import NeighborsBase
 
 from serving.runtimes.onnx import OnnxRuntime
 
-from . import tree_conversion
+from . import step_conversion, tree_conversion
 from .original import Answers
 from .signature import Signature
 
@@ -26,6 +28,7 @@ _FLOOR = 1e-9  # of a number near zero, relative to the median size of all
 _SINGLY = 32  # rows that are asked one by one too: the runtime has another way for those
 
 tree_conversion.register()
+step_conversion.register()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,10 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
         return Compiled(None, "the number of features is not known")
     if signature.classes is not None and any(isinstance(label, bool | float) for label in signature.classes):
         return Compiled(None, "labels are neither integers nor strings, and ONNX has no others")
+    if any(isinstance(part, NeighborsBase) for part in _parts(estimator, set())):
+        return Compiled(
+            None, "which of two neighbours equally far away counts is decided by rounding, which ONNX does otherwise"
+        )
     notes: list[str] = []
     for name, tensor in (("double", DoubleTensorType), ("float", FloatTensorType)):
         try:
@@ -54,6 +61,22 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
             return Compiled(body, f"compiled with {name} input; equal to the original on {len(original.rows)} rows")
         notes.append(f"{name}: {problem}")
     return Compiled(None, "; ".join(notes))
+
+
+def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
+    """All that an estimator holds, itself among it."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, dict):
+        inside: Any = thing.values()
+    elif isinstance(thing, list | tuple) or (isinstance(thing, np.ndarray) and thing.dtype == object):
+        inside = np.ravel(thing) if isinstance(thing, np.ndarray) else thing
+    else:
+        yield thing
+        inside = vars(thing).values() if hasattr(thing, "__dict__") else ()
+    for part in inside:
+        yield from _parts(part, seen)
 
 
 def _convert(estimator: Any, tensor: Any) -> bytes:
