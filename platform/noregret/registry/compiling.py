@@ -5,8 +5,11 @@ tried where there is no converter for doubles. Either is held against the origin
 by itself: labels equal, probabilities within an absolute bound, numbers within one relative to their own size.
 """
 
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,9 @@ from .signature import Signature
 TOLERANCE = 1e-6
 """Of a probability; of a number, relative to itself."""
 _FLOOR = 1e-9  # of a number near zero, relative to the median size of all
+ROWS_NEEDED = 200
+CONVERTING_SECONDS = 10.0
+"""Of this process's time, for each try: some converters take minutes for what others do at once, and the model has an original."""
 _SINGLY = 32  # rows that are asked one by one too: the runtime has another way for those
 
 tree_conversion.register()
@@ -45,6 +51,10 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
         return Compiled(None, "the number of features is not known")
     if signature.classes is not None and any(isinstance(label, bool | float) for label in signature.classes):
         return Compiled(None, "labels are neither integers nor strings, and ONNX has no others")
+    if len(original.rows) < ROWS_NEEDED:
+        return Compiled(
+            None, f"answers {len(original.rows)} of the rows made for it, too few to show that a compiled one equals it"
+        )
     if any(isinstance(part, NeighborsBase) for part in _parts(estimator, set())):
         return Compiled(
             None, "which of two neighbours equally far away counts is decided by rounding, which ONNX does otherwise"
@@ -81,12 +91,31 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
 
 def _convert(estimator: Any, tensor: Any) -> bytes:
     options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _limited(CONVERTING_SECONDS):
         warnings.simplefilter("ignore")
         model = to_onnx(estimator, initial_types=[("rows", tensor)], options=options)
     tree_conversion.allow(model)
     body: bytes = model.SerializeToString()
     return body
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError inside. Signals come to the main thread alone; in another one nothing is limited."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError(f"not converted in {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _difference(signature: Signature, body: bytes, original: Answers) -> str | None:
@@ -104,13 +133,14 @@ def _difference(signature: Signature, body: bytes, original: Answers) -> str | N
             (np.asarray(compiled[name]), expected),
             (some, expected[:: max(1, len(expected) // _SINGLY)]),
         ):
-            problem = _compare(name, answers, asked)
+            problem = difference(name, answers, asked)
             if problem is not None:
                 return problem
     return None
 
 
-def _compare(name: str, answers: NDArray[Any], expected: NDArray[Any]) -> str | None:
+def difference(name: str, answers: NDArray[Any], expected: NDArray[Any]) -> str | None:
+    """What differs between a compiled model's answers under `name` and the original's, or None."""
     if answers.shape != expected.shape:
         return f"{name} has shape {answers.shape} where {expected.shape} was expected"
     if expected.dtype.kind != "f":
