@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from noregret.dashboard.figures import cells, figures
 from noregret.experiments.models import Experiment
 from noregret.learning import holdout as holdout_module
 from noregret.learning import outcomes, savings
@@ -111,6 +112,7 @@ def test_interval__units_that_keep_their_arm__is_by_unit(
     assert found["comparison"]["saved_interval"][0] < found["comparison"]["saved_against_even_split"]
     monkeypatch.setattr(outcomes, "MOST_BY_UNIT", 10)
     beyond = shown(experiment)["arms"][0]
+    assert cells(beyond)["interval"] == "too many decisions to count units"
     assert (beyond["interval"], beyond["watched_interval"], beyond["interval_method"]) == (
         None,
         None,
@@ -239,7 +241,8 @@ def test_contextual__arms_that_served_different_requests__are_not_compared(two_a
     for arm in found["arms"]:
         assert (arm["probability_best"], arm["expected_loss"], arm["mean_basis"]) == (None, None, "served")
         assert arm["interval"][0] < arm["mean"] < arm["interval"][1]
-    assert found["comparison"]["saved_interval"] is not None
+    low, high = found["comparison"]["saved_interval"]
+    assert f"rewards (95 %: {low:+,.1f} to {high:+,.1f})" in figures(experiment)["facts"]["saved"]
     assert posterior_densities(experiment)["x"] == []
 
 
