@@ -388,7 +388,8 @@ def test_holdout__share_of_units__gets_the_control__and_the_benefit_is_measured(
         reward(experiment, "b", identity, float(i % 5 != 0))
     learn(experiment.endpoint_id)
     shown = results(again(experiment))["holdout"]
-    assert shown["holdout"] == {"decisions": 60, "rewards": 60, "mean": pytest.approx(0.2)}
+    assert (shown["holdout"]["decisions"], shown["holdout"]["rewards"], shown["holdout"]["units"]) == (60, 60, 60)
+    assert shown["holdout"]["mean"] == pytest.approx(0.2)
     assert shown["bandit"]["decisions"] == 260
     assert shown["interval"][0] < shown["benefit"] < shown["interval"][1]
     assert shown["benefit"] == pytest.approx((100 + 48) / 260 - 0.2)

@@ -17,7 +17,9 @@ from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.transitions import activate, advance, move
+from noregret.learning.contextual import policy_of
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.outcomes import keeps_units
 
 from .figures import chart_rows, evaluation_texts, figures, sentence, shadow_rows
 from .forms import ExperimentForm, PromoteForm, ReasonForm
@@ -143,6 +145,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "figures": shown,
                 "rows": [(arm, [(key, shown["cells"][arm.name][key]) for key, _ in COLUMNS]) for arm in arms],
                 "columns": COLUMNS,
+                "by_unit": keeps_units(experiment),
+                "contextual": policy_of(experiment) is not None,
                 "over_time": chart_rows(shown),
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],

@@ -47,14 +47,26 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
         "now": _or_dash(arm["propensity"], ".1%"),
         "rewards": f"{arm['rewards']:,}",
         "mean": _or_dash(arm["mean"], ".4f"),
-        "interval": UNKNOWN if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
-        "watched": UNKNOWN if watched is None else f"{watched[0]:.4f} to {watched[1]:.4f}",
+        "interval": _interval(interval, arm["interval_method"]),
+        "watched": _interval(watched, arm["interval_method"]),
         "best": _or_dash(arm["probability_best"], ".1%"),
         "loss": _or_dash(arm["expected_loss"], ".4f"),
         "errors": _or_dash(arm["error_rate"], ".2%"),
         "p50": _or_dash(arm["latency_ms"]["p50"], ".2f"),
         "p99": _or_dash(arm["latency_ms"]["p99"], ".2f"),
     }
+
+
+def _interval(ends: list[float] | None, method: str | None) -> str:
+    if ends is None:
+        return "too many decisions to count units" if method == "too_many_decisions" else UNKNOWN
+    return f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def saved(comparison: dict[str, Any]) -> str:
+    """What was earned beyond an even split, with its interval: a gain is one where the interval says so."""
+    value, ends = comparison["saved_against_even_split"], comparison["saved_interval"]
+    return "not known" if value is None else f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
 ESTIMATORS = {
@@ -148,7 +160,6 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
     """Single figures and sentences of the page, as text."""
     evidence = found["evidence"]
     ratio = found["comparison"]["sample_ratio_p"]
-    saved = found["comparison"]["saved_against_even_split"]
     ratio_said = "not known yet"
     if ratio is not None:
         alarm = ratio < SAMPLE_RATIO_ALARM
@@ -163,7 +174,7 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
         else f"{evidence_figure(evidence['value'])} of {needed:,.0f} needed",
         "sample_ratio": ratio_said,
         "answers": answers_said(found),
-        "saved": "not known yet" if saved is None else f"{saved:+,.1f} rewards",
+        "saved": saved(found["comparison"]),
         "reason": sentence(found["recommendation"]["reason"]),
         "policy_version": f"{found['policy_version']:,}",
         "as_of": f"{found['as_of'][:19].replace('T', ' ')} UTC",
