@@ -84,12 +84,11 @@ def first_of_difference(own: Array, values: Array, limit: float, bounds: tuple[f
 
     Where no bounds are declared, from the ends of all the values: what is known at the end of the run.
     """
-    mine = own.astype(np.bool_).reshape(-1, STRATUM)
-    share = np.repeat(mine.mean(axis=1), STRATUM)
     minimum, maximum = (None, None) if bounds is None else bounds
     scale = Scale.seen(float(values.mean()), float(values.min()), float(values.max()), minimum, maximum)
     assert scale is not None, "they vary"
-    won = np.log1p(STAKES[:, None] * gains_of_difference(mine.ravel(), values, share, limit, scale))
+    stratum = np.arange(len(values)) // STRATUM
+    won = np.log1p(STAKES[:, None] * gains_of_difference(own.astype(np.bool_), values, stratum, limit, scale))
     by_stratum = np.cumsum(won.reshape(len(STAKES), -1, STRATUM).sum(axis=2), axis=1)
     found = _first(_shown(by_stratum), least=1)
     return None if found is None else found * STRATUM

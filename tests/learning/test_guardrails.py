@@ -134,8 +134,7 @@ def test_guardrail__figures_in_the_database__equal_the_library_s(two_arms: Start
         counts = np.bincount(versions)
         before = np.cumsum(counts) - counts
         stratum = (before // metric_values.STRATUM_VALUES)[versions]
-        share = np.array([own[stratum == each].mean() for each in stratum])
-        gains = betting.gains_of_difference(own, sign * values, share, 0.1, seen)
+        gains = betting.gains_of_difference(own, sign * values, stratum, 0.1, seen)
         assert compared.wagers.logs == pytest.approx(Wagers.on(gains).logs, rel=1e-9)
         assert (compared.own, compared.control) == (own.sum(), (~own).sum())
 
