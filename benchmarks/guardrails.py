@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import signal, stats
 
 from bandits.inference.betting import FAR, STAKES, Scale, failure_wagers, gains_above, gains_of_difference
 from bandits.inference.limits import proportion_wagers
@@ -153,6 +153,24 @@ def proportions(runs: int, seed: int) -> Iterator[Row]:
             lambda rng, share=share: first_of_proportion(rng.lognormal(0, 1, VALUES) > np.exp(-stats.norm.ppf(share)), share),
             harmless=True,
         )  # fmt: skip
+    for correlation in (0.3, 0.5, 0.9):
+        yield _measured(
+            f"latency p99 at its limit, neighbours correlated by {correlation:g}",
+            "20 decisions a second",
+            runs,
+            seed + 3,
+            lambda rng, correlation=correlation: first_of_proportion(
+                _correlated(rng, correlation) > stats.norm.isf(0.01), 0.01
+            ),
+            harmless=True,
+        )
+
+
+def _correlated(rng: np.random.Generator, correlation: float) -> Array:
+    """Standard normal values, each correlated with the one before it."""
+    noise = rng.normal(size=VALUES) * np.sqrt(1.0 - correlation**2)
+    values: Array = signal.lfilter([1.0], [1.0, -correlation], noise)
+    return values
 
 
 def means(runs: int, seed: int) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from noregret.access.models import AuditEntry
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning import guardrails, metric_values
-from noregret.learning.guardrails import Judgement, judge
+from noregret.learning.guardrails import Judgement, guardrails_of, judge
 
 from bandits.inference import betting
 from bandits.inference.betting import Scale, Wagers
@@ -73,7 +73,8 @@ def send(
 def of(experiment: Experiment, arm: str = "b") -> Judgement:
     """How an arm stands to the first guardrail."""
     arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
-    return next(judgement for judgement in judge(experiment, arms) if judgement.arm.name == arm)
+    judged = judge(experiment, arms, guardrails_of(experiment)[0])
+    return next(judgement for judgement in judged if judgement.arm.name == arm)
 
 
 def guarded(two_arms: Start, **guardrail: Any) -> Experiment:
@@ -220,7 +221,7 @@ def test_guardrail__reward_metric__has_the_reward_s_bounds(two_arms: Start) -> N
     assert of(experiment).state == "passed"
 
 
-def test_guardrail__look_that_took_long__rests_but_errors_are_watched_on(
+def test_guardrail__look_that_took_long__rests_and_keeps_no_other_from_being_looked_at(
     two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = guarded(two_arms, max=1.0)
@@ -228,6 +229,7 @@ def test_guardrail__look_that_took_long__rests_but_errors_are_watched_on(
     monkeypatch.setattr(guardrails, "LONG_SECONDS", 0.0)
     monkeypatch.setattr(guardrails, "_resting", {})
     assert not guardrails.act(experiment)
+    assert list(guardrails._resting) == [(experiment.pk, 0)]
     send(experiment, "cost", [("b", 9.0)] * 200)
     assert not guardrails.act(experiment)  # it rests
     guardrails._resting.clear()

@@ -54,6 +54,8 @@ class Failures:
     control: Array
 
 
+NO_FAILURES = Failures(*(np.zeros(0) for _ in range(4)))
+
 _ENDS = """
 SELECT arm_id, count(*)::float8, avg(value), min(value), max(value) FROM (
     SELECT arm_id, greatest(least(value, %(highest)s), %(lowest)s)::float8 AS value
