@@ -229,7 +229,7 @@ def _of_difference(
     middle = (own.mean * own.count + base.mean * base.count) / (own.count + base.count)
     scale = Scale.seen(middle, min(own.lowest, base.lowest), max(own.highest, base.highest), minimum, maximum)
     bets: list[_Bet] = []
-    count, means = 0.0, (own.mean, base.mean)
+    count, found = 0.0, own.mean - base.mean
     for sign, limit in sides if scale is not None else ():
         assert scale is not None
         seen = scale if sign > 0 else scale.mirrored()
@@ -242,12 +242,12 @@ def _of_difference(
                 f"one a unit, for {arm.name} and {control.name}"
             )
             return Judgement(guardrail, arm, "waiting", heard, own.mean, said)
-        count, means = compared.own + compared.control, (compared.own_mean, compared.control_mean)
-        bets.append(_Bet(sign, limit, sign * (means[0] - means[1]), compared.wagers))
+        count, found = compared.own + compared.control, compared.difference
+        bets.append(_Bet(sign, limit, sign * found, compared.wagers))
     subject = f"{guardrail.metric} of {arm.name} against the control's"
-    compared_means = f"{means[0]:.4g} to {means[1]:.4g}, of {count:,.0f} values"
-    judged = _best(guardrail, arm, count, means[0], (subject, compared_means), bets, len(sides))
-    judged.figures.update({"control_count": base.count, "control_mean": means[1]})
+    difference = f"{found:+.4g} at the same times, of {count:,.0f} values"
+    judged = _best(guardrail, arm, count, own.mean, (subject, difference), bets, len(sides))
+    judged.figures.update({"control_count": base.count, "control_mean": base.mean, "difference": found})
     return judged
 
 
@@ -271,10 +271,8 @@ def _best(
             f"{subject}: the values never varied, so nothing is known of what they can be; declare minimum and maximum"
         )
         return Judgement(guardrail, arm, "unjudged", count, mean, said)
-    bet = max(bets, key=lambda bet: float(bet.wagers.evidence))
     past = [each for each in bets if not each.figure <= each.limit]
-    if past and bet not in past:
-        bet = past[0]
+    bet = max(past or bets, key=lambda each: each.wagers.evidence)
     evidence = bet.wagers.evidence / sides
     side, limit = ("more" if bet.sign > 0 else "less"), bet.sign * bet.limit
     more = bet.wagers.more(count, sides / guardrail.alpha)
