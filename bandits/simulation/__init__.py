@@ -9,6 +9,7 @@ from .environments import (
     poisson,
     retiring,
 )
+from .outlook import outlook
 from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
@@ -22,6 +23,7 @@ __all__ = [
     "contextual_linear",
     "contextual_logistic",
     "normal",
+    "outlook",
     "plan",
     "poisson",
     "retiring",

@@ -193,6 +193,18 @@ class Evaluation(Struct):
     warnings: list[str]
 
 
+class Forecast(Struct):
+    """After how many matured rewards in all 8 of 10 experiments promote that are simulated on from here: `low` to `high`, null where
+    that is beyond `horizon`, and both where nothing can be told. `ended`: the share that promotes within it. `said`: the sentence."""
+
+    matured: int
+    low: int | None
+    high: int | None
+    horizon: int | None
+    ended: float | None
+    said: str
+
+
 class CanaryState(Struct):
     """The present step, from 1, the challenger's share at it, and since when."""
 
@@ -252,6 +264,7 @@ class Results(Struct):
     apprentice: Apprentice | None
     recommendation: Recommendation
     evaluation: Evaluation | None
+    forecast: Forecast | None
 
 
 class AuditEntry(Struct):
