@@ -41,7 +41,7 @@ def test_outlook__equal_arms__hardly_any_ends() -> None:
 
 
 def test_outlook__range_of_8_in_10__holds_what_comes_true() -> None:
-    """60 experiments under a fixed split, asked at 2,000 rewards: when they end lies in the range that is told, about as often as is told."""
+    """60 experiments under a fixed split, asked at 2,000 rewards: they end in the range that is told, about as often as is told."""
     rng = np.random.default_rng(11)
     inside = asked = 0
     for _ in range(60):

@@ -14,7 +14,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import activate, advance, move
-from noregret.learning import forecast
+from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.results import results
 from noregret.rest.pagination import allow_parameters, page
@@ -142,7 +142,8 @@ class ResultsView(ManageView):
         if wanted not in ("true", "false"):
             raise Invalid("forecast", "true or false was expected")
         told = forecast.of_experiment(experiment) if wanted == "true" else None
-        return Response({**results(experiment), "evaluation": evaluated, "forecast": told})
+        parts = segments.of_experiment(experiment)
+        return Response({**results(experiment), "segments": parts, "evaluation": evaluated, "forecast": told})
 
     def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
         """What `policy` would have earned on the newest of the experiment's decisions."""

@@ -115,7 +115,8 @@
     }
     for (const [key, value] of Object.entries(figures.facts)) write(page.querySelector(`[data-fact="${key}"]`), value);
     for (const [key, on] of Object.entries(figures.alarms)) {
-      page.querySelector(`[data-alarm="${key}"]`).classList.toggle("nr-alarm", on);
+      const element = page.querySelector(`[data-alarm="${key}"]`);
+      if (element) element.classList.toggle("nr-alarm", on);
     }
     const progress = page.querySelector("[data-progress]");
     progress.hidden = figures.progress === null;
