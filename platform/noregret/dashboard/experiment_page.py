@@ -17,6 +17,7 @@ from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.transitions import activate, advance, move
+from noregret.experiments.warnings import warnings_of
 from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.standing import memory_of
@@ -95,6 +96,13 @@ def columns_of(experiment: Experiment) -> list[tuple[str, str]]:
     elif experiment.strategy == Experiment.Strategy.CANARY:
         left_out = ("loss",)
     return [(key, label) for key, label in COLUMNS if key not in left_out]
+
+
+def charts_of(experiment: Experiment) -> list[str]:
+    """The charts that say something of this strategy: of what serves nobody nothing is learned, and it has no share."""
+    if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
+        return ["mean"]
+    return ["share", "mean"] if looks_at_requests(experiment) else ["share", "mean", "density"]
 
 
 def arms_help(experiment: Experiment) -> str:
@@ -200,6 +208,9 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),
+                "charts": charts_of(experiment),
+                "evaluable": not mirrored and experiment.status != Experiment.Status.DRAFT,
+                "warnings": warnings_of(experiment),
                 "segments": parts,
                 "segment_rows": [] if parts is None else segment_rows(parts),
                 "forecast": self._forecast(request, experiment),

@@ -4,7 +4,7 @@ Every text is made here, once: the page with JavaScript and the page without sho
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from noregret.experiments.models import Experiment
@@ -126,9 +126,11 @@ def progress(evidence: dict[str, Any]) -> float | None:
     return min(1.0, max(0.0, math.log(max(value, 1.0)) / math.log(needed)))
 
 
-def sentence(reason: str) -> str:
-    """A reason as a sentence. Arms keep their names as they are written: they are the only words that a reason may begin with in small."""
-    return reason if reason.endswith(".") else f"{reason}."
+def sentence(reason: str, names: Sequence[str] = ()) -> str:
+    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms keep theirs as they are written."""
+    begins = any(reason == name or reason.startswith((f"{name} ", f"{name}:", f"{name},")) for name in names)
+    capital = reason if begins else reason[:1].upper() + reason[1:]
+    return capital if capital.endswith(".") else f"{capital}."
 
 
 def answers_differ(found: dict[str, Any]) -> bool:
@@ -142,7 +144,8 @@ def answers_said(found: dict[str, Any]) -> str:
     shares = [arm["answered"] for arm in found["arms"] if arm["answered"] is not None]
     if not shares:
         return "not compared: every decision gets a reward, or no window is over yet"
-    said = f"{min(shares):.0%}" if len(shares) == 1 else f"{min(shares):.0%} to {max(shares):.0%} of decisions"
+    ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
+    said = f"{' to '.join(ends)} of decisions"
     if not answers_differ(found):
         return said
     return f"{said}: arms differ, so the table compares those who answered, not all who were served"
@@ -170,7 +173,7 @@ _COMPARED = ("sample_ratio", "answers")
 FACTS: dict[str, tuple[str, ...]] = {
     "ab": (*_ALL, "evidence", "matured", *_COMPARED),
     "bandit": (*_ALL, "evidence", "matured", "saved", *_COMPARED),
-    "contextual": (*_ALL, "matured", "saved", *_COMPARED),
+    "contextual": (*_ALL, "matured", "saved", "sample_ratio"),
     "apprentice": (*_ALL, "chosen"),
     "canary": ("step", *_ALL, "failures", "means", "evidence", *_COMPARED),
     "shadow": (*_ALL, "copies", "agreement"),
@@ -200,7 +203,7 @@ def facts(found: dict[str, Any], contextual: bool = False) -> dict[str, str]:
         "chosen": _chosen(found["apprentice"]),
     }
     return {name: texts[name] for name in FACTS[kind]} | {
-        "reason": sentence(found["recommendation"]["reason"]),
+        "reason": sentence(found["recommendation"]["reason"], [arm["name"] for arm in found["arms"]]),
         "policy_version": f"{found['policy_version']:,}",
         "as_of": f"{found['as_of'][:19].replace('T', ' ')} UTC",
     }

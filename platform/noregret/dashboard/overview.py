@@ -13,7 +13,7 @@ from noregret.learning.health import health
 from noregret.learning.results import results
 from noregret.registry.models import ModelVersion
 
-from .figures import facts, progress, sentence, tells_evidence
+from .figures import facts, progress, tells_evidence
 
 BACKLOG_ALARM = 100_000
 SHOWN_EXPERIMENTS = 20
@@ -73,7 +73,7 @@ def _experiments() -> list[dict[str, Any]]:
             {
                 "row": row,
                 "decisions": f"{shown['decisions']:,}",
-                "reason": sentence(shown["recommendation"]["reason"]),
+                "reason": facts(shown)["reason"],
                 "progress": progress(shown["evidence"]) if tells_evidence(row) else None,
                 "evidence": facts(shown).get("evidence", ""),
             }

@@ -71,7 +71,11 @@ def forecast(experiment: Experiment) -> Forecast:
     seats = [arm.position for arm in arms]
     # What the rule asks for counts the arms that were taken out, too.
     needed = evidence.arms / (experiment.promotion or {})["alpha"]
-    more = np.sort(_simulated(experiment, arms, evidence.e_values()[np.ix_(seats, seats)], horizon, needed))
+    between = evidence.e_values()[np.ix_(seats, seats)]
+    if (between + np.diag(np.full(len(seats), np.inf))).min(axis=1).max() >= needed:
+        enough = "The evidence is enough: what the promotion still waits for stands in the recommendation."
+        return Forecast(matured, None, None, None, None, enough)
+    more = np.sort(_simulated(experiment, arms, between, horizon, needed))
     low, high = (float(more[int(share * len(more))]) for share in (0.1, 0.9))
     ends = [None if not np.isfinite(end) else _rounded(matured + end) for end in (low, high)]
     ended = float(np.isfinite(more).mean())
@@ -133,6 +137,8 @@ def _sentence(experiment: Experiment, ends: list[int | None], ended: float, hori
     low, high = ends
     like = f"simulated on from here, {ended:.0%} promote within {horizon:,} matured rewards in all"
     so_far = f"it has {matured:,}"
+    if low is not None and low == high:
+        return f"It may promote after about {low:,} matured rewards in all; {so_far}."
     if low is not None and high is not None:
         return f"It may promote after {low:,} to {high:,} matured rewards in all: so do 8 of 10 simulated on from here; {so_far}."
     said = (

@@ -260,8 +260,10 @@ def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
 def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, Any]:
     """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}."""
     arms = list(experiment.arms.order_by("position"))
-    memory = memory_of(experiment)
-    # Of a policy that learns from features nothing is believed of an arm's mean alone.
+    memory = (
+        None if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice else memory_of(experiment)
+    )
+    # Of a policy that learns from features nothing is believed of an arm's mean alone, and nothing of arms that serve nobody.
     statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
     belief = believe(statistics, reward_model(experiment))
     if not statistics.count.sum():

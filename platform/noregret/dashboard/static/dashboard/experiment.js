@@ -49,6 +49,8 @@
   });
 
   const draw = (id, datasets, x, y, label) => {
+    // A strategy has the charts that say something of it.
+    if (!document.getElementById(id)) return;
     const ink = isDark() ? "#d1d5db" : "#4b5563";
     const line = isDark() ? "#374151" : "#e5e7eb";
     const scales = { x: axis(x, ink, line), y: axis(y, ink, line) };
