@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from bandits.statistics import ArmStatistics, Array
 
@@ -193,36 +192,3 @@ def more_needed(evidence: float, needed: float, matured: float) -> float | None:
         return None
     grown = float(np.log(evidence))
     return max(float(np.log(needed)) - grown, 0.0) / grown * matured
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its standard error and a two-sided interval, on the outcome's [0, 1] scale."""
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-
-
-_SMALLEST_SAMPLE = 30
-
-
-def aipw(evidence: Evidence, alpha: float = 0.05) -> list[Estimate | None]:
-    """Augmented inverse-propensity estimates of each arm's mean, right under adaptive sampling (Hadad et al. 2021).
-
-    None for an arm with fewer than 30 matured outcomes, where the normal limit says nothing.
-    """
-    z = float(special.ndtri(1.0 - alpha / 2.0))
-    estimates: list[Estimate | None] = []
-    scores = evidence.scores
-    for count, mean, variance, seen in zip(
-        scores.count, scores.mean, scores.variance, evidence.matured.count, strict=True
-    ):
-        if seen < _SMALLEST_SAMPLE:
-            estimates.append(None)
-            continue
-        error = float(np.sqrt(variance / count))
-        low, high = max(float(mean) - z * error, 0.0), min(float(mean) + z * error, 1.0)
-        estimates.append(Estimate(float(mean), error, min(low, 1.0), max(high, 0.0)))
-    return estimates

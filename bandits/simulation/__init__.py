@@ -9,12 +9,14 @@ from .environments import (
     poisson,
     retiring,
 )
+from .intervals import Coverage, simulate_intervals
 from .outlook import outlook
 from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
 
 __all__ = [
+    "Coverage",
     "Environment",
     "Plan",
     "Promotions",
@@ -28,5 +30,6 @@ __all__ = [
     "poisson",
     "retiring",
     "simulate",
+    "simulate_intervals",
     "simulate_promotion",
 ]

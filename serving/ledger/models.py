@@ -84,7 +84,7 @@ class Reward(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["experiment_id"],
+                fields=["experiment_id", "decided_at"],
                 condition=models.Q(folded=False, late=False),
                 name="reward_to_fold",
             ),

@@ -84,13 +84,13 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
         (
             title,
             f"{estimate['value']:.4f}",
-            f"{estimate['interval'][0]:.4f} to {estimate['interval'][1]:.4f}",
+            "–" if estimate["interval"] is None else f"{estimate['interval'][0]:.4f} to {estimate['interval'][1]:.4f}",
             f"{estimate['effective_sample_size']:,.0f}",
         )
         for title, estimate in estimates
     ]
     shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
     return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 

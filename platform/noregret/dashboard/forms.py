@@ -253,8 +253,8 @@ class ExperimentForm(ServiceForm):
         label="While the window is open",
         required=False,
         choices=[
-            ("ignore", "A decision without feedback is left out"),
-            ("exposure", "It counts by the chance that feedback would have come by now"),
+            ("ignore", "Wait until it has closed, where silence means something"),
+            ("exposure", "Learn at once: open decisions count by the chance that feedback would have come by now"),
         ],
         widget=UnfoldAdminSelectWidget(),
         help_text="The second needs a reward of 0 for decisions without feedback. Evidence always waits for the window.",

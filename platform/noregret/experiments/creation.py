@@ -43,7 +43,9 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 context=None if document.context is None else msgspec.to_builtins(document.context),
                 canary=_part(document.canary, documents.Canary) if document.strategy == "canary" else None,
                 shadow=_part(document.shadow, documents.Shadow) if document.strategy == "shadow" else None,
-                guardrails=msgspec.to_builtins(document.guardrails or []),
+                guardrails=msgspec.to_builtins(
+                    documents.with_default_guardrails(document.strategy, document.guardrails or [])
+                ),
                 schedule=None if document.schedule is None else msgspec.to_builtins(document.schedule),
                 sticky=document.sticky or (document.strategy == "bandit" and endpoint.sticky),
                 holdout=document.holdout,

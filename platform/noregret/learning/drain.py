@@ -146,8 +146,8 @@ def add_totals(totals: DecisionTotals) -> None:
         )
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, rewards, reward_total, reward_m2) "
-            "VALUES (%s, %s, %s, 0, 0, 0) "
-            "ON CONFLICT (arm_id, start) DO UPDATE SET decisions = held.decisions + EXCLUDED.decisions",
-            [(arm, start, count) for (arm, start), count in sorted(totals.intervals.items())],
+            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, failures, rewards, reward_total, reward_m2) "
+            "VALUES (%s, %s, %s, %s, 0, 0, 0) ON CONFLICT (arm_id, start) DO UPDATE SET "
+            "decisions = held.decisions + EXCLUDED.decisions, failures = held.failures + EXCLUDED.failures",
+            [(*key, count, totals.failed_intervals[key]) for key, count in sorted(totals.intervals.items())],
         )

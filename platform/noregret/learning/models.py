@@ -35,6 +35,9 @@ class ArmInterval(models.Model):
     arm = models.ForeignKey(Arm, on_delete=models.CASCADE, related_name="intervals")
     start = models.DateTimeField()
     decisions = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="Decisions that the arm could not serve."
+    )
     rewards = models.PositiveBigIntegerField(default=0)
     reward_total = models.FloatField(default=0.0)
     reward_m2 = models.FloatField(default=0.0, db_default=0.0, help_text="Sum of squared deviations from the mean.")

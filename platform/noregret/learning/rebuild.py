@@ -298,21 +298,23 @@ class _Rebuilt:
                 if not (_close(live, ledger) if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
 
-    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, float, float]]:
-        """(decisions, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
-        counts, rewards = self._learned.totals.intervals, self._learned.rewards
-        return {key: (counts[key], *rewards.get(key, RewardMoments())) for key in counts.keys() | rewards.keys()}
+    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, int, float, float]]:
+        """(decisions, failures, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
+        totals, rewards = self._learned.totals, self._learned.rewards
+        counts, failed = totals.intervals, totals.failed_intervals
+        keys = counts.keys() | rewards.keys()
+        return {key: (counts[key], failed[key], *rewards.get(key, RewardMoments())) for key in keys}
 
     def _of_intervals(self) -> Iterator[str]:
         wanted = self._intervals()
         held = {
-            (row.arm_id, row.start): (row.decisions, row.rewards, row.reward_total, row.reward_m2)
+            (row.arm_id, row.start): (row.decisions, row.failures, row.rewards, row.reward_total, row.reward_m2)
             for row in ArmInterval.objects.filter(arm_id__in=self._arm_ids)
         }
         names = {arm.pk: arm.name for arm in self._arms}
         for key in sorted(wanted.keys() | held.keys()):
-            live, ledger = held.get(key, (0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0.0, 0.0))
-            if live[:2] != ledger[:2] or not all(map(_close, live[2:], ledger[2:])):
+            live, ledger = held.get(key, (0, 0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0, 0.0, 0.0))
+            if live[:3] != ledger[:3] or not all(map(_close, live[3:], ledger[3:])):
                 yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
 
     def _of_evidence(self) -> Iterator[str]:
@@ -343,9 +345,15 @@ class _Rebuilt:
         ArmInterval.objects.bulk_create(
             [
                 ArmInterval(
-                    arm_id=arm, start=start, decisions=decisions, rewards=rewards, reward_total=total, reward_m2=m2
+                    arm_id=arm,
+                    start=start,
+                    decisions=decisions,
+                    failures=failures,
+                    rewards=rewards,
+                    reward_total=total,
+                    reward_m2=m2,
                 )
-                for (arm, start), (decisions, rewards, total, m2) in self._intervals().items()
+                for (arm, start), (decisions, failures, rewards, total, m2) in self._intervals().items()
             ],
             batch_size=5000,
         )

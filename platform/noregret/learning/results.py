@@ -7,35 +7,35 @@ import numpy as np
 from django.db import connection
 from django.utils import timezone
 
-from bandits.belief import Belief, believe
-from bandits.inference.anytime import Estimate, Evidence, aipw
-from bandits.inference.confidence_sequence import watched_aipw
+from bandits.belief import believe
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import answers, shadows
-from .knowledge import known_to_policy, statistics_of
+from . import answers, contextual, guardrails, shadows
+from .holdout import holdout
+from .knowledge import known_to_policy
 from .models import ArmStatistics, ExperimentEvidence
+from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
+from .savings import against_even_split
 from .standing import memory_of, standing
-from .weighing import bounds_of, evidence_of, split_of
-
-INTERVAL_ALPHA = 0.05
+from .weighing import split_of
 
 
 def results(experiment: Experiment) -> dict[str, Any]:
     """The results document (docs/api.md). What can't be known yet is None."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    statistics = statistics_of(arms)
-    belief = believe(statistics, reward_model(experiment))
     stand = standing(experiment, arms)
     shares = propensities(experiment, arms)
-    intervals = _intervals(experiment, arms, belief, statistics)
-    watched = _watched_intervals(experiment, len(arms))
+    outcomes = own_outcomes(experiment, arms)
+    ends = intervals(experiment, arms, outcomes)
+    # What a bandit saves is saved by learning: of no other strategy is there anything to tell.
+    learns = experiment.strategy == Experiment.Strategy.BANDIT
+    saved = against_even_split(experiment, arms, outcomes) if learns else None
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
     held = ExperimentEvidence.objects.get(experiment=experiment)
@@ -58,11 +58,12 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "is_control": arm.is_control,
                 "decisions": rows[arm.pk].decisions,
                 "rewards": rows[arm.pk].rewards,
-                "mean": rows[arm.pk].mean if rows[arm.pk].rewards else None,
-                "interval": intervals[i][0],
-                "interval_method": intervals[i][1],
-                "watched_interval": watched[i],
+                "mean": float(outcomes.mean[i]) if outcomes.count[i] else None,
+                "mean_basis": "served" if experiment.strategy == Experiment.Strategy.BANDIT else "assigned",
                 "answered": answered.shares[i],
+                "interval": ends[i][0],
+                "interval_method": ends[i][2],
+                "watched_interval": ends[i][1],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
                 "probability_best": stand.best[i],
@@ -81,10 +82,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
         "comparison": {
             "sample_ratio_p": split_of(experiment, held).p,
             "answers_p": answered.p,
-            # What a bandit saves is saved by learning: of no other strategy there is anything to tell.
-            "saved_against_even_split": saved_against_even_split(experiment, arms, rows)
-            if experiment.strategy == Experiment.Strategy.BANDIT
-            else None,
+            "saved_against_even_split": None if saved is None else saved.value,
+            "saved_interval": None if saved is None else [saved.low, saved.high],
         },
         "evidence": {
             "leader": None if found.leader is None else found.leader.name,
@@ -93,7 +92,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "matured": held.matured,
         },
         "canary": _canary(experiment),
-        "holdout": _holdout(experiment),
+        "guardrails": guardrails.states(experiment, arms),
+        "holdout": holdout(experiment),
         "apprentice": _apprentice(experiment, arms),
         "recommendation": {
             "action": found.action,
@@ -115,36 +115,6 @@ def _canary(experiment: Experiment) -> dict[str, Any] | None:
     }
 
 
-_OF_HOLDOUT = """
-SELECT d.holdout, count(*)::float8, count(r.value)::float8, avg(r.value), coalesce(var_pop(r.value), 0) * count(r.value)
-FROM serving_decision AS d LEFT JOIN serving_reward AS r
-    ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
-WHERE d.experiment_id = %(experiment)s GROUP BY d.holdout
-"""
-
-
-def _holdout(experiment: Experiment) -> dict[str, Any] | None:
-    """What the bandit earned beyond its control, on units that were and were not held out; None without a holdout."""
-    if not experiment.holdout:
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute(_OF_HOLDOUT, {"experiment": experiment.pk, "metric": experiment.reward["metric"]})
-        held = {row[0]: row[1:] for row in cursor.fetchall()}
-    sides: dict[str, Any] = {}
-    for name, side in (("bandit", False), ("holdout", True)):
-        decisions, rewards, mean, m2 = held.get(side, (0.0, 0.0, None, 0.0))
-        sides[name] = {"decisions": int(decisions), "rewards": int(rewards), "mean": mean, "variance": m2}
-    bandit, out = sides["bandit"], sides["holdout"]
-    benefit, interval = None, None
-    if bandit["rewards"] > 1 and out["rewards"] > 1:
-        benefit = bandit["mean"] - out["mean"]
-        error = float(np.sqrt(sum(side["variance"] / side["rewards"] ** 2 for side in (bandit, out))))
-        interval = [benefit - 1.96 * error, benefit + 1.96 * error]
-    for side in sides.values():
-        del side["variance"]
-    return {"share": experiment.holdout, **sides, "benefit": benefit, "interval": interval}
-
-
 def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | None:
     """How often an apprentice would have served each arm; None where there is none."""
     if not experiment.apprentice:
@@ -159,64 +129,6 @@ def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | Non
     total = sum(counts.values())
     shares = {arm.name: counts.get(arm.pk, 0.0) / total if total else None for arm in arms}
     return {"decisions": int(total), "shares": shares, "outcomes": shadows.score_of_choices(experiment)}
-
-
-def _intervals(
-    experiment: Experiment, arms: list[Arm], belief: Belief, statistics: Statistics
-) -> list[tuple[list[float] | None, str | None]]:
-    """Each arm's 95 % interval in reward units and how it was made.
-
-    AIPW over matured decisions where there are enough of them: the sample mean under adaptive sampling is biased, and its interval
-    covers too little. Before that the posterior's.
-    """
-    estimates: list[Estimate | None] = [None] * len(arms)
-    bounded = bounds_of(experiment)
-    held = ExperimentEvidence.objects.get(experiment=experiment)
-    if bounded is not None and held.state:
-        evidence = evidence_of(experiment, held)
-        estimates = aipw(evidence, INTERVAL_ALPHA) if isinstance(evidence, Evidence) else estimates
-    low, high = (np.ravel(end) for end in belief.interval(INTERVAL_ALPHA))
-    made: list[tuple[list[float] | None, str | None]] = []
-    for i, estimate in enumerate(estimates):
-        if estimate is not None and bounded is not None:
-            made.append((_in_reward_units(estimate, bounded), "aipw"))
-        elif statistics.count[i]:
-            made.append(([float(low[i]), float(high[i])], "posterior"))
-        else:
-            made.append((None, None))
-    return made
-
-
-def _watched_intervals(experiment: Experiment, arms: int) -> list[list[float] | None]:
-    """Each arm's 95 % interval that holds at every moment at once, in reward units; None where there is none yet."""
-    bounded = bounds_of(experiment)
-    held = ExperimentEvidence.objects.get(experiment=experiment)
-    evidence = evidence_of(experiment, held) if held.state else None
-    if bounded is None or not isinstance(evidence, Evidence):
-        return [None] * arms
-    found = watched_aipw(evidence, INTERVAL_ALPHA)
-    return [None if estimate is None else _in_reward_units(estimate, bounded) for estimate in found]
-
-
-def _in_reward_units(estimate: Estimate, bounded: tuple[Any, tuple[float, float]]) -> list[float]:
-    model, (low, high) = bounded
-    ends = [estimate.low, estimate.high]
-    if model.direction == "minimize":
-        ends = [1.0 - estimate.high, 1.0 - estimate.low]
-    return [low + end * (high - low) for end in ends]
-
-
-def saved_against_even_split(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
-    """Reward earned beyond what the same rewarded decisions, split evenly over the enabled arms, would have: positive is good.
-
-    By each arm's own mean; None until every enabled arm has one.
-    """
-    enabled = [rows[arm.pk] for arm in arms if arm.enabled]
-    if not enabled or any(not row.rewards for row in enabled):
-        return None
-    even = sum(row.mean for row in enabled) / len(enabled)
-    gained = sum(row.rewards * (row.mean - even) for row in rows.values())
-    return -gained if experiment.reward["direction"] == "minimize" else gained
 
 
 _OVER_TIME = """
@@ -258,7 +170,10 @@ def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
 
 
 def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, Any]:
-    """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}."""
+    """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}.
+
+    Empty where nothing was seen, and for a contextual policy, whose arms' means are of different requests.
+    """
     arms = list(experiment.arms.order_by("position"))
     memory = (
         None if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice else memory_of(experiment)
@@ -266,7 +181,7 @@ def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, 
     # Of a policy that learns from features nothing is believed of an arm's mean alone, and nothing of arms that serve nobody.
     statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
     belief = believe(statistics, reward_model(experiment))
-    if not statistics.count.sum():
+    if not statistics.count.sum() or contextual.policy_of(experiment) is not None:
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}
     low, high = (np.ravel(end) for end in belief.interval(1e-4))
     x = np.linspace(float(low.min()), float(high.max()), points)

@@ -85,6 +85,7 @@ class DecisionTotals:
     intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
     split: SampleRatio = field(default_factory=lambda: SampleRatio.zeros(0))
     """How trials fell on the arms, against their probabilities."""
+    failed_intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, decisions: Iterable[CountedDecision], arm_ids: Sequence[int]) -> "DecisionTotals":
@@ -99,6 +100,7 @@ class DecisionTotals:
             totals.intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             if decision.failed:
                 totals.failures[decision.arm_id] += 1
+                totals.failed_intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
             for position, propensity in enumerate(decision.propensities[: len(arm_ids)]):
                 expected[position] += propensity
@@ -123,4 +125,5 @@ class DecisionTotals:
             {arm: latency.add(self.latencies.get(arm, []), other.latencies.get(arm, [])) for arm in timed},
             self.intervals + other.intervals,
             self.split + other.split,
+            self.failed_intervals + other.failed_intervals,
         )

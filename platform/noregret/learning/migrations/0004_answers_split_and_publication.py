@@ -5,7 +5,7 @@ class Migration(migrations.Migration):
     """Columns with defaults in the database, so that workers of the version before go on writing rows while this one starts."""
 
     dependencies = [
-        ("learning", "0002_memories_models_and_delays"),
+        ("learning", "0003_failures_by_interval"),
     ]
 
     operations = [

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
     """
 
     dependencies = [
-        ("serving", "0003_shadow_predictions"),
+        ("serving", "0004_rewards_to_fold_by_decision_time"),
     ]
 
     operations = [
