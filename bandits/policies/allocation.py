@@ -11,6 +11,18 @@ from .protocol import ContextualBelief, ContextualPolicy, CostAware, Policy
 _SUM_TOLERANCE = 1e-9
 
 
+DEFAULT_FLOOR = 0.01
+_FLOORS_TOGETHER = 0.1
+
+
+def default_floor(arms: int) -> float:
+    """The floor of an experiment that names none: 1 % of the traffic an arm, a tenth of it for all arms together at most.
+
+    A floor that does not shrink takes everything from the policy: 100 arms of 1 % each are an even split for ever.
+    """
+    return min(DEFAULT_FLOOR, _FLOORS_TOGETHER / arms)
+
+
 def with_floor(weights: Array, floor: float) -> Array:
     """p = f + (1 - K f) w for weights (K,): every arm gets at least `floor`, and the weights' order stays.
 

@@ -24,6 +24,7 @@ from noregret.redis_client import client, keys
 from noregret.registry.models import ModelVersion
 from serving import publication, snapshot
 
+from .document import policy_document
 from .models import Arm, Endpoint, Experiment
 from .rewards import reward_model
 
@@ -107,7 +108,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         name=experiment.name,
         strategy=cast("snapshot.Strategy", experiment.strategy),
         reward=_reward_document(experiment),
-        policy=snapshot.Policy(**experiment.policy) if experiment.policy else None,
+        policy=snapshot.Policy(**(policy_document(experiment.policy) or {})) if experiment.policy else None,
         context=(experiment.context or {}).get("fields", []),
         holdout=experiment.holdout,
         apprentice=experiment.apprentice,

@@ -76,6 +76,7 @@ class Experiment(Struct):
     sticky: bool
     holdout: float
     apprentice: bool
+    warnings: list[str]
     created_at: str
     started_at: str | None
     ended_at: str | None

@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from noregret.access.models import AuditEntry
+from noregret.experiments.document import policy_document
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.experiments.warnings import warnings_of
 
 
 def time(at: datetime | None) -> str | None:
@@ -59,7 +61,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
             }
             for arm in arms
         ],
-        "policy": row.policy,
+        "policy": policy_document(row.policy),
         "reward": row.reward,
         "promotion": row.promotion,
         "context": row.context,
@@ -70,6 +72,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "sticky": row.sticky,
         "holdout": row.holdout,
         "apprentice": row.apprentice,
+        "warnings": warnings_of(row),
         "created_at": time(row.created_at),
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),
