@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits import checks
+from bandits.arm_models import ArmModels
 from bandits.memory import Memory
 from bandits.policies import ContextualPolicy, Policy
 from bandits.policies.allocation import allocate, allocate_in_context
-from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
@@ -69,9 +69,12 @@ class _Moments:
         self._policy, self._log, self._reward = policy, log, reward
         self._blocks: list[ArmStatistics] = []
         self._steps: list[int] = []
+        self._ever_learned = np.zeros(log.arms)
 
     def probabilities(self, rows: NDArray[np.int64], floor: float, burn_in: float) -> Array:
-        return allocate(self._policy, self._known(), self._reward, floor=floor, burn_in=burn_in)
+        return allocate(
+            self._policy, self._known(), self._reward, floor=floor, burn_in=burn_in, learned=self._ever_learned
+        )
 
     def _known(self) -> ArmStatistics:
         if not self._blocks:
@@ -86,42 +89,25 @@ class _Moments:
     def learn(self, rows: NDArray[np.int64]) -> None:
         self._blocks.append(ArmStatistics.from_rewards(self._log.arm[rows], self._log.rewards[rows], self._log.arms))
         self._steps.append(len(rows))
+        self._ever_learned = self._ever_learned + self._blocks[-1].count
 
 
 class _Contextual:
     def __init__(self, policy: ContextualPolicy, log: Log, reward: RewardModel) -> None:
-        self._policy, self._log, self._reward = policy, log, reward
+        self._policy, self._log = policy, log
         self._x: Array = np.empty((0, 1)) if log.x is None else log.x
-        features = self._x.shape[1]
-        self._linear = LinearStatistics.zeros(log.arms, dimension=features)
-        self._prior = BayesianLogistic.prior(features, policy.ridge)
-        self._logistic = [self._prior] * log.arms
-        if policy.model == "logistic" and reward.kind != "binary":
-            raise ValueError(f"{policy.name} needs a binary reward")
+        self._models = ArmModels(policy, reward, log.arms, self._x.shape[1])
+        self._ever_learned = np.zeros(log.arms)
 
     def probabilities(self, rows: NDArray[np.int64], floor: float, burn_in: float) -> Array:
-        learned: Any = self._linear
-        if self._policy.model == "logistic":
-            learned = BayesianLogistic(
-                np.stack([arm.mean for arm in self._logistic]), np.stack([arm.precision for arm in self._logistic])
-            )
-        belief = self._policy.believe(learned, self._reward)
         return allocate_in_context(
-            self._policy, belief, self._x[rows], self._linear.rewards.count, floor=floor, burn_in=burn_in
+            self._policy, self._models.belief(), self._x[rows], self._ever_learned, floor=floor, burn_in=burn_in
         )
 
     def learn(self, rows: NDArray[np.int64]) -> None:
-        arm, x, y = self._log.arm[rows], self._x[rows], self._log.rewards[rows]
-        discount = self._policy.memory.discount
-        factor = 1.0 if discount is None else discount ** len(rows)
-        self._linear = self._linear.decayed(factor) + LinearStatistics.from_rows(arm, x, y, self._log.arms)
-        if self._policy.model == "logistic":
-            good = 1.0 - y if self._reward.direction == "minimize" else y
-            for position in range(self._log.arms):
-                mine = arm == position
-                held = self._logistic[position]
-                wider = self._prior.precision + factor * (held.precision - self._prior.precision)
-                self._logistic[position] = BayesianLogistic(held.mean, wider).update(x[mine], good[mine])
+        arm = self._log.arm[rows]
+        self._models.learn(arm, self._x[rows], self._log.rewards[rows])
+        self._ever_learned += np.bincount(arm, minlength=self._log.arms)
 
 
 @dataclass(frozen=True, slots=True)
