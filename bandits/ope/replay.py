@@ -5,6 +5,7 @@ stay right. The answer is to "what would this policy have earned, had it learned
 other data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ BLOCKS = 100
 @dataclass(frozen=True, slots=True)
 class Log:
     """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the chosen arm or (n, K) of every arm,
-    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known."""
+    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known;
+    `names` (K,) are the arms' for people."""
 
     arm: NDArray[np.int64]
     rewards: Array
@@ -38,6 +40,7 @@ class Log:
     arms: int
     x: Array | None = None
     units: NDArray[np.int64] | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -152,8 +155,9 @@ def evaluate(
     target = target_probabilities(policy, log, reward, floor=floor, burn_in=burn_in)
     never = [k for k in range(log.arms) if not (log.arm == k).any() and float(target[:, k].mean()) > 1e-3]
     if never:
+        named = [f"at position {k}" if log.names is None else log.names[k] for k in never]
         raise Unsupported(
-            f"the target would choose arms that the log never shows (positions {', '.join(map(str, never))}): nothing is known of them"
+            f"the target would choose arms that the log never shows ({', '.join(named)}): nothing is known of them"
         )
     features = np.ones((len(log), 1)) if log.x is None else log.x
     modelled = fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units)

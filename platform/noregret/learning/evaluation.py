@@ -107,6 +107,7 @@ def of_experiment(
         len(arms),
         None if schema is None else _features(schema, [row[3] for row in rows]),
         _numbered([row[4] for row in rows]),
+        [name for _, name in arms],
     )
     return answer(
         log,
@@ -249,6 +250,7 @@ def of_lines(
         len(names),
         x,
         _numbered([line.unit for line, _ in kept]),
+        names,
     )
     return answer(
         log,
