@@ -20,9 +20,9 @@ from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
-from .doubly_robust import dr, switch_dr
-from .estimate import Estimate, Unsupported
-from .importance import ips, snips
+from .doubly_robust import dr_of, modelled, switch_dr_of
+from .estimate import Estimate, Unsupported, logged
+from .importance import ips, ips_of, snips_of
 from .reward_model import fitted_rewards
 
 BLOCKS = 100
@@ -160,17 +160,21 @@ def evaluate(
             f"the target would choose arms that the log never shows ({', '.join(named)}): nothing is known of them"
         )
     features = np.ones((len(log), 1)) if log.x is None else log.x
-    modelled = fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units)
-    given = (log.rewards, log.propensities, target)
-    shared: dict[str, Any] = {"alpha": alpha, "bounds": _limits_of(reward), "units": log.units}
+    bounds = _limits_of(reward)
+    checked = logged(log.rewards, log.propensities, target, log.arm, bounds=bounds, units=log.units)
+    model = modelled(
+        fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units),
+        checked,
+    )
+    doubly_robust = dr_of(checked, model, alpha)
     ones = np.ones(len(log))
     return Evaluation(
-        ips(log.rewards, ones, ones, **shared),
+        ips(log.rewards, ones, ones, alpha=alpha, bounds=bounds, units=log.units),
         {
-            "ips": ips(*given, actions=log.arm, **shared),
-            "snips": snips(*given, actions=log.arm, **shared),
-            "dr": dr(*given, modelled, actions=log.arm, **shared),
-            "switch_dr": switch_dr(*given, modelled, actions=log.arm, **shared),
+            "ips": ips_of(checked, alpha),
+            "snips": snips_of(checked, alpha),
+            "dr": doubly_robust,
+            "switch_dr": switch_dr_of(checked, model, doubly_robust, alpha),
         },
         target.mean(axis=0),
     )
