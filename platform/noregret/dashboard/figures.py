@@ -25,7 +25,10 @@ def figures(experiment: Experiment) -> dict[str, Any]:
         "results": found,
         "cells": {arm["name"]: cells(arm) for arm in found["arms"]},
         "facts": facts(found),
-        "alarms": {"sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM},
+        "alarms": {
+            "sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM,
+            "answers": answers_differ(found),
+        },
         "progress": progress(found["evidence"]),
         "over_time": over_time(experiment, POINTS),
         "densities": posterior_densities(experiment),
@@ -128,6 +131,23 @@ def sentence(reason: str) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
+def answers_differ(found: dict[str, Any]) -> bool:
+    """Is it shown that arms are answered at different rates?"""
+    p = found["comparison"]["answers_p"]
+    return p is not None and p < SAMPLE_RATIO_ALARM
+
+
+def answers_said(found: dict[str, Any]) -> str:
+    """How often arms are answered, in a sentence."""
+    shares = [arm["answered"] for arm in found["arms"] if arm["answered"] is not None]
+    if not shares:
+        return "not compared: every decision gets a reward, or no window is over yet"
+    said = f"{min(shares):.0%}" if len(shares) == 1 else f"{min(shares):.0%} to {max(shares):.0%} of decisions"
+    if not answers_differ(found):
+        return said
+    return f"{said}: arms differ, so the table compares those who answered, not all who were served"
+
+
 def facts(found: dict[str, Any]) -> dict[str, str]:
     """Single figures and sentences of the page, as text."""
     evidence = found["evidence"]
@@ -146,6 +166,7 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
         if evidence["value"] is None or needed is None
         else f"{evidence_figure(evidence['value'])} of {needed:,.0f} needed",
         "sample_ratio": ratio_said,
+        "answers": answers_said(found),
         "saved": "not known yet" if saved is None else f"{saved:+,.1f} rewards",
         "reason": sentence(found["recommendation"]["reason"]),
         "policy_version": f"{found['policy_version']:,}",

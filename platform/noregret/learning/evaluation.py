@@ -22,8 +22,9 @@ from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 
-from .mature import GRACE_SECONDS, padded
+from .mature import GRACE_SECONDS
 from .models import ExperimentEvidence
+from .totals import padded
 
 MOST_DECISIONS = 200_000
 """The newest matured decisions with a reward that an evaluation reads."""
