@@ -5,8 +5,8 @@ stay right. The answer is to "what would this policy have earned, had it learned
 other data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from bandits.policies.allocation import allocate, allocate_in_context
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
-from .doubly_robust import dr, switch_dr
-from .estimate import Estimate, Unsupported
-from .importance import ips, snips
+from .doubly_robust import dr_of, modelled, switch_dr_of
+from .estimate import Estimate, Unsupported, logged
+from .importance import ips, ips_of, snips_of
 from .reward_model import fitted_rewards
 
 BLOCKS = 100
@@ -30,7 +30,8 @@ BLOCKS = 100
 @dataclass(frozen=True, slots=True)
 class Log:
     """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the chosen arm or (n, K) of every arm,
-    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known."""
+    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known;
+    `names` (K,) are the arms' for people."""
 
     arm: NDArray[np.int64]
     rewards: Array
@@ -38,6 +39,7 @@ class Log:
     arms: int
     x: Array | None = None
     units: NDArray[np.int64] | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -138,21 +140,26 @@ def evaluate(
     target = target_probabilities(policy, log, reward, floor=floor, burn_in=burn_in)
     never = [k for k in range(log.arms) if not (log.arm == k).any() and float(target[:, k].mean()) > 1e-3]
     if never:
+        named = [f"at position {k}" if log.names is None else log.names[k] for k in never]
         raise Unsupported(
-            f"the target would choose arms that the log never shows (positions {', '.join(map(str, never))}): nothing is known of them"
+            f"the target would choose arms that the log never shows ({', '.join(named)}): nothing is known of them"
         )
     features = np.ones((len(log), 1)) if log.x is None else log.x
-    modelled = fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units)
-    given = (log.rewards, log.propensities, target)
-    shared: dict[str, Any] = {"alpha": alpha, "bounds": _limits_of(reward), "units": log.units}
+    bounds = _limits_of(reward)
+    checked = logged(log.rewards, log.propensities, target, log.arm, bounds=bounds, units=log.units)
+    model = modelled(
+        fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units),
+        checked,
+    )
+    doubly_robust = dr_of(checked, model, alpha)
     ones = np.ones(len(log))
     return Evaluation(
-        ips(log.rewards, ones, ones, **shared),
+        ips(log.rewards, ones, ones, alpha=alpha, bounds=bounds, units=log.units),
         {
-            "ips": ips(*given, actions=log.arm, **shared),
-            "snips": snips(*given, actions=log.arm, **shared),
-            "dr": dr(*given, modelled, actions=log.arm, **shared),
-            "switch_dr": switch_dr(*given, modelled, actions=log.arm, **shared),
+            "ips": ips_of(checked, alpha),
+            "snips": snips_of(checked, alpha),
+            "dr": doubly_robust,
+            "switch_dr": switch_dr_of(checked, model, doubly_robust, alpha),
         },
         target.mean(axis=0),
     )

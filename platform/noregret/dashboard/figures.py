@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from noregret.experiments.models import Experiment
+from noregret.learning.evaluation import left_out_in_words
 from noregret.learning.phrases import evidence_told, probability_told
 from noregret.learning.results import over_time, posterior_densities, results
 from noregret.learning.weighing import looks_at_requests
@@ -102,7 +103,10 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
         for title, estimate in estimates
     ]
     shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
+    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    left_out = left_out_in_words(found)
+    if left_out:
+        said += f" Left out: {left_out}."
     return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 
