@@ -17,7 +17,6 @@ from serving.ledger import latency
 
 from . import contextual, shadows
 from .holdout import holdout
-from .knowledge import statistics_of
 from .models import ArmStatistics, ExperimentEvidence
 from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
@@ -28,14 +27,13 @@ def results(experiment: Experiment) -> dict[str, Any]:
     """The results document (docs/api.md). What can't be known yet is None."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    statistics = statistics_of(arms)
-    belief = believe(statistics, reward_model(experiment))
+    outcomes = own_outcomes(experiment, arms)
+    belief = believe(outcomes, reward_model(experiment))
     # Arms of a contextual policy served different requests: their means can't be compared, and neither arm is "best".
-    seen = bool(statistics.count.sum()) and contextual.policy_of(experiment) is None
+    seen = bool(outcomes.count.sum()) and contextual.policy_of(experiment) is None
     best = probability_best(belief.posterior) if seen else None
     loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
     shares = propensities(experiment, arms)
-    outcomes = own_outcomes(experiment, arms)
     ends = intervals(experiment, arms, outcomes)
     saved = against_even_split(experiment, arms, outcomes)
     decisions = sum(row.decisions for row in rows.values())
@@ -203,9 +201,9 @@ def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, 
     Empty where nothing was seen, and for a contextual policy, whose arms' means are of different requests.
     """
     arms = list(experiment.arms.order_by("position"))
-    statistics = statistics_of(arms)
-    belief = believe(statistics, reward_model(experiment))
-    if not statistics.count.sum() or contextual.policy_of(experiment) is not None:
+    outcomes = own_outcomes(experiment, arms)
+    belief = believe(outcomes, reward_model(experiment))
+    if not outcomes.count.sum() or contextual.policy_of(experiment) is not None:
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}
     low, high = (np.ravel(end) for end in belief.interval(1e-4))
     x = np.linspace(float(low.min()), float(high.max()), points)
