@@ -380,9 +380,8 @@ def test_holdout__share_of_units__gets_the_control__and_the_benefit_is_measured(
     held = {unit for unit, route in routes.items() if route.holdout}
     assert abs(len(held) - 1000) <= 4 * (5000 * 0.2 * 0.8) ** 0.5
     assert all(route.position == 0 for unit, route in routes.items() if unit in held)
-    assert {
-        unit for unit in routes if router(document(experiment)).route(unit).holdout
-    } == held  # for the whole experiment
+    later = router(document(experiment))
+    assert {unit for unit in routes if later.route(unit).holdout} == held  # for the whole experiment
     share_of_b = np.mean([route.position == 1 for route in routes.values()])
     logged = routes["u0"].propensities
     assert sum(logged) == pytest.approx(1.0)
