@@ -63,6 +63,32 @@ def test_every_rule__clear_winner__is_promoted_and_survives_json(rule: str) -> N
     assert (again.e_values() == evidence.e_values()).all()
 
 
+def promoted_first(rule: str, means: list[float], n: int, seed: int, size: int) -> tuple[int | None, int]:
+    """The promoted arm or None, and after how many decisions, looked at after each bucket."""
+    evidence = empty(rule, len(means))
+    for number, bucket in enumerate(buckets(means, n, seed, size), start=1):
+        evidence = evidence.observe(bucket)
+        found = verdict(evidence, 0.05)
+        if found.action == "promote":
+            return found.arm, number * size
+    return None, n
+
+
+@every_rule
+def test_every_rule__equal_arms_watched_all_along__seldom_promotes(rule: str) -> None:
+    runs = 100
+    wrong = sum(promoted_first(rule, [0.05, 0.05], 4000, seed, 200)[0] is not None for seed in range(runs))
+    assert wrong / runs <= 0.05 + 4 * (0.05 * 0.95 / runs) ** 0.5
+
+
+@every_rule
+def test_every_rule__clear_winner__is_promoted_soon(rule: str) -> None:
+    found = [promoted_first(rule, [0.65, 0.84, 0.955], 4000, seed, 50) for seed in range(20)]
+    assert [arm for arm, _ in found] == [2] * 20
+    # Weighted outcomes vary more: that is what not knowing who asked costs.
+    assert np.median([n for _, n in found]) <= (1300 if rule == "weighted" else 800)
+
+
 @every_rule
 def test_every_rule__state_read_between_buckets__goes_on_as_in_one_go(rule: str) -> None:
     whole, parts = empty(rule, 2, 0.05), empty(rule, 2, 0.05)
@@ -256,6 +282,54 @@ def test_conditional__equal_arms_answered_at_different_rates__are_not_promoted_w
                 break
     assert wrong["conditional"] / runs <= 0.05 + 4 * (0.05 * 0.95 / runs) ** 0.5
     assert wrong["design"] / runs >= 0.9
+
+
+def test_weighted__arms_equal_on_average_but_not_by_request__are_not_promoted_where_the_design_promotes() -> None:
+    """One arm .30 everywhere; the other .20, and .70 for a fifth of the requests, which get it nearly always."""
+    runs, wrong = 40, {"weighted": 0, "design": 0}
+    for rule, seed in product(wrong, range(runs)):
+        generator = np.random.default_rng(seed)
+        evidence = empty(rule, 2)
+        for number in range(25):
+            size = 400
+            special_request = generator.random(size) < 0.2
+            e = np.where(special_request[:, None], [0.03, 0.97], [0.5, 0.5])
+            arm = (generator.random(size) > e[:, 0]).astype(np.int64)
+            mean = np.where(arm == 0, 0.3, np.where(special_request, 0.7, 0.2))
+            outcome = (generator.random(size) < mean).astype(float)
+            evidence = evidence.observe(Bucket(arm, outcome, e, np.full(size, number)))
+            if verdict(evidence, 0.05).action == "promote":
+                wrong[rule] += 1
+                break
+    assert wrong["weighted"] / runs <= 0.05 + 4 * (0.05 * 0.95 / runs) ** 0.5
+    assert wrong["design"] / runs >= 0.5
+
+
+def test_weighted__policy_that_gives_nothing_where_an_arm_is_good__steers_no_comparison() -> None:
+    """The second arm answers .9 for half of the requests, which always get it, and .1 for the others; the first .3 for all."""
+    promoted = []
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        evidence = empty("weighted", 2)
+        for number in range(20):
+            good = generator.random(300) < 0.5
+            e = np.where(good[:, None], [0.0, 1.0], [0.5, 0.5])
+            arm = (generator.random(300) >= e[:, 0]).astype(np.int64)
+            outcome = (generator.random(300) < np.where(arm == 0, 0.3, np.where(good, 0.9, 0.1))).astype(float)
+            evidence = evidence.observe(Bucket(arm, outcome, e, np.full(300, number)))
+        promoted.append(verdict(evidence, 0.05).action)
+    assert promoted == ["continue"] * 20
+
+
+def test_weighted__arm_switched_off_for_a_while__keeps_what_was_known_of_it() -> None:
+    evidence = after(empty("weighted", 3), buckets([0.3, 0.5, 0.4], 3000, 11))
+    before = evidence.e_values()
+    for bucket in buckets([0.3, 0.5], 2000, 12):
+        padded = np.pad(bucket.propensities, ((0, 0), (0, 1)))
+        evidence = evidence.observe(Bucket(bucket.arm, bucket.outcome, padded, bucket.allocation))
+    assert np.array_equal(evidence.e_values()[2], before[2])
+    assert np.array_equal(evidence.e_values()[:, 2], before[:, 2])
+    assert evidence.e_values()[1, 0] > before[1, 0]
 
 
 def test_conditional__one_arm_never_answered__nobody_is_beaten() -> None:

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.inference import expected_loss, potential_value_remaining, probability_best
-from bandits.inference.anytime import Evidence, verdict
 from bandits.posteriors import BetaBernoulli, GammaPoisson, NormalInverseGamma
 from bandits.statistics import ArmStatistics
 
@@ -54,84 +53,6 @@ def test_potential_value_remaining__matches_sampling() -> None:
     draws = pair.sample(np.random.default_rng(3), (400_000, 2))
     gain = np.quantile(np.maximum(draws[:, 0] - draws[:, 1], 0.0), 0.95)
     assert potential_value_remaining(pair, champion=1) == pytest.approx(float(gain), abs=1e-4)
-
-
-def evidence_of(means: list[float], n: int, seed: int, bucket: int = 100, indifference: float = 0.0) -> Evidence:
-    generator = np.random.default_rng(seed)
-    evidence = Evidence.empty(len(means), indifference)
-    for _ in range(0, n, bucket):
-        arm = generator.integers(len(means), size=bucket)
-        outcome = (generator.random(bucket) < np.array(means)[arm]).astype(float)
-        evidence = evidence.observe(arm, outcome, np.full((bucket, len(means)), 1 / len(means)))
-    return evidence
-
-
-def promoted_first(means: list[float], n: int, seed: int, bucket: int) -> tuple[int, int]:
-    """(promoted arm or -1, decisions until then), checked after each bucket."""
-    generator = np.random.default_rng(seed)
-    evidence = Evidence.empty(len(means))
-    for t in range(bucket, n + 1, bucket):
-        arm = generator.integers(len(means), size=bucket)
-        outcome = (generator.random(bucket) < np.array(means)[arm]).astype(float)
-        evidence = evidence.observe(arm, outcome, np.full((bucket, len(means)), 1 / len(means)))
-        found = verdict(evidence, 0.05)
-        if found.action == "promote":
-            assert found.arm is not None
-            return found.arm, t
-    return -1, n
-
-
-def test_anytime__equal_arms_watched_all_along__seldom_promotes() -> None:
-    runs = 200
-    wrong = sum(promoted_first([0.05, 0.05], 4000, seed, 100)[0] >= 0 for seed in range(runs))
-    # At most alpha = 0.05 in truth; 4 standard errors of 200 runs above it.
-    assert wrong / runs <= 0.05 + 4 * (0.05 * 0.95 / runs) ** 0.5
-
-
-def test_anytime__clear_winner__is_promoted_and_soon() -> None:
-    found = [promoted_first([0.65, 0.84, 0.955], 4000, seed, 50) for seed in range(30)]
-    assert [arm for arm, _ in found] == [2] * 30
-    assert np.median([n for _, n in found]) <= 800
-
-
-def test_anytime__order_within_a_bucket__does_not_matter() -> None:
-    generator = np.random.default_rng(4)
-    arm, outcome = generator.integers(3, size=500), generator.random(500)
-    e = generator.dirichlet(np.ones(3), 500)
-    shuffle = generator.permutation(500)
-    one = Evidence.empty(3, 0.01).observe(arm, outcome, e)
-    two = Evidence.empty(3, 0.01).observe(arm[shuffle], outcome[shuffle], e[shuffle])
-    assert np.allclose(one.superior, two.superior, rtol=1e-12, atol=1e-12)
-    assert one.noninferior is not None
-    assert two.noninferior is not None
-    assert np.allclose(one.noninferior, two.noninferior, rtol=1e-12, atol=1e-12)
-
-
-def test_anytime__state__survives_json() -> None:
-    import json
-
-    evidence = evidence_of([0.3, 0.4], 500, 5, indifference=0.05)
-    again = Evidence.from_dict(json.loads(json.dumps(evidence.to_dict())))
-    assert np.array_equal(again.superior, evidence.superior)
-    assert again.to_dict() == evidence.to_dict()
-
-
-def test_anytime__equal_arms_with_indifference__end_as_stop() -> None:
-    found = verdict(evidence_of([0.5, 0.5], 6000, 6, indifference=0.1), 0.05)
-    assert found.action == "stop"
-
-
-def test_anytime__different_arms_with_indifference__never_stop() -> None:
-    found = verdict(evidence_of([0.4, 0.6], 3000, 7, indifference=0.05), 0.05)
-    assert (found.action, found.arm) == ("promote", 1)
-
-
-def test_anytime__impossible_rows__are_refused() -> None:
-    evidence = Evidence.empty(2)
-    with pytest.raises(ValueError, match="outcomes"):
-        evidence.observe(np.array([0]), np.array([1.5]), np.array([[0.5, 0.5]]))
-    with pytest.raises(ValueError, match="propensity"):
-        evidence.observe(np.array([0]), np.array([1.0]), np.array([[0.0, 1.0]]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(-100, 100)), max_size=60), st.integers(0, 60))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bandits import policies
-from bandits.inference.anytime import Evidence
 from bandits.inference.design import counted_log_factors, single_log_factors
+from bandits.inference.evidence import Bucket, empty
 from bandits.inference.log_factors import averaged
+from bandits.reward import RewardModel
 from bandits.simulation import (
     bernoulli,
     contextual_linear,
@@ -20,6 +21,7 @@ from bandits.simulation import (
     simulate,
     simulate_promotion,
 )
+from bandits.simulation.environments import Environment, Poisson
 
 COEFFICIENTS = [[0.0, 1.0, 0.0], [0.5, 0.0, 0.0], [1.0, -1.0, 0.0]]
 TEN = [0.1] + [0.05] * 3 + [0.02] * 3 + [0.01] * 3
@@ -162,6 +164,41 @@ def test_promotion__equal_arms__seldom_ends_by_the_rule__and_often_by_looking_at
     assert (watched.promoted >= 0).mean() > 0.25
 
 
+RISING = bernoulli([0.2, 0.2], changes=[(100 * k, [0.2 + 0.5 * k / 60] * 2) for k in range(1, 60)])
+
+
+@pytest.mark.parametrize("rates", [[0.9, 0.3], [0.9, 0.1]])
+@pytest.mark.parametrize("means", [RISING, bernoulli([0.05] * 2), bernoulli([0.97] * 2)])
+def test_promotion__equal_arms_answered_at_different_rates__seldom_ends(means: Environment, rates: list[float]) -> None:
+    found = simulate_promotion("thompson", means, 3000, 100, 25, answered=rates)
+    assert (found.promoted >= 0).mean() <= 0.05 + 4 * (0.05 * 0.95 / 100) ** 0.5
+    # By the design-based rule, which takes "drawn" for "drawn and answered".
+    assert (simulate_promotion("thompson", means, 3000, 20, 25, answered=rates, rule="design").promoted >= 0).any()
+
+
+def test_promotion__better_arm_is_seldom_answered__is_promoted_all_the_same() -> None:
+    found = simulate_promotion("uniform", bernoulli([0.3, 0.5]), 4000, 50, 26, answered=[0.9, 0.3])
+    assert (found.promoted == 1).mean() >= 0.95
+
+
+def test_promotion__bounded_rewards__go_by_the_design_based_rule() -> None:
+    counts = _Counts((1.0, 2.0))
+    found = simulate_promotion("uniform", counts, 3000, 10, 27)
+    assert (found.promoted == 1).all()
+    with pytest.raises(ValueError, match="silence means nothing"):
+        simulate_promotion("uniform", counts, 3000, 10, 27, answered=[0.9, 0.9])
+    with pytest.raises(ValueError, match="rewards of 0 and 1"):
+        simulate_promotion("uniform", counts, 3000, 10, 27, rule="conditional")
+
+
+class _Counts(Poisson):
+    """Counts that are cut off at 8."""
+
+    @property
+    def reward(self) -> RewardModel:
+        return RewardModel("count", maximum=8.0)
+
+
 @pytest.mark.parametrize("name", ["ucb1", "kl-ucb", "epsilon-greedy", "softmax", "bayes-ucb", "top-two-thompson"])
 def test_promotion__every_kind_of_policy__promotes_the_better(name: str) -> None:
     found = simulate_promotion(name, bernoulli([0.3, 0.6]), 3000, 30, 24, floor=0.1)
@@ -180,9 +217,10 @@ def test_promotion__evidence_of_many_at_once__is_the_evidence_of_each() -> None:
     counted = averaged(counted_log_factors(ones, count - ones, propensities, pooled))
     single = averaged(sum(single_log_factors(arm[:, t], outcome[:, t], propensities, pooled) for t in range(n)))
     for i in range(runs):
-        evidence = Evidence.empty(arms).observe(arm[i], outcome[i], np.tile(propensities[i], (n, 1)))
-        assert counted[i] == pytest.approx(evidence.e_values(), rel=1e-9)
-        assert single[i] == pytest.approx(evidence.e_values(), rel=1e-9)
+        bucket = Bucket(arm[i], outcome[i], np.tile(propensities[i], (n, 1)), np.zeros(n, dtype=np.int64))
+        evidence = empty("design", arms).observe(bucket)
+        assert counted[i] == pytest.approx(evidence.e_values(), rel=1e-6)
+        assert single[i] == pytest.approx(counted[i], rel=1e-9)
 
 
 def test_promotion__wrong_arguments__say_what_was_expected() -> None:
@@ -196,6 +234,9 @@ def test_promotion__wrong_arguments__say_what_was_expected() -> None:
             simulate_promotion(*arguments)
     with pytest.raises(ValueError, match="update_every"):
         simulate_promotion("thompson", pair, 100, 1, 1, check_every=30, update_every=50)
+    for answered in ([0.5], [0.5, 1.5]):
+        with pytest.raises(ValueError, match="answered"):
+            simulate_promotion("thompson", pair, 100, 1, 1, answered=answered)
     with pytest.raises(ValueError, match="rule"):
         simulate_promotion("thompson", pair, 100, 1, 1, rule="p-value")  # type: ignore[arg-type]  # what is refused
 

@@ -20,6 +20,7 @@ from noregret.experiments.transitions import activate, advance, move
 from noregret.experiments.warnings import warnings_of
 from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.outcomes import keeps_units
 from noregret.learning.standing import memory_of
 from noregret.learning.weighing import looks_at_requests
 
@@ -109,7 +110,12 @@ def arms_help(experiment: Experiment) -> str:
     """What to know of the table of arms."""
     if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
         return "The control alone serves: of the others there are predictions on copies, and no decision."
-    said = "Mean and intervals are of the requests that the arm served; those “at any time” stay right however often one looks at them."
+    said = (
+        "Mean and intervals are of the requests that the arm served, and under drift over the times when it was served; "
+        "those “at any time” stay right however often one looks at them."
+    )
+    if keeps_units(experiment):
+        said += " They count units, not decisions: what one unit does hangs together."
     if looks_at_requests(experiment):
         return f"{said} Arms serve different requests here, so their means can't be compared: the segments below can."
     if experiment.strategy == Experiment.Strategy.CANARY:
@@ -210,7 +216,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "evaluation": self._evaluation(request, experiment),
                 "charts": charts_of(experiment),
                 "evaluable": not mirrored and experiment.status != Experiment.Status.DRAFT,
-                "warnings": warnings_of(experiment),
+                "warnings": [sentence(warning) for warning in warnings_of(experiment)],
                 "segments": parts,
                 "segment_rows": [] if parts is None else segment_rows(parts),
                 "forecast": self._forecast(request, experiment),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from noregret.experiments.models import Experiment
+from noregret.learning.evaluation import left_out_in_words
 from noregret.learning.phrases import evidence_told, probability_told
 from noregret.learning.results import over_time, posterior_densities, results
 from noregret.learning.weighing import looks_at_requests
@@ -56,14 +57,26 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
         "now": _or_dash(arm["propensity"], ".1%"),
         "rewards": f"{arm['rewards']:,}",
         "mean": _or_dash(arm["mean"], ".4f"),
-        "interval": UNKNOWN if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
-        "watched": UNKNOWN if watched is None else f"{watched[0]:.4f} to {watched[1]:.4f}",
+        "interval": _interval(interval, arm["interval_method"]),
+        "watched": _interval(watched, arm["interval_method"]),
         "best": UNKNOWN if arm["probability_best"] is None else probability_told(arm["probability_best"]),
         "loss": _or_dash(arm["expected_loss"], ".4f"),
         "errors": _or_dash(arm["error_rate"], ".2%"),
         "p50": _or_dash(arm["latency_ms"]["p50"], ".2f"),
         "p99": _or_dash(arm["latency_ms"]["p99"], ".2f"),
     }
+
+
+def _interval(ends: list[float] | None, method: str | None) -> str:
+    if ends is None:
+        return "too many decisions to count units" if method == "too_many_decisions" else UNKNOWN
+    return f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def saved(comparison: dict[str, Any]) -> str:
+    """What was earned beyond an even split, with its interval: a gain is one where the interval says so."""
+    value, ends = comparison["saved_against_even_split"], comparison["saved_interval"]
+    return "not known" if value is None else f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
 ESTIMATORS = {
@@ -90,7 +103,10 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
         for title, estimate in estimates
     ]
     shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
+    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    left_out = left_out_in_words(found)
+    if left_out:
+        said += f" Left out: {left_out}."
     return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 
@@ -194,7 +210,7 @@ def facts(found: dict[str, Any], contextual: bool = False) -> dict[str, str]:
         "evidence": _evidence(found),
         "sample_ratio": _sample_ratio(found["comparison"]["sample_ratio_p"]),
         "answers": answers_said(found),
-        "saved": _saved(found["comparison"]),
+        "saved": saved(found["comparison"]),
         "step": _step(found["canary"]),
         "failures": _by_arm(found, "error_rate", ".2%"),
         "means": _by_arm(found, "mean", ".4g"),
@@ -230,14 +246,6 @@ def _sample_ratio(p: float | None) -> str:
     if p < SAMPLE_RATIO_ALARM:
         return f"p < {SAMPLE_RATIO_ALARM:g}, not as logged: don't trust these figures"
     return f"p = {p:.3f}, as logged"
-
-
-def _saved(comparison: dict[str, Any]) -> str:
-    saved, interval = comparison["saved_against_even_split"], comparison.get("saved_interval")
-    if saved is None:
-        return "not known"
-    between = "" if interval is None else f" (95 %: {interval[0]:+,.1f} to {interval[1]:+,.1f})"
-    return f"{saved:+,.1f} in rewards{between}"
 
 
 def _step(canary: dict[str, Any] | None) -> str:

@@ -21,7 +21,7 @@ from .models import ArmStatistics, ExperimentEvidence
 from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
 from .savings import against_even_split
-from .standing import memory_of, standing
+from .standing import memory_of, policy_of, standing
 from .weighing import split_of
 
 
@@ -179,7 +179,11 @@ def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, 
         None if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice else memory_of(experiment)
     )
     # Of a policy that learns from features nothing is believed of an arm's mean alone, and nothing of arms that serve nobody.
-    statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
+    statistics = (
+        Statistics.zeros(len(arms))
+        if memory is None
+        else known_to_policy(experiment, arms, policy_of(experiment)).remembered
+    )
     belief = believe(statistics, reward_model(experiment))
     if not statistics.count.sum() or contextual.policy_of(experiment) is not None:
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}
