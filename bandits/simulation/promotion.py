@@ -17,7 +17,7 @@ from bandits.belief import believe
 from bandits.inference.anytime import averaged, counted_log_factors, single_log_factors
 from bandits.inference.best_arm import probabilities_best
 from bandits.policies import ContextualPolicy, Policy
-from bandits.policies.allocation import with_floor
+from bandits.policies.allocation import with_burn_in, with_floor
 from bandits.policies.index import draw
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
@@ -86,13 +86,16 @@ def simulate_promotion(
     rule: Rule = "anytime",
     threshold: float = 0.95,
     update_every: int | None = None,
+    burn_in: float = 0.0,
+    min_rewards: int = 0,
 ) -> Promotions:
     """`runs` experiments of at most `horizon` pulls, checked each `check_every` pulls.
 
     What was learned reaches the probabilities each `update_every` pulls, a multiple of `check_every`; by default at each check.
 
     Rule `anytime` promotes an arm when its evidence against every other reaches K / alpha, `probability-best` when P(best) passes
-    `threshold`, for comparison. Raises ValueError, for a reward without bounds under `anytime` too.
+    `threshold`, for comparison. Until an arm has `burn_in` rewards it gets an even share; while any has fewer than `min_rewards` nothing
+    is promoted. Raises ValueError, for a reward without bounds under `anytime` too.
     """
     made = policy_of(policy, params)
     if made.contextual:
@@ -114,12 +117,14 @@ def simulate_promotion(
     for start in range(0, horizon, check_every):
         steps = range(start, min(start + check_every, horizon))
         if made.counts_own_pulls:
-            _counting_stretch(state, made, environment, world, steps, floor, rng, bounds)
+            _counting_stretch(state, made, environment, world, steps, floor, burn_in, rng, bounds)
         else:
             if start % update == 0:
-                state.propensities = with_floor(made.propensities(state.statistics, environment.reward), floor)
+                weights = made.propensities(state.statistics, environment.reward)
+                state.propensities = with_floor(with_burn_in(weights, state.count, burn_in), floor)
             _drawn_stretch(state, environment, world, steps, rng, bounds)
         winner = _winners(state, reward, rule, alpha, threshold)
+        winner[state.count.min(axis=1) < min_rewards] = -1
         going = winner < 0
         ended = state.index[~going]
         best = world.step(steps[-1]).means
@@ -180,6 +185,7 @@ def _counting_stretch(
     world: World,
     steps: range,
     floor: float,
+    burn_in: float,
     rng: np.random.Generator,
     bounds: tuple[float, float],
 ) -> None:
@@ -190,7 +196,8 @@ def _counting_stretch(
     chosen = np.empty((runs, len(steps)), dtype=np.int64)
     values = np.empty((runs, len(steps)))
     for i, t in enumerate(steps):
-        propensities = with_floor(policy.propensities(known, environment.reward, pulls), floor)
+        weights = policy.propensities(known, environment.reward, pulls)
+        propensities = with_floor(with_burn_in(weights, known.count, burn_in), floor)
         arm = draw(propensities, rng)
         means = world.step(t).means[0]
         value = environment.draw(rng, means[arm], arm)
