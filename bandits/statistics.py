@@ -30,12 +30,16 @@ class ArmStatistics:
         return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
     @classmethod
-    def from_rewards(cls, arm: NDArray[np.int64], reward: Array, arms: int) -> "ArmStatistics":
-        """Statistics of `reward` (n,) by `arm` (n,), for `arms` arms."""
-        count = np.bincount(arm, minlength=arms).astype(np.float64)
-        total: Array = np.bincount(arm, weights=reward, minlength=arms).astype(np.float64)
+    def from_rewards(
+        cls, arm: NDArray[np.int64], reward: Array, arms: int, weights: Array | None = None
+    ) -> "ArmStatistics":
+        """Statistics of `reward` (n,) by `arm` (n,), for `arms` arms; each reward may have a weight, (n,)."""
+        if weights is None:
+            weights = np.ones(len(arm))
+        count = np.bincount(arm, weights=weights, minlength=arms).astype(np.float64)
+        total: Array = np.bincount(arm, weights=weights * reward, minlength=arms).astype(np.float64)
         mean = np.divide(total, count, out=np.zeros(arms), where=count > 0)
-        m2 = np.bincount(arm, weights=(reward - mean[arm]) ** 2, minlength=arms).astype(np.float64)
+        m2 = np.bincount(arm, weights=weights * (reward - mean[arm]) ** 2, minlength=arms).astype(np.float64)
         return cls(count, mean, m2)
 
     def __add__(self, other: "ArmStatistics") -> "ArmStatistics":

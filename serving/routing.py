@@ -92,10 +92,10 @@ class HashedRouter:
 
 
 class CountingRouter:
-    """Deterministic policies (UCB): counts the pulls that this process has made since the snapshot.
+    """Deterministic policies (UCB): counts the pulls that are out, those of the snapshot and this process's own since.
 
-    Without that all traffic would herd onto one arm for a whole refresh interval. Other processes' pulls are not seen;
-    with W of them the over-pull is at most W times that of one.
+    Without that all traffic would herd onto one arm for a whole refresh interval, and where rewards come later than the next snapshot,
+    for ever. Other processes' pulls since the snapshot are not seen; with W of them the over-pull is at most W times that of one.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -114,7 +114,8 @@ class CountingRouter:
             np.array([arm.mean for arm in arms], dtype=np.float64),
             np.array([arm.m2 for arm in arms], dtype=np.float64),
         )
-        self._pulls = np.zeros(len(arms))
+        self._learned = _ever_learned(experiment)
+        self._pulls = np.array([arm.open for arm in arms], dtype=np.float64)
         self._lock = threading.Lock()
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
@@ -125,6 +126,7 @@ class CountingRouter:
                 self._reward,
                 floor=self._floor,
                 burn_in=self._burn_in,
+                learned=self._learned,
                 pulls=self._pulls,
                 enabled=self._enabled,
             ).tolist()
@@ -136,7 +138,8 @@ class CountingRouter:
 class ContextualRouter:
     """Policies that learn from features: the probabilities follow from each request's own.
 
-    A deterministic one narrows its belief by the pulls that this process has made since the snapshot, as CountingRouter does.
+    A deterministic one narrows its belief by the pulls that are out, as CountingRouter counts them: the snapshot's belief is narrowed by
+    those known to it, and here by this process's own since.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -146,7 +149,7 @@ class ContextualRouter:
         self._policy = make_contextual(policy.name, **policy.params)
         self._floor = policy.floor
         self._burn_in = policy.burn_in
-        self._count = np.array([arm.count for arm in experiment.arms], dtype=np.float64)
+        self._count = _ever_learned(experiment)
         self._enabled = np.array([arm.enabled for arm in experiment.arms])
         self._belief = ContextualBelief(np.array(belief.mean), np.array(belief.covariance))
         self._lock = threading.Lock()
@@ -169,6 +172,11 @@ class ContextualRouter:
             with self._lock:
                 self._belief = self._belief.after_pull(position, x)
         return Route(position, probabilities)
+
+
+def _ever_learned(experiment: Experiment) -> Array:
+    """Rewards ever learned of each arm, (K,)."""
+    return np.array([arm.count if arm.learned is None else arm.learned for arm in experiment.arms], dtype=np.float64)
 
 
 class HoldoutRouter:

@@ -46,6 +46,8 @@ class Arm(msgspec.Struct, frozen=True):
     count: float = 0.0  # rewards learned, as far as the policy remembers them
     mean: float = 0.0
     m2: float = 0.0
+    learned: float | None = None  # rewards ever learned, which burn-in counts; None: as `count`
+    open: float = 0.0  # decisions not answered yet, nor matured, for policies that count their pulls
 
 
 class Policy(msgspec.Struct, frozen=True):

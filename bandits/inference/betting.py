@@ -14,7 +14,7 @@ the variance of few skewed values are low together, and it left out the truth in
 Two arms are compared within strata inside which the allocation was fixed: with q the arm's share of a stratum's values, a value y of it
 counts (1 - q) (y - h), and one of the control -q (y - h). Given the shares, the sum's expectation is n q (1 - q) (difference of means),
 whatever the means do from stratum to stratum (common drift), whatever chose the shares (an adaptive policy), and however often each arm
-is answered. h is any value near the means: it takes their common part out.
+is answered. h is the mean of the stratum before: it takes out what both have in common, and no outcome of this stratum has a part in it.
 """
 
 import math
@@ -85,7 +85,7 @@ def gains_above(values: Array, limit: float, far: float) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What values of two arms are held against: `middle` near their means, `minimum` and `maximum` their bounds."""
+    """What values of two arms are held against: `middle` as h of the first stratum, `minimum` and `maximum` their bounds."""
 
     middle: float
     minimum: float
@@ -110,15 +110,22 @@ class Scale:
         return Scale(-self.middle, -self.maximum, -self.minimum)
 
 
-def gains_of_difference(own: NDArray[np.bool_], values: Array, share: Array, limit: float, scale: Scale) -> Array:
-    """What each value brings to a bet that the arm's mean is more than `limit` above the control's.
+def gains_of_difference(
+    own: NDArray[np.bool_], values: Array, stratum: NDArray[np.int64], limit: float, scale: Scale
+) -> Array:
+    """What each value (n,) brings to a bet that the arm's mean is more than `limit` above the control's.
 
-    `own` (n,): is it the arm's, or the control's; `share` (n,): the arm's part of the values of the stratum. Nothing comes of strata
-    that one of the two has alone.
+    `own` (n,): is it the arm's, or the control's; `stratum` (n,): numbers from 0 on, in order of time. Nothing comes of a stratum that one
+    of the two has alone.
     """
+    values = np.clip(values, scale.minimum, scale.maximum)
+    _, numbered, counts = np.unique(stratum, return_inverse=True, return_counts=True)
+    means = np.bincount(numbered, weights=values) / counts
+    middle = np.concatenate(([scale.middle], means[:-1]))[numbered]
+    share = (np.bincount(numbered, weights=own) / counts)[numbered]
     both = share * (1.0 - share)
-    counted = np.where(own, 1.0 - share, -share) * (np.clip(values, scale.minimum, scale.maximum) - scale.middle)
-    worst = np.maximum((1.0 - share) * (scale.middle - scale.minimum), share * (scale.maximum - scale.middle))
+    counted = np.where(own, 1.0 - share, -share) * (values - middle)
+    worst = np.maximum((1.0 - share) * (middle - scale.minimum), share * (scale.maximum - middle))
     worst = worst + both * max(limit, 0.0)
     return np.where(both > 0.0, (counted - both * limit) / np.where(both > 0.0, worst, 1.0), 0.0)
 

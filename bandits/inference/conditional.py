@@ -49,13 +49,21 @@ def enough(arms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """A stratum that is not over: `ones` and `count` (K,) by arm, and how many rows of others came `since` its last."""
+    """A stratum that is not over: `ones` and `count` (K,) by arm, and how many rows of others came `since` its last.
+
+    It is over at `enough` rows, which the arms that its allocation could choose decide, not those that the experiment has by now.
+    """
 
     label: int
     propensities: str  # a digest: rows of one label may have been drawn from several
     ones: NDArray[np.int64]
     count: NDArray[np.int64]
     since: int
+    enough: int
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.count.sum() >= self.enough or self.since >= self.enough)
 
     @property
     def key(self) -> tuple[int, str]:
@@ -68,12 +76,13 @@ class Stratum:
             "ones": self.ones.tolist(),
             "count": self.count.tolist(),
             "since": self.since,
+            "enough": self.enough,
         }
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
         ones, count = (np.asarray(state[name], dtype=np.int64) for name in ("ones", "count"))
-        return cls(state["label"], state["propensities"], ones, count, state["since"])
+        return cls(state["label"], state["propensities"], ones, count, state["since"], state["enough"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ class ConditionalEvidence:
             return self
         if not np.isin(bucket.outcome, (0.0, 1.0)).all():
             raise ValueError("the conditional rule is for outcomes of 0 and 1")
-        open_, ended = self._sorted(self._carried_on(bucket), enough(self.arms))
+        open_, ended = self._sorted(self._carried_on(bucket))
         matured = self.matured + ArmStatistics.from_rewards(bucket.arm, bucket.outcome, self.arms)
         if not ended:
             return replace(self, matured=matured, open=open_)
@@ -139,22 +148,25 @@ class ConditionalEvidence:
     def _carried_on(self, bucket: Bucket) -> list[Stratum]:
         """Every open stratum after the bucket's rows, and those that begin with it."""
         open_ = {one.key: one for one in self.open}
-        new = {(label, digest): (ones, count) for label, digest, ones, count in _counted(bucket, self.arms)}
+        new = {one.key: one for one in _counted(bucket, self.arms)}
         strata = []
         for key in sorted(open_.keys() | new.keys()):
-            ones, count = new.get(key, (np.zeros(self.arms, dtype=np.int64),) * 2)
-            before = open_.get(key, Stratum(*key, np.zeros_like(ones), np.zeros_like(count), 0))
-            since = 0 if key in new else before.since + len(bucket)
-            strata.append(replace(before, ones=before.ones + ones, count=before.count + count, since=since))
+            before, more = open_.get(key), new.get(key)
+            if before is None or more is None:
+                one = before or more
+                assert one is not None  # the key is of one of the two
+                strata.append(one if before is None else replace(one, since=one.since + len(bucket)))
+                continue
+            strata.append(replace(before, ones=before.ones + more.ones, count=before.count + more.count, since=0))
         return strata
 
     @staticmethod
-    def _sorted(strata: list[Stratum], rows: int) -> tuple[tuple[Stratum, ...], list[Stratum]]:
+    def _sorted(strata: list[Stratum]) -> tuple[tuple[Stratum, ...], list[Stratum]]:
         """Those that stay open and those that have ended. Of too many open ones, the longest unseen and the oldest labels end."""
         going: list[Stratum] = []
         ended: list[Stratum] = []
         for one in strata:
-            (ended if one.count.sum() >= rows or one.since >= rows else going).append(one)
+            (ended if one.is_over else going).append(one)
         going.sort(key=lambda one: (one.since, -one.label, one.propensities))
         return tuple(going[:_MOST_OPEN]), ended + going[_MOST_OPEN:]
 
@@ -205,8 +217,8 @@ class ConditionalEvidence:
         )
 
 
-def _counted(bucket: Bucket, arms: int) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int64]]]:
-    """The bucket's strata: label, digest of propensities, successes (K,) and rows (K,)."""
+def _counted(bucket: Bucket, arms: int) -> Iterator[Stratum]:
+    """The bucket's strata. Arms that an allocation does not know yet are no part of it: zeros at its end say nothing."""
     rounded = np.round(bucket.propensities, 9) + 0.0
     labels, first, of_label = np.unique(bucket.allocation, return_index=True, return_inverse=True)
     if (rounded == rounded[first[of_label]]).all():
@@ -220,7 +232,9 @@ def _counted(bucket: Bucket, arms: int) -> Iterator[tuple[int, str, NDArray[np.i
     count = np.bincount(flat, minlength=size).reshape(-1, arms)
     ones = np.bincount(flat[bucket.outcome == 1.0], minlength=size).reshape(-1, arms)
     for (label, vector), successes, rows in zip(kinds, ones, count, strict=True):
-        yield label, blake2b(vector.tobytes(), digest_size=8).hexdigest(), successes, rows
+        known = np.trim_zeros(vector, "b")
+        digest = blake2b(known.tobytes(), digest_size=8).hexdigest()
+        yield Stratum(label, digest, successes, rows, 0, enough(int(np.count_nonzero(known))))
 
 
 def summed_log_factors(

@@ -73,8 +73,10 @@ def saved(
         return None
     safe = np.where(weight > 0, weight, 1.0)
     mean = np.where(weight > 0, sums.moments.mean[1], 0.0)
-    earned = float((count * sums.moments.mean[0])[used].sum())
-    value = earned - float((sums.share * mean)[used].sum())
+    # Counts and shares have one sum, the decisions: taken from a common level, means far from 0 lose nothing.
+    level = float(mean[used].mean())
+    earned = float((count * (sums.moments.mean[0] - level))[used].sum())
+    value = earned - float((sums.share * (mean - level))[used].sum())
     # As many independent outcomes as have the variance of the weighted mean, and what its error moves the value by: an outcome
     # counts once as earned, and w * share / sum(w) times against it.
     size = np.square(weight) / np.where(squared > 0, squared, 1.0)

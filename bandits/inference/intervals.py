@@ -31,10 +31,17 @@ def interval(statistics: ArmStatistics, reward: RewardModel, alpha: float = 0.05
     bounds = reward.bounds
     if bounds is not None:
         return bounded_interval(statistics, bounds, alpha)
-    low, high = believe(statistics, reward).interval(alpha)
+    low, high = believe(_as_spread(statistics) if reward.kind == "count" else statistics, reward).interval(alpha)
     seen = statistics.count > 0
     least = 0.0 if reward.kind == "count" else -np.inf
     return np.where(seen, low, least), np.where(seen, high, np.inf)
+
+
+def _as_spread(counts: ArmStatistics) -> ArmStatistics:
+    """Counts that vary more than Poisson's are worth fewer of Poisson's: so many as give the mean the variance that was seen."""
+    variance = counts.variance
+    share = np.where(variance > counts.mean, counts.mean / np.where(variance > 0, variance, 1.0), 1.0)
+    return ArmStatistics(counts.count * share, counts.mean, counts.m2 * share)
 
 
 def watched_interval(statistics: ArmStatistics, reward: RewardModel, alpha: float = 0.05) -> tuple[Array, Array]:

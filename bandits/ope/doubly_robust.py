@@ -12,7 +12,7 @@ from .estimate import Estimate, Logged, estimate, logged
 
 
 @dataclass(frozen=True, slots=True)
-class _Modelled:
+class Modelled:
     """q of the chosen arm (n,), the target's mean of q (n,), and the least and greatest q by possible weight, as log.ratios are."""
 
     chosen: Array
@@ -28,15 +28,15 @@ class _Modelled:
         return np.maximum(log.bounds[1] - self.least, 0.0)
 
 
-def _modelled(reward_estimates: Any, log: Logged) -> _Modelled:
-    """Raises ValueError."""
+def modelled(reward_estimates: Any, log: Logged) -> Modelled:
+    """Estimates as people give them, for a checked log. Raises ValueError."""
     q = np.asarray(reward_estimates, dtype=np.float64)
     n = len(log)
     if not np.isfinite(q).all():
         raise ValueError("reward_estimates: finite numbers were expected")
     if q.shape == (n,):
         each = np.broadcast_to(q[:, None], log.ratios.shape)
-        return _Modelled(q, q, each, each)
+        return Modelled(q, q, each, each)
     if log.target is None or log.actions is None:
         raise ValueError(
             f"reward_estimates: shape ({n},) was expected, or (n, arms) with target_probabilities of every arm and actions"
@@ -46,11 +46,11 @@ def _modelled(reward_estimates: Any, log: Logged) -> _Modelled:
     rows = np.arange(n)
     chosen, expected = q[rows, log.actions], np.asarray((log.target * q).sum(axis=1))
     if log.by_arm:
-        return _Modelled(chosen, expected, q, q)
+        return Modelled(chosen, expected, q, q)
     others = np.ma.masked_array(q)
     others[rows, log.actions] = np.ma.masked
     least, greatest = (np.stack((chosen, end.filled(0.0)), axis=1) for end in (others.min(axis=1), others.max(axis=1)))
-    return _Modelled(chosen, expected, least, greatest)
+    return Modelled(chosen, expected, least, greatest)
 
 
 def dr(
@@ -71,10 +71,11 @@ def dr(
     decisions that it is used on, or only with cross-fitting (`fitted_rewards`). Otherwise as `ips`.
     """
     log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
-    return _dr(log, _modelled(reward_estimates, log), alpha)
+    return dr_of(log, modelled(reward_estimates, log), alpha)
 
 
-def _dr(log: Logged, model: _Modelled, alpha: float) -> Estimate:
+def dr_of(log: Logged, model: Modelled, alpha: float) -> Estimate:
+    """`dr` of a checked log."""
     scores = model.expected + log.weights * (log.rewards - model.chosen)
     value = float(scores.mean())
     return estimate(value, scores - value, log, alpha, (log.jump(model.below(log)), log.jump(model.above(log))))
@@ -99,10 +100,16 @@ def switch_dr(
     `dr`, which cuts nothing, widened to hold the value. A cut is warned of by how much of the target's choices the model alone answers for.
     """
     log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
+    model = modelled(reward_estimates, log)
+    return switch_dr_of(log, model, dr_of(log, model, alpha), alpha, threshold)
+
+
+def switch_dr_of(
+    log: Logged, model: Modelled, whole: Estimate, alpha: float, threshold: float | None = None
+) -> Estimate:
+    """`switch_dr` of a checked log; `whole` is what `dr_of` says of it."""
     limit = max(10.0, float(np.quantile(log.weights, 0.99))) if threshold is None else threshold
     checks.number("threshold", limit, 0.0, np.inf)
-    model = _modelled(reward_estimates, log)
-    whole = _dr(log, model, alpha)
     cut, possible_cut = log.weights > limit, log.ratios > limit
     if not cut.any() and not (log.every_arm and possible_cut.any()):
         return whole

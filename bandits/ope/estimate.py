@@ -1,7 +1,7 @@
 """What all estimators share: checked inputs, importance weights, and an estimate with its interval and its warnings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,8 @@ class Logged:
     logged probabilities are known, else of the chosen arm and of all others together. `unseen` is the mean probability that the
     target gives to what had no chance. `by_arm`: column k of `ratios` is arm k, else the first is the chosen arm; `every_arm`: no arm's
     chance is unknown. `bounds` are the rewards' least and greatest, as declared, or as seen where `within` has no such limit.
-    `clusters` (n,) numbers the unit of each decision, where units return.
+    `clusters` (n,) numbers the unit of each decision, where units return. `unit_jump` is the jump of outcomes that are 1 away, `warnings`
+    what is to be mistrusted whatever the estimator.
     """
 
     rewards: Array
@@ -76,6 +77,8 @@ class Logged:
     bounds: tuple[float, float]
     within: tuple[float, float]
     clusters: NDArray[np.int64] | None
+    unit_jump: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -84,8 +87,8 @@ class Logged:
     def bounded(self) -> bool:
         return bool(np.isfinite(self.within).all())
 
-    def jump(self, distances: Any) -> float:
-        """The largest jump of a mean of weight x distance: `distances` (n, m) of outcomes from what is expected of them, or one for all."""
+    def jump(self, distances: Array) -> float:
+        """The largest jump of a mean of weight x distance: `distances` (n, m) of outcomes from what is expected of them."""
         away = np.maximum(distances, 0.0)
         jumps, masses = self.ratios * away, self.masses * away
         if self.clusters is not None:
@@ -165,8 +168,9 @@ def logged(
         within,
         _clusters(units, n),
     )
+    found = replace(found, unit_jump=found.jump(np.ones(possible.shape)))
     _check_support(found)
-    return found
+    return replace(found, warnings=tuple(_warnings(found)))
 
 
 def _within(rewards: Array, bounds: tuple[float, float] | None) -> tuple[float, float]:
@@ -219,9 +223,8 @@ def _unsupported(share: float) -> str:
 def _mean_weight_limits(log: Logged) -> tuple[float, float]:
     """Between what the weights' expectation surely lies: 1, if they are what they say."""
     mean = float(log.weights.mean())
-    return limits(
-        mean, clustered(log.weights - mean, log.clusters), len(log), (log.jump(min(mean, 1.0)), log.jump(1.0)), _SURELY
-    )
+    jumps = (min(mean, 1.0) * log.unit_jump, log.unit_jump)
+    return limits(mean, clustered(log.weights - mean, log.clusters), len(log), jumps, _SURELY)
 
 
 def _check_support(log: Logged) -> None:
@@ -261,14 +264,14 @@ def estimate(
     span = log.bounds[1] - log.bounds[0]
     low, high = limits(value, by_cluster, n, jumps, alpha)
     low, high = low - bias[0] - log.unseen * span, high + bias[1] + log.unseen * span
-    warnings = list(_warnings(log))
+    warnings = list(log.warnings)
     least, greatest = log.within
     interval: tuple[float, float] | None = (min(max(low, least), greatest), max(min(high, greatest), least))
     size, successes = effective_sample_size(clustered(log.weights, log.clusters)), _outcomes(log)[0]
     if not log.bounded and len(by_cluster) < 2:
         interval = None
         warnings.append("all decisions are one unit's: nothing tells how others differ, and no interval holds")
-    elif not log.bounded and effective_sample_size(log.rewards - log.bounds[0]) < UNKNOWN_RANGE:
+    elif not log.bounded and _stand_out(log) < UNKNOWN_RANGE:
         interval = None
         warnings.append(
             "rewards have no declared bounds, and too few stand out to tell how large the next may be: no interval holds "
@@ -284,6 +287,11 @@ def estimate(
         tuple(warnings),
         successes,
     )
+
+
+def _stand_out(log: Logged) -> float:
+    """How many rewards of equal size would say as much of how large they are, whatever their weights."""
+    return effective_sample_size(clustered(log.rewards - log.bounds[0], log.clusters))
 
 
 def _outcomes(log: Logged) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .estimate import Estimate, estimate, logged
+from .estimate import Estimate, Logged, estimate, logged
 
 
 def ips(
@@ -26,13 +26,18 @@ def ips(
 
     Raises ValueError, and Unsupported where the log can't answer.
     """
-    log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
+    return ips_of(logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units), alpha)
+
+
+def ips_of(log: Logged, alpha: float) -> Estimate:
+    """`ips` of a checked log."""
     weighted = log.weights * log.rewards
     value = float(weighted.mean())
     least, greatest = log.bounds
     # A draw that was not seen adds w r; an outcome that was not seen takes from what was expected of it.
     down = max(-least, min(value, greatest) - least)
-    return estimate(value, weighted - value, log, alpha, (log.jump(down), log.jump(max(greatest, greatest - least))))
+    up = max(greatest, greatest - least)
+    return estimate(value, weighted - value, log, alpha, (down * log.unit_jump, up * log.unit_jump))
 
 
 def snips(
@@ -50,10 +55,15 @@ def snips(
     Its variance is the ratio's, by the delta method: the mean square of w (r - value) / mean(w). The variance of w r alone, or of the
     weights apart, would make the interval far too wide.
     """
-    log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
+    return snips_of(logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units), alpha)
+
+
+def snips_of(log: Logged, alpha: float) -> Estimate:
+    """`snips` of a checked log."""
     mean_weight = float(log.weights.mean())
     value = float((log.weights * log.rewards).mean()) / mean_weight
     influence = log.weights * (log.rewards - value) / mean_weight
     least, greatest = log.bounds
-    jumps = (log.jump(value - least) / mean_weight, log.jump(greatest - value) / mean_weight)
+    jump = log.unit_jump / mean_weight
+    jumps = (max(value - least, 0.0) * jump, max(greatest - value, 0.0) * jump)
     return estimate(value, np.asarray(influence), log, alpha, jumps)

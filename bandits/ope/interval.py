@@ -79,7 +79,8 @@ def limits(
     error = standard_error(influence, decisions)
     if not np.isfinite(error):
         return float("-inf"), float("inf")
-    third = float((influence / decisions).dot(np.square(influence / decisions)))
+    parts = influence / decisions
+    third = float((parts * parts * parts).sum())
     down, up = jumps
     return value - _distance(error, -third, down, alpha), value + _distance(error, third, up, alpha)
 

@@ -5,23 +5,23 @@ stay right. The answer is to "what would this policy have earned, had it learned
 other data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandits import checks
+from bandits.arm_models import ArmModels
 from bandits.memory import Memory
 from bandits.policies import ContextualPolicy, Policy
 from bandits.policies.allocation import allocate, allocate_in_context
-from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
-from .doubly_robust import dr, switch_dr
-from .estimate import Estimate, Unsupported
-from .importance import ips, snips
+from .doubly_robust import dr_of, modelled, switch_dr_of
+from .estimate import Estimate, Unsupported, logged
+from .importance import ips, ips_of, snips_of
 from .reward_model import fitted_rewards
 
 BLOCKS = 100
@@ -30,7 +30,8 @@ BLOCKS = 100
 @dataclass(frozen=True, slots=True)
 class Log:
     """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the chosen arm or (n, K) of every arm,
-    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known."""
+    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known;
+    `names` (K,) are the arms' for people."""
 
     arm: NDArray[np.int64]
     rewards: Array
@@ -38,6 +39,7 @@ class Log:
     arms: int
     x: Array | None = None
     units: NDArray[np.int64] | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -69,9 +71,12 @@ class _Moments:
         self._policy, self._log, self._reward = policy, log, reward
         self._blocks: list[ArmStatistics] = []
         self._steps: list[int] = []
+        self._ever_learned = np.zeros(log.arms)
 
     def probabilities(self, rows: NDArray[np.int64], floor: float, burn_in: float) -> Array:
-        return allocate(self._policy, self._known(), self._reward, floor=floor, burn_in=burn_in)
+        return allocate(
+            self._policy, self._known(), self._reward, floor=floor, burn_in=burn_in, learned=self._ever_learned
+        )
 
     def _known(self) -> ArmStatistics:
         if not self._blocks:
@@ -86,42 +91,25 @@ class _Moments:
     def learn(self, rows: NDArray[np.int64]) -> None:
         self._blocks.append(ArmStatistics.from_rewards(self._log.arm[rows], self._log.rewards[rows], self._log.arms))
         self._steps.append(len(rows))
+        self._ever_learned = self._ever_learned + self._blocks[-1].count
 
 
 class _Contextual:
     def __init__(self, policy: ContextualPolicy, log: Log, reward: RewardModel) -> None:
-        self._policy, self._log, self._reward = policy, log, reward
+        self._policy, self._log = policy, log
         self._x: Array = np.empty((0, 1)) if log.x is None else log.x
-        features = self._x.shape[1]
-        self._linear = LinearStatistics.zeros(log.arms, dimension=features)
-        self._prior = BayesianLogistic.prior(features, policy.ridge)
-        self._logistic = [self._prior] * log.arms
-        if policy.model == "logistic" and reward.kind != "binary":
-            raise ValueError(f"{policy.name} needs a binary reward")
+        self._models = ArmModels(policy, reward, log.arms, self._x.shape[1])
+        self._ever_learned = np.zeros(log.arms)
 
     def probabilities(self, rows: NDArray[np.int64], floor: float, burn_in: float) -> Array:
-        learned: Any = self._linear
-        if self._policy.model == "logistic":
-            learned = BayesianLogistic(
-                np.stack([arm.mean for arm in self._logistic]), np.stack([arm.precision for arm in self._logistic])
-            )
-        belief = self._policy.believe(learned, self._reward)
         return allocate_in_context(
-            self._policy, belief, self._x[rows], self._linear.rewards.count, floor=floor, burn_in=burn_in
+            self._policy, self._models.belief(), self._x[rows], self._ever_learned, floor=floor, burn_in=burn_in
         )
 
     def learn(self, rows: NDArray[np.int64]) -> None:
-        arm, x, y = self._log.arm[rows], self._x[rows], self._log.rewards[rows]
-        discount = self._policy.memory.discount
-        factor = 1.0 if discount is None else discount ** len(rows)
-        self._linear = self._linear.decayed(factor) + LinearStatistics.from_rows(arm, x, y, self._log.arms)
-        if self._policy.model == "logistic":
-            good = 1.0 - y if self._reward.direction == "minimize" else y
-            for position in range(self._log.arms):
-                mine = arm == position
-                held = self._logistic[position]
-                wider = self._prior.precision + factor * (held.precision - self._prior.precision)
-                self._logistic[position] = BayesianLogistic(held.mean, wider).update(x[mine], good[mine])
+        arm = self._log.arm[rows]
+        self._models.learn(arm, self._x[rows], self._log.rewards[rows])
+        self._ever_learned += np.bincount(arm, minlength=self._log.arms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +140,26 @@ def evaluate(
     target = target_probabilities(policy, log, reward, floor=floor, burn_in=burn_in)
     never = [k for k in range(log.arms) if not (log.arm == k).any() and float(target[:, k].mean()) > 1e-3]
     if never:
+        named = [f"at position {k}" if log.names is None else log.names[k] for k in never]
         raise Unsupported(
-            f"the target would choose arms that the log never shows (positions {', '.join(map(str, never))}): nothing is known of them"
+            f"the target would choose arms that the log never shows ({', '.join(named)}): nothing is known of them"
         )
     features = np.ones((len(log), 1)) if log.x is None else log.x
-    modelled = fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units)
-    given = (log.rewards, log.propensities, target)
-    shared: dict[str, Any] = {"alpha": alpha, "bounds": _limits_of(reward), "units": log.units}
+    bounds = _limits_of(reward)
+    checked = logged(log.rewards, log.propensities, target, log.arm, bounds=bounds, units=log.units)
+    model = modelled(
+        fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units),
+        checked,
+    )
+    doubly_robust = dr_of(checked, model, alpha)
     ones = np.ones(len(log))
     return Evaluation(
-        ips(log.rewards, ones, ones, **shared),
+        ips(log.rewards, ones, ones, alpha=alpha, bounds=bounds, units=log.units),
         {
-            "ips": ips(*given, actions=log.arm, **shared),
-            "snips": snips(*given, actions=log.arm, **shared),
-            "dr": dr(*given, modelled, actions=log.arm, **shared),
-            "switch_dr": switch_dr(*given, modelled, actions=log.arm, **shared),
+            "ips": ips_of(checked, alpha),
+            "snips": snips_of(checked, alpha),
+            "dr": doubly_robust,
+            "switch_dr": switch_dr_of(checked, model, doubly_robust, alpha),
         },
         target.mean(axis=0),
     )

@@ -11,6 +11,18 @@ from .protocol import ContextualBelief, ContextualPolicy, CostAware, Policy
 _SUM_TOLERANCE = 1e-9
 
 
+DEFAULT_FLOOR = 0.01
+_FLOORS_TOGETHER = 0.1
+
+
+def default_floor(arms: int) -> float:
+    """The floor of an experiment that names none: 1 % of the traffic an arm, a tenth of it for all arms together at most.
+
+    A floor that does not shrink takes everything from the policy: 100 arms of 1 % each are an even split for ever.
+    """
+    return min(DEFAULT_FLOOR, _FLOORS_TOGETHER / arms)
+
+
 def with_floor(weights: Array, floor: float) -> Array:
     """p = f + (1 - K f) w for weights (K,): every arm gets at least `floor`, and the weights' order stays.
 
@@ -25,7 +37,11 @@ def with_floor(weights: Array, floor: float) -> Array:
 
 
 def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
-    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion to their weights. (..., K)."""
+    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion to their weights. (..., K).
+
+    `count` (..., K) are the rewards ever learned: held against what a memory leaves, arms would stay young for ever wherever K burn-ins are
+    more than it remembers.
+    """
     arms = weights.shape[-1]
     young = count < burn_in
     if not young.any():
@@ -47,13 +63,16 @@ def allocate(
     *,
     floor: float = 0.0,
     burn_in: float = 0.0,
+    learned: Array | None = None,
     pulls: Array | None = None,
     enabled: NDArray[np.bool_] | None = None,
     costs: Array | None = None,
 ) -> Array:
     """The probability with which each arm is to be served, (K,); sums to 1, and is exactly 0 for an arm that is not enabled.
 
-    `costs` (K,) matter to a policy with a subsidy.
+    `learned` (K,) counts the rewards that were ever learned of each arm, which burn-in is held against: not those of `statistics`, of
+    which a memory may leave fewer than burn-in asks for, for ever. None where they are the same. `pulls` (K,) are out: decided, and not
+    answered yet. `costs` (K,) matter to a policy with a subsidy.
 
     Raises ValueError when no arm is enabled, and when the probabilities do not sum to 1.
     """
@@ -65,7 +84,8 @@ def allocate(
         weights = policy.cost_aware_propensities(among, reward, costs[mask])
     else:
         weights = policy.propensities(among, reward, None if pulls is None else pulls[mask])
-    weights = with_floor(with_burn_in(weights, among.count, burn_in), floor)
+    ever = statistics.count if learned is None else learned
+    weights = with_floor(with_burn_in(weights, ever[mask], burn_in), floor)
     total = float(weights.sum())
     if not abs(total - 1.0) < _SUM_TOLERANCE:
         raise ValueError(f"probabilities of {policy.name} sum to {total!r}")
@@ -84,7 +104,7 @@ def allocate_in_context(
     burn_in: float = 0.0,
     enabled: NDArray[np.bool_] | None = None,
 ) -> Array:
-    """As `allocate`, for each of n requests with features `x` (n, d): (n, K). `count` (K,) are the rewards learned of each arm."""
+    """As `allocate`, for each of n requests with features `x` (n, d): (n, K). `count` (K,) are the rewards ever learned of each arm."""
     arms = len(count)
     mask = np.ones(arms, dtype=np.bool_) if enabled is None else enabled
     if not mask.any():

@@ -77,6 +77,13 @@ class ContextualBelief:
         covariance[arm] -= np.outer(spread, spread) / (1.0 + float(x @ spread))
         return ContextualBelief(self.mean, covariance)
 
+    def after_pulls(self, gram: Array) -> "ContextualBelief":
+        """The belief when pulls are out whose features' x x' sum to `gram` (..., K, d, d): narrower, with the same mean."""
+        if not gram.any():
+            return self
+        covariance = np.linalg.inv(np.linalg.inv(self.covariance) + gram)
+        return ContextualBelief(self.mean, np.asarray(covariance, dtype=np.float64))
+
 
 class ContextualPolicy(Protocol):
     """A way to choose by the features of a request."""

@@ -40,15 +40,18 @@ class LinearStatistics:
         )
 
     @classmethod
-    def from_rows(cls, arm: NDArray[np.int64], x: Array, y: Array, arms: int) -> "LinearStatistics":
-        """Of rows `x` (n, d) with rewards `y` (n,) by `arm` (n,)."""
+    def from_rows(
+        cls, arm: NDArray[np.int64], x: Array, y: Array, arms: int, weights: Array | None = None
+    ) -> "LinearStatistics":
+        """Of rows `x` (n, d) with rewards `y` (n,) by `arm` (n,); each row may have a weight, (n,)."""
         found = cls.zeros(arms, dimension=x.shape[1])
         for position in np.unique(arm):
             mine = arm == position
-            found.gram[position] = x[mine].T @ x[mine]
-            found.moment[position] = x[mine].T @ y[mine]
-            found.features[position] = x[mine].sum(axis=0)
-        return cls(found.gram, found.moment, found.features, ArmStatistics.from_rewards(arm, y, arms))
+            weighted = x[mine] if weights is None else x[mine] * weights[mine, None]
+            found.gram[position] = weighted.T @ x[mine]
+            found.moment[position] = weighted.T @ y[mine]
+            found.features[position] = weighted.sum(axis=0)
+        return cls(found.gram, found.moment, found.features, ArmStatistics.from_rewards(arm, y, arms, weights))
 
     def __add__(self, other: "LinearStatistics") -> "LinearStatistics":
         return LinearStatistics(

@@ -31,19 +31,24 @@ class BayesianLogistic:
         """N(0, I / ridge)."""
         return cls(np.zeros(dimension), np.eye(dimension) * ridge)
 
-    def update(self, x: Array, y: Array) -> "BayesianLogistic":
-        """After rows `x` (n, d) with rewards `y` (n,) in [0, 1], by Newton's method with halved steps where one goes too far."""
+    def update(self, x: Array, y: Array, weights: Array | None = None) -> "BayesianLogistic":
+        """After rows `x` (n, d) with rewards `y` (n,) in [0, 1], by Newton's method with halved steps where one goes too far.
+
+        Each row's likelihood may have a weight, (n,).
+        """
         if len(y) == 0:
             return self
+        if weights is None:
+            weights = np.ones(len(y))
         theta = self.mean
-        value = self._objective(theta, x, y)
+        value = self._objective(theta, x, y, weights)
         for _ in range(_NEWTON_STEPS):
-            gradient = self.precision @ (theta - self.mean) + x.T @ (special.expit(x @ theta) - y)
-            step = np.linalg.solve(self._curvature(theta, x), gradient)
+            gradient = self.precision @ (theta - self.mean) + x.T @ (weights * (special.expit(x @ theta) - y))
+            step = np.linalg.solve(self._curvature(theta, x, weights), gradient)
             size = 1.0
             while size > 1e-6:
                 moved = theta - size * step
-                found = self._objective(moved, x, y)
+                found = self._objective(moved, x, y, weights)
                 if found <= value:
                     break
                 size /= 2.0
@@ -52,7 +57,7 @@ class BayesianLogistic:
             theta, value = moved, found
             if float(np.abs(size * step).max()) < _CONVERGED:
                 break
-        return BayesianLogistic(theta, self._curvature(theta, x))
+        return BayesianLogistic(theta, self._curvature(theta, x, weights))
 
     def update_rows(self, x: Array, y: Array) -> "BayesianLogistic":
         """After one row each, for posteriors stacked on leading axes: `x` (..., d), `y` (...); a single row needs only a scalar equation.
@@ -78,14 +83,14 @@ class BayesianLogistic:
         curvature = (p * (1.0 - p))[..., None, None] * x[..., :, None] * x[..., None, :]
         return BayesianLogistic(self.mean + direction * (y - p)[..., None], self.precision + curvature)
 
-    def _objective(self, theta: Array, x: Array, y: Array) -> float:
+    def _objective(self, theta: Array, x: Array, y: Array, weights: Array) -> float:
         away = theta - self.mean
         logit = x @ theta
-        return float(0.5 * away @ self.precision @ away + (np.logaddexp(0.0, logit) - y * logit).sum())
+        return float(0.5 * away @ self.precision @ away + weights @ (np.logaddexp(0.0, logit) - y * logit))
 
-    def _curvature(self, theta: Array, x: Array) -> Array:
+    def _curvature(self, theta: Array, x: Array, weights: Array) -> Array:
         p = special.expit(x @ theta)
-        return self.precision + (x * (p * (1.0 - p))[:, None]).T @ x
+        return self.precision + (x * (weights * p * (1.0 - p))[:, None]).T @ x
 
     def merge(self, other: "BayesianLogistic", prior: "BayesianLogistic") -> "BayesianLogistic":
         """The Gaussian of both sides' data, when both began from `prior`: natural parameters add, as far as Laplace's Gaussians hold."""

@@ -10,6 +10,7 @@ from .environments import (
     retiring,
 )
 from .intervals import Coverage, simulate_intervals
+from .outlook import outlook
 from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
@@ -24,6 +25,7 @@ __all__ = [
     "contextual_linear",
     "contextual_logistic",
     "normal",
+    "outlook",
     "plan",
     "poisson",
     "retiring",

@@ -53,6 +53,7 @@ class MomentsLearner:
         self._known = ArmStatistics.zeros(runs, arms)
         self._shares: Array | None = None
         self._window: deque[tuple[int, Arms, Array]] = deque()
+        self._out: deque[tuple[int, Arms]] = deque()  # pulls whose rewards are out, oldest first
         self._now = 0
 
     def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
@@ -70,10 +71,12 @@ class MomentsLearner:
     def pulled(self, arm: Arms) -> None:
         if self._pulls is not None:
             self._pulls[self._rows, arm] += 1.0
+            self._out.append((self._now, arm))
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         memory = self._policy.memory
         weight: Array | float = 1.0
+        self._answered(arm, age, stale)
         if memory.sliding_window is not None:
             if age >= memory.sliding_window:
                 return
@@ -83,8 +86,15 @@ class MomentsLearner:
         if stale is not None:
             weight = np.where(stale, 0.0, weight)
         self._add(arm, reward, weight)
-        if self._pulls is not None:
-            self._pulls[self._rows, arm] -= 1.0 if stale is None else ~stale
+
+    def _answered(self, arm: Arms, age: int, stale: NDArray[np.bool_] | None) -> None:
+        """A pull that is out no more, unless the memory dropped it before its answer came."""
+        if self._pulls is None or not self._out or self._out[0][0] != self._now - 1 - age:
+            return
+        self._out.popleft()
+        weight = 1.0 if self._policy.memory.discount is None else self._policy.memory.discount ** (age + 1)
+        self._pulls[self._rows, arm] -= weight if stale is None else np.where(stale, 0.0, weight)
+        np.maximum(self._pulls, 0.0, out=self._pulls)
 
     def _add(self, arm: Arms, reward: Array, weight: Array | float) -> None:
         here = (self._rows, arm)
@@ -97,12 +107,16 @@ class MomentsLearner:
         self._now += 1
         memory = self._policy.memory
         if memory.discount is not None:
-            for held in (self._count, self._total, self._squares):
-                held *= memory.discount
+            for held in (self._count, self._total, self._squares, self._pulls):
+                if held is not None:
+                    held *= memory.discount
         elif memory.sliding_window is not None:
             while self._window and self._now - self._window[0][0] >= memory.sliding_window:
                 _, arm, reward = self._window.popleft()
                 self._add(arm, reward, -1.0)
+            while self._pulls is not None and self._out and self._now - self._out[0][0] > memory.sliding_window:
+                _, arm = self._out.popleft()
+                self._pulls[self._rows, arm] = np.maximum(self._pulls[self._rows, arm] - 1.0, 0.0)
 
     def look(self) -> None:
         count = self._count if not self._policy.memory.forgets else np.where(self._count > 1e-9, self._count, 0.0)
@@ -127,11 +141,23 @@ class LinearLearner:
         self._rows = np.arange(runs)
         self._held = LinearStatistics.zeros(runs, arms, dimension=features)
         self._belief = policy.believe(self._held, reward)
+        # Sums of x x' of pulls whose rewards are out.
+        self._out = np.zeros((runs, arms, features, features)) if policy.counts_own_pulls else None
 
     def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
         if x is None:
             raise ValueError(f"{self._policy.name} needs an environment with features")
-        return self._policy.choose(*self._belief.values(x), rng)
+        chosen = self._policy.choose(*self._belief.values(x), rng)
+        if self._out is not None:
+            here = (self._rows, chosen)
+            self._out[here] += x[:, :, None] * x[:, None, :]
+            # One row's inverse from the last one's (Sherman & Morrison 1950).
+            covariance = self._belief.covariance
+            spread = np.einsum("nde,ne->nd", covariance[here], x)
+            covariance[here] -= (
+                spread[:, :, None] * spread[:, None, :] / (1.0 + np.einsum("nd,nd->n", x, spread))[:, None, None]
+            )
+        return chosen
 
     def propensities(self, x: Array | None) -> Array:
         if x is None:
@@ -139,13 +165,16 @@ class LinearLearner:
         return self._policy.propensities(*self._belief.values(x))
 
     def pulled(self, arm: Arms) -> None:
-        """A model's belief is not narrowed by pulls whose rewards are out."""
+        """Of a caller that draws by itself: only `choose` narrows a model's belief by pulls whose rewards are out."""
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         if x is None:
             raise ValueError(f"{self._policy.name} needs an environment with features")
-        weight = 1.0 if self._policy.memory.discount is None else self._policy.memory.discount**age
+        discount = self._policy.memory.discount
+        weight = 1.0 if discount is None else discount**age
         here, held = (self._rows, arm), self._held
+        if self._out is not None:
+            self._out[here] -= (weight if discount is None else weight * discount) * x[:, :, None] * x[:, None, :]
         held.gram[here] += weight * x[:, :, None] * x[:, None, :]
         held.moment[here] += weight * reward[:, None] * x
         held.features[here] += weight * x
@@ -158,15 +187,21 @@ class LinearLearner:
     def pass_time(self) -> None:
         if self._policy.memory.discount is not None:
             self._held = self._held.decayed(self._policy.memory.discount)
+            if self._out is not None:
+                self._out *= self._policy.memory.discount
 
     def look(self) -> None:
         self._belief = self._policy.believe(self._held, self._reward)
+        if self._out is not None:
+            self._belief = self._belief.after_pulls(self._out)
 
     def forget(self, arms: NDArray[np.bool_]) -> None:
         for held in (self._held.gram, self._held.moment, self._held.features):
             held[arms] = 0.0
         for part in (self._held.rewards.count, self._held.rewards.mean, self._held.rewards.m2):
             part[arms] = 0.0
+        if self._out is not None:
+            self._out[arms] = 0.0
 
 
 class LogisticLearner:
@@ -195,7 +230,7 @@ class LogisticLearner:
         return self._policy.propensities(*self._belief.values(x))
 
     def pulled(self, arm: Arms) -> None:
-        """A model's belief is not narrowed by pulls whose rewards are out."""
+        """Of a caller that draws by itself: only `choose` narrows a model's belief by pulls whose rewards are out."""
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         if x is None:

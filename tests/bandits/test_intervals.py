@@ -116,6 +116,21 @@ def test_interval__bounded_with_little_spread__is_nearly_as_narrow_as_students()
     assert float(np.median(high - low)) <= 1.3 * 2 * 1.96 * 5 / 1000**0.5
 
 
+@pytest.mark.parametrize("count", [100, 2000])
+def test_interval__counts_with_more_spread_than_poisson__covers(count: int) -> None:
+    """Mean 2 and variance 10, without bounds: as Poisson's the interval would be 2.2 times too narrow."""
+    rng, runs = np.random.default_rng(46), 400
+    rewards = rng.poisson(rng.gamma(0.5, 4.0, (runs, count))).astype(np.float64)
+    held = of_rewards(rewards)
+    # One experiment each: what is believed of an arm looks at the others.
+    ends = [
+        interval(ArmStatistics(*(part[[i]] for part in (held.count, held.mean, held.m2))), RewardModel("count"))
+        for i in range(runs)
+    ]
+    covered = np.mean([float(low[0]) <= 2.0 <= float(high[0]) for low, high in ends])
+    assert covered >= 0.92 - 2 * (0.92 * 0.08 / runs) ** 0.5
+
+
 def test_interval__offset_of_a_billion__moves_with_it() -> None:
     rewards = np.random.default_rng(43).random((20, 200))
     near = interval(of_rewards(rewards), RewardModel("continuous", minimum=0.0, maximum=1.0))

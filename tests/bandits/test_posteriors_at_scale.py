@@ -1,4 +1,4 @@
-"""Posteriors of a hundred million observations an arm: P(best) is a distribution, and densities are true."""
+"""Posteriors of a thousand to a hundred million observations an arm: P(best) is a distribution, and densities are true."""
 
 from typing import Any
 

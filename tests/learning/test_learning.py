@@ -290,7 +290,12 @@ def test_results__hand_worked_numbers(two_arms: Start) -> None:
     assert a["probability_best"] + b["probability_best"] == pytest.approx(1.0)
     draws = np.random.default_rng(1).beta([2, 7], [4, 3], (200_000, 2))
     assert b["probability_best"] == pytest.approx(float((draws[:, 1] > draws[:, 0]).mean()), abs=0.005)
-    assert a["interval_method"] == "posterior"
+    assert a["interval_method"] == "jeffreys"
+    assert a["interval"] == [
+        0.0,
+        pytest.approx(0.71625, abs=1e-4),
+    ]  # Beta(1.5, 3.5) at 97.5 %; of one success the lower end is 0
+    assert shown["comparison"]["saved_interval"][0] < 0 < shown["comparison"]["saved_interval"][1]
     assert a["latency_ms"]["p50"] == pytest.approx(1.0, rel=0.05)
     series = over_time(experiment)
     assert sum(value or 0 for value in series["arms"][0]["share"]) > 0
@@ -303,7 +308,7 @@ def test_results__nothing_seen__says_null(two_arms: Start) -> None:
     shown = results(two_arms())
     assert [arm["mean"] for arm in shown["arms"]] == [None, None]
     assert [arm["probability_best"] for arm in shown["arms"]] == [None, None]
-    assert shown["comparison"] == {"sample_ratio_p": None, "saved_against_even_split": None}
+    assert shown["comparison"] == {"sample_ratio_p": None, "saved_against_even_split": None, "saved_interval": None}
 
 
 def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None:

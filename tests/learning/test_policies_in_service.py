@@ -243,3 +243,87 @@ def test_exposure__open_windows__count_by_the_chance_that_feedback_came(two_arms
         rewarded["b"].mean > known["b"].mean + 0.1
     )  # as far as is known so far, every open decision with feedback was a success
     assert rebuild(experiment, write=False) == []
+
+
+COUNTING = [name for name in policies.names() if policies.make(name).counts_own_pulls]
+
+
+def serve(experiment: Experiment, requests: int, rng: random.Random, *, seconds_ago: float) -> list[int]:
+    """What one process serves from the present snapshot: so many decisions for each arm, all without an answer yet."""
+    made = document(experiment)
+    routing = router(made)
+    schema = ContextSchema.from_document(made.context) if made.context else None
+    served = [0, 0]
+    for i in range(requests):
+        context = {"age": rng.choice([10, 90]), "country": "KR"}
+        x = schema.encode(context) if schema else None
+        position, shares = routing.route(None, x)[:2]
+        served[position] += 1
+        decide(experiment, "ab"[position], seconds_ago=seconds_ago - i * 0.01, shares=list(shares), context=context)
+    return served
+
+
+@pytest.mark.parametrize("silence", [None, 0])
+@pytest.mark.parametrize("name", COUNTING)
+def test_counting_policy__rewards_that_come_later__open_decisions_count_as_pulls(
+    two_arms: Start, name: str, silence: int | None
+) -> None:
+    """Three snapshots that serve 120 requests each, none of them answered, divide them as one snapshot would."""
+    experiment = two_arms(
+        policy={"name": name, "burn_in": 0, "floor": 0.0},
+        reward={"kind": "binary", "window_seconds": 100, "default": silence},
+        promotion={"auto": False},
+        context=CONTEXT,
+    )
+    begin_earlier(experiment)
+    fill(experiment, {"a": (20, 20), "b": (22, 18)})
+    learn(experiment.endpoint_id)
+    rng = random.Random(4)
+    routing, schema = router(document(experiment)), ContextSchema.from_document(FIELDS)
+    at_once = [0, 0]
+    for _ in range(360):
+        at_once[routing.route(None, schema.encode({"age": rng.choice([10, 90]), "country": "KR"})).position] += 1
+    assert min(at_once) > 20
+    rounds = []
+    for seconds_ago in (50, 40, 30):
+        rounds.append(serve(experiment, 120, rng, seconds_ago=seconds_ago))
+        learn(experiment.endpoint_id)
+        made = document(experiment)
+        if name not in policies.contextual_names():
+            assert [arm.open for arm in made.arms] == [sum(served[i] for served in rounds) for i in (0, 1)]
+    served = [sum(one[i] for one in rounds) for i in (0, 1)]
+    assert served == pytest.approx(at_once, abs=12)
+
+
+def test_open_decisions__answered_or_matured_or_failed__are_open_no_more(two_arms: Start) -> None:
+    experiment = two_arms(
+        policy={"name": "ucb1"}, reward={"kind": "binary", "window_seconds": 100}, promotion={"auto": False}
+    )
+    begin_earlier(experiment)
+    for i in range(30):
+        decide(experiment, "a", seconds_ago=200)  # its window is over, and silence means nothing
+        decide(experiment, "b", seconds_ago=50, failed=i < 10)
+        reward(experiment, "a", decide(experiment, "a", seconds_ago=50), 1.0)
+    learn(experiment.endpoint_id)
+    assert [arm.open for arm in document(experiment).arms] == pytest.approx([0, 20], abs=1e-6)
+
+
+@pytest.mark.parametrize("params", [{"discount": 0.99}, {"sliding_window": 100}])
+@pytest.mark.parametrize("name", ["thompson", "kl-ucb", "lin-thompson"])
+def test_burn_in__memory_shorter_than_it__ends_all_the_same(two_arms: Start, name: str, params: dict[str, Any]) -> None:
+    if name == "lin-thompson" and "sliding_window" in params:
+        pytest.skip("a contextual policy forgets by discount")
+    experiment = two_arms(
+        policy={"name": name, "params": params},
+        reward={"kind": "binary", "window_seconds": 1},
+        promotion={"auto": False},
+        context=CONTEXT,
+    )
+    begin_earlier(experiment)
+    fill(experiment, {"a": (180, 20), "b": (20, 180)})
+    learn(experiment.endpoint_id)
+    made = document(experiment)
+    assert [arm.learned for arm in made.arms] == [200.0, 200.0]
+    if name != "lin-thompson":
+        assert max(arm.count for arm in made.arms) < 100
+    assert shares(made, {"age": 20, "country": "KR"})[0] > 0.6  # stuck in its burn-in it has 0.5

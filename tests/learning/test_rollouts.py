@@ -17,6 +17,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import build
 from noregret.experiments.transitions import activate, advance, move
 from noregret.learning import schedule
+from noregret.learning.drain import drain
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.pending import find
 from noregret.learning.promotion import act
@@ -68,6 +69,8 @@ def test_canary__baked_and_quiet__advances_by_itself_to_promotion(two_arms: Star
         assert again(experiment).canary_step == len(seen) - 1  # it bakes first
         baked(experiment)
         assert experiment.endpoint_id in find().learn  # without any traffic
+        for _ in range(20):
+            decide(experiment, "new", seconds_ago=1)
         learn(experiment.endpoint_id)
     assert seen == [[0.95, 0.05], [0.75, 0.25], [0.5, 0.5], [0.0, 1.0]]
     ended = again(experiment)
@@ -130,6 +133,9 @@ def test_canary__indifference__waits_until_it_is_shown_not_worse(two_arms: Start
     begin_earlier(experiment)
     Experiment.objects.filter(pk=experiment.pk).update(canary_step=2)
     baked(experiment)
+    for _ in range(20):
+        decide(experiment, "new", seconds_ago=1)
+    drain(experiment.endpoint)
     waiting = again(experiment)
     assert "waits to show that new is less than 10.0% worse" in results(waiting)["recommendation"]["reason"]
     assert not act(waiting)
@@ -388,7 +394,8 @@ def test_holdout__share_of_units__gets_the_control__and_the_benefit_is_measured(
         reward(experiment, "b", identity, float(i % 5 != 0))
     learn(experiment.endpoint_id)
     shown = results(again(experiment))["holdout"]
-    assert shown["holdout"] == {"decisions": 60, "rewards": 60, "mean": pytest.approx(0.2)}
+    assert (shown["holdout"]["decisions"], shown["holdout"]["rewards"], shown["holdout"]["units"]) == (60, 60, 60)
+    assert shown["holdout"]["mean"] == pytest.approx(0.2)
     assert shown["bandit"]["decisions"] == 260
     assert shown["interval"][0] < shown["benefit"] < shown["interval"][1]
     assert shown["benefit"] == pytest.approx((100 + 48) / 260 - 0.2)

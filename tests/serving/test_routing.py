@@ -1,8 +1,10 @@
 """Which arm a unit gets, and that the reported probability is the one that was used."""
 
+import msgspec
 import numpy as np
 import pytest
 
+from bandits import policies
 from serving import snapshot
 from serving.routing import CountingRouter, DrawnRouter, HashedRouter, draw, router
 from serving.tokens import InvalidToken, Signer, Token, new_id
@@ -17,6 +19,10 @@ def experiment(strategy: snapshot.Strategy, shares: list[float], policy: str | N
         for i, share in enumerate(shares)
     ]
     return snapshot.Experiment(1, "e", strategy, arms, REWARD, policy and snapshot.Policy(policy))  # type: ignore[arg-type]
+
+
+def counts_pulls(name: str) -> bool:
+    return name not in policies.contextual_names() and bool(policies.make(name).counts_own_pulls)
 
 
 def test_draw__probability_zero__is_never_drawn() -> None:
@@ -63,6 +69,32 @@ def test_counting_router__since_the_snapshot__does_not_herd() -> None:
     assert all(
         abs(sum(shares) - 1) < 1e-9 and shares[position] > 0 for position, shares in zip(positions, logged, strict=True)
     )
+
+
+@pytest.mark.parametrize("policy", [name for name in policies.names() if counts_pulls(name)])
+def test_counting_router__rewards_later_than_snapshots__open_pulls_are_told_to_the_next(policy: str) -> None:
+    """Twelve snapshots of 300 requests each, none of them answered, divide them as one of 3,600 would; not 3,600 to 0."""
+    made = experiment("bandit", [0.5, 0.5])
+    near = [msgspec.structs.replace(arm, mean=0.48 + 0.02 * i) for i, arm in enumerate(made.arms)]
+    made = msgspec.structs.replace(made, arms=near, policy=snapshot.Policy(policy, floor=0.0))
+    out = np.zeros(2)
+    for _ in range(12):
+        arms = [msgspec.structs.replace(arm, open=float(out[i])) for i, arm in enumerate(made.arms)]
+        one = CountingRouter(msgspec.structs.replace(made, arms=arms))
+        out += np.bincount([one.route(None).position for _ in range(300)], minlength=2)
+    whole = CountingRouter(made)
+    at_once = np.bincount([whole.route(None).position for _ in range(3600)], minlength=2)
+    assert out == pytest.approx(at_once, abs=40)
+    assert out.min() > 100
+
+
+def test_counting_router__burn_in__counts_rewards_ever_learned() -> None:
+    made = experiment("bandit", [0.5, 0.5], "ucb1")
+    few = [msgspec.structs.replace(arm, count=30.0, m2=7.0) for arm in made.arms]
+    young = CountingRouter(msgspec.structs.replace(made, arms=few)).route(None).propensities
+    assert young == pytest.approx([0.5, 0.5])  # as an older snapshot has it, which does not tell
+    grown = [msgspec.structs.replace(arm, learned=4000.0) for arm in few]
+    assert max(CountingRouter(msgspec.structs.replace(made, arms=grown)).route(None).propensities) > 0.9
 
 
 @pytest.mark.parametrize(

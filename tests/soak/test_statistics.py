@@ -1,5 +1,7 @@
 """The long bars: what the docs claim, at the sizes that they claim it for. Behind `make soak`."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from bandits.reward import RewardModel
 from bandits.simulation import bernoulli, retiring, simulate, simulate_promotion
 from bandits.simulation.promotion import Promotions
 from bandits.statistics import ArmStatistics, Array
+from benchmarks import guardrails
 from benchmarks.false_promotion import ALPHA, ARMS, RATES, measure, runs_for
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
@@ -33,6 +36,19 @@ def test_false_promotion__two_thousand_runs_of_twenty_thousand_pulls() -> None:
     watched = simulate_promotion("thompson", equal, 20_000, 500, 1, rule="probability-best")
     found = float((watched.promoted >= 0).mean())
     assert abs(found - 0.576) <= 4 * (0.576 * 0.424 * (1 / 500 + 1 / 2000)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "part", [guardrails.proportions, guardrails.means, guardrails.differences, guardrails.failures]
+)
+def test_guardrails__at_their_limit__are_acted_on_in_at_most_alpha_of_runs__and_small_limits_have_power(
+    part: Callable[[int, int], Iterator[guardrails.Row]],
+) -> None:
+    for row in part(400, 31):
+        if row.harmless and "correlated" not in row.subject:
+            assert row.acted <= guardrails.ALPHA * row.runs, row
+        if row.subject.startswith("limit 0.1 %"):
+            assert row.acted >= 0.9 * row.runs, row
 
 
 def _decided(found: Promotions) -> float:

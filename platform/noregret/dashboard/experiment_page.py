@@ -17,9 +17,23 @@ from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.transitions import activate, advance, move
+from noregret.experiments.warnings import warnings_of
+from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.outcomes import keeps_units
+from noregret.learning.standing import memory_of
+from noregret.learning.weighing import looks_at_requests
 
-from .figures import chart_rows, evaluation_texts, figures, sentence, shadow_rows
+from .figures import (
+    chart_rows,
+    evaluation_texts,
+    figures,
+    labelled,
+    segment_rows,
+    sentence,
+    shadow_rows,
+    tells_evidence,
+)
 from .forms import ExperimentForm, PromoteForm, ReasonForm
 from .pages import ServiceAddAdmin, actor_of
 from .words import in_words
@@ -69,6 +83,50 @@ COLUMNS = (
     ("p50", "p50 in ms"),
     ("p99", "p99 in ms"),
 )
+_OF_ONE_ARM = ("share", "now", "best", "loss")
+_COMPARING = ("best", "loss")
+
+
+def columns_of(experiment: Experiment) -> list[tuple[str, str]]:
+    """The columns that say something of this strategy's arms."""
+    left_out: tuple[str, ...] = ()
+    if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
+        left_out = _OF_ONE_ARM  # the champion alone serves
+    elif looks_at_requests(experiment):
+        left_out = ("now", *_COMPARING)  # they depend on the request
+    elif experiment.strategy == Experiment.Strategy.CANARY:
+        left_out = ("loss",)
+    return [(key, label) for key, label in COLUMNS if key not in left_out]
+
+
+def charts_of(experiment: Experiment) -> list[str]:
+    """The charts that say something of this strategy: of what serves nobody nothing is learned, and it has no share."""
+    if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
+        return ["mean"]
+    return ["share", "mean"] if looks_at_requests(experiment) else ["share", "mean", "density"]
+
+
+def arms_help(experiment: Experiment) -> str:
+    """What to know of the table of arms."""
+    if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
+        return "The control alone serves: of the others there are predictions on copies, and no decision."
+    said = (
+        "Mean and intervals are of the requests that the arm served, and under drift over the times when it was served; "
+        "those “at any time” stay right however often one looks at them."
+    )
+    if keeps_units(experiment):
+        said += " They count units, not decisions: what one unit does hangs together."
+    if looks_at_requests(experiment):
+        return f"{said} Arms serve different requests here, so their means can't be compared: the segments below can."
+    if experiment.strategy == Experiment.Strategy.CANARY:
+        return f"{said} P(best) is shown and never acted on."
+    memory = memory_of(experiment)
+    by = (
+        "P(best) and expected loss are by what the policy remembers, the means are of all that was seen. They"
+        if memory is not None and memory.forgets
+        else "P(best) and expected loss"
+    )
+    return f"{said} {by} are shown and never acted on: only the evidence promotes."
 
 
 def _steps(experiment: Experiment, allowed: list[Action]) -> list[tuple[str, str]]:
@@ -131,6 +189,10 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         experiment = self._experiment(request, object_id)
         shown = figures(experiment)
         arms = list(experiment.arms.select_related("model").order_by("position"))
+        columns = columns_of(experiment)
+        mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
+        served = [arm for arm in arms if arm.is_control or not mirrored]
+        parts = segments.of_experiment(experiment)
         allowed = possible(experiment.status) if self.may(request, "change") else []
         return self.page(
             request,
@@ -141,8 +203,10 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "experiment": experiment,
                 "words": in_words(experiment, arms),
                 "figures": shown,
-                "rows": [(arm, [(key, shown["cells"][arm.name][key]) for key, _ in COLUMNS]) for arm in arms],
-                "columns": COLUMNS,
+                "facts": labelled(shown["facts"]),
+                "rows": [(arm, [(key, shown["cells"][arm.name][key]) for key, _ in columns]) for arm in served],
+                "columns": columns,
+                "arms_help": arms_help(experiment),
                 "over_time": chart_rows(shown),
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
@@ -150,8 +214,22 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),
+                "charts": charts_of(experiment),
+                "evaluable": not mirrored and experiment.status != Experiment.Status.DRAFT,
+                "warnings": warnings_of(experiment),
+                "segments": parts,
+                "segment_rows": [] if parts is None else segment_rows(parts),
+                "forecast": self._forecast(request, experiment),
             },
         )
+
+    def _forecast(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any] | None:
+        """The question when it might promote, and the answer where it was asked; None where its end is no matter of evidence."""
+        begun = experiment.status in (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
+        if not begun or not tells_evidence(experiment):
+            return None
+        asked = request.GET.get("forecast") == "1"
+        return {"said": forecast.of_experiment(experiment)["said"] if asked else ""}
 
     def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         """The question what another policy would have earned, and the answer where one was asked for."""

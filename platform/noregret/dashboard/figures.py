@@ -4,10 +4,14 @@ Every text is made here, once: the page with JavaScript and the page without sho
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from noregret.experiments.models import Experiment
+from noregret.learning.evaluation import left_out_in_words
+from noregret.learning.phrases import evidence_told, probability_told
 from noregret.learning.results import over_time, posterior_densities, results
+from noregret.learning.weighing import looks_at_requests
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
 POINTS = 24
@@ -23,15 +27,21 @@ def figures(experiment: Experiment) -> dict[str, Any]:
         "status": experiment.status,
         "results": found,
         "cells": {arm["name"]: cells(arm) for arm in found["arms"]},
-        "facts": facts(found),
+        "facts": facts(found, looks_at_requests(experiment)),
         "alarms": {
             "sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM,
             "answers": answers_differ(found),
         },
-        "progress": progress(found["evidence"]),
+        "progress": progress(found["evidence"]) if tells_evidence(experiment) else None,
         "over_time": over_time(experiment, POINTS),
         "densities": posterior_densities(experiment),
     }
+
+
+def tells_evidence(experiment: Experiment) -> bool:
+    """Is its end a matter of one arm's evidence? Not of a canary's, a shadow's or an apprentice's, nor where features choose the arm."""
+    split = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
+    return split and not experiment.apprentice and not looks_at_requests(experiment)
 
 
 def _or_dash(value: Any, form: str) -> str:
@@ -47,14 +57,26 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
         "now": _or_dash(arm["propensity"], ".1%"),
         "rewards": f"{arm['rewards']:,}",
         "mean": _or_dash(arm["mean"], ".4f"),
-        "interval": UNKNOWN if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
-        "watched": UNKNOWN if watched is None else f"{watched[0]:.4f} to {watched[1]:.4f}",
-        "best": _or_dash(arm["probability_best"], ".1%"),
+        "interval": _interval(interval, arm["interval_method"]),
+        "watched": _interval(watched, arm["interval_method"]),
+        "best": UNKNOWN if arm["probability_best"] is None else probability_told(arm["probability_best"]),
         "loss": _or_dash(arm["expected_loss"], ".4f"),
         "errors": _or_dash(arm["error_rate"], ".2%"),
         "p50": _or_dash(arm["latency_ms"]["p50"], ".2f"),
         "p99": _or_dash(arm["latency_ms"]["p99"], ".2f"),
     }
+
+
+def _interval(ends: list[float] | None, method: str | None) -> str:
+    if ends is None:
+        return "too many decisions to count units" if method == "too_many_decisions" else UNKNOWN
+    return f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def saved(comparison: dict[str, Any]) -> str:
+    """What was earned beyond an even split, with its interval: a gain is one where the interval says so."""
+    value, ends = comparison["saved_against_even_split"], comparison["saved_interval"]
+    return "not known" if value is None else f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
 ESTIMATORS = {
@@ -81,7 +103,10 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
         for title, estimate in estimates
     ]
     shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
+    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    left_out = left_out_in_words(found)
+    if left_out:
+        said += f" Left out: {left_out}."
     return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 
@@ -109,11 +134,6 @@ def shadow_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def evidence_figure(value: float) -> str:
-    """Evidence grows exponentially: past a million its order of magnitude says all."""
-    return f"{value:.1e}" if value >= 1e6 else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
 def progress(evidence: dict[str, Any]) -> float | None:
     """How far the evidence is, from 0 to 1, on a logarithmic scale: it multiplies with each decision, so its logarithm is what adds."""
     value, needed = evidence["value"], evidence["needed"]
@@ -122,9 +142,11 @@ def progress(evidence: dict[str, Any]) -> float | None:
     return min(1.0, max(0.0, math.log(max(value, 1.0)) / math.log(needed)))
 
 
-def sentence(reason: str) -> str:
-    """A reason as a sentence. Arms keep their names as they are written: they are the only words that a reason may begin with in small."""
-    return reason if reason.endswith(".") else f"{reason}."
+def sentence(reason: str, names: Sequence[str] = ()) -> str:
+    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms keep theirs as they are written."""
+    begins = any(reason == name or reason.startswith((f"{name} ", f"{name}:", f"{name},")) for name in names)
+    capital = reason if begins else reason[:1].upper() + reason[1:]
+    return capital if capital.endswith(".") else f"{capital}."
 
 
 def answers_differ(found: dict[str, Any]) -> bool:
@@ -138,36 +160,138 @@ def answers_said(found: dict[str, Any]) -> str:
     shares = [arm["answered"] for arm in found["arms"] if arm["answered"] is not None]
     if not shares:
         return "not compared: every decision gets a reward, or no window is over yet"
-    said = f"{min(shares):.0%}" if len(shares) == 1 else f"{min(shares):.0%} to {max(shares):.0%} of decisions"
+    ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
+    said = f"{' to '.join(ends)} of decisions"
     if not answers_differ(found):
         return said
     return f"{said}: arms differ, so the table compares those who answered, not all who were served"
 
 
-def facts(found: dict[str, Any]) -> dict[str, str]:
-    """Single figures and sentences of the page, as text."""
+LABELS = {
+    "decisions": "Decisions",
+    "rewards": "Rewards",
+    "evidence": "Evidence",
+    "matured": "Decisions matured",
+    "saved": "Against an even split",
+    "step": "Step",
+    "failures": "Failures",
+    "means": "Mean reward",
+    "copies": "Predictions on copies",
+    "agreement": "Agreement with the champion",
+    "chosen": "Would have served",
+    "sample_ratio": "Split against logged probabilities",
+    "answers": "Rates of answers",
+}
+"""What a fact is called on the page."""
+
+_ALL = ("decisions", "rewards")
+_COMPARED = ("sample_ratio", "answers")
+FACTS: dict[str, tuple[str, ...]] = {
+    "ab": (*_ALL, "evidence", "matured", *_COMPARED),
+    "bandit": (*_ALL, "evidence", "matured", "saved", *_COMPARED),
+    "contextual": (*_ALL, "matured", "saved", "sample_ratio"),
+    "apprentice": (*_ALL, "chosen"),
+    "canary": ("step", *_ALL, "failures", "means", "evidence", *_COMPARED),
+    "shadow": (*_ALL, "copies", "agreement"),
+}
+"""Which facts are of a strategy: another's would say nothing of it."""
+
+
+def facts(found: dict[str, Any], contextual: bool = False) -> dict[str, str]:
+    """Single figures and sentences of the page, as text: those of its strategy, in the order in which they are shown, and its frame's."""
+    kind = str(found["strategy"])
+    if kind == "bandit":
+        kind = "apprentice" if found["apprentice"] else "contextual" if contextual else kind
     evidence = found["evidence"]
-    ratio = found["comparison"]["sample_ratio_p"]
-    saved = found["comparison"]["saved_against_even_split"]
-    ratio_said = "not known yet"
-    if ratio is not None:
-        alarm = ratio < SAMPLE_RATIO_ALARM
-        ratio_said = f"p = {ratio:.3f}, " + ("not as logged: don't trust these figures" if alarm else "as logged")
-    needed = evidence["needed"]
-    return {
+    texts = {
         "decisions": f"{found['decisions']:,}",
         "rewards": f"{found['rewards']:,}",
         "matured": f"{evidence['matured']:,}",
-        "evidence": UNKNOWN
-        if evidence["value"] is None or needed is None
-        else f"{evidence_figure(evidence['value'])} of {needed:,.0f} needed",
-        "sample_ratio": ratio_said,
+        "evidence": _evidence(found),
+        "sample_ratio": _sample_ratio(found["comparison"]["sample_ratio_p"]),
         "answers": answers_said(found),
-        "saved": "not known yet" if saved is None else f"{saved:+,.1f} rewards",
-        "reason": sentence(found["recommendation"]["reason"]),
+        "saved": saved(found["comparison"]),
+        "step": _step(found["canary"]),
+        "failures": _by_arm(found, "error_rate", ".2%"),
+        "means": _by_arm(found, "mean", ".4g"),
+        "copies": _by_challenger(found, lambda arm: f"{arm['shadow']['predictions']:,}" if arm["shadow"] else UNKNOWN),
+        "agreement": _by_challenger(found, lambda arm: _or_dash(arm["agreement"], ".1%")),
+        "chosen": _chosen(found["apprentice"]),
+    }
+    return {name: texts[name] for name in FACTS[kind]} | {
+        "reason": sentence(found["recommendation"]["reason"], [arm["name"] for arm in found["arms"]]),
         "policy_version": f"{found['policy_version']:,}",
         "as_of": f"{found['as_of'][:19].replace('T', ' ')} UTC",
     }
+
+
+def labelled(texts: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The facts that have a label, as (name, label, text)."""
+    return [(name, LABELS[name], text) for name, text in texts.items() if name in LABELS]
+
+
+def _evidence(found: dict[str, Any]) -> str:
+    """Whom the evidence is for, and how far it is; a canary's is told of the control, which it is held against."""
+    evidence = found["evidence"]
+    if evidence["value"] is None or evidence["needed"] is None or evidence["leader"] is None:
+        return UNKNOWN
+    if found["canary"] and not any(arm["is_control"] and arm["name"] == evidence["leader"] for arm in found["arms"]):
+        return "none that the control is better"
+    return f"for {evidence['leader']}: {evidence_told(evidence['value'], evidence['needed'])}"
+
+
+def _sample_ratio(p: float | None) -> str:
+    if p is None:
+        return "not known yet"
+    if p < SAMPLE_RATIO_ALARM:
+        return f"p < {SAMPLE_RATIO_ALARM:g}, not as logged: don't trust these figures"
+    return f"p = {p:.3f}, as logged"
+
+
+def _step(canary: dict[str, Any] | None) -> str:
+    if canary is None:
+        return "not begun"
+    return (
+        f"{canary['step']} of {canary['steps']}: {canary['weight']:.0%} of the units since {canary['since'][11:19]} UTC"
+    )
+
+
+def _by_arm(found: dict[str, Any], key: str, form: str) -> str:
+    """A figure of the challenger beside the control's."""
+    ordered = sorted(found["arms"], key=lambda arm: bool(arm["is_control"]))
+    return ", ".join(f"{arm['name']} {_or_dash(arm[key], form)}" for arm in ordered)
+
+
+def _by_challenger(found: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> str:
+    return ", ".join(f"{arm['name']} {text(arm)}" for arm in found["arms"] if not arm["is_control"])
+
+
+def _chosen(apprentice: dict[str, Any] | None) -> str:
+    """Whom an apprentice would have served how often."""
+    if apprentice is None or not apprentice["decisions"]:
+        return UNKNOWN
+    return ", ".join(f"{name} {_or_dash(share, '.1%')}" for name, share in apprentice["shares"].items())
+
+
+def segment_rows(found: dict[str, Any]) -> list[tuple[str, str, str, list[str]]]:
+    """What each segment would lose by one arm for all: (segment, decisions, share, a text an arm)."""
+    return [
+        (
+            f"{part['field']}: {part['segment']}",
+            f"{part['decisions']:,}",
+            f"{part['share']:.1%}",
+            [_loss(loss["loss"], loss["interval"]) for loss in part["losses"]],
+        )
+        for part in found["segments"]
+    ]
+
+
+def _loss(loss: float | None, interval: list[float] | None) -> str:
+    if loss is None:
+        return UNKNOWN
+    if interval is None:
+        return "too few to tell"
+    return f"{loss:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f})"
 
 
 def chart_rows(found: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -187,11 +187,11 @@ class ExperimentForm(ServiceForm):
     )
     floor = forms.FloatField(
         required=False,
-        initial=0.05,
         min_value=0,
         max_value=1,
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
-        help_text="The least share of traffic that every arm keeps, as 0.05 for 5 %. More of it decides sooner and earns less.",
+        help_text="The least share of traffic that every arm keeps, as 0.05 for 5 %. More of it decides sooner and earns less. "
+        "Empty: 1 %, less from eleven arms on.",
     )
     burn_in = forms.IntegerField(
         label="Burn-in, in rewards",

@@ -13,7 +13,7 @@ from noregret.learning.health import health
 from noregret.learning.results import results
 from noregret.registry.models import ModelVersion
 
-from .figures import evidence_figure, progress, sentence
+from .figures import facts, progress, tells_evidence
 
 BACKLOG_ALARM = 100_000
 SHOWN_EXPERIMENTS = 20
@@ -69,15 +69,13 @@ def _experiments() -> list[dict[str, Any]]:
     found = []
     for row in begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]:
         shown = results(row)
-        evidence = shown["evidence"]
-        value, needed = evidence["value"], evidence["needed"]
         found.append(
             {
                 "row": row,
                 "decisions": f"{shown['decisions']:,}",
-                "reason": sentence(shown["recommendation"]["reason"]),
-                "progress": progress(evidence),
-                "evidence": "" if value is None else f"{evidence_figure(value)} of {needed:,.0f}",
+                "reason": facts(shown)["reason"],
+                "progress": progress(shown["evidence"]) if tells_evidence(row) else None,
+                "evidence": facts(shown).get("evidence", ""),
             }
         )
     return found

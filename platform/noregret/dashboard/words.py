@@ -3,6 +3,7 @@
 from typing import Any
 
 from noregret.experiments.models import Arm, Experiment
+from noregret.learning.standing import memory_of
 
 POLICIES = {
     "thompson": "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns.",
@@ -64,6 +65,8 @@ def _now(experiment: Experiment) -> str:
         case Experiment.Status.COMPLETED:
             arm = experiment.promoted_arm.name if experiment.promoted_arm else ""
             return _ENDING[Experiment.Outcome(str(experiment.outcome))].format(arm=arm)
+        case _ if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
+            return f"It runs: the champion, {champion}, answers every request to {endpoint}."
         case _:
             return f"It runs: every request to {endpoint} is routed to one of its arms. The champion is {champion}."
 
@@ -135,12 +138,16 @@ def _promotion(experiment: Experiment) -> str:
     rule = experiment.promotion or {}
     if experiment.strategy == Experiment.Strategy.SHADOW:
         return "Nobody is promoted automatically: a person compares, and decides."
+    if experiment.apprentice:
+        return "Nobody is promoted while the policy is an apprentice."
     if experiment.strategy == Experiment.Strategy.CANARY and rule.get("auto"):
         return "The challenger is promoted when its last step has baked, and rolled back as soon as the control is shown to be better."
     if not rule.get("auto"):
-        return "Nobody is promoted automatically: a person decides."
+        return f"Nobody is promoted automatically: a person decides.{_why_a_person(experiment)}"
+    if experiment.reward["kind"] != "binary" and experiment.reward["default"] is None:
+        return "Nobody is promoted automatically while a decision without a reward means nothing: a person decides."
     also = [
-        f"{rule['min_rewards']:,} matured rewards" if rule["min_rewards"] else "",
+        f"every arm has {rule['min_rewards']:,} matured rewards" if rule["min_rewards"] else "",
         f"{duration(rule['min_seconds'])} have passed" if rule["min_seconds"] else "",
     ]
     needs = " and ".join(part for part in also if part)
@@ -149,3 +156,11 @@ def _promotion(experiment: Experiment) -> str:
         + (f", not before {needs}" if needs else "")
         + f"; however often one looks, the chance of promoting a wrong one is at most {rule['alpha']:.1%}."
     )
+
+
+def _why_a_person(experiment: Experiment) -> str:
+    """What speaks against a promotion for good, where the policy itself takes it that the best arm varies."""
+    memory = memory_of(experiment)
+    if memory is None:
+        return " Which arm is best depends on the request."
+    return " Which arm is best may change, so the policy forgets." if memory.forgets else ""

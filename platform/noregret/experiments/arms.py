@@ -38,9 +38,12 @@ def add_arm(experiment: Experiment, arm: documents.Arm, *, actor: str, reason: s
             position = experiment.arms.count()
             if position >= MOST:
                 raise Conflict(f"{experiment.name} has {MOST} arms already")
-            floor = float((current.policy or {}).get("floor", 0.0))
+            policy = None if current.policy is None else documents.policy_row_for(current.policy, position + 1)
+            floor = float((policy or {}).get("floor", 0.0))
             if floor * (position + 1) > 1:
                 raise Conflict(f"a floor of {floor:g} leaves no room for {position + 1} arms")
+            if policy != current.policy:
+                Experiment.objects.filter(pk=current.pk).update(policy=policy)
             made = Arm.objects.create(
                 experiment=experiment, position=position, name=arm.name, model=model, payload=arm.payload, cost=arm.cost
             )

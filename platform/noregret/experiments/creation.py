@@ -37,7 +37,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 name=document.name,
                 endpoint=endpoint,
                 strategy=document.strategy,
-                policy=None if policy is None else msgspec.to_builtins(policy),
+                policy=None if policy is None else documents.policy_row(policy, len(arms)),
                 reward=msgspec.to_builtins(document.reward),
                 promotion=msgspec.to_builtins(documents.promotion_of(document)),
                 context=None if document.context is None else msgspec.to_builtins(document.context),

@@ -1,6 +1,7 @@
 """An experiment as a document: what a caller may write, with every default. Types only; what needs the database is in `creation`."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bandits.context import ContextSchema
 from bandits.policies import make
+from bandits.policies.allocation import default_floor
 from noregret.names import NAME_PATTERN
 
 from .errors import Invalid
@@ -39,7 +41,13 @@ class Policy(Struct, forbid_unknown_fields=True):
 
     name: str = "thompson"
     params: dict[str, Any] = {}
-    floor: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    floor: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(
+            description="The least share of every arm. Not given: 0.01, from eleven arms on a tenth of the traffic shared by all, "
+            "also when arms are added."
+        ),
+    ] = None
     burn_in: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100
 
 
@@ -390,6 +398,26 @@ def _check_promotion(document: Experiment) -> None:
         )
 
 
+FLOOR_SCALES = "floor_scales"
+"""The mark of a policy's row whose floor was not given: it follows the number of arms."""
+
+
+def policy_row(policy: Policy, arms: int) -> dict[str, Any]:
+    """A checked policy as the row of an experiment with so many arms keeps it: the floor as a number, and where it came from."""
+    floor = default_floor(arms) if policy.floor is None else policy.floor
+    return {**msgspec.to_builtins(policy), "floor": floor, FLOOR_SCALES: policy.floor is None}
+
+
+def policy_row_for(row: Mapping[str, Any], arms: int) -> dict[str, Any]:
+    """The row when the experiment has so many arms: a floor that was not given follows."""
+    return {**row, "floor": default_floor(arms)} if row.get(FLOOR_SCALES) else dict(row)
+
+
+def policy_document(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A policy's row as a document, without the mark."""
+    return None if row is None else {name: value for name, value in row.items() if name != FLOOR_SCALES}
+
+
 def policy_of(document: Experiment, arms: int) -> Policy | None:
     """The bandit's policy with its defaults, checked for so many arms; None for other strategies. Raises Invalid."""
     if document.strategy != "bandit":
@@ -414,7 +442,7 @@ def policy_of(document: Experiment, arms: int) -> Policy | None:
                 f"{policy.name} learns where a window has closed, or without a default: ignore was expected",
             )
         _check_comparable(document.guardrails or [], policy.name)
-    if policy.floor * arms > 1:
+    if policy.floor is not None and policy.floor * arms > 1:
         raise Invalid("policy.floor", f"at most {1 / arms:g} was expected for {arms} arms")
     return policy
 

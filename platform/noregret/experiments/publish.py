@@ -16,15 +16,15 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from bandits.memory import EVERYTHING
 from bandits.policies import make
 from bandits.policies.allocation import allocate
 from noregret.learning.contextual import belief_of, policy_of
-from noregret.learning.knowledge import known_to_policy, statistics_of
+from noregret.learning.knowledge import known_to_policy
 from noregret.redis_client import client, keys
 from noregret.registry.models import ModelVersion
 from serving import publication, snapshot
 
+from .document import policy_document
 from .models import Arm, Endpoint, Experiment
 from .rewards import reward_model
 
@@ -81,12 +81,15 @@ def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
     made = make(policy["name"], **policy["params"])
     if made.contextual:
         return [None if arm.enabled else 0.0 for arm in arms]
+    known = known_to_policy(experiment, arms, made)
     allocation = allocate(
         made,
-        known_to_policy(experiment, arms, made.memory),
+        known.remembered,
         reward_model(experiment),
         floor=policy["floor"],
         burn_in=policy["burn_in"],
+        learned=known.learned,
+        pulls=known.open if made.counts_own_pulls else None,
         enabled=enabled,
         costs=np.array([arm.cost for arm in arms]),
     )
@@ -97,8 +100,8 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
     arms = list(experiment.arms.select_related("model").order_by("position"))
     contextual = policy_of(experiment)
     # Policies that count their own pulls choose in the web process, by what their memory left.
-    memory = make(experiment.policy["name"], **experiment.policy["params"]).memory if experiment.policy else EVERYTHING
-    known = statistics_of(arms) if contextual else known_to_policy(experiment, arms, memory)
+    policy = make(experiment.policy["name"], **experiment.policy["params"]) if experiment.policy else None
+    known = known_to_policy(experiment, arms, policy)
     shares = propensities(experiment, arms)
     belief = None if contextual is None else belief_of(experiment, contextual, reward_model(experiment))
     return snapshot.Experiment(
@@ -106,7 +109,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         name=experiment.name,
         strategy=cast("snapshot.Strategy", experiment.strategy),
         reward=_reward_document(experiment),
-        policy=snapshot.Policy(**experiment.policy) if experiment.policy else None,
+        policy=snapshot.Policy(**(policy_document(experiment.policy) or {})) if experiment.policy else None,
         context=(experiment.context or {}).get("fields", []),
         holdout=experiment.holdout,
         apprentice=experiment.apprentice,
@@ -123,9 +126,11 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
                 enabled=arm.enabled,
                 is_control=arm.is_control,
                 payload=arm.payload,
-                count=float(known.count[i]),
-                mean=float(known.mean[i]),
-                m2=float(known.m2[i]),
+                count=float(known.remembered.count[i]),
+                mean=float(known.remembered.mean[i]),
+                m2=float(known.remembered.m2[i]),
+                learned=float(known.learned[i]),
+                open=float(known.open[i]),
             )
             for i, (arm, share) in enumerate(zip(arms, shares, strict=True))
         ],

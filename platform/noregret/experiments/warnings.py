@@ -1,40 +1,84 @@
-"""What an experiment is allowed to do and its owner should know of, in sentences. Reads its document alone."""
+"""What is allowed in an experiment and yet not what most people mean: a plain sentence each, shown where the experiment is.
+
+One small function a warning, listed in `_WARNINGS`. Nothing here refuses anything: what is wrong is refused when it is created.
+"""
+
+from collections.abc import Callable
 
 from bandits.policies import make
 
 from .models import Experiment
 
+Warn = Callable[[Experiment], str | None]
+
+FLOORS_AT_MOST = 0.2
+"""The share of traffic that the floors of all arms may take before it is told."""
+
+
+def floors_take_much(experiment: Experiment) -> str | None:
+    """The policy chooses with what the floors leave: with 100 arms of at least 1 % each nothing is left."""
+    floor = float((experiment.policy or {}).get("floor", 0.0))
+    arms = sum(arm.enabled for arm in experiment.arms.all())
+    taken = floor * arms
+    if taken <= FLOORS_AT_MOST + 1e-9:
+        return None
+    left = f"{1.0 - taken:.0%}" if taken < 1.0 - 1e-9 else "nothing"
+    return (
+        f"{arms} arms with a floor of {floor:.2%} each take {taken:.0%} of the traffic whatever is learned, "
+        f"and leave {left} to the policy: a smaller floor earns more."
+    )
+
+
+def _promotes_by_itself(experiment: Experiment) -> bool:
+    strategies = (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
+    return experiment.strategy in strategies and bool((experiment.promotion or {}).get("auto", False))
+
+
+def silence_is_no_outcome(experiment: Experiment) -> str | None:
+    """Means of those who answered compare arms only where all are answered alike."""
+    kind = experiment.reward["kind"]
+    if not _promotes_by_itself(experiment) or kind == "binary" or experiment.reward["default"] is not None:
+        return None
+    return (
+        f"promotion.auto: nothing is promoted by itself while reward.default is null and the reward is a "
+        f"{'number' if kind == 'continuous' else 'count'}: arms may be answered unevenly, and only a default makes their means comparable"
+    )
+
+
+def promotes_though_it_forgets(experiment: Experiment) -> str | None:
+    """A promotion is for good, and the policy expects the world to change."""
+    policy = experiment.policy
+    if policy is None or not _promotes_by_itself(experiment):
+        return None
+    if not make(policy["name"], **policy["params"]).memory.forgets:
+        return None
+    return (
+        "promotion.auto: the policy forgets because the world may change, and a promotion is for good: the arm that is best now may "
+        "be promoted before it is no longer best"
+    )
+
+
+def promotes_one_for_all(experiment: Experiment) -> str | None:
+    """What is best depends on the request, and one arm would serve all of them."""
+    policy = experiment.policy
+    if policy is None or not _promotes_by_itself(experiment):
+        return None
+    if not make(policy["name"], **policy["params"]).contextual:
+        return None
+    return (
+        "promotion.auto: the policy chooses by the request's features, and a promotion gives every request the same arm: the results' "
+        "segments tell what that would lose"
+    )
+
+
+_WARNINGS: tuple[Warn, ...] = (
+    floors_take_much,
+    silence_is_no_outcome,
+    promotes_though_it_forgets,
+    promotes_one_for_all,
+)
+
 
 def warnings_of(experiment: Experiment) -> list[str]:
-    """The sentences, in no order that matters; none where nothing is to be told."""
-    return [*_of_promotion(experiment)]
-
-
-def _of_promotion(experiment: Experiment) -> list[str]:
-    if experiment.strategy not in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT):
-        return []
-    if not (experiment.promotion or {}).get("auto", False):
-        return []
-    said = []
-    reward, policy = experiment.reward, experiment.policy
-    if reward["kind"] != "binary" and reward["default"] is None:
-        said.append(
-            f"promotion.auto: nothing is promoted by itself while reward.default is null and the reward is {_a(reward['kind'])}: "
-            "arms may be answered unevenly, and only a default makes their means comparable"
-        )
-    made = None if policy is None else make(policy["name"], **policy["params"])
-    if made is not None and made.memory.forgets:
-        said.append(
-            "promotion.auto: the policy forgets because the world may change, and a promotion is for good: the arm that is best now may "
-            "be promoted before it is no longer best"
-        )
-    if made is not None and made.contextual:
-        said.append(
-            "promotion.auto: the policy chooses by the request's features, and a promotion gives every request the same arm: the results' "
-            "segments tell what that would lose"
-        )
-    return said
-
-
-def _a(kind: str) -> str:
-    return {"continuous": "a number", "count": "a count"}[kind]
+    """Every warning of an experiment, a sentence each; empty where there is nothing to say."""
+    return [said for warn in _WARNINGS if (said := warn(experiment)) is not None]

@@ -18,7 +18,7 @@ from noregret.experiments.models import Arm, Experiment
 
 from .models import ArmStatistics, ExperimentEvidence
 from .phrases import evidence_told
-from .served import heard_since, served_since, unfit
+from .served import is_heard, rewarded_since, served_since, unfit
 from .weighing import evidence_of
 
 Step = Literal["wait", "advance", "promote", "rollback"]
@@ -86,22 +86,21 @@ def _missing(
 ) -> str:
     """What a baked step still lacks of what could have spoken against the challenger; empty where it lacks nothing."""
     asked = int(canary.get("min_decisions", MIN_DECISIONS))
-    served = served_since(experiment, challenger, since, asked)
+    served = served_since(experiment, challenger, since)
     if served < asked:
         return f"waits for traffic: {challenger.name} has served {served:,} of the {asked:,} decisions that a step asks for"
     min_rewards = int((experiment.promotion or {})["min_rewards"])
-    metric, silent = experiment.reward["metric"], experiment.reward["default"] is None
+    silent = experiment.reward["default"] is None
     if silent:
         # Silence means nothing here, so what was not answered says nothing for the challenger.
         wanted = min(asked, min_rewards)
-        heard = heard_since(experiment, challenger, metric, since, wanted)
+        heard = rewarded_since(experiment, challenger, since)
         if heard < wanted:
             return f"waits for answers: {heard:,} of {wanted:,} rewards came for {challenger.name} at this step"
     for guarded in sorted({guardrail["metric"] for guardrail in experiment.guardrails}):
         if guarded == ERROR_RATE or latency_quantile(guarded) is not None:
             continue
-        began = experiment.started_at or experiment.created_at
-        if not heard_since(experiment, challenger, guarded, began, 1):
+        if not is_heard(experiment, challenger, guarded):
             return f"a guardrail watches {guarded}, and nobody has sent it for {challenger.name}"
     if last:
         rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=[challenger, control])}

@@ -12,20 +12,20 @@ import msgspec
 import numpy as np
 from django.db import connection
 
+from bandits.arm_models import ArmModels
 from bandits.context import ContextInvalid, ContextSchema
 from bandits.policies import contextual_names, make_contextual
 from bandits.policies.protocol import ContextualBelief, ContextualPolicy
-from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import learned_when_matured
 
-# The newest feedback on open decisions that a snapshot is made from: more would keep a round from ending within its second.
+# The newest open decisions that a snapshot is made from: more would keep a round from ending within its second.
 OPEN_ROWS = 20_000
 
-Rows = Sequence[tuple[int, float, str | None]]
-"""(arm position, value, context as JSON)"""
+Rows = Sequence[tuple[int, float | None, str | None]]
+"""(arm position, value or None while it is out, context as JSON)"""
 
 
 def policy_of(experiment: Experiment) -> ContextualPolicy | None:
@@ -37,49 +37,26 @@ def policy_of(experiment: Experiment) -> ContextualPolicy | None:
 
 
 class Models:
-    """The models of an experiment's arms, under one policy. Changes in place."""
+    """The models of an experiment's arms, under one policy, for rows of the ledger. Changes in place."""
 
     def __init__(
         self, experiment: Experiment, policy: ContextualPolicy, state: dict[str, Any], reward: RewardModel
     ) -> None:
-        self._policy = policy
-        self._reward = reward
         self._schema = ContextSchema.from_document((experiment.context or {}).get("fields", []))
-        self._arms = experiment.arms.count()
-        features = self._schema.features
-        self._linear: LinearStatistics | None = None
-        self._logistic: list[BayesianLogistic] = []
-        if policy.model == "linear":
-            zeros = LinearStatistics.zeros(self._arms, dimension=features)
-            self._linear = LinearStatistics.from_dict(state).with_arms(self._arms) if state else zeros
-        else:
-            self._prior = BayesianLogistic.prior(features, policy.ridge)
-            held = [BayesianLogistic.from_dict(arm) for arm in state.get("arms", [])]
-            self._logistic = held + [self._prior] * (self._arms - len(held))
+        self._models = ArmModels(policy, reward, experiment.arms.count(), self._schema.features, state)
 
-    def learn(self, rows: Rows, *, fade: bool = True) -> None:
-        """One batch: `fade` what was known before by a discount for each of its rows. Rows that can't be read are passed over."""
+    def learn(self, rows: Rows) -> None:
+        """One batch, in order of time. Rows that can't be read are passed over."""
         readable = [(arm, value, x) for arm, value, context in rows if (x := self._encode(context)) is not None]
         if not readable:
             return
-        arm = np.array([row[0] for row in readable])
-        value = np.array([row[1] for row in readable], dtype=np.float64)
-        x = np.array([row[2] for row in readable])
-        discount = self._policy.memory.discount
-        factor = 1.0 if discount is None or not fade else discount ** len(readable)
-        if self._linear is not None:
-            kept = self._linear if factor == 1.0 else self._linear.decayed(factor)
-            self._linear = kept + LinearStatistics.from_rows(arm, x, value, self._arms)
-            return
-        good = 1.0 - value if self._reward.direction == "minimize" else value
-        for position in range(self._arms):
-            mine = arm == position
-            held = self._logistic[position]
-            if factor < 1.0:
-                held = BayesianLogistic(
-                    held.mean, self._prior.precision + factor * (held.precision - self._prior.precision)
-                )
-            self._logistic[position] = held.update(x[mine], good[mine])
+        answered = np.array([value is not None for _, value, _ in readable])
+        self._models.learn(
+            np.array([arm for arm, _, _ in readable]),
+            np.array([x for _, _, x in readable]),
+            np.array([0.0 if value is None else value for _, value, _ in readable], dtype=np.float64),
+            answered,
+        )
 
     def _encode(self, context: str | None) -> Array | None:
         try:
@@ -89,17 +66,10 @@ class Models:
 
     def belief(self) -> ContextualBelief:
         """What the policy believes now."""
-        if self._linear is not None:
-            return self._policy.believe(self._linear, self._reward)
-        stacked = BayesianLogistic(
-            np.stack([arm.mean for arm in self._logistic]), np.stack([arm.precision for arm in self._logistic])
-        )
-        return self._policy.believe(stacked, self._reward)
+        return self._models.belief()
 
     def to_dict(self) -> dict[str, Any]:
-        if self._linear is not None:
-            return self._linear.to_dict()
-        return {"arms": [arm.to_dict() for arm in self._logistic]}
+        return self._models.to_dict()
 
 
 _OPEN = """
@@ -110,27 +80,41 @@ AND d.fallback_reason IS NULL AND (%(since)s::timestamptz IS NULL OR r.decided_a
 ORDER BY r.decided_at DESC LIMIT %(limit)s
 """
 
+_OPEN_AND_OUT = """
+SELECT d.arm_id, CASE WHEN %(answers)s THEN r.value END, d.context::text
+FROM serving_decision AS d LEFT JOIN serving_reward AS r
+    ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
+WHERE d.experiment_id = %(experiment)s AND d.fallback_reason IS NULL
+AND d.decided_at >= COALESCE(%(since)s::timestamptz, %(started)s)
+ORDER BY d.decided_at DESC LIMIT %(limit)s
+"""
+
 
 def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardModel) -> ContextualBelief:
     """What the policy believes: from closed buckets, and from feedback on decisions that are open still.
 
-    Where silence means something, from closed buckets alone (noregret.experiments.rewards).
+    Where silence means something, from closed buckets alone (noregret.experiments.rewards). A policy that counts its pulls is told of open
+    decisions without an answer too.
     """
-    held = experiment.evidence
-    models = Models(experiment, policy, held.learned, reward)
-    if learned_when_matured(experiment.reward):
+    evidence = experiment.evidence
+    models = Models(experiment, policy, evidence.learned, reward)
+    waits = learned_when_matured(experiment.reward)
+    if waits and not policy.counts_own_pulls:
         return models.belief()
     position = {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
     with connection.cursor() as cursor:
         cursor.execute(
-            _OPEN,
+            _OPEN_AND_OUT if policy.counts_own_pulls else _OPEN,
             {
                 "experiment": experiment.pk,
                 "metric": experiment.reward["metric"],
-                "since": held.closed_until,
+                "since": evidence.closed_until,
+                "started": experiment.started_at or experiment.created_at,
                 "limit": OPEN_ROWS,
+                "answers": not waits,
             },
         )
         rows = cursor.fetchall()
-    models.learn([(position[arm], value, context) for arm, value, context in rows if arm in position])
+    # The newest come first, so that the limit cuts off the oldest; they are learned in order of time.
+    models.learn([(position[arm], value, context) for arm, value, context in reversed(rows) if arm in position])
     return models.belief()

@@ -35,9 +35,15 @@ EVALUATED_DECISIONS = 20_000
 ANSWERED_ALIKE_P = 0.001
 """A probability of the shares of answers, were they the same for every arm, below which they are told to differ."""
 
-LEFT_OUT = ("open", "unanswered", "fallback", "holdout", "not_learnable", "unreadable")
-"""Why a decision is left out: its window is open; it matured without a reward; the champion answered in its arm's place; its unit was
-held out of the policy; it was answered with learnable: false; its arm or its propensities are none of the experiment's."""
+LEFT_OUT = {
+    "open": "{:,} whose window is open",
+    "unanswered": "{:,} that matured without a reward",
+    "fallback": "{:,} that the champion answered in the arm's place",
+    "holdout": "{:,} held out of the policy",
+    "not_learnable": "{:,} not learnable",
+    "unreadable": "{:,} with an arm or propensities that are none of the experiment's",
+}
+"""Why decisions are not read, and how that is said of so many."""
 
 _ROWS = """
 SELECT d.arm_id, d.propensities, r.value, d.context::text, d.unit, d.decided_at
@@ -108,6 +114,7 @@ def of_experiment(
         len(arms),
         None if schema is None else _features(schema, [row[3] for row in rows]),
         _numbered([row[4] for row in rows]),
+        [name for _, name in arms],
     )
     return answer(
         log,
@@ -250,6 +257,7 @@ def of_lines(
         len(names),
         x,
         _numbered([line.unit for line, _ in kept]),
+        names,
     )
     return answer(
         log,
@@ -391,6 +399,11 @@ def answer(
         "shares": {name: float(share) for name, share in zip(arms, found.shares, strict=True)},
         "warnings": [*([] if answered is None else [answered]), *warnings],
     }
+
+
+def left_out_in_words(found: Mapping[str, Any]) -> str:
+    """`120 whose window is open; 3 held out of the policy`, of an evaluation document; empty where all was read."""
+    return "; ".join(said.format(found["left_out"][why]) for why, said in LEFT_OUT.items() if found["left_out"][why])
 
 
 def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int]) -> str | None:

@@ -29,6 +29,7 @@ from noregret.experiments.transitions import move
 from serving.ledger import latency
 
 from . import contextual, metric_values
+from .metric_values import NO_FAILURES
 from .models import ArmStatistics
 
 log = structlog.get_logger(__name__)
@@ -67,21 +68,20 @@ def guardrails_of(experiment: Experiment) -> list[Guardrail]:
     return with_default_guardrails(experiment.strategy, msgspec.convert(experiment.guardrails, list[Guardrail]))
 
 
-def judge(experiment: Experiment, arms: list[Arm], *, values: bool = True) -> Iterator[Judgement]:
-    """Every guardrail against every arm that it can act on, in the order of the guardrails; without `values` none on feedback."""
+def judge(experiment: Experiment, arms: list[Arm], guardrail: Guardrail) -> Iterator[Judgement]:
+    """A guardrail against every arm that it can act on."""
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     control = next((arm for arm in arms if arm.is_control), None)
-    for guardrail in guardrails_of(experiment):
-        # The control is what an arm is rolled back to: only a pause can help against it.
-        judged = [arm for arm in arms if arm.enabled and (not arm.is_control or _watches_control(guardrail))]
-        if guardrail.metric == ERROR_RATE and guardrail.versus == "control":
-            for arm in judged:
-                yield _of_excess_failures(experiment, guardrail, arm, control, rows)
-        elif guardrail.metric == ERROR_RATE or latency_quantile(guardrail.metric) is not None:
-            for arm in judged:
-                yield _of_proportion(guardrail, arm, rows[arm.pk])
-        elif values:
-            yield from _of_values(experiment, guardrail, judged, control)
+    # The control is what an arm is rolled back to: only a pause can help against it.
+    judged = [arm for arm in arms if arm.enabled and (not arm.is_control or _watches_control(guardrail))]
+    if guardrail.metric == ERROR_RATE and guardrail.versus == "control":
+        for arm in judged:
+            yield _of_excess_failures(experiment, guardrail, arm, control, rows)
+    elif guardrail.metric == ERROR_RATE or latency_quantile(guardrail.metric) is not None:
+        for arm in judged:
+            yield _of_proportion(guardrail, arm, rows[arm.pk])
+    else:
+        yield from _of_values(experiment, guardrail, judged, control)
 
 
 def _watches_control(guardrail: Guardrail) -> bool:
@@ -121,7 +121,8 @@ def _of_excess_failures(
     if rate is None or n < guardrail.min_decisions:
         return _too_few(guardrail, arm, n, rate, "decisions")
     margin, alpha = guardrail.max or 0.0, guardrail.alpha
-    counts = metric_values.failures_beside(arm, control, _changes(experiment))
+    # Without a failure nothing can have been won, and nothing has to be counted.
+    counts = metric_values.failures_beside(arm, control, _changes(experiment)) if row.failures else NO_FAILURES
     beside = failure_wagers(counts.own_failed, counts.own, counts.control_failed, counts.control, margin)
     evidence, more = beside.evidence, beside.more(n, 1.0 / alpha)
     if experiment.strategy == Experiment.Strategy.CANARY:
@@ -228,7 +229,7 @@ def _of_difference(
     middle = (own.mean * own.count + base.mean * base.count) / (own.count + base.count)
     scale = Scale.seen(middle, min(own.lowest, base.lowest), max(own.highest, base.highest), minimum, maximum)
     bets: list[_Bet] = []
-    count, means = 0.0, (own.mean, base.mean)
+    count, found = 0.0, own.mean - base.mean
     for sign, limit in sides if scale is not None else ():
         assert scale is not None
         seen = scale if sign > 0 else scale.mirrored()
@@ -241,12 +242,12 @@ def _of_difference(
                 f"one a unit, for {arm.name} and {control.name}"
             )
             return Judgement(guardrail, arm, "waiting", heard, own.mean, said)
-        count, means = compared.own + compared.control, (compared.own_mean, compared.control_mean)
-        bets.append(_Bet(sign, limit, sign * (means[0] - means[1]), compared.wagers))
+        count, found = compared.own + compared.control, compared.difference
+        bets.append(_Bet(sign, limit, sign * found, compared.wagers))
     subject = f"{guardrail.metric} of {arm.name} against the control's"
-    compared_means = f"{means[0]:.4g} to {means[1]:.4g}, of {count:,.0f} values"
-    judged = _best(guardrail, arm, count, means[0], (subject, compared_means), bets, len(sides))
-    judged.figures.update({"control_count": base.count, "control_mean": means[1]})
+    difference = f"{found:+.4g} at the same times, of {count:,.0f} values"
+    judged = _best(guardrail, arm, count, own.mean, (subject, difference), bets, len(sides))
+    judged.figures.update({"control_count": base.count, "control_mean": base.mean, "difference": found})
     return judged
 
 
@@ -270,10 +271,8 @@ def _best(
             f"{subject}: the values never varied, so nothing is known of what they can be; declare minimum and maximum"
         )
         return Judgement(guardrail, arm, "unjudged", count, mean, said)
-    bet = max(bets, key=lambda bet: float(bet.wagers.evidence))
     past = [each for each in bets if not each.figure <= each.limit]
-    if past and bet not in past:
-        bet = past[0]
+    bet = max(past or bets, key=lambda each: each.wagers.evidence)
     evidence = bet.wagers.evidence / sides
     side, limit = ("more" if bet.sign > 0 else "less"), bet.sign * bet.limit
     more = bet.wagers.more(count, sides / guardrail.alpha)
@@ -335,7 +334,6 @@ def _rounded(value: float) -> int:
 
 def states(experiment: Experiment, arms: list[Arm]) -> list[dict[str, Any]]:
     """Every guardrail with how each arm stands to it, for the results."""
-    judged = list(judge(experiment, arms))
     return [
         {
             "metric": guardrail.metric,
@@ -354,29 +352,31 @@ def states(experiment: Experiment, arms: list[Arm]) -> list[dict[str, Any]]:
                     "more": None if judgement.more is None else _rounded(judgement.more),
                     "reason": judgement.reason,
                 }
-                for judgement in judged
-                if judgement.guardrail == guardrail
+                for judgement in judge(experiment, arms, guardrail)
             ],
         }
         for guardrail in guardrails_of(experiment)
     ]
 
 
-_resting: dict[int, float] = {}
+_resting: dict[tuple[int, int], float] = {}
+"""Until when, by the process's clock, the guardrails of experiments (id, place) are not looked at."""
 
 
 def act(experiment: Experiment) -> bool:
     """Do what a guardrail says of the first arm that passed it; True if something was done."""
-    if not guardrails_of(experiment):
-        return False
-    began = time.monotonic()
-    rests = began < _resting.get(experiment.pk, 0.0)
     arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
-    passed = [judgement for judgement in judge(experiment, arms, values=not rests) if judgement.state == "passed"]
-    took = time.monotonic() - began
-    if took > LONG_SECONDS and not rests:
-        _resting[experiment.pk] = time.monotonic() + REST * took
-    return any(_act_on(experiment, breach) for breach in passed)
+    for place, guardrail in enumerate(guardrails_of(experiment)):
+        began = time.monotonic()
+        if began < _resting.get((experiment.pk, place), 0.0):
+            continue
+        passed = [judgement for judgement in judge(experiment, arms, guardrail) if judgement.state == "passed"]
+        took = time.monotonic() - began
+        if took > LONG_SECONDS:
+            _resting[experiment.pk, place] = time.monotonic() + REST * took
+        if any(_act_on(experiment, breach) for breach in passed):
+            return True
+    return False
 
 
 def _act_on(experiment: Experiment, breach: Judgement) -> bool:

@@ -9,12 +9,13 @@ from django.db import connection
 
 from bandits.delay import DelayHistograms, exposure_corrected
 from bandits.memory import Memory
+from bandits.policies import ContextualPolicy, Policy
 from bandits.statistics import ArmStatistics as Statistics
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 
 from . import clock
-from .models import ArmInterval, ArmStatistics, ExperimentEvidence
+from .models import ArmStatistics, ExperimentEvidence
 from .totals import INTERVAL_SECONDS
 
 
@@ -29,14 +30,103 @@ def statistics_of(arms: Sequence[Arm]) -> Statistics:
     )
 
 
-def known_to_policy(experiment: Experiment, arms: Sequence[Arm], memory: Memory) -> Statistics:
-    """The statistics that a policy with this memory chooses by, by position."""
-    blocks = None if not memory.forgets else _Blocks.read(arms, memory)
-    known = statistics_of(arms) if blocks is None else memory.recall(blocks.learned, blocks.steps)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a policy chooses by, each (K,) by position.
+
+    `remembered`: the statistics that its memory left. `learned`: how many rewards were ever learned, which burn-in counts. `open`:
+    decisions that are out, neither answered nor matured, as far as the memory reaches, for policies that count their pulls.
+    """
+
+    remembered: Statistics
+    learned: Array
+    open: Array
+
+
+def known_to_policy(experiment: Experiment, arms: Sequence[Arm], policy: Policy | ContextualPolicy | None) -> Known:
+    """What a policy chooses by; one that learns from features has more (noregret.learning.contextual), and None is a fixed split."""
+    everything = statistics_of(arms)
+    nothing_open = np.zeros(len(arms))
+    if policy is None or policy.contextual:
+        return Known(everything, everything.count, nothing_open)
+    memory = policy.memory
+    blocks = _Blocks.read(arms, memory) if memory.forgets else None
+    remembered = everything if blocks is None else memory.recall(blocks.learned, blocks.steps)
+    weights = None if blocks is None else blocks.weights(memory)
     if experiment.reward.get("pending") != "exposure":
-        return known
-    rewards, exposure = _open(experiment, arms, None if blocks is None else blocks.weights(memory))
-    return exposure_corrected(known, rewards, exposure)
+        counts = policy.counts_own_pulls
+        return Known(remembered, everything.count, _unanswered(experiment, arms, weights) if counts else nothing_open)
+    rewards, exposure, decided = _exposed(experiment, arms, weights)
+    corrected = exposure_corrected(remembered, rewards, exposure)
+    # An open decision counts by its exposure already, and by the rest of it as a pull that is out.
+    counted = corrected.count - remembered.count + rewards
+    return Known(corrected, np.maximum(everything.count, corrected.count), np.maximum(decided - counted, 0.0))
+
+
+OPEN_AT_MOST = timedelta(days=3)
+"""How far back decisions without an answer are counted as out, where silence means nothing: each snapshot reads so much."""
+
+_INTERVALS = """
+SELECT arm_id, start, decisions, rewards FROM learning_arminterval
+WHERE arm_id = ANY(%(arms)s) AND start > %(after)s
+"""
+_SUMS = """
+SELECT arm_id, sum(inside * decisions), sum(inside * rewards) FROM (
+    SELECT arm_id, decisions, rewards,
+        LEAST(1.0, extract(epoch FROM start - %(since)s::timestamptz)::float8 / %(width)s + 1.0) AS inside
+    FROM learning_arminterval
+    WHERE arm_id = ANY(%(arms)s) AND start > %(since)s::timestamptz - make_interval(secs => %(width)s)
+) AS held GROUP BY arm_id
+"""
+
+
+def _unanswered(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None) -> Array:
+    """Decisions in open buckets without a reward, (K,); by the weights of what is remembered.
+
+    From sums alone. Of the ten seconds that the last closed bucket ends in, the part that is open counts.
+    """
+    rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
+    if weights is None and experiment.reward["default"] is not None:
+        # Every closed decision has a reward, so what has none is open.
+        left = (rows[arm.pk].decisions - rows[arm.pk].failures - rows[arm.pk].rewards for arm in arms)
+        return np.maximum(np.fromiter(left, dtype=np.float64, count=len(arms)), 0.0)
+    now = clock.now()
+    since = max(_open_since(experiment, now), now - OPEN_AT_MOST)
+    decisions, rewards = ({arm.pk: 0.0 for arm in arms} for _ in range(2))
+    if weights is None:
+        with connection.cursor() as cursor:
+            cursor.execute(_SUMS, {"arms": list(rows), "since": since, "width": float(INTERVAL_SECONDS)})
+            for arm, decided, rewarded in cursor.fetchall():
+                decisions[arm], rewards[arm] = decided, rewarded
+    else:
+        for arm, start, decided, rewarded in _intervals(arms, since - timedelta(seconds=INTERVAL_SECONDS)):
+            inside = min(1.0, (start - since).total_seconds() / INTERVAL_SECONDS + 1.0)
+            weight = inside * weights.get(start, 0.0)
+            decisions[arm] += weight * decided
+            rewards[arm] += weight * rewarded
+    served = _shares_served(arms, rows)
+    return np.maximum([decisions[arm.pk] * served[i] - rewards[arm.pk] for i, arm in enumerate(arms)], 0.0)
+
+
+def _open_since(experiment: Experiment, now: datetime) -> datetime:
+    """Decisions from here on are open."""
+    closed: datetime | None = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(
+        experiment=experiment
+    )
+    return closed or now - timedelta(seconds=experiment.reward["window_seconds"])
+
+
+def _intervals(arms: Sequence[Arm], after: datetime) -> list[tuple[int, datetime, int, int]]:
+    """(arm id, start, decisions, rewards) of each ten seconds that begin later."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INTERVALS, {"arms": [arm.pk for arm in arms], "after": after})
+        rows: list[tuple[int, datetime, int, int]] = cursor.fetchall()
+    return rows
+
+
+def _shares_served(arms: Sequence[Arm], rows: Mapping[int, ArmStatistics]) -> Array:
+    """Which share of its decisions each arm could serve, (K,)."""
+    return np.array([1.0 - rows[arm.pk].failures / max(rows[arm.pk].decisions, 1) for arm in arms])
 
 
 _BLOCKS = """
@@ -80,35 +170,29 @@ class _Blocks:
         return dict(zip(self.starts, memory.weights_of_blocks(self.steps).tolist(), strict=True))
 
 
-def _open(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None) -> tuple[Array, Array]:
-    """Of decisions whose window is open: the rewards that came, and the exposure, each (K,); by the weights of what is remembered."""
-    closed: datetime | None = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(
-        experiment=experiment
-    )
-    window = timedelta(seconds=experiment.reward["window_seconds"])
+def _exposed(
+    experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None
+) -> tuple[Array, Array, Array]:
+    """Of open decisions: the rewards that came, the exposure, and how many they are, each (K,); by the weights of what is remembered."""
     now = clock.now()
-    since = closed or now - window
+    since = _open_since(experiment, now)
+    window = timedelta(seconds=experiment.reward["window_seconds"])
     position = {arm.pk: i for i, arm in enumerate(arms)}
     statistics = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     histograms = DelayHistograms.zeros(len(arms))
-    served = np.ones(len(arms))
-    for arm, row in statistics.items():
+    for arm_id, row in statistics.items():
         if row.delays:
-            histograms.counts[position[arm]] = row.delays
-        if row.decisions:
-            served[position[arm]] = 1.0 - row.failures / row.decisions
-    rewards, exposure = np.zeros(len(arms)), np.zeros(len(arms))
-    rows = list(
-        ArmInterval.objects.filter(arm__in=arms, start__gte=since).values_list(
-            "arm_id", "start", "decisions", "rewards"
-        )
-    )
+            histograms.counts[position[arm_id]] = row.delays
+    served = _shares_served(arms, statistics)
+    rewards, exposure, decided = (np.zeros(len(arms)) for _ in range(3))
+    rows = _intervals(arms, since - timedelta(microseconds=1))
     half = INTERVAL_SECONDS / 2.0
     ages = np.array([((now - start).total_seconds() - half) / window.total_seconds() for _, start, _, _ in rows])
     shares = histograms.exposure(np.clip(ages, 0.0, 1.0))
-    for i, (arm, start, decisions, rewarded) in enumerate(rows):
-        seat = position[arm]
+    for i, (arm_id, start, decisions, rewarded) in enumerate(rows):
+        seat = position[arm_id]
         weight = 1.0 if weights is None else weights.get(start, 0.0)
         rewards[seat] += weight * rewarded
         exposure[seat] += weight * decisions * served[seat] * shares[i, seat]
-    return rewards, exposure
+        decided[seat] += weight * decisions * served[seat]
+    return rewards, exposure, decided

@@ -220,6 +220,8 @@ def replay_models(experiment: Experiment, state: dict[str, Any], rows: Iterable[
     position = seats_of(experiment)
     learned = False
     for bucket in buckets((row for row in rows if row.arm_id in position), bucket_width(experiment)):
+        # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
+        bucket.sort(key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
         models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
         learned = True
     return models.to_dict() if learned else state

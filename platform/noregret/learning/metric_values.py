@@ -35,12 +35,14 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """An arm's values beside the control's: how many entered the comparison, their means, and what the bets have won."""
+    """An arm's values beside the control's: how many entered the comparison, the difference of their means, and what the bets have won.
+
+    `difference` is the strata's, weighted by how much each can tell: that of the plain means would also hold what drift did to both.
+    """
 
     own: float
     control: float
-    own_mean: float
-    control_mean: float
+    difference: float
     wagers: Wagers
 
 
@@ -53,6 +55,8 @@ class Failures:
     control_failed: Array
     control: Array
 
+
+NO_FAILURES = Failures(*(np.zeros(0) for _ in range(4)))
 
 _ENDS = """
 SELECT arm_id, count(*)::float8, avg(value), min(value), max(value) FROM (
@@ -114,7 +118,8 @@ WITH firsts AS (
     SELECT DISTINCT ON (unit) id FROM serving_decision
     WHERE experiment_id = %(experiment)s AND unit IS NOT NULL AND %(keeps_arm)s ORDER BY unit, decided_at, id
 ), compared AS (
-    SELECT d.policy_version AS version, r.arm_id = %(own)s AS own, r.value
+    SELECT d.policy_version AS version, r.arm_id = %(own)s AS own,
+        greatest(least(%(sign)s * r.value, %(highest)s), %(lowest)s)::float8 AS value
     FROM serving_reward AS r JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
     WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late
         AND r.arm_id IN (%(own)s, %(control)s) AND NOT d.holdout
@@ -122,23 +127,23 @@ WITH firsts AS (
 ), versions AS (
     SELECT version, floor((sum(count(*)) OVER (ORDER BY version) - count(*)) / %(size)s) AS stratum
     FROM compared GROUP BY version
-), shares AS (
-    SELECT stratum, (count(*) FILTER (WHERE own))::float8 / count(*) AS share
+), strata AS (
+    SELECT stratum, (count(*) FILTER (WHERE own))::float8 / count(*) AS share,
+        coalesce(lag(avg(value)) OVER (ORDER BY stratum), %(middle)s) AS middle
     FROM compared JOIN versions USING (version) GROUP BY stratum
 ), wagered AS (
-    SELECT own, value, share, share * (1 - share) AS both_share,
-        greatest(least(%(sign)s * value, %(highest)s), %(lowest)s)::float8 - %(middle)s AS off
-    FROM compared JOIN versions USING (version) JOIN shares USING (stratum)
+    SELECT own, value - middle AS off, share, share * (1 - share) AS both_share,
+        greatest((1 - share) * (middle - %(lowest)s), share * (%(highest)s - middle))
+        + share * (1 - share) * greatest(%(limit)s, 0) AS worst
+    FROM compared JOIN versions USING (version) JOIN strata USING (stratum)
 ), won AS (
-    SELECT own, greatest(least(value, {LARGEST!r}), -{LARGEST!r})::float8 AS value, CASE WHEN both_share > 0 THEN greatest(-1, (
-        CASE WHEN own THEN 1 - share ELSE -share END * off - both_share * %(limit)s
-    ) / (
-        greatest((1 - share) * (%(middle)s - %(lowest)s), share * (%(highest)s - %(middle)s))
-        + both_share * greatest(%(limit)s, 0)
-    )) ELSE 0 END::float8 AS gain FROM wagered
+    SELECT own, both_share, CASE WHEN own THEN 1 - share ELSE -share END * off AS counted,
+        CASE WHEN both_share > 0 THEN
+            greatest(-1, (CASE WHEN own THEN 1 - share ELSE -share END * off - both_share * %(limit)s) / worst)
+        ELSE 0 END::float8 AS gain FROM wagered
 )
 SELECT count(*) FILTER (WHERE own)::float8, count(*) FILTER (WHERE NOT own)::float8,
-    avg(value) FILTER (WHERE own), avg(value) FILTER (WHERE NOT own), {_WON} FROM won
+    sum(counted) / nullif(sum(both_share), 0), {_WON} FROM won
 """  # noqa: S608 - constants
 
 
@@ -163,10 +168,10 @@ def difference(
     }
     with connection.cursor() as cursor:
         cursor.execute(_DIFFERENCE, _parameters(experiment, metric) | asked)
-        own_count, control_count, own_mean, control_mean, *won = cursor.fetchone()
-    if not own_count or not control_count:
+        own_count, control_count, found, *won = cursor.fetchone()
+    if found is None:
         return None
-    return Compared(own_count, control_count, own_mean, control_mean, Wagers(np.array(won, dtype=np.float64)))
+    return Compared(own_count, control_count, sign * found, Wagers(np.array(won, dtype=np.float64)))
 
 
 # Intervals of decision time, as many in a row as it takes; none crosses an instant at which the split changed.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from django.db import connection
@@ -83,41 +83,46 @@ def keeps_units(experiment: Experiment) -> bool:
     return fixed or experiment.sticky or experiment.holdout > 0
 
 
-# Values are taken from the arm's mean, so that sums of squares far from 0 lose nothing. A decision without a unit is one of its own.
+# Kept apart, so that units are found by one join and one grouping whatever the planner expects; values are taken from the mean, so that
+# sums of squares far from 0 lose nothing. A decision without a unit is one of its own.
 _BY_UNIT = """
-WITH units AS (
-    SELECT r.arm_id, count(*)::float8 AS n, sum(r.value - centre.mean) AS total
+WITH rewarded AS MATERIALIZED (
+    SELECT {part} AS part, d.unit, CASE WHEN d.unit IS NULL THEN d.id END AS id, r.value
     FROM serving_reward AS r
     JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
-    JOIN unnest(%(arms)s::bigint[], %(means)s::float8[]) AS centre (arm_id, mean) ON centre.arm_id = r.arm_id
-    WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND r.folded AND NOT r.late
-        AND r.decided_at < %(until)s
-    GROUP BY r.arm_id, d.unit, CASE WHEN d.unit IS NULL THEN d.id END
-), means AS (SELECT arm_id, sum(total) / sum(n) AS mean FROM units GROUP BY arm_id)
-SELECT arm_id, sum(n), sum(n * n), sum(power(total - means.mean * n, 2)) FROM units JOIN means USING (arm_id) GROUP BY arm_id
+    WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND r.folded AND NOT r.late AND r.decided_at < %(until)s
+), means AS MATERIALIZED (SELECT part, avg(value) AS mean FROM rewarded GROUP BY part
+), units AS MATERIALIZED (
+    SELECT part, count(*)::float8 AS n, sum(value - means.mean) AS residual FROM rewarded JOIN means USING (part)
+    GROUP BY part, unit, id
+)
+SELECT part, means.mean, count(*), sum(n), sum(n * n), sum(residual * residual)
+FROM units JOIN means USING (part) GROUP BY part, means.mean
 """
 
 
-def _unit_sums(experiment: Experiment, arms: Sequence[Arm], mean: Array) -> UnitSums:
+class OfUnits(NamedTuple):
+    """Units, their rewards' mean, and the sums by which they are weighed: of an arm, or of another part of an experiment's rewards."""
+
+    mean: float = 0.0
+    units: int = 0
+    count: float = 0.0
+    squared_count: float = 0.0
+    squared_residual: float = 0.0
+
+
+def by_unit(experiment: Experiment, part: Literal["r.arm_id", "d.holdout"], until: datetime) -> dict[Any, OfUnits]:
+    """The units of each part, over learned rewards of decisions before `until`."""
+    parameters = {"experiment": experiment.pk, "metric": experiment.reward["metric"], "until": until}
     with connection.cursor() as cursor:
-        cursor.execute(
-            _BY_UNIT,
-            {
-                "experiment": experiment.pk,
-                "metric": experiment.reward["metric"],
-                "arms": [arm.pk for arm in arms],
-                "means": mean.tolist(),
-                "until": closed_until(experiment),
-            },
-        )
-        return by_position(cursor.fetchall(), arms)
+        cursor.execute(_BY_UNIT.format(part=part), parameters)
+        return {key: OfUnits(*numbers) for key, *numbers in cursor.fetchall()}
 
 
-def by_position(rows: Sequence[tuple[Any, ...]], arms: Sequence[Arm]) -> UnitSums:
-    """Rows (arm id, sum of n, of n^2, of squared residuals) as sums by arm position."""
-    by_arm = {row[0]: row[1:] for row in rows}
-    columns = np.array([by_arm.get(arm.pk, (0.0, 0.0, 0.0)) for arm in arms], dtype=np.float64).T
-    return UnitSums(*columns)
+def unit_sums(parts: Sequence[OfUnits]) -> UnitSums:
+    """As one value, by position."""
+    sums = [(part.count, part.squared_count, part.squared_residual) for part in parts]
+    return UnitSums(*np.array(sums, dtype=np.float64).T)
 
 
 def intervals(
@@ -134,7 +139,8 @@ def intervals(
         method = "by_unit"
         if _decisions(arms) > MOST_BY_UNIT:
             return [(None, None, "too_many_decisions") for _ in arms]
-        outcomes = of_units(_unit_sums(experiment, arms, statistics.mean), statistics.mean)
+        units = by_unit(experiment, "r.arm_id", closed_until(experiment) or FOREVER)
+        outcomes = of_units(unit_sums([units.get(arm.pk, OfUnits()) for arm in arms]), statistics.mean)
     ends = interval(outcomes, model, INTERVAL_ALPHA)
     watched = watched_interval(outcomes, model, INTERVAL_ALPHA)
     return [

@@ -21,7 +21,7 @@ from .models import ArmStatistics, ExperimentEvidence
 from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
 from .savings import against_even_split
-from .standing import memory_of, standing
+from .standing import memory_of, policy_of, standing
 from .weighing import split_of
 
 
@@ -33,7 +33,9 @@ def results(experiment: Experiment) -> dict[str, Any]:
     shares = propensities(experiment, arms)
     outcomes = own_outcomes(experiment, arms)
     ends = intervals(experiment, arms, outcomes)
-    saved = against_even_split(experiment, arms, outcomes)
+    # What a bandit saves is saved by learning: of no other strategy is there anything to tell.
+    learns = experiment.strategy == Experiment.Strategy.BANDIT
+    saved = against_even_split(experiment, arms, outcomes) if learns else None
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
     held = ExperimentEvidence.objects.get(experiment=experiment)
@@ -173,9 +175,15 @@ def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, 
     Empty where nothing was seen, and for a contextual policy, whose arms' means are of different requests.
     """
     arms = list(experiment.arms.order_by("position"))
-    memory = memory_of(experiment)
-    # Of a policy that learns from features nothing is believed of an arm's mean alone.
-    statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
+    memory = (
+        None if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice else memory_of(experiment)
+    )
+    # Of a policy that learns from features nothing is believed of an arm's mean alone, and nothing of arms that serve nobody.
+    statistics = (
+        Statistics.zeros(len(arms))
+        if memory is None
+        else known_to_policy(experiment, arms, policy_of(experiment)).remembered
+    )
     belief = believe(statistics, reward_model(experiment))
     if not statistics.count.sum() or contextual.policy_of(experiment) is not None:
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}

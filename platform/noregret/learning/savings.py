@@ -18,14 +18,14 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 
 from .models import ArmStatistics
-from .outcomes import INTERVAL_ALPHA, by_position, closed_until, keeps_units
+from .outcomes import INTERVAL_ALPHA, OfUnits, closed_until, keeps_units, unit_sums
 
 # Propensities that are read while somebody waits for the answer: decisions times arms.
 MOST_PROPENSITIES = 2_000_000
 
 # Decisions that were drawn alike are taken together first: a snapshot's have the same probabilities. Values are taken from the arm's mean.
 _DRAWN = """
-WITH drawn AS (
+WITH drawn AS MATERIALIZED (
     SELECT d.arm_id, d.propensity, d.propensities, d.unit, d.id, r.value - centre.mean AS value
     FROM serving_reward AS r
     JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
@@ -47,13 +47,15 @@ FROM weighed GROUP BY arm_id
 UNION ALL SELECT NULL, seat, sum(n / chances), 0, 0, 0, 0, 0, 0, 0, 0
 FROM weighed, unnest(propensities) WITH ORDINALITY AS u (share, seat) WHERE share > 0 GROUP BY seat
 """
+# As noregret.learning.outcomes counts units, with weights.
 _BY_UNIT = """
-{drawn}, units AS (
-    SELECT arm_id, sum(w) AS n, sum(w * value) AS total FROM (
-        SELECT *, 1 / ((SELECT count(*) FROM unnest(propensities) AS p WHERE p > 0) * propensity) AS w FROM drawn
-    ) AS weighed GROUP BY arm_id, unit, CASE WHEN unit IS NULL THEN id END
-), means AS (SELECT arm_id, sum(total) / sum(n) AS mean FROM units GROUP BY arm_id)
-SELECT arm_id, sum(n), sum(n * n), sum(power(total - means.mean * n, 2)) FROM units JOIN means USING (arm_id) GROUP BY arm_id
+{drawn}, weighed AS (
+    SELECT arm_id, unit, CASE WHEN unit IS NULL THEN id END AS id, value,
+        1 / ((SELECT count(*) FROM unnest(propensities) AS p WHERE p > 0) * propensity) AS w FROM drawn
+), units AS MATERIALIZED (SELECT arm_id, sum(w) AS n, sum(w * value) AS total FROM weighed GROUP BY arm_id, unit, id
+), means AS MATERIALIZED (SELECT arm_id, sum(total) / sum(n) AS mean FROM units GROUP BY arm_id)
+SELECT arm_id, means.mean, count(*), sum(n), sum(n * n), sum(power(total - means.mean * n, 2))
+FROM units JOIN means USING (arm_id) GROUP BY arm_id, means.mean
 """
 
 
@@ -81,7 +83,8 @@ def against_even_split(experiment: Experiment, arms: Sequence[Arm], statistics: 
     if keeps_units(experiment):
         with connection.cursor() as cursor:
             cursor.execute(_BY_UNIT.format(drawn=_DRAWN), parameters)
-            means = of_units(by_position(cursor.fetchall(), arms), sums.moments.mean[1])
+            units = {key: OfUnits(*numbers) for key, *numbers in cursor.fetchall()}
+        means = of_units(unit_sums([units.get(arm.pk, OfUnits()) for arm in arms]), sums.moments.mean[1])
         if not (means.count[sums.share > 0] > 0).all():
             return None
     return saved(sums, reward_model(experiment), INTERVAL_ALPHA, means)

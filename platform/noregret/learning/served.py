@@ -4,8 +4,7 @@ A decision that the arm could not serve was answered by the champion (`fallback_
 acts by itself asks `unfit`; a person is refused only an arm that has failed every time it was asked (`only_failed`).
 """
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.db import connection
 
@@ -14,6 +13,7 @@ from noregret.experiments.models import Arm, Experiment
 from serving.models import ShadowPrediction
 
 from .models import ArmStatistics
+from .totals import INTERVAL_SECONDS, interval_start
 
 RECENT = (10, 50)
 """Over so many of its newest decisions an arm is looked at: the few show one that has just begun to fail."""
@@ -25,35 +25,49 @@ _RECENT = """
 SELECT fallback_reason IS NOT NULL FROM serving_decision
 WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s ORDER BY decided_at DESC LIMIT %(most)s
 """
+# Whole intervals from their sums, and what is left of the first one from the ledger: ten seconds of it, however long ago.
 _SERVED = """
-SELECT count(*) FROM (
-    SELECT 1 FROM serving_decision WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s
-    AND decided_at >= %(since)s AND fallback_reason IS NULL LIMIT %(most)s
-) AS served
+SELECT (SELECT coalesce(sum(decisions - failures), 0) FROM learning_arminterval
+        WHERE arm_id = %(arm)s AND start >= %(whole)s)
+    + (SELECT count(*) FROM serving_decision WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s
+        AND decided_at >= %(since)s AND decided_at < %(whole)s AND fallback_reason IS NULL)
+"""
+_REWARDED = """
+SELECT (SELECT coalesce(sum(rewards), 0) FROM learning_arminterval WHERE arm_id = %(arm)s AND start >= %(whole)s)
+    + (SELECT count(*) FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s
+        AND arm_id = %(arm)s AND decided_at >= %(since)s AND decided_at < %(whole)s AND folded AND NOT late)
 """
 _HEARD = """
 SELECT count(*) FROM (
     SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND arm_id = %(arm)s
-    AND decided_at >= %(since)s AND NOT late LIMIT %(most)s
+    AND NOT late LIMIT 1
 ) AS heard
 """
 
 
-def served_since(experiment: Experiment, arm: Arm, since: datetime, most: int) -> int:
-    """How many decisions the arm itself has served since then, at most `most`."""
-    return _count(_SERVED, experiment, arm, {"since": since, "most": most})
+def served_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
+    """How many decisions made since then the arm itself has served."""
+    return _count(_SERVED, experiment, arm, since=since)
 
 
-def heard_since(experiment: Experiment, arm: Arm, metric: str, since: datetime, most: int) -> int:
-    """How many values of a metric came for the arm's decisions since then, at most `most`."""
-    return _count(_HEARD, experiment, arm, {"since": since, "most": most, "metric": metric})
+def rewarded_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
+    """How many of the arm's decisions made since then have a reward."""
+    return _count(_REWARDED, experiment, arm, since=since, metric=experiment.reward["metric"])
 
 
-def _count(query: str, experiment: Experiment, arm: Arm, parameters: dict[str, Any]) -> int:
+def is_heard(experiment: Experiment, arm: Arm, metric: str) -> bool:
+    """Has anybody ever sent a metric for one of the arm's decisions?"""
+    return _count(_HEARD, experiment, arm, metric=metric) > 0
+
+
+def _count(
+    query: str, experiment: Experiment, arm: Arm, *, since: datetime | None = None, metric: str | None = None
+) -> int:
+    whole = None if since is None else interval_start(since) + timedelta(seconds=INTERVAL_SECONDS)
+    asked = {"experiment": experiment.pk, "arm": arm.pk, "since": since, "whole": whole, "metric": metric}
     with connection.cursor() as cursor:
-        cursor.execute(query, {"experiment": experiment.pk, "arm": arm.pk, **parameters})
-        count: int = cursor.fetchone()[0]
-    return count
+        cursor.execute(query, asked)
+        return int(cursor.fetchone()[0])
 
 
 def only_failed(arm: Arm) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from bandits.belief import Belief, believe
 from bandits.inference.best_arm import expected_loss, probability_best
 from bandits.memory import EVERYTHING, Memory
-from bandits.policies import make
+from bandits.policies import ContextualPolicy, Policy, make
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
@@ -40,7 +40,7 @@ def standing(experiment: Experiment, arms: list[Arm]) -> Standing:
     memory = memory_of(experiment)
     if memory is None or experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
         return Standing(unknown, unknown, None)
-    known = known_to_policy(experiment, arms, memory)
+    known = known_to_policy(experiment, arms, policy_of(experiment)).remembered
     seats = [i for i, arm in enumerate(arms) if arm.enabled]
     if not seats or not known.count[seats].sum():
         return Standing(unknown, unknown, None)
@@ -58,11 +58,16 @@ def standing(experiment: Experiment, arms: list[Arm]) -> Standing:
     )
 
 
+def policy_of(experiment: Experiment) -> Policy | ContextualPolicy | None:
+    """The bandit's policy; None for a fixed split."""
+    return None if experiment.policy is None else make(experiment.policy["name"], **experiment.policy["params"])
+
+
 def memory_of(experiment: Experiment) -> Memory | None:
     """How much of the past the policy knows: everything without a policy; None for one that learns from features."""
-    if experiment.policy is None:
+    made = policy_of(experiment)
+    if made is None:
         return EVERYTHING
-    made = make(experiment.policy["name"], **experiment.policy["params"])
     return None if made.contextual else made.memory
 
 

@@ -207,7 +207,9 @@ def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
     """One number for each allocation, the same whenever it comes. By the probabilities and not by the policy version: a fixed split
     that is published anew each second stays one allocation, and slow traffic its strata."""
     distinct, which = np.unique(propensities, axis=0, return_inverse=True)
-    numbers = [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "big") >> 1 for row in distinct]
+    # Without the zeros of arms that were added later: the allocation did not know them.
+    known = [np.trim_zeros(row, "b").tobytes() for row in distinct]
+    numbers = [int.from_bytes(blake2b(vector, digest_size=8).digest(), "big") >> 1 for vector in known]
     return np.array(numbers, dtype=np.int64)[which.ravel()]
 
 

@@ -5,7 +5,11 @@ tried where there is no converter for doubles. Either is held against the origin
 by itself: labels equal, probabilities within an absolute bound, numbers within one relative to their own size.
 """
 
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.neighbors._base import NeighborsBase
 
 from serving.runtimes.onnx import OnnxRuntime
 
-from . import tree_conversion
+from . import step_conversion, tree_conversion
 from .original import Answers
 from .signature import Signature
 
 TOLERANCE = 1e-6
 """Of a probability; of a number, relative to itself."""
 _FLOOR = 1e-9  # of a number near zero, relative to the median size of all
+ROWS_NEEDED = 200
+CONVERTING_SECONDS = 10.0
+"""Of this process's time, for each try: some converters take minutes for what others do at once, and the model has an original."""
 _SINGLY = 32  # rows that are asked one by one too: the runtime has another way for those
 
 tree_conversion.register()
+step_conversion.register()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,14 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
         return Compiled(None, "the number of features is not known")
     if signature.classes is not None and any(isinstance(label, bool | float) for label in signature.classes):
         return Compiled(None, "labels are neither integers nor strings, and ONNX has no others")
+    if len(original.rows) < ROWS_NEEDED:
+        return Compiled(
+            None, f"answers {len(original.rows)} of the rows made for it, too few to show that a compiled one equals it"
+        )
+    if any(isinstance(part, NeighborsBase) for part in _parts(estimator, set())):
+        return Compiled(
+            None, "which of two neighbours equally far away counts is decided by rounding, which ONNX does otherwise"
+        )
     notes: list[str] = []
     for name, tensor in (("double", DoubleTensorType), ("float", FloatTensorType)):
         try:
@@ -56,14 +73,49 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
     return Compiled(None, "; ".join(notes))
 
 
+def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
+    """All that an estimator holds, itself among it."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, dict):
+        inside: Any = thing.values()
+    elif isinstance(thing, list | tuple) or (isinstance(thing, np.ndarray) and thing.dtype == object):
+        inside = np.ravel(thing) if isinstance(thing, np.ndarray) else thing
+    else:
+        yield thing
+        inside = vars(thing).values() if hasattr(thing, "__dict__") else ()
+    for part in inside:
+        yield from _parts(part, seen)
+
+
 def _convert(estimator: Any, tensor: Any) -> bytes:
     options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _limited(CONVERTING_SECONDS):
         warnings.simplefilter("ignore")
         model = to_onnx(estimator, initial_types=[("rows", tensor)], options=options)
     tree_conversion.allow(model)
     body: bytes = model.SerializeToString()
     return body
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError inside. Signals come to the main thread alone; in another one nothing is limited."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError(f"not converted in {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _difference(signature: Signature, body: bytes, original: Answers) -> str | None:
@@ -81,13 +133,14 @@ def _difference(signature: Signature, body: bytes, original: Answers) -> str | N
             (np.asarray(compiled[name]), expected),
             (some, expected[:: max(1, len(expected) // _SINGLY)]),
         ):
-            problem = _compare(name, answers, asked)
+            problem = difference(name, answers, asked)
             if problem is not None:
                 return problem
     return None
 
 
-def _compare(name: str, answers: NDArray[Any], expected: NDArray[Any]) -> str | None:
+def difference(name: str, answers: NDArray[Any], expected: NDArray[Any]) -> str | None:
+    """What differs between a compiled model's answers under `name` and the original's, or None."""
     if answers.shape != expected.shape:
         return f"{name} has shape {answers.shape} where {expected.shape} was expected"
     if expected.dtype.kind != "f":

@@ -12,7 +12,8 @@ from serving.runtimes.protocol import Outputs, Runtime
 
 from .check_rows import CheckRows, Rows, rounded
 
-_CHUNK = 64
+_CHUNK = 512
+_ENOUGH = 256  # rows that are not taken, and none that is: it takes none
 _PAIRS = 48
 _HALVINGS = 20  # a millionth of the way between two rows
 _SEED = 20_240_502
@@ -70,8 +71,8 @@ class Original:
             if len(places) == 1:
                 problems.append((int(places[0]), f"{type(error).__name__}: {_first_line(error)}"))
                 return
-            if len(problems) > 4 * _CHUNK and not taken:
-                return  # it takes none: that is known by now
+            if len(problems) > _ENOUGH and not taken:
+                return
             half = len(places) // 2
             self._answer(rows, places[:half], taken, values, problems)
             self._answer(rows, places[half:], taken, values, problems)
@@ -91,7 +92,7 @@ class Original:
         """Rows where the label turns: between two that are answered otherwise, halved until they nearly meet, and rounded as data are."""
         labels = known.outputs["predict"]
         empty = Answers(known.rows[:0], {name: values[:0] for name, values in known.outputs.items()})
-        if labels.ndim != 1 or len(known.rows) < 2:
+        if labels.ndim != 1 or len(known.rows) < 2 or time.monotonic() > self._deadline:
             return empty
         generator = np.random.default_rng(_SEED)
         ours, theirs = generator.integers(len(labels), size=(2, 20 * _PAIRS))

@@ -202,6 +202,56 @@ class Evaluation(Struct):
     warnings: list[str]
 
 
+class SegmentLoss(Struct):
+    """What a segment would lose a decision if this arm served all of it, against the policy."""
+
+    arm: str
+    loss: float | None
+    interval: tuple[float, float] | None
+
+
+class Segment(Struct):
+    """A part of the traffic: a category's value, or half of a number's range."""
+
+    field: str
+    segment: str
+    decisions: int
+    share: float
+    losses: list[SegmentLoss]
+
+
+class SingleArm(Struct):
+    """What an arm would have earned a decision alone, and what the policy earned beyond that; intervals hold together at 95 %."""
+
+    name: str
+    value: float | None
+    gain: float | None
+    interval: tuple[float, float] | None
+
+
+class Segments(Struct):
+    """Of a policy that learns from features: what it earned a decision, what each arm alone would have, what each segment would lose."""
+
+    decisions: int
+    policy: float
+    arms: list[SingleArm]
+    best_arm: str | None
+    segments: list[Segment]
+    said: str
+
+
+class Forecast(Struct):
+    """After how many matured rewards in all 8 of 10 experiments promote that are simulated on from here: `low` to `high`, null where
+    that is beyond `horizon`, and both where nothing can be told. `ended`: the share that promotes within it. `said`: the sentence."""
+
+    matured: int
+    low: int | None
+    high: int | None
+    horizon: int | None
+    ended: float | None
+    said: str
+
+
 class CanaryState(Struct):
     """The present step, from 1, the challenger's share at it, and since when."""
 
@@ -289,7 +339,9 @@ class Results(Struct):
     holdout: Holdout | None
     apprentice: Apprentice | None
     recommendation: Recommendation
+    segments: Segments | None
     evaluation: Evaluation | None
+    forecast: Forecast | None
 
 
 class AuditEntry(Struct):

@@ -272,6 +272,7 @@ def _describe_all() -> None:
         parameters=[
             OpenApiParameter("evaluate", str, description="A policy: what would it have earned on the logged traffic?"),
             OpenApiParameter("params", str, description="That policy's parameters, a JSON object."),
+            OpenApiParameter("forecast", bool, description="When might it promote? Simulated on from what is known."),
         ],
     )
     _describe(

@@ -14,6 +14,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import activate, advance, move
+from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.results import results
 from noregret.rest.pagination import allow_parameters, page
@@ -134,10 +135,15 @@ class ResultsView(ManageView):
 
     def get(self, request: Request, name: str) -> Response:
         experiment = self.experiment(name)
-        allow_parameters(request, {"evaluate", "params"})
+        allow_parameters(request, {"evaluate", "params", "forecast"})
         policy = request.query_params.get("evaluate")
         evaluated = None if policy is None else self._evaluated(request, experiment, policy)
-        return Response({**results(experiment), "evaluation": evaluated})
+        wanted = request.query_params.get("forecast", "false")
+        if wanted not in ("true", "false"):
+            raise Invalid("forecast", "true or false was expected")
+        told = forecast.of_experiment(experiment) if wanted == "true" else None
+        parts = segments.of_experiment(experiment)
+        return Response({**results(experiment), "segments": parts, "evaluation": evaluated, "forecast": told})
 
     def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
         """What `policy` would have earned on the newest of the experiment's decisions."""

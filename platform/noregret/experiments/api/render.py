@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from noregret.access.models import AuditEntry
+from noregret.experiments.document import policy_document
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.experiments.warnings import warnings_of
 
@@ -60,7 +61,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
             }
             for arm in arms
         ],
-        "policy": row.policy,
+        "policy": policy_document(row.policy),
         "reward": row.reward,
         "promotion": row.promotion,
         "context": row.context,

@@ -49,6 +49,8 @@
   });
 
   const draw = (id, datasets, x, y, label) => {
+    // A strategy has the charts that say something of it.
+    if (!document.getElementById(id)) return;
     const ink = isDark() ? "#d1d5db" : "#4b5563";
     const line = isDark() ? "#374151" : "#e5e7eb";
     const scales = { x: axis(x, ink, line), y: axis(y, ink, line) };
@@ -115,7 +117,8 @@
     }
     for (const [key, value] of Object.entries(figures.facts)) write(page.querySelector(`[data-fact="${key}"]`), value);
     for (const [key, on] of Object.entries(figures.alarms)) {
-      page.querySelector(`[data-alarm="${key}"]`).classList.toggle("nr-alarm", on);
+      const element = page.querySelector(`[data-alarm="${key}"]`);
+      if (element) element.classList.toggle("nr-alarm", on);
     }
     const progress = page.querySelector("[data-progress]");
     progress.hidden = figures.progress === null;

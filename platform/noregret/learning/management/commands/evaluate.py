@@ -26,14 +26,6 @@ _TITLES = {
     "switch_dr": "doubly robust, extreme weights left to the model",
 }
 
-_LEFT_OUT = {
-    "open": "{:,} whose window is open",
-    "unanswered": "{:,} that matured without a reward",
-    "fallback": "{:,} that the champion answered in the arm's place",
-    "holdout": "{:,} held out",
-    "not_learnable": "{:,} not learnable",
-    "unreadable": "{:,} with an arm or propensities that are none of the experiment's",
-}
 _OF_FILES = {
     "reward": "kind",
     "direction": "direction",
@@ -144,9 +136,9 @@ class Command(BaseCommand):
         console = Console(width=110)
         with console.capture() as written:
             console.print(f"{found['policy']} on {found['decisions']:,} logged decisions with a reward")
-            left_out = [_LEFT_OUT[why].format(count) for why, count in found["left_out"].items() if count]
+            left_out = evaluation.left_out_in_words(found)
             if left_out:
-                console.print(f"Left out: {'; '.join(left_out)}.")
+                console.print(f"Left out: {left_out}.")
             if not found["refused"]:
                 table = Table()
                 table.add_column("")
