@@ -65,7 +65,8 @@ class Command(BaseCommand):
             if supervisor.stopping:
                 return
             self._prepare_database()
-            for child in (services.worker(), services.shadow(), services.beat(), services.web(host, port, web_workers)):
+            workers = (services.worker(), services.shadow(), services.notify(), services.beat())
+            for child in (*workers, services.web(host, port, web_workers)):
                 supervisor.start(child)
             if self._wait_ready(supervisor, f"http://{host}:{port}"):
                 self.stdout.write(f"ready http://{host}:{port}")
