@@ -48,11 +48,10 @@ class Memory:
             return float("inf")
         return float(np.log(least) / np.log(self.discount))
 
-    def recall(self, blocks: ArmStatistics, steps: Array) -> ArmStatistics:
-        """The statistics that are remembered of blocks of time, newest first.
+    def weights_of_blocks(self, steps: Array) -> Array:
+        """The weight of each block of time, (B,), newest first, of which `steps` (B,) counts the decisions.
 
-        `blocks` has shape (B, K): what was learned of the decisions of each block; `steps` (B,) counts these decisions. A block's weight
-        is the mean of its steps' weights, so a block that the window cuts counts by the part that is inside.
+        The mean of its steps' weights, so a block that the window cuts counts by the part that is inside.
         """
         steps = np.asarray(steps, dtype=np.float64)
         end = np.cumsum(steps)
@@ -65,7 +64,14 @@ class Memory:
         else:
             # The mean of discount ** s for s from start to end - 1.
             weight = self.discount**start * (1.0 - self.discount**steps) / ((1.0 - self.discount) * safe)
-        weight = np.where(steps > 0, weight, 1.0 if not self.forgets else np.minimum(self.weights(start), 1.0))
+        return np.where(steps > 0, weight, 1.0 if not self.forgets else np.minimum(self.weights(start), 1.0))
+
+    def recall(self, blocks: ArmStatistics, steps: Array) -> ArmStatistics:
+        """The statistics that are remembered of blocks of time, newest first.
+
+        `blocks` has shape (B, K): what was learned of the decisions of each block; `steps` (B,) counts these decisions.
+        """
+        weight = self.weights_of_blocks(steps)
         count = (weight[:, None] * blocks.count).sum(axis=0)
         total = (weight[:, None] * blocks.count * blocks.mean).sum(axis=0)
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)

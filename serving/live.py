@@ -23,7 +23,10 @@ LoadRuntime = Callable[[snapshot.Model], Runtime]
 
 @dataclass(frozen=True, slots=True)
 class LiveModel:
-    """A model version in this process. `runtime` is None when it could not be loaded; `problem` then says why."""
+    """A model version in this process. `runtime` is None when it could not be loaded; `problem` then says why.
+
+    A model that was loaded and failed on its example rows has both: requests find out whether it answers theirs.
+    """
 
     model: snapshot.Model
     runtime: Runtime | None
@@ -72,13 +75,29 @@ class ModelCache:
     def _make(self, model: snapshot.Model) -> LiveModel:
         try:
             runtime = self._load(model)
-            if runtime.bounded and model.features is not None:
-                # The first call allocates and, for some models, compiles: not at a request's expense.
-                runtime.predict(np.zeros((1, model.features)))
         except Exception as error:
             log.error("model not loaded", model=model.model, error=repr(error))
             return LiveModel(model, None, problem=f"{type(error).__name__}: {error}")
-        return LiveModel(model, runtime, caller=None if runtime.bounded else BoundedCaller(model.model))
+        caller = None if runtime.bounded else BoundedCaller(model.model)
+        return LiveModel(model, runtime, problem=_warm(model, runtime), caller=caller)
+
+
+def _warm(model: snapshot.Model, runtime: Runtime) -> str | None:
+    """What went wrong, or None. The first call allocates and, for some models, compiles: not at a request's expense.
+
+    Only with rows that the model answered when it was registered. Rows made up here (zeros, ones) are no rows of some models:
+    they hold a category, or a logarithm, that does not exist.
+    """
+    if not runtime.bounded or not model.example_rows:
+        return None
+    try:
+        rows = np.array(model.example_rows, dtype=np.float64)
+        runtime.predict(rows)
+        runtime.predict(rows[:1])
+    except Exception as error:
+        log.error("model failed on its example rows", model=model.model, error=repr(error))
+        return f"failed on its example rows: {type(error).__name__}: {error}"
+    return None
 
 
 def make_live(document: snapshot.Endpoint, models: ModelCache, keys: Keys) -> LiveEndpoint:

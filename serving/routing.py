@@ -175,22 +175,21 @@ class HoldoutRouter:
     """A share of units always gets the control, so that what the bandit earns can be held against not having one.
 
     Who is held out follows from the unit, for the whole experiment; requests without a unit are drawn. The probabilities that are
-    told are those of both steps together.
+    told are those of the step that remained: the policy's own for who is not held out, and certainty for who is. Telling the mix of
+    both steps was rejected: a unit that returns is always or never held out, so the mix is nobody's probability.
     """
 
     def __init__(self, inner: Router, experiment: Experiment, control: int) -> None:
         self._inner = inner
         self._control = control
-        self._share = experiment.holdout
+        self._certainly = [float(i == control) for i in range(len(experiment.arms))]
         # Another experiment's salt: who is held out has nothing to do with any other split.
         self._split = HashedRouter(2**62 + experiment.id, [experiment.holdout, 1.0 - experiment.holdout])
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
-        held_out = self._split.route(unit).position == 0
-        found = self._inner.route(unit, x)
-        mixed = [(1.0 - self._share) * share for share in found.propensities]
-        mixed[self._control] += self._share
-        return Route(self._control, mixed, holdout=True) if held_out else found._replace(propensities=mixed)
+        if self._split.route(unit).position == 0:
+            return Route(self._control, self._certainly, holdout=True)
+        return self._inner.route(unit, x)
 
 
 class ApprenticeRouter:

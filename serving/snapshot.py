@@ -30,6 +30,7 @@ class Model(msgspec.Struct, frozen=True):
     feature_names: list[str] | None = None
     outputs: list[str] = []
     classes: list[Any] | None = None  # labels as they were trained
+    example_rows: list[list[float]] | None = None  # that the model is known to answer: it is warmed with them
 
 
 class Arm(msgspec.Struct, frozen=True):

@@ -1,33 +1,32 @@
-"""When to promote: a design-based e-process that may be looked at as often as one likes.
+"""When to promote: evidence that may be looked at as often as one likes, against what is needed.
 
-For an ordered pair of arms (i, j) and a decision whose arm A is one of them, with logged propensities e and q = e_i / (e_i + e_j), and an
-alternative a_i > a_j that was fixed before the outcome Y in [0, 1], the factor is
+For every ordered pair of arms there is a number, the evidence that the one is better (bandits.inference.evidence). By Ville's inequality
+and a union bound, promoting i when every E_ij reaches K / alpha is wrong with probability at most alpha, at any stopping time.
 
-    Y * a_A / (q a_i + (1 - q) a_j)  +  (1 - Y) * (1 - a_A) / (q (1 - a_i) + (1 - q) (1 - a_j))
-
-Under "i is not better than j" its conditional expectation is at most 1, whatever the (logged) allocation and under common drift, so
-the product over decisions is a test supermartingale; averaged over a grid of alternatives it stays one. By Ville's inequality and a
-union bound, promoting i when every E_ij reaches K / alpha is wrong with probability at most alpha, at any stopping time.
-
-Needs true propensities and decisions that are independent given the past: where a unit keeps its arm, it counts once. No
-clock and no raw event enter this module: a caller hands over one bucket of decision time after the other, in order. Alternatives and
-AIPW baselines come from earlier buckets only, so the same buckets always give the same numbers.
-
-Sources: Ramdas et al. 2023 (e-processes); Hadad et al. 2021 (AIPW under adaptive sampling).
+Needs true propensities and decisions that are independent given the past: where a unit keeps its arm, it counts once.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from bandits.statistics import ArmStatistics, Array
 
-STEPS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
-"""Distances in log-odds between the two means of an alternative; log-odds steps work at every base rate."""
-_EDGE = 1e-4  # pooled means are kept this far from 0 and 1, where log-odds end
+from .design import _EDGE, _log_factors
+from .log_factors import STEPS, averaged
+
+
+class Compared(Protocol):
+    """What a verdict is made from; any rule's evidence is."""
+
+    @property
+    def arms(self) -> int: ...
+
+    def e_values(self) -> Array: ...
+
+    def noninferiority_e_values(self) -> Array | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,85 +144,6 @@ class Evidence:
         )
 
 
-def averaged(log_factors: Array) -> Array:
-    """Sums of log factors (..., G) as evidence (...): their products, averaged over the grid."""
-    values = special.logsumexp(log_factors, axis=-1) - np.log(log_factors.shape[-1])
-    products: Array = np.exp(np.minimum(values, 700.0))
-    return products
-
-
-def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: float, margin: float) -> Array:
-    """Sums of log factors of one bucket, (K, K, G), that i is better than j by more than -margin.
-
-    With a margin m, i's outcomes become (Y + m) / (1 + m) and j's Y / (1 + m): equal there means i worse by m.
-    """
-    arms = propensities.shape[1]
-    centre = special.logit((pooled + margin / 2.0) / (1.0 + margin))
-    high, low = special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)  # (G,)
-    sums = np.zeros((arms, arms, len(STEPS)))
-    for chosen in np.unique(arm):
-        mine = arm == chosen
-        e = propensities[mine]  # (n, K)
-        own = e[:, [chosen]] / (e[:, [chosen]] + e)  # P(chosen | chosen or the other), (n, K)
-        as_better = ((outcome[mine] + margin) / (1.0 + margin))[:, None, None]
-        as_worse = (outcome[mine] / (1.0 + margin))[:, None, None]
-        q = own[:, :, None]
-        sums[chosen] += np.log(_factor(as_better, high, q * high + (1.0 - q) * low)).sum(axis=0)
-        sums[:, chosen] += np.log(_factor(as_worse, low, q * low + (1.0 - q) * high)).sum(axis=0)
-    sums[np.arange(arms), np.arange(arms)] = 0.0
-    return sums
-
-
-def alternatives(pooled: Array) -> tuple[Array, Array]:
-    """The greater and the smaller mean of each alternative of the grid around pooled means (...,), each (..., G)."""
-    centre = special.logit(np.clip(pooled, _EDGE, 1.0 - _EDGE))[..., None]
-    return special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)
-
-
-def counted_log_factors(ones: Array, zeros: Array, propensities: Array, pooled: Array) -> Array:
-    """Sums of log factors of many experiments' buckets at once, (N, K, K, G), for binary outcomes and one propensity an arm.
-
-    `ones` and `zeros` (N, K) count outcomes by arm, `propensities` are (N, K), `pooled` (N,) the means of earlier buckets. The same
-    numbers as `Evidence.observe`, for simulation.
-    """
-    high, low = (side[:, None, None, :] for side in alternatives(pooled))
-    first, second = propensities[:, :, None], propensities[:, None, :]
-    both = first + second
-    q = np.where(both > 0, first / np.where(both > 0, both, 1.0), 0.5)[..., None]
-    mixed = q * high + (1.0 - q) * low
-    log_mixed, log_rest = np.log(mixed), np.log1p(-mixed)
-    better, worse = (slice(None), slice(None), None, None), (slice(None), None, slice(None), None)
-    sums: Array = (
-        ones[better] * (np.log(high) - log_mixed)
-        + zeros[better] * (np.log1p(-high) - log_rest)
-        + ones[worse] * (np.log(low) - log_mixed)
-        + zeros[worse] * (np.log1p(-low) - log_rest)
-    )
-    seats = np.arange(propensities.shape[1])
-    sums[:, seats, seats] = 0.0
-    return sums
-
-
-def single_log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: Array) -> Array:
-    """Log factors of one decision each of many experiments, (N, K, K, G): `arm` (N,), `outcome` (N,) in [0, 1], the rest as above."""
-    runs, arms = propensities.shape
-    rows = np.arange(runs)
-    own = propensities[rows, arm]
-    q = (own[:, None] / (own[:, None] + propensities))[..., None]  # P(chosen | chosen or the other), (N, K, 1)
-    high, low = (side[:, None, :] for side in alternatives(pooled))
-    y = outcome[:, None, None]
-    found = np.zeros((runs, arms, arms, len(STEPS)))
-    found[rows, arm] += np.log(_factor(y, high, q * high + (1.0 - q) * low))
-    found[rows, :, arm] += np.log(_factor(y, low, q * low + (1.0 - q) * high))
-    found[rows, arm, arm] = 0.0
-    return found
-
-
-def _factor(outcome: Array, own: Array, mixed: Array) -> Array:
-    factor: Array = outcome * own / mixed + (1.0 - outcome) * (1.0 - own) / (1.0 - mixed)
-    return factor
-
-
 Action = Literal["continue", "promote", "stop"]
 
 
@@ -237,7 +157,7 @@ class Verdict:
     needed: float
 
 
-def verdict(evidence: Evidence, alpha: float, enabled: NDArray[np.bool_] | None = None) -> Verdict:
+def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None = None) -> Verdict:
     """Promote the leader when its evidence against every other enabled arm reaches K / alpha.
 
     `stop`: no enabled arm is better than another by `indifference` or more, each pair shown at level alpha.
@@ -272,36 +192,3 @@ def more_needed(evidence: float, needed: float, matured: float) -> float | None:
         return None
     grown = float(np.log(evidence))
     return max(float(np.log(needed)) - grown, 0.0) / grown * matured
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its standard error and a two-sided interval, on the outcome's [0, 1] scale."""
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-
-
-_SMALLEST_SAMPLE = 30
-
-
-def aipw(evidence: Evidence, alpha: float = 0.05) -> list[Estimate | None]:
-    """Augmented inverse-propensity estimates of each arm's mean, right under adaptive sampling (Hadad et al. 2021).
-
-    None for an arm with fewer than 30 matured outcomes, where the normal limit says nothing.
-    """
-    z = float(special.ndtri(1.0 - alpha / 2.0))
-    estimates: list[Estimate | None] = []
-    scores = evidence.scores
-    for count, mean, variance, seen in zip(
-        scores.count, scores.mean, scores.variance, evidence.matured.count, strict=True
-    ):
-        if seen < _SMALLEST_SAMPLE:
-            estimates.append(None)
-            continue
-        error = float(np.sqrt(variance / count))
-        low, high = max(float(mean) - z * error, 0.0), min(float(mean) + z * error, 1.0)
-        estimates.append(Estimate(float(mean), error, min(low, 1.0), max(high, 0.0)))
-    return estimates

@@ -2,18 +2,20 @@
 
 Sources: Howard, Ramdas, McAuliffe & Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences" (normal-mixture
 boundaries); Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2022, "Time-uniform central limit theory" (their use for means of
-unknown variance, and for doubly robust scores).
+unknown variance); Robbins 1970 (mixtures of likelihoods, for outcomes within bounds).
 """
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, special
 
 from bandits import checks
 from bandits.statistics import ArmStatistics, Array
 
-from .anytime import Estimate, Evidence
-
 _FEWEST = 30
+_HALVINGS = 60
 
 
 def best_rho(variance: float, alpha: float) -> float:
@@ -61,15 +63,32 @@ def mean_sequence(statistics: ArmStatistics, alpha: float = 0.05, tightest_at: f
     return mean - width, mean + width
 
 
-def watched_aipw(evidence: Evidence, alpha: float = 0.05) -> list[Estimate | None]:
-    """As `anytime.aipw`, with intervals that hold at every moment at once; None for an arm with fewer than 30 matured outcomes."""
-    low, high = mean_sequence(evidence.scores, alpha)
-    found: list[Estimate | None] = []
-    scores = evidence.scores
-    for i, seen in enumerate(evidence.matured.count):
-        if seen < _FEWEST:
-            found.append(None)
-            continue
-        error = float(np.sqrt(scores.variance[i] / scores.count[i]))
-        found.append(Estimate(float(scores.mean[i]), error, max(float(low[i]), 0.0), min(float(high[i]), 1.0)))
-    return found
+def mixture_sequence(count: Array, total: Array, alpha: float = 0.05) -> tuple[Array, Array]:
+    """(low, high) of means of outcomes in [0, 1], valid at all counts at once: the means whose likelihood ratio is below 1 / alpha.
+
+    The ratio is that of a Beta(1/2, 1/2) mixture to the mean, B(S + 1/2, n - S + 1/2) / B(1/2, 1/2) / (m^S (1 - m)^(n - S)), a martingale
+    for outcomes of 0 and 1 (Robbins 1970). For others in [0, 1] it is below one: (q / m)^y ((1 - q) / (1 - m))^(1 - y) is at most
+    y q / m + (1 - y) (1 - q) / (1 - m), whose expectation is 1 (inequality of means). `count` and `total` have one shape.
+    """
+    checks.number("alpha", alpha, 0.0, 1.0, open_low=True)
+    n = np.asarray(count, dtype=np.float64)
+    ones = np.clip(np.asarray(total, dtype=np.float64), 0.0, n)
+    zeros = n - ones
+    needed = special.betaln(ones + 0.5, zeros + 0.5) - special.betaln(0.5, 0.5) + np.log(alpha)
+    mean = np.where(n > 0, ones / np.where(n > 0, n, 1.0), 0.5)
+
+    def inside(m: Array) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = special.xlogy(ones, m) + special.xlog1py(zeros, -m) > needed
+        return found
+
+    low, high = _edge(inside, mean, np.zeros_like(mean)), _edge(inside, mean, np.ones_like(mean))
+    return np.where(ones > 0, low, 0.0), np.where(zeros > 0, high, 1.0)
+
+
+def _edge(inside: Callable[[Array], NDArray[np.bool_]], within: Array, beyond: Array) -> Array:
+    """Where `inside` ends between a point within and one beyond, by bisection; on the outer side, so that nothing inside is lost."""
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (within + beyond)
+        is_inside = inside(middle)
+        within, beyond = np.where(is_inside, middle, within), np.where(is_inside, beyond, middle)
+    return beyond

@@ -8,29 +8,52 @@ from .estimate import Estimate, estimate, logged
 
 
 def ips(
-    rewards: Any, propensities: Any, target_probabilities: Any, *, actions: Any = None, alpha: float = 0.05
+    rewards: Any,
+    propensities: Any,
+    target_probabilities: Any,
+    *,
+    actions: Any = None,
+    alpha: float = 0.05,
+    bounds: tuple[float, float] | None = None,
+    units: Any = None,
 ) -> Estimate:
     """The mean of w r: unbiased, and wide where weights are large.
 
     `rewards` (n,), `propensities` (n,) of the chosen arm as logged, `target_probabilities` (n,) of the same arm under the target
-    policy; or (n, K) of every arm, with `actions` (n,). Raises ValueError, and Unsupported where the log can't answer.
+    policy; or (n, K) of every arm, with `actions` (n,), and then `propensities` may be (n, K) too. `bounds` are the least and greatest
+    possible reward, infinite where there is none: without them 0 and 1 where there is nothing else. `units` (n,) say who was served, None
+    for nobody known: decisions of one unit are not independent, and errors are of sums by unit.
+
+    Raises ValueError, and Unsupported where the log can't answer.
     """
-    log = logged(rewards, propensities, target_probabilities, actions)
+    log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
     weighted = log.weights * log.rewards
     value = float(weighted.mean())
-    return estimate(value, weighted - value, log, alpha)
+    least, greatest = log.bounds
+    # A draw that was not seen adds w r; an outcome that was not seen takes from what was expected of it.
+    down = max(-least, min(value, greatest) - least)
+    return estimate(value, weighted - value, log, alpha, (log.jump(down), log.jump(max(greatest, greatest - least))))
 
 
 def snips(
-    rewards: Any, propensities: Any, target_probabilities: Any, *, actions: Any = None, alpha: float = 0.05
+    rewards: Any,
+    propensities: Any,
+    target_probabilities: Any,
+    *,
+    actions: Any = None,
+    alpha: float = 0.05,
+    bounds: tuple[float, float] | None = None,
+    units: Any = None,
 ) -> Estimate:
     """The sum of w r over the sum of w: a ratio, with a little bias and much less variance than `ips`; arguments as there.
 
     Its variance is the ratio's, by the delta method: the mean square of w (r - value) / mean(w). The variance of w r alone, or of the
     weights apart, would make the interval far too wide.
     """
-    log = logged(rewards, propensities, target_probabilities, actions)
-    total = float(log.weights.sum())
-    value = float((log.weights * log.rewards).sum()) / total
-    influence = log.weights * (log.rewards - value) / (total / len(log.weights))
-    return estimate(value, np.asarray(influence), log, alpha)
+    log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
+    mean_weight = float(log.weights.mean())
+    value = float((log.weights * log.rewards).mean()) / mean_weight
+    influence = log.weights * (log.rewards - value) / mean_weight
+    least, greatest = log.bounds
+    jumps = (log.jump(value - least) / mean_weight, log.jump(greatest - value) / mean_weight)
+    return estimate(value, np.asarray(influence), log, alpha, jumps)

@@ -30,13 +30,14 @@ BLOCKS = 100
 @dataclass(frozen=True, slots=True)
 class Log:
     """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the chosen arm or (n, K) of every arm,
-    `x` (n, d) features or None. `arms` is K."""
+    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known."""
 
     arm: NDArray[np.int64]
     rewards: Array
     propensities: Array
     arms: int
     x: Array | None = None
+    units: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -155,16 +156,25 @@ def evaluate(
             f"the target would choose arms that the log never shows (positions {', '.join(map(str, never))}): nothing is known of them"
         )
     features = np.ones((len(log), 1)) if log.x is None else log.x
-    modelled = fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed)
+    modelled = fitted_rewards(log.arm, features, log.rewards, log.arms, seed=seed, units=log.units)
     given = (log.rewards, log.propensities, target)
+    shared: dict[str, Any] = {"alpha": alpha, "bounds": _limits_of(reward), "units": log.units}
     ones = np.ones(len(log))
     return Evaluation(
-        ips(log.rewards, ones, ones, alpha=alpha),
+        ips(log.rewards, ones, ones, **shared),
         {
-            "ips": ips(*given, actions=log.arm, alpha=alpha),
-            "snips": snips(*given, actions=log.arm, alpha=alpha),
-            "dr": dr(*given, modelled, actions=log.arm, alpha=alpha),
-            "switch_dr": switch_dr(*given, modelled, actions=log.arm, alpha=alpha),
+            "ips": ips(*given, actions=log.arm, **shared),
+            "snips": snips(*given, actions=log.arm, **shared),
+            "dr": dr(*given, modelled, actions=log.arm, **shared),
+            "switch_dr": switch_dr(*given, modelled, actions=log.arm, **shared),
         },
         target.mean(axis=0),
     )
+
+
+def _limits_of(reward: RewardModel) -> tuple[float, float]:
+    """The reward's bounds, infinite where it has none: that only 0 and 1 were seen is no bound of a count or a revenue."""
+    if reward.kind == "binary":
+        return 0.0, 1.0
+    least = 0.0 if reward.kind == "count" and reward.minimum is None else reward.minimum
+    return -np.inf if least is None else least, np.inf if reward.maximum is None else reward.maximum

@@ -10,17 +10,28 @@ FOLDS = 5
 
 
 def fitted_rewards(
-    arm: NDArray[np.int64], x: Array, rewards: Array, arms: int, *, seed: int = 0, ridge: float = 1.0
+    arm: NDArray[np.int64],
+    x: Array,
+    rewards: Array,
+    arms: int,
+    *,
+    seed: int = 0,
+    ridge: float = 1.0,
+    units: NDArray[np.int64] | None = None,
 ) -> Array:
     """The expected reward of every arm at every decision, (n, K), by ridge regression an arm on features `x` (n, d).
 
     Each fifth of the decisions, drawn at random, is predicted from the other four: their statistics are the whole's less its own,
-    merged. An arm that was hardly seen is drawn towards the mean of all.
+    merged. An arm that was hardly seen is drawn towards the mean of all. With `units` (n,) a unit's decisions are in one part: what it did
+    at one of them says too much of the others.
     """
     n = len(rewards)
-    fold = np.random.default_rng(seed).permutation(n) % min(FOLDS, n)
+    whose = np.arange(n) if units is None else np.unique(units, return_inverse=True)[1]
+    groups = int(whose.max()) + 1
+    fold = (np.random.default_rng(seed).permutation(groups) % min(FOLDS, groups))[whose]
     parts = [
-        LinearStatistics.from_rows(arm[fold == k], x[fold == k], rewards[fold == k], arms) for k in range(min(FOLDS, n))
+        LinearStatistics.from_rows(arm[fold == k], x[fold == k], rewards[fold == k], arms)
+        for k in range(min(FOLDS, groups))
     ]
     found = np.empty((n, arms))
     for k in range(len(parts)):

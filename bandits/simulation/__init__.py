@@ -9,11 +9,13 @@ from .environments import (
     poisson,
     retiring,
 )
+from .intervals import Coverage, simulate_intervals
 from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
 
 __all__ = [
+    "Coverage",
     "Environment",
     "Plan",
     "Promotions",
@@ -26,5 +28,6 @@ __all__ = [
     "poisson",
     "retiring",
     "simulate",
+    "simulate_intervals",
     "simulate_promotion",
 ]

@@ -21,6 +21,12 @@ class Learner(Protocol):
     def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
         """An arm for each run, from what was known at the last `look`."""
 
+    def propensities(self, x: Array | None) -> Array:
+        """The probability of each arm for each run, (runs, K), from what was known at the last `look`; before floor and burn-in."""
+
+    def pulled(self, arm: Arms) -> None:
+        """An arm for each run was drawn from them, and its reward is out. `choose` does this by itself."""
+
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         """The rewards of a step that lies `age` steps back; `stale` (runs,) ones are of arms that are no more."""
 
@@ -45,14 +51,25 @@ class MomentsLearner:
         self._binary = reward.kind == "binary"
         self._pulls = np.zeros((runs, arms)) if policy.counts_own_pulls else None
         self._known = ArmStatistics.zeros(runs, arms)
+        self._shares: Array | None = None
         self._window: deque[tuple[int, Arms, Array]] = deque()
         self._now = 0
 
     def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
         chosen = self._policy.choose(self._known, self._reward, rng, self._pulls)
-        if self._pulls is not None:
-            self._pulls[self._rows, chosen] += 1.0
+        self.pulled(chosen)
         return chosen
+
+    def propensities(self, x: Array | None) -> Array:
+        if self._pulls is not None:
+            return self._policy.propensities(self._known, self._reward, self._pulls)
+        if self._shares is None:
+            self._shares = self._policy.propensities(self._known, self._reward)
+        return self._shares
+
+    def pulled(self, arm: Arms) -> None:
+        if self._pulls is not None:
+            self._pulls[self._rows, arm] += 1.0
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         memory = self._policy.memory
@@ -91,6 +108,7 @@ class MomentsLearner:
         count = self._count if not self._policy.memory.forgets else np.where(self._count > 1e-9, self._count, 0.0)
         mean = np.divide(self._total, count, out=np.zeros_like(count), where=count > 0)
         squares = self._total if self._binary else self._squares
+        self._shares = None
         self._known = ArmStatistics(count.copy(), mean, np.maximum(squares - self._total * mean, 0.0))
 
     def forget(self, arms: NDArray[np.bool_]) -> None:
@@ -114,6 +132,14 @@ class LinearLearner:
         if x is None:
             raise ValueError(f"{self._policy.name} needs an environment with features")
         return self._policy.choose(*self._belief.values(x), rng)
+
+    def propensities(self, x: Array | None) -> Array:
+        if x is None:
+            raise ValueError(f"{self._policy.name} needs an environment with features")
+        return self._policy.propensities(*self._belief.values(x))
+
+    def pulled(self, arm: Arms) -> None:
+        """A model's belief is not narrowed by pulls whose rewards are out."""
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         if x is None:
@@ -162,6 +188,14 @@ class LogisticLearner:
         if x is None:
             raise ValueError(f"{self._policy.name} needs an environment with features")
         return self._policy.choose(*self._belief.values(x), rng)
+
+    def propensities(self, x: Array | None) -> Array:
+        if x is None:
+            raise ValueError(f"{self._policy.name} needs an environment with features")
+        return self._policy.propensities(*self._belief.values(x))
+
+    def pulled(self, arm: Arms) -> None:
+        """A model's belief is not narrowed by pulls whose rewards are out."""
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
         if x is None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bandits import checks
 from bandits.belief import believe
-from bandits.inference.anytime import averaged, counted_log_factors, single_log_factors
 from bandits.inference.best_arm import probabilities_best
+from bandits.inference.design import counted_log_factors, single_log_factors
+from bandits.inference.log_factors import averaged
 from bandits.policies import ContextualPolicy, Policy
 from bandits.policies.allocation import with_floor
 from bandits.policies.index import draw

@@ -129,23 +129,66 @@ def _json(context: dict[str, Any] | None) -> str | None:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How an experiment's decisions are counted as independent trials.
+
+    `once`: a unit keeps its arm, so that its many decisions are one trial, the first. `closed_until`: the evidence of decisions before
+    this instant is complete, so that one which comes later enters none.
+    """
+
+    experiment_id: int
+    once: bool
+    closed_until: datetime | None
+
+
 _COLUMNS = (
     "id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, context, request_id, "
     "latency_ms, fallback_reason, holdout, proposed_arm_id"
 )
 
 
-def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list[StreamedDecision]:
-    """Write decisions in the caller's transaction; those that were new, each once. Order is not kept.
+# Who came first is kept a row a unit: asking the ledger would look into every day of it.
+_FIRST_VISITS = """
+INSERT INTO serving_firstvisit (experiment_id, unit, decision_id)
+SELECT DISTINCT ON (i.experiment_id, i.unit) i.experiment_id, i.unit, i.id
+FROM incoming_decision AS i
+WHERE i.experiment_id = ANY(%(once)s) AND i.unit IS NOT NULL AND NOT i.holdout AND i.proposed_arm_id IS NULL
+ORDER BY i.experiment_id, i.unit, i.decided_at, i.id
+ON CONFLICT (experiment_id, unit) DO NOTHING
+"""
 
-    Raises django.db.DataError, and the transaction is void, for a row that PostgreSQL refuses though it passed `read`.
+_INSERT = f"""
+INSERT INTO serving_decision ({_COLUMNS}, trial)
+SELECT {", ".join(f"i.{column}" for column in _COLUMNS.split(", "))},
+    NOT i.holdout
+    AND (c.closed_until IS NULL OR i.decided_at >= c.closed_until)
+    AND (c.once IS NOT TRUE OR i.unit IS NULL OR i.proposed_arm_id IS NOT NULL OR EXISTS (
+        SELECT 1 FROM serving_firstvisit AS first
+        WHERE first.experiment_id = i.experiment_id AND first.unit = i.unit AND first.decision_id = i.id))
+FROM incoming_decision AS i
+LEFT JOIN unnest(%(ids)s::bigint[], %(onces)s::boolean[], %(closed)s::timestamptz[])
+    AS c (experiment_id, once, closed_until) ON c.experiment_id = i.experiment_id
+ON CONFLICT (decided_at, id) DO NOTHING RETURNING id, trial
+"""  # noqa: S608 - constants
+
+
+def insert(
+    cursor: CursorWrapper, decisions: Sequence[StreamedDecision], countings: Sequence[Counting] = ()
+) -> list[tuple[StreamedDecision, bool]]:
+    """Write decisions in the caller's transaction; those that were new, each once, and whether it is a trial. Order is not kept.
+
+    A decision is a trial unless its unit was held out, had decided before where units count once, or its bucket is closed. Raises
+    django.db.DataError, and the transaction is void, for a row that PostgreSQL refuses though it passed `read`.
     """
     by_id: dict[bytes, StreamedDecision] = {}
     for decision in decisions:
         by_id.setdefault(decision.event.id, decision)
     if not by_id:
         return []
-    cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_decision (LIKE serving_decision) ON COMMIT DELETE ROWS")
+    cursor.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS incoming_decision (LIKE serving_decision INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+    )
     raw: Any = cursor.cursor
     with cursor.db.wrap_database_errors, raw.copy(f"COPY incoming_decision ({_COLUMNS}) FROM STDIN") as copy:
         for decision_id, decision in by_id.items():
@@ -168,11 +211,18 @@ def insert(cursor: CursorWrapper, decisions: Sequence[StreamedDecision]) -> list
                     event.proposed_arm_id,
                 )
             )
+    once = [counting.experiment_id for counting in countings if counting.once]
+    if once:
+        cursor.execute(_FIRST_VISITS, {"once": once})
     cursor.execute(
-        f"INSERT INTO serving_decision ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_decision "  # noqa: S608 - constants
-        "ON CONFLICT (decided_at, id) DO NOTHING RETURNING id"
+        _INSERT,
+        {
+            "ids": [counting.experiment_id for counting in countings],
+            "onces": [counting.once for counting in countings],
+            "closed": [counting.closed_until for counting in countings],
+        },
     )
-    new = [by_id[row[0].bytes] for row in cursor.fetchall()]
+    new = [(by_id[identity.bytes], trial) for identity, trial in cursor.fetchall()]
     # The caller may insert again in the same transaction.
     cursor.execute("TRUNCATE incoming_decision")
     return new

@@ -31,6 +31,9 @@ class Decision(models.Model):
     holdout = models.BooleanField(default=False, db_default=False)
     # What an apprentice's policy would have served.
     proposed_arm_id = models.BigIntegerField(null=True)
+    # One independent trial of the experiment: not held out, the first of its unit where units keep their arm, and in the
+    # ledger before its bucket was closed. Only trials enter evidence and the sample ratio.
+    trial = models.BooleanField(default=True, db_default=True)
 
     class Meta:
         indexes = [
@@ -40,6 +43,18 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class FirstVisit(models.Model):
+    """A unit's first decision in an experiment whose units keep their arm: the one that counts for it."""
+
+    pk = models.CompositePrimaryKey("experiment_id", "unit")
+    experiment_id = models.BigIntegerField()
+    unit = models.CharField(max_length=256)
+    decision_id = models.UUIDField()
+
+    def __str__(self) -> str:
+        return f"{self.unit} in experiment {self.experiment_id}"
 
 
 class Reward(models.Model):
@@ -69,7 +84,7 @@ class Reward(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["experiment_id"],
+                fields=["experiment_id", "decided_at"],
                 condition=models.Q(folded=False, late=False),
                 name="reward_to_fold",
             ),

@@ -241,7 +241,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"policy": {"name": "thompson", "params": {"discount": 0.9, "sliding_window": 5}}}, "policy.params"),
     ({"policy": {"name": "kl-ucb", "params": {"c": "much"}}}, "policy.params"),
     ({"reward": {"pending": "exposure"}}, "reward.pending"),
-    ({"reward": {"pending": "exposure", "default": 0}, "policy": {"params": {"discount": 0.9}}}, "reward.pending"),
+    (
+        {"reward": {"pending": "exposure", "default": 0}, "policy": {"name": "lin-ucb"}, "context": AGE},
+        "reward.pending",
+    ),
     ({"strategy": "ab", "sticky": True}, "sticky"),
     ({"strategy": "ab", "holdout": 0.1}, "holdout"),
     ({"strategy": "ab", "apprentice": True}, "apprentice"),

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.inference import expected_loss, potential_value_remaining, probability_best
-from bandits.inference.anytime import Evidence, aipw, verdict
-from bandits.inference.sample_ratio import sample_ratio_p
+from bandits.inference.anytime import Evidence, verdict
 from bandits.posteriors import BetaBernoulli, GammaPoisson, NormalInverseGamma
 from bandits.statistics import ArmStatistics
 
@@ -135,34 +134,6 @@ def test_anytime__impossible_rows__are_refused() -> None:
         evidence.observe(np.array([0]), np.array([1.0]), np.array([[0.0, 1.0]]))
 
 
-def test_aipw__under_uneven_propensities__is_unbiased_and_covers() -> None:
-    runs, covered, estimates = 300, 0, []
-    for seed in range(runs):
-        generator = np.random.default_rng(seed)
-        evidence = Evidence.empty(2)
-        for _ in range(10):
-            e = np.tile(generator.dirichlet([4, 4]), (100, 1)) * 0.8 + 0.1
-            arm = (generator.random(100) < e[:, 1]).astype(int)
-            outcome = (generator.random(100) < np.array([0.3, 0.5])[arm]).astype(float)
-            evidence = evidence.observe(arm, outcome, e)
-        estimate = aipw(evidence)[1]
-        assert estimate is not None
-        estimates.append(estimate.value)
-        covered += estimate.low <= 0.5 <= estimate.high
-    assert abs(np.mean(estimates) - 0.5) <= 4 * np.std(estimates) / runs**0.5
-    assert abs(covered / runs - 0.95) <= 4 * (0.95 * 0.05 / runs) ** 0.5
-
-
-def test_aipw__too_few_outcomes__is_not_known() -> None:
-    assert aipw(evidence_of([0.5, 0.5], 20, 1, bucket=20)) == [None, None]
-
-
-def test_sample_ratio__as_logged_and_not__tells_them_apart() -> None:
-    assert sample_ratio_p([500, 500], [510.0, 490.0]) == pytest.approx(0.527, abs=1e-3)
-    found = sample_ratio_p([600, 400], [500.0, 500.0])
-    assert found is not None
-    assert found < 1e-9
-    assert sample_ratio_p([1, 1], [1.0, 1.0]) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(-100, 100)), max_size=60), st.integers(0, 60))

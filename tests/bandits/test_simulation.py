@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from bandits import policies
-from bandits.inference.anytime import Evidence, averaged, counted_log_factors, single_log_factors
+from bandits.inference.anytime import Evidence
+from bandits.inference.design import counted_log_factors, single_log_factors
+from bandits.inference.log_factors import averaged
 from bandits.simulation import (
     bernoulli,
     contextual_linear,

@@ -264,7 +264,7 @@ def test_forms__wrong__say_so_and_right__call_the_services(admin: Client) -> Non
         "kind": "binary",
         "direction": "maximize",
         "window_seconds": "60",
-        "auto": "on",
+        "auto": "true",
     }
     for wrong_part, said in (
         ({"floor": "0.9"}, b"at most 0.5 was expected"),

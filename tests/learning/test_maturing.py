@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
-from noregret.learning import mature, pending
+from noregret.learning import mature, pending, weighing
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.promotion import act
@@ -20,7 +20,7 @@ from noregret.learning.rebuild import rebuild
 from noregret.learning.results import results
 from noregret.learning.round import learn
 
-from bandits.inference.anytime import Evidence
+from bandits.inference.evidence import from_dict
 from serving.ledger.rewards import NewReward
 from serving.models import Decision, Reward
 from serving.process import process
@@ -49,14 +49,14 @@ def late(experiment: Experiment, arm: str, identity: bytes, value: float) -> str
 
 @pytest.mark.parametrize("seconds", [1.0, 61.0, 100.0, 7.0 * 60 + 1 / 3, 3600.0, 30.0 * 86_400])
 def test_buckets__every_instant__lies_in_the_one_that_the_query_takes(seconds: float) -> None:
-    width = mature.bucket_width(Experiment(reward={"window_seconds": seconds}))
+    width = weighing.bucket_width(Experiment(reward={"window_seconds": seconds}))
     assert timedelta(seconds=1) <= width <= timedelta(minutes=1)
     now = datetime(2026, 11, 23, 12, 0, 0, 123_457, tzinfo=UTC)
-    for number in range(mature.bucket_number(now, width), mature.bucket_number(now, width) + 2000):
-        start = mature.bucket_start(number, width)
-        assert mature.bucket_number(start, width) == number
-        assert mature.bucket_number(start - timedelta(microseconds=1), width) == number - 1
-        assert mature.floor_to_bucket(start + width - timedelta(microseconds=1), width) == start
+    for number in range(weighing.bucket_number(now, width), weighing.bucket_number(now, width) + 2000):
+        start = weighing.bucket_start(number, width)
+        assert weighing.bucket_number(start, width) == number
+        assert weighing.bucket_number(start - timedelta(microseconds=1), width) == number - 1
+        assert weighing.floor_to_bucket(start + width - timedelta(microseconds=1), width) == start
 
 
 def test_mature__in_many_small_transactions__is_what_one_gives(
@@ -75,16 +75,17 @@ def test_mature__in_many_small_transactions__is_what_one_gives(
 
 
 def test_mature__evidence_by_hand(two_arms: Start) -> None:
-    """One decision of arm b with outcome 1 at even odds. For the alternative b > a by d in log-odds around the pooled mean
-    1/2, its factor is 2 s(d/2) with s the logistic function: p_b = s(d/2), p_a = 1 - p_b, mixed with q = 1/2 to 1/2."""
-    experiment = two_arms(**WINDOW, promotion={"auto": False})
+    """One decision of arm b with outcome 1, of a bounded reward, at even odds. For the alternative b > a by d in log-odds around
+    the pooled mean 1/2, its factor is 2 s(d/2) with s the logistic function: p_b = s(d/2), p_a = 1 - p_b, mixed with q = 1/2 to 1/2."""
+    bounded = {"kind": "continuous", "minimum": 0, "maximum": 1, "default": 0, "window_seconds": 1}
+    experiment = two_arms(reward=bounded, promotion={"auto": False})
     begin_earlier(experiment)
     reward(experiment, "b", decide(experiment, "b"), 1.0)
     learn(experiment.endpoint_id)
     steps = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
     better = float(np.mean(2.0 / (1.0 + np.exp(-steps / 2.0))))
     worse = float(np.mean(2.0 / (1.0 + np.exp(steps / 2.0))))
-    evidence = Evidence.from_dict(ExperimentEvidence.objects.get().state)
+    evidence = from_dict(ExperimentEvidence.objects.get().state)
     assert evidence.e_values() == pytest.approx(np.array([[1.0, worse], [better, 1.0]]))
     shown = results(experiment)["evidence"]
     assert (shown["leader"], shown["needed"]) == ("b", pytest.approx(2 / 0.05))
@@ -99,7 +100,7 @@ def test_mature__continuous_rewards__are_scaled_by_their_bounds(two_arms: Start)
     for value in (-10.0, 30.0, 0.0):
         reward(experiment, "a", decide(experiment, "a"), value)
     learn(experiment.endpoint_id)
-    matured = Evidence.from_dict(ExperimentEvidence.objects.get().state).matured
+    matured = from_dict(ExperimentEvidence.objects.get().state).matured
     # 1 - (y + 10) / 40: 1, 0 and 0.75.
     assert matured.mean.tolist() == pytest.approx([1.75 / 3, 0.0])
     assert ArmStatistics.objects.get(arm__name="a").mean == pytest.approx(20 / 3)  # as they were sent
@@ -192,7 +193,7 @@ def test_mature__damaged_rows__stop_no_others(two_arms: Start) -> None:
     for identity in (good, short, strange):
         reward(experiment, "a", identity, 7.0)
     learn(experiment.endpoint_id)
-    assert Evidence.from_dict(ExperimentEvidence.objects.get().state).matured.count.tolist() == [1.0, 0.0]
+    assert from_dict(ExperimentEvidence.objects.get().state).matured.count.tolist() == [1.0, 0.0]
     assert rebuild(experiment, write=False) == []
 
 
@@ -262,7 +263,7 @@ def test_stop__arms_that_are_alike__ends_when_every_arm_was_seen_enough(two_arms
     learn(experiment.endpoint_id)
     assert "but a has 100 of 120 matured rewards" in results(experiment)["recommendation"]["reason"]
     closed = timezone.now() - timedelta(seconds=200)
-    ExperimentEvidence.objects.update(closed_until=mature.floor_to_bucket(closed, mature.bucket_width(experiment)))
+    ExperimentEvidence.objects.update(closed_until=weighing.floor_to_bucket(closed, weighing.bucket_width(experiment)))
     alternate(40, 100.0)
     learn(experiment.endpoint_id)
     experiment = Experiment.objects.select_related("endpoint", "promoted_arm").get()

@@ -62,7 +62,7 @@ def test_rebuild__writes_back_what_was_lost(two_arms: Start) -> None:
         (lambda: Reward.objects.filter(value=1).delete(), "a: rewards is"),
         (lambda: ArmStatistics.objects.filter(arm__name="b").update(decisions=99), "b: decisions is 99"),
         (lambda: ExperimentEvidence.objects.update(matured=1), "evidence: matured is 1"),
-        (lambda: Reward.objects.filter(value=1).update(matured=False), "evidence: that an arm is better"),
+        (lambda: Reward.objects.filter(value=1).update(matured=False), "evidence: its open strata"),
         (lambda: ArmInterval.objects.update(reward_total=0.5), "a: interval from"),
     ],
     ids=["value", "deleted", "statistics", "matured", "mark", "interval"],

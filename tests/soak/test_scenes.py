@@ -32,3 +32,9 @@ def test_scene__ends_as_it_should(scene: str) -> None:
         "drift": (None, False),
     }[scene]
     assert ending["decisions"] >= ending["acknowledged_decisions"] > 0
+    assert max(len(line) for line in played.stderr.splitlines() if "│" in line) <= 80
+    if scene == "drift":
+        after = ending["after_the_change"]
+        assert after["scans"] >= after["right"] > after["right_without_forgetting"] > 0
+    if scene != "bandit":
+        assert ending["saved_against_even_split"] is None or scene == "drift"

@@ -24,7 +24,10 @@ def figures(experiment: Experiment) -> dict[str, Any]:
         "results": found,
         "cells": {arm["name"]: cells(arm) for arm in found["arms"]},
         "facts": facts(found),
-        "alarms": {"sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM},
+        "alarms": {
+            "sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM,
+            "answers": answers_differ(found),
+        },
         "progress": progress(found["evidence"]),
         "over_time": over_time(experiment, POINTS),
         "densities": posterior_densities(experiment),
@@ -72,13 +75,13 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
         (
             title,
             f"{estimate['value']:.4f}",
-            f"{estimate['interval'][0]:.4f} to {estimate['interval'][1]:.4f}",
+            "–" if estimate["interval"] is None else f"{estimate['interval'][0]:.4f} to {estimate['interval'][1]:.4f}",
             f"{estimate['effective_sample_size']:,.0f}",
         )
         for title, estimate in estimates
     ]
     shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
     return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
 
 
@@ -124,6 +127,23 @@ def sentence(reason: str) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
+def answers_differ(found: dict[str, Any]) -> bool:
+    """Is it shown that arms are answered at different rates?"""
+    p = found["comparison"]["answers_p"]
+    return p is not None and p < SAMPLE_RATIO_ALARM
+
+
+def answers_said(found: dict[str, Any]) -> str:
+    """How often arms are answered, in a sentence."""
+    shares = [arm["answered"] for arm in found["arms"] if arm["answered"] is not None]
+    if not shares:
+        return "not compared: every decision gets a reward, or no window is over yet"
+    said = f"{min(shares):.0%}" if len(shares) == 1 else f"{min(shares):.0%} to {max(shares):.0%} of decisions"
+    if not answers_differ(found):
+        return said
+    return f"{said}: arms differ, so the table compares those who answered, not all who were served"
+
+
 def facts(found: dict[str, Any]) -> dict[str, str]:
     """Single figures and sentences of the page, as text."""
     evidence = found["evidence"]
@@ -142,6 +162,7 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
         if evidence["value"] is None or needed is None
         else f"{evidence_figure(evidence['value'])} of {needed:,.0f} needed",
         "sample_ratio": ratio_said,
+        "answers": answers_said(found),
         "saved": "not known yet" if saved is None else f"{saved:+,.1f} rewards",
         "reason": sentence(found["recommendation"]["reason"]),
         "policy_version": f"{found['policy_version']:,}",

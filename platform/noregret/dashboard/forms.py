@@ -13,7 +13,6 @@ from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
-    UnfoldBooleanWidget,
 )
 
 from bandits import policies
@@ -254,18 +253,24 @@ class ExperimentForm(ServiceForm):
         label="While the window is open",
         required=False,
         choices=[
-            ("ignore", "A decision without feedback is left out"),
-            ("exposure", "It counts by the chance that feedback would have come by now"),
+            ("ignore", "Wait until it has closed, where silence means something"),
+            ("exposure", "Learn at once: open decisions count by the chance that feedback would have come by now"),
         ],
         widget=UnfoldAdminSelectWidget(),
         help_text="The second needs a reward of 0 for decisions without feedback. Evidence always waits for the window.",
     )
-    auto = forms.BooleanField(
+    auto = forms.TypedChoiceField(
         label="Promote automatically",
         required=False,
-        initial=True,
-        widget=UnfoldBooleanWidget(),
-        help_text="As soon as the evidence holds. Otherwise it is recommended, and a person promotes.",
+        choices=[
+            ("", "Yes, unless the policy forgets or learns from features"),
+            ("true", "Yes, as soon as the evidence holds"),
+            ("false", "No, a person promotes"),
+        ],
+        coerce=lambda text: text == "true",
+        empty_value="",
+        widget=UnfoldAdminSelectWidget(),
+        help_text="Where the best arm depends on the time or on the request, a promotion would take from those for whom another is better.",
     )
     alpha = forms.FloatField(
         label="Chance of a false promotion, at most",
@@ -274,7 +279,7 @@ class ExperimentForm(ServiceForm):
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
     )
     min_rewards = forms.IntegerField(
-        label="Matured rewards of the winner, at least",
+        label="Matured rewards of every arm, at least",
         required=False,
         initial=100,
         min_value=0,

@@ -61,11 +61,14 @@ def load(seed: int) -> Digits:
     wrong = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     wrong.fit(train_images, np.random.default_rng(seed).permutation(train_labels))
     permuted = Candidate(
-        "4", "logistic regression on permuted labels", skops.io.dumps(wrong), float(wrong.score(images, labels))
+        "4",
+        "logistic regression, trained on permuted labels",
+        skops.io.dumps(wrong),
+        float(wrong.score(images, labels)),
     )
     other = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     other.fit(BRIGHTEST - train_images, train_labels)
     inverted = Candidate(
-        "5", "logistic regression on inverted scans", skops.io.dumps(other), float(other.score(images, labels))
+        "5", "logistic regression, trained on inverted scans", skops.io.dumps(other), float(other.score(images, labels))
     )
     return Digits(images, labels, candidates, permuted, inverted)

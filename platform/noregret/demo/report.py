@@ -1,9 +1,17 @@
-"""What the demo shows a person: progress while it runs, and a table at its end. It computes nothing of its own."""
+"""What the demo shows a person: progress while it runs, and tables at its end, each strategy in its own terms, within 80 columns.
+
+It computes nothing of its own but differences of counts that stand beside them.
+"""
 
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from noregret.learning.phrases import probability_told
+
+from .scenes import Ending, Side
+from .traffic import Tally
 
 
 def _percent(value: float | None) -> str:
@@ -18,52 +26,53 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _table(title: str, first: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def arms_table(results: dict[str, Any], title: str) -> Table:
     """The arms of an experiment, as its results describe them."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("arm")
-    for heading in ("decisions", "share", "mean reward", "95 % interval", "P(best)"):
-        table.add_column(heading, justify="right")
+    table = _table(title, "arm", "decisions", "share", "mean reward", "95 % interval", "P(best)")
     for arm in results["arms"]:
+        best = arm["probability_best"]
         table.add_row(
             arm["name"],
             f"{arm['decisions']:,}",
             _percent(arm["share"]),
             _number(arm["mean"]),
             _interval(arm["interval"]),
-            _number(arm["probability_best"]),
+            "–" if best is None else probability_told(best),
         )
     return table
 
 
-def shadow_table(results: dict[str, Any]) -> Table:
-    """Shadow challengers against the champion, on the same scans."""
-    table = Table(title="Challengers against the champion, on the same scans", title_justify="left", title_style="bold")
-    table.add_column("challenger")
-    for heading in ("predictions", "agreement", "right", "champion right", "p99 in ms", "errors"):
-        table.add_column(heading, justify="right")
-    for arm in results["arms"]:
-        shadow = arm["shadow"]
-        if shadow:
-            outcomes = shadow["outcomes"] or {}
-            table.add_row(
-                arm["name"],
-                f"{shadow['predictions']:,}",
-                _percent(shadow["agreement"]),
-                _percent(outcomes.get("accuracy")),
-                _percent(outcomes.get("champion_accuracy")),
-                _number(shadow["latency_ms"]["p99"]),
-                _percent(shadow["error_rate"]),
-            )
+def shadow_table(results: dict[str, Any], title: str) -> Table:
+    """Challengers against the champion on the same scans, a column a challenger: with a row each it would not fit into a terminal."""
+    challengers = [arm for arm in results["arms"] if arm["shadow"]]
+    table = _table(title, "challenger", *(arm["name"] for arm in challengers))
+    outcomes = [arm["shadow"]["outcomes"] or {} for arm in challengers]
+    shadows = [arm["shadow"] for arm in challengers]
+    table.add_row("predictions", *(f"{shadow['predictions']:,}" for shadow in shadows))
+    table.add_row("agrees with the champion", *(_percent(shadow["agreement"]) for shadow in shadows))
+    table.add_row("scans whose truth was told", *(f"{found.get('count', 0):,}" for found in outcomes))
+    table.add_row("  right", *(_percent(found.get("accuracy")) for found in outcomes))
+    table.add_row("  the champion, on the same", *(_percent(found.get("champion_accuracy")) for found in outcomes))
+    table.add_row("p99 in ms", *(_number(shadow["latency_ms"]["p99"]) for shadow in shadows))
+    table.add_row("errors", *(_percent(shadow["error_rate"]) for shadow in shadows))
     return table
 
 
 def progress(results: dict[str, Any], seconds: float) -> Table:
     """The table while the demo runs, with what the platform says about it."""
-    table = arms_table(
-        results,
-        f"{results['experiment']}: {results['decisions']:,} decisions, {results['rewards']:,} rewards, {seconds:.0f} s",
+    title = (
+        f"{results['experiment']}: {results['decisions']:,} decisions, {results['rewards']:,} rewards, {seconds:.0f} s"
     )
+    shadowed = any(arm["shadow"] for arm in results["arms"])
+    table = shadow_table(results, title) if shadowed else arms_table(results, title)
     table.caption = results["recommendation"]["reason"]
     table.caption_justify = "left"
     return table
@@ -71,22 +80,60 @@ def progress(results: dict[str, Any], seconds: float) -> Table:
 
 def progress_line(results: dict[str, Any], seconds: float) -> str:
     """The same in one line, for a terminal that can't redraw."""
-    arms = "  ".join(f"{arm['name']} {_percent(arm['share'])}" for arm in results["arms"])
+    if results["strategy"] == "shadow":
+        arms = "  ".join(
+            f"{arm['name']} agrees {_percent(arm['agreement'])}" for arm in results["arms"] if not arm["is_control"]
+        )
+    else:
+        arms = "  ".join(f"{arm['name']} {_percent(arm['share'])}" for arm in results["arms"])
     return f"{seconds:4.0f} s  {results['decisions']:6,} decisions  {arms}  {results['recommendation']['reason']}"
 
 
-def ending(console: Console, results: dict[str, Any], promoted: str | None) -> None:
-    """The closing table and what the bandit saved."""
+def ending(console: Console, ended: Ending) -> None:
+    """The closing tables, and what they amount to in a sentence."""
+    results = ended.side.results
     console.print()
-    console.print(arms_table(results, f"{results['experiment']} on real held-out scans"))
-    if any(arm["shadow"] for arm in results["arms"]):
-        console.print(shadow_table(results))
+    if results["strategy"] == "shadow":
+        console.print(shadow_table(results, f"{results['experiment']} on copies of real scans"))
+        champion = next(arm for arm in results["arms"] if arm["is_control"])
+        console.print(f"The champion answered all {champion['decisions']:,} requests.")
+    else:
+        console.print(arms_table(results, f"{results['experiment']} on real held-out scans"))
     if results["status"] == "completed":
-        console.print(f"[bold]{results['recommendation']['reason']}[/bold]")
-    if len([arm for arm in results["arms"] if arm["decisions"]]) < 2 or results["canary"]:
-        return
-    saved = results["comparison"]["saved_against_even_split"]
-    if saved is not None:
-        console.print(
-            f"Against an even split of the same traffic, the bandit answered {saved:,.0f} more scans rightly."
+        console.print(f"[bold]{results['recommendation']['reason']}[/bold]", highlight=False)
+    if len(ended.sides) > 1:
+        after_the_change(console, ended.sides)
+    elif results["strategy"] == "bandit":
+        console.print(saved(results["comparison"]))
+
+
+def saved(comparison: dict[str, Any]) -> str:
+    """What the bandit saved, as the results know it."""
+    amount, interval = comparison["saved_against_even_split"], comparison.get("saved_interval")
+    if amount is None:
+        return "What was saved against an even split is not known."
+    between = "" if interval is None else f" (95 % interval {interval[0]:+,.0f} to {interval[1]:+,.0f})"
+    if interval is not None and interval[0] <= 0.0 <= interval[1]:
+        return f"Against an even split of the same traffic a gain can't be shown yet: {amount:+,.0f} right answers{between}."
+    more = "more" if amount >= 0 else "fewer"
+    return f"Against an even split of the same traffic, {abs(amount):,.0f} {more} scans were read rightly{between}."
+
+
+def after_the_change(console: Console, sides: list[Side]) -> None:
+    """The same policy with and without forgetting, on the very scans that came after the world had changed."""
+    forgets, remembers = (side.tally for side in sides)
+    table = _table(f"The same {forgets.inverted:,} scans, after all came inverted", "policy", "right", "share")
+
+    def row(name: str, tally: Tally) -> None:
+        table.add_row(
+            name,
+            f"{tally.inverted_right:,}",
+            _percent(tally.inverted_right / tally.inverted if tally.inverted else None),
         )
+
+    row("thompson, discount 0.998: forgets", forgets)
+    row("thompson: remembers all", remembers)
+    gain = forgets.inverted_right - remembers.inverted_right
+    points = 100.0 * gain / forgets.inverted if forgets.inverted else 0.0
+    table.add_row("what forgetting gained", f"{gain:+,}", f"{points:+.1f} points", style="bold")
+    console.print(table)

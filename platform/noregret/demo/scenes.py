@@ -11,7 +11,7 @@ from .ledger_check import LedgerCheck, check
 from .traffic import Tally, Traffic
 
 ENDPOINT = "digits"
-EXPERIMENT = "digits-demo"
+EXPERIMENT = f"{ENDPOINT}-demo"
 LIMIT_SECONDS = 150.0
 POLL_SECONDS = 0.5
 
@@ -19,16 +19,27 @@ Show = Callable[[dict[str, Any], float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a scene ended. `problem` says what did not go as it should, if anything."""
+class Side:
+    """One experiment at its end: its results and document, the ledger beside what was sent, and what was sent."""
 
     results: dict[str, Any]
-    outcome: str | None
-    promoted: str | None  # arm
+    experiment: dict[str, Any]
     ledger: LedgerCheck
     tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a scene ended. `sides` begins with the experiment that the scene is about; `problem` says what did not go as it should."""
+
+    sides: list[Side]
+    traffic_problems: list[str]
     seconds: float
     problem: str | None
+
+    @property
+    def side(self) -> Side:
+        return self.sides[0]
 
 
 class Scene(Protocol):
@@ -38,11 +49,18 @@ class Scene(Protocol):
     def tells_outcomes(self) -> bool:
         """Do users also say what was true?"""
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Each gets the same scans, and has one experiment, named after it; the first is what the scene is about."""
+
+    def candidates(self, digits: Digits) -> list[Candidate]:
+        """The models that it registers."""
+
     def prepare(self, client: Client, digits: Digits) -> None: ...
     def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
         """Is it over?"""
 
-    def problem(self, results: dict[str, Any], experiment: dict[str, Any]) -> str | None: ...
+    def problem(self, sides: list[Side]) -> str | None: ...
 
 
 def register(client: Client, candidates: list[Candidate]) -> None:
@@ -56,11 +74,16 @@ def register(client: Client, candidates: list[Candidate]) -> None:
         )
 
 
-def begin(client: Client, champion: str, **document: Any) -> None:
-    """The endpoint with its champion, and the running experiment."""
-    client.post("/api/v1/endpoints", {"name": ENDPOINT, "champion": f"digits@{champion}", "deadline_ms": 300})
-    client.post("/api/v1/experiments", {"name": EXPERIMENT, "endpoint": ENDPOINT, **document})
-    client.post(f"/api/v1/experiments/{EXPERIMENT}/start", {"reason": "demo"})
+def experiment_on(endpoint: str) -> str:
+    return f"{endpoint}-demo"
+
+
+def begin(client: Client, champion: str, *, endpoint: str = ENDPOINT, **document: Any) -> None:
+    """An endpoint with its champion, and its running experiment."""
+    experiment = experiment_on(endpoint)
+    client.post("/api/v1/endpoints", {"name": endpoint, "champion": f"digits@{champion}", "deadline_ms": 300})
+    client.post("/api/v1/experiments", {"name": experiment, "endpoint": endpoint, **document})
+    client.post(f"/api/v1/experiments/{experiment}/start", {"reason": "demo"})
 
 
 @dataclass(slots=True)
@@ -68,9 +91,12 @@ class Bandit:
     """Three models behind one endpoint, true outcomes as rewards, until one is promoted."""
 
     tells_outcomes: bool = False
+    endpoints: tuple[str, ...] = (ENDPOINT,)
+
+    def candidates(self, digits: Digits) -> list[Candidate]:
+        return digits.candidates
 
     def prepare(self, client: Client, digits: Digits) -> None:
-        register(client, digits.candidates)
         begin(
             client,
             "1",
@@ -84,8 +110,8 @@ class Bandit:
     def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
         return bool(results["status"] == "completed")
 
-    def problem(self, results: dict[str, Any], experiment: dict[str, Any]) -> str | None:
-        return None if experiment["promoted_arm"] else "nothing was promoted"
+    def problem(self, sides: list[Side]) -> str | None:
+        return None if sides[0].experiment["promoted_arm"] else "nothing was promoted"
 
 
 @dataclass(slots=True)
@@ -93,9 +119,12 @@ class Canary:
     """A new version that is truly worse, trained on permuted labels: it is rolled back by itself."""
 
     tells_outcomes: bool = False
+    endpoints: tuple[str, ...] = (ENDPOINT,)
+
+    def candidates(self, digits: Digits) -> list[Candidate]:
+        return [digits.candidates[-1], digits.permuted]
 
     def prepare(self, client: Client, digits: Digits) -> None:
-        register(client, [*digits.candidates, digits.permuted])
         begin(
             client,
             "3",
@@ -109,8 +138,9 @@ class Canary:
     def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
         return bool(results["status"] == "completed")
 
-    def problem(self, results: dict[str, Any], experiment: dict[str, Any]) -> str | None:
-        return None if experiment["outcome"] == "rolled_back" else f"it was not rolled back: {experiment['outcome']}"
+    def problem(self, sides: list[Side]) -> str | None:
+        outcome = sides[0].experiment["outcome"]
+        return None if outcome == "rolled_back" else f"it was not rolled back: {outcome}"
 
 
 @dataclass(slots=True)
@@ -118,10 +148,13 @@ class Shadow:
     """Two challengers see copies of the traffic; the one that reads more scans rightly is then promoted by hand."""
 
     tells_outcomes: bool = True
+    endpoints: tuple[str, ...] = (ENDPOINT,)
     scored: int = 600
 
+    def candidates(self, digits: Digits) -> list[Candidate]:
+        return digits.candidates
+
     def prepare(self, client: Client, digits: Digits) -> None:
-        register(client, digits.candidates)
         begin(
             client,
             "1",
@@ -148,47 +181,59 @@ class Shadow:
         }
         return {name: (found["count"], found["accuracy"]) for name, found in outcomes.items() if found}
 
-    def problem(self, results: dict[str, Any], experiment: dict[str, Any]) -> str | None:
-        return None if experiment["promoted_arm"] else "the challengers were not scored in time"
+    def problem(self, sides: list[Side]) -> str | None:
+        return None if sides[0].experiment["promoted_arm"] else "the challengers were not scored in time"
 
 
 @dataclass(slots=True)
 class Drift:
-    """Half-way all scans come inverted, and the model that was best is not any more: a policy that forgets follows."""
+    """Half-way all scans come inverted, and the model that was best is not any more: a policy that forgets follows sooner.
+
+    Beside it, on the same scans, goes the same policy without forgetting. Both serve the same two models.
+    """
 
     tells_outcomes: bool = False
+    endpoints: tuple[str, ...] = (ENDPOINT, "digits-without-forgetting")
     led: float = 0.8
+    scans_before: int = 1000
+    scans_after: int = 2000
     changed: bool = False
     followed: bool = False
 
+    def candidates(self, digits: Digits) -> list[Candidate]:
+        return [digits.candidates[-1], digits.inverted]
+
     def prepare(self, client: Client, digits: Digits) -> None:
         good = digits.candidates[-1]
-        register(client, [good, digits.inverted])
-        begin(
-            client,
-            good.version,
-            strategy="bandit",
-            arms=[
-                {"name": "upright", "model": f"digits@{good.version}"},
-                {"name": "inverted", "model": f"digits@{digits.inverted.version}"},
-            ],
-            policy={"name": "thompson", "floor": 0.05, "burn_in": 50, "params": {"discount": 0.998}},
-            reward={"kind": "binary", "window_seconds": 2},
-            promotion={"auto": False},
-        )
+        for endpoint, params in zip(self.endpoints, ({"discount": 0.998}, {}), strict=True):
+            begin(
+                client,
+                good.version,
+                endpoint=endpoint,
+                strategy="bandit",
+                arms=[
+                    {"name": "upright", "model": f"digits@{good.version}"},
+                    {"name": "inverted", "model": f"digits@{digits.inverted.version}"},
+                ],
+                policy={"name": "thompson", "floor": 0.05, "burn_in": 50, "params": params},
+                reward={"kind": "binary", "window_seconds": 2},
+                promotion={"auto": False},
+            )
 
     def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
         shares = {arm["name"]: arm["propensity"] or 0.0 for arm in results["arms"]}
-        if not self.changed and results["decisions"] > 500 and shares["upright"] > self.led:
+        if not self.changed and results["decisions"] > self.scans_before and shares["upright"] > self.led:
             traffic.inverted = self.changed = True
         elif self.changed and shares["inverted"] > self.led:
             self.followed = True
-        return self.followed
+        return self.followed and traffic.tallies[ENDPOINT].inverted >= self.scans_after
 
-    def problem(self, results: dict[str, Any], experiment: dict[str, Any]) -> str | None:
-        if self.followed:
-            return None
-        return "the policy did not follow the change" if self.changed else "the policy never preferred the better model"
+    def problem(self, sides: list[Side]) -> str | None:
+        if not self.followed:
+            never = "the policy never preferred the better model"
+            return "the policy did not follow the change" if self.changed else never
+        forgets, remembers = (side.tally.inverted_right for side in sides)
+        return None if forgets > remembers else "forgetting gained nothing"
 
 
 SCENES: dict[str, Callable[[], Scene]] = {"bandit": Bandit, "canary": Canary, "shadow": Shadow, "drift": Drift}
@@ -198,9 +243,15 @@ def run(scene: Scene, *, url: str, key: str, digits: Digits, seed: int, show: Sh
     """Send traffic until the scene is over or the time is up, then hold the ledger against what was sent."""
     client = Client(url, key)
     try:
+        register(client, scene.candidates(digits))
         scene.prepare(client, digits)
         traffic = Traffic(
-            url=url, key=key, endpoint=ENDPOINT, digits=digits, seed=seed, tells_outcomes=scene.tells_outcomes
+            url=url,
+            key=key,
+            endpoints=scene.endpoints,
+            digits=digits,
+            seed=seed,
+            tells_outcomes=scene.tells_outcomes,
         )
         start = time.monotonic()
         traffic.start()
@@ -209,22 +260,19 @@ def run(scene: Scene, *, url: str, key: str, digits: Digits, seed: int, show: Sh
                 results = client.get(f"/api/v1/experiments/{EXPERIMENT}/results")
                 seconds = time.monotonic() - start
                 show(results, seconds)
-                if scene.watch(client, results, traffic) or seconds > LIMIT_SECONDS or traffic.tally.problems:
+                if scene.watch(client, results, traffic) or seconds > LIMIT_SECONDS or traffic.problems:
                     break
                 time.sleep(POLL_SECONDS)
         finally:
             traffic.stop()
-        ledger = check(client, EXPERIMENT, traffic.tally)
-        experiment = client.get(f"/api/v1/experiments/{EXPERIMENT}")
-        results = client.get(f"/api/v1/experiments/{EXPERIMENT}/results")
-        return Ending(
-            results=results,
-            outcome=experiment["outcome"],
-            promoted=experiment["promoted_arm"],
-            ledger=ledger,
-            tally=traffic.tally,
-            seconds=seconds,
-            problem=scene.problem(results, experiment),
-        )
+        sides = [_side(client, endpoint, tally) for endpoint, tally in traffic.tallies.items()]
+        return Ending(sides, traffic.problems, seconds, scene.problem(sides))
     finally:
         client.close()
+
+
+def _side(client: Client, endpoint: str, tally: Tally) -> Side:
+    name = experiment_on(endpoint)
+    ledger = check(client, name, tally)
+    experiment = client.get(f"/api/v1/experiments/{name}")
+    return Side(client.get(f"/api/v1/experiments/{name}/results"), experiment, ledger, tally)

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .client import CallFailed, Client
@@ -17,19 +18,21 @@ class Tally:
     late: int = 0
     requests: int = 0
     right: int = 0
+    inverted: int = 0
+    inverted_right: int = 0
     unanswered: int = 0
     problems: list[str] = field(default_factory=list)
 
 
 class Traffic:
-    """Sends scans through `endpoint` from several threads until stopped."""
+    """Sends scans through `endpoints` from several threads until stopped; every endpoint gets the very same scans."""
 
     def __init__(
         self,
         *,
         url: str,
         key: str,
-        endpoint: str,
+        endpoints: Sequence[str],
         digits: Digits,
         seed: int,
         threads: int = 4,
@@ -37,18 +40,21 @@ class Traffic:
     ) -> None:
         self._url = url
         self._key = key
-        self._path = f"/api/v1/endpoints/{endpoint}/predict"
         self._digits = digits
         self._tells_outcomes = tells_outcomes
         self.inverted = False
         """Do scans come with black and white exchanged?"""
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self.tally = Tally()
+        self.tallies = {endpoint: Tally() for endpoint in endpoints}
         self._threads = [
             threading.Thread(target=self._run, args=(seed * 1000 + number,), name=f"user-{number}", daemon=True)
             for number in range(threads)
         ]
+
+    @property
+    def problems(self) -> list[str]:
+        return [problem for tally in self.tallies.values() for problem in tally.problems]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -68,31 +74,41 @@ class Traffic:
                 self._one(client, generator)
         except CallFailed as failure:
             with self._lock:
-                self.tally.problems.append(str(failure))
+                next(iter(self.tallies.values())).problems.append(str(failure))
         finally:
             with self._lock:
-                self.tally.unanswered += client.unanswered
+                # Of which endpoint is not known, so each may have stored as much more than was acknowledged.
+                for tally in self.tallies.values():
+                    tally.unanswered += client.unanswered
             client.close()
 
     def _one(self, client: Client, generator: random.Random) -> None:
-        scan = generator.randrange(len(self._digits.labels))
-        image = self._digits.images[scan]
-        rows = [(BRIGHTEST - image if self.inverted else image).tolist()]
-        answer = client.post(self._path, {"unit": f"user-{generator.getrandbits(40):x}", "inputs": rows})
-        right = answer["outputs"]["predict"][0] == int(self._digits.labels[scan])
-        with self._lock:
-            self.tally.requests += 1
-            self.tally.right += right
+        scan, inverted = generator.randrange(len(self._digits.labels)), self.inverted
+        image, label = self._digits.images[scan], int(self._digits.labels[scan])
+        request = {
+            "unit": f"user-{generator.getrandbits(40):x}",
+            "inputs": [(BRIGHTEST - image if inverted else image).tolist()],
+        }
+        for endpoint, tally in self.tallies.items():
+            answer = client.post(f"/api/v1/endpoints/{endpoint}/predict", request)
+            right = answer["outputs"]["predict"][0] == label
+            with self._lock:
+                tally.requests += 1
+                tally.right += right
+                tally.inverted += inverted
+                tally.inverted_right += right and inverted
+                if answer["learnable"]:
+                    tally.learnable.add(answer["decision_id"])
             if answer["learnable"]:
-                self.tally.learnable.add(answer["decision_id"])
-        if not answer["learnable"]:
-            return
+                self._tell(client, tally, answer["decision_id"], label, right)
+
+    def _tell(self, client: Client, tally: Tally, decision_id: str, label: int, right: bool) -> None:
+        """What a user says of an answer: what was true, and whether it was right."""
         if self._tells_outcomes:
-            truth = {"decision_id": answer["decision_id"], "metric": "outcome", "value": int(self._digits.labels[scan])}
-            client.post("/api/v1/feedback", truth)
-        said = client.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "value": int(right)})
+            client.post("/api/v1/feedback", {"decision_id": decision_id, "metric": "outcome", "value": label})
+        said = client.post("/api/v1/feedback", {"decision_id": decision_id, "value": int(right)})
         with self._lock:
             if said["status"] == "late":
-                self.tally.late += 1
+                tally.late += 1
             else:  # recorded; or duplicate, when the first answer was lost on the way
-                self.tally.rewarded[answer["decision_id"]] = float(right)
+                tally.rewarded[decision_id] = float(right)

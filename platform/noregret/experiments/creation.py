@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 
 from noregret.access import audit
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
+from noregret.learning.weighing import RULES
 
 from . import document as documents
 from .endpoints import check_compatible, find_model
@@ -38,11 +39,13 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 strategy=document.strategy,
                 policy=None if policy is None else msgspec.to_builtins(policy),
                 reward=msgspec.to_builtins(document.reward),
-                promotion=msgspec.to_builtins(document.promotion),
+                promotion=msgspec.to_builtins(documents.promotion_of(document)),
                 context=None if document.context is None else msgspec.to_builtins(document.context),
                 canary=_part(document.canary, documents.Canary) if document.strategy == "canary" else None,
                 shadow=_part(document.shadow, documents.Shadow) if document.strategy == "shadow" else None,
-                guardrails=msgspec.to_builtins(document.guardrails or []),
+                guardrails=msgspec.to_builtins(
+                    documents.with_default_guardrails(document.strategy, document.guardrails or [])
+                ),
                 schedule=None if document.schedule is None else msgspec.to_builtins(document.schedule),
                 sticky=document.sticky or (document.strategy == "bandit" and endpoint.sticky),
                 holdout=document.holdout,
@@ -52,7 +55,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 arm.experiment = experiment
             Arm.objects.bulk_create(arms)
             ArmStatistics.objects.bulk_create(ArmStatistics(arm=arm) for arm in arms)
-            ExperimentEvidence.objects.create(experiment=experiment)
+            ExperimentEvidence.objects.create(experiment=experiment, rules=RULES)
             audit.record(
                 actor=actor,
                 action="experiment.created",

@@ -56,7 +56,8 @@ class Reward(Struct, forbid_unknown_fields=True):
     pending: Annotated[
         Literal["ignore", "exposure"],
         Meta(
-            description="Open decisions without feedback: left out, or counted by the chance that it would have come by now."
+            description="When a reward with a `default` is learned: when its window has closed (`ignore`), or at once, open decisions "
+            "counted by the chance that feedback would have come by now (`exposure`). Without a default: always at once."
         ),
     ] = "ignore"
 
@@ -90,7 +91,13 @@ class Promotion(Struct, forbid_unknown_fields=True):
     cooldown_seconds: Annotated[
         float, Meta(ge=0, le=365 * DAY, description="So long after a change of champion nothing is promoted by itself.")
     ] = 0.0
-    auto: bool = True
+    auto: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="Promote without a person. Where it is not given: true, but false for a bandit whose policy forgets or "
+            "learns from features, for there which arm is best depends on the time or on the request."
+        ),
+    ] = UNSET
 
 
 class Canary(Struct, forbid_unknown_fields=True):
@@ -100,6 +107,10 @@ class Canary(Struct, forbid_unknown_fields=True):
         default_factory=lambda: [0.05, 0.25, 0.5, 1.0]
     )
     bake_seconds: Annotated[float, Meta(ge=1, le=30 * DAY)] = 600.0
+    min_decisions: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000_000, description="So many decisions the challenger itself must serve at each step."),
+    ] = 20
     auto: bool = True
 
 
@@ -122,6 +133,16 @@ class Guardrail(Struct, forbid_unknown_fields=True):
     ] = "limit"
     min_decisions: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50
     alpha: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+    minimum: Annotated[
+        float | None,
+        Meta(
+            description="What a value of the metric is at least: with it far fewer values show that the mean is high."
+        ),
+    ] = None
+    maximum: Annotated[
+        float | None,
+        Meta(description="What a value of the metric is at most: with it far fewer values show that the mean is low."),
+    ] = None
 
 
 class Schedule(Struct, forbid_unknown_fields=True):
@@ -166,12 +187,22 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 }
 _LATENCY = re.compile(r"^latency_p(?P<percent>[1-9]\d?)_ms\Z")
 ERROR_RATE = "error_rate"
+EXCESS_FAILURES = 0.001
+"""By how much a canary's challenger may fail more often than the control, where the document says nothing else."""
 
 
 def latency_quantile(metric: str) -> float | None:
     """0.99 for `latency_p99_ms`; None for another metric."""
     found = _LATENCY.match(metric)
     return int(found["percent"]) / 100 if found else None
+
+
+def with_default_guardrails(strategy: str, guardrails: list[Guardrail]) -> list[Guardrail]:
+    """A canary without a guardrail on errors gets one: where nobody looks, failing decisions would speak against nobody."""
+    if strategy != "canary" or any(guardrail.metric == ERROR_RATE for guardrail in guardrails):
+        return guardrails
+    default = Guardrail(ERROR_RATE, "rollback", max=EXCESS_FAILURES, versus="control", min_decisions=20)
+    return [*guardrails, default]
 
 
 def check(document: Experiment) -> None:
@@ -212,10 +243,28 @@ def _check_guardrail(guardrail: Guardrail, at: str, strategy: str) -> None:
             raise Invalid(f"{at}.max", "an error rate is at most 1")
         if guardrail.versus == "control" and guardrail.metric != ERROR_RATE:
             raise Invalid(f"{at}.versus", "a latency is held against a limit: limit was expected")
+        for bound in ("minimum", "maximum"):
+            if getattr(guardrail, bound) is not None:
+                raise Invalid(f"{at}.{bound}", f"{guardrail.metric} is a share of decisions: it has its bounds")
+    _check_bounds(guardrail, at)
     if guardrail.min is not None and guardrail.max is not None and not guardrail.min < guardrail.max:
         raise Invalid(f"{at}.max", "must be more than min")
     if strategy == "shadow" and guardrail.action == "rollback" and guardrail.versus == "control":
         raise Invalid(f"{at}.action", "a shadow serves nobody: disable_arm or pause was expected")
+
+
+def _check_bounds(guardrail: Guardrail, at: str) -> None:
+    minimum, maximum = guardrail.minimum, guardrail.maximum
+    if minimum is not None and maximum is not None and not minimum < maximum:
+        raise Invalid(f"{at}.maximum", "must be more than minimum")
+    if guardrail.versus == "control":
+        return
+    for limit in ("min", "max"):
+        value = getattr(guardrail, limit)
+        if value is None:
+            continue
+        if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+            raise Invalid(f"{at}.{limit}", "must be within minimum and maximum, or nothing can ever pass it")
 
 
 def _check_schedule(schedule: Schedule | None) -> None:
@@ -308,13 +357,32 @@ def _check_reward(reward: Reward) -> None:
         raise Invalid("reward.default", "must be within minimum and maximum")
 
 
+def promotion_of(document: Experiment) -> Promotion:
+    """The promotion rule with every default, `auto` included."""
+    promotion = document.promotion
+    if promotion.auto is not UNSET:
+        return promotion
+    return msgspec.structs.replace(promotion, auto=not _best_arm_varies(document))
+
+
+def _best_arm_varies(document: Experiment) -> bool:
+    """Does the policy take it that which arm is best depends on the time or on the request?"""
+    if document.strategy != "bandit" or document.policy is UNSET:
+        return False
+    try:
+        made = make(document.policy.name, **document.policy.params)
+    except ValueError:  # told where the policy is checked
+        return False
+    return bool(made.contextual or made.memory.forgets)
+
+
 def _check_promotion(document: Experiment) -> None:
     reward = document.reward
     bounded = reward.kind == "binary" or (
         reward.maximum is not None and (reward.minimum is not None or reward.kind == "count")
     )
     # A canary goes by its guardrails and its bake time where its reward has no bounds; a shadow's arms earn nothing.
-    if document.strategy in {"ab", "bandit"} and document.promotion.auto and not bounded:
+    if document.strategy in {"ab", "bandit"} and promotion_of(document).auto and not bounded:
         missing = "maximum" if reward.maximum is None else "minimum"
         raise Invalid(
             f"reward.{missing}",
@@ -341,9 +409,21 @@ def policy_of(document: Experiment, arms: int) -> Policy | None:
         if made.model == "logistic" and document.reward.kind != "binary":
             raise Invalid("reward.kind", f"{policy.name} needs a binary reward")
         if document.reward.pending != "ignore":
-            raise Invalid("reward.pending", f"{policy.name} learns from feedback as it comes: ignore was expected")
-    elif made.memory.forgets and document.reward.pending != "ignore":
-        raise Invalid("reward.pending", "a policy that forgets learns from feedback as it comes: ignore was expected")
+            raise Invalid(
+                "reward.pending",
+                f"{policy.name} learns where a window has closed, or without a default: ignore was expected",
+            )
+        _check_comparable(document.guardrails or [], policy.name)
     if policy.floor * arms > 1:
         raise Invalid("policy.floor", f"at most {1 / arms:g} was expected for {arms} arms")
     return policy
+
+
+def _check_comparable(guardrails: list[Guardrail], policy: str) -> None:
+    """A policy that chooses by the request gives its arms different requests: their plain means say nothing of the arms."""
+    for i, guardrail in enumerate(guardrails):
+        if guardrail.versus == "control":
+            raise Invalid(
+                f"guardrails[{i}].versus",
+                f"{policy} chooses by the request, so its arms' means are of different requests: limit was expected",
+            )

@@ -47,6 +47,7 @@ def model_document(version: ModelVersion) -> snapshot.Model:
         feature_names=signature["feature_names"],
         outputs=signature["outputs"],
         classes=signature["classes"],
+        example_rows=signature.get("example_rows"),  # models of before have none
     )
 
 

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from noregret.access import audit
+from noregret.learning.served import only_failed
 
 from .endpoints import set_champion
 from .errors import Conflict
@@ -26,7 +27,10 @@ def move(
     arm: Arm | None = None,
     evidence: dict[str, Any] | None = None,
 ) -> Experiment:
-    """Do `action`; the experiment as it then is. `promote` needs the arm. Raises Conflict when the state does not allow it."""
+    """Do `action`; the experiment as it then is. `promote` needs the arm.
+
+    Raises Conflict when the state does not allow it, or the arm to promote has failed every time it was asked.
+    """
     transition = TRANSITIONS[action]
     if (arm is None) == (action == "promote"):
         raise ValueError("promote needs an arm, and nothing else takes one")
@@ -50,6 +54,7 @@ def move(
                 status = Experiment.objects.values_list("status", flat=True).get(pk=experiment.pk)
                 raise Conflict(f"{experiment.name} is {status}: {_allowed(action)}")
             if arm is not None and arm.model_id != endpoint.champion_id:
+                _refuse_failure(arm)
                 set_champion(endpoint, arm.model, actor=actor, reason=reason, experiment=experiment, evidence=evidence)
             audit.record(
                 actor=actor,
@@ -88,6 +93,8 @@ def advance(
             raise Conflict(f"{experiment.name} is at step {held + 1} already")
         if held + 1 >= len(steps):
             raise Conflict(f"{experiment.name} is at its last step: promote it, or roll it back")
+        for challenger in current.arms.filter(is_control=False):
+            _refuse_failure(challenger)
         Experiment.objects.filter(pk=experiment.pk).update(canary_step=held + 1, canary_since=timezone.now())
         audit.record(
             actor=actor,
@@ -117,6 +124,13 @@ def activate(experiment: Experiment, *, actor: str, reason: str = "") -> Experim
         )
         publish_endpoint_on_commit(endpoint.pk)
     return Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
+
+
+def _refuse_failure(arm: Arm) -> None:
+    """Champion of an endpoint, or of more of its traffic, becomes nobody who never served a request. Raises Conflict."""
+    failed = only_failed(arm)
+    if failed:
+        raise Conflict(f"{failed}: it would leave the endpoint without answers")
 
 
 def _allowed(action: Action) -> str:

@@ -1,23 +1,30 @@
 """What is due of a canary: wait, advance, promote or roll back.
 
-It advances when its step has baked and nothing speaks against it: no guardrail passed, no evidence that the control is better. Before
-the step that leaves the control without traffic, and before promotion, an experiment with an `indifference` must have shown that the
-challenger is less than that worse. It rolls back as soon as the control is shown to be better.
+It advances when its step has baked and nothing speaks against it: no guardrail passed, no evidence that the control is better. Time alone
+is no bake: the challenger must have served decisions itself at this step, been heard of where its reward has no default, and so must every
+metric that a guardrail watches. Before the step that leaves the control without traffic, and before promotion, an experiment with an
+`indifference` must have shown that the challenger is less than that worse. It rolls back as soon as the control is shown to be better.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from django.utils import timezone
 
-from bandits.inference.anytime import Evidence
+from bandits.inference.evidence import Evidence
+from noregret.experiments.document import ERROR_RATE, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 
-from .mature import evidence_of
 from .models import ArmStatistics, ExperimentEvidence
+from .phrases import evidence_told
+from .served import heard_since, served_since, unfit
+from .weighing import evidence_of
 
 Step = Literal["wait", "advance", "promote", "rollback"]
+
+MIN_DECISIONS = 20
+"""Of a canary that was made before it could say how many decisions a step asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
     against = 1.0 if evidence is None else _between(evidence, control, challenger)
     if against >= needed:
-        said = f"{control.name} beats {challenger.name}: evidence {against:,.0f} of the {needed:,.0f} needed"
+        said = f"{control.name} beats {challenger.name}: {evidence_told(against, needed)}"
         return Due("rollback", said, challenger, against, needed)
     steps = canary["steps"]
     place = f"step {at + 1} of {len(steps)}, {steps[at]:.0%} of the traffic"
@@ -52,12 +59,10 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     left = canary["bake_seconds"] - ((now or timezone.now()) - since).total_seconds()
     if left > 0:
         return Due("wait", f"{place}; it bakes for another {left:,.0f} s", challenger, against, needed)
-    served = ArmStatistics.objects.get(arm=challenger).decisions
-    if served < promotion["min_rewards"] and at + 1 >= len(steps):
-        return Due(
-            "wait", f"{place}; {challenger.name} has {served:,} of {promotion['min_rewards']:,} decisions", challenger
-        )
     last = at + 1 >= len(steps)
+    missing = _missing(experiment, canary, since, challenger, control, last=last) or unfit(experiment, challenger)
+    if missing:
+        return Due("wait", f"{place}; {missing}", challenger, against, needed)
     shown = 1.0
     if promotion["indifference"] > 0 and evidence is not None and (last or steps[at + 1] >= 1.0):
         alike = evidence.noninferiority_e_values()
@@ -66,7 +71,7 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
         if shown < needed:
             said = (
                 f"{place}; waits to show that {challenger.name} is less than {promotion['indifference']:.1%} worse: "
-                f"evidence {shown:,.1f} of the {needed:,.0f} needed"
+                f"{evidence_told(shown, needed)}"
             )
             return Due("wait", said, challenger, shown, needed)
     if last:
@@ -74,6 +79,40 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
             "promote", f"{challenger.name} baked at every step, and nothing spoke against it", challenger, shown, needed
         )
     return Due("advance", f"{place}, baked, and nothing speaks against {challenger.name}", challenger, shown, needed)
+
+
+def _missing(
+    experiment: Experiment, canary: dict[str, Any], since: datetime, challenger: Arm, control: Arm, *, last: bool
+) -> str:
+    """What a baked step still lacks of what could have spoken against the challenger; empty where it lacks nothing."""
+    asked = int(canary.get("min_decisions", MIN_DECISIONS))
+    served = served_since(experiment, challenger, since, asked)
+    if served < asked:
+        return f"waits for traffic: {challenger.name} has served {served:,} of the {asked:,} decisions that a step asks for"
+    min_rewards = int((experiment.promotion or {})["min_rewards"])
+    metric, silent = experiment.reward["metric"], experiment.reward["default"] is None
+    if silent:
+        # Silence means nothing here, so what was not answered says nothing for the challenger.
+        wanted = min(asked, min_rewards)
+        heard = heard_since(experiment, challenger, metric, since, wanted)
+        if heard < wanted:
+            return f"waits for answers: {heard:,} of {wanted:,} rewards came for {challenger.name} at this step"
+    for guarded in sorted({guardrail["metric"] for guardrail in experiment.guardrails}):
+        if guarded == ERROR_RATE or latency_quantile(guarded) is not None:
+            continue
+        began = experiment.started_at or experiment.created_at
+        if not heard_since(experiment, challenger, guarded, began, 1):
+            return f"a guardrail watches {guarded}, and nobody has sent it for {challenger.name}"
+    if last:
+        rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=[challenger, control])}
+        own, base = rows[challenger.pk], rows[control.pk]
+        if own.decisions - own.failures < min_rewards:
+            return f"{challenger.name} has served {own.decisions - own.failures:,} of {min_rewards:,} decisions"
+        if silent:
+            for arm, row in ((challenger, own), (control, base)):
+                if row.decisions and row.rewards < min_rewards:
+                    return f"{arm.name} has {row.rewards:,} of {min_rewards:,} rewards"
+    return ""
 
 
 def _between(evidence: Evidence, better: Arm, worse: Arm) -> float:

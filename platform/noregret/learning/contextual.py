@@ -19,6 +19,7 @@ from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 from noregret.experiments.models import Experiment
+from noregret.experiments.rewards import learned_when_matured
 
 # The newest feedback on open decisions that a snapshot is made from: more would keep a round from ending within its second.
 OPEN_ROWS = 20_000
@@ -111,9 +112,14 @@ ORDER BY r.decided_at DESC LIMIT %(limit)s
 
 
 def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardModel) -> ContextualBelief:
-    """What the policy believes: from closed buckets, and from feedback on decisions that are open still."""
+    """What the policy believes: from closed buckets, and from feedback on decisions that are open still.
+
+    Where silence means something, from closed buckets alone (noregret.experiments.rewards).
+    """
     held = experiment.evidence
     models = Models(experiment, policy, held.learned, reward)
+    if learned_when_matured(experiment.reward):
+        return models.belief()
     position = {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,6 +1,6 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,14 +9,15 @@ from django.db import DataError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from noregret.experiments.models import Arm, Endpoint
+from noregret.experiments.models import Endpoint
 from noregret.redis_client import client, keys
 from serving.ledger import ingest, latency, partitions
 
 from . import clock
 from .mature import give_defaults_to_stragglers
-from .models import ArmStatistics
+from .models import ArmStatistics, ExperimentEvidence
 from .totals import CountedDecision, DecisionTotals
+from .weighing import RULES, seats_of, split_of, units_count_once
 
 log = structlog.get_logger(__name__)
 
@@ -70,9 +71,10 @@ def store(batch: ingest.Batch, stream: str) -> int:
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            new = ingest.insert(cursor, batch.decisions)
+            evidence = _evidence(batch.decisions)
+            new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
-            _count(new)
+            _count(new, evidence)
         return len(new)
     except DataError as error:
         decisions = batch.decisions
@@ -87,27 +89,48 @@ def store(batch: ingest.Batch, stream: str) -> int:
         )
 
 
-def _count(new: Sequence[ingest.StreamedDecision]) -> None:
-    by_experiment: dict[int, list[ingest.StreamedDecision]] = {}
-    for decision in new:
-        by_experiment.setdefault(decision.event.experiment_id, []).append(decision)
+def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, ExperimentEvidence]:
+    """The evidence of these decisions' experiments by id, locked: no bucket is closed between a decision's mark and its commit."""
+    experiments = {decision.event.experiment_id for decision in decisions}
+    rows = ExperimentEvidence.objects.select_for_update(of=("self",)).select_related("experiment")
+    return {held.experiment_id: held for held in rows.filter(experiment__in=experiments).order_by("experiment_id")}
+
+
+def _counting(held: ExperimentEvidence) -> ingest.Counting:
+    return ingest.Counting(held.experiment_id, units_count_once(held.experiment), held.closed_until)
+
+
+def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mapping[int, ExperimentEvidence]) -> None:
+    by_experiment: dict[int, list[tuple[ingest.StreamedDecision, bool]]] = {}
+    for decision, trial in new:
+        by_experiment.setdefault(decision.event.experiment_id, []).append((decision, trial))
     for experiment_id, decisions in sorted(by_experiment.items()):
-        arm_ids = list(
-            Arm.objects.filter(experiment_id=experiment_id).order_by("position").values_list("pk", flat=True)
-        )
+        held = evidence.get(experiment_id)
+        if held is None:
+            continue  # no experiment of ours: kept in the ledger, counted nowhere
+        arm_ids = list(seats_of(held.experiment))
         known = set(arm_ids)
-        counted = (_counted(decision) for decision in decisions if decision.event.arm_id in known)
-        add_totals(DecisionTotals.of(counted, arm_ids))
+        totals = DecisionTotals.of(
+            (_counted(decision, trial) for decision, trial in decisions if decision.event.arm_id in known), arm_ids
+        )
+        add_totals(totals)
+        if held.rules >= RULES:  # until then they are all counted when the sums are made anew
+            split = split_of(held.experiment, held) + totals.split
+            ExperimentEvidence.objects.filter(pk=held.pk).update(split=split.to_dict())
         give_defaults_to_stragglers(
-            experiment_id,
-            [(d.id, d.decided_at, d.event.arm_id) for d in decisions if d.event.fallback_reason is None],
+            held, [(d.id, d.decided_at, d.event.arm_id) for d, _ in decisions if d.event.fallback_reason is None]
         )
 
 
-def _counted(decision: ingest.StreamedDecision) -> CountedDecision:
+def _counted(decision: ingest.StreamedDecision, trial: bool) -> CountedDecision:
     event = decision.event
     return CountedDecision(
-        event.arm_id, decision.decided_at, event.propensities, event.latency_ms, event.fallback_reason is not None
+        event.arm_id,
+        decision.decided_at,
+        event.propensities,
+        event.latency_ms,
+        event.fallback_reason is not None,
+        trial,
     )
 
 
@@ -123,8 +146,8 @@ def add_totals(totals: DecisionTotals) -> None:
         )
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, rewards, reward_total, reward_m2) "
-            "VALUES (%s, %s, %s, 0, 0, 0) "
-            "ON CONFLICT (arm_id, start) DO UPDATE SET decisions = held.decisions + EXCLUDED.decisions",
-            [(arm, start, count) for (arm, start), count in sorted(totals.intervals.items())],
+            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, failures, rewards, reward_total, reward_m2) "
+            "VALUES (%s, %s, %s, %s, 0, 0, 0) ON CONFLICT (arm_id, start) DO UPDATE SET "
+            "decisions = held.decisions + EXCLUDED.decisions, failures = held.failures + EXCLUDED.failures",
+            [(*key, count, totals.failed_intervals[key]) for key, count in sorted(totals.intervals.items())],
         )

@@ -1,6 +1,7 @@
 """Rewards from the ledger into the arms' moments, each exactly once: a row is claimed by its mark in the transaction that adds it.
 
-Values are added as they were sent: which way is better is the policy's concern.
+Values are added as they were sent: which way is better is the policy's concern. A reward whose absence means something waits until
+its bucket is closed (noregret.experiments.rewards).
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ import numpy as np
 from django.db import connection, transaction
 
 from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint_on_commit
+from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.rewards import learned_when_matured
 
-from .models import ArmStatistics
+from .models import ArmStatistics, ExperimentEvidence
+from .publishing import learned
 from .totals import RewardIntervals
 
 BATCH = 20_000
@@ -24,8 +26,9 @@ UPDATE serving_reward SET folded = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
     WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
+    AND decided_at < %(until)s::timestamptz
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-AND experiment_id = %(experiment)s AND NOT folded AND NOT late
+AND experiment_id = %(experiment)s AND NOT folded AND NOT late AND decided_at < %(until)s::timestamptz
 RETURNING arm_id, decided_at, value
 """
 
@@ -43,28 +46,37 @@ VALUES (%s, %s, 0, %s, %s, %s) ON CONFLICT (arm_id, start) DO UPDATE SET
 
 
 def fold(experiment: Experiment) -> int:
-    """Fold every reward that waits, and publish what follows from it; how many. Called under the endpoint's lock."""
+    """Fold every reward that may be learned, and publish what follows from it; how many. Called under the endpoint's lock."""
+    until = _learnable_until(experiment)
+    if until is None:
+        return 0
     total = 0
     while True:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute(
-                    _CLAIM, {"experiment": experiment.pk, "metric": experiment.reward["metric"], "limit": BATCH}
+                    _CLAIM,
+                    {
+                        "experiment": experiment.pk,
+                        "metric": experiment.reward["metric"],
+                        "limit": BATCH,
+                        "until": until,
+                    },
                 )
                 rows = cursor.fetchall()
             if rows:
                 _add(experiment, rows)
-                _publish_if_running(experiment)
+                learned(experiment)
         total += len(rows)
         if len(rows) < BATCH:
             return total
 
 
-def _publish_if_running(experiment: Experiment) -> None:
-    # Under the endpoint's lock, which every transition takes too: a resumption beside this one either is seen here, or sees these rewards.
-    Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
-    if Experiment.objects.filter(pk=experiment.pk, status=Experiment.Status.RUNNING).exists():
-        publish_endpoint_on_commit(experiment.endpoint_id)
+def _learnable_until(experiment: Experiment) -> str | datetime | None:
+    """Rewards of decisions before this are learned; None where there are none yet."""
+    if not learned_when_matured(experiment.reward):
+        return "infinity"
+    return ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
 
 
 def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) -> None:

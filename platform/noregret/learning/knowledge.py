@@ -1,6 +1,7 @@
 """What a policy is given of what was learned: everything, or what its memory left, or means corrected for windows that are open."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -9,6 +10,7 @@ from django.db import connection
 from bandits.delay import DelayHistograms, exposure_corrected
 from bandits.memory import Memory
 from bandits.statistics import ArmStatistics as Statistics
+from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 
 from . import clock
@@ -29,11 +31,12 @@ def statistics_of(arms: Sequence[Arm]) -> Statistics:
 
 def known_to_policy(experiment: Experiment, arms: Sequence[Arm], memory: Memory) -> Statistics:
     """The statistics that a policy with this memory chooses by, by position."""
-    if memory.forgets:
-        return _remembered(arms, memory)
-    if experiment.reward.get("pending") == "exposure":
-        return _exposed(experiment, arms)
-    return statistics_of(arms)
+    blocks = None if not memory.forgets else _Blocks.read(arms, memory)
+    known = statistics_of(arms) if blocks is None else memory.recall(blocks.learned, blocks.steps)
+    if experiment.reward.get("pending") != "exposure":
+        return known
+    rewards, exposure = _open(experiment, arms, None if blocks is None else blocks.weights(memory))
+    return exposure_corrected(known, rewards, exposure)
 
 
 _BLOCKS = """
@@ -47,26 +50,38 @@ ORDER BY start DESC
 """
 
 
-def _remembered(arms: Sequence[Arm], memory: Memory) -> Statistics:
-    """From the blocks of ten seconds of decision time, as far back as the memory reaches: to that resolution a step is a decision."""
-    position = {arm.pk: i for i, arm in enumerate(arms)}
-    with connection.cursor() as cursor:
-        # `memory.horizon()` is finite here: beyond it a decision weighs under a millionth.
-        cursor.execute(_BLOCKS, {"arms": list(position), "steps": int(min(memory.horizon(), 2**62)) + 1})
-        rows = cursor.fetchall()
-    starts = {start: i for i, start in enumerate(dict.fromkeys(row[0] for row in rows))}
-    blocks = Statistics.zeros(len(starts), len(arms))
-    steps = np.zeros(len(starts))
-    for start, arm, decisions, rewards, total, m2 in rows:
-        at = starts[start], position[arm]
-        steps[at[0]] += decisions
-        blocks.count[at], blocks.m2[at] = rewards, m2
-        blocks.mean[at] = total / rewards if rewards else 0.0
-    return memory.recall(blocks, steps)
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Ten seconds of decision time each, newest first, as far back as the memory reaches: to that resolution a step is a decision."""
+
+    starts: list[datetime]
+    learned: Statistics  # (B, K)
+    steps: Array  # (B,)
+
+    @classmethod
+    def read(cls, arms: Sequence[Arm], memory: Memory) -> "_Blocks":
+        position = {arm.pk: i for i, arm in enumerate(arms)}
+        with connection.cursor() as cursor:
+            # `memory.horizon()` is finite here: beyond it a decision weighs under a millionth.
+            cursor.execute(_BLOCKS, {"arms": list(position), "steps": int(min(memory.horizon(), 2**62)) + 1})
+            rows = cursor.fetchall()
+        starts = {start: i for i, start in enumerate(dict.fromkeys(row[0] for row in rows))}
+        learned = Statistics.zeros(len(starts), len(arms))
+        steps = np.zeros(len(starts))
+        for start, arm, decisions, rewards, total, m2 in rows:
+            at = starts[start], position[arm]
+            steps[at[0]] += decisions
+            learned.count[at], learned.m2[at] = rewards, m2
+            learned.mean[at] = total / rewards if rewards else 0.0
+        return cls(list(starts), learned, steps)
+
+    def weights(self, memory: Memory) -> dict[datetime, float]:
+        """The weight of each block in what is remembered."""
+        return dict(zip(self.starts, memory.weights_of_blocks(self.steps).tolist(), strict=True))
 
 
-def _exposed(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
-    known = statistics_of(arms)
+def _open(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None) -> tuple[Array, Array]:
+    """Of decisions whose window is open: the rewards that came, and the exposure, each (K,); by the weights of what is remembered."""
     closed: datetime | None = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(
         experiment=experiment
     )
@@ -91,8 +106,9 @@ def _exposed(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
     half = INTERVAL_SECONDS / 2.0
     ages = np.array([((now - start).total_seconds() - half) / window.total_seconds() for _, start, _, _ in rows])
     shares = histograms.exposure(np.clip(ages, 0.0, 1.0))
-    for i, (arm, _, decisions, rewarded) in enumerate(rows):
+    for i, (arm, start, decisions, rewarded) in enumerate(rows):
         seat = position[arm]
-        rewards[seat] += rewarded
-        exposure[seat] += decisions * served[seat] * shares[i, seat]
-    return exposure_corrected(known, rewards, exposure)
+        weight = 1.0 if weights is None else weights.get(start, 0.0)
+        rewards[seat] += weight * rewarded
+        exposure[seat] += weight * decisions * served[seat] * shares[i, seat]
+    return rewards, exposure

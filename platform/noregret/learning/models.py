@@ -35,6 +35,9 @@ class ArmInterval(models.Model):
     arm = models.ForeignKey(Arm, on_delete=models.CASCADE, related_name="intervals")
     start = models.DateTimeField()
     decisions = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="Decisions that the arm could not serve."
+    )
     rewards = models.PositiveBigIntegerField(default=0)
     reward_total = models.FloatField(default=0.0)
     reward_m2 = models.FloatField(default=0.0, db_default=0.0, help_text="Sum of squared deviations from the mean.")
@@ -54,7 +57,19 @@ class ExperimentEvidence(models.Model):
     # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
     closed_until = models.DateTimeField(null=True)
     matured = models.PositiveBigIntegerField(default=0)
-    state = models.JSONField(default=dict, help_text="bandits.inference.anytime.Evidence.to_dict()")
+    state = models.JSONField(default=dict, help_text="bandits.inference.evidence.Evidence.to_dict()")
+    answers = models.JSONField(
+        default=dict, db_default={}, help_text="The same of how often arms are answered, where silence means nothing."
+    )
+    split = models.JSONField(
+        default=dict, db_default={}, help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials."
+    )
+    # By which rules the sums were made (weighing.RULES); the learner makes them anew where they are old.
+    rules = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # Has something been learned that is not published? And when was it last, after how many decisions (publishing).
+    unpublished = models.BooleanField(default=False, db_default=False)
+    published_at = models.DateTimeField(null=True)
+    published_decisions = models.PositiveBigIntegerField(default=0, db_default=0)
     # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
     learned = models.JSONField(default=dict, db_default={}, help_text="By the policy's family: sums, or Gaussians.")
 

@@ -11,7 +11,7 @@ from noregret.redis_client import client, keys
 from serving.ledger.ingest import appended_at
 from serving.redis_keys import ACCESS, Keys
 
-from . import clock
+from . import clock, publishing
 from .mature import AFTER_END, overdue_seconds
 from .schedule import with_an_end
 
@@ -40,15 +40,29 @@ def unsettled() -> QuerySet[Experiment]:
     )
 
 
+LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
+"""noregret.experiments.rewards.learned_when_matured, the other way round, for rows of experiments."""
+
+# An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
+# What lies more than a day behind the closed buckets was left over by a crash: the experiment's next round finds it.
 _WAITING = """
-SELECT endpoint_id, extract(epoch FROM clock_timestamp() - min(recorded_at))::float8
-FROM serving_reward JOIN experiments_experiment AS e ON e.id = experiment_id
-WHERE NOT folded AND NOT late GROUP BY endpoint_id
+SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - min(waiting.recorded_at))::float8
+FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON held.experiment_id = e.id
+CROSS JOIN LATERAL (
+    SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
+    WHERE r.experiment_id = e.id AND NOT r.folded AND NOT r.late
+    AND r.decided_at >= COALESCE(held.closed_until, e.started_at) - interval '1 day'
+    AND r.decided_at < CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
+        THEN 'infinity' ELSE held.closed_until END
+) AS waiting
+WHERE e.started_at IS NOT NULL AND (e.ended_at IS NULL OR e.ended_at > clock_timestamp() - interval '92 days')
+AND waiting.recorded_at IS NOT NULL
+GROUP BY e.endpoint_id
 """
 
 
 def _waiting_rewards() -> dict[int, float]:
-    """For each endpoint with rewards that are not folded yet, how many seconds the oldest has waited."""
+    """For each endpoint with rewards that could be folded, how many seconds the oldest has waited."""
     with connection.cursor() as cursor:
         cursor.execute(_WAITING)
         waited: dict[int, float] = dict(cursor.fetchall())
@@ -80,7 +94,7 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys() | _timed()
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}

@@ -11,6 +11,7 @@ from noregret.experiments.transitions import advance, move
 
 from . import canary, guardrails, schedule
 from .recommendation import Recommendation, recommend
+from .served import unfit
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,11 @@ def _promote(experiment: Experiment) -> bool:
         current = Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
         found = _due(current)
         if found is None:
+            return False
+        # Under the lock, whatever the evidence says: an arm that does not answer earns nothing as champion.
+        hindered = unfit(current, found.arm) if found.arm is not None and found.action == "promote" else ""
+        if hindered:
+            log.info("not promoted", experiment=current.name, why=hindered)
             return False
         try:
             move(

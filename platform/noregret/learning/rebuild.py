@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from django.db import connection, transaction
 
-from bandits.inference.anytime import Evidence
+from bandits.inference.evidence import Evidence, differences
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
@@ -25,21 +25,26 @@ from serving.ledger import latency
 
 from . import contextual
 from .locks import endpoint_lock
-from .mature import (
-    ROW_COLUMNS,
+from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
+from .models import ArmInterval, ArmStatistics, ExperimentEvidence
+from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
+from .weighing import (
+    RULES,
     Row,
+    Served,
+    answers_are_compared,
+    answers_of,
     bounds_of,
     bucket_number,
     bucket_width,
-    delays_of,
     evidence_of,
     floor_to_bucket,
+    no_answers,
     no_evidence,
     replay,
-    replay_models,
+    replay_answers,
+    split_of,
 )
-from .models import ArmInterval, ArmStatistics, ExperimentEvidence
-from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
 
 TOLERANCE = 1e-9
 _CHUNK = 20_000
@@ -101,7 +106,7 @@ def learn_day(experiment: Experiment, arm_ids: list[int], day: datetime) -> Lear
     parameters = {"e": experiment.pk, "start": day, "end": day + timedelta(days=1)}
     totals = DecisionTotals.of((), arm_ids)
     for rows in _rows(
-        "SELECT arm_id, decided_at, propensities, latency_ms, fallback_reason IS NOT NULL FROM serving_decision "
+        "SELECT arm_id, decided_at, propensities, latency_ms, fallback_reason IS NOT NULL, trial FROM serving_decision "
         "WHERE experiment_id = %(e)s AND decided_at >= %(start)s AND decided_at < %(end)s",
         parameters,
     ):
@@ -145,6 +150,7 @@ class Replayed:
     """The evidence from the marked rewards, bucket by bucket; how many there were, and when the last of them was decided."""
 
     evidence: Evidence | None = None
+    answers: Evidence | None = None
     learned: dict[str, Any] = field(default_factory=dict)
     delays: dict[int, list[int]] = field(default_factory=dict)
     matured: int = 0
@@ -153,7 +159,10 @@ class Replayed:
 
 def replay_evidence(experiment: Experiment) -> Replayed:
     """One day after the other: here the order matters."""
-    replayed = Replayed(None if bounds_of(experiment) is None else no_evidence(experiment))
+    replayed = Replayed(
+        None if bounds_of(experiment) is None else no_evidence(experiment),
+        no_answers(experiment) if answers_are_compared(experiment) else None,
+    )
     for rows in _whole_buckets(_marked(experiment), bucket_width(experiment)):
         replayed.matured += len(rows)
         replayed.last = rows[-1].decided_at
@@ -161,7 +170,20 @@ def replay_evidence(experiment: Experiment) -> Replayed:
         replayed.learned = replay_models(experiment, replayed.learned, rows)
         for arm, counts in delays_of(experiment, rows).items():
             replayed.delays[arm] = latency.add(replayed.delays.get(arm, []), counts)
+    if replayed.answers is not None:
+        closed = _closed_until(experiment, replayed)
+        for served in _whole_buckets(_served(experiment, closed), bucket_width(experiment)):
+            replayed.answers = replay_answers(experiment, replayed.answers, served)
     return replayed
+
+
+def _closed_until(experiment: Experiment, replayed: Replayed) -> datetime | None:
+    """Until when buckets are closed. Where that was lost with its row: up to the last marked one, or it would bear no mark."""
+    closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).filter(experiment=experiment).first()
+    if closed is None and replayed.last is not None:
+        width = bucket_width(experiment)
+        return floor_to_bucket(replayed.last, width) + width
+    return closed
 
 
 def _marked(experiment: Experiment) -> Iterator[list[Row]]:
@@ -177,9 +199,27 @@ def _marked(experiment: Experiment) -> Iterator[list[Row]]:
             yield [Row(*row) for row in rows]
 
 
-def _whole_buckets(chunks: Iterable[list[Row]], width: timedelta) -> Iterator[list[Row]]:
+def _served(experiment: Experiment, closed: datetime | None) -> Iterator[list[Served]]:
+    """Of the buckets that are closed: until then a decision may be answered yet."""
+    if closed is None:
+        return
+    for day in days_of(experiment):
+        parameters = {
+            "experiment": experiment.pk,
+            "metric": experiment.reward["metric"],
+            "start": day,
+            "end": min(day + timedelta(days=1), closed),
+        }
+        for rows in _rows(SERVED, parameters):
+            yield [Served(*row) for row in rows]
+
+
+_Decided = TypeVar("_Decided", Row, Served)
+
+
+def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterator[list[_Decided]]:
     """The same rows, cut between buckets: what is learned of one is learned at once."""
-    held: list[Row] = []
+    held: list[_Decided] = []
     for chunk in chunks:
         rows = held + chunk
         last = bucket_number(rows[-1].decided_at, width)
@@ -200,13 +240,18 @@ def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
         with _snapshot():
             return _Rebuilt(experiment).differences()
     with endpoint_lock(experiment.endpoint_id, wait=True):
-        with _snapshot():
-            rebuilt = _Rebuilt(experiment)
-            differences = rebuilt.differences()
-        # Not in the snapshot's transaction: that would fail on whatever a person changed of the endpoint meanwhile.
-        with transaction.atomic():
-            rebuilt.write()
-            publish_endpoint_on_commit(experiment.endpoint_id)
+        return rebuild_held(experiment)
+
+
+def rebuild_held(experiment: Experiment) -> list[str]:
+    """As `rebuild` with `write`, for a caller that holds the endpoint's lock."""
+    with _snapshot():
+        rebuilt = _Rebuilt(experiment)
+        differences = rebuilt.differences()
+    # Not in the snapshot's transaction: that would fail on whatever a person changed of the endpoint meanwhile.
+    with transaction.atomic():
+        rebuilt.write()
+        publish_endpoint_on_commit(experiment.endpoint_id)
     return differences
 
 
@@ -253,21 +298,23 @@ class _Rebuilt:
                 if not (_close(live, ledger) if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
 
-    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, float, float]]:
-        """(decisions, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
-        counts, rewards = self._learned.totals.intervals, self._learned.rewards
-        return {key: (counts[key], *rewards.get(key, RewardMoments())) for key in counts.keys() | rewards.keys()}
+    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, int, float, float]]:
+        """(decisions, failures, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
+        totals, rewards = self._learned.totals, self._learned.rewards
+        counts, failed = totals.intervals, totals.failed_intervals
+        keys = counts.keys() | rewards.keys()
+        return {key: (counts[key], failed[key], *rewards.get(key, RewardMoments())) for key in keys}
 
     def _of_intervals(self) -> Iterator[str]:
         wanted = self._intervals()
         held = {
-            (row.arm_id, row.start): (row.decisions, row.rewards, row.reward_total, row.reward_m2)
+            (row.arm_id, row.start): (row.decisions, row.failures, row.rewards, row.reward_total, row.reward_m2)
             for row in ArmInterval.objects.filter(arm_id__in=self._arm_ids)
         }
         names = {arm.pk: arm.name for arm in self._arms}
         for key in sorted(wanted.keys() | held.keys()):
-            live, ledger = held.get(key, (0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0.0, 0.0))
-            if live[:2] != ledger[:2] or not all(map(_close, live[2:], ledger[2:])):
+            live, ledger = held.get(key, (0, 0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0, 0.0, 0.0))
+            if live[:3] != ledger[:3] or not all(map(_close, live[3:], ledger[3:])):
                 yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
 
     def _of_evidence(self) -> Iterator[str]:
@@ -280,10 +327,15 @@ class _Rebuilt:
             yield f"evidence: matured is {held.matured}, the ledger has {ledger.matured}"
         if not _same(held.learned, ledger.learned):
             yield "what the policy's models learned differs from the ledger's"
-        live = evidence_of(self._experiment, held)
-        if ledger.evidence is not None and live is not None:
-            for part in _evidence_parts_that_differ(live, ledger.evidence):
-                yield f"evidence: {part} differs from the ledger's"
+        if not _same(split_of(self._experiment, held).to_dict(), self._learned.totals.split.to_dict()):
+            yield "how the split went differs from the ledger's"
+        for name, live, wanted in (
+            ("evidence", evidence_of(self._experiment, held), ledger.evidence),
+            ("rates of answers", answers_of(self._experiment, held), ledger.answers),
+        ):
+            if wanted is not None and live is not None:
+                for part in differences(live, wanted, TOLERANCE):
+                    yield f"{name}: {part} differs from the ledger's"
 
     def write(self) -> None:
         """In the caller's transaction."""
@@ -293,9 +345,15 @@ class _Rebuilt:
         ArmInterval.objects.bulk_create(
             [
                 ArmInterval(
-                    arm_id=arm, start=start, decisions=decisions, rewards=rewards, reward_total=total, reward_m2=m2
+                    arm_id=arm,
+                    start=start,
+                    decisions=decisions,
+                    failures=failures,
+                    rewards=rewards,
+                    reward_total=total,
+                    reward_m2=m2,
                 )
-                for (arm, start), (decisions, rewards, total, m2) in self._intervals().items()
+                for (arm, start), (decisions, failures, rewards, total, m2) in self._intervals().items()
             ],
             batch_size=5000,
         )
@@ -303,11 +361,12 @@ class _Rebuilt:
         state = {
             "matured": replayed.matured,
             "state": {} if replayed.evidence is None or not replayed.matured else replayed.evidence.to_dict(),
+            "answers": {} if replayed.answers is None else replayed.answers.to_dict(),
+            "split": self._learned.totals.split.to_dict(),
             "learned": replayed.learned,
+            "rules": RULES,
         }
-        width = bucket_width(self._experiment)
-        # Only where the row itself was lost: the buckets up to the last marked one were closed, or it would bear no mark.
-        closed = None if replayed.last is None else floor_to_bucket(replayed.last, width) + width
+        closed = _closed_until(self._experiment, replayed)
         ExperimentEvidence.objects.update_or_create(
             experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
         )
@@ -322,22 +381,3 @@ def _same(live: Any, ledger: Any) -> bool:
     if isinstance(live, int | float) and isinstance(ledger, int | float):
         return _close(float(live), float(ledger))
     return bool(live == ledger)
-
-
-def _evidence_parts_that_differ(live: Evidence, ledger: Evidence) -> Iterator[str]:
-    pairs = {
-        "that an arm is better": (live.superior, ledger.superior),
-        "that an arm is not worse": (live.noninferior, ledger.noninferior),
-        "its count": (live.matured.count, ledger.matured.count),
-        "its mean": (live.matured.mean, ledger.matured.mean),
-        "its spread": (live.matured.m2, ledger.matured.m2),
-        "its scores' count": (live.scores.count, ledger.scores.count),
-        "its scores' mean": (live.scores.mean, ledger.scores.mean),
-        "its scores' spread": (live.scores.m2, ledger.scores.m2),
-    }
-    for name, (left, right) in pairs.items():
-        if left is None or right is None:
-            if left is not right:
-                yield name
-        elif left.shape != right.shape or not np.allclose(left, right, rtol=TOLERANCE, atol=TOLERANCE):
-            yield name

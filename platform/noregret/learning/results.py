@@ -7,44 +7,42 @@ import numpy as np
 from django.db import connection
 from django.utils import timezone
 
-from bandits.belief import Belief, believe
-from bandits.inference.anytime import Estimate, aipw
-from bandits.inference.best_arm import expected_loss, probability_best
-from bandits.inference.confidence_sequence import watched_aipw
-from bandits.inference.sample_ratio import sample_ratio_p
+from bandits.belief import believe
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import shadows
-from .knowledge import statistics_of
-from .mature import bounds_of, evidence_of
+from . import answers, contextual, guardrails, shadows
+from .holdout import holdout
+from .knowledge import known_to_policy
 from .models import ArmStatistics, ExperimentEvidence
+from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
-
-INTERVAL_ALPHA = 0.05
+from .savings import against_even_split
+from .standing import memory_of, standing
+from .weighing import split_of
 
 
 def results(experiment: Experiment) -> dict[str, Any]:
     """The results document (docs/api.md). What can't be known yet is None."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    statistics = statistics_of(arms)
-    belief = believe(statistics, reward_model(experiment))
-    seen = bool(statistics.count.sum())
-    best = probability_best(belief.posterior) if seen else None
-    loss = belief.in_reward_units(expected_loss(belief.posterior)) if seen else None
+    stand = standing(experiment, arms)
     shares = propensities(experiment, arms)
-    intervals = _intervals(experiment, arms, belief, statistics)
-    watched = _watched_intervals(experiment, len(arms))
+    outcomes = own_outcomes(experiment, arms)
+    ends = intervals(experiment, arms, outcomes)
+    saved = against_even_split(experiment, arms, outcomes)
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms)
+    held = ExperimentEvidence.objects.get(experiment=experiment)
+    answered = answers.rates(experiment, held)
     mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
     shadowed = shadows.comparison(experiment) if mirrored else {}
     return {
         "experiment": experiment.name,
+        "strategy": experiment.strategy,
         "status": experiment.status,
         "as_of": timezone.now().isoformat().replace("+00:00", "Z"),
         "policy_version": experiment.endpoint.policy_version,
@@ -58,14 +56,16 @@ def results(experiment: Experiment) -> dict[str, Any]:
                 "is_control": arm.is_control,
                 "decisions": rows[arm.pk].decisions,
                 "rewards": rows[arm.pk].rewards,
-                "mean": rows[arm.pk].mean if rows[arm.pk].rewards else None,
-                "interval": intervals[i][0],
-                "interval_method": intervals[i][1],
-                "watched_interval": watched[i],
+                "mean": float(outcomes.mean[i]) if outcomes.count[i] else None,
+                "mean_basis": "served" if experiment.strategy == Experiment.Strategy.BANDIT else "assigned",
+                "answered": answered.shares[i],
+                "interval": ends[i][0],
+                "interval_method": ends[i][2],
+                "watched_interval": ends[i][1],
                 "share": rows[arm.pk].decisions / decisions if decisions else None,
                 "propensity": shares[i],
-                "probability_best": None if best is None else float(best[i]),
-                "expected_loss": None if loss is None else float(np.ravel(loss)[i]),
+                "probability_best": stand.best[i],
+                "expected_loss": stand.loss[i],
                 "error_rate": rows[arm.pk].failures / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
                 "latency_ms": {
                     "p50": latency.quantile(rows[arm.pk].latencies, 0.5),
@@ -78,17 +78,20 @@ def results(experiment: Experiment) -> dict[str, Any]:
             for i, arm in enumerate(arms)
         ],
         "comparison": {
-            "sample_ratio_p": _sample_ratio_p(experiment, arms, rows),
-            "saved_against_even_split": saved_against_even_split(experiment, arms, rows),
+            "sample_ratio_p": split_of(experiment, held).p,
+            "answers_p": answered.p,
+            "saved_against_even_split": None if saved is None else saved.value,
+            "saved_interval": None if saved is None else [saved.low, saved.high],
         },
         "evidence": {
             "leader": None if found.leader is None else found.leader.name,
             "value": found.evidence,
             "needed": found.needed,
-            "matured": ExperimentEvidence.objects.get(experiment=experiment).matured,
+            "matured": held.matured,
         },
         "canary": _canary(experiment),
-        "holdout": _holdout(experiment),
+        "guardrails": guardrails.states(experiment, arms),
+        "holdout": holdout(experiment),
         "apprentice": _apprentice(experiment, arms),
         "recommendation": {
             "action": found.action,
@@ -96,38 +99,6 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "reason": found.reason,
         },
     }
-
-
-# More decisions than this are not counted by unit while somebody waits for the answer.
-MOST_BY_UNIT = 1_000_000
-_FIRST_OF_UNITS = """
-WITH firsts AS (
-    SELECT DISTINCT ON (unit) arm_id, propensities FROM serving_decision
-    WHERE experiment_id = %(experiment)s AND unit IS NOT NULL ORDER BY unit, decided_at, id
-), counted AS (
-    SELECT arm_id, propensities FROM firsts
-    UNION ALL SELECT arm_id, propensities FROM serving_decision WHERE experiment_id = %(experiment)s AND unit IS NULL
-)
-SELECT arm_id, NULL::bigint AS seat, count(*)::float8 FROM counted GROUP BY arm_id
-UNION ALL SELECT NULL, seat - 1, sum(share) FROM counted, unnest(propensities) WITH ORDINALITY AS u (share, seat) GROUP BY seat
-"""
-
-
-def _sample_ratio_p(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
-    """Did the split go as logged? A unit that keeps its arm is one trial, however often it comes."""
-    counts = [float(rows[arm.pk].decisions) for arm in arms]
-    expected = [rows[arm.pk].expected_decisions for arm in arms]
-    if experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.CANARY) or experiment.sticky:
-        if sum(counts) > MOST_BY_UNIT:
-            return None
-        with connection.cursor() as cursor:
-            cursor.execute(_FIRST_OF_UNITS, {"experiment": experiment.pk})
-            found = cursor.fetchall()
-        by_arm = {arm: count for arm, _, count in found if arm is not None}
-        by_seat = {seat: share for arm, seat, share in found if arm is None}
-        counts = [by_arm.get(arm.pk, 0.0) for arm in arms]
-        expected = [by_seat.get(i, 0.0) for i in range(len(arms))]
-    return sample_ratio_p(counts, expected)
 
 
 def _canary(experiment: Experiment) -> dict[str, Any] | None:
@@ -140,36 +111,6 @@ def _canary(experiment: Experiment) -> dict[str, Any] | None:
         "weight": canary_weight(experiment),
         "since": experiment.canary_since.isoformat().replace("+00:00", "Z"),
     }
-
-
-_OF_HOLDOUT = """
-SELECT d.holdout, count(*)::float8, count(r.value)::float8, avg(r.value), coalesce(var_pop(r.value), 0) * count(r.value)
-FROM serving_decision AS d LEFT JOIN serving_reward AS r
-    ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
-WHERE d.experiment_id = %(experiment)s GROUP BY d.holdout
-"""
-
-
-def _holdout(experiment: Experiment) -> dict[str, Any] | None:
-    """What the bandit earned beyond its control, on units that were and were not held out; None without a holdout."""
-    if not experiment.holdout:
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute(_OF_HOLDOUT, {"experiment": experiment.pk, "metric": experiment.reward["metric"]})
-        held = {row[0]: row[1:] for row in cursor.fetchall()}
-    sides: dict[str, Any] = {}
-    for name, side in (("bandit", False), ("holdout", True)):
-        decisions, rewards, mean, m2 = held.get(side, (0.0, 0.0, None, 0.0))
-        sides[name] = {"decisions": int(decisions), "rewards": int(rewards), "mean": mean, "variance": m2}
-    bandit, out = sides["bandit"], sides["holdout"]
-    benefit, interval = None, None
-    if bandit["rewards"] > 1 and out["rewards"] > 1:
-        benefit = bandit["mean"] - out["mean"]
-        error = float(np.sqrt(sum(side["variance"] / side["rewards"] ** 2 for side in (bandit, out))))
-        interval = [benefit - 1.96 * error, benefit + 1.96 * error]
-    for side in sides.values():
-        del side["variance"]
-    return {"share": experiment.holdout, **sides, "benefit": benefit, "interval": interval}
 
 
 def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | None:
@@ -186,64 +127,6 @@ def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | Non
     total = sum(counts.values())
     shares = {arm.name: counts.get(arm.pk, 0.0) / total if total else None for arm in arms}
     return {"decisions": int(total), "shares": shares, "outcomes": shadows.score_of_choices(experiment)}
-
-
-def _intervals(
-    experiment: Experiment, arms: list[Arm], belief: Belief, statistics: Statistics
-) -> list[tuple[list[float] | None, str | None]]:
-    """Each arm's 95 % interval in reward units and how it was made.
-
-    AIPW over matured decisions where there are enough of them: the sample mean under adaptive sampling is biased, and its interval
-    covers too little. Before that the posterior's.
-    """
-    estimates: list[Estimate | None] = [None] * len(arms)
-    bounded = bounds_of(experiment)
-    held = ExperimentEvidence.objects.get(experiment=experiment)
-    if bounded is not None and held.state:
-        evidence = evidence_of(experiment, held)
-        estimates = aipw(evidence, INTERVAL_ALPHA) if evidence is not None else estimates
-    low, high = (np.ravel(end) for end in belief.interval(INTERVAL_ALPHA))
-    made: list[tuple[list[float] | None, str | None]] = []
-    for i, estimate in enumerate(estimates):
-        if estimate is not None and bounded is not None:
-            made.append((_in_reward_units(estimate, bounded), "aipw"))
-        elif statistics.count[i]:
-            made.append(([float(low[i]), float(high[i])], "posterior"))
-        else:
-            made.append((None, None))
-    return made
-
-
-def _watched_intervals(experiment: Experiment, arms: int) -> list[list[float] | None]:
-    """Each arm's 95 % interval that holds at every moment at once, in reward units; None where there is none yet."""
-    bounded = bounds_of(experiment)
-    held = ExperimentEvidence.objects.get(experiment=experiment)
-    evidence = evidence_of(experiment, held) if held.state else None
-    if bounded is None or evidence is None:
-        return [None] * arms
-    found = watched_aipw(evidence, INTERVAL_ALPHA)
-    return [None if estimate is None else _in_reward_units(estimate, bounded) for estimate in found]
-
-
-def _in_reward_units(estimate: Estimate, bounded: tuple[Any, tuple[float, float]]) -> list[float]:
-    model, (low, high) = bounded
-    ends = [estimate.low, estimate.high]
-    if model.direction == "minimize":
-        ends = [1.0 - estimate.high, 1.0 - estimate.low]
-    return [low + end * (high - low) for end in ends]
-
-
-def saved_against_even_split(experiment: Experiment, arms: list[Arm], rows: dict[int, ArmStatistics]) -> float | None:
-    """Reward earned beyond what the same rewarded decisions, split evenly over the enabled arms, would have: positive is good.
-
-    By each arm's own mean; None until every enabled arm has one.
-    """
-    enabled = [rows[arm.pk] for arm in arms if arm.enabled]
-    if not enabled or any(not row.rewards for row in enabled):
-        return None
-    even = sum(row.mean for row in enabled) / len(enabled)
-    gained = sum(row.rewards * (row.mean - even) for row in rows.values())
-    return -gained if experiment.reward["direction"] == "minimize" else gained
 
 
 _OVER_TIME = """
@@ -285,11 +168,16 @@ def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
 
 
 def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, Any]:
-    """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}."""
+    """Each arm's posterior density of its mean, on one grid in reward units: {"x": [...], "arms": [{"name", "density"}]}.
+
+    Empty where nothing was seen, and for a contextual policy, whose arms' means are of different requests.
+    """
     arms = list(experiment.arms.order_by("position"))
-    statistics = statistics_of(arms)
+    memory = memory_of(experiment)
+    # Of a policy that learns from features nothing is believed of an arm's mean alone.
+    statistics = Statistics.zeros(len(arms)) if memory is None else known_to_policy(experiment, arms, memory)
     belief = believe(statistics, reward_model(experiment))
-    if not statistics.count.sum():
+    if not statistics.count.sum() or contextual.policy_of(experiment) is not None:
         return {"x": [], "arms": [{"name": arm.name, "density": []} for arm in arms]}
     low, high = (np.ravel(end) for end in belief.interval(1e-4))
     x = np.linspace(float(low.min()), float(high.max()), points)

@@ -1,6 +1,7 @@
-"""One round of learning for one endpoint: drain, mature, fold, act. Every step may be repeated, and publishes what it changed."""
+"""One round of learning for one endpoint: drain, mature, fold, publish, act. Every step may be repeated, and publishes what it changed."""
 
 import structlog
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from noregret.experiments.models import Endpoint, Experiment
@@ -11,8 +12,10 @@ from .drain import Drained, drain
 from .fold import fold
 from .locks import endpoint_lock
 from .mature import mature
-from .pending import unsettled
+from .pending import LEARNED_AT_ONCE, unsettled
 from .promotion import act
+from .publishing import catch_up
+from .upgrade import bring_up_to_date
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +48,11 @@ def learn(endpoint_id: int) -> bool:
 
 
 def _learn(experiment: Experiment, drained: Drained) -> None:
+    bring_up_to_date(experiment)
     mature(experiment, drained.until)
     fold(experiment)
+    with transaction.atomic():
+        catch_up(experiment)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
         act(experiment)
 
@@ -54,5 +60,8 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
 def _learning(endpoint: Endpoint) -> list[Experiment]:
     """The endpoint's experiments for which something can still come in, oldest first."""
     waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False)
-    found = Experiment.objects.filter(Q(pk__in=unsettled()) | Exists(waiting), endpoint=endpoint)
+    matured = waiting.filter(decided_at__lt=OuterRef("evidence__closed_until"))
+    found = Experiment.objects.filter(
+        Q(pk__in=unsettled()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured), endpoint=endpoint
+    )
     return list(found.select_related("endpoint", "promoted_arm").order_by("pk"))

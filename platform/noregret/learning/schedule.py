@@ -11,6 +11,7 @@ from noregret.experiments.transitions import move
 
 from . import clock
 from .recommendation import recommend
+from .served import unfit
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,9 @@ def act(experiment: Experiment) -> bool:
     leader = found.arm or found.leader
     over = f"its time was over at {end:%Y-%m-%d %H:%M:%S} UTC"
     promotes = (experiment.schedule or {})["at_end"] == "promote_leader" and leader is not None and leader.enabled
+    hindered = unfit(experiment, leader) if promotes and leader is not None else ""
+    if hindered:
+        promotes, over = False, f"{over}; {hindered}, so it is not promoted"
     evidence = {"value": found.evidence, "needed": found.needed}
     if promotes and leader is not None:
         move(

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import numpy as np
+
+from bandits.inference.sample_ratio import SampleRatio
 from serving.ledger import latency
 
 INTERVAL_SECONDS = 10
+
+
+def padded(propensities: Sequence[float], arms: int) -> list[float]:
+    """For `arms` arms: one that was added after a decision had no chance then."""
+    return [*propensities, *([0.0] * (arms - len(propensities)))]
 
 
 def interval_start(at: datetime) -> datetime:
@@ -63,6 +71,7 @@ class CountedDecision:
     propensities: Sequence[float]
     latency_ms: float
     failed: bool
+    trial: bool = True
 
 
 @dataclass(slots=True)
@@ -74,6 +83,9 @@ class DecisionTotals:
     expected: dict[int, float] = field(default_factory=dict)
     latencies: dict[int, list[int]] = field(default_factory=dict)
     intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
+    split: SampleRatio = field(default_factory=lambda: SampleRatio.zeros(0))
+    """How trials fell on the arms, against their probabilities."""
+    failed_intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, decisions: Iterable[CountedDecision], arm_ids: Sequence[int]) -> "DecisionTotals":
@@ -81,14 +93,24 @@ class DecisionTotals:
         totals = cls()
         latencies: dict[int, list[float]] = {}
         expected = [0.0] * len(arm_ids)
+        seats = {arm: i for i, arm in enumerate(arm_ids)}
+        trials: list[tuple[int, list[float]]] = []
         for decision in decisions:
             totals.decisions[decision.arm_id] += 1
             totals.intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             if decision.failed:
                 totals.failures[decision.arm_id] += 1
+                totals.failed_intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
             for position, propensity in enumerate(decision.propensities[: len(arm_ids)]):
                 expected[position] += propensity
+            if decision.trial:
+                trials.append((seats[decision.arm_id], padded(decision.propensities[: len(arm_ids)], len(arm_ids))))
+        totals.split = SampleRatio.zeros(len(arm_ids))
+        if trials:
+            totals.split = totals.split.observe(
+                np.array([seat for seat, _ in trials]), np.array([shares for _, shares in trials])
+            )
         totals.expected = dict(zip(arm_ids, expected, strict=True))
         totals.latencies = {arm: latency.count(values) for arm, values in latencies.items()}
         return totals
@@ -102,4 +124,6 @@ class DecisionTotals:
             {arm: self.expected.get(arm, 0.0) + other.expected.get(arm, 0.0) for arm in arms},
             {arm: latency.add(self.latencies.get(arm, []), other.latencies.get(arm, [])) for arm in timed},
             self.intervals + other.intervals,
+            self.split + other.split,
+            self.failed_intervals + other.failed_intervals,
         )

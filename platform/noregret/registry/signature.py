@@ -16,6 +16,7 @@ class Signature:
     outputs: list[str]
     classes: list[Any] | None
     task: str
+    example_rows: list[list[float]] | None = None  # that the model answers
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,6 +13,7 @@ class Signature(Struct):
     outputs: list[str]
     classes: list[Any] | None
     task: Literal["classifier", "regressor", "other"]
+    example_rows: list[list[float]] | None = None
 
 
 class Model(Struct):
@@ -76,6 +77,7 @@ class Experiment(Struct):
     sticky: bool
     holdout: float
     apprentice: bool
+    warnings: list[str]
     created_at: str
     started_at: str | None
     ended_at: str | None
@@ -134,9 +136,11 @@ class ResultsArm(Struct):
     decisions: int
     rewards: int
     mean: float | None
+    mean_basis: Literal["served", "assigned"]
     interval: tuple[float, float] | None
-    interval_method: Literal["aipw", "posterior"] | None
+    interval_method: Literal["jeffreys", "posterior", "by_unit", "too_many_decisions"] | None
     watched_interval: tuple[float, float] | None
+    answered: float | None
     share: float | None
     propensity: float | None
     probability_best: float | None
@@ -149,8 +153,12 @@ class ResultsArm(Struct):
 
 
 class Comparison(Struct):
+    """`sample_ratio_p`: did trials fall on the arms as logged? `answers_p`: are arms answered alike, where silence means nothing?"""
+
     sample_ratio_p: float | None
+    answers_p: float | None
     saved_against_even_split: float | None
+    saved_interval: tuple[float, float] | None
 
 
 class EvidenceProgress(Struct):
@@ -167,20 +175,26 @@ class Recommendation(Struct):
 
 
 class OffPolicyEstimate(Struct):
-    """A mean reward with its standard error and 95 % interval."""
+    """A mean reward with its standard error and 95 % interval, null where nothing bounds them; `successes` are of equal weight."""
 
     value: float
-    standard_error: float
-    interval: tuple[float, float]
+    standard_error: float | None
+    interval: tuple[float, float] | None
     effective_sample_size: float
+    successes: float
 
 
 class Evaluation(Struct):
-    """What another policy would have earned on the logged traffic; `refused` says why the log can't tell."""
+    """What another policy would have earned on the logged traffic that has matured; `refused` says why the log can't tell.
+
+    `left_out` counts decisions that were not read, by reason.
+    """
 
     policy: str
     params: dict[str, Any]
     decisions: int
+    left_out: dict[str, int]
+    matured_until: str | None
     refused: str | None
     logged: OffPolicyEstimate | None
     estimates: dict[str, OffPolicyEstimate]
@@ -197,14 +211,42 @@ class CanaryState(Struct):
     since: str
 
 
+class GuardedArm(Struct):
+    """How an arm stands to a guardrail. `evidence` of `needed` shows it past the limit; where it is past, about `more` values show it."""
+
+    name: str
+    state: Literal["unheard", "waiting", "unjudged", "within", "beyond", "passed"]
+    count: int
+    mean: float | None
+    evidence: float | None
+    needed: float
+    more: int | None
+    reason: str
+
+
+class GuardrailState(Struct):
+    """A guardrail, and how each arm that it can act on stands to it."""
+
+    metric: str
+    action: Literal["rollback", "disable_arm", "pause"]
+    versus: Literal["limit", "control"]
+    max: float | None
+    min: float | None
+    arms: list[GuardedArm]
+
+
 class HoldoutSide(Struct):
+    """Rewards, units and mean of what can be shown, with the mean's 95 % interval by unit."""
+
     decisions: int
     rewards: int
+    units: int
     mean: float | None
+    interval: tuple[float, float] | None
 
 
 class Holdout(Struct):
-    """What the bandit earned beyond its control: the difference of means, and its 95 % interval."""
+    """What the bandit earned beyond its control: the difference of means, and its 95 % interval by unit."""
 
     share: float
     bandit: HoldoutSide
@@ -233,6 +275,7 @@ class Results(Struct):
     """What an experiment has shown so far. What can't be known yet is null."""
 
     experiment: str
+    strategy: Literal["shadow", "canary", "ab", "bandit"]
     status: Literal["draft", "running", "paused", "completed"]
     as_of: str
     policy_version: int
@@ -242,6 +285,7 @@ class Results(Struct):
     comparison: Comparison
     evidence: EvidenceProgress
     canary: CanaryState | None
+    guardrails: list[GuardrailState]
     holdout: Holdout | None
     apprentice: Apprentice | None
     recommendation: Recommendation

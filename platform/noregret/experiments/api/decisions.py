@@ -22,7 +22,7 @@ _CHUNK = 2000
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
-    d.fallback_reason, r.value, r.recorded_at
+    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout
 FROM serving_decision AS d
 LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
@@ -61,7 +61,7 @@ def _time(request: Request, parameter: str) -> datetime | None:
 
 def lines(experiment: Experiment, since: datetime | None, until: datetime | None) -> Iterator[bytes]:
     """A line a decision, in order of decision time; decision ids are as they were answered."""
-    arms = dict(experiment.arms.values_list("pk", "name"))
+    arms = dict(experiment.arms.order_by("position").values_list("pk", "name"))
     signer = Signer(settings.SECRET_KEY)
     encode = msgspec.json.Encoder().encode
     parameters = {
@@ -78,7 +78,8 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
 
 
 def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> dict[str, Any]:
-    identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, reason, value, recorded = row
+    identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
+    reason, value, recorded, propensities, holdout = rest
     token = Token(identity.bytes, experiment_id, arm_id, policy_version, propensity, learnable=reason is None)
     return {
         "decision_id": signer.sign(token),
@@ -93,4 +94,7 @@ def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer
         "fallback_reason": reason,
         "reward": value,
         "rewarded_at": recorded,
+        # By arm, as an evaluation needs them; an arm that was added later had none.
+        "propensities": dict(zip(arms.values(), propensities, strict=False)),
+        "holdout": holdout,
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.experiments.warnings import warnings_of
 
 
 def time(at: datetime | None) -> str | None:
@@ -70,6 +71,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "sticky": row.sticky,
         "holdout": row.holdout,
         "apprentice": row.apprentice,
+        "warnings": warnings_of(row),
         "created_at": time(row.created_at),
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),

@@ -38,9 +38,9 @@ class Command(BaseCommand):
         folder = Path(tempfile.mkdtemp(prefix="noregret-demo-"))
         kept = False
         try:
-            console.print(f"Starting PostgreSQL, Redis, web, worker and beat in {folder} …")
+            console.print("Starting PostgreSQL, Redis, web, worker and beat …")
             with RunningPlatform(folder) as platform:
-                console.print(f"Ready at {platform.url}. Training three models on scikit-learn's digits …")
+                console.print(f"Ready at {platform.url}. Training models on scikit-learn's digits …")
                 ending = self._play(platform, console, options["seed"], scenes.SCENES[options["scene"]]())
             kept = bool(options["keep"])
         finally:
@@ -55,10 +55,9 @@ class Command(BaseCommand):
 
     def _play(self, platform: RunningPlatform, console: Console, seed: int, scene: scenes.Scene) -> scenes.Ending:
         data = digits.load(seed)
-        for candidate in data.candidates:
-            console.print(
-                f"  digits@{candidate.version}  {candidate.title}, right on {candidate.accuracy:.1%} of held-out scans"
-            )
+        for candidate in scene.candidates(data):
+            console.print(f"  digits@{candidate.version}  {candidate.title}")
+            console.print(f"            right on {candidate.accuracy:.1%} of held-out scans")
         key = self._key(platform)
         if console.is_terminal:
             with Live(console=console, refresh_per_second=4, transient=True) as live:
@@ -89,45 +88,44 @@ class Command(BaseCommand):
         return made.stdout.strip()
 
     def _tell(self, console: Console, ending: scenes.Ending, *, as_json: bool) -> None:
-        report.ending(console, ending.results, ending.promoted)
-        ledger = ending.ledger
-        console.print(
-            f"Ledger: {ledger.decisions:,} decisions and {ledger.rewards:,} rewards; acknowledged "
-            f"{ledger.acknowledged_decisions:,} and {ledger.acknowledged_rewards:,}. {ending.seconds:.0f} s of traffic."
-        )
+        report.ending(console, ending)
+        for side in ending.sides:
+            ledger, name = side.ledger, side.experiment["name"]
+            console.print(
+                f"Ledger of {name}: {ledger.decisions:,} decisions and {ledger.rewards:,} rewards;\n"
+                f"  acknowledged {ledger.acknowledged_decisions:,} and {ledger.acknowledged_rewards:,}."
+            )
+        console.print(f"{ending.seconds:.0f} s of traffic.")
         if as_json:
-            arms = [
-                {
-                    key: arm[key]
-                    for key in (
-                        "name",
-                        "model",
-                        "decisions",
-                        "rewards",
-                        "share",
-                        "mean",
-                        "interval",
-                        "probability_best",
-                    )
-                }
-                for arm in ending.results["arms"]
-            ]
-            answer = {
-                "promoted": ending.promoted,
-                "outcome": ending.outcome,
-                "arms": arms,
-                "decisions": ledger.decisions,
-                "rewards": ledger.rewards,
-                "seconds": round(ending.seconds, 1),
-                "acknowledged_decisions": ledger.acknowledged_decisions,
-                "acknowledged_rewards": ledger.acknowledged_rewards,
-                "saved_against_even_split": ending.results["comparison"]["saved_against_even_split"],
+            self.stdout.write(json.dumps(self._document(ending)))
+
+    def _document(self, ending: scenes.Ending) -> dict[str, Any]:
+        side = ending.side
+        keys = ("name", "model", "decisions", "rewards", "share", "mean", "interval", "probability_best")
+        document = {
+            "promoted": side.experiment["promoted_arm"],
+            "outcome": side.experiment["outcome"],
+            "arms": [{key: arm[key] for key in keys} for arm in side.results["arms"]],
+            "decisions": side.ledger.decisions,
+            "rewards": side.ledger.rewards,
+            "seconds": round(ending.seconds, 1),
+            "acknowledged_decisions": side.ledger.acknowledged_decisions,
+            "acknowledged_rewards": side.ledger.acknowledged_rewards,
+            "saved_against_even_split": side.results["comparison"]["saved_against_even_split"],
+        }
+        if len(ending.sides) > 1:
+            forgets, remembers = (one.tally for one in ending.sides)
+            document["after_the_change"] = {
+                "scans": forgets.inverted,
+                "right": forgets.inverted_right,
+                "right_without_forgetting": remembers.inverted_right,
             }
-            self.stdout.write(json.dumps(answer))
+        return document
 
     def _problem(self, ending: scenes.Ending) -> str | None:
-        if ending.tally.problems:
-            return f"traffic failed: {ending.tally.problems[0]}"
-        if not ending.ledger.right:
-            return f"the ledger differs from what was sent: {ending.ledger}"
+        if ending.traffic_problems:
+            return f"traffic failed: {ending.traffic_problems[0]}"
+        for side in ending.sides:
+            if not side.ledger.right:
+                return f"the ledger of {side.experiment['name']} differs from what was sent: {side.ledger}"
         return f"{ending.problem} in {ending.seconds:.0f} s" if ending.problem else None

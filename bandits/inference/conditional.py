@@ -1,0 +1,327 @@
+"""The conditional e-process: within a stratum, who had the successes, given how many there were.
+
+A stratum is what one fixed allocation decided: no outcome inside it steered it. Of a pair of arms it holds n_i and n_j answered decisions
+and S successes of both. While the arms are alike there, S_i is hypergeometric, whatever their mean, the propensities and how often
+each arm is answered, and whatever the mean does meanwhile. With an odds ratio r of i against j it is Fisher's noncentral hypergeometric,
+
+    P(S_i = x)  =  C(n_i, x) C(n_j, S - x) r**x / Z(r)
+
+so the factor for "i is better than j" is the likelihood ratio w**S_i Z(1) / Z(w), whose expectation is at most 1 for every r <= 1: the
+likelihood ratio is monotone. Factors multiply over strata, and are then averaged over ln w in STEPS. With an indifference the law below
+the line is that of the odds ratio which the margin is at the pooled mean of earlier strata; exact for a margin in odds.
+
+A stratum ends by how many rows it has or how many passed since, never by what they said or whose they were. Only ended strata count: a
+look in between must not see a part that is seen again as a whole. Rows of one label whose propensities differ (a policy that counts
+its own pulls, requests that exclude an arm) are strata of their own, since time could tell the arms apart there.
+
+Nothing but counts enters, so outcomes are 0 or 1. For bounded ones the tilted permutation law would test equal distributions, not equal
+means. Sources: Fisher 1935 (the law); Ramdas et al. 2023 (e-processes). Counting with each propensity times the arm's share of answers so
+far was rejected: between equal arms it promotes in up to all runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import blake2b
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from bandits.statistics import ArmStatistics, Array
+
+from .log_factors import STEPS, averaged, kept, pack, unpack
+from .protocol import Bucket
+
+SMALLEST_STRATUM = 20
+ROWS_AN_ARM = 10
+"""A stratum ends at 10 rows an arm, 20 at least: of smaller ones, too much is lost by taking S as given."""
+_MOST_OPEN = 8
+_TABLE = 2**17
+_AT_ONCE = 4096  # pairs whose sums are taken in one go: about 30 MB
+
+
+def enough(arms: int) -> int:
+    """Rows at which a stratum ends, and rows without it after which it has ended."""
+    return max(SMALLEST_STRATUM, ROWS_AN_ARM * arms)
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """A stratum that is not over: `ones` and `count` (K,) by arm, and how many rows of others came `since` its last."""
+
+    label: int
+    propensities: str  # a digest: rows of one label may have been drawn from several
+    ones: NDArray[np.int64]
+    count: NDArray[np.int64]
+    since: int
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return self.label, self.propensities
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "propensities": self.propensities,
+            "ones": self.ones.tolist(),
+            "count": self.count.tolist(),
+            "since": self.since,
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Self:
+        ones, count = (np.asarray(state[name], dtype=np.int64) for name in ("ones", "count"))
+        return cls(state["label"], state["propensities"], ones, count, state["since"])
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalEvidence:
+    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors over the strata that have ended, `open` the others."""
+
+    rule: ClassVar[str] = "conditional"
+
+    indifference: float
+    superior: Array
+    noninferior: Array | None
+    matured: ArmStatistics
+    open: tuple[Stratum, ...] = ()
+
+    @classmethod
+    def empty(cls, arms: int, indifference: float = 0.0) -> Self:
+        shape = (arms, arms, len(STEPS))
+        noninferior = np.zeros(shape) if indifference > 0 else None
+        return cls(indifference, np.zeros(shape), noninferior, ArmStatistics.zeros(arms))
+
+    @property
+    def arms(self) -> int:
+        return self.matured.arms
+
+    def with_arms(self, arms: int) -> Self:
+        more = arms - self.arms
+        if more <= 0:
+            return self
+        pairs = ((0, more), (0, more), (0, 0))
+        return replace(
+            self,
+            superior=np.pad(self.superior, pairs),
+            noninferior=None if self.noninferior is None else np.pad(self.noninferior, pairs),
+            matured=self.matured.padded((0, more)),
+            open=tuple(
+                replace(one, ones=np.pad(one.ones, (0, more)), count=np.pad(one.count, (0, more))) for one in self.open
+            ),
+        )
+
+    def observe(self, bucket: Bucket) -> Self:
+        """Raises ValueError for outcomes that are neither 0 nor 1, too."""
+        bucket.check(self.arms)
+        if not len(bucket):
+            return self
+        if not np.isin(bucket.outcome, (0.0, 1.0)).all():
+            raise ValueError("the conditional rule is for outcomes of 0 and 1")
+        open_, ended = self._sorted(self._carried_on(bucket), enough(self.arms))
+        matured = self.matured + ArmStatistics.from_rewards(bucket.arm, bucket.outcome, self.arms)
+        if not ended:
+            return replace(self, matured=matured, open=open_)
+        ones, count = np.stack([one.ones for one in ended]), np.stack([one.count for one in ended])
+        noninferior = self.noninferior
+        if noninferior is not None:
+            noninferior = kept(noninferior + summed_log_factors(ones, count, self._margins()))
+        return replace(
+            self,
+            superior=kept(self.superior + summed_log_factors(ones, count)),
+            noninferior=noninferior,
+            matured=matured,
+            open=open_,
+        )
+
+    def _carried_on(self, bucket: Bucket) -> list[Stratum]:
+        """Every open stratum after the bucket's rows, and those that begin with it."""
+        open_ = {one.key: one for one in self.open}
+        new = {(label, digest): (ones, count) for label, digest, ones, count in _counted(bucket, self.arms)}
+        strata = []
+        for key in sorted(open_.keys() | new.keys()):
+            ones, count = new.get(key, (np.zeros(self.arms, dtype=np.int64),) * 2)
+            before = open_.get(key, Stratum(*key, np.zeros_like(ones), np.zeros_like(count), 0))
+            since = 0 if key in new else before.since + len(bucket)
+            strata.append(replace(before, ones=before.ones + ones, count=before.count + count, since=since))
+        return strata
+
+    @staticmethod
+    def _sorted(strata: list[Stratum], rows: int) -> tuple[tuple[Stratum, ...], list[Stratum]]:
+        """Those that stay open and those that have ended. Of too many open ones, the longest unseen and the oldest labels end."""
+        going: list[Stratum] = []
+        ended: list[Stratum] = []
+        for one in strata:
+            (ended if one.count.sum() >= rows or one.since >= rows else going).append(one)
+        going.sort(key=lambda one: (one.since, -one.label, one.propensities))
+        return tuple(going[:_MOST_OPEN]), ended + going[_MOST_OPEN:]
+
+    def _margins(self) -> Array:
+        """What the margin is in log-odds for each pair, (K, K), from the strata that have ended.
+
+        Between means p - m/2 and p + m/2 it is the smaller the nearer p is to one half, and the smaller margin claims less. So p, the
+        pair's pooled mean, is moved towards one half by two standard errors, and by m/2, which unequal counts can shift it.
+        """
+        count, total = self.matured.count.copy(), self.matured.total
+        for one in self.open:
+            count, total = count - one.count, total - one.ones
+        n = count[:, None] + count[None, :]
+        mean = np.clip((total[:, None] + total[None, :] + 0.5) / (n + 1.0), 0.0, 1.0)
+        half = self.indifference / 2.0
+        moved = half + 2.0 * np.sqrt(mean * (1.0 - mean) / (n + 1.0))
+        centre = np.where(mean < 0.5, np.minimum(mean + moved, 0.5), np.maximum(mean - moved, 0.5))
+        margins: Array = special.logit(centre + half) - special.logit(centre - half)
+        return margins
+
+    def e_values(self) -> Array:
+        return averaged(self.superior)
+
+    def noninferiority_e_values(self) -> Array | None:
+        return None if self.noninferior is None else averaged(self.noninferior)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rule": self.rule,
+            "indifference": self.indifference,
+            "superior": pack(self.superior),
+            "noninferior": pack(self.noninferior),
+            "matured": self.matured.to_dict(),
+            "open": [one.to_dict() for one in self.open],
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Self:
+        superior = unpack(state["superior"])
+        if superior is None:
+            raise ValueError("a state of evidence has no sums")
+        return cls(
+            state["indifference"],
+            superior,
+            unpack(state["noninferior"]),
+            ArmStatistics.from_dict(state["matured"]),
+            tuple(Stratum.from_dict(one) for one in state["open"]),
+        )
+
+
+def _counted(bucket: Bucket, arms: int) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int64]]]:
+    """The bucket's strata: label, digest of propensities, successes (K,) and rows (K,)."""
+    rounded = np.round(bucket.propensities, 9) + 0.0
+    labels, first, of_label = np.unique(bucket.allocation, return_index=True, return_inverse=True)
+    if (rounded == rounded[first[of_label]]).all():
+        kinds, of_row = [(int(label), rounded[row]) for label, row in zip(labels, first, strict=True)], of_label
+    else:
+        vectors, of_vector = np.unique(rounded, axis=0, return_inverse=True)
+        codes, of_row = np.unique(of_label * len(vectors) + of_vector, return_inverse=True)
+        kinds = [(int(labels[code // len(vectors)]), vectors[code % len(vectors)]) for code in codes]
+    flat = of_row * arms + bucket.arm
+    size = len(kinds) * arms
+    count = np.bincount(flat, minlength=size).reshape(-1, arms)
+    ones = np.bincount(flat[bucket.outcome == 1.0], minlength=size).reshape(-1, arms)
+    for (label, vector), successes, rows in zip(kinds, ones, count, strict=True):
+        yield label, blake2b(vector.tobytes(), digest_size=8).hexdigest(), successes, rows
+
+
+def summed_log_factors(ones: NDArray[np.int64], count: NDArray[np.int64], margins: Array | None = None) -> Array:
+    """Sums over strata of log factors (K, K, G) that i is better than j by more than -margin: `ones`, `count` (strata, K) by arm.
+
+    `margins` (K, K) are in log-odds, symmetric; none at all if None.
+    """
+    arms = ones.shape[1]
+    better, worse = np.triu_indices(arms, 1)
+    sums = np.zeros((arms, arms, len(STEPS)))
+    stratum, pair = np.nonzero(_tell(ones, count, better, worse))
+    for start in range(0, len(stratum), _AT_ONCE):
+        s, p = stratum[start : start + _AT_ONCE], pair[start : start + _AT_ONCE]
+        i, j = better[p], worse[p]
+        margin = None if margins is None else margins[i, j]
+        for_i, for_j = pair_log_factors(count[s, i], count[s, j], ones[s, i], ones[s, j], margin)
+        np.add.at(sums, (i, j), for_i)
+        np.add.at(sums, (j, i), for_j)
+    return sums
+
+
+def _tell(
+    ones: NDArray[np.int64], count: NDArray[np.int64], better: NDArray[np.int64], worse: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which pairs of which strata say anything, (strata, pairs): both arms have rows, and not all outcomes are the same."""
+    successes = ones[:, better] + ones[:, worse]
+    rows = count[:, better] + count[:, worse]
+    found: NDArray[np.bool_] = (count[:, better] > 0) & (count[:, worse] > 0) & (successes > 0) & (successes < rows)
+    return found
+
+
+def pair_log_factors(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    first_ones: NDArray[np.int64],
+    second_ones: NDArray[np.int64],
+    margin: Array | None = None,
+) -> tuple[Array, Array]:
+    """Log factors (P, G) of P pairs of samples, that the first is better and that the second is, by more than -`margin` in log-odds.
+
+    `first` and `second` (P,) count the rows, `first_ones` and `second_ones` the successes.
+    """
+    ones, mine = first_ones + second_ones, first_ones[:, None].astype(np.float64)
+    if margin is None:
+        log_odds = np.concatenate([[0.0], STEPS, -STEPS])
+        totals, of_pair = np.unique(np.stack([first, second, ones]), axis=1, return_inverse=True)
+        repeated = np.broadcast_to(log_odds, (totals.shape[1], len(log_odds)))
+        log_z = log_normaliser(totals[0], totals[1], totals[2], repeated)[of_pair]
+        null_first = null_second = log_z[:, [0]]
+        better, worse = log_z[:, 1 : 1 + len(STEPS)], log_z[:, 1 + len(STEPS) :]
+    else:
+        null = margin[:, None]
+        log_odds = np.concatenate([-null, -null + STEPS, null, null - STEPS], axis=1)  # of the first against the second
+        log_z = log_normaliser(first, second, ones, log_odds)
+        null_first, better = log_z[:, [0]], log_z[:, 1 : 1 + len(STEPS)]
+        null_second, worse = log_z[:, [1 + len(STEPS)]], log_z[:, 2 + len(STEPS) :]
+    return STEPS * mine - (better - null_first), -STEPS * mine - (worse - null_second)
+
+
+def log_normaliser(
+    first: NDArray[np.int64], second: NDArray[np.int64], ones: NDArray[np.int64], log_odds: Array
+) -> Array:
+    """ln of Z(r) = sum over x of C(first, x) C(second, ones - x) r**x, less ln(first! second!), (P, M) for ln r in `log_odds` (P, M).
+
+    Summed around the mode. The count is a sum of independent indicators (Vatutin & Mikhailov 1982), so with steps of half its standard
+    deviation, taken only where that is 4 or more, the sum is exact to 1e-13; some 60 terms do for a million rows.
+    """
+    n, m, s = (part[:, None].astype(np.float64) for part in (first, second, ones))
+    low, high = np.maximum(0.0, s - m), np.minimum(n, s)
+    odds = np.exp(log_odds)
+    b = (n + s + 2.0) * odds + m - s
+    c = (n + 1.0) * (s + 1.0) * odds
+    mode = np.floor(2.0 * c / (b + np.sqrt(np.maximum(b * b - 4.0 * (odds - 1.0) * c, 0.0))))
+    mode = np.clip(mode, low, high)
+    cells = (mode, n - mode, s - mode, m - s + mode)
+    deviation = 1.0 / np.sqrt(sum(1.0 / (cell + 0.5) for cell in cells))
+    step = np.maximum(np.floor(deviation / 2.0), 1.0)
+    reach = np.ceil((7.5 * deviation + 12.0) / step)
+    start = np.maximum(low, mode - reach * step)
+    last = np.minimum(np.floor((high - start) / step), 2.0 * reach)
+    terms = np.arange(int(last.max()) + 1)
+    inside = terms <= last[..., None]
+    x = start[..., None] + step[..., None] * np.minimum(terms, last[..., None])
+    n, m, s = n[..., None], m[..., None], s[..., None]
+    logs = x * log_odds[..., None]
+    for cell in (x, n - x, s - x, m - s + x):
+        logs -= _log_factorial(cell)
+    found: Array = special.logsumexp(np.where(inside, logs, -np.inf), axis=-1) + np.log(step)
+    return found
+
+
+def _log_factorial(whole: Array) -> Array:
+    """ln x! of whole numbers; small ones from a table, five times as fast."""
+    largest = float(whole.max(initial=0.0))
+    if largest >= _TABLE:
+        found: Array = special.gammaln(whole + 1.0)
+        return found
+    return _log_factorials()[whole.astype(np.int64)]
+
+
+@cache
+def _log_factorials() -> Array:
+    found: Array = special.gammaln(np.arange(_TABLE) + 1.0)
+    return found

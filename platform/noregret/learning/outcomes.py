@@ -1,0 +1,152 @@
+"""What an arm's own outcomes show: the ones that may be shown, and its intervals, by unit where units keep their arms. Reads only."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+from django.db import connection
+
+from bandits.inference.intervals import interval, watched_interval
+from bandits.inference.units import UnitSums, of_units
+from bandits.statistics import ArmStatistics as Statistics
+from bandits.statistics import Array
+from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.rewards import reward_model
+
+from .knowledge import statistics_of
+from .models import ArmStatistics, ExperimentEvidence
+from .totals import INTERVAL_SECONDS
+
+INTERVAL_ALPHA = 0.05
+# More decisions than this are not counted by unit while somebody waits for the answer.
+MOST_BY_UNIT = 500_000
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+Method = Literal["jeffreys", "posterior", "by_unit", "too_many_decisions"]
+Ends = list[float] | None
+
+
+def closed_until(experiment: Experiment) -> datetime | None:
+    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has.
+
+    With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
+    """
+    if experiment.reward["default"] is None:
+        return FOREVER
+    return ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
+
+
+# Moments of many intervals merge as ArmStatistics do.
+_OPEN = """
+WITH open AS (
+    SELECT arm_id, rewards::float8 AS n, reward_total / rewards AS mean, reward_m2 AS m2 FROM learning_arminterval
+    WHERE arm_id = ANY(%(arms)s) AND start > %(since)s AND rewards > 0
+), means AS (SELECT arm_id, sum(n) AS n, sum(n * mean) / sum(n) AS mean FROM open GROUP BY arm_id)
+SELECT arm_id, means.n, means.mean, sum(open.m2 + open.n * power(open.mean - means.mean, 2))
+FROM open JOIN means USING (arm_id) GROUP BY arm_id, means.n, means.mean
+"""
+
+
+def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
+    """The learned moments of arms, by position, over the decisions that can be shown: with a default, those whose windows are closed."""
+    known = statistics_of(arms)
+    until = closed_until(experiment)
+    if until is None:
+        return Statistics.zeros(len(arms))
+    if until == FOREVER:
+        return known
+    with connection.cursor() as cursor:
+        cursor.execute(_OPEN, {"arms": [arm.pk for arm in arms], "since": until - timedelta(seconds=INTERVAL_SECONDS)})
+        by_arm = {row[0]: row[1:] for row in cursor.fetchall()}
+    rest = [_without(known, i, by_arm.get(arm.pk)) for i, arm in enumerate(arms)]
+    return Statistics(*(np.array(part, dtype=np.float64) for part in zip(*rest, strict=True)))
+
+
+def _without(known: Statistics, i: int, part: tuple[float, float, float] | None) -> tuple[float, float, float]:
+    """(count, mean, m2) of an arm without a part of its outcomes: the merge of moments turned round."""
+    count, mean, m2 = float(known.count[i]), float(known.mean[i]), float(known.m2[i])
+    if part is None:
+        return count, mean, m2
+    part_count, part_mean, part_m2 = part
+    rest = count - part_count
+    if rest < 0.5:
+        return 0.0, 0.0, 0.0
+    rest_mean = mean + (mean - part_mean) * part_count / rest
+    return rest, rest_mean, max(m2 - part_m2 - (part_mean - rest_mean) ** 2 * part_count * rest / count, 0.0)
+
+
+def keeps_units(experiment: Experiment) -> bool:
+    """Do units keep their arms, so that the outcomes of an arm hang together?"""
+    fixed = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.CANARY)
+    return fixed or experiment.sticky or experiment.holdout > 0
+
+
+# Values are taken from the arm's mean, so that sums of squares far from 0 lose nothing. A decision without a unit is one of its own.
+_BY_UNIT = """
+WITH units AS (
+    SELECT r.arm_id, count(*)::float8 AS n, sum(r.value - centre.mean) AS total
+    FROM serving_reward AS r
+    JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
+    JOIN unnest(%(arms)s::bigint[], %(means)s::float8[]) AS centre (arm_id, mean) ON centre.arm_id = r.arm_id
+    WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND r.folded AND NOT r.late
+        AND r.decided_at < %(until)s
+    GROUP BY r.arm_id, d.unit, CASE WHEN d.unit IS NULL THEN d.id END
+), means AS (SELECT arm_id, sum(total) / sum(n) AS mean FROM units GROUP BY arm_id)
+SELECT arm_id, sum(n), sum(n * n), sum(power(total - means.mean * n, 2)) FROM units JOIN means USING (arm_id) GROUP BY arm_id
+"""
+
+
+def _unit_sums(experiment: Experiment, arms: Sequence[Arm], mean: Array) -> UnitSums:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _BY_UNIT,
+            {
+                "experiment": experiment.pk,
+                "metric": experiment.reward["metric"],
+                "arms": [arm.pk for arm in arms],
+                "means": mean.tolist(),
+                "until": closed_until(experiment),
+            },
+        )
+        return by_position(cursor.fetchall(), arms)
+
+
+def by_position(rows: Sequence[tuple[Any, ...]], arms: Sequence[Arm]) -> UnitSums:
+    """Rows (arm id, sum of n, of n^2, of squared residuals) as sums by arm position."""
+    by_arm = {row[0]: row[1:] for row in rows}
+    columns = np.array([by_arm.get(arm.pk, (0.0, 0.0, 0.0)) for arm in arms], dtype=np.float64).T
+    return UnitSums(*columns)
+
+
+def intervals(
+    experiment: Experiment, arms: Sequence[Arm], statistics: Statistics
+) -> list[tuple[Ends, Ends, Method | None]]:
+    """(interval, watched interval, method) of each arm's mean, both of 95 % and in reward units; None where nothing can be said.
+
+    `statistics` are the arms' own outcomes.
+    """
+    model = reward_model(experiment)
+    method: Method = "posterior" if model.bounds is None else "jeffreys"
+    outcomes = statistics
+    if keeps_units(experiment) and statistics.count.any():
+        method = "by_unit"
+        if _decisions(arms) > MOST_BY_UNIT:
+            return [(None, None, "too_many_decisions") for _ in arms]
+        outcomes = of_units(_unit_sums(experiment, arms, statistics.mean), statistics.mean)
+    ends = interval(outcomes, model, INTERVAL_ALPHA)
+    watched = watched_interval(outcomes, model, INTERVAL_ALPHA)
+    return [
+        (_finite(ends, i), _finite(watched, i), method) if outcomes.count[i] > 0 else (None, None, None)
+        for i in range(len(arms))
+    ]
+
+
+def _decisions(arms: Sequence[Arm]) -> int:
+    return sum(ArmStatistics.objects.filter(arm__in=arms).values_list("decisions", flat=True))
+
+
+def _finite(ends: tuple[Array, Array], i: int) -> Ends:
+    low, high = float(ends[0][i]), float(ends[1][i])
+    return [low, high] if np.isfinite(low) and np.isfinite(high) else None

@@ -1,0 +1,31 @@
+"""Figures as people read them, the same in reasons, on pages and in the demo."""
+
+# Evidence is a product over decisions: past so many times what is needed its digits say nothing more.
+FAR_BEYOND = 1000.0
+
+
+def evidence_told(value: float, needed: float) -> str:
+    """Evidence beside what is needed, as a phrase: 'no evidence yet (40 needed)', 'evidence 3.2 of the 40 needed'."""
+    if value < 1.05:  # it begins at 1, and below 1 it only says that the other way round is likelier
+        return f"no evidence yet ({needed:,.0f} needed)"
+    if value >= FAR_BEYOND * needed:
+        return f"evidence far beyond the {needed:,.0f} needed"
+    return (
+        f"evidence {value:,.0f} of the {needed:,.0f} needed"
+        if value >= 10
+        else (f"evidence {value:.1f} of the {needed:,.0f} needed")
+    )
+
+
+def probability_told(value: float) -> str:
+    """A probability in per cent that is never rounded to certainty: 'over 99.9 %'."""
+    if value > 0.999:
+        return "over 99.9%"
+    if value < 0.001:
+        return "under 0.1%"
+    return f"{value:.1%}"
+
+
+def listed(names: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,84 @@
+"""What an arm has served itself, and what that says against making it champion.
+
+A decision that the arm could not serve was answered by the champion (`fallback_reason`): it counts as an attempt, never as service. Who
+acts by itself asks `unfit`; a person is refused only an arm that has failed every time it was asked (`only_failed`).
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from bandits.inference.limits import proportion_evidence
+from noregret.experiments.models import Arm, Experiment
+from serving.models import ShadowPrediction
+
+from .models import ArmStatistics
+
+RECENT = (10, 50)
+"""Over so many of its newest decisions an arm is looked at: the few show one that has just begun to fail."""
+FAILING = 0.1
+"""An arm that is shown to fail in more than this share of them is not promoted by itself."""
+_NEEDED = 20.0
+
+_RECENT = """
+SELECT fallback_reason IS NOT NULL FROM serving_decision
+WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s ORDER BY decided_at DESC LIMIT %(most)s
+"""
+_SERVED = """
+SELECT count(*) FROM (
+    SELECT 1 FROM serving_decision WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s
+    AND decided_at >= %(since)s AND fallback_reason IS NULL LIMIT %(most)s
+) AS served
+"""
+_HEARD = """
+SELECT count(*) FROM (
+    SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND arm_id = %(arm)s
+    AND decided_at >= %(since)s AND NOT late LIMIT %(most)s
+) AS heard
+"""
+
+
+def served_since(experiment: Experiment, arm: Arm, since: datetime, most: int) -> int:
+    """How many decisions the arm itself has served since then, at most `most`."""
+    return _count(_SERVED, experiment, arm, {"since": since, "most": most})
+
+
+def heard_since(experiment: Experiment, arm: Arm, metric: str, since: datetime, most: int) -> int:
+    """How many values of a metric came for the arm's decisions since then, at most `most`."""
+    return _count(_HEARD, experiment, arm, {"since": since, "most": most, "metric": metric})
+
+
+def _count(query: str, experiment: Experiment, arm: Arm, parameters: dict[str, Any]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(query, {"experiment": experiment.pk, "arm": arm.pk, **parameters})
+        count: int = cursor.fetchone()[0]
+    return count
+
+
+def only_failed(arm: Arm) -> str:
+    """Why an arm that has served nothing but failures can't become champion; empty for any other, one that was never asked too."""
+    row = ArmStatistics.objects.filter(arm=arm).first()
+    if row is not None and row.decisions:
+        if row.failures < row.decisions:
+            return ""
+        return f"{arm.name} has failed in each of its {row.decisions:,} decisions"
+    mirrored = ShadowPrediction.objects.filter(experiment_id=arm.experiment_id, arm_id=arm.pk)
+    if mirrored.exists() and not mirrored.filter(error__isnull=True).exists():
+        return f"{arm.name} has failed in each of its {mirrored.count():,} predictions"
+    return ""
+
+
+def unfit(experiment: Experiment, arm: Arm) -> str:
+    """Why an arm is not promoted or advanced by itself, in a sentence; empty where nothing stands against it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RECENT, {"experiment": experiment.pk, "arm": arm.pk, "most": max(RECENT)})
+        failed = [bool(row[0]) for row in cursor.fetchall()]
+    row = ArmStatistics.objects.filter(arm=arm).first()
+    if row is None or row.failures >= row.decisions:
+        return f"{arm.name} has served no decision" if not failed else f"{arm.name} has failed in every decision"
+    for count in RECENT:
+        newest = failed[:count]
+        if newest and proportion_evidence(sum(newest), len(newest), FAILING) >= _NEEDED:
+            return f"{arm.name} failed in {sum(newest)} of its last {len(newest)} decisions"
+    return ""

@@ -1,0 +1,229 @@
+"""Which evidence an experiment's matured decisions make, and how rows of the ledger become a bucket of it. Reads no ledger itself.
+
+Binary rewards are weighed within strata of one allocation, where neither propensities nor rates of answers matter; bounded others by
+their logged propensities; those of a policy that looks at the request by weighted outcomes, for there both the probability and the mean
+depend on who asks. Beside it stands the evidence that arms are answered at different rates, where silence means nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from itertools import groupby
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandits.inference import evidence as inference
+from bandits.inference.evidence import Bucket, Evidence
+from bandits.inference.sample_ratio import SampleRatio
+from bandits.policies import make
+from bandits.reward import RewardModel
+from noregret.experiments.models import Experiment
+from noregret.experiments.rewards import reward_model
+
+from .models import ExperimentEvidence
+from .totals import padded
+
+RULES = 1
+"""Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Row(NamedTuple):
+    """A matured decision with its reward."""
+
+    arm_id: int
+    propensities: list[float]  # by position
+    value: float
+    decided_at: datetime
+    delay_seconds: float | None  # of feedback; None for a default reward
+    context: str | None  # JSON, where the policy learns from it
+    policy_version: int
+
+
+class Served(NamedTuple):
+    """A decision whose bucket is closed, and whether it was answered."""
+
+    arm_id: int
+    propensities: list[float]
+    decided_at: datetime
+    policy_version: int
+    answered: bool
+
+
+def bucket_width(experiment: Experiment) -> timedelta:
+    """A sixtieth of the window, a second at least and a minute at most: a bucket must fit into memory, whatever the window."""
+    sixtieth = timedelta(seconds=experiment.reward["window_seconds"]) / 60
+    return min(max(timedelta(seconds=1), sixtieth), timedelta(minutes=1))
+
+
+def bucket_number(at: datetime, width: timedelta) -> int:
+    """The bucket that an instant lies in, counted from 1970. Whole numbers throughout: in floating point an instant at the edge
+    would lie in one bucket for the query and in the next for the replay."""
+    return ((at - _EPOCH) // _MICROSECOND) // (width // _MICROSECOND)
+
+
+def bucket_start(number: int, width: timedelta) -> datetime:
+    return _EPOCH + number * (width // _MICROSECOND) * _MICROSECOND
+
+
+def floor_to_bucket(at: datetime, width: timedelta) -> datetime:
+    return bucket_start(bucket_number(at, width), width)
+
+
+def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]] | None:
+    """The reward and its bounds, or None where it has none, and so no anytime evidence."""
+    model = reward_model(experiment)
+    return None if model.bounds is None else (model, model.bounds)
+
+
+def units_count_once(experiment: Experiment) -> bool:
+    """Does a unit keep its arm, so that its many decisions are no independent trials?"""
+    return experiment.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB) or experiment.sticky
+
+
+def looks_at_requests(experiment: Experiment) -> bool:
+    """Does the policy learn from features, so that which arm is served depends on who asks?"""
+    policy = experiment.policy
+    return policy is not None and make(policy["name"], **policy["params"]).contextual
+
+
+def rule_of(experiment: Experiment) -> str:
+    """How the experiment's outcomes are weighed."""
+    if looks_at_requests(experiment):
+        return "weighted"
+    return "conditional" if experiment.reward["kind"] == "binary" else "design"
+
+
+def silence_means_nothing(experiment: Experiment) -> bool:
+    """Has a decision that nobody answers no outcome?"""
+    return experiment.reward["default"] is None
+
+
+def no_evidence(experiment: Experiment) -> Evidence:
+    """What an experiment begins with."""
+    indifference = float((experiment.promotion or {}).get("indifference", 0.0))
+    return inference.empty(rule_of(experiment), experiment.arms.count(), indifference)
+
+
+def evidence_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | None:
+    """The evidence as it stands; None for a reward without bounds."""
+    if bounds_of(experiment) is None:
+        return None
+    if not held.state or held.rules < RULES:
+        return no_evidence(experiment)
+    # An arm that was added since begins without evidence.
+    return inference.from_dict(held.state).with_arms(experiment.arms.count())
+
+
+def answers_are_compared(experiment: Experiment) -> bool:
+    """Could arms that are alike be answered alike? Not where a policy gives them different requests."""
+    return silence_means_nothing(experiment) and not looks_at_requests(experiment)
+
+
+def no_answers(experiment: Experiment) -> Evidence:
+    """Nothing known of how often arms are answered."""
+    return inference.empty("conditional", experiment.arms.count())
+
+
+def answers_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | None:
+    """Evidence on the rates of answers, an outcome being "answered"; None where silence means a reward, or arms get unlike requests."""
+    if not answers_are_compared(experiment):
+        return None
+    if not held.answers or held.rules < RULES:
+        return no_answers(experiment)
+    return inference.from_dict(held.answers).with_arms(experiment.arms.count())
+
+
+def split_of(experiment: Experiment, held: ExperimentEvidence) -> SampleRatio:
+    """How trials fell on the arms, against their logged probabilities."""
+    arms = experiment.arms.count()
+    if not held.split or held.rules < RULES:
+        return SampleRatio.zeros(arms)
+    return SampleRatio.from_dict(held.split).with_arms(arms)
+
+
+def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row]) -> Evidence | None:
+    """The evidence after these rows, which come in order of decision time, whole buckets at a time.
+
+    Rows that can't be weighed are passed over, here and in a rebuild alike: a damaged row must not stop all others.
+    """
+    bounded = bounds_of(experiment)
+    if evidence is None or bounded is None:
+        return None
+    model, (low, high) = bounded
+    seats = seats_of(experiment)
+    by_version = _allocates_anew_each_time(experiment)
+    for bucket in buckets((row for row in rows if _can_be_weighed(row, seats)), bucket_width(experiment)):
+        outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
+        if model.direction == "minimize":
+            outcome = 1.0 - outcome
+        evidence = evidence.observe(_bucket(bucket, outcome, seats, by_version))
+    return evidence
+
+
+def replay_answers(experiment: Experiment, answers: Evidence | None, served: Iterable[Served]) -> Evidence | None:
+    """What is known of the rates of answers after these decisions, as for `replay`."""
+    if answers is None:
+        return None
+    seats = seats_of(experiment)
+    by_version = _allocates_anew_each_time(experiment)
+    for bucket in buckets((row for row in served if _can_be_weighed(row, seats)), bucket_width(experiment)):
+        answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
+    return answers
+
+
+def seats_of(experiment: Experiment) -> dict[int, int]:
+    """Position by arm id."""
+    return {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
+
+
+def _bucket(
+    rows: Sequence[Row] | Sequence[Served], outcome: NDArray[np.float64], seats: dict[int, int], by_version: bool
+) -> Bucket:
+    propensities = np.array([padded(row.propensities, len(seats)) for row in rows])
+    return Bucket(
+        np.array([seats[row.arm_id] for row in rows]),
+        outcome,
+        propensities,
+        np.array([row.policy_version for row in rows]) if by_version else _labels(propensities),
+    )
+
+
+def _allocates_anew_each_time(experiment: Experiment) -> bool:
+    """Do propensities change within a policy version, by the request or by the pulls that a process counts? What was learned does not
+    change there."""
+    policy = experiment.policy
+    if policy is None:
+        return False
+    made = make(policy["name"], **policy["params"])
+    return bool(made.contextual or made.counts_own_pulls)
+
+
+def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """One number for each allocation, the same whenever it comes. By the probabilities and not by the policy version: a fixed split
+    that is published anew each second stays one allocation, and slow traffic its strata."""
+    distinct, which = np.unique(propensities, axis=0, return_inverse=True)
+    numbers = [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "big") >> 1 for row in distinct]
+    return np.array(numbers, dtype=np.int64)[which.ravel()]
+
+
+def _can_be_weighed(row: Row | Served, seats: dict[int, int]) -> bool:
+    """Does its arm belong to the experiment, and had every arm of that time a probability, the chosen one's more than 0?"""
+    seat = seats.get(row.arm_id)
+    if seat is None or not seat < len(row.propensities) <= len(seats) or not row.propensities[seat] > 0.0:
+        return False
+    # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
+    return len(row.propensities) == len(seats) or abs(sum(row.propensities) - 1.0) < 1e-6
+
+
+_Decided = TypeVar("_Decided", Row, Served)
+
+
+def buckets(rows: Iterable[_Decided], width: timedelta) -> Iterator[list[_Decided]]:
+    """Rows in order of decision time, a list a bucket."""
+    for _, bucket in groupby(rows, key=lambda row: bucket_number(row.decided_at, width)):
+        yield list(bucket)
