@@ -134,8 +134,6 @@ def test_anytime__impossible_rows__are_refused() -> None:
         evidence.observe(np.array([0]), np.array([1.0]), np.array([[0.0, 1.0]]))
 
 
-
-
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(-100, 100)), max_size=60), st.integers(0, 60))
 def test_statistics__merged_in_two_parts__equal_one_pass(rows: list[tuple[int, float]], cut: int) -> None:
     def of(part: list[tuple[int, float]]) -> ArmStatistics:

@@ -11,7 +11,6 @@ from noregret.experiments.errors import Conflict, Invalid
 from .addresses import AddressRefused, check
 from .models import Webhook
 
-
 RESOLVE_SECONDS = 2.0
 
 
