@@ -6,13 +6,13 @@ from pathlib import Path
 
 from serving.ledger.spool import Spool, read
 
-# Files of at most 300 bytes: the kernel writes what fits of a record, and refuses the rest.
+# Files of at most 330 bytes: the kernel writes what fits of a record, and refuses the rest.
 PROGRAM = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from serving.ledger.spool import Spool, SpoolFull
-resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+resource.setrlimit(resource.RLIMIT_FSIZE, (330, 330))
 spool = Spool(Path(sys.argv[2]), 10_000)
 for i in range(8):
     try:
