@@ -255,12 +255,26 @@ class SnapshotStore:
     def describe(self) -> dict[str, Any]:
         """For readiness: what is known, and how fresh it is."""
         now = time.monotonic()
-        models = [live for endpoint in self._endpoints.values() for live in (endpoint.champion, *endpoint.arms)]
         return {
             "endpoints": len(self._endpoints),
             "seconds_since_redis": None if self._reached == float("-inf") else round(now - self._reached, 1),
             "seconds_since_learner": round(now - self._learner_seen, 1),
-            "models_not_loaded": sorted({live.model.model for live in models if live.runtime is None}),
-            # Told, and no reason to call the process unready: requests may hold rows that they do answer.
-            "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
+        }
+
+    def champions_not_loaded(self) -> dict[str, str]:
+        """What is wrong with each champion that this process could not load, by endpoint."""
+        return {
+            live.document.name: f"{live.champion.model.model}: {live.champion.problem}"
+            for live in self._endpoints.values()
+            if live.champion.runtime is None
+        }
+
+    def challengers_not_loaded(self) -> dict[str, str]:
+        """The same of other arms, by endpoint and arm: their requests fall back to the champion."""
+        return {
+            f"{live.document.name}/{seat.name}": f"{arm.model.model}: {arm.problem}"
+            for live in self._endpoints.values()
+            if live.document.experiment is not None
+            for seat, arm in zip(live.document.experiment.arms, live.arms, strict=True)
+            if arm.runtime is None and arm is not live.champion
         }

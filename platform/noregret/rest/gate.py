@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from noregret import operations
 from serving import problems
 
 # Scripts, styles and fonts are served by us. The admin's own scripts evaluate expressions in attributes (Alpine), and set styles.
@@ -37,6 +38,17 @@ def refuse_nul(respond: Respond) -> Respond:
                 problems.Problem(400, "bad-request", "The request can't be understood", "its address holds NUL")
             )
         return respond(request)
+
+    return middleware
+
+
+def answer_probes(respond: Respond) -> Respond:
+    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
+    probes = {"/healthz": operations.healthz, "/readyz": operations.readyz, "/metrics": operations.metrics}
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        probe = probes.get(request.path_info)
+        return respond(request) if probe is None else probe(request)
 
     return middleware
 
