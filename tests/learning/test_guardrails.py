@@ -234,3 +234,18 @@ def test_guardrail__look_that_took_long__rests_and_keeps_no_other_from_being_loo
     assert not guardrails.act(experiment)  # it rests
     guardrails._resting.clear()
     assert guardrails.act(experiment)
+
+
+def test_guardrail__state_that_took_long__is_shown_again_as_it_was(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = guarded(two_arms, max=1.0)
+    arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
+    monkeypatch.setattr(guardrails, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(guardrails, "_shown", {})
+    first = guardrails.states(experiment, arms)
+    assert [arm["state"] for arm in first[0]["arms"]] == ["unheard"]
+    send(experiment, "cost", [("b", 0.1)] * 60)
+    assert guardrails.states(experiment, arms) == first
+    guardrails._shown.clear()
+    assert guardrails.states(experiment, arms) != first

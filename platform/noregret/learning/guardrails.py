@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 ACTOR = "guardrail"
 # Values are summed anew at each look: what took long is looked at more rarely, so that no experiment takes the learner's time.
-LONG_SECONDS = 0.25
+LONG_SECONDS = 0.5
 REST = 20.0
 # A challenger that has all the traffic has no control beside it. Failing more often than not is too often whatever the control did.
 MOST_FAILURES = 0.5
@@ -332,31 +332,45 @@ def _rounded(value: float) -> int:
     return int(-(-value // size) * size)
 
 
+_shown: dict[tuple[int, int], tuple[float, list[dict[str, Any]]]] = {}
+"""What took long to judge, by experiment and place, and until when it is shown again as it was."""
+
+
 def states(experiment: Experiment, arms: list[Arm]) -> list[dict[str, Any]]:
     """Every guardrail with how each arm stands to it, for the results."""
-    return [
-        {
-            "metric": guardrail.metric,
-            "action": guardrail.action,
-            "versus": guardrail.versus,
-            "max": guardrail.max,
-            "min": guardrail.min,
-            "arms": [
-                {
-                    "name": judgement.arm.name,
-                    "state": judgement.state,
-                    "count": int(judgement.count),
-                    "mean": judgement.mean,
-                    "evidence": judgement.evidence,
-                    "needed": judgement.needed,
-                    "more": None if judgement.more is None else _rounded(judgement.more),
-                    "reason": judgement.reason,
-                }
-                for judgement in judge(experiment, arms, guardrail)
-            ],
-        }
-        for guardrail in guardrails_of(experiment)
-    ]
+    found: list[dict[str, Any]] = []
+    for place, guardrail in enumerate(guardrails_of(experiment)):
+        began = time.monotonic()
+        until, judged = _shown.get((experiment.pk, place), (0.0, []))
+        if began >= until:
+            judged = [_told(judgement) for judgement in judge(experiment, arms, guardrail)]
+            took = time.monotonic() - began
+            if took > LONG_SECONDS:
+                _shown[experiment.pk, place] = (time.monotonic() + REST * took, judged)
+        found.append(
+            {
+                "metric": guardrail.metric,
+                "action": guardrail.action,
+                "versus": guardrail.versus,
+                "max": guardrail.max,
+                "min": guardrail.min,
+                "arms": judged,
+            }
+        )
+    return found
+
+
+def _told(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "name": judgement.arm.name,
+        "state": judgement.state,
+        "count": int(judgement.count),
+        "mean": judgement.mean,
+        "evidence": judgement.evidence,
+        "needed": judgement.needed,
+        "more": None if judgement.more is None else _rounded(judgement.more),
+        "reason": judgement.reason,
+    }
 
 
 _resting: dict[tuple[int, int], float] = {}
