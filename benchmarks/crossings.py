@@ -252,7 +252,7 @@ class Run:
             weight = setting.steps[min(number * len(setting.steps) // setting.batches, len(setting.steps) - 1)]
             return np.array([1.0 - weight, weight])
         if setting.policy is None or setting.contextual:
-            return enabled / enabled.sum()
+            return np.asarray(enabled / enabled.sum(), dtype=np.float64)
         return allocate(
             make(setting.policy, **setting.params),
             self._learned,

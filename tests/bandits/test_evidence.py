@@ -165,7 +165,7 @@ def test_every_rule__hundred_arms__take_less_than_half_a_megabyte(rule: str) -> 
 def test_packed_sums__of_any_size__are_the_same_numbers() -> None:
     for shape in ((1, 1, 5), (3, 3, 5), (17, 17, 5)):
         units = np.random.default_rng(1).integers(-(2**38), 2**38, shape)
-        sums = units * 2.0**-24
+        sums = units.astype(np.float64) * 2.0**-24
         again = unpack(json.loads(json.dumps(pack(sums))))
         assert again is not None
         assert np.array_equal(again, sums)

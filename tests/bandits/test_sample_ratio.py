@@ -12,7 +12,8 @@ from bandits.statistics import Array
 
 def drawn(propensities: Array, generator: np.random.Generator) -> NDArray[np.int64]:
     passed = generator.random((len(propensities), 1)) > propensities.cumsum(axis=1)
-    return passed.sum(axis=1).clip(max=propensities.shape[1] - 1)
+    arm: NDArray[np.int64] = passed.sum(axis=1).clip(max=propensities.shape[1] - 1)
+    return arm
 
 
 def varying(n: int, arms: int, generator: np.random.Generator) -> Array:

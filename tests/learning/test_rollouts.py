@@ -380,9 +380,8 @@ def test_holdout__share_of_units__gets_the_control__and_the_benefit_is_measured(
     held = {unit for unit, route in routes.items() if route.holdout}
     assert abs(len(held) - 1000) <= 4 * (5000 * 0.2 * 0.8) ** 0.5
     assert all(route.position == 0 for unit, route in routes.items() if unit in held)
-    assert {
-        unit for unit in routes if router(document(experiment)).route(unit).holdout
-    } == held  # for the whole experiment
+    later = router(document(experiment))
+    assert {unit for unit in routes if later.route(unit).holdout} == held  # for the whole experiment
     # What is logged is the probability of the step that remained: certain for who is held out, the policy's for the others.
     assert all(list(routes[unit].propensities) == [1.0, 0.0] for unit in held)
     others = [route for unit, route in routes.items() if unit not in held]

@@ -30,8 +30,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     stand = standing(experiment, arms, with_loss=True)
-    shares = propensities(experiment, arms)
     outcomes = own_outcomes(experiment, arms)
+    shares = propensities(experiment, arms)
     ends = intervals(experiment, arms, outcomes)
     # What a bandit saves is saved by learning: of no other strategy is there anything to tell.
     learns = experiment.strategy == Experiment.Strategy.BANDIT
