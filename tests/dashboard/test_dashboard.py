@@ -132,7 +132,7 @@ def test_page__asked_what_another_policy_would_have_earned__answers(admin: Clien
     assert "lin-ucb" not in first  # it would need declared features
     shown = admin.get(page(experiment) + "?evaluate=thompson").content.decode()
     assert "Doubly robust" in shown
-    assert "From 200 decisions with a reward" in shown
+    assert "From 200 matured decisions with a reward" in shown
     assert "Importance weighting" not in admin.get(page(experiment) + "?evaluate=magic").content.decode()
 
 

@@ -94,8 +94,8 @@ def test_ending__drift__ends_in_two_rows_and_their_difference() -> None:
         (None, None, "not known"),
         (41.0, None, "41 more scans"),
         (-131.0, None, "131 fewer scans"),
-        (41.0, [10.0, 72.0], "41 more scans were read rightly (95 % interval +10 to +72)"),
-        (41.0, [-10.0, 92.0], "can't be shown yet: +41 right answers (95 % interval -10 to +92)"),
+        (41.0, [10.0, 72.0], "than by an even split of the traffic\n  (95 % interval +10 to +72)"),
+        (41.0, [-10.0, 92.0], "can't be shown yet: +41 scans read rightly\n  (95 % interval -10 to +92)"),
     ],
 )
 def test_saved__says_more_fewer_or_that_nothing_is_shown(

@@ -112,11 +112,11 @@ def saved(comparison: dict[str, Any]) -> str:
     amount, interval = comparison["saved_against_even_split"], comparison.get("saved_interval")
     if amount is None:
         return "What was saved against an even split is not known."
-    between = "" if interval is None else f" (95 % interval {interval[0]:+,.0f} to {interval[1]:+,.0f})"
+    between = "" if interval is None else f"\n  (95 % interval {interval[0]:+,.0f} to {interval[1]:+,.0f})"
     if interval is not None and interval[0] <= 0.0 <= interval[1]:
-        return f"Against an even split of the same traffic a gain can't be shown yet: {amount:+,.0f} right answers{between}."
+        return f"A gain over an even split can't be shown yet: {amount:+,.0f} scans read rightly{between}."
     more = "more" if amount >= 0 else "fewer"
-    return f"Against an even split of the same traffic, {abs(amount):,.0f} {more} scans were read rightly{between}."
+    return f"{abs(amount):,.0f} {more} scans were read rightly than by an even split of the traffic{between}."
 
 
 def after_the_change(console: Console, sides: list[Side]) -> None:
