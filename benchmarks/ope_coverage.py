@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=400)
     print(  # noqa: T201 - a table
         "How often 95 % intervals held the truth. `normal interval` is the value and 1.96 standard errors, for the four estimators "
-        "in order.\n"
+        "in order. Settings of 20,000 decisions have half as many runs; of 125, 95 % has a standard error of 1.9 points.\n"
     )
     for line in lines(parser.parse_args().runs):
         print(line, flush=True)  # noqa: T201 - a table
