@@ -1,6 +1,6 @@
 """How often an arm that is exactly at its limit is acted on, and how soon one that is past it: the table in docs/rollouts.md.
 
-python -m benchmarks.guardrails --runs 400 > docs/tables/guardrails.md
+python -m benchmarks.guardrails --runs 300 > docs/tables/guardrails.md
 
 Each run is looked at after every value from the 50th to the 20,000th (two arms: after every stratum of 50).
 """

@@ -12,6 +12,8 @@ from .process import Process
 from .tokens import InvalidToken, Token
 
 MAX_BATCH = 1000
+MAX_VALUE = 1e15
+"""The greatest value, either way: beyond it whole numbers are not exact, and squares of a ledger's worth would not fit."""
 # A decision id whose experiment left the snapshot: its window closed long ago, and its rules are no longer known.
 _FORGOTTEN_METRIC = "reward"
 
@@ -73,6 +75,8 @@ def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | R
     known = process.store.reward(token.experiment_id) if token.experiment_id else None
     if key.endpoints is not None and (known is None or known[0] not in key.endpoints):
         return Result("unknown", "decision_id", "no decision has this id")
+    if not -MAX_VALUE <= item.value <= MAX_VALUE:
+        return Result("invalid", "value", f"must be between {-MAX_VALUE:g} and {MAX_VALUE:g}")
     if not token.learnable:
         return Result("not_learnable", "decision_id", "this decision was answered with learnable: false")
     if known is None:

@@ -1,7 +1,9 @@
 """Puts a document into Redis and tells the index that it changed: the write side of serving.store.
 
 An older version never replaces a newer one, whatever order two publishers finish in; and the index is told after the
-document is there, so a reader that sees the change finds it.
+document is there, so a reader that sees the change finds it. One script for both was rejected: the two lie under different hash tags, and
+no command may span tags in a cluster. Whoever dies or stalls between the two leaves a document that the index does not know of: readers
+compare the documents' own versions every two seconds, and the learner publishes again what the index is behind on.
 """
 
 import secrets
@@ -20,10 +22,12 @@ redis.call('HSET', KEYS[1], 'version', ARGV[1], 'body', ARGV[2])
 return 1
 """
 
-# KEYS[1] {index}:seq   KEYS[2] {index}:changed   KEYS[3] {index}:epoch
-# ARGV[1] document name   ARGV[2] epoch to set if the index is new
+# KEYS[1] {index}:seq   KEYS[2] {index}:changed   KEYS[3] {index}:epoch   KEYS[4] {index}:versions
+# ARGV[1] document name   ARGV[2] epoch to set if the index is new   ARGV[3] version
 _ANNOUNCE = """
 redis.call('SET', KEYS[3], ARGV[2], 'NX')
+local told = redis.call('HGET', KEYS[4], ARGV[1])
+if not told or tonumber(told) < tonumber(ARGV[3]) then redis.call('HSET', KEYS[4], ARGV[1], ARGV[3]) end
 local seq = redis.call('INCR', KEYS[1])
 redis.call('ZADD', KEYS[2], seq, ARGV[1])
 return seq
@@ -35,5 +39,6 @@ def publish(client: redis.Redis, keys: Keys, document: Endpoint | Access) -> boo
     name = document.name if isinstance(document, Endpoint) else ACCESS
     written = client.eval(_PUT, 1, keys.snapshot(name), document.version, encode(document))
     # Announced even if nothing was written: after a crash between the two steps, the next publisher mends the index.
-    client.eval(_ANNOUNCE, 3, keys.sequence, keys.changed, keys.epoch, name, secrets.token_hex(8))
+    index = (keys.sequence, keys.changed, keys.epoch, keys.versions)
+    client.eval(_ANNOUNCE, len(index), *index, name, secrets.token_hex(8), document.version)
     return bool(written)

@@ -4,6 +4,7 @@ key                        type    holds                                        
 {index}:seq                int     number of publications so far                             for ever
 {index}:epoch              str     random, made with the index: another one means it was lost  for ever
 {index}:changed            zset    document name -> seq of its last publication              for ever
+{index}:versions           hash   document name -> version of its last publication          for ever
 {index}:learner            str     Unix time at which the learner last finished a round      for ever
 {NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
@@ -37,6 +38,10 @@ class Keys:
     @property
     def changed(self) -> str:
         return f"{self.prefix}{{index}}:changed"
+
+    @property
+    def versions(self) -> str:
+        return f"{self.prefix}{{index}}:versions"
 
     @property
     def learner(self) -> str:

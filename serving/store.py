@@ -21,6 +21,8 @@ from .redis_keys import ACCESS, Keys
 log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 1.0
+COMPARE_SECONDS = 2.0
+"""How often the documents' own versions are held against those in memory: the index may not have been told of a publication."""
 
 
 class SnapshotStore:
@@ -52,6 +54,8 @@ class SnapshotStore:
         self._rewards: dict[int, tuple[str, snapshot.Reward]] = {}
         self._seen_sequence = 0
         self._seen_epoch: bytes | None = None
+        self._compared = time.monotonic()
+        self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
         self._learner_value: bytes | None = None
         self._learner_seen = time.monotonic()
         self._began = float("-inf")  # when the last reading that succeeded began, and when it ended
@@ -152,16 +156,34 @@ class SnapshotStore:
         since = self._seen_sequence
         if epoch != self._seen_epoch or number < since:
             since = 0  # Redis was emptied or replaced: everything it holds is news
-        elif number == since:
-            return
-        if epoch is None:
-            return  # emptied and not yet republished: keep what we have, and stay curious
-        changed = cast("list[bytes]", self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf"))
-        endpoints = dict(self._endpoints)
-        for raw in changed:
-            self._take(raw.decode(), endpoints)
-        self._swap(endpoints)
-        self._seen_sequence, self._seen_epoch = number, epoch
+        changed: set[str] = set()
+        if epoch is not None and (since == 0 or number != since):
+            found = cast("list[bytes]", self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf"))
+            changed.update(raw.decode() for raw in found)
+        if time.monotonic() - self._compared >= COMPARE_SECONDS:
+            changed |= self._newer_than_held()
+            self._compared = time.monotonic()
+        if changed:
+            endpoints = dict(self._endpoints)
+            for name in sorted(changed):
+                self._take(name, endpoints)
+            self._swap(endpoints)
+        if epoch is not None:  # emptied and not yet republished: keep what we have, and stay curious
+            self._seen_sequence, self._seen_epoch = number, epoch
+
+    def _newer_than_held(self) -> set[str]:
+        """The documents that Redis holds in a later version, whatever the index says."""
+        held = {ACCESS: self._access.version}
+        held |= {name: live.document.version for name, live in self._endpoints.items()}
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in held:
+                pipeline.hget(self._keys.snapshot(name), "version")
+            found = pipeline.execute()
+        return {
+            name
+            for (name, version), there in zip(held.items(), found, strict=True)
+            if there is not None and int(there) > max(version, self._refused.get(name, -1))
+        }
 
     def _note_learner(self, value: bytes | None) -> None:
         """The learner is alive if its sign changes while we watch, whatever the clocks of two machines say."""
@@ -172,13 +194,16 @@ class SnapshotStore:
         self._learner_seen = time.monotonic() - age
 
     def _take(self, name: str, endpoints: dict[str, LiveEndpoint]) -> None:
-        body = cast("bytes | None", self._client.hget(self._keys.snapshot(name), "body"))
-        if body is None:
+        read = self._client.hmget(self._keys.snapshot(name), "version", "body")
+        version, body = cast("list[bytes | None]", read)
+        if version is None or body is None:
             endpoints.pop(name, None)
             self._path(name).unlink(missing_ok=True)
             return
         if self._adopt(name, body, endpoints):
             self._write_disk(name, body)
+        else:
+            self._refused[name] = int(version)
 
     def _adopt(self, name: str, body: bytes, endpoints: dict[str, LiveEndpoint]) -> bool:
         try:
@@ -230,12 +255,26 @@ class SnapshotStore:
     def describe(self) -> dict[str, Any]:
         """For readiness: what is known, and how fresh it is."""
         now = time.monotonic()
-        models = [live for endpoint in self._endpoints.values() for live in (endpoint.champion, *endpoint.arms)]
         return {
             "endpoints": len(self._endpoints),
             "seconds_since_redis": None if self._reached == float("-inf") else round(now - self._reached, 1),
             "seconds_since_learner": round(now - self._learner_seen, 1),
-            "models_not_loaded": sorted({live.model.model for live in models if live.runtime is None}),
-            # Told, and no reason to call the process unready: requests may hold rows that they do answer.
-            "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
+        }
+
+    def champions_not_loaded(self) -> dict[str, str]:
+        """What is wrong with each champion that this process could not load, by endpoint."""
+        return {
+            live.document.name: f"{live.champion.model.model}: {live.champion.problem}"
+            for live in self._endpoints.values()
+            if live.champion.runtime is None
+        }
+
+    def challengers_not_loaded(self) -> dict[str, str]:
+        """The same of other arms, by endpoint and arm: their requests fall back to the champion."""
+        return {
+            f"{live.document.name}/{seat.name}": f"{arm.model.model}: {arm.problem}"
+            for live in self._endpoints.values()
+            if live.document.experiment is not None
+            for seat, arm in zip(live.document.experiment.arms, live.arms, strict=True)
+            if arm.runtime is None and arm is not live.champion
         }

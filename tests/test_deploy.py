@@ -19,16 +19,30 @@ def compose() -> dict[str, Any]:
 
 def test_compose__services__are_all_there_and_watched() -> None:
     services = compose()["services"]
-    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "shadow", "beat"}
+    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "shadow", "notify", "beat"}
     assert {"appendonly", "noeviction"} <= {part.removeprefix("--") for part in services["redis"]["command"]}
-    for name in ("postgres", "redis", "worker", "shadow"):
+    for name in ("postgres", "redis", "worker", "shadow", "notify"):
         assert services[name]["healthcheck"]["test"]
-    for name in ("web", "worker", "shadow", "beat"):
+    for name in ("web", "worker", "shadow", "notify", "beat"):
         assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     named = set(compose()["volumes"])
     for service in services.values():
         assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= named
         assert set(service.get("depends_on", {})) <= set(services)
+
+
+def test_compose__services__are_bounded_and_listen_on_this_machine_alone() -> None:
+    services = compose()["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["web"]
+    assert all(port.startswith("${NOREGRET_BIND:-127.0.0.1}:") for port in services["web"]["ports"])
+    for service in services.values():
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["mem_limit"]
+        assert service["logging"]["options"]["max-size"]
+    for name in ("migrate", "web", "worker", "shadow", "notify", "beat"):
+        assert services[name]["cap_drop"] == ["ALL"]
+    command = services["redis"]["command"]
+    assert command[command.index("--maxmemory") + 1].startswith("${REDIS_MAXMEMORY:-")
 
 
 def test_compose__secrets__have_no_defaults() -> None:

@@ -4,7 +4,7 @@ An arm's outcomes are a martingale around the means of the requests that it serv
 propensity enters. Where means drift, or depend on the request, the interval is of their average over what the arm served.
 
 Rejected: augmented inverse-propensity scores (Hadad et al. 2021) with uniform weights. A starved arm with rare rewards has few
-successes, whatever their weights, and a normal limit of few large weights covers too little: 54 to 91 % of runs where 95 % are claimed,
+successes, whatever their weights, and a normal limit of few large weights covers too little: 54 to 89 % of runs where 95 % are claimed,
 and a confidence sequence on them is missed at some moment in up to 59 %.
 
 Sources: Brown, Cai & DasGupta 2001 (Jeffreys); Rubin 1981 (Bayesian bootstrap); Robbins 1970 (mixtures); Waudby-Smith & Ramdas 2024

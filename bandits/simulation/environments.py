@@ -136,7 +136,9 @@ class Normal(_Scheduled):
 
 @dataclass(frozen=True, slots=True)
 class Poisson(_Scheduled):
-    """Counts, 0 and more."""
+    """Counts, 0 and more, with a variance of `dispersion` times their mean: above 1 they are negative binomial."""
+
+    dispersion: float = 1.0
 
     @property
     def reward(self) -> RewardModel:
@@ -146,6 +148,9 @@ class Poisson(_Scheduled):
         return self._fixed(0.0, np.inf)
 
     def draw(self, rng: np.random.Generator, mean: Array, arm: NDArray[np.int64]) -> Array:
+        if self.dispersion > 1.0:
+            # A Poisson count whose rate is itself drawn from a Gamma distribution.
+            mean = rng.gamma(mean / (self.dispersion - 1.0), self.dispersion - 1.0)
         return rng.poisson(mean).astype(np.float64)
 
 
@@ -274,10 +279,12 @@ def normal(
     return Normal(first, drift, later, deviations)
 
 
-def poisson(rates: Sequence[float], drift: Drift | None = None, changes: Changes = ()) -> Poisson:
-    """Counts with these rates. Raises ValueError."""
+def poisson(
+    rates: Sequence[float], drift: Drift | None = None, changes: Changes = (), dispersion: float = 1.0
+) -> Poisson:
+    """Counts with these rates, and a variance of `dispersion` times the rate, 1 or more. Raises ValueError."""
     first, later = _scheduled(rates, drift, changes, 0.0, np.inf)
-    return Poisson(first, drift, later)
+    return Poisson(first, drift, later, checks.number("dispersion", dispersion, 1.0, np.inf))
 
 
 def contextual_linear(

@@ -8,10 +8,12 @@ import numpy as np
 from scipy import stats
 
 from bandits import checks
+from bandits.policies.allocation import default_floor
 from bandits.statistics import Array
 
 from .environments import bernoulli
 from .promotion import simulate_promotion
+from .regret import policy_of
 
 CHECKS = 400
 """How often a simulated experiment is looked at: often enough that a plan's days are not coarse."""
@@ -47,10 +49,18 @@ def plan(
     seed: int = 1,
     params: Mapping[str, Any] | None = None,
     alpha: float = 0.05,
-    floor: float = 0.01,
+    floor: float | None = None,
+    burn_in: int = 100,
+    min_rewards: int = 100,
 ) -> Plan:
-    """Simulate `runs` experiments of binary arms with these means, each of at most `horizon` decisions. Raises ValueError."""
+    """Simulate `runs` experiments of binary arms with these means, each of at most `horizon` decisions, as the platform would run them.
+
+    Burn-in and `min_rewards` are an experiment's defaults, and so is the floor where None: without them the cost would be told too small.
+    Raises ValueError, for a policy that forgets too: its promotion is not simulated.
+    """
     checks.whole("runs", runs, 2)
+    if policy_of(policy, params).memory.forgets:
+        raise ValueError(f"{policy} with {dict(params or {})} forgets: a plan is for policies that remember")
     found = simulate_promotion(
         policy,
         bernoulli(means),
@@ -59,7 +69,9 @@ def plan(
         seed,
         params=params,
         alpha=alpha,
-        floor=floor,
+        floor=default_floor(len(means)) if floor is None else floor,
+        burn_in=burn_in,
+        min_rewards=min_rewards,
         check_every=max(10, -(-horizon // CHECKS)),
     )
     done = found.promoted >= 0

@@ -20,7 +20,7 @@ from bandits.inference.conditional import enough, summed_log_factors
 from bandits.inference.design import counted_log_factors, single_log_factors
 from bandits.inference.log_factors import averaged
 from bandits.policies import ContextualPolicy, Policy
-from bandits.policies.allocation import with_floor
+from bandits.policies.allocation import with_burn_in, with_floor
 from bandits.policies.index import draw
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
@@ -105,6 +105,8 @@ def simulate_promotion(
     threshold: float = 0.95,
     update_every: int | None = None,
     answered: Sequence[float] | None = None,
+    burn_in: float = 0.0,
+    min_rewards: int = 0,
 ) -> Promotions:
     """`runs` experiments of at most `horizon` pulls, checked each `check_every` pulls.
 
@@ -114,7 +116,8 @@ def simulate_promotion(
 
     Rule `anytime` promotes an arm when its evidence against every other reaches K / alpha; as the service does, by the `conditional` rule
     for rewards of 0 and 1 and by the `design` for others with bounds. Either can be asked for by name; `probability-best` promotes
-    when P(best) passes `threshold`, for comparison. Raises ValueError, for a reward that the rule can't weigh too.
+    when P(best) passes `threshold`, for comparison. Until an arm has `burn_in` rewards it gets an even share; while any has fewer than
+    `min_rewards` nothing is promoted. Raises ValueError, for a reward that the rule can't weigh too.
     """
     made = policy_of(policy, params)
     if made.contextual:
@@ -134,14 +137,16 @@ def simulate_promotion(
     for start in range(0, horizon, check_every):
         steps = range(start, min(start + check_every, horizon))
         if made.counts_own_pulls:
-            _counting_stretch(state, made, environment, world, steps, floor, rng, bounds, rates)
+            _counting_stretch(state, made, environment, world, steps, floor, burn_in, rng, bounds, rates)
         else:
             if start % update == 0:
-                state.propensities = with_floor(made.propensities(state.statistics, environment.reward), floor)
+                weights = made.propensities(state.statistics, environment.reward)
+                state.propensities = with_floor(with_burn_in(weights, state.count, burn_in), floor)
             _drawn_stretch(state, environment, world, steps, rng, bounds, rates)
         if rule == "conditional":
             state.end_strata(made.counts_own_pulls or (start + check_every) % update == 0)
         winner = _winners(state, reward, rule, alpha, threshold)
+        winner[state.count.min(axis=1) < min_rewards] = -1
         going = winner < 0
         ended = state.index[~going]
         best = world.step(steps[-1]).means
@@ -230,6 +235,7 @@ def _counting_stretch(
     world: World,
     steps: range,
     floor: float,
+    burn_in: float,
     rng: np.random.Generator,
     bounds: tuple[float, float],
     answered: Array | None,
@@ -243,7 +249,8 @@ def _counting_stretch(
     seen = np.ones((runs, len(steps)), dtype=np.bool_)
     almost_all = 1.0 - (arms - 1) * floor - 1e-9
     for i, t in enumerate(steps):
-        propensities = with_floor(policy.propensities(known, environment.reward, pulls), floor)
+        weights = policy.propensities(known, environment.reward, pulls)
+        propensities = with_floor(with_burn_in(weights, known.count, burn_in), floor)
         arm = draw(propensities, rng)
         means = world.step(t).means[0]
         value = environment.draw(rng, means[arm], arm)

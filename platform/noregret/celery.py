@@ -8,7 +8,7 @@ from django.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
 app = Celery("noregret")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["noregret.learning"])
+app.autodiscover_tasks(["noregret.learning", "noregret.notify"])
 app.conf.beat_schedule = {
     "learn": {
         "task": "noregret.learning.tasks.tick",
@@ -21,7 +21,7 @@ app.conf.beat_schedule = {
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
     },
     "deliver": {
-        "task": "noregret.learning.tasks.deliver",
+        "task": "noregret.notify.tasks.deliver",
         "schedule": 2.0,
         "options": {"expires": 10.0},
     },

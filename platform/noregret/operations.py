@@ -21,6 +21,7 @@ from noregret.redis_client import client
 from serving.process import process
 
 Check = dict[str, Any]
+"""`ok`: is it well? `serves`: where it is not, can this process not serve?"""
 
 
 @require_safe
@@ -31,11 +32,19 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """GET /readyz: 200 or 503, with what each check found."""
+    """GET /readyz: 200 while this process can serve, with what each check found; `?strict=1`: 503 for anything that is wrong.
+
+    What a load balancer can mend by asking another process takes this one out: snapshots never read, migrations missing, a champion that
+    is not loaded. A server that is away, a learner that is silent, a challenger that does not load are told, and take nobody out: every
+    process would fail alike, and the last snapshot serves on.
+    """
     checks = {name: _run(check) for name, check in _CHECKS.items()}
-    ready = all(check["ok"] for check in checks.values())
-    body = {"status": "ready" if ready else "not ready", "checks": checks}
-    return HttpResponse(msgspec.json.encode(body), content_type="application/json", status=200 if ready else 503)
+    serves = all(check["ok"] or not check["serves"] for check in checks.values())
+    well = all(check["ok"] for check in checks.values())
+    status = "ready" if well else "ready, with troubles" if serves else "not ready"
+    good = well if request.GET.get("strict") == "1" else serves
+    body = {"status": status, "checks": checks}
+    return HttpResponse(msgspec.json.encode(body), content_type="application/json", status=200 if good else 503)
 
 
 @require_safe
@@ -60,7 +69,7 @@ def _run(check: Callable[[], Check]) -> Check:
         found = check()
     except (DatabaseError, redis.RedisError, OSError, ImproperlyConfigured) as error:
         found = {"ok": False, "problem": str(error).strip().splitlines()[0] if str(error) else type(error).__name__}
-    return found | {"ms": round((time.perf_counter() - start) * 1000, 1)}
+    return {"serves": False} | found | {"ms": round((time.perf_counter() - start) * 1000, 1)}
 
 
 def _database() -> Check:
@@ -70,9 +79,10 @@ def _database() -> Check:
 
 
 def _migrations() -> Check:
+    """Missing ones take this process out; while the database is away nobody knows, and it serves on."""
     executor = MigrationExecutor(connection)
     missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    return {"ok": missing == 0, "missing": missing}
+    return {"ok": missing == 0, "serves": True, "missing": missing}
 
 
 def _redis() -> Check:
@@ -86,9 +96,17 @@ def _learner() -> Check:
 
 
 def _snapshots() -> Check:
-    store = process().store
-    found = store.describe()
-    return {"ok": store.loaded and not found["models_not_loaded"]} | found
+    return {"ok": process().store.loaded, "serves": True} | process().store.describe()
+
+
+def _champions() -> Check:
+    missing = process().store.champions_not_loaded()
+    return {"ok": not missing, "serves": True, "not_loaded": missing}
+
+
+def _challengers() -> Check:
+    missing = process().store.challengers_not_loaded()
+    return {"ok": not missing, "not_loaded": missing}
 
 
 _CHECKS: dict[str, Callable[[], Check]] = {
@@ -97,4 +115,6 @@ _CHECKS: dict[str, Callable[[], Check]] = {
     "redis": _redis,
     "learner": _learner,
     "snapshots": _snapshots,
+    "champions": _champions,
+    "challengers": _challengers,
 }

@@ -6,6 +6,7 @@ which a dead process no longer holds: whoever comes next ships what it left. Shi
 knows each decision by its id.
 """
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -34,6 +35,7 @@ class Spool:
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
+        self._whole = 0  # bytes of whole records in it
         # Of the whole folder as last measured, plus what this process wrote since: what dead processes left counts too.
         self._size = self._measure()
 
@@ -58,19 +60,49 @@ class Spool:
                 raise SpoolFull(f"{self._limit} bytes")
             try:
                 if self._file is None:
-                    self._file = self._open()
-                self._file.write(record)
-                self._file.flush()
+                    self._file, self._whole = self._open(), 0
+                self._write(self._file, record)
             except OSError as error:
                 raise SpoolFull(str(error)) from error
             self._size += len(record)
 
+    def _write(self, file: IO[bytes], record: bytes) -> None:
+        """All of a record or nothing of it: what is answered as not kept must not be shipped later. Raises OSError.
+
+        Unbuffered, for a buffer would write what failed again when the file is closed.
+        """
+        try:
+            left = memoryview(record)
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            self._cut_back(file)
+            raise
+        self._whole += len(record)
+
+    def _cut_back(self, file: IO[bytes]) -> None:
+        """To the last whole record; a file that can't be cut is left as it is, and its torn tail fails its checksum."""
+        try:
+            file.truncate(self._whole)
+            file.seek(self._whole)
+        except OSError:
+            self._file = None
+            file.close()
+
     def _open(self) -> IO[bytes]:
         self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        # Under a name that no shipper looks for until it is locked: one that came between would ship and remove it under our hands.
         # O_EXCL by "x": a recycled process id must not append to a file that another process is shipping.
-        path = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
-        file = path.open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        hidden = self._folder / f".{name}"
+        file = hidden.open("xb", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            hidden.rename(self._folder / f"{name}{SUFFIX}")
+        except OSError:
+            file.close()
+            hidden.unlink(missing_ok=True)
+            raise
         return file
 
     @property
@@ -98,8 +130,11 @@ class Spool:
         """Let go of the own file, so that it is shipped like any other; the next failure opens a new one."""
         with self._lock:
             if self._file is not None:
-                self._file.close()
-                self._file = None
+                file, self._file = self._file, None
+                with contextlib.suppress(
+                    OSError
+                ):  # nothing of ours is in a buffer; a disk that complains now changes nothing
+                    file.close()
 
     def _ship_file(self, path: Path, append: Append) -> int:
         try:

@@ -32,7 +32,8 @@ def learned(draw: Any, kind: Kind) -> ArmStatistics:
     mean = level + apart * np.sqrt(variance / count)
     if kind != "continuous":
         mean = np.round(np.clip(mean, 0.0, 1.0 if kind == "binary" else None) * count) / count
-    return ArmStatistics(count, mean, count * variance)
+    spread = draw(st.sampled_from([0.0, 1.0, 30.0])) if kind == "count" else 1.0
+    return ArmStatistics(count, mean, count * variance * spread)
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

@@ -251,3 +251,37 @@ def test_plan__larger_difference__takes_less_time() -> None:
     none = plan("uniform", [0.1, 0.1], 2000, runs=20)
     assert none.pulls is None
     assert none.cost == 0.0
+
+
+def test_plan__burn_in_and_min_rewards__are_in_its_cost_and_its_time() -> None:
+    """Each arm needs its hundred rewards, from an even split, whatever the evidence says: the worse one costs 0.8 each time."""
+    found = plan("thompson", [0.1, 0.9], 5000, runs=20)
+    assert found.promoted == 1.0
+    assert found.pulls is not None
+    assert found.pulls >= 190
+    assert found.cost >= 75
+    bare = plan("thompson", [0.1, 0.9], 5000, runs=20, burn_in=0, min_rewards=0)
+    assert bare.cost < 30
+    many = plan("ucb1", [0.1, 0.9], 5000, runs=5, burn_in=300, min_rewards=400)
+    assert many.pulls is None or many.pulls >= 800
+
+
+def test_plan__floor_not_given__scales_with_the_arms__and_a_policy_that_forgets_is_refused() -> None:
+    twelve = [0.9, *[0.1] * 11]
+    found, scaled, fixed = (
+        plan("thompson", twelve, 600, runs=2, burn_in=10, floor=floor) for floor in (None, 0.1 / 12, 0.05)
+    )
+    assert found == scaled
+    assert found.cost < fixed.cost
+    with pytest.raises(ValueError, match="forgets"):
+        plan("thompson", [0.1, 0.2], 1000, runs=2, params={"discount": 0.99})
+
+
+def test_poisson__dispersion__is_the_variance_over_the_rate() -> None:
+    rng = np.random.default_rng(3)
+    world = poisson([2.0, 5.0], dispersion=4.0)
+    drawn = world.draw(rng, np.full(200_000, 5.0), np.ones(200_000, dtype=np.int64))
+    assert drawn.mean() == pytest.approx(5.0, rel=0.01)
+    assert drawn.var() == pytest.approx(20.0, rel=0.03)
+    with pytest.raises(ValueError, match="dispersion"):
+        poisson([1.0], dispersion=0.5)

@@ -308,7 +308,7 @@ def test_results__nothing_seen__says_null(two_arms: Start) -> None:
     shown = results(two_arms())
     assert [arm["mean"] for arm in shown["arms"]] == [None, None]
     assert [arm["probability_best"] for arm in shown["arms"]] == [None, None]
-    assert shown["comparison"] == {"sample_ratio_p": None, "saved_against_even_split": None, "saved_interval": None}
+    assert set(shown["comparison"].values()) == {None}
 
 
 def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None:
@@ -327,7 +327,7 @@ def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None
 
 def test_sample_ratio__units_that_come_often__are_one_trial_each(two_arms: Start) -> None:
     """Forty units on one arm and forty on the other, but those of b come ten times as often: the split is right."""
-    experiment = two_arms(strategy="ab", **WINDOW)
+    experiment = two_arms(strategy="ab")
     begin_earlier(experiment)
     for i in range(80):
         for _ in range(1 if i % 2 else 10):

@@ -1,5 +1,6 @@
 """Webhooks and e-mail: told with the change, signed, retried, and never to where they must not go."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -9,6 +10,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,6 +138,52 @@ def test_webhook__receiver_that_is_back__gets_it(alice: Api, receiver: Receiver)
     assert json.loads(receiver.requests[0][1])["id"] == json.loads(receiver.requests[1][1])["id"]
 
 
+class Dripper(socketserver.BaseRequestHandler):
+    """Answers a header's byte at a time, for as long as anybody listens."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            for _ in range(600):
+                self.request.sendall(b"x")
+                time.sleep(0.1)
+
+
+def test_webhook__receiver_that_drips__has_no_more_time_than_another(
+    alice: Api, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOK_PRIVATE = True
+    monkeypatch.setattr(deliver, "TIMEOUT_SECONDS", 1.0)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripper) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        alice.post(WEBHOOKS, {"name": "drips", "url": url, "events": ["guardrail.acted"]})
+        happen()
+        began = time.monotonic()
+        assert deliver_due() == 0
+        assert time.monotonic() - began < 3.0  # a second was given
+        server.shutdown()
+    held = Delivery.objects.get()
+    assert (held.state, held.problem) == ("waiting", "it took longer than 1 s")
+
+
+def test_webhook__address_that_can_never_be_called__is_final_and_stops_no_other(alice: Api, receiver: Receiver) -> None:
+    alice.post(WEBHOOKS, {"name": "good", "url": receiver.url, "events": ["guardrail.acted"]})
+    Webhook.objects.create(name="bad", url="http://h:99999/", secret="s", events=["guardrail.acted"])
+    happen()
+    assert deliver_due() == 1
+    assert Delivery.objects.get(webhook__name="bad").attempts == 1
+
+
+def test_webhook__gone__is_not_tried_again(alice: Api, receiver: Receiver) -> None:
+    alice.post(WEBHOOKS, {"name": "ops", "url": receiver.url, "events": ["guardrail.acted"]})
+    happen()
+    receiver.status = 410
+    deliver_due()
+    assert (Delivery.objects.get().state, Delivery.objects.get().attempts) == ("failed", 1)
+
+
 def test_delivery__two_workers_at_once__send_it_once(alice: Api, receiver: Receiver) -> None:
     alice.post(WEBHOOKS, {"name": "ops", "url": receiver.url, "events": ["guardrail.acted"]})
     for _ in range(6):
@@ -177,6 +225,9 @@ def test_webhooks__limited_key__sees_and_hears_of_its_endpoints_alone(
         ({"url": "http://user:password@example.com"}, "url"),
         ({"url": "no address"}, "url"),
         ({"url": "http://[1"}, "url"),
+        ({"url": "http://h:99999/"}, "url"),
+        ({"url": "http://h:0/"}, "url"),
+        ({"url": "http://h:port/"}, "url"),
         ({"events": []}, "events"),
         ({"events": ["Everything"]}, "events[0]"),
         ({"name": "No"}, "name"),
@@ -202,6 +253,20 @@ PRIVATE = [
     "http://0x7f.1/",
     "http://localhost/",
     "http://224.0.0.1/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://[64:ff9b:1::a00:1]/",
+    "http://[::7f00:1]/",
+    "http://[::ffff:0:7f00:1]/",
+    "http://[fec0::1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[2a00::5efe:a00:1]/",
+    "http://[3fff::1]/",
+    "http://[5f00::1]/",
+    "http://192.88.99.1/",
+    "http://192.0.0.9/",
+    "http://100.64.0.1/",
+    "http://168.63.129.16/",
+    "http://255.255.255.255/",
 ]
 
 
@@ -238,12 +303,19 @@ def test_addresses__of_the_internet__are_pinned_and_keep_their_name() -> None:
     assert (target.url, target.host, target.hostname) == ("https://1.1.1.1:8443/a?b=c", "1.1.1.1:8443", "1.1.1.1")
     with pytest.raises(AddressRefused):
         resolve("http://127.0.0.1/", allow_private=False)
+    assert resolve("http://[64:ff9b::101:101]/", allow_private=False).hostname == "64:ff9b::101:101"  # 1.1.1.1 by NAT64
+    assert resolve("http://[2606:4700::1111]/", allow_private=False).hostname == "2606:4700::1111"
 
 
 def test_webhook__private_address__is_never_called(alice: Api, settings: Any) -> None:
     receiver = Receiver()
     settings.WEBHOOK_PRIVATE = False
-    alice.post(WEBHOOKS, {"name": "ops", "url": receiver.url, "events": ["guardrail.acted"]})
+    hook = {"name": "ops", "url": receiver.url, "events": ["guardrail.acted"]}
+    answer = alice.post(WEBHOOKS, hook)
+    assert (answer.status, answer.fields()) == (400, ["url"])
+    settings.WEBHOOK_PRIVATE = True  # its name was of the internet when it was made, and is not any more
+    assert alice.post(WEBHOOKS, hook).status == 201
+    settings.WEBHOOK_PRIVATE = False
     happen()
     assert deliver_due() == 0
     assert receiver.requests == []

@@ -9,6 +9,7 @@ import pytest
 from noregret.experiments.arms import set_enabled
 from noregret.experiments.models import Experiment
 from noregret.learning.models import ExperimentEvidence
+from noregret.learning.promotion import act
 from noregret.learning.results import results
 from noregret.learning.round import learn
 from noregret.learning.weighing import evidence_of
@@ -162,3 +163,20 @@ def test_leader__of_a_policy_that_forgets__is_by_what_it_remembers__and_is_not_p
     assert shown["evidence"]["leader"] == "b"
     assert "b leads by what the policy remembers" in shown["recommendation"]["reason"]
     assert b == pytest.approx(1.0 - a)
+
+
+def test_round__while_nothing_is_due__does_not_ask_how_the_arms_stand(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a hundred arms that takes a third of a second, and a round has one."""
+    experiment = two_arms(**WINDOW)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (50, 60), "b": (60, 50)})
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a round asked")
+
+    monkeypatch.setattr("noregret.learning.recommendation.standing", never)
+    learn(experiment.endpoint_id)
+    assert ExperimentEvidence.objects.get(experiment=experiment).matured == 220
+    assert act(Experiment.objects.select_related("endpoint").get(pk=experiment.pk)) is False

@@ -1,5 +1,6 @@
 """What is decided reaches Redis, whoever dies and whatever is away in between; and a learner that does not learn shows."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -300,3 +301,60 @@ def _run_and_close(function: Callable[[], Any]) -> Any:
         return function()
     finally:
         connection.close()
+
+
+def put_without_announcing(document: Any) -> None:
+    """As a publisher that dies or stalls between the document and the index."""
+    from serving import publication
+    from serving.redis_keys import ACCESS
+    from serving.snapshot import Access, encode
+
+    name = ACCESS if isinstance(document, Access) else document.name
+    client().eval(publication._PUT, 1, keys().snapshot(name), document.version, encode(document))
+
+
+def test_revoked_key__index_was_never_told__is_refused_within_two_seconds(alice: Api, two_arms: Start) -> None:
+    from noregret.access import publish as access
+    from noregret.access.keys import create_key
+
+    from serving.process import process
+    from serving.store import COMPARE_SECONDS
+
+    two_arms()
+    row, text = create_key(name="leaver", scopes=["predict"], actor="t")
+    leaver = Api(text)
+    assert leaver.post("/api/v1/endpoints/pages/decide").status == 200
+    ApiKey.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
+    put_without_announcing(access.build())
+    assert pending.find().access  # the learner publishes it again
+    time.sleep(COMPARE_SECONDS)
+    assert process().store.refresh()
+    assert leaver.post("/api/v1/endpoints/pages/decide").status == 401
+
+
+def test_endpoint__index_was_never_told__reaches_the_process_all_the_same(alice: Api, two_arms: Start) -> None:
+    from serving.process import process
+    from serving.store import COMPARE_SECONDS
+
+    experiment = two_arms()
+    before = alice.post("/api/v1/endpoints/pages/decide")["policy_version"]
+    Endpoint.objects.update(policy_version=F("policy_version") + 1)
+    put_without_announcing(build(experiment.endpoint_id))
+    assert pending.find().publish == [experiment.endpoint_id]
+    time.sleep(COMPARE_SECONDS)
+    process().store.refresh()
+    assert alice.post("/api/v1/endpoints/pages/decide")["policy_version"] == before + 1
+
+
+def test_damaged_document__is_not_read_again_and_again(alice: Api, two_arms: Start) -> None:
+    from serving.process import process
+    from serving.store import COMPARE_SECONDS
+
+    two_arms()
+    store = process().store
+    assert alice.post("/api/v1/endpoints/pages/decide").status == 200
+    client().hset(keys().snapshot("pages"), mapping={"version": 10**6, "body": b"\xc1"})
+    time.sleep(COMPARE_SECONDS)
+    store.refresh()
+    assert store._newer_than_held() == set()
+    assert alice.post("/api/v1/endpoints/pages/decide").status == 200

@@ -380,13 +380,14 @@ def test_holdout__share_of_units__gets_the_control__and_the_benefit_is_measured(
     held = {unit for unit, route in routes.items() if route.holdout}
     assert abs(len(held) - 1000) <= 4 * (5000 * 0.2 * 0.8) ** 0.5
     assert all(route.position == 0 for unit, route in routes.items() if unit in held)
-    assert {
-        unit for unit in routes if router(document(experiment)).route(unit).holdout
-    } == held  # for the whole experiment
-    share_of_b = np.mean([route.position == 1 for route in routes.values()])
-    logged = routes["u0"].propensities
-    assert sum(logged) == pytest.approx(1.0)
-    assert share_of_b == pytest.approx(logged[1], abs=4 * 0.5 / 5000**0.5)
+    later = router(document(experiment))
+    assert {unit for unit in routes if later.route(unit).holdout} == held  # for the whole experiment
+    # What is logged is the probability of the step that remained: certain for who is held out, the policy's for the others.
+    assert all(list(routes[unit].propensities) == [1.0, 0.0] for unit in held)
+    others = [route for unit, route in routes.items() if unit not in held]
+    share_of_b = np.mean([route.position == 1 for route in others])
+    assert sum(others[0].propensities) == pytest.approx(1.0)
+    assert share_of_b == pytest.approx(others[0].propensities[1], abs=4 * 0.5 / len(others) ** 0.5)
     for i in range(60):
         identity = decide(experiment, "a", seconds_ago=30, holdout=True)
         reward(experiment, "a", identity, float(i % 5 == 0))

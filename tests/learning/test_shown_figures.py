@@ -52,13 +52,18 @@ def test_interval__rewards_of_open_windows_too__is_of_the_same_outcomes_as_the_m
 def test_mean__default_and_open_windows__is_of_closed_ones_alone(two_arms: Start, kind: str) -> None:
     """Of thirty closed decisions five were rewarded; of fifty open ones all that answered did so with 1."""
     bounds = {} if kind == "binary" else {"minimum": 0.0, "maximum": 1.0}
-    experiment = two_arms(**BY_HAND, reward={"kind": kind, "window_seconds": 60, "default": 0, **bounds})
+    experiment = two_arms(**BY_HAND, reward={"kind": kind, "window_seconds": 600, "default": 0, **bounds})
     begin_earlier(experiment)
     nothing_closed = shown(experiment)
     assert [arm["mean"] for arm in nothing_closed["arms"]] == [None, None]
-    for i in range(80):
+    # What is open would make a look certain to be the best.
+    reward(experiment, "a", decide(experiment, "a", seconds_ago=5), 1.0)
+    learn(experiment.endpoint_id)
+    early = shown(experiment)["arms"][0]
+    assert (early["rewards"], early["mean"], early["interval"], early["probability_best"]) == (1, None, None, None)
+    for i in range(79):
         closed = i < 30
-        identity = decide(experiment, "a", seconds_ago=600 if closed else 5)
+        identity = decide(experiment, "a", seconds_ago=3000 if closed else 5)
         if i < 5 or not closed:
             reward(experiment, "a", identity, 1.0)
     learn(experiment.endpoint_id)

@@ -212,7 +212,9 @@ def test_served_model__held_out_rows_of_its_kind__answers_as_the_original(kind: 
     scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     target = scaled[:, 0] + np.sin(2 * scaled[:, 1]) + scaled[:, -1] * scaled[:, 0] / 2
     compiled_ones = 0
-    for name, plain in models.items():
+    # Each kind of model meets every other kind of data.
+    chosen = dict(list(models.items())[list(STEPS).index(kind) % 2 :: 2])
+    for name, plain in chosen.items():
         step = STEPS[kind][len(name) % len(STEPS[kind])]  # each kind of model behind one of the steps
         model = clone(plain) if step is None else make_pipeline(clone(step), clone(plain))
         model.fit(rows, np.digitize(target, np.quantile(target, [0.4, 0.8])) if is_classifier(plain) else target)
@@ -228,7 +230,7 @@ def test_served_model__held_out_rows_of_its_kind__answers_as_the_original(kind: 
         assert known.example_rows
         runtime.predict(np.array(known.example_rows))
     # All would be equal if nothing were compiled. What makes numbers positive has no converter that does it in doubles.
-    assert kind == "positive" or compiled_ones >= len(models) // 2
+    assert kind == "positive" or compiled_ones >= len(chosen) // 2
 
 
 # What must be found out, and how it is found out.

@@ -107,6 +107,31 @@ def test_failing_arm__is_left_alone_after_some_failures__and_no_caller_waits(ali
     assert AuditEntry.objects.get(action="guardrail.acted").details["metric"] == "error_rate"
 
 
+@pytest.mark.parametrize("steps", [[0.5, 1.0], [1.0]])
+def test_canary__challenger_that_always_raises__is_rolled_back_without_a_guardrail_of_ones_own(
+    alice: Api, steps: list[float]
+) -> None:
+    endpoint_of("pages", python_model("m", "good", "ones"))
+    python_model("m", "bad", "raises")
+    experiment = start_experiment(
+        {
+            "name": "e",
+            "endpoint": "pages",
+            "strategy": "canary",
+            "arms": [{"name": "bad", "model": "m@bad"}],
+            "canary": {"steps": steps, "bake_seconds": 1},
+            "promotion": {"min_rewards": 0},
+        }
+    )
+    process().store.refresh()
+    answers = [alice.post(PREDICT, {"inputs": [[1.0]], "unit": f"u{i}"}).body for i in range(int(30 / steps[0]))]
+    assert {answer["model"] for answer in answers} == {"m@good"}
+    Experiment.objects.filter(pk=experiment.pk).update(canary_since="2020-01-01T00:00:00Z")
+    learn(experiment.endpoint_id)
+    ended = Experiment.objects.select_related("endpoint__champion").get(pk=experiment.pk)
+    assert (ended.outcome, ended.endpoint.champion.version) == ("rolled_back", "good")
+
+
 def test_context__declared_field_of_a_wrong_type__is_a_400__and_nothing_is_recorded(
     alice: Api, two_arms: Start
 ) -> None:

@@ -216,7 +216,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "evaluation": self._evaluation(request, experiment),
                 "charts": charts_of(experiment),
                 "evaluable": not mirrored and experiment.status != Experiment.Status.DRAFT,
-                "warnings": warnings_of(experiment),
+                "warnings": [sentence(warning) for warning in warnings_of(experiment)],
                 "segments": parts,
                 "segment_rows": [] if parts is None else segment_rows(parts),
                 "forecast": self._forecast(request, experiment),

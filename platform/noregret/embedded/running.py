@@ -108,5 +108,6 @@ _MARKS = {
     "web": "granian",
     "worker": "noregret.celery worker --concurrency",
     "shadow": "noregret.celery worker --queues shadow",
+    "notify": "noregret.celery worker --queues notify",
     "beat": "noregret.celery beat",
 }

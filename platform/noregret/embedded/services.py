@@ -52,27 +52,26 @@ def web(host: str, port: int, workers: int) -> Child:
     return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
 
 
+def _celery(role: str, *arguments: str) -> Child:
+    quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    return _child(role, ["celery", "-A", "noregret.celery", "worker", *arguments, *quiet])
+
+
 def worker() -> Child:
-    arguments = ["celery", "-A", "noregret.celery", "worker", "--concurrency", "2", "-O", "fair"]
-    return _child("worker", [*arguments, "--without-gossip", "--without-mingle", "--loglevel", "WARNING"])
+    return _celery("worker", "--concurrency", "2", "-O", "fair")
 
 
 def shadow() -> Child:
     """The worker of shadow challengers: its process is replaced when one of them made it grow."""
-    arguments = [
-        "celery",
-        "-A",
-        "noregret.celery",
-        "worker",
-        "--queues",
-        "shadow",
-        "--concurrency",
-        "1",
-        "--hostname",
-        "shadow@%h",
-    ]
-    arguments += ["--max-memory-per-child", str(settings.SHADOW_MEMORY_BYTES // 1024)]
-    return _child("shadow", [*arguments, "--without-gossip", "--without-mingle", "--loglevel", "WARNING"])
+    limit = str(settings.SHADOW_MEMORY_BYTES // 1024)
+    return _celery(
+        "shadow", "--queues", "shadow", "--concurrency", "1", "--hostname", "shadow@%h", "--max-memory-per-child", limit
+    )
+
+
+def notify() -> Child:
+    """The worker that sends webhooks and e-mail: a receiver that hangs keeps nobody from learning."""
+    return _celery("notify", "--queues", "notify", "--concurrency", "1", "--hostname", "notify@%h")
 
 
 def beat() -> Child:

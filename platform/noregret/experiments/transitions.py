@@ -11,6 +11,7 @@ from django.utils import timezone
 from noregret.access import audit
 from noregret.learning.served import only_failed
 
+from .control import control_is_champion
 from .endpoints import set_champion
 from .errors import Conflict
 from .lifecycle import TRANSITIONS, Action, Status
@@ -53,6 +54,8 @@ def move(
             if not moved:
                 status = Experiment.objects.values_list("status", flat=True).get(pk=experiment.pk)
                 raise Conflict(f"{experiment.name} is {status}: {_allowed(action)}")
+            if action in ("start", "resume"):
+                control_is_champion(endpoint, experiment, begun=action == "resume")
             if arm is not None and arm.model_id != endpoint.champion_id:
                 _refuse_failure(arm)
                 set_champion(endpoint, arm.model, actor=actor, reason=reason, experiment=experiment, evidence=evidence)

@@ -41,7 +41,7 @@ def holdout(experiment: Experiment) -> dict[str, Any] | None:
     sides = {
         name: {
             "decisions": decisions.get(held_out, 0),
-            "rewards": int(parts[i].count),
+            "rewards": int(parts[i].rewards),
             "units": parts[i].units,
             "mean": parts[i].mean if parts[i].units else None,
             "interval": [float(low[i]), float(high[i])] if outcomes.count[i] else None,

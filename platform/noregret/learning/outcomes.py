@@ -20,7 +20,7 @@ from .totals import INTERVAL_SECONDS
 
 INTERVAL_ALPHA = 0.05
 # More decisions than this are not counted by unit while somebody waits for the answer.
-MOST_BY_UNIT = 500_000
+MOST_BY_UNIT = 250_000
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -106,7 +106,7 @@ class OfUnits(NamedTuple):
 
     mean: float = 0.0
     units: int = 0
-    count: float = 0.0
+    rewards: float = 0.0
     squared_count: float = 0.0
     squared_residual: float = 0.0
 
@@ -121,7 +121,7 @@ def by_unit(experiment: Experiment, part: Literal["r.arm_id", "d.holdout"], unti
 
 def unit_sums(parts: Sequence[OfUnits]) -> UnitSums:
     """As one value, by position."""
-    sums = [(part.count, part.squared_count, part.squared_residual) for part in parts]
+    sums = [(part.rewards, part.squared_count, part.squared_residual) for part in parts]
     return UnitSums(*np.array(sums, dtype=np.float64).T)
 
 

@@ -103,7 +103,7 @@ def find() -> Pending:
         if oldest:
             learn.add(pk)
             behind = max(behind, found.now - appended_at(oldest[0][0]).timestamp())
-        if not found.index or announced is None or held is None or int(held) < version:
+        if not found.index or announced < version or held is None or int(held) < version:
             publish.append(pk)
         elif int(held) > version:
             overtake[pk] = int(held)
@@ -113,7 +113,7 @@ def find() -> Pending:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What Redis holds. `endpoints`: (first entry of the stream, version, place in the index) each."""
+    """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index) each."""
 
     now: float  # Redis's clock, which also stamps the entries
     index: bool
@@ -126,17 +126,17 @@ def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
         pipeline.time()
         pipeline.exists(names.epoch)
         pipeline.hget(names.snapshot(ACCESS), "version")
-        pipeline.zscore(names.changed, ACCESS)
+        pipeline.hgetall(names.versions)
         for name in endpoints:
             pipeline.xrange(names.decisions(name), count=1)
             pipeline.hget(names.snapshot(name), "version")
-            pipeline.zscore(names.changed, name)
-        (seconds, microseconds), epoch, access, announced, *rest = pipeline.execute()
+        (seconds, microseconds), epoch, access, versions, *rest = pipeline.execute()
+    announced = {name.decode(): int(version) for name, version in versions.items()}
     return _Held(
         seconds + microseconds / 1e6,
         bool(epoch),
-        None if access is None or announced is None else int(access),
-        [(rest[i], rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)],
+        None if access is None else min(int(access), announced.get(ACCESS, -1)),
+        [(rest[2 * i], rest[2 * i + 1], announced.get(name, -1)) for i, name in enumerate(endpoints)],
     )
 
 

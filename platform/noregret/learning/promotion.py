@@ -10,7 +10,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.transitions import advance, move
 
 from . import canary, guardrails, schedule
-from .recommendation import Recommendation, recommend
+from .recommendation import Recommendation, may_be_due, recommend
 from .served import unfit
 
 log = structlog.get_logger(__name__)
@@ -115,7 +115,10 @@ def _due(experiment: Experiment) -> Recommendation | None:
     """What should be done now, if anything should."""
     if experiment.status != Experiment.Status.RUNNING:
         return None
-    found = recommend(experiment, list(experiment.arms.select_related("model").order_by("position")))
+    arms = list(experiment.arms.select_related("model").order_by("position"))
+    if not may_be_due(experiment, arms):
+        return None
+    found = recommend(experiment, arms)
     return found if found.action in _ACTIONS else None
 
 

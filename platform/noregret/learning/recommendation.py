@@ -14,6 +14,7 @@ from noregret.experiments.models import Arm, ChampionChange, Experiment
 from . import canary
 from .models import ExperimentEvidence
 from .phrases import evidence_told, listed, probability_told
+from .served import unfit
 from .standing import Standing, memory_of, standing
 from .weighing import evidence_of
 
@@ -34,8 +35,8 @@ class Recommendation:
     needed: float | None = None
 
 
-def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
-    """The recommendation for an experiment with these arms, by position."""
+def recommend(experiment: Experiment, arms: list[Arm], stand: Standing | None = None) -> Recommendation:
+    """The recommendation for an experiment with these arms, by position, which stand so where somebody has looked already."""
     if experiment.status == Experiment.Status.COMPLETED:
         return _ended(experiment)
     if experiment.started_at is None:
@@ -63,7 +64,22 @@ def recommend(experiment: Experiment, arms: list[Arm]) -> Recommendation:
             "the anytime rule needs a reward with bounds: promote by hand, or give minimum and maximum",
             standing(experiment, arms).leader,
         )
-    return _weigh(experiment, arms, evidence)
+    return _weigh(experiment, arms, evidence, stand or standing(experiment, arms))
+
+
+def may_be_due(experiment: Experiment, arms: list[Arm]) -> bool:
+    """Could anything be recommended but to go on? Asked in each round: how a hundred arms stand takes as long as a round may."""
+    decided_by_evidence = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
+    if not decided_by_evidence or experiment.started_at is None or experiment.apprentice:
+        return True
+    evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
+    if evidence is None:
+        return False
+    found = verdict(evidence, (experiment.promotion or {})["alpha"], np.array([arm.enabled for arm in arms]))
+    if found.action == "continue" or found.arm is None:
+        return False
+    winner = arms[found.arm] if found.action == "promote" else None
+    return not _hindrance(experiment, arms, evidence, winner)
 
 
 def _of_canary(experiment: Experiment, arms: list[Arm]) -> Recommendation:
@@ -115,13 +131,12 @@ def _ended(experiment: Experiment) -> Recommendation:
     return Recommendation(action, None, f"the experiment was {said}{by}{why}", leader, value, needed)
 
 
-def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence) -> Recommendation:
+def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: Standing) -> Recommendation:
     promotion = experiment.promotion or {}
     enabled = np.array([arm.enabled for arm in arms])
     found = verdict(evidence, promotion["alpha"], enabled)
     if enabled.sum() < 2:
         return Recommendation("continue", None, "fewer than two arms are enabled")
-    stand = standing(experiment, arms)
     leader = stand.leader
     value = 1.0 if leader is None else _weakest(evidence, arms, leader)
 
@@ -242,6 +257,9 @@ def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winn
         return f"{left:,.0f} s of the minimum are left"
     if winner is None:
         return ""
+    failing = unfit(experiment, winner)
+    if failing:
+        return failing
     reward = experiment.reward
     if reward["kind"] != "binary" and reward["default"] is None and promotion.get("auto", False):
         return (

@@ -29,15 +29,15 @@ def results(experiment: Experiment) -> dict[str, Any]:
     """The results document (docs/api.md). What can't be known yet is None."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    stand = standing(experiment, arms)
-    shares = propensities(experiment, arms)
+    stand = standing(experiment, arms, with_loss=True)
     outcomes = own_outcomes(experiment, arms)
+    shares = propensities(experiment, arms)
     ends = intervals(experiment, arms, outcomes)
     # What a bandit saves is saved by learning: of no other strategy is there anything to tell.
     learns = experiment.strategy == Experiment.Strategy.BANDIT
     saved = against_even_split(experiment, arms, outcomes) if learns else None
     decisions = sum(row.decisions for row in rows.values())
-    found = recommend(experiment, arms)
+    found = recommend(experiment, arms, stand)
     held = ExperimentEvidence.objects.get(experiment=experiment)
     answered = answers.rates(experiment, held)
     mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice

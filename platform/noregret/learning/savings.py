@@ -21,7 +21,7 @@ from .models import ArmStatistics
 from .outcomes import INTERVAL_ALPHA, OfUnits, closed_until, keeps_units, unit_sums
 
 # Propensities that are read while somebody waits for the answer: decisions times arms.
-MOST_PROPENSITIES = 2_000_000
+MOST_PROPENSITIES = 500_000
 
 # Decisions that were drawn alike are taken together first: a snapshot's have the same probabilities. Values are taken from the arm's mean.
 _DRAWN = """

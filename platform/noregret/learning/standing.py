@@ -13,6 +13,7 @@ from bandits.inference.best_arm import expected_loss, probability_best
 from bandits.memory import EVERYTHING, Memory
 from bandits.policies import ContextualPolicy, Policy, make
 from bandits.statistics import ArmStatistics as Statistics
+from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 
@@ -30,8 +31,8 @@ class Standing:
     leader: Arm | None
 
 
-def standing(experiment: Experiment, arms: list[Arm]) -> Standing:
-    """How the arms, given by position, stand.
+def standing(experiment: Experiment, arms: list[Arm], *, with_loss: bool = False) -> Standing:
+    """How the arms, given by position, stand. With a hundred arms each of the two figures takes a third of a second.
 
     Nothing is known before a reward came, where only the control serves (a shadow, an apprentice), and for a policy that learns from
     features: there an arm's mean is over the requests that it was chosen for, and says nothing of others.
@@ -49,13 +50,18 @@ def standing(experiment: Experiment, arms: list[Arm]) -> Standing:
     except ValueError:  # a damaged row: no posterior fits its statistics, and it must stop nobody's round
         return Standing(unknown, unknown, None)
     best = np.ravel(probability_best(belief.posterior))
-    loss = np.ravel(belief.in_reward_units(expected_loss(belief.posterior)))
+    loss = _spread(_loss(belief), seats, len(arms)) if with_loss else unknown
     leader = int(best.argmax())
     return Standing(
         _spread(best, seats, len(arms)),
-        _spread(loss, seats, len(arms)),
+        loss,
         arms[seats[leader]] if known.count[seats[leader]] else None,
     )
+
+
+def _loss(belief: Belief) -> Array:
+    """What choosing each arm would cost, in reward units."""
+    return np.ravel(belief.in_reward_units(expected_loss(belief.posterior)))
 
 
 def policy_of(experiment: Experiment) -> Policy | ContextualPolicy | None:

@@ -12,7 +12,6 @@ from django.utils import timezone
 from noregret.access.publish import publish_access
 from noregret.celery import app
 from noregret.experiments.publish import overtake, publish_endpoint
-from noregret.notify.deliver import deliver_due
 from serving.ledger import partitions
 
 from . import pending, schedule, shadows
@@ -72,12 +71,6 @@ def learn_endpoint(endpoint_id: int, well: bool = False) -> None:
             sign_of_life()
     except redis.RedisError as error:
         log.warning("redis out of reach", endpoint=endpoint_id, error=str(error))
-
-
-@app.task
-def deliver() -> None:
-    """Send webhooks and e-mail that are due."""
-    deliver_due()
 
 
 @app.task

@@ -6,6 +6,7 @@ can. The name is resolved once, and the request goes to the address that was che
 
 import ipaddress
 import socket
+import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
@@ -30,6 +31,12 @@ def check_form(url: str) -> None:
         raise AddressRefused("an http or https address was expected")
     if parts.username or parts.password:
         raise AddressRefused("an address without user and password was expected")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise AddressRefused("a port from 1 to 65535 was expected") from error
+    if port == 0:
+        raise AddressRefused("a port from 1 to 65535 was expected")
 
 
 def resolve(url: str, *, allow_private: bool) -> Target:
@@ -53,9 +60,56 @@ def resolve(url: str, *, allow_private: bool) -> Target:
     )
 
 
+def check(url: str, *, allow_private: bool, seconds: float) -> None:
+    """Resolve and check for whoever waits: a name that is not resolved within so long may pass, for each request checks it anew.
+
+    Raises AddressRefused.
+    """
+    refusals: list[AddressRefused] = []
+
+    def look() -> None:
+        try:
+            resolve(url, allow_private=allow_private)
+        except AddressRefused as refusal:
+            refusals.append(refusal)
+        except (OSError, UnicodeError):
+            pass  # not known today
+
+    check_form(url)
+    # The resolver can't be given a deadline, only left.
+    looking = threading.Thread(target=look, name="resolve", daemon=True)
+    looking.start()
+    looking.join(seconds)
+    if refusals:
+        raise refusals[0]
+
+
+# What Python's registry calls global and no host of the internet has: relays and mechanisms that lead to an IPv4 address inside.
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.88.99.0/24",  # 6to4 relays, RFC 7526
+        "192.0.0.0/24",  # protocol assignments, RFC 6890
+        "192.31.196.0/24",  # AS112, RFC 7535
+        "192.175.48.0/24",  # AS112, RFC 7534
+        "168.63.129.16/32",  # a cloud's platform services, on the public side of the number plan
+        "3fff::/20",  # documentation, RFC 9637
+    )
+)
+_INTERNET_6 = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ISATAP = {0x5EFE, 0x02005EFE}  # the upper half of an interface identifier that holds an IPv4 address, RFC 5214
+
+
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if any(address in network for network in _SPECIAL if network.version == address.version):
+        return False
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if address in _NAT64 or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
-    return address.is_global and not address.is_multicast
+        if address not in _INTERNET_6:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved

@@ -4,6 +4,7 @@ A delivery is claimed by moving its due time ahead, so that two workers do not s
 again. A receiver that gets a message twice knows it by its `id`.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -24,13 +25,19 @@ log = structlog.get_logger(__name__)
 ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 5.0
 TIMEOUT_SECONDS = 5.0
+"""For one message in all, from resolving the name to the answer: a receiver that drips bytes has no more than another."""
 CLAIMED_SECONDS = 60.0
 AT_ONCE = 100
 ROUND_SECONDS = 20.0
+_GONE = 410  # the one answer that says: never again
 
 
 class NotDelivered(Exception):
-    """It did not arrive this time."""
+    """It did not arrive this time; `final`: nor will it another time."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 def signature(secret: str, timestamp: int, body: bytes) -> str:
@@ -66,8 +73,13 @@ def _try(delivery: Delivery) -> bool:
             _mail(delivery)
         else:
             _post(delivery, delivery.webhook)
-    except NotDelivered as error:
-        final = attempts >= ATTEMPTS
+    except Exception as error:
+        if not isinstance(
+            error, NotDelivered
+        ):  # one message that nobody foresaw must not keep all others from being sent
+            log.exception("delivery failed", delivery=delivery.pk)
+            error = NotDelivered(f"{type(error).__name__}: {error}")
+        final = error.final or attempts >= ATTEMPTS
         now = timezone.now()
         rows.update(
             attempts=attempts,
@@ -85,26 +97,42 @@ def _try(delivery: Delivery) -> bool:
 def _post(delivery: Delivery, webhook: Webhook) -> None:
     body = json.dumps(delivery.body, separators=(",", ":"), sort_keys=True).encode()
     timestamp = int(time.time())
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "noregret",
+        "X-Noregret-Event": delivery.event,
+        "X-Noregret-Delivery": str(delivery.body["id"]),
+        "X-Noregret-Signature": signature(webhook.secret, timestamp, body),
+    }
     try:
-        target = resolve(webhook.url, allow_private=settings.WEBHOOK_PRIVATE)
-        with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client:
-            answer = client.post(
+        status = asyncio.run(_status(webhook.url, body, headers))
+    except AddressRefused as error:
+        raise NotDelivered(f"AddressRefused: {error}") from error
+    except TimeoutError as error:
+        raise NotDelivered(f"it took longer than {TIMEOUT_SECONDS:g} s") from error
+    except httpx.InvalidURL as error:
+        raise NotDelivered(f"InvalidURL: {error}", final=True) from error
+    except (httpx.HTTPError, OSError, UnicodeError) as error:
+        raise NotDelivered(f"{type(error).__name__}: {error}") from error
+    if not 200 <= status < 300:
+        raise NotDelivered(f"it answered {status}", final=status == _GONE)
+
+
+async def _status(url: str, body: bytes, headers: dict[str, str]) -> int:
+    """What a receiver answers, within TIMEOUT_SECONDS. Its body is not read: nobody looks at it, and it may have no end."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        target = await asyncio.to_thread(resolve, url, allow_private=settings.WEBHOOK_PRIVATE)
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client,
+            client.stream(
+                "POST",
                 target.url,
                 content=body,
-                headers={
-                    "Host": target.host,
-                    "Content-Type": "application/json",
-                    "User-Agent": "noregret",
-                    "X-Noregret-Event": delivery.event,
-                    "X-Noregret-Delivery": str(delivery.body["id"]),
-                    "X-Noregret-Signature": signature(webhook.secret, timestamp, body),
-                },
+                headers={"Host": target.host} | headers,
                 extensions={"sni_hostname": target.hostname},
-            )
-    except (AddressRefused, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise NotDelivered(f"{type(error).__name__}: {error}") from error
-    if not answer.is_success:
-        raise NotDelivered(f"it answered {answer.status_code}")
+            ) as answer,
+        ):
+            return answer.status_code
 
 
 def _mail(delivery: Delivery) -> None:

@@ -2,19 +2,22 @@
 
 import secrets
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from noregret.access import audit
 from noregret.experiments.errors import Conflict, Invalid
 
-from .addresses import AddressRefused, check_form
+from .addresses import AddressRefused, check
 from .models import Webhook
+
+RESOLVE_SECONDS = 2.0
 
 
 def create_webhook(*, name: str, url: str, events: list[str], endpoints: list[str] | None, actor: str) -> Webhook:
     """Raises Invalid, Conflict. The secret is told once, by whoever made it."""
     try:
-        check_form(url)
+        check(url, allow_private=settings.WEBHOOK_PRIVATE, seconds=RESOLVE_SECONDS)
     except (AddressRefused, ValueError) as error:
         raise Invalid("url", str(error)) from error
     try:

@@ -22,7 +22,7 @@ def examine(estimator: Any, signature: Signature, sample: Rows | None) -> tuple[
     """The signature with rows that the model answers, and the model compiled or why not. Raises NotAnswering."""
     checks = check_rows(estimator, signature.features or 0, sample)
     original = Original(SklearnRuntime(estimator, signature.outputs), signature.outputs)
-    answers = original.answers(checks.rows)
+    answers = original.answers(checks.rows, named=0 if sample is None else len(sample))
     if sample is not None and answers.problem_row is not None and answers.problem_row < len(sample):
         raise NotAnswering(f"does not answer row {answers.problem_row} of the sample: {answers.problem}")
     if not len(answers.rows):

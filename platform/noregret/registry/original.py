@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from serving.runtimes.protocol import Outputs, Runtime
 from .check_rows import CheckRows, Rows, rounded
 
 _CHUNK = 512
-_ENOUGH = 256  # rows that are not taken, and none that is: it takes none
+_ENOUGH = 256  # so many rows that are not taken, and none that is: it takes none
+_TOGETHER = 4  # where enough are taken, so few rows with one that is not are left out together
 _PAIRS = 48
 _HALVINGS = 20  # a millionth of the way between two rows
 _SEED = 20_240_502
@@ -33,6 +34,15 @@ class Answers:
         return Answers(np.concatenate((self.rows, other.rows)), outputs, self.problem, self.problem_row)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What has been answered so far."""
+
+    values: dict[str, list[Any]]
+    taken: list[int] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+
 class Original:
     """A model as it was trained, behind the runtime that serves it where it is not compiled."""
 
@@ -41,45 +51,40 @@ class Original:
         self._outputs = outputs
         self._deadline = time.monotonic() + seconds
 
-    def answers(self, rows: Rows) -> Answers:
-        """Of as many rows as there is time for, in their order. Rows that it can't take are left out, be it one in a chunk or all."""
-        taken: list[int] = []
-        values: dict[str, list[Any]] = {name: [] for name in self._outputs}
-        problems: list[tuple[int, str]] = []
+    def answers(self, rows: Rows, *, named: int = 0) -> Answers:
+        """Of as many rows as there is time for, in their order; those that it does not take are left out. Of the first `named` rows
+        each is tried by itself, so that `problem_row` can name it.
+        """
+        asked = _Asked({name: [] for name in self._outputs})
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             for begin in range(0, len(rows), _CHUNK):
                 if begin and time.monotonic() > self._deadline:
                     break
-                self._answer(rows, np.arange(begin, min(begin + _CHUNK, len(rows))), taken, values, problems)
-        outputs = {name: np.asarray(held) for name, held in values.items()}
-        row, problem = min(problems, default=(None, None))
-        return Answers(rows[taken], outputs, problem, row)
+                self._ask(rows, np.arange(begin, min(begin + _CHUNK, len(rows))), asked, named)
+        outputs = {name: np.asarray(held) for name, held in asked.values.items()}
+        row, problem = min(asked.problems, default=(None, None))
+        return Answers(rows[asked.taken], outputs, problem, row)
 
-    def _answer(
-        self,
-        rows: Rows,
-        places: NDArray[np.intp],
-        taken: list[int],
-        values: dict[str, list[Any]],
-        problems: list[tuple[int, str]],
-    ) -> None:
+    def _ask(self, rows: Rows, places: NDArray[np.intp], asked: "_Asked", named: int) -> None:
         """One row that can't be taken fails its whole batch: halves are tried, down to single rows."""
         try:
             outputs = self._predict(rows[places])
         except Exception as error:  # a model may raise anything
+            enough = len(asked.taken) > _ENOUGH and places[0] >= named
+            late = bool(asked.taken) and time.monotonic() > self._deadline
             if len(places) == 1:
-                problems.append((int(places[0]), f"{type(error).__name__}: {_first_line(error)}"))
+                asked.problems.append((int(places[0]), f"{type(error).__name__}: {_first_line(error)}"))
+            elif late or (enough and len(places) <= _TOGETHER) or (len(asked.problems) > _ENOUGH and not asked.taken):
                 return
-            if len(problems) > _ENOUGH and not taken:
-                return
-            half = len(places) // 2
-            self._answer(rows, places[:half], taken, values, problems)
-            self._answer(rows, places[half:], taken, values, problems)
+            else:
+                half = len(places) // 2
+                self._ask(rows, places[:half], asked, named)
+                self._ask(rows, places[half:], asked, named)
             return
-        taken += places.tolist()
+        asked.taken += places.tolist()
         for name in self._outputs:
-            values[name] += outputs[name]
+            asked.values[name] += outputs[name]
 
     def _predict(self, rows: Rows) -> Outputs:
         outputs = self._runtime.predict(rows)

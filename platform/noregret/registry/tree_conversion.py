@@ -40,7 +40,7 @@ def register() -> None:
     ):
         for name in names:
             kind = getattr(ensemble, name, None) or getattr(tree, name)
-            options = {"decision_path": [False], "decision_leaf": [False], "raw_scores": [False]}
+            options: dict[str, list[Any]] = {"decision_path": [False], "decision_leaf": [False], "raw_scores": [False]}
             if name.endswith("Classifier"):
                 options |= {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False]}
             alias = f"Sklearn{name}"

@@ -385,7 +385,17 @@ def _serving_paths() -> dict[str, Any]:
         },
         "/healthz": {"get": _plain("Does the process live?", {"200": "It does"}, "application/json")},
         "/readyz": {
-            "get": _plain("Is the service ready?", {"200": "It is", "503": "It is not; says why"}, "application/json")
+            "get": _plain("Can this process serve?", {"200": "It can", "503": "It can't; says why"}, "application/json")
+            | {
+                "parameters": [
+                    {
+                        "name": "strict",
+                        "in": "query",
+                        "description": "`1`: 503 for anything that is wrong, also what other processes would have alike.",
+                        "schema": {"type": "string", "enum": ["0", "1"]},
+                    }
+                ]
+            }
         },
         "/metrics": {"get": _plain("Prometheus metrics", {"200": "Text form"}, "text/plain")},
     }

@@ -17,8 +17,11 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
-# Shadow challengers predict in a worker of their own: what they do to it is nobody else's trouble.
-CELERY_TASK_ROUTES = {"noregret.learning.tasks.mirror_shadows": {"queue": "shadow"}}
+# What leaves the house or runs what others wrote has a worker of its own: what that does to it is nobody else's trouble.
+CELERY_TASK_ROUTES = {
+    "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
+    "noregret.notify.tasks.deliver": {"queue": "notify"},
+}
 # A worker process that a challenger made grow past this is replaced.
 SHADOW_MEMORY_BYTES = 700 * 2**20
 

@@ -38,7 +38,7 @@
       pointHitRadius: 8,
       spanGaps: true,
     };
-  });
+  }).filter((line) => line.data.some((point) => point.y !== null)); // an arm that serves nobody has no line
 
   const axis = ({ title, ...options }, ink, line) => ({
     type: "linear",

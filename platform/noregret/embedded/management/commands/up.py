@@ -18,6 +18,8 @@ from noregret.embedded.lock import DataDirLock
 from noregret.embedded.supervisor import Supervisor
 
 READY_SECONDS = 60.0
+WELL_SECONDS = 15.0
+"""So long after it can serve it may take until it learns, too; then it is said to be ready all the same."""
 
 
 class Command(BaseCommand):
@@ -65,7 +67,8 @@ class Command(BaseCommand):
             if supervisor.stopping:
                 return
             self._prepare_database()
-            for child in (services.worker(), services.shadow(), services.beat(), services.web(host, port, web_workers)):
+            workers = (services.worker(), services.shadow(), services.notify(), services.beat())
+            for child in (*workers, services.web(host, port, web_workers)):
                 supervisor.start(child)
             if self._wait_ready(supervisor, f"http://{host}:{port}"):
                 self.stdout.write(f"ready http://{host}:{port}")
@@ -87,13 +90,16 @@ class Command(BaseCommand):
 
     def _wait_ready(self, supervisor: Supervisor, url: str) -> bool:
         until = time.monotonic() + READY_SECONDS
+        serves_since: float | None = None
         last = "no answer"
         while not supervisor.stopping:
             supervisor.tick()
             try:
                 answer = httpx.get(f"{url}/readyz", timeout=5.0)
                 if answer.status_code == 200:
-                    return True
+                    serves_since = serves_since or time.monotonic()
+                    if answer.json()["status"] == "ready" or time.monotonic() - serves_since > WELL_SECONDS:
+                        return True
                 last = answer.text
             except httpx.TransportError as error:
                 last = str(error)

@@ -29,7 +29,15 @@ class Command(BaseCommand):
         parser.add_argument("--params", type=parameters, default={}, help="parameters of every policy, as JSON")
         parser.add_argument("--days", type=positive, default=90, help="how long you would wait (default 90)")
         parser.add_argument("--alpha", type=float, default=0.05, help="the promotion rule's (default 0.05)")
-        parser.add_argument("--floor", type=float, default=0.01, help="the least share of every arm (default 0.01)")
+        parser.add_argument(
+            "--floor", type=float, help="the least share of every arm (default: as an experiment's that names none)"
+        )
+        parser.add_argument(
+            "--burn-in", type=natural, default=100, help="rewards of each arm from an even split first (default 100)"
+        )
+        parser.add_argument(
+            "--min-rewards", type=natural, default=100, help="rewards of each arm before a promotion (default 100)"
+        )
         parser.add_argument("--runs", type=positive, default=200, help="simulated experiments a policy (default 200)")
         parser.add_argument("--seed", type=natural, default=1, help="the same seed gives the same numbers (default 1)")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -52,6 +60,8 @@ class Command(BaseCommand):
                     params=options["params"],
                     alpha=options["alpha"],
                     floor=options["floor"],
+                    burn_in=options["burn_in"],
+                    min_rewards=options["min_rewards"],
                 )
                 for name in options["policies"]
             ]

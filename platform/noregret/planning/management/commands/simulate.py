@@ -30,6 +30,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--std", type=numbers, default=[1.0], help="with --normal: one deviation, or one an arm (default 1)"
         )
+        parser.add_argument(
+            "--dispersion",
+            type=float,
+            default=1.0,
+            help="with --poisson: the counts' variance over their rate (default 1)",
+        )
         parser.add_argument("--horizon", type=positive, default=10_000, help="pulls a run (default 10000)")
         parser.add_argument("--runs", type=positive, default=200, help="runs (default 200)")
         parser.add_argument("--seed", type=natural, default=1, help="the same seed gives the same numbers (default 1)")
@@ -96,7 +102,7 @@ class Command(BaseCommand):
         if options["bernoulli"] is not None:
             return simulation.bernoulli(options["bernoulli"])
         if options["poisson"] is not None:
-            return simulation.poisson(options["poisson"])
+            return simulation.poisson(options["poisson"], dispersion=options["dispersion"])
         stds = options["std"]
         if len(stds) not in (1, len(options["normal"])):
             raise ValueError(f"--std has {len(stds)} numbers: 1 or {len(options['normal'])} were expected")
