@@ -131,7 +131,7 @@ def line(name: str, kind: type) -> Line:
         if not role:
             return Line(name, "", "refused", "it neither predicts nor transforms rows that it was not fitted to")
         try:
-            model = _fitted(name, estimator, role)
+            model, inputs = _fitted(name, estimator, role)
         except Exception as error:
             place = "a model of its own" if role == "model" else "a step before another model"
             return Line(name, role, "refused", f"can't be {place}: {_short(error)}")
@@ -140,9 +140,22 @@ def line(name: str, kind: type) -> Line:
         except Exception as error:
             return Line(name, role, "refused", f"skops can't save it: {_short(error)}")
         answer = inspected(body)
+        if "refused" not in answer:
+            _compare(name, model, body, inputs)
     if "refused" in answer:
         return Line(name, role, "refused", _short(answer["refused"]))
     return Line(name, role, "compiled" if answer["compiled"] else "original", _why(answer))
+
+
+def _compare(name: str, model: Any, body: bytes, inputs: Any) -> None:
+    """The model as it is read from its file answers as the one that was fitted. Raises AssertionError."""
+    from serving.runtimes.skops_reading import read
+
+    expected, answer = model.predict(inputs), read(body, ()).predict(inputs)
+    if not np.array_equal(np.shape(answer), np.shape(expected)) or not (
+        np.allclose(answer, expected) if np.asarray(expected).dtype.kind == "f" else np.array_equal(answer, expected)
+    ):
+        raise AssertionError(f"{name} answers otherwise once it was read from its file")
 
 
 def inspected(body: bytes) -> dict[str, Any]:
@@ -175,23 +188,23 @@ def _role(kind: type, estimator: Any) -> str:
     return "step" if hasattr(kind, "transform") else ""
 
 
-def _fitted(name: str, estimator: Any, role: str) -> Any:
+def _fitted(name: str, estimator: Any, role: str) -> tuple[Any, Any]:
+    """The fitted model, and what it was fitted to."""
     inputs, target = INPUTS, _target(name, estimator)
     if name in _READ_TEXT:
-        return make_pipeline(estimator, LogisticRegression()).fit(TEXTS, SPECIES)
-    if name == "DictVectorizer":
-        return make_pipeline(estimator, Ridge()).fit([{"a": row[0]} for row in INPUTS], TARGET)
-    if name == "FeatureHasher":
-        return make_pipeline(estimator, Ridge()).fit([{"a": row[0]} for row in INPUTS], TARGET)
+        return make_pipeline(estimator, LogisticRegression()).fit(TEXTS, SPECIES), TEXTS
+    if name in {"DictVectorizer", "FeatureHasher"}:
+        named = [{"a": row[0]} for row in INPUTS]
+        return make_pipeline(estimator, Ridge()).fit(named, TARGET), named
     if name == "IsotonicRegression":
-        return estimator.fit(INPUTS[:, 0], target)
+        inputs = INPUTS[:, 0]
     if name in {"CategoricalNB", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder"}:
         inputs = np.round(INPUTS[:, :2])
     if name == "MissingIndicator":
         inputs = np.where(INPUTS < 1.2, np.nan, INPUTS)
     if role == "model":
-        return estimator.fit(inputs, target)
-    return make_pipeline(estimator, LogisticRegression()).fit(inputs, SPECIES)
+        return estimator.fit(inputs, target), inputs
+    return make_pipeline(estimator, LogisticRegression()).fit(inputs, SPECIES), inputs
 
 
 def _target(name: str, estimator: Any) -> Any:

@@ -63,6 +63,16 @@ def choose_columns_by_position(estimator: Any) -> None:
         ]
 
 
+def run_in_one_thread(estimator: Any) -> None:
+    """Requests are what runs in parallel: as many threads or processes as the file says would stand in their way, or be too many."""
+    for part in parts(estimator):
+        held = getattr(part, "__dict__", {})
+        if "n_jobs" in held:
+            part.n_jobs = None
+        if "_n_threads" in held:
+            part._n_threads = 1
+
+
 def _by_position(columns: Any, places: Sequence[int]) -> Any:
     if isinstance(columns, str):  # one column, handed on without a second dimension
         return int(places[0])

@@ -60,15 +60,4 @@ def load(model: Model, artifacts: ArtifactStore, trusted: Sequence[str]) -> Skle
     warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
     if model.sha256 is None:
         raise ModelError(f"{model.model} has no file")
-    estimator = read(artifacts.read(model.sha256), trusted)
-    run_in_one_thread(estimator)
-    return SklearnRuntime(estimator, model.outputs)
-
-
-def run_in_one_thread(estimator: Any) -> None:
-    """Requests are what runs in parallel: a model that starts threads or processes of its own would only stand in their way."""
-    from .estimator_state import parts
-
-    for part in parts(estimator):
-        if "n_jobs" in getattr(part, "__dict__", {}):
-            part.n_jobs = None
+    return SklearnRuntime(read(artifacts.read(model.sha256), trusted), model.outputs)

@@ -48,6 +48,7 @@ def read(body: bytes, trusted: Sequence[str]) -> Any:
         estimator = skops.io.loads(rewritten, trusted=sorted(allowed & untrusted))
         estimator_state.check(estimator)
         estimator_state.choose_columns_by_position(estimator)
+        estimator_state.run_in_one_thread(estimator)
     except StateInvalid as error:
         raise Unreadable(f"holds a state that could not be served safely: {error}") from error
     except MemoryError:

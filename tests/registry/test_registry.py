@@ -19,7 +19,7 @@ from noregret.registry import inspect_artifact, signature, skops_file
 from noregret.registry.errors import ArtifactRefused
 from noregret.registry.inspection import _ending, inspect
 from noregret.registry.models import ModelVersion
-from sklearn.cluster import BisectingKMeans
+from sklearn.cluster import BisectingKMeans, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.dummy import DummyRegressor
@@ -37,10 +37,14 @@ from sklearn.tree import DecisionTreeClassifier
 
 from serving.api import bodies
 from serving.api.native import _predict_decoder
+from serving.artifacts import ArtifactStore
 from serving.problems import Problem
+from serving.runtimes import load
+from serving.runtimes.estimator_state import parts
 from serving.runtimes.protocol import ModelError
 from serving.runtimes.rows import RowsInvalid, to_array
-from serving.runtimes.sklearn import by_row
+from serving.runtimes.sklearn import SklearnRuntime, by_row
+from serving.snapshot import Model
 from tests.conftest import Api, endpoint_of
 
 DIGITS, DIGIT = load_digits(return_X_y=True)
@@ -355,3 +359,16 @@ def test_model__fitted_on_a_table_with_names__takes_rows_without(tmp_path: Path)
     with pytest.raises(ValueError, match="dataframe"):
         model.predict(IRIS)
     assert np.allclose(skops_file.load(skops.io.dumps(model), ()).predict_proba(IRIS), expected)
+
+
+def test_model__served_as_it_was_trained__starts_no_threads_of_its_own(tmp_path: Path) -> None:
+    model = RandomForestClassifier(2, random_state=0).fit(IRIS, SPECIES).set_params(n_jobs=1_000_000)
+    store = ArtifactStore(tmp_path)
+    described = Model("m@1", "sklearn", "sklearn", store.put(skops.io.dumps(model)), outputs=["predict"])
+    runtime = load(described, store, python_callables=(), skops_trusted=())
+    assert isinstance(runtime, SklearnRuntime)
+    assert {part.n_jobs for part in parts(runtime._estimator) if hasattr(part, "n_jobs")} == {None}
+    assert runtime.predict(IRIS[:2])["predict"] == [0, 0]
+    clusters = KMeans(2, n_init=1, random_state=0).fit(IRIS)
+    clusters._n_threads = 1_000_000
+    assert skops_file.load(skops.io.dumps(clusters), ())._n_threads == 1
