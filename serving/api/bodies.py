@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from django.conf import settings
@@ -15,6 +15,8 @@ T = TypeVar("T")
 UNCOUNTED = -1
 """A count of keys that no body has: the definite check for duplicates is made."""
 
+_ANY_KEY = "[...]"
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
@@ -47,7 +49,7 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable
         # What a typed decoder lets pass: duplicate keys (the last one wins), NUL in strings.
         strict_json.check_decoded(body, count_keys(document))
     except msgspec.ValidationError as error:
-        raise problems.invalid_fields([field_error(str(error))]) from error
+        raise problems.invalid_fields([_named_field_error(str(error), body, decoder.type)]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise problems.invalid_json(str(error)) from error
     except strict_json.InvalidJSON as error:
@@ -55,14 +57,57 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable
     return document
 
 
-def field_error(message: str) -> problems.FieldError:
-    """msgspec's sentence as a field and a message."""
+def _named_field_error(message: str, body: bytes, form: Any) -> problems.FieldError:
+    if _ANY_KEY not in message:
+        return field_error(message)
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # The body is wrong further on too, so that nobody can say what it is a whole.
+        document = None
+    return field_error(message, document, form)
+
+
+def field_error(message: str, document: Any = None, form: Any = None) -> problems.FieldError:
+    """msgspec's sentence as a field and a message.
+
+    It names no keys of a mapping, only `[...]`: with the `document` that was to be a `form`, the key is found.
+    """
     path = ""
     if at := _AT.search(message):
         path = at.group("path")
         message = message[: at.start()]
+        if _ANY_KEY in path:
+            path = _with_key(path.partition(_ANY_KEY)[0], document, form)
     for pattern, said in ((_UNKNOWN, "unknown field"), (_MISSING, "required")):
         if named := pattern.match(message):
             name = named.group("name")
             return {"field": f"{path}.{name}" if path else name, "message": said}
     return {"field": path, "message": message[:1].lower() + message[1:]}
+
+
+def _with_key(path: str, document: Any, form: Any) -> str:
+    """The path of the first value that is wrong in the mapping at `path`; `path` itself where it can't be found."""
+    holder: Any = document
+    try:
+        for index, name in _STEP.findall(path):
+            holder = holder[int(index) if index else name]
+    except (LookupError, TypeError):
+        return path
+    if not isinstance(holder, dict):
+        return path
+    pairs = list(holder.items())
+    # msgspec stops at the first wrong value: so the shortest beginning that is refused ends with it.
+    sound, refused = 0, len(pairs)
+    while refused - sound > 1:
+        middle = (sound + refused) // 2
+        holder.clear()
+        holder.update(pairs[:middle])
+        try:
+            msgspec.convert(document, form, strict=True)
+        except msgspec.ValidationError as error:
+            is_here = f"`$.{path}{_ANY_KEY}" in str(error)
+        else:
+            is_here = False
+        sound, refused = (sound, middle) if is_here else (middle, refused)
+    return f"{path}.{pairs[refused - 1][0][:64]}" if pairs else path

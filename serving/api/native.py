@@ -67,7 +67,13 @@ class DecideResponse(DecisionResponse):
 class PredictResponse(DecisionResponse):
     """Answer of predict."""
 
-    outputs: dict[str, list[Any]]
+    outputs: Annotated[
+        dict[str, list[Any]],
+        Meta(
+            description="Under each output's name a value a row. Of a model with several outputs, a row's `predict` is a list with "
+            "a value an output, and its `predict_proba` a list with an output's probabilities of its classes each."
+        ),
+    ]
 
 
 Metric = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]

@@ -30,8 +30,11 @@ def to_array(
     if any(isinstance(row, dict) for row in inputs):
         rows = _by_position(inputs, names)
     width = features if features is not None else len(rows[0])
+    wanted = f"{width} were expected" if features is not None else f"the first row has {width}"
+    if width == 0:
+        raise RowsInvalid([{"field": "inputs[0]", "message": "a row without features"}])
     errors: list[FieldError] = [
-        {"field": f"inputs[{i}]", "message": f"{len(row)} features where {width} were expected"}
+        {"field": f"inputs[{i}]", "message": f"{len(row)} features where {wanted}"}
         for i, row in enumerate(rows)
         if len(row) != width
     ]
@@ -43,7 +46,7 @@ def to_array(
 def _by_position(inputs: Sequence[Any], names: Sequence[str] | None) -> list[Sequence[float]]:
     if names is None:
         first = next(i for i, row in enumerate(inputs) if isinstance(row, dict))
-        message = "this model was trained without feature names: send the row as a list"
+        message = "this model knows no names of features: send the row as a list"
         raise RowsInvalid([{"field": f"inputs[{first}]", "message": message}])
     errors: list[FieldError] = []
     rows: list[Sequence[float]] = []

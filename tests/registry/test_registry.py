@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -14,18 +15,36 @@ import numpy as np
 import pytest
 import skops.io
 from django.core.files.uploadedfile import SimpleUploadedFile
-from noregret.registry import inspect_artifact
+from noregret.registry import inspect_artifact, signature, skops_file
 from noregret.registry.errors import ArtifactRefused
-from noregret.registry.inspection import inspect
+from noregret.registry.inspection import _ending, inspect
 from noregret.registry.models import ModelVersion
+from sklearn.cluster import BisectingKMeans, KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.manifold import Isomap
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from serving.api import bodies
+from serving.api.native import _predict_decoder
+from serving.artifacts import ArtifactStore
+from serving.problems import Problem
+from serving.runtimes import load
+from serving.runtimes.estimator_state import parts
+from serving.runtimes.protocol import ModelError
+from serving.runtimes.rows import RowsInvalid, to_array
+from serving.runtimes.sklearn import SklearnRuntime, by_row
+from serving.snapshot import Model
 from tests.conftest import Api, endpoint_of
 
 DIGITS, DIGIT = load_digits(return_X_y=True)
@@ -47,6 +66,18 @@ MODELS: dict[str, tuple[Any, Any, str]] = {
     "ridge": (Ridge().fit(DIABETES, PROGRESSION), DIABETES, "onnx"),
     "boolean": (LogisticRegression(max_iter=500).fit(IRIS, SPECIES == 1), IRIS, "sklearn"),
     "function": (make_pipeline(FunctionTransformer(np.log1p), GaussianNB()).fit(IRIS, SPECIES), IRIS, "sklearn"),
+    # Served as they were trained, with parts that were built anew: splines, a search tree, a tree of centres.
+    "splines": (
+        make_pipeline(SplineTransformer(), LogisticRegression(max_iter=500)).fit(IRIS, SPECIES),
+        IRIS,
+        "sklearn",
+    ),
+    "embedded": (
+        make_pipeline(Isomap(n_neighbors=70), LogisticRegression(max_iter=500)).fit(IRIS, SPECIES),
+        IRIS,
+        "sklearn",
+    ),
+    "clusters": (BisectingKMeans(4, random_state=0).fit(IRIS), IRIS, "sklearn"),
     "boosting": (GradientBoostingClassifier(n_estimators=5, random_state=0).fit(IRIS, SPECIES), IRIS, "onnx"),
 }
 
@@ -189,3 +220,155 @@ def test_inspecting_process__limits__are_in_force() -> None:
     )
     assert found.stdout.strip() == "refused"
     assert inspect_artifact.CPU_SECONDS <= 60
+
+
+ENDINGS = {
+    "signal": ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed the process that read it (SIGSEGV)"),
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "was killed, as happens where memory runs out"),
+    "time": ("os.kill(os.getpid(), signal.SIGXCPU)", "took longer than 60 s of computing"),
+    "memory": ("sys.exit('MemoryError')", "needs more than 4 GiB of memory"),
+    "other": ("sys.exit('ValueError: a reason')", "failed with exit code 1: ValueError: a reason"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_inspecting_process__that_ends_without_an_answer__is_told_as_it_ended(ending: str) -> None:
+    code, words = ENDINGS[ending]
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import os, signal, sys; {code}"], capture_output=True, timeout=60, check=False
+    )
+    assert words in _ending(ended.returncode, ended.stderr)
+
+
+def test_inspecting_process__whose_model_raises__is_told_what_it_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_it(folder: Path) -> Any:
+        raise OverflowError("Range exceeds valid bounds")
+
+    monkeypatch.setattr(inspect_artifact, "inspect", raise_it)
+    monkeypatch.setattr(inspect_artifact, "limit", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["inspect_artifact", str(tmp_path)])
+    inspect_artifact.main()
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer == {"refused": "could not be inspected: OverflowError: Range exceeds valid bounds"}
+
+
+def several_outputs() -> Any:
+    labels = np.column_stack((SPECIES, SPECIES == 1)).astype(int)
+    return RandomForestClassifier(5, random_state=0).fit(IRIS, labels)
+
+
+def test_model__with_several_outputs__answers_a_list_a_row(alice: Api) -> None:
+    model = several_outputs()
+    made = upload(alice, skops.io.dumps(model))
+    assert made.status == 201, made.content
+    assert (made["compiled"], made["signature"]["classes"]) == (False, [[0, 1, 2], [0, 1]])
+    endpoint_of("m", "m@1")
+    answer = alice.post("/api/v1/endpoints/m/predict", {"inputs": IRIS[48:53].tolist()})
+    assert answer.status == 200, answer.content
+    outputs = answer["outputs"]
+    assert outputs["predict"] == model.predict(IRIS[48:53]).astype(int).tolist()
+    first, second = model.predict_proba(IRIS[48:53])
+    assert outputs["predict_proba"] == [[first[i].tolist(), second[i].tolist()] for i in range(5)]
+
+
+def test_answer__of_several_outputs__is_turned_into_rows() -> None:
+    answer = [np.array([[0.25, 0.75], [1.0, 0.0]]), np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])]
+    rows = [[[0.25, 0.75], [0.5, 0.25, 0.25]], [[1.0, 0.0], [0.0, 0.0, 1.0]]]
+    assert by_row("predict_proba", answer, 2) == rows
+    with pytest.raises(ModelError, match="not finite"):
+        by_row("predict_proba", [np.array([[np.nan]])], 1)
+    with pytest.raises(ModelError, match="for 3 rows"):
+        by_row("predict", np.zeros(2), 3)
+
+
+def test_signature__of_models_that_do_not_say_their_width__is_found_where_it_can_be() -> None:
+    steps = Pipeline([("nothing", "passthrough"), ("model", GaussianNB())]).fit(IRIS, SPECIES)
+    assert signature.read(steps).features == 4
+    assert signature.read(IsotonicRegression().fit(IRIS[:, 0], PROGRESSION[:150])).features == 1
+    baseline = DummyRegressor().fit(IRIS, SPECIES)
+    del baseline.n_features_in_
+    assert signature.read(baseline).features is None
+
+
+def test_rows__for_a_model_of_any_width__are_held_against_the_first() -> None:
+    with pytest.raises(RowsInvalid) as told:
+        to_array([[1.0], [2.0, 3.0]], None, None)
+    assert told.value.errors == [{"field": "inputs[1]", "message": "2 features where the first row has 1"}]
+    with pytest.raises(RowsInvalid, match="without features"):
+        to_array([[], []], None, None)
+
+
+WORDS: dict[str, tuple[Any, str]] = {
+    "not fitted": (GaussianNB(), "the GaussianNB is not fitted"),
+    "no predict": (StandardScaler().fit(IRIS), "holds a StandardScaler, which has no predict"),
+    "predict by option": (LocalOutlierFactor().fit(IRIS), "predict is not available when novelty=False"),
+    "text": (
+        make_pipeline(TfidfVectorizer(), GaussianNB()),
+        "holds a TfidfVectorizer, which takes text, and a row here is a list of numbers",
+    ),
+    "function": (
+        GridSearchCV(make_pipeline(FunctionTransformer(upload), GaussianNB()), {}, refit=False),
+        "test_registry.upload",
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", WORDS)
+def test_refusal__names_its_true_cause(tmp_path: Path, cause: str) -> None:
+    model, words = WORDS[cause]
+    (tmp_path / "artifact").write_bytes(skops.io.dumps(model))
+    (tmp_path / "request.json").write_text(json.dumps({"trusted": [], "sample": None}))
+    assert words in inspect_artifact.inspect(tmp_path)["refused"]
+
+
+def test_upload__sample_that_is_no_table__is_told_by_its_row(alice: Api) -> None:
+    uneven = upload(alice, skops.io.dumps(MODELS["bayes"][0]), sample="[[1, 2], [3]]")
+    assert uneven["errors"] == [{"field": "sample[1]", "message": "1 values where the first row has 2"}]
+    assert upload(alice, skops.io.dumps(MODELS["bayes"][0]), sample="[]").fields() == ["sample"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ('{"inputs": [{"sl": 1, "sw": "wide", "pl": "x"}]}', "inputs[0].sw", "expected `float`, got `str`"),
+        ('{"inputs": [[1, 2], {"sl": 1, "sw": 2, "pl": null}]}', "inputs[1].pl", "expected `float`, got `null`"),
+        ('{"inputs": [[1]], "context": {"a": 1, "b.c": [1]}}', "context.b.c", "got `array`"),
+        ('{"inputs": [[1]], "context": {"a": 1e3, "b": 99999999999999999999}}', "context.b", ""),
+        ('{"inputs": [[1, "2"]]}', "inputs[0][1]", "expected `float`, got `str`"),
+        # What comes after the wrong value is no JSON either: the mapping is all that can be told.
+        ('{"inputs": [{"sl": "wide"}', "inputs[0]", "expected `float`, got `str`"),
+    ],
+)
+def test_predict__value_of_a_wrong_type__is_told_by_its_name(body: str, field: str, message: str) -> None:
+    with pytest.raises(Problem) as told:
+        bodies.decode(body.encode(), _predict_decoder, lambda document: 0)
+    assert told.value.errors[0]["field"] == field
+    assert message in told.value.errors[0]["message"]
+
+
+def test_model__fitted_on_a_table_with_names__takes_rows_without(tmp_path: Path) -> None:
+    steps = [("scaled", StandardScaler(), [2, 0]), ("ranked", QuantileTransformer(n_quantiles=20), slice(1, 2))]
+    model = make_pipeline(ColumnTransformer(steps, remainder="passthrough"), LogisticRegression()).fit(IRIS, SPECIES)
+    expected = model.predict_proba(IRIS)
+    columns = named(model.steps[0][1])
+    # As it is after fitting on a table: columns are named, and scikit-learn takes no other kind of table any more.
+    by_name = {"scaled": ["pl", "sl"], "ranked": ["sw"], "remainder": ["pw"]}
+    columns.transformers_ = [(name, step, by_name[name]) for name, step, _ in columns.transformers_]
+    with pytest.raises(ValueError, match="dataframe"):
+        model.predict(IRIS)
+    assert np.allclose(skops_file.load(skops.io.dumps(model), ()).predict_proba(IRIS), expected)
+
+
+def test_model__served_as_it_was_trained__starts_no_threads_of_its_own(tmp_path: Path) -> None:
+    model = RandomForestClassifier(2, random_state=0).fit(IRIS, SPECIES).set_params(n_jobs=1_000_000)
+    store = ArtifactStore(tmp_path)
+    described = Model("m@1", "sklearn", "sklearn", store.put(skops.io.dumps(model)), outputs=["predict"])
+    runtime = load(described, store, python_callables=(), skops_trusted=())
+    assert isinstance(runtime, SklearnRuntime)
+    assert {part.n_jobs for part in parts(runtime._estimator) if hasattr(part, "n_jobs")} == {None}
+    assert runtime.predict(IRIS[:2])["predict"] == [0, 0]
+    clusters = KMeans(2, n_init=1, random_state=0).fit(IRIS)
+    clusters._n_threads = 1_000_000
+    assert skops_file.load(skops.io.dumps(clusters), ())._n_threads == 1

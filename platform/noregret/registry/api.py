@@ -13,6 +13,7 @@ from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError
+from serving.runtimes.rows import MAX_ERRORS
 
 from .models import ModelVersion
 from .register import Definition, register_model
@@ -87,6 +88,7 @@ def _from_json(data: Any) -> Definition:
     return Definition(form.name, form.version, form.framework, callable=form.callable, payload=form.payload)
 
 
+_Sample = Annotated[list[list[float]], msgspec.Meta(min_length=1)]
 _TEXTS = ("name", "version", "framework")
 
 
@@ -123,7 +125,15 @@ def _sample(given: Any) -> list[list[float]] | None:
         return None
     body = given.read() if isinstance(given, UploadedFile) else str(given).encode("utf-8", "surrogatepass")
     try:
-        return msgspec.convert(strict_json.loads(body), list[list[float]])
+        rows: list[list[float]] = msgspec.convert(strict_json.loads(body), _Sample)
     except (strict_json.InvalidJSON, msgspec.ValidationError) as error:
         message = f"rows of numbers as JSON were expected: {error}"
         raise problems.invalid_fields([{"field": "sample", "message": message}]) from error
+    errors: list[FieldError] = [
+        {"field": f"sample[{i}]", "message": f"{len(row)} values where the first row has {len(rows[0])}"}
+        for i, row in enumerate(rows)
+        if len(row) != len(rows[0])
+    ]
+    if errors:
+        raise problems.invalid_fields(errors[:MAX_ERRORS])
+    return rows

@@ -49,6 +49,8 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
     """Compile and compare; never raises for a model that can't be compiled."""
     if signature.features is None:
         return Compiled(None, "the number of features is not known")
+    if signature.has_several_outputs:
+        return Compiled(None, "it has several outputs with classes of their own, which come one by one out of ONNX")
     if signature.classes is not None and any(isinstance(label, bool | float) for label in signature.classes):
         return Compiled(None, "labels are neither integers nor strings, and ONNX has no others")
     if len(original.rows) < ROWS_NEEDED:

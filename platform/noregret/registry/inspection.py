@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ArtifactRefused
+from .inspect_artifact import CPU_SECONDS, FILE_BYTES, MEMORY_BYTES
 
 WALL_SECONDS = 90
 
@@ -61,7 +63,22 @@ def _run(folder: Path) -> dict[str, Any]:
         raise ArtifactRefused(f"took longer than {WALL_SECONDS} s to be read") from error
     answer = folder / "answer.json"
     if done.returncode or not answer.exists():
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ArtifactRefused(f"could not be read within the limits of memory and time ({last[0][:200]})")
+        raise ArtifactRefused(_ending(done.returncode, done.stderr))
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
+
+
+def _ending(code: int, stderr: bytes) -> str:
+    """Why the child ended without an answer, as far as its exit tells."""
+    if code == -signal.SIGXCPU:
+        return f"took longer than {CPU_SECONDS} s of computing to be read"
+    if code == -signal.SIGXFSZ:
+        return f"compiles to more than {FILE_BYTES >> 20} MiB"
+    if code == -signal.SIGKILL:
+        return "its inspection was killed, as happens where memory runs out: nothing is known of the file"
+    if code < 0:
+        return f"crashed the process that read it ({signal.Signals(-code).name})"
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    if any("MemoryError" in line or "bad_alloc" in line for line in lines[-3:]):
+        return f"needs more than {MEMORY_BYTES >> 30} GiB of memory to be read"
+    return f"its inspection failed with exit code {code}: {lines[-1][:200] if lines else 'it said nothing'}"

@@ -82,8 +82,10 @@ def _same(existing: ModelVersion, definition: Definition) -> ModelVersion:
 
 
 def _sklearn(definition: Definition) -> ModelVersion:
-    if not definition.artifact:
+    if definition.artifact is None:
         raise DefinitionInvalid("artifact", "a skops file was expected")
+    if not definition.artifact:
+        raise DefinitionInvalid("artifact", "the file is empty: a skops file was expected")
     found = inspect(definition.artifact, trusted=settings.SKOPS_TRUSTED, sample=definition.sample)
     store = ArtifactStore(settings.ARTIFACT_DIR)
     return ModelVersion(

@@ -1,20 +1,18 @@
 """Opens an uploaded scikit-learn artefact without trusting it. Runs only in the inspecting child process.
 
 A skops file is a zip of JSON and arrays. What makes other formats dangerous is refused before anything is read: pickle and
-joblib run code when they are loaded. Types are checked against skops' list of trusted ones plus what the operator
-allowed; a function or method that is not on it is a type like any other.
+joblib run code when they are loaded. What is inside is read by `serving.runtimes.skops_reading`, as it is again where the model is
+served; a function or method that is not on its list is a type like any other.
 """
 
 import io
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import skops.io
+from serving.runtimes import skops_reading
 
-from serving.runtimes.skops_types import CONFINED, HARMLESS
+from . import widths
 
 MAX_MEMBERS = 10_000
 MAX_UNPACKED_BYTES = 1 << 30
@@ -36,57 +34,24 @@ class Refused(Exception):
     """The file is not taken; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """An estimator, and whether it holds types that only this process may load."""
-
-    estimator: Any
-    confined: bool
-
-
-def load(body: bytes, trusted: Sequence[str]) -> Loaded:
+def load(body: bytes, trusted: Sequence[str]) -> Any:
     """The estimator in a skops file. Raises Refused."""
     _check_container(body)
     try:
-        untrusted = set(skops.io.get_untrusted_types(data=body))
-    except Exception as error:  # a hostile file may raise anything
-        raise Refused(f"not a readable skops file: {type(error).__name__}: {error}") from error
-    allowed = {*trusted, *HARMLESS, *CONFINED}
-    unknown = sorted(untrusted - allowed)
-    if unknown:
-        raise Refused(f"holds types that are not allowed here: {', '.join(unknown[:10])}")
+        estimator = skops_reading.read(body, trusted)
+    except skops_reading.Unreadable as error:
+        raise Refused(str(error)) from error
     try:
-        estimator = skops.io.loads(body, trusted=sorted(allowed & untrusted))
-    except Exception as error:  # as above
-        raise Refused(f"can't be loaded: {type(error).__name__}: {error}") from error
-    if not callable(getattr(estimator, "predict", None)):
-        raise Refused(f"holds a {type(estimator).__name__}, which has no predict")
-    _check_trees(estimator, set())
-    return Loaded(estimator, confined=bool(untrusted & set(CONFINED)))
-
-
-def _check_trees(thing: Any, seen: set[int]) -> None:
-    """Every node of every decision tree leads to a node and reads a feature that exist: compiled code trusts them blindly."""
-    if id(thing) in seen:
-        return
-    seen.add(id(thing))
-    if type(thing).__name__ == "Tree" and hasattr(thing, "children_left"):
-        inner = thing.feature >= 0
-        for children in (thing.children_left, thing.children_right):
-            if ((children[inner] <= np.flatnonzero(inner)) | (children[inner] >= thing.node_count)).any():
-                raise Refused("holds a decision tree whose nodes lead nowhere")
-        leaves = ~inner
-        if (thing.feature >= thing.n_features).any() or (thing.children_left[leaves] != -1).any():
-            raise Refused("holds a decision tree that reads features which do not exist")
-        return
-    if isinstance(thing, dict):
-        inside: Any = thing.values()
-    elif isinstance(thing, list | tuple) or (isinstance(thing, np.ndarray) and thing.dtype == object):
-        inside = np.ravel(thing) if isinstance(thing, np.ndarray) else thing
-    else:
-        inside = vars(thing).values() if hasattr(thing, "__dict__") else ()
-    for part in inside:
-        _check_trees(part, seen)
+        estimator.predict  # noqa: B018 - some estimators have it only with some of their options
+    except AttributeError as error:
+        if not hasattr(type(estimator), "predict"):
+            raise Refused(f"holds a {type(estimator).__name__}, which has no predict") from error
+        raise Refused(f"holds a {type(estimator).__name__} that can't predict: {error.__cause__ or error}") from error
+    try:
+        widths.check(estimator)
+    except widths.WidthsDiffer as error:
+        raise Refused(str(error)) from error
+    return estimator
 
 
 def _check_container(body: bytes) -> None:

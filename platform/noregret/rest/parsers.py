@@ -1,5 +1,6 @@
 """Bodies of the control plane: strict JSON, and multipart for artefacts; measured before they are read."""
 
+import copy
 from collections.abc import Mapping
 from typing import IO, Any, TypeVar
 
@@ -63,4 +64,4 @@ def convert(data: Any, form: type[T]) -> T:
     try:
         return msgspec.convert(data, form, strict=True)
     except msgspec.ValidationError as error:
-        raise problems.invalid_fields([field_error(str(error))]) from error
+        raise problems.invalid_fields([field_error(str(error), copy.deepcopy(data), form)]) from error

@@ -1,0 +1,71 @@
+"""Follows the number of features through an estimator: what reaches each step, and what the step takes.
+
+Runs only in the inspecting child process. scikit-learn compares the two itself when it predicts; here the comparison is made once, before
+the model is taken, and names the step.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+_PASSED_ON = ("best_estimator_", "estimator", "estimator_", "regressor_")
+"""Attributes with the one fitted estimator that gets the rows as they come."""
+
+
+class WidthsDiffer(ValueError):
+    """A step takes another number of features than reaches it; the message says which, and how many."""
+
+
+def check(estimator: Any, features: int | None = None, path: str = "the model") -> None:
+    """Raises WidthsDiffer. `features`: how many reach the estimator; None where that is not known."""
+    taken = vars(estimator).get("n_features_in_") if hasattr(estimator, "__dict__") else None
+    if taken is not None and features is not None and taken != features:
+        raise WidthsDiffer(f"{path} takes {taken} features, and {features} reach it")
+    for name, inner, width in _inside(estimator, features if taken is None else taken):
+        check(inner, width, f"{name} in {path}")
+
+
+def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, int | None]]:
+    """(name, estimator, features that reach it) of each fitted estimator that this one hands rows to."""
+    held = getattr(estimator, "__dict__", {})
+    if isinstance(held.get("steps"), list):
+        for name, step in held["steps"]:
+            if step is not None and not isinstance(step, str):
+                yield name, step, features
+                features = _given_on(step)
+        return
+    if isinstance(held.get("transformers_"), list):
+        columns = held.get("_transformer_to_input_indices", {})
+        for name, transformer, _ in held["transformers_"]:
+            if not isinstance(transformer, str):
+                yield name, transformer, len(columns[name]) if name in columns else None
+        return
+    for name, transformer in held.get("transformer_list") or ():
+        if not isinstance(transformer, str):
+            yield name, transformer, features
+    for name in _PASSED_ON:
+        # An estimator that was fitted along with the one that holds it; what was only its pattern is not fitted.
+        inner = held.get(name)
+        if hasattr(inner, "__dict__") and "n_features_in_" in vars(inner):
+            selected = held.get("n_features_") if name == "estimator_" and "support_" in held else features
+            yield name, inner, selected
+    for i, wrapped in enumerate(held.get("calibrated_classifiers_") or ()):
+        yield f"calibrated_classifiers_[{i}]", wrapped, features
+    members = held.get("estimators_")
+    for i, member in enumerate([] if members is None else getattr(members, "ravel", lambda: members)()):
+        if isinstance(member, str):
+            continue
+        width = features
+        if held.get("estimators_features_") is not None:
+            width = len(held["estimators_features_"][i])
+        elif "order_" in held and features is not None:  # a chain: each takes the answers of those before it
+            width = features + i
+        yield f"estimators_[{i}]", member, width
+
+
+def _given_on(transformer: Any) -> int | None:
+    """How many features a transformer gives on, or None where it does not say."""
+    names = getattr(transformer, "feature_names_in_", None)
+    try:
+        return len(transformer.get_feature_names_out(names))
+    except Exception:  # many can't say, each in its own way
+        return None
