@@ -255,10 +255,13 @@ class SnapshotStore:
     def describe(self) -> dict[str, Any]:
         """For readiness: what is known, and how fresh it is."""
         now = time.monotonic()
+        models = [live for endpoint in self._endpoints.values() for live in (endpoint.champion, *endpoint.arms)]
         return {
             "endpoints": len(self._endpoints),
             "seconds_since_redis": None if self._reached == float("-inf") else round(now - self._reached, 1),
             "seconds_since_learner": round(now - self._learner_seen, 1),
+            # Told, and no reason to call the process unready: requests may hold rows that they do answer.
+            "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
         }
 
     def champions_not_loaded(self) -> dict[str, str]:
