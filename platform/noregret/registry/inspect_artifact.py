@@ -39,7 +39,7 @@ def inspect(folder: Path) -> dict[str, Any]:
     sample = None
     if request["sample"] is not None:
         sample = np.asarray(request["sample"], dtype=np.float64)
-        if sample.ndim != 2 or sample.shape[1] != known.features:
+        if sample.ndim != 2 or (known.features is not None and sample.shape[1] != known.features):
             return {"refused": f"the sample has shape {sample.shape}: (rows, {known.features}) was expected"}
     try:
         known, compiled = examining.examine(estimator, known, sample)
