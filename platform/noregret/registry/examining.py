@@ -5,10 +5,11 @@ from typing import Any
 
 from serving.runtimes.sklearn import SklearnRuntime
 
-from .check_rows import Rows, check_rows
+from .check_rows import check_rows
 from .compiling import Compiled, compile_to_onnx
 from .original import Original
 from .signature import Signature
+from .traces import Rows
 
 EXAMPLE_ROWS = 2
 """Rows that the model answers, kept with it: what it is warmed with wherever it is served."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from serving.runtimes.protocol import Outputs, Runtime
 
-from .check_rows import CheckRows, Rows, rounded
+from .check_rows import CheckRows, rounded
+from .traces import Rows
 
 _CHUNK = 512
 _ENOUGH = 256  # so many rows that are not taken, and none that is: it takes none
