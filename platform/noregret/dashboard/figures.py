@@ -103,7 +103,7 @@ def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
         for title, estimate in estimates
     ]
     shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} decisions with a reward. It would have chosen {shares}."
+    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
     left_out = left_out_in_words(found)
     if left_out:
         said += f" Left out: {left_out}."
