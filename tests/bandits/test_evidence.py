@@ -266,7 +266,7 @@ def test_conditional__outcomes_between__are_refused() -> None:
 
 
 def test_conditional__equal_arms_answered_at_different_rates__are_not_promoted_where_the_design_promotes() -> None:
-    runs, wrong = 60, {"conditional": 0, "design": 0}
+    runs, wrong = 25, {"conditional": 0, "design": 0}
     for rule, seed in product(wrong, range(runs)):
         generator = np.random.default_rng(seed)
         evidence = empty(rule, 2)
