@@ -38,9 +38,11 @@ def _write_lazily() -> None:
 
     What is killed here are processes, and the kernel keeps what they wrote. Tests of `up` have servers of their own, as shipped.
     """
-    from noregret.env import socket_dir
+    from noregret.env import POSTGRES_SOCKETS, socket_dir
 
-    with psycopg.connect(f"host={socket_dir(DATA_DIR)} user=postgres dbname=postgres", autocommit=True) as connection:
+    with psycopg.connect(
+        f"host={socket_dir(DATA_DIR) / POSTGRES_SOCKETS} user=postgres dbname=postgres", autocommit=True
+    ) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
         connection.execute("SELECT pg_reload_conf()")

@@ -131,6 +131,10 @@ def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ())
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+POSTGRES_SOCKETS = "postgres"
+"""The folder of PostgreSQL's socket, inside the folder of sockets: it may belong to another user."""
+
+
 def socket_dir(data_dir: Path) -> Path:
     """Where the embedded servers of a data directory put their sockets.
 
@@ -192,7 +196,8 @@ class Environment:
             raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
         return cls(
             data_dir=data_dir,
-            database_url=database_url or f"postgresql://postgres@/noregret?host={quote(str(sockets), safe='')}",
+            database_url=database_url
+            or f"postgresql://postgres@/noregret?host={quote(str(sockets / POSTGRES_SOCKETS), safe='')}",
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
             redis_prefix=source.get(REDIS_PREFIX, "").strip() or "nr:",
             embedded_database=not database_url,

@@ -141,9 +141,9 @@ def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missin
 
     ending = scenes.run(scenes.Bandit(), url=platform_up.url, key=key, digits=digits.load(1), seed=1, show=show)
     assert victims == []
-    assert ending.promoted == "v3", ending.results
-    assert ending.ledger.right, ending.ledger
-    assert ending.tally.problems == []
+    assert (ending.problem, ending.traffic_problems) == (None, [])
+    assert ending.side.experiment["promoted_arm"] == "v3", ending.side.results
+    assert ending.side.ledger.right, ending.side.ledger
     checked = manage("rebuild", "--check", data_dir=platform_up.data_dir)
     assert checked.returncode == 0, checked.stdout
 

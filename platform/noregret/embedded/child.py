@@ -32,7 +32,7 @@ class Child:
 
     def start(self) -> None:
         """Start it. Only from the main thread: the death signal below belongs to the thread that forked."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         user, group = self.user or (None, None)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -48,6 +48,8 @@ class Child:
                 user=user,
                 group=group,
                 extra_groups=None if self.user is None else [],
+                # Snapshots, spools, logs and the append-only file hold what requests held: for nobody else on the machine.
+                umask=0o077,
             )
 
     def _ask_for_death_signal(self) -> None:

@@ -1,15 +1,15 @@
 """The servers that a data directory brings with it: PostgreSQL and Redis, where no address names others."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noregret.env import socket_dir
+from noregret.env import POSTGRES_SOCKETS, socket_dir
 
 from .child import Child
 from .postgres import Postgres, unprivileged_user
 from .redis_server import RedisServer
+from .sockets import SocketFolder
 
 
 class Engines:
@@ -17,13 +17,14 @@ class Engines:
 
     def __init__(self, data_dir: Path, *, postgres: bool = True, redis: bool = True) -> None:
         self._data_dir = data_dir
-        self._sockets = socket_dir(data_dir)
+        sockets = socket_dir(data_dir)
+        self._sockets = SocketFolder(sockets, unprivileged_user())
         logs = data_dir / "logs"
         self._servers: list[Postgres | RedisServer] = []
         if postgres:
-            self._servers.append(Postgres(data_dir, self._sockets, logs / "postgres.log"))
+            self._servers.append(Postgres(data_dir, sockets / POSTGRES_SOCKETS, logs / "postgres.log"))
         if redis:
-            self._servers.append(RedisServer(data_dir, self._sockets, logs / "redis.log"))
+            self._servers.append(RedisServer(data_dir, sockets, logs / "redis.log"))
 
     @property
     def children(self) -> list[Child]:
@@ -32,10 +33,7 @@ class Engines:
     def start(self) -> None:
         """Start them and wait until they answer. Raises StartFailed, with nothing left running."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        self._sockets.mkdir(mode=0o700, exist_ok=True)
-        owner = unprivileged_user()
-        if owner is not None:
-            os.chown(self._sockets, *owner)
+        self._sockets.take()
         try:
             for server in self._servers:
                 server.prepare()
@@ -51,10 +49,7 @@ class Engines:
             child.ask_to_stop()
         for child in reversed(self.children):
             child.stop()
-        for leftover in self._sockets.glob("*") if self._sockets.is_dir() else []:
-            leftover.unlink(missing_ok=True)
-        if self._sockets.is_dir():
-            self._sockets.rmdir()
+        self._sockets.leave()
 
 
 @contextmanager

@@ -31,6 +31,9 @@ _SETTINGS = {
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # A statement that failed holds what was to be written, secrets of webhooks too: its error is logged, not its text.
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
     "wal_level": "minimal",
     "max_wal_senders": "0",
 }

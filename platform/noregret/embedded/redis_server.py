@@ -13,6 +13,8 @@ from .child import Child
 from .errors import StartFailed
 
 READY_SECONDS = 30.0
+MAX_MEMORY_BYTES = 1 << 30
+"""Past it appends are refused, and web processes keep decisions on their disks until the learner has drained some."""
 
 
 def binary() -> Path:
@@ -48,6 +50,7 @@ class RedisServer:
             "save": "",
             # Full must show as an error that the caller answers, never as keys that quietly go.
             "maxmemory-policy": "noeviction",
+            "maxmemory": str(MAX_MEMORY_BYTES),
         }
         self.child = Child(
             name="redis",

@@ -20,8 +20,9 @@ HEALTHY_SECONDS = 30.0
 class Supervisor:
     """Restarts a child that dies, waiting longer each time it does not last; stops all in the reverse of their order."""
 
-    def __init__(self, children: Sequence[Child]) -> None:
-        self._children = list(children)
+    def __init__(self, servers: Sequence[Child]) -> None:
+        self._servers = list(servers)
+        self._children = list(servers)
         self._stopping = False
         self._started_at: dict[str, float] = {}
         self._pause: dict[str, float] = {}
@@ -77,7 +78,15 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop every child, last started first."""
+        """Stop every child: the last started first, so that nothing new comes in, then all others that need no server at once.
+
+        `servers` are left to whoever started them: the others write to them until their end.
+        """
         self._stopping = True
-        for child in reversed(self._children):
+        ours = [child for child in reversed(self._children) if child not in self._servers]
+        for child in ours[:1]:
+            child.stop()
+        for child in ours:
+            child.ask_to_stop()
+        for child in ours:
             child.stop()

@@ -1,6 +1,7 @@
 """`manage.py up`: the whole platform on this machine, in the foreground."""
 
 import argparse
+import os
 import socket
 import time
 from typing import Any
@@ -33,6 +34,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]
+        # What is kept here holds what requests held: for nobody else on the machine.
+        os.umask(0o077)
         lock = DataDirLock(settings.DATA_DIR)
         try:
             port = self._port(host, port)
