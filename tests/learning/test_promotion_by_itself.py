@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from noregret.experiments.arms import set_enabled
 from noregret.experiments.models import Experiment
+from noregret.experiments.warnings import warnings_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.promotion import act
 from noregret.learning.results import results
@@ -180,3 +181,14 @@ def test_round__while_nothing_is_due__does_not_ask_how_the_arms_stand(
     learn(experiment.endpoint_id)
     assert ExperimentEvidence.objects.get(experiment=experiment).matured == 220
     assert act(Experiment.objects.select_related("endpoint").get(pk=experiment.pk)) is False
+
+
+def test_schedule__leader_of_a_policy_with_features__is_none__which_is_told(two_arms: Start) -> None:
+    schedule = {"max_seconds": 3600, "at_end": "promote_leader"}
+    experiment = two_arms(policy={"name": "lin-ucb"}, context=CONTEXT, schedule=schedule)
+    assert [said for said in warnings_of(experiment) if "no arm leads" in said]
+    begin_earlier(experiment, 7200.0)
+    fill(experiment, {"a": (30, 70), "b": (60, 40)})
+    learn(experiment.endpoint_id)
+    experiment.refresh_from_db()
+    assert (experiment.status, experiment.outcome) == ("completed", "stopped")

@@ -71,11 +71,25 @@ def promotes_one_for_all(experiment: Experiment) -> str | None:
     )
 
 
+def has_no_leader(experiment: Experiment) -> str | None:
+    """Where features choose the arm none leads, so there is none to promote at the end."""
+    policy = experiment.policy
+    if policy is None or (experiment.schedule or {}).get("at_end") != "promote_leader":
+        return None
+    if not make(policy["name"], **policy["params"]).contextual:
+        return None
+    return (
+        "schedule.at_end: the policy chooses by the request's features, so no arm leads, and at its end the experiment is stopped "
+        "unless the evidence promotes an arm"
+    )
+
+
 _WARNINGS: tuple[Warn, ...] = (
     floors_take_much,
     silence_is_no_outcome,
     promotes_though_it_forgets,
     promotes_one_for_all,
+    has_no_leader,
 )
 
 
