@@ -156,7 +156,7 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
         return None
     model, (low, high) = bounded
     seats = seats_of(experiment)
-    by_version = _allocates_anew_each_time(experiment)
+    by_version = _learns(experiment)
     for bucket in buckets((row for row in rows if _can_be_weighed(row, seats)), bucket_width(experiment)):
         outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
         if model.direction == "minimize":
@@ -170,7 +170,7 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Ite
     if answers is None:
         return None
     seats = seats_of(experiment)
-    by_version = _allocates_anew_each_time(experiment)
+    by_version = _learns(experiment)
     for bucket in buckets((row for row in served if _can_be_weighed(row, seats)), bucket_width(experiment)):
         answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
     return answers
@@ -193,19 +193,16 @@ def _bucket(
     )
 
 
-def _allocates_anew_each_time(experiment: Experiment) -> bool:
-    """Do propensities change within a policy version, by the request or by the pulls that a process counts? What was learned does not
-    change there."""
+def _learns(experiment: Experiment) -> bool:
+    """Does what was learned change the allocation? Then a stratum is of one policy version: an allocation that comes back when outcomes
+    make it (the same arm leads again) would let them steer where the stratum ends."""
     policy = experiment.policy
-    if policy is None:
-        return False
-    made = make(policy["name"], **policy["params"])
-    return bool(made.contextual or made.counts_own_pulls)
+    return policy is not None and policy["name"] != "uniform"
 
 
 def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """One number for each allocation, the same whenever it comes. By the probabilities and not by the policy version: a fixed split
-    that is published anew each second stays one allocation, and slow traffic its strata."""
+    """One number for each allocation of a fixed split, the same whenever it comes: by the probabilities and not by the policy version,
+    for a split that is published anew each second stays one allocation, and slow traffic its strata."""
     distinct, which = np.unique(propensities, axis=0, return_inverse=True)
     # Without the zeros of arms that were added later: the allocation did not know them.
     known = [np.trim_zeros(row, "b").tobytes() for row in distinct]
