@@ -225,7 +225,9 @@ def test_promotion__winner_that_has_begun_to_fail__is_not_promoted_by_itself(two
     for _ in range(6):
         decide(experiment, "b", seconds_ago=5, failed=True)
     learn(experiment.endpoint_id)
-    assert results(again(experiment))["recommendation"]["arm"] == "b"
+    told = results(again(experiment))
+    assert (told["evidence"]["leader"], told["recommendation"]["action"]) == ("b", "continue")
+    assert "b failed in 6 of its last 10 decisions" in told["recommendation"]["reason"]
     assert again(experiment).status == "running"
     assert "b failed in 6 of its last 10 decisions" in unfit(experiment, experiment.arms.get(name="b"))
     for _ in range(60):

@@ -227,6 +227,7 @@ def test_guardrail__look_that_took_long__rests_and_keeps_no_other_from_being_loo
     experiment = guarded(two_arms, max=1.0)
     send(experiment, "cost", [("b", 0.1)] * 60)
     monkeypatch.setattr(guardrails, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(guardrails, "REST", 1e6)  # however fast the look was
     monkeypatch.setattr(guardrails, "_resting", {})
     assert not guardrails.act(experiment)
     assert list(guardrails._resting) == [(experiment.pk, 0)]
@@ -242,6 +243,7 @@ def test_guardrail__state_that_took_long__is_shown_again_as_it_was(
     experiment = guarded(two_arms, max=1.0)
     arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
     monkeypatch.setattr(guardrails, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(guardrails, "REST", 1e6)
     monkeypatch.setattr(guardrails, "_shown", {})
     first = guardrails.states(experiment, arms)
     assert [arm["state"] for arm in first[0]["arms"]] == ["unheard"]
