@@ -29,7 +29,7 @@ def test_redis_away__process_stays_in__and_strict_tells(alice: Api, two_arms: St
     two_arms()
     sign_of_life()
     assert alice.get("/readyz?strict=1").status == 200
-    settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+    there, settings.REDIS_URL = settings.REDIS_URL, "unix:///nonexistent/redis.sock"
     client.cache_clear()
     try:
         away = alice.get("/readyz")
@@ -37,6 +37,7 @@ def test_redis_away__process_stays_in__and_strict_tells(alice: Api, two_arms: St
         assert not away["checks"]["redis"]["ok"]
         assert alice.get("/readyz?strict=1").status == 503
     finally:
+        settings.REDIS_URL = there
         client.cache_clear()
 
 
