@@ -354,13 +354,18 @@ def by_names(model: Any, names: list[str]) -> Any:
     return model
 
 
-def test_model__with_columns_by_name__is_refused_with_the_reason(alice: Api) -> None:
-    rows = data("categories", 200, 4)
-    model = by_names(make_pipeline(encoded(), Ridge()).fit(rows, rows[:, 3]), ["shop", "weekday", "size", "price"])
-    answer = upload(alice, model)
-    assert (answer.status, answer["type"]) == (422, "/problems/artifact-refused")
-    assert "only supported for dataframes" in answer["detail"]
-    assert ModelVersion.objects.count() == 0
+def test_model__with_columns_by_name__is_served_by_position_and_by_name(alice: Api) -> None:
+    rows, names = data("categories", 200, 4), ["shop", "weekday", "size", "price"]
+    model = make_pipeline(encoded(), Ridge()).fit(rows, rows[:, 3])
+    expected = model.predict(rows[:10]).tolist()
+    answer = upload(alice, by_names(model, names))
+    assert answer.status == 201, answer.content
+    endpoint_of("m", "m@1")
+    by_position = alice.post("/api/v1/endpoints/m/predict", {"inputs": rows[:10].tolist()})
+    assert by_position["outputs"]["predict"] == pytest.approx(expected, rel=1e-6)
+    by_name = [dict(zip(names, row, strict=True)) for row in rows[:10].tolist()]
+    answer = alice.post("/api/v1/endpoints/m/predict", {"inputs": by_name})
+    assert answer["outputs"]["predict"] == by_position["outputs"]["predict"]
 
 
 def test_model__whose_sample_holds_a_row_that_it_does_not_take__is_refused_with_the_row() -> None:
