@@ -159,8 +159,10 @@ def test_holdout__decisions__are_marked_in_the_ledger(alice: Api, two_arms: Star
     control = experiment.arms.get(name="a").pk
     assert 20 <= marked.count() <= 60
     assert set(marked.values_list("arm_id", flat=True)) == {control}
-    # Half is held out and the bandit is even: three quarters to the control, as each decision says.
-    assert {body["arm"]: round(body["propensity"], 6) for body in answers} == {"a": 0.75, "b": 0.25}
+    # The bandit is even for whoever is not held out; for the others the control is certain.
+    told = {(body["arm"], round(body["propensity"], 6)) for body in answers}
+    assert told == {("a", 1.0), ("a", 0.5), ("b", 0.5)}
+    assert marked.count() == sum(body["propensity"] == 1.0 for body in answers)
 
 
 def test_apprentice__control_serves__and_the_choice_is_in_the_ledger(alice: Api, two_arms: Start) -> None:
