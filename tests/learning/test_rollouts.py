@@ -270,7 +270,8 @@ def test_promotion__ask__tells_people_once__and_again_when_it_changes(two_arms: 
 def test_promotion__cooldown__waits_after_the_last_change_of_champion(two_arms: Start) -> None:
     experiment = two_arms(reward={"kind": "binary", "window_seconds": 1}, promotion={"cooldown_seconds": 3600})
     move(experiment, "pause", actor="t")
-    update_endpoint(experiment.endpoint, champion="page@b", deadline_ms=None, reason="", actor="t")
+    for champion in ("page@b", "page@a"):
+        update_endpoint(experiment.endpoint, champion=champion, deadline_ms=None, reason="", actor="t")
     experiment = move(again(experiment), "resume", actor="t")
     begin_earlier(experiment)
     fill(experiment, {"a": (30, 120), "b": (130, 20)})

@@ -63,7 +63,7 @@ class Original:
                 if begin and time.monotonic() > self._deadline:
                     break
                 self._ask(rows, np.arange(begin, min(begin + _CHUNK, len(rows))), asked, named)
-        outputs = {name: np.asarray(held) for name, held in asked.values.items()}
+        outputs = {name: _by_row(held) for name, held in asked.values.items()}
         row, problem = min(asked.problems, default=(None, None))
         return Answers(rows[asked.taken], outputs, problem, row)
 
@@ -126,6 +126,16 @@ class Original:
 
     def _labels(self, rows: Rows) -> NDArray[Any]:
         return np.asarray(self._predict(rows)["predict"]) if len(rows) else np.empty(0)
+
+
+def _by_row(values: list[Any]) -> NDArray[Any]:
+    """One entry a row, also where rows are lists of unlike lengths: outputs may have different numbers of classes."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        rows = np.empty(len(values), dtype=object)
+        rows[:] = values
+        return rows
 
 
 def _first_line(error: Exception) -> str:
