@@ -19,7 +19,8 @@ from .ledger.stream import StreamUnavailable
 from .live import LiveEndpoint, LiveModel
 from .process import Process
 from .routing import Route
-from .runtimes.rows import to_array
+from .runtimes.protocol import RowsRefused
+from .runtimes.rows import RowsInvalid, to_array
 from .shadowing import VERSION as SHADOW_VERSION
 from .shadowing import ShadowEvent
 from .sticky import Assignment
@@ -211,6 +212,12 @@ def _predict(
         reason = "overloaded"
     except _Unavailable:
         reason = "unavailable"
+    except RowsRefused as error:
+        # Rows that the champion refuses too are the caller's fault, and no failure of the arm: then nothing is counted against it.
+        outputs = _call_champion(champion, rows, deadline)
+        log.warning("arm refused rows", endpoint=live.document.name, model=chosen.model.model, error=str(error))
+        chosen.breaker.failed()
+        return champion, outputs, "error"
     except Exception as error:  # whatever a model raises, the champion answers
         log.warning("arm failed", endpoint=live.document.name, model=chosen.model.model, error=repr(error))
         reason = "error"
@@ -237,6 +244,10 @@ def _call(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[
 def _call_champion(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:
     try:
         return _call(model, rows, deadline)
+    except RowsRefused as error:
+        raise RowsInvalid(
+            [{"field": "inputs", "message": f"{model.model.model} does not take these rows: {error}"}]
+        ) from error
     except Exception as error:  # whatever it raises, the caller gets one answer: there is no other model
         log.error("champion failed", model=model.model.model, error=repr(error))
         raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error

@@ -20,3 +20,7 @@ class Runtime(Protocol):
 
 class ModelError(Exception):
     """A model did not give what it should."""
+
+
+class RowsRefused(ModelError):
+    """The model says of these rows that it can't take them: an unknown category, a value outside what it was fitted to."""

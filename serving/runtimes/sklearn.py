@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serving.artifacts import ArtifactStore
 from serving.snapshot import Model
 
-from .protocol import ModelError, Outputs
+from .protocol import ModelError, Outputs, RowsRefused
 
 
 class SklearnRuntime:
@@ -28,7 +28,13 @@ class SklearnRuntime:
         outputs: Outputs = {}
         with self._config_context(assume_finite=True):
             for name in self._outputs:
-                outputs[name] = by_row(name, getattr(self._estimator, name)(rows), len(rows))
+                try:
+                    answer = getattr(self._estimator, name)(rows)
+                except (
+                    ValueError
+                ) as error:  # what scikit-learn raises for rows, and for nothing else once a model is fitted
+                    raise RowsRefused(next(iter(str(error).strip().splitlines()), "these rows")[:200]) from error
+                outputs[name] = by_row(name, answer, len(rows))
         return outputs
 
 

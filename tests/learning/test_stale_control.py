@@ -11,6 +11,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.transitions import move
 from noregret.learning import schedule
 
+from serving.process import process
 from tests.conftest import Api, static_model
 
 DECIDE = "/api/v1/endpoints/pages/decide"
@@ -36,6 +37,7 @@ def draft(alice: Api, **body: Any) -> str:
 
 
 def served(alice: Api, calls: int = 60) -> list[str]:
+    process().store.refresh()
     return [alice.post(DECIDE)["model"] for _ in range(calls)]
 
 

@@ -7,7 +7,7 @@ learner publishes (noregret.learning.pending).
 """
 
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import redis
@@ -42,13 +42,27 @@ def model_document(version: ModelVersion) -> snapshot.Model:
         runtime=version.runtime,
         sha256=version.compiled_sha256 or version.sha256 or None,
         callable=version.callable or None,
-        payload=version.payload,
+        payload=as_sent(version.payload),
         features=signature["features"],
         feature_names=signature["feature_names"],
         outputs=signature["outputs"],
-        classes=signature["classes"],
-        example_rows=signature.get("example_rows"),  # models of before have none
+        classes=as_sent(signature["classes"]),
+        example_rows=as_sent(signature.get("example_rows")),  # models of before have none
     )
+
+
+def as_sent(value: Any) -> Any:
+    """A JSON value as MessagePack takes it: PostgreSQL gives 1e30 back as a whole number, and MessagePack's have 64 bits."""
+    if isinstance(value, dict):
+        return {key: as_sent(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_sent(inner) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:  # four hundred digits: no number that a client's JSON would hold
+            return str(value)
+    return value
 
 
 def canary_weight(experiment: Experiment) -> float:
@@ -125,7 +139,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
                 propensity=0.0 if share is None else share,
                 enabled=arm.enabled,
                 is_control=arm.is_control,
-                payload=arm.payload,
+                payload=as_sent(arm.payload),
                 count=float(known.remembered.count[i]),
                 mean=float(known.remembered.mean[i]),
                 m2=float(known.remembered.m2[i]),
