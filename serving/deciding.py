@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 # Of an endpoint's deadline, what an arm that may hang leaves to the champion that answers in its place.
 CHAMPION_SHARE = 0.25
 
+NOBODY_ANSWERED = "no_answer"
+"""The fallback reason of a decision that neither its arm nor the champion could serve."""
+
 _NO_OUTPUTS: dict[str, list[Any]] = {}
 
 Row = Sequence[Any] | dict[str, Any]
@@ -97,8 +100,13 @@ def decide(
         rows = to_array(inputs, live.champion.model.features, live.champion.model.feature_names)
     routed = time.perf_counter()
     served, outputs, fallback_reason = chosen, _NO_OUTPUTS, None
+    failure: ModelFailed | None = None
     if rows is not None:
-        served, outputs, fallback_reason = _predict(chosen, live, rows, start)
+        try:
+            served, outputs, fallback_reason = _predict(chosen, live, rows, start)
+        except ModelFailed as error:
+            # Told to the caller, once it is in the ledger: whose failures leave no trace would look better than it is.
+            failure, fallback_reason = error, NOBODY_ANSWERED
     predicted = time.perf_counter()
 
     if experiment is None:
@@ -128,8 +136,10 @@ def decide(
             ),
         )
         learnable = recorded and fallback_reason is None
-        if experiment.shadow_sample > 0.0 and rows is not None and learnable:
+        if failure is None and experiment.shadow_sample > 0.0 and rows is not None and learnable:
             _mirror(process, document.name, experiment, decision_id, rows, outputs, (predicted - routed) * 1000.0)
+    if failure is not None:
+        raise failure
     token = Token(decision_id, experiment_id, arm_id, document.version, propensity, learnable)
     signed = process.signer.sign(token)
     done = time.perf_counter()

@@ -62,6 +62,9 @@ def set_enabled(arm: Arm, enabled: bool, *, actor: str, reason: str = "", detail
         current = Experiment.objects.get(pk=experiment.pk)
         if current.status == Status.COMPLETED:
             raise Conflict(f"{experiment.name} has ended")
+        fixed = current.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB)
+        if not enabled and arm.is_control and fixed:
+            raise Conflict(f"{arm.name} is the control of {experiment.name}, and the others are held against it")
         if not enabled and not current.arms.filter(enabled=True).exclude(pk=arm.pk).exists():
             raise Conflict(f"{arm.name} is the last arm that is enabled: stop or pause the experiment instead")
         if not Arm.objects.filter(pk=arm.pk, enabled=not enabled).update(enabled=enabled):

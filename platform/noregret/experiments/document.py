@@ -13,6 +13,7 @@ from bandits.context import ContextSchema
 from bandits.policies import make
 from bandits.policies.allocation import default_floor
 from noregret.names import NAME_PATTERN
+from serving.feedback import MAX_VALUE
 
 from .errors import Invalid
 
@@ -240,6 +241,10 @@ def _check_canary(document: Experiment) -> None:
 
 
 def _check_guardrail(guardrail: Guardrail, at: str, strategy: str) -> None:
+    for name in ("min", "max", "minimum", "maximum"):
+        bound = getattr(guardrail, name)
+        if bound is not None and abs(bound) > MAX_VALUE:
+            raise Invalid(f"{at}.{name}", f"between {-MAX_VALUE:g} and {MAX_VALUE:g} was expected")
     if guardrail.max is None and guardrail.min is None:
         raise Invalid(f"{at}.max", "required, or min")
     if guardrail.metric == ERROR_RATE or latency_quantile(guardrail.metric) is not None:
@@ -298,8 +303,8 @@ def check_context(context: Context | None) -> None:
             )
         if field.type == "number" and not field.min < field.max:  # type: ignore[operator]  # both are given
             raise Invalid(f"{at}.max", "must be more than min")
-        if field.type == "number" and max(abs(field.min), abs(field.max)) > 1e300:  # type: ignore[arg-type]  # both are given
-            raise Invalid(f"{at}.max", "at most 1e300 was expected: beyond it nothing can be scaled")
+        if field.type == "number" and max(abs(field.min), abs(field.max)) > MAX_VALUE:  # type: ignore[arg-type]  # both are given
+            raise Invalid(f"{at}.max", f"between {-MAX_VALUE:g} and {MAX_VALUE:g} was expected")
         if field.values is not UNSET and len(set(field.values)) < len(field.values):
             raise Invalid(f"{at}.values", "a value occurs twice")
     features = features_of(context)
@@ -341,6 +346,12 @@ def _check_arms(document: Experiment) -> None:
 
 def _check_reward(reward: Reward) -> None:
     low, high = reward.minimum, reward.maximum
+    for name in ("minimum", "maximum", "default"):
+        bound = getattr(reward, name)
+        if bound is not None and abs(bound) > MAX_VALUE:
+            raise Invalid(
+                f"reward.{name}", f"between {-MAX_VALUE:g} and {MAX_VALUE:g} was expected, as of every reward"
+            )
     if reward.kind == "binary":
         if low not in (None, 0) or high not in (None, 1):
             raise Invalid("reward.minimum" if low not in (None, 0) else "reward.maximum", "a binary reward is 0 or 1")

@@ -124,7 +124,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         strategy=cast("snapshot.Strategy", experiment.strategy),
         reward=_reward_document(experiment),
         policy=snapshot.Policy(**(policy_document(experiment.policy) or {})) if experiment.policy else None,
-        context=(experiment.context or {}).get("fields", []),
+        context=as_sent((experiment.context or {}).get("fields", [])),
         holdout=experiment.holdout,
         apprentice=experiment.apprentice,
         sticky=experiment.sticky,
@@ -160,8 +160,8 @@ def _reward_document(experiment: Experiment) -> snapshot.Reward:
         kind=reward["kind"],
         direction=reward["direction"],
         window_seconds=reward["window_seconds"],
-        minimum=reward["minimum"],
-        maximum=reward["maximum"],
+        minimum=as_sent(reward["minimum"]),
+        maximum=as_sent(reward["maximum"]),
     )
 
 

@@ -57,6 +57,7 @@ def move(
             if action in ("start", "resume"):
                 control_is_champion(endpoint, experiment, begun=action == "resume")
             if arm is not None and arm.model_id != endpoint.champion_id:
+                _refuse_beside_another(experiment)
                 _refuse_failure(arm)
                 set_champion(endpoint, arm.model, actor=actor, reason=reason, experiment=experiment, evidence=evidence)
             audit.record(
@@ -127,6 +128,16 @@ def activate(experiment: Experiment, *, actor: str, reason: str = "") -> Experim
         )
         publish_endpoint_on_commit(endpoint.pk)
     return Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=experiment.pk)
+
+
+def _refuse_beside_another(experiment: Experiment) -> None:
+    """The champion does not change under an experiment that runs: its control would be a former one. Raises Conflict."""
+    others = Experiment.objects.filter(endpoint_id=experiment.endpoint_id, status=Status.RUNNING).exclude(
+        pk=experiment.pk
+    )
+    running = others.first()
+    if running is not None:
+        raise Conflict(f"the experiment {running.name} runs on this endpoint: stop or pause it first")
 
 
 def _refuse_failure(arm: Arm) -> None:

@@ -19,7 +19,7 @@ from noregret.experiments.models import Arm, Experiment
 from .models import ArmStatistics, ExperimentEvidence
 from .phrases import evidence_told
 from .served import is_heard, rewarded_since, served_since, unfit
-from .weighing import evidence_of
+from .weighing import evidence_of, not_comparable
 
 Step = Literal["wait", "advance", "promote", "rollback"]
 
@@ -47,7 +47,10 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
         return Due("wait", "the canary has not begun")
     promotion = experiment.promotion or {}
     needed = 1.0 / promotion["alpha"]
-    evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
+    held = ExperimentEvidence.objects.get(experiment=experiment)
+    unlike = not_comparable(experiment, held)
+    # Outcomes that can't be compared speak neither for nor against: guardrails and service are what is left to go by.
+    evidence = None if unlike else evidence_of(experiment, held)
     against = 1.0 if evidence is None else _between(evidence, control, challenger)
     if against >= needed:
         said = f"{control.name} beats {challenger.name}: {evidence_told(against, needed)}"
@@ -60,9 +63,11 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     if left > 0:
         return Due("wait", f"{place}; it bakes for another {left:,.0f} s", challenger, against, needed)
     last = at + 1 >= len(steps)
-    missing = _missing(experiment, canary, since, challenger, control, last=last) or unfit(experiment, challenger)
+    missing = _missing(experiment, canary, since, challenger, control, at=at) or unfit(experiment, challenger)
     if missing:
         return Due("wait", f"{place}; {missing}", challenger, against, needed)
+    if promotion["indifference"] > 0 and unlike and (last or steps[at + 1] >= 1.0):
+        return Due("wait", f"{place}; {unlike}", challenger, against, needed)
     shown = 1.0
     if promotion["indifference"] > 0 and evidence is not None and (last or steps[at + 1] >= 1.0):
         alike = evidence.noninferiority_e_values()
@@ -82,9 +87,11 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
 
 
 def _missing(
-    experiment: Experiment, canary: dict[str, Any], since: datetime, challenger: Arm, control: Arm, *, last: bool
+    experiment: Experiment, canary: dict[str, Any], since: datetime, challenger: Arm, control: Arm, *, at: int
 ) -> str:
     """What a baked step still lacks of what could have spoken against the challenger; empty where it lacks nothing."""
+    steps = canary["steps"]
+    last = at + 1 >= len(steps)
     asked = int(canary.get("min_decisions", MIN_DECISIONS))
     served = served_since(experiment, challenger, since)
     if served < asked:
@@ -103,14 +110,16 @@ def _missing(
         if not is_heard(experiment, challenger, guarded):
             return f"a guardrail watches {guarded}, and nobody has sent it for {challenger.name}"
     if last:
-        rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=[challenger, control])}
-        own, base = rows[challenger.pk], rows[control.pk]
+        own = ArmStatistics.objects.get(arm=challenger)
         if own.decisions - own.failures < min_rewards:
             return f"{challenger.name} has served {own.decisions - own.failures:,} of {min_rewards:,} decisions"
-        if silent:
-            for arm, row in ((challenger, own), (control, base)):
-                if row.decisions and row.rewards < min_rewards:
-                    return f"{arm.name} has {row.rewards:,} of {min_rewards:,} rewards"
+        if silent and own.rewards < min_rewards:
+            return f"{challenger.name} has {own.rewards:,} of {min_rewards:,} rewards"
+    # Of the control while it still can get them: after the step that takes its traffic nothing more is heard of it.
+    if silent and steps[at] < 1.0 and (last or steps[at + 1] >= 1.0):
+        base = ArmStatistics.objects.get(arm=control)
+        if base.decisions and base.rewards < min_rewards:
+            return f"{control.name} has {base.rewards:,} of {min_rewards:,} rewards"
     return ""
 
 

@@ -38,6 +38,8 @@ from .weighing import (
 GRACE_SECONDS = 2.0
 # Web processes that hear of an experiment's end late go on deciding for it; so long its buckets are still closed.
 AFTER_END = timedelta(minutes=15)
+# Nobody waits for the last buckets of an ended experiment: closed one by one, a hundred of them would keep the learner from all others.
+ENDED_PAUSE = timedelta(minutes=1)
 # More decisions than this are closed in several transactions, after an outage for instance.
 DECISIONS_AT_ONCE = 200_000
 
@@ -114,6 +116,8 @@ def overdue_seconds(experiment: Experiment, now: datetime) -> float:
     """For how long the next bucket could have been closed; negative while it can't be."""
     window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
     end = _is_closed_until(experiment, experiment.evidence) + bucket_width(experiment)
+    if experiment.ended_at is not None:
+        end += ENDED_PAUSE
     return (now - window - end).total_seconds()
 
 

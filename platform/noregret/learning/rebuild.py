@@ -7,6 +7,7 @@ within a snapshot they agree, whoever learns meanwhile. A comparison so needs no
 Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has come.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -255,8 +256,13 @@ def rebuild_held(experiment: Experiment) -> list[str]:
     return differences
 
 
-def _close(left: float, right: float) -> bool:
-    return abs(left - right) <= TOLERANCE * max(1.0, abs(left), abs(right))
+def _close(left: float, right: float, slack: float = 0.0) -> bool:
+    return abs(left - right) <= TOLERANCE * max(1.0, abs(left), abs(right)) + slack
+
+
+def _rounding(count: float, mean: float, m2: float) -> float:
+    """What rounding of a mean leaves in a sum of squared deviations from it: much, where rewards are far from 0 and close together."""
+    return 16.0 * float(np.finfo(np.float64).eps) * abs(mean) * math.sqrt(count * max(m2, 0.0))
 
 
 class _Rebuilt:
@@ -293,9 +299,11 @@ class _Rebuilt:
             if row is None:
                 yield f"{arm.name}: has no statistics"
                 continue
+            slack = _rounding(row.rewards, row.mean, row.m2)
             for column, ledger in self._statistics(i).items():
                 live = getattr(row, column)
-                if not (_close(live, ledger) if isinstance(ledger, float) else live == ledger):
+                near = isinstance(ledger, float) and _close(live, ledger, slack if column == "m2" else 0.0)
+                if not (near if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
 
     def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, int, float, float]]:
@@ -314,7 +322,8 @@ class _Rebuilt:
         names = {arm.pk: arm.name for arm in self._arms}
         for key in sorted(wanted.keys() | held.keys()):
             live, ledger = held.get(key, (0, 0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0, 0.0, 0.0))
-            if live[:3] != ledger[:3] or not all(map(_close, live[3:], ledger[3:])):
+            slack = _rounding(live[2], live[3] / live[2] if live[2] else 0.0, live[4])
+            if live[:3] != ledger[:3] or not (_close(live[3], ledger[3]) and _close(live[4], ledger[4], slack)):
                 yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
 
     def _of_evidence(self) -> Iterator[str]:

@@ -16,7 +16,7 @@ from .models import ExperimentEvidence
 from .phrases import evidence_told, listed, probability_told
 from .served import unfit
 from .standing import Standing, memory_of, standing
-from .weighing import evidence_of
+from .weighing import evidence_of, not_comparable
 
 Action = Literal["continue", "promote", "stop", "rollback"]
 
@@ -260,12 +260,10 @@ def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winn
     failing = unfit(experiment, winner)
     if failing:
         return failing
-    reward = experiment.reward
-    if reward["kind"] != "binary" and reward["default"] is None and promotion.get("auto", False):
-        return (
-            "arms may be answered unevenly, and without reward.default their means can't be compared by themselves: "
-            "promote by hand, or give a default"
-        )
+    if promotion.get("auto", False):
+        against = not_comparable(experiment, experiment.evidence)
+        if against:
+            return against
     cooling = cooling_seconds(experiment)
     return f"the endpoint's champion changed lately: {cooling:,.0f} s of cool-down are left" if cooling > 0 else ""
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from bandits.inference import evidence as inference
 from bandits.inference.evidence import Bucket, Evidence
-from bandits.inference.sample_ratio import SampleRatio
+from bandits.inference.sample_ratio import ALARM, SampleRatio
 from bandits.policies import make
 from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 
-from .models import ExperimentEvidence
+from .models import ArmStatistics, ExperimentEvidence
 from .totals import padded
 
 RULES = 1
@@ -122,6 +122,31 @@ def evidence_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | 
 def answers_are_compared(experiment: Experiment) -> bool:
     """Could arms that are alike be answered alike? Not where a policy gives them different requests."""
     return silence_means_nothing(experiment) and not looks_at_requests(experiment)
+
+
+FAILING = 0.01
+"""An arm that fails in more of its decisions lacks too many outcomes for the others to be weighed by their probabilities."""
+
+
+def not_comparable(experiment: Experiment, held: ExperimentEvidence) -> str:
+    """Why nothing is done by itself on the evidence there is, in words; empty where nothing stands against it."""
+    ratio = split_of(experiment, held).p
+    if ratio is not None and ratio < ALARM:
+        return "the split did not go as logged, so none of the figures can be trusted: find out what routes otherwise"
+    if rule_of(experiment) == "conditional":
+        return ""
+    if silence_means_nothing(experiment):
+        return (
+            "arms may be answered unevenly, and without reward.default their means can't be compared by themselves: "
+            "promote by hand, or give a default"
+        )
+    for row in ArmStatistics.objects.filter(arm__experiment=experiment, arm__enabled=True).select_related("arm"):
+        if row.failures > FAILING * row.decisions:
+            return (
+                f"{row.arm.name} failed in {row.failures:,} of {row.decisions:,} decisions, which have no reward: "
+                "arms can't be compared by the others alone"
+            )
+    return ""
 
 
 def no_answers(experiment: Experiment) -> Evidence:
