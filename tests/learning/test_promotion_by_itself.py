@@ -86,7 +86,7 @@ def test_promotion__arm_without_answers__holds_it_up_and_is_named_until_it_is_ta
     experiment = three_arms(two_arms)
     begin_earlier(experiment)
     fill_three(experiment, {"a": (30, 170), "b": (170, 30)})
-    for _ in range(50):
+    for _ in range(200):
         decide(experiment, "c", shares=[1 / 3] * 3)
     learn(experiment.endpoint_id)
     experiment.refresh_from_db()
