@@ -406,6 +406,28 @@ def _check_categories(encoder: Any) -> None:
     _require(isinstance(categories, list) and len(categories) == _features(encoder), "an encoder without categories")
     for column, known in enumerate(categories):
         _check_order(known, f"the categories of feature {column} of a {name}")
+    if vars(encoder).get("_infrequent_enabled"):
+        _check_rare_categories(encoder)
+
+
+def _check_rare_categories(encoder: Any) -> None:
+    """A value that is not known becomes the first of the rare ones, and the place of that is looked up like any other's."""
+    held = vars(encoder)
+    rare, places = held.get("_infrequent_indices"), held.get("_default_to_infrequent_mappings")
+    message = f"the rare categories of a {type(encoder).__name__} do not fit together"
+    features = len(encoder.categories_)
+    _require(isinstance(rare, list) and isinstance(places, list) and len(rare) == len(places) == features, message)
+    for known, chosen, mapping in zip(encoder.categories_, rare, places, strict=True):
+        if chosen is None and mapping is None:
+            continue
+        for indices in (chosen, mapping):
+            _require(
+                isinstance(indices, np.ndarray) and indices.ndim == 1 and len(indices) and indices.dtype.kind == "i",
+                message,
+            )
+            _require(((indices >= 0) & (indices < len(known))).all(), message)
+        # An ordinal encoder leaves out the place of a missing value.
+        _require(len(mapping) in {len(known), len(known) - 1} and int(chosen.max()) < len(mapping), message)
 
 
 def _check_classes(encoder: Any) -> None:
@@ -592,6 +614,7 @@ def _check_splines(transformer: Any) -> None:
 
     splines = vars(transformer).get("bsplines_", [])
     _require(isinstance(splines, list) and all(type(one) is BSpline for one in splines), "splines that are none")
+    _require(all(_is_ascending(one.t) for one in splines), "the knots of a spline are out of order")
 
 
 def _check_sparse(matrix: Any) -> None:

@@ -163,6 +163,19 @@ def step(transformer: Any, rows: Any = WHOLE, **attributes: Any) -> Any:
     return model
 
 
+def rare(**attributes: Any) -> Any:
+    """An encoder of objects, for which no value can be tried that is sure to be unknown."""
+    return step(
+        OneHotEncoder(min_frequency=20, handle_unknown="infrequent_if_exist"), WHOLE.astype(object), **attributes
+    )
+
+
+def tangled() -> Any:
+    model = step(SplineTransformer(), ROWS)
+    model[0].bsplines_[0].t = model[0].bsplines_[0].t[::-1].copy()
+    return model
+
+
 def out_of_order(transformer: Any, *categories: Any) -> Any:
     return step(transformer, WHOLE[:, :1], categories_=[np.array(categories)])
 
@@ -391,6 +404,19 @@ CRAFTED: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "out of order",
     ),
+    "rare category that is none": (
+        lambda: rare(_infrequent_indices=[np.array([10**6])] * 4),
+        "rare categories of a OneHotEncoder do not fit together",
+    ),
+    "rare categories without a place": (
+        lambda: rare(_default_to_infrequent_mappings=[]),
+        "rare categories of a OneHotEncoder do not fit together",
+    ),
+    "rare categories with another place": (
+        lambda: rare(_default_to_infrequent_mappings=[np.full(9, 10**6)] * 4),
+        "rare categories of a OneHotEncoder do not fit together",
+    ),
+    "knots out of order": (tangled, "out of order|does not fit together"),
     "ordinal encoder out of order": (lambda: out_of_order(OrdinalEncoder(), 0.0, 2, 1), "out of order"),
     "target encoder out of order": (lambda: out_of_order(TargetEncoder(), 0.0, 2, 1), "out of order"),
     "labels out of order": (
@@ -480,6 +506,13 @@ HONEST: dict[str, Callable[[], Any]] = {
     "encoder": lambda: step(OneHotEncoder(handle_unknown="ignore")),
     "encoder that leaves one out": lambda: step(OneHotEncoder(drop="first")),
     "encoder of the rare": lambda: step(OneHotEncoder(min_frequency=20, handle_unknown="infrequent_if_exist")),
+    "encoder of rare objects": rare,
+    "encoder of rare objects by number": lambda: step(
+        OrdinalEncoder(
+            min_frequency=20, handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2
+        ),
+        np.where(WHOLE == 5, np.nan, WHOLE),
+    ),
     "encoder with missing values": lambda: step(
         OneHotEncoder(handle_unknown="ignore"), np.where(WHOLE == 5, np.nan, WHOLE)
     ),
