@@ -28,6 +28,7 @@ from sklearn.ensemble import (
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectFromModel
+from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
@@ -560,6 +561,21 @@ HONEST: dict[str, Callable[[], Any]] = {
     "polynomial of chosen columns": lambda: make_pipeline(
         SelectFromModel(DecisionTreeClassifier(random_state=0)), PolynomialFeatures(), LinearRegression()
     ).fit(ROWS, SPECIES),
+    "columns that neither say their width nor take zeros": lambda: step(
+        ColumnTransformer(
+            [
+                ("logarithms", FunctionTransformer(np.log1p), [0, 1]),
+                ("encoded", make_pipeline(SimpleImputer(), OneHotEncoder()), [2, 3]),
+            ]
+        ),
+        WHOLE + 10,
+    ),
+    "text among columns that do not say their width": lambda: step(
+        ColumnTransformer(
+            [("logarithms", FunctionTransformer(np.log1p, validate=True), [0]), ("encoded", OneHotEncoder(), [1])]
+        ),
+        np.array([[1.0, "a"], [2.0, "b"], [3.0, "c"]] * 50, dtype=object),
+    ),
     "categories of boosting": lambda: by_category(),
 }
 

@@ -32,10 +32,10 @@ def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, in
     """(name, estimator, features that reach it) of each fitted estimator that this one hands rows to."""
     held = getattr(estimator, "__dict__", {})
     if isinstance(held.get("steps"), list):
-        for name, step in held["steps"]:
+        for position, (name, step) in enumerate(held["steps"], start=1):
             if step is not None and not isinstance(step, str):
                 yield name, step, features
-                if step is not held["steps"][-1][1]:
+                if position < len(held["steps"]):
                     features = _given_on(name, step, features)
         return
     if isinstance(held.get("transformers_"), list):
@@ -91,7 +91,16 @@ def _made(transformer: Any, features: int | None) -> int | None:
     taken = getattr(transformer, "n_features_in_", features)
     if not isinstance(taken, int) or taken < 1:
         return None
-    for rows in _examples(transformer, taken):
+    try:
+        examples = list(_examples(transformer, taken))
+    except (
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # what is inside is no list of steps, columns or categories
+        return None
+    for rows in examples:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
@@ -104,8 +113,29 @@ def _made(transformer: Any, features: int | None) -> int | None:
 
 def _examples(transformer: Any, features: int) -> Iterator[Any]:
     """Rows to try one after the other: some steps take no zeros, and some only values that they know."""
-    yield np.zeros((2, features))
-    yield np.ones((2, features))
-    categories = getattr(transformer, "categories_", None)
-    if isinstance(categories, list) and len(categories) == features:
-        yield np.array([[known[0] for known in categories]] * 2)
+    for otherwise in (0.0, 1.0):
+        known = _known(transformer, features) or [None] * features
+        row = [otherwise if value is None else value for value in known]
+        are_numbers = all(isinstance(value, int | float) for value in row)
+        yield np.array([row, row], dtype=np.float64 if are_numbers else object)
+
+
+def _known(transformer: Any, features: int) -> list[Any] | None:
+    """For each feature a category that a step knows, or that one inside it does; None where it takes any value."""
+    held = getattr(transformer, "__dict__", {})
+    categories, places = held.get("categories_"), held.get("_transformer_to_input_indices")
+    if isinstance(categories, list):
+        return [known.tolist()[0] for known in categories] if len(categories) == features else None
+    if isinstance(held.get("transformers_"), list) and isinstance(places, dict):
+        row: list[Any] = [None] * features
+        for name, inner, _ in held["transformers_"]:
+            columns = list(places.get(name, ()))
+            for column, value in zip(columns, _known(inner, len(columns)) or (), strict=False):
+                row[column] = value if row[column] is None else row[column]
+        return row
+    for _, inner in (*(held.get("steps") or ()), *(held.get("transformer_list") or ())):
+        # What comes before an encoder mostly hands its values on: an imputer, say.
+        known = _known(inner, features)
+        if known is not None:
+            return known
+    return None
