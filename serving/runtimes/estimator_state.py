@@ -1,19 +1,24 @@
 """Checks a loaded estimator for state that scikit-learn's compiled code would trust, and that an honest fit never leaves behind.
 
 Most of scikit-learn is numpy, which checks every index; a wrong shape there is an exception. Trees, boosting, libsvm, k-means,
-neighbours and sparse matrices are not: they take sizes from one attribute and read another. For each of them this module
-says what must agree. It also holds that no attribute stands in a method's place, for a method skipped is a check skipped.
+neighbours and sparse matrices are not: they take sizes from one attribute and read another. Two more things leave the memory that is
+meant: a search in values that are out of order, whose place depends on what was sought before, and a table that is made without
+being filled, where one attribute says how wide it is and another how much is written. For each of them this module says what must
+agree. It also holds that no attribute stands in a method's place, for a method skipped is a check skipped.
 
 scikit-learn itself compares the width of the rows with `n_features_in_` wherever an estimator is called from outside; so what is needed
 here is that this number is there, and that what lies inside agrees with it.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.special import comb
 from sklearn.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest
@@ -22,11 +27,25 @@ from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics._dist_metrics import DistanceMetric
+from sklearn.mixture._base import BaseMixture
 from sklearn.multiclass import OneVsRestClassifier, _predict_binary
+from sklearn.multioutput import ClassifierChain, RegressorChain
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    LabelBinarizer,
+    LabelEncoder,
+    OneHotEncoder,
+    PolynomialFeatures,
+    QuantileTransformer,
+    SplineTransformer,
+    TargetEncoder,
+)
+from sklearn.preprocessing._encoders import _BaseEncoder
 from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
@@ -37,6 +56,8 @@ from .compiled_parts import StateInvalid
 _RANDOM = frozenset({"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"})
 _UNKNOWN = 1.5e308
 """A value that no category has: so an encoder is seen to take one that it does not know."""
+_MOST_TERMS = 1_000_000
+"""Terms of a polynomial, with which a single row takes 8 MB."""
 
 
 def check(estimator: Any) -> None:
@@ -45,6 +66,7 @@ def check(estimator: Any) -> None:
         warnings.simplefilter("ignore")
         for part in parts(estimator):
             _check_names(part)
+            _check_feature_names(part)
             _check_distance_parameters(part)
             for kind, look in _CHECKS:
                 if isinstance(part, kind):
@@ -122,6 +144,25 @@ def _check_names(thing: Any) -> None:
             # Some estimators have a plain switch on the class that fitting sets on the object.
             if name in base.__dict__ and not isinstance(base.__dict__[name], bool):
                 raise StateInvalid(f"a {type(thing).__name__} has an attribute in the place of its {name}")
+
+
+def _check_feature_names(thing: Any) -> None:
+    """A name for each feature: with more or fewer, scikit-learn can't say what a step gives on."""
+    names = getattr(thing, "__dict__", {}).get("feature_names_in_")
+    if names is None or not type(thing).__module__.startswith("sklearn."):
+        return
+    features = getattr(thing, "n_features_in_", None)  # some ask the estimator inside
+    _require(
+        isinstance(names, np.ndarray)
+        and names.shape == (features,)
+        and all(isinstance(name, str) for name in names.tolist()),
+        f"feature_names_in_ of a {type(thing).__name__} does not name each of its {features} features",
+    )
+
+
+def _is_ascending(values: Any) -> bool:
+    """No value lies below the one before it; NaN does nowhere."""
+    return not (values[1:] < values[:-1]).any()
 
 
 def _features(estimator: Any) -> int:
@@ -329,15 +370,76 @@ def _check_distance_parameters(thing: Any) -> None:
                 _require(value is None or np.shape(value) == wanted, f"{key} in {name} has another width than the rows")
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and value != value)
+
+
+def _check_order(known: Any, what: str) -> None:
+    """
+    Sorted, without duplicates, missing values last: as numpy's search takes for granted.
+
+    Text in an array of objects is looked up by a dictionary, and may have any order that its author gave.
+    """
+    _require(isinstance(known, np.ndarray) and known.ndim == 1 and len(known) > 0, f"{what} are none")
+    _require(known.dtype.kind in "biufOUS", f"{what} are neither numbers nor text")
+    values = known.tolist()
+    missing = next((place for place, value in enumerate(values) if _is_missing(value)), len(values))
+    present, absent = values[:missing], values[missing:]
+    _require(
+        all(_is_missing(value) for value in absent) and len({value is None for value in absent}) == len(absent),
+        f"{what} are out of order: missing values come last, and once",
+    )
+    kind: Any = str if known.dtype.kind == "U" or (present and isinstance(present[0], str)) else (Real, np.bool_)
+    if present and isinstance(present[0], bytes):
+        kind = bytes
+    _require(all(isinstance(value, kind) for value in present), f"{what} are neither all numbers nor all text")
+    _require(len(set(present)) == len(present), f"{what} hold one twice")
+    if known.dtype.kind == "O" and kind in (str, bytes):
+        return
+    _require(all(low < high for low, high in itertools.pairwise(present)), f"{what} are out of order")
+
+
+def _check_categories(encoder: Any) -> None:
+    if "categories_" not in vars(encoder):
+        return
+    categories, name = encoder.categories_, type(encoder).__name__
+    _require(isinstance(categories, list) and len(categories) == _features(encoder), "an encoder without categories")
+    for column, known in enumerate(categories):
+        _check_order(known, f"the categories of feature {column} of a {name}")
+    if vars(encoder).get("_infrequent_enabled"):
+        _check_rare_categories(encoder)
+
+
+def _check_rare_categories(encoder: Any) -> None:
+    """A value that is not known becomes the first of the rare ones, and the place of that is looked up like any other's."""
+    held = vars(encoder)
+    rare, places = held.get("_infrequent_indices"), held.get("_default_to_infrequent_mappings")
+    message = f"the rare categories of a {type(encoder).__name__} do not fit together"
+    features = len(encoder.categories_)
+    _require(isinstance(rare, list) and isinstance(places, list) and len(rare) == len(places) == features, message)
+    for known, chosen, mapping in zip(encoder.categories_, rare, places, strict=True):
+        if chosen is None and mapping is None:
+            continue
+        for indices in (chosen, mapping):
+            _require(
+                isinstance(indices, np.ndarray) and indices.ndim == 1 and len(indices) and indices.dtype.kind == "i",
+                message,
+            )
+            _require(((indices >= 0) & (indices < len(known))).all(), message)
+        # An ordinal encoder leaves out the place of a missing value.
+        _require(len(mapping) in {len(known), len(known) - 1} and int(chosen.max()) < len(mapping), message)
+
+
+def _check_classes(encoder: Any) -> None:
+    if "classes_" in vars(encoder):
+        _check_order(encoder.classes_, f"the classes of a {type(encoder).__name__}")
+
+
 def _check_encoder(encoder: Any) -> None:
     """Every category leads to a column that exists: seen by encoding each of them once, and one that is not known."""
     if "categories_" not in vars(encoder):
         return
     categories, features = encoder.categories_, _features(encoder)
-    _require(isinstance(categories, list) and len(categories) == features, "an encoder without categories")
-    _require(
-        all(isinstance(known, np.ndarray) and known.ndim == 1 and len(known) for known in categories), "no category"
-    )
     known_rows = max(len(known) for known in categories)
     are_numbers = all(known.dtype.kind in "biuf" for known in categories)
     rows = np.empty((known_rows, features), dtype=np.float64 if are_numbers else object)
@@ -353,6 +455,135 @@ def _check_encoder(encoder: Any) -> None:
         raise StateInvalid(f"an encoder whose categories have no column: {error}") from error
     finally:
         encoder.sparse_output = makes_sparse
+
+
+def _check_target_encoder(encoder: Any) -> None:
+    """It makes a table without filling it, and writes as many columns as it holds encodings."""
+    held = vars(encoder)
+    if "encodings_" not in held:
+        return
+    _require("categories_" in held, "a TargetEncoder without categories")
+    kind, classes, encodings = held.get("target_type_"), held.get("classes_"), held["encodings_"]
+    means, message = (
+        held.get("target_mean_"),
+        "the encodings, categories and classes of a TargetEncoder do not fit together",
+    )
+    _require(kind in {"binary", "multiclass", "continuous"}, message)
+    columns_each = 1
+    if kind == "continuous":
+        _require(classes is None, message)
+    else:
+        _check_order(classes, "the classes of a TargetEncoder")
+        columns_each = len(classes) if kind == "multiclass" else 1
+    wanted = [len(known) for known in encoder.categories_ for _ in range(columns_each)]
+    _require(isinstance(encodings, list) and len(encodings) == len(wanted), message)
+    for encoding, length in zip(encodings, wanted, strict=True):
+        _require(
+            isinstance(encoding, np.ndarray) and encoding.dtype.kind == "f" and encoding.shape == (length,), message
+        )
+    _require(np.shape(means) == ((columns_each,) if kind == "multiclass" else ()), message)
+
+
+def _check_polynomial(transformer: Any) -> None:
+    """It makes a table as wide as one attribute says, without filling it, and writes the terms that the others say."""
+    held = vars(transformer)
+    if "n_features_in_" not in held and "_n_out_full" not in held:
+        return
+    features, message = (
+        _features(transformer),
+        "the degrees and the number of terms of a PolynomialFeatures do not fit together",
+    )
+    degrees = held.get("degree")
+    pair = [0, degrees] if isinstance(degrees, int | np.integer) else list(degrees) if _is_pair(degrees) else []
+    _require(pair and all(isinstance(one, int | np.integer) for one in pair) and 0 <= pair[0] <= pair[1], message)
+    least, most = (int(one) for one in pair)
+    with_bias, only_products = held.get("include_bias"), held.get("interaction_only")
+    _require(all(isinstance(switch, bool | np.bool_) for switch in (with_bias, only_products)), message)
+    _require((held.get("_min_degree"), held.get("_max_degree")) == (least, most), message)
+    full = given_on = int(bool(with_bias))
+    for degree in range(1, (min(most, features) if only_products else most) + 1):
+        terms = comb(features, degree, exact=True) if only_products else comb(features + degree - 1, degree, exact=True)
+        full += terms
+        given_on += terms if degree >= least else 0
+        _require(full <= _MOST_TERMS, f"a PolynomialFeatures of more than {_MOST_TERMS} terms")
+    _require((held.get("_n_out_full"), held.get("n_output_features_")) == (full, given_on) and given_on > 0, message)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) and len(value) == 2
+
+
+def _check_discretizer(transformer: Any) -> None:
+    held = vars(transformer)
+    if "bin_edges_" not in held:
+        return
+    features, edges, counts = _features(transformer), held["bin_edges_"], held.get("n_bins_")
+    message = "the edges of the bins of a KBinsDiscretizer do not fit together"
+    _require(len(edges) == features and np.shape(counts) == (features,), message)
+    for column, count in zip(edges, np.asarray(counts).tolist(), strict=True):
+        _require(
+            isinstance(column, np.ndarray)
+            and column.dtype.kind == "f"
+            and column.shape == (count + 1,)
+            and not np.isnan(column).any(),
+            message,
+        )
+        _require(_is_ascending(column), "the edges of the bins of a KBinsDiscretizer are out of order")
+    if held.get("encode") != "ordinal":
+        encoder = held.get("_encoder")
+        _require(type(encoder) is OneHotEncoder and "categories_" in vars(encoder), message)
+        _require([len(known) for known in encoder.categories_] == np.asarray(counts).tolist(), message)
+
+
+def _check_quantiles(transformer: Any) -> None:
+    if "quantiles_" not in vars(transformer):
+        return
+    quantiles, references = _array(transformer, "quantiles_", 2, "f"), _array(transformer, "references_", 1, "f")
+    _require(
+        quantiles.shape == (len(references), _features(transformer)),
+        "the quantiles of a QuantileTransformer do not fit together",
+    )
+    _require(
+        _is_ascending(quantiles) and _is_ascending(references),
+        "the quantiles of a QuantileTransformer are out of order",
+    )
+
+
+def _check_isotonic(estimator: Any) -> None:
+    if "X_thresholds_" not in vars(estimator):
+        return
+    places, values = _array(estimator, "X_thresholds_", 1, "f"), _array(estimator, "y_thresholds_", 1, "f")
+    _require(places.shape == values.shape, "the thresholds of an IsotonicRegression do not fit together")
+    _require(_is_ascending(places), "the thresholds of an IsotonicRegression are out of order")
+
+
+def _check_mixture(estimator: Any) -> None:
+    """It makes a table with a column for each mean, without filling it."""
+    if "means_" not in vars(estimator):
+        return
+    means, factors = _array(estimator, "means_", 2, "f"), vars(estimator).get("precisions_cholesky_")
+    (components, width), features = means.shape, _features(estimator)
+    shapes = {
+        "full": (components, features, features),
+        "tied": (features, features),
+        "diag": (components, features),
+        "spherical": (components,),
+    }
+    _require(
+        width == features and np.shape(factors) == shapes.get(vars(estimator).get("covariance_type", "")),
+        f"the components of a {type(estimator).__name__} do not fit together",
+    )
+
+
+def _check_chain(estimator: Any) -> None:
+    """It puts its answers in order by a table that it makes without filling it."""
+    if "estimators_" in vars(estimator):
+        order = list(vars(estimator).get("order_", ()))
+        _require(
+            all(isinstance(place, int | np.integer) for place in order)
+            and sorted(order) == list(range(len(estimator.estimators_))),
+            f"the order of a {type(estimator).__name__} is none",
+        )
 
 
 def _check_one_vs_rest(estimator: Any) -> None:
@@ -383,6 +614,7 @@ def _check_splines(transformer: Any) -> None:
 
     splines = vars(transformer).get("bsplines_", [])
     _require(isinstance(splines, list) and all(type(one) is BSpline for one in splines), "splines that are none")
+    _require(all(_is_ascending(one.t) for one in splines), "the knots of a spline are out of order")
 
 
 def _check_sparse(matrix: Any) -> None:
@@ -420,7 +652,16 @@ _CHECKS: tuple[tuple[Any, Callable[[Any], None]], ...] = (
     (BisectingKMeans, _check_bisecting),
     (BaseLibSVM, _check_support_vectors),
     (NeighborsBase, _check_neighbours),
+    (_BaseEncoder, _check_categories),
     (OneHotEncoder, _check_encoder),
+    (TargetEncoder, _check_target_encoder),
+    ((LabelEncoder, LabelBinarizer), _check_classes),
+    (PolynomialFeatures, _check_polynomial),
+    (KBinsDiscretizer, _check_discretizer),
+    (QuantileTransformer, _check_quantiles),
+    (IsotonicRegression, _check_isotonic),
+    (BaseMixture, _check_mixture),
+    ((ClassifierChain, RegressorChain), _check_chain),
     (OneVsRestClassifier, _check_one_vs_rest),
     (FunctionTransformer, _check_function),
     (SplineTransformer, _check_splines),

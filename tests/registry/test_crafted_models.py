@@ -14,6 +14,7 @@ from noregret.registry import skops_file
 from scipy.sparse import csr_matrix
 from sklearn.cluster import BisectingKMeans, KMeans
 from sklearn.compose import ColumnTransformer
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import LatentDirichletAllocation
 from sklearn.ensemble import (
@@ -23,14 +24,29 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     IsolationForest,
     RandomForestClassifier,
+    VotingClassifier,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_selection import SelectFromModel
+from sklearn.impute import SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+    TargetEncoder,
+)
 from sklearn.random_projection import SparseRandomProjection
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
@@ -139,6 +155,84 @@ def encoder(**attributes: Any) -> Any:
     model = make_pipeline(OneHotEncoder(sparse_output=False), LogisticRegression(max_iter=500)).fit(WHOLE, SPECIES)
     changed(model.steps[0][1], **attributes)
     return model
+
+
+def step(transformer: Any, rows: Any = WHOLE, **attributes: Any) -> Any:
+    """A pipeline of a fitted transformer, changed afterwards, and a linear model."""
+    model = make_pipeline(transformer, LinearRegression()).fit(rows, SPECIES)
+    changed(transformer, **attributes)
+    return model
+
+
+def rare(**attributes: Any) -> Any:
+    """An encoder of objects, for which no value can be tried that is sure to be unknown."""
+    return step(
+        OneHotEncoder(min_frequency=20, handle_unknown="infrequent_if_exist"), WHOLE.astype(object), **attributes
+    )
+
+
+def tangled() -> Any:
+    model = step(SplineTransformer(), ROWS)
+    model[0].bsplines_[0].t = model[0].bsplines_[0].t[::-1].copy()
+    return model
+
+
+def out_of_order(transformer: Any, *categories: Any) -> Any:
+    return step(transformer, WHOLE[:, :1], categories_=[np.array(categories)])
+
+
+def polynomial(degree: Any = 2, **attributes: Any) -> Any:
+    """As many outputs as the table is said to be wide, so that what is not written would be answered."""
+    model = step(PolynomialFeatures(degree), ROWS, **attributes)
+    width = attributes.get("_n_out_full", 15)
+    return changed(model, steps=[model.steps[0], ("linear", LinearRegression().fit(np.eye(width), np.eye(width)))])
+
+
+def target_encoded(**attributes: Any) -> Any:
+    return step(TargetEncoder(random_state=0), WHOLE, **attributes)
+
+
+def binned(change: Callable[[Any], None], **options: Any) -> Any:
+    transformer = KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf", **options)
+    model = step(transformer, ROWS)
+    change(transformer)
+    return model
+
+
+def reversed_edges(transformer: Any) -> None:
+    transformer.bin_edges_[0] = transformer.bin_edges_[0][::-1].copy()
+
+
+def fewer_edges(transformer: Any) -> None:
+    transformer.bin_edges_[0] = transformer.bin_edges_[0][1:].copy()
+
+
+def fewer_bins_encoded(transformer: Any) -> None:
+    transformer._encoder.categories_ = [np.arange(2.0)] * 4
+
+
+def reversed_quantiles() -> Any:
+    model = step(QuantileTransformer(n_quantiles=20), ROWS)
+    return changed(model, steps=[("q", changed(model[0], quantiles_=model[0].quantiles_[::-1].copy())), model.steps[1]])
+
+
+def mixture(**attributes: Any) -> Any:
+    return changed(GaussianMixture(2, random_state=0).fit(ROWS), **attributes)
+
+
+def chain(order: list[int]) -> Any:
+    labels = np.column_stack((SPECIES > 0, SPECIES > 1))
+    return changed(ClassifierChain(LogisticRegression(max_iter=500)).fit(ROWS, labels), order_=order)
+
+
+def lying_step() -> Any:
+    """A step that says it gives on four features, as the tree after it takes, and gives on two."""
+    return make_pipeline(changed(PLSRegression(2).fit(ROWS, SPECIES), _n_features_out=4), tree())
+
+
+def silent_step() -> Any:
+    """A step that neither says how many features it gives on nor takes rows."""
+    return make_pipeline(changed(PLSRegression(2).fit(ROWS, SPECIES), _n_features_out="2", _x_mean="0"), tree())
 
 
 def several_answers() -> Any:
@@ -291,6 +385,101 @@ CRAFTED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "centre of another width": (bisected, "another width than the rows"),
     "encoder with fewer columns": (lambda: encoder(_n_features_outs=[1, 1, 1, 1]), "no column"),
+    "encoder out of order": (lambda: out_of_order(OneHotEncoder(handle_unknown="ignore"), 0.0, 2, 1), "out of order"),
+    "dense encoder out of order": (
+        lambda: out_of_order(OneHotEncoder(handle_unknown="ignore", sparse_output=False), 0.0, 2, 1),
+        "out of order",
+    ),
+    "encoder with a category twice": (lambda: out_of_order(OneHotEncoder(handle_unknown="ignore"), 0.0, 1, 1), "twice"),
+    "encoder with a missing value first": (
+        lambda: out_of_order(OneHotEncoder(handle_unknown="ignore"), np.nan, 0, 1),
+        "missing values come last",
+    ),
+    "encoder with text out of order": (
+        lambda: out_of_order(OneHotEncoder(handle_unknown="ignore"), "0.0", "2.0", "1.0"),
+        "out of order",
+    ),
+    "encoder with objects out of order": (
+        lambda: step(
+            OneHotEncoder(handle_unknown="ignore"), WHOLE[:, :1], categories_=[np.array([0, 2, 1], dtype=object)]
+        ),
+        "out of order",
+    ),
+    "rare category that is none": (
+        lambda: rare(_infrequent_indices=[np.array([10**6])] * 4),
+        "rare categories of a OneHotEncoder do not fit together",
+    ),
+    "rare categories without a place": (
+        lambda: rare(_default_to_infrequent_mappings=[]),
+        "rare categories of a OneHotEncoder do not fit together",
+    ),
+    "rare categories with another place": (
+        lambda: rare(_default_to_infrequent_mappings=[np.full(9, 10**6)] * 4),
+        "rare categories of a OneHotEncoder do not fit together",
+    ),
+    "knots out of order": (tangled, "out of order|does not fit together"),
+    "ordinal encoder out of order": (lambda: out_of_order(OrdinalEncoder(), 0.0, 2, 1), "out of order"),
+    "target encoder out of order": (lambda: out_of_order(TargetEncoder(), 0.0, 2, 1), "out of order"),
+    "labels out of order": (
+        lambda: changed(
+            model := OneVsRestClassifier(LogisticRegression(max_iter=500)).fit(ROWS, SPECIES),
+            label_binarizer_=changed(model.label_binarizer_, classes_=np.array([0, 2, 1])),
+        ),
+        "classes of a LabelBinarizer are out of order",
+    ),
+    "bins out of order": (lambda: binned(reversed_edges), "out of order"),
+    "fewer edges of bins": (lambda: binned(fewer_edges, encode="ordinal"), "do not fit together"),
+    "fewer bins encoded": (lambda: binned(fewer_bins_encoded), "do not fit together"),
+    "quantiles out of order": (reversed_quantiles, "out of order"),
+    "quantiles of another width": (
+        lambda: step(QuantileTransformer(n_quantiles=20), ROWS, quantiles_=np.zeros((20, 1))),
+        "do not fit together",
+    ),
+    "thresholds out of order": (
+        lambda: changed(
+            IsotonicRegression().fit(ROWS[:, 0], SPECIES),
+            X_thresholds_=np.array([1.0, 0.0]),
+            y_thresholds_=np.array([0.0, 1.0]),
+        ),
+        "out of order",
+    ),
+    "polynomial of a wider table": (lambda: polynomial(_n_out_full=400), "degrees and the number of terms"),
+    "polynomial of a wider table without a name": (
+        lambda: polynomial(_n_out_full=400, feature_names_in_=np.array(["a"], dtype=object)),
+        "does not name each of its 4 features",
+    ),
+    "polynomial of another degree": (lambda: polynomial(_max_degree=1), "degrees and the number of terms"),
+    "polynomial of other terms": (lambda: polynomial(interaction_only=True), "degrees and the number of terms"),
+    "polynomial that gives on more": (lambda: polynomial((2, 2), n_output_features_=15), "number of terms"),
+    "polynomial of too many terms": (
+        lambda: step(PolynomialFeatures(2), ROWS, degree=10_000, _max_degree=10_000),
+        "more than 1000000 terms",
+    ),
+    "names that are none": (
+        lambda: changed(tree(), feature_names_in_=np.array([1, 2, 3, 4], dtype=object)),
+        "does not name each of its 4 features",
+    ),
+    "target encoder with fewer encodings": (
+        lambda: target_encoded(encodings_=[np.zeros(len(np.unique(WHOLE[:, 0])))]),
+        "encodings, categories and classes of a TargetEncoder do not fit together",
+    ),
+    "target encoder with shorter encodings": (
+        lambda: target_encoded(encodings_=[np.zeros(1)] * 12),
+        "encodings, categories and classes of a TargetEncoder do not fit together",
+    ),
+    "target encoder with more classes": (lambda: target_encoded(classes_=np.arange(40)), "do not fit together"),
+    "target encoder with fewer means": (lambda: target_encoded(target_mean_=np.zeros(1)), "do not fit together"),
+    "target encoder of another kind": (lambda: target_encoded(target_type_="binary"), "do not fit together"),
+    "mixture with fewer components": (
+        lambda: mixture(precisions_cholesky_=mixture().precisions_cholesky_[:1].copy()),
+        "components of a GaussianMixture do not fit together",
+    ),
+    "chain without an order": (lambda: chain([0, 0]), "order of a ClassifierChain is none"),
+    "step that says another width": (
+        lying_step,
+        "decisiontreeclassifier in the model takes 4 features, and 2 reach it",
+    ),
+    "step that does not say its width": (silent_step, "how many features plsregression gives on can't be known"),
     "members that answer several times": (several_answers, "several answers a row"),
     "sparse matrix read beyond its end": (projected, "sparse matrix is damaged"),
     "spline with fewer coefficients": (splined, "does not fit together"),
@@ -314,12 +503,87 @@ CRAFTED: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
+HONEST: dict[str, Callable[[], Any]] = {
+    "encoder": lambda: step(OneHotEncoder(handle_unknown="ignore")),
+    "encoder that leaves one out": lambda: step(OneHotEncoder(drop="first")),
+    "encoder of the rare": lambda: step(OneHotEncoder(min_frequency=20, handle_unknown="infrequent_if_exist")),
+    "encoder of rare objects": rare,
+    "encoder of rare objects by number": lambda: step(
+        OrdinalEncoder(
+            min_frequency=20, handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2
+        ),
+        np.where(WHOLE == 5, np.nan, WHOLE),
+    ),
+    "encoder with missing values": lambda: step(
+        OneHotEncoder(handle_unknown="ignore"), np.where(WHOLE == 5, np.nan, WHOLE)
+    ),
+    "encoder of given numbers": lambda: step(OneHotEncoder(categories=[[0, 1, 2, 3, 4, 5, 6, 7, 8]] * 4)),
+    "encoder of text in an order of its own": lambda: step(
+        OrdinalEncoder(categories=[["small", "large"]]), np.where(ROWS[:, :1] > 5, "large", "small").astype(object)
+    ),
+    "encoder of text": lambda: step(OneHotEncoder(), np.where(ROWS[:, :1] > 5, "large", "small")),
+    "encoder of text with a missing value": lambda: step(
+        OneHotEncoder(), np.array([["b"], ["a"], [None]] * 50, dtype=object)
+    ),
+    "encoder of objects": lambda: step(OneHotEncoder(), WHOLE.astype(object)),
+    "ordinal encoder": lambda: step(OrdinalEncoder()),
+    "target encoder of classes": target_encoded,
+    "target encoder of two classes": lambda: make_pipeline(TargetEncoder(), LogisticRegression()).fit(
+        WHOLE, SPECIES > 0
+    ),
+    "target encoder of numbers": lambda: make_pipeline(TargetEncoder(), LinearRegression()).fit(WHOLE, ROWS[:, 0]),
+    "bins": lambda: binned(lambda transformer: None),
+    "dense bins": lambda: binned(lambda transformer: None, encode="onehot-dense"),
+    "ordinal bins": lambda: binned(lambda transformer: None, encode="ordinal", strategy="kmeans"),
+    "bins of one value": lambda: step(KBinsDiscretizer(3, strategy="uniform"), np.column_stack((ROWS, np.ones(150)))),
+    "quantiles": lambda: step(QuantileTransformer(n_quantiles=20, output_distribution="normal"), ROWS),
+    "isotonic regression": lambda: IsotonicRegression(out_of_bounds="clip").fit(ROWS[:, 0], SPECIES),
+    "polynomial": lambda: polynomial(),
+    "polynomial of products": lambda: step(PolynomialFeatures(6, interaction_only=True, include_bias=False), ROWS),
+    "polynomial of degrees": lambda: step(PolynomialFeatures((2, 3)), ROWS),
+    "polynomial of the bias alone": lambda: step(PolynomialFeatures(0), ROWS),
+    "polynomial of an encoder": lambda: make_pipeline(
+        OneHotEncoder(handle_unknown="ignore"), PolynomialFeatures(2), LinearRegression()
+    ).fit(WHOLE, SPECIES),
+    "mixture": mixture,
+    "mixture with one spread": lambda: GaussianMixture(2, covariance_type="tied", random_state=0).fit(ROWS),
+    "mixture of round clusters": lambda: BayesianGaussianMixture(
+        n_components=2, covariance_type="spherical", random_state=0
+    ).fit(ROWS),
+    "mixture of the diagonal": lambda: GaussianMixture(2, covariance_type="diag", random_state=0).fit(ROWS),
+    "chain": lambda: chain([1, 0]),
+    "logarithm": lambda: step(FunctionTransformer(np.log), ROWS),
+    "splines": lambda: step(SplineTransformer(sparse_output=True), ROWS),
+    "votes on a table with names": lambda: changed(
+        VotingClassifier([("tree", DecisionTreeClassifier())]).fit(ROWS, SPECIES),
+        feature_names_in_=np.array(list("abcd"), dtype=object),
+    ),
+    "polynomial of chosen columns": lambda: make_pipeline(
+        SelectFromModel(DecisionTreeClassifier(random_state=0)), PolynomialFeatures(), LinearRegression()
+    ).fit(ROWS, SPECIES),
+    "columns that neither say their width nor take zeros": lambda: step(
+        ColumnTransformer(
+            [
+                ("logarithms", FunctionTransformer(np.log1p), [0, 1]),
+                ("encoded", make_pipeline(SimpleImputer(), OneHotEncoder()), [2, 3]),
+            ]
+        ),
+        WHOLE + 10,
+    ),
+    "text among columns that do not say their width": lambda: step(
+        ColumnTransformer(
+            [("logarithms", FunctionTransformer(np.log1p, validate=True), [0]), ("encoded", OneHotEncoder(), [1])]
+        ),
+        np.array([[1.0, "a"], [2.0, "b"], [3.0, "c"]] * 50, dtype=object),
+    ),
+    "categories of boosting": lambda: by_category(),
+}
+
+
 class ColumnTransformerWithTree:
     """A tree for ten features stacked as a transformer of one column."""
 
     def made(self) -> Any:
-        from sklearn.feature_selection import SelectFromModel
-
         selector = SelectFromModel(wide_tree(), prefit=False).fit(WIDE, SPECIES)
         columns = ColumnTransformer([("chosen", SelectFromModel(wide_tree()), [0])], remainder="drop")
         columns.fit(WIDE[:, :2], SPECIES)
@@ -337,6 +601,16 @@ def test_file__whose_state_compiled_code_would_leave__is_refused_with_the_reason
         body = skops.io.dumps(make())
     with pytest.raises(skops_file.Refused, match=reason):
         skops_file.load(body, ())
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_file__of_a_kind_whose_state_is_checked__is_taken_as_it_was_fitted(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = HONEST[name]()
+        body = skops.io.dumps(model)
+        loaded = skops_file.load(body, ())
+    assert type(loaded) is type(model)
 
 
 def rewritten(model: Any, change: Callable[[dict[str, Any]], None]) -> bytes:

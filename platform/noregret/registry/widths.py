@@ -1,11 +1,15 @@
 """Follows the number of features through an estimator: what reaches each step, and what the step takes.
 
 Runs only in the inspecting child process. scikit-learn compares the two itself when it predicts; here the comparison is made once, before
-the model is taken, and names the step.
+the model is taken, and names the step. What a step gives on is seen by running it on example rows; what it says itself counts where it
+takes none of them.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 _PASSED_ON = ("best_estimator_", "estimator", "estimator_", "regressor_")
 """Attributes with the one fitted estimator that gets the rows as they come."""
@@ -28,10 +32,11 @@ def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, in
     """(name, estimator, features that reach it) of each fitted estimator that this one hands rows to."""
     held = getattr(estimator, "__dict__", {})
     if isinstance(held.get("steps"), list):
-        for name, step in held["steps"]:
+        for position, (name, step) in enumerate(held["steps"], start=1):
             if step is not None and not isinstance(step, str):
                 yield name, step, features
-                features = _given_on(step)
+                if position < len(held["steps"]):
+                    features = _given_on(name, step, features)
         return
     if isinstance(held.get("transformers_"), list):
         columns = held.get("_transformer_to_input_indices", {})
@@ -62,10 +67,75 @@ def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, in
         yield f"estimators_[{i}]", member, width
 
 
-def _given_on(transformer: Any) -> int | None:
-    """How many features a transformer gives on, or None where it does not say."""
+def _given_on(name: str, transformer: Any, features: int | None) -> int:
+    """How many features a step gives on: as many as it makes, or as it says. Raises WidthsDiffer where neither can be known."""
+    made = _made(transformer, features)
+    width = _said(transformer) if made is None else made
+    if width is None:
+        # What comes next may read its rows without looking at how wide they are.
+        raise WidthsDiffer(
+            f"how many features {name} gives on can't be known: it takes no example rows, and does not say"
+        )
+    return width
+
+
+def _said(transformer: Any) -> int | None:
     names = getattr(transformer, "feature_names_in_", None)
     try:
         return len(transformer.get_feature_names_out(names))
     except Exception:  # many can't say, each in its own way
         return None
+
+
+def _made(transformer: Any, features: int | None) -> int | None:
+    taken = getattr(transformer, "n_features_in_", features)
+    if not isinstance(taken, int) or taken < 1:
+        return None
+    try:
+        examples = list(_examples(transformer, taken))
+    except (
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # what is inside is no list of steps, columns or categories
+        return None
+    for rows in examples:
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                shape = np.shape(transformer.transform(rows))
+        except Exception:  # noqa: S112 - each has its own about rows that it does not take
+            continue
+        return shape[1] if len(shape) == 2 and shape[0] == len(rows) else None
+    return None
+
+
+def _examples(transformer: Any, features: int) -> Iterator[Any]:
+    """Rows to try one after the other: some steps take no zeros, and some only values that they know."""
+    for otherwise in (0.0, 1.0):
+        known = _known(transformer, features) or [None] * features
+        row = [otherwise if value is None else value for value in known]
+        are_numbers = all(isinstance(value, int | float) for value in row)
+        yield np.array([row, row], dtype=np.float64 if are_numbers else object)
+
+
+def _known(transformer: Any, features: int) -> list[Any] | None:
+    """For each feature a category that a step knows, or that one inside it does; None where it takes any value."""
+    held = getattr(transformer, "__dict__", {})
+    categories, places = held.get("categories_"), held.get("_transformer_to_input_indices")
+    if isinstance(categories, list):
+        return [known.tolist()[0] for known in categories] if len(categories) == features else None
+    if isinstance(held.get("transformers_"), list) and isinstance(places, dict):
+        row: list[Any] = [None] * features
+        for name, inner, _ in held["transformers_"]:
+            columns = list(places.get(name, ()))
+            for column, value in zip(columns, _known(inner, len(columns)) or (), strict=False):
+                row[column] = value if row[column] is None else row[column]
+        return row
+    for _, inner in (*(held.get("steps") or ()), *(held.get("transformer_list") or ())):
+        # What comes before an encoder mostly hands its values on: an imputer, say.
+        known = _known(inner, features)
+        if known is not None:
+            return known
+    return None
