@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from bandits.simulation import bernoulli, simulate_promotion
+from bandits.simulation.promotion import Rule
 
 ALPHA = 0.05
 RATES = (0.02, 0.05, 0.2, 0.5, 0.9)
@@ -37,12 +38,12 @@ class Row:
         return float(stats.beta.ppf(0.975, promoted + 1, runs - promoted)) if promoted < runs else 1.0
 
 
-def measure(rate: float, arms: int, check_every: int, drift: bool, runs: int, seed: int) -> Row:
+def measure(rate: float, arms: int, check_every: int, drift: bool, runs: int, seed: int, rule: Rule = "anytime") -> Row:
     """`runs` experiments of HORIZON pulls between arms that are equal, under Thompson sampling with a floor of 1 %."""
     wave = (DRIFT_PERIOD, 0.5 * min(rate, 1.0 - rate)) if drift else None
     environment = bernoulli([rate] * arms, drift=wave)
     anytime = simulate_promotion(
-        "thompson", environment, HORIZON, runs, seed, alpha=ALPHA, check_every=check_every, update_every=100
+        "thompson", environment, HORIZON, runs, seed, alpha=ALPHA, check_every=check_every, update_every=100, rule=rule
     )
     # Checked each 10 pulls P(best) costs ten times as much, and far fewer runs tell a half from a twentieth.
     fewer = min(runs, 500) if check_every >= 100 else min(max(runs // 5, 1), 100)
@@ -72,24 +73,27 @@ def runs_for(arms: int, runs: int) -> int:
     return 4 * runs if arms == 2 else runs
 
 
-def rows(runs: int, of_arms: tuple[int, ...] = ARMS, seed: int = 20_261_123) -> Iterator[Row]:
+def rows(runs: int, of_arms: tuple[int, ...] = ARMS, seed: int = 20_261_123, rule: Rule = "anytime") -> Iterator[Row]:
     """Every setting of the table."""
     for arms in of_arms:
         for rate in RATES:
             for check_every in CHECKS:
                 for drift in (False, True):
                     seed += 1
-                    yield measure(rate, arms, check_every, drift, runs_for(arms, runs), seed)
+                    yield measure(rate, arms, check_every, drift, runs_for(arms, runs), seed, rule)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument(
+        "--rule", choices=("anytime", "conditional", "design"), default="anytime", help="the rule held to it"
+    )
     parser.add_argument("--arms", type=int, choices=ARMS, help="only so many arms")
     arguments = parser.parse_args()
     print("| arms | rate | checked each | drift | anytime promoted | upper 95 % limit | P(best) > 95 % promoted |")  # noqa: T201 - a table
     print("| --- | --- | --- | --- | --- | --- | --- |")  # noqa: T201
-    for row in rows(arguments.runs, ARMS if arguments.arms is None else (arguments.arms,)):
+    for row in rows(arguments.runs, ARMS if arguments.arms is None else (arguments.arms,), rule=arguments.rule):
         promoted, runs = row.anytime
         wrong, fewer = row.probability_best
         print(  # noqa: T201
