@@ -82,7 +82,7 @@ def believe(statistics: ArmStatistics, reward: RewardModel) -> Belief:
     within = statistics.m2.sum(axis=-1, keepdims=True)
     deviation = np.sqrt(within / np.where(count > arms, count - arms, 1.0))
     # What is left of rewards that are all alike is rounding: taken for spread, it would tell equal arms apart for certain.
-    rounding = 1e-9 * np.max(np.abs(np.where(seen, statistics.mean, 0.0)), axis=-1, keepdims=True)
+    rounding = 1e-13 * np.max(np.abs(np.where(seen, statistics.mean, 0.0)), axis=-1, keepdims=True)
     deviation = np.where(deviation > rounding, deviation, 1.0)
     standard = statistics.affine(centre, sign * deviation)
     posterior = NormalInverseGamma().update(standard.count, standard.mean, standard.m2)

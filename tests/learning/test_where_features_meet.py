@@ -177,6 +177,14 @@ def test_belief__rewards_that_are_all_alike__are_not_told_apart_by_rounding() ->
     assert probability_best(belief.posterior) == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
+def test_belief__offset_of_1e9__is_told_apart_as_without_it() -> None:
+    """A spread of 1 beside means of 1e9 is spread, and no rounding."""
+    model, count, m2 = RewardModel("continuous"), np.array([300.0, 300.0]), np.array([300.0, 300.0])
+    near = believe(Statistics(count, np.array([0.0, 0.1]), m2), model)
+    far = believe(Statistics(count, np.array([1e9, 1e9 + 0.1]), m2), model)
+    assert probability_best(far.posterior) == pytest.approx(probability_best(near.posterior), abs=1e-5)
+
+
 def test_rebuild__rewards_at_a_large_offset__is_equal(two_arms: Start) -> None:
     experiment = two_arms(
         reward={"kind": "continuous", "minimum": 1e9, "maximum": 1e9 + 2, "window_seconds": 1},
