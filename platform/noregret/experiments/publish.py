@@ -26,6 +26,7 @@ from serving import publication, snapshot
 
 from .document import policy_document
 from .models import Arm, Endpoint, Experiment
+from .policies import made_policy
 from .rewards import reward_model
 
 log = structlog.get_logger(__name__)
@@ -114,7 +115,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
     arms = list(experiment.arms.select_related("model").order_by("position"))
     contextual = policy_of(experiment)
     # Policies that count their own pulls choose in the web process, by what their memory left.
-    policy = make(experiment.policy["name"], **experiment.policy["params"]) if experiment.policy else None
+    policy = made_policy(experiment)
     known = known_to_policy(experiment, arms, policy)
     shares = propensities(experiment, arms)
     belief = None if contextual is None else belief_of(experiment, contextual, reward_model(experiment))

@@ -5,9 +5,8 @@ One small function a warning, listed in `_WARNINGS`. Nothing here refuses anythi
 
 from collections.abc import Callable
 
-from bandits.policies import make
-
 from .models import Experiment
+from .policies import looks_at_requests, made_policy
 
 Warn = Callable[[Experiment], str | None]
 
@@ -47,10 +46,8 @@ def silence_is_no_outcome(experiment: Experiment) -> str | None:
 
 def promotes_though_it_forgets(experiment: Experiment) -> str | None:
     """A promotion is for good, and the policy expects the world to change."""
-    policy = experiment.policy
-    if policy is None or not _promotes_by_itself(experiment):
-        return None
-    if not make(policy["name"], **policy["params"]).memory.forgets:
+    made = made_policy(experiment)
+    if made is None or not made.memory.forgets or not _promotes_by_itself(experiment):
         return None
     return (
         "promotion.auto: the policy forgets because the world may change, and a promotion is for good: the arm that is best now may "
@@ -60,10 +57,7 @@ def promotes_though_it_forgets(experiment: Experiment) -> str | None:
 
 def promotes_one_for_all(experiment: Experiment) -> str | None:
     """What is best depends on the request, and one arm would serve all of them."""
-    policy = experiment.policy
-    if policy is None or not _promotes_by_itself(experiment):
-        return None
-    if not make(policy["name"], **policy["params"]).contextual:
+    if not looks_at_requests(experiment) or not _promotes_by_itself(experiment):
         return None
     return (
         "promotion.auto: the policy chooses by the request's features, and a promotion gives every request the same arm: the results' "
@@ -73,10 +67,7 @@ def promotes_one_for_all(experiment: Experiment) -> str | None:
 
 def has_no_leader(experiment: Experiment) -> str | None:
     """Where features choose the arm none leads, so there is none to promote at the end."""
-    policy = experiment.policy
-    if policy is None or (experiment.schedule or {}).get("at_end") != "promote_leader":
-        return None
-    if not make(policy["name"], **policy["params"]).contextual:
+    if not looks_at_requests(experiment) or (experiment.schedule or {}).get("at_end") != "promote_leader":
         return None
     return (
         "schedule.at_end: the policy chooses by the request's features, so no arm leads, and at its end the experiment is stopped "

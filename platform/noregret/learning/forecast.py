@@ -15,6 +15,7 @@ from bandits.policies import ContextualPolicy, Policy, make
 from bandits.simulation import outlook
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.policies import made_policy
 from noregret.experiments.publish import propensities
 from noregret.experiments.rewards import reward_model
 
@@ -93,8 +94,8 @@ def _refusal(experiment: Experiment, arms: list[Arm]) -> str:
         return "Forecasts are simulated for rewards of 0 and 1 alone."
     if not 2 <= len(arms) <= MOST_ARMS:
         return f"Forecasts are simulated for 2 to {MOST_ARMS} arms."
-    if experiment.policy is not None:
-        made = make(experiment.policy["name"], **experiment.policy["params"])
+    made = made_policy(experiment)
+    if made is not None:
         if made.contextual or made.memory.forgets:
             return "No arm is promoted by itself here, for which is best depends on the time or on the request."
         if made.counts_own_pulls:

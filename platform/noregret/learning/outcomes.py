@@ -17,6 +17,7 @@ from noregret.experiments.rewards import reward_model
 from .knowledge import statistics_of
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import INTERVAL_SECONDS
+from .weighing import units_count_once
 
 INTERVAL_ALPHA = 0.05
 # More decisions than this are not counted by unit while somebody waits for the answer.
@@ -79,8 +80,7 @@ def _without(known: Statistics, i: int, part: tuple[float, float, float] | None)
 
 def keeps_units(experiment: Experiment) -> bool:
     """Do units keep their arms, so that the outcomes of an arm hang together?"""
-    fixed = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.CANARY)
-    return fixed or experiment.sticky or experiment.holdout > 0
+    return units_count_once(experiment) or experiment.holdout > 0
 
 
 # Kept apart, so that units are found by one join and one grouping whatever the planner expects; values are taken from the mean, so that

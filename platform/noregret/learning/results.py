@@ -10,6 +10,7 @@ from django.utils import timezone
 from bandits.belief import believe
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.policies import made_policy
 from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
@@ -21,7 +22,7 @@ from .models import ArmStatistics, ExperimentEvidence
 from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
 from .savings import against_even_split
-from .standing import memory_of, policy_of, standing
+from .standing import memory_of, standing
 from .weighing import split_of
 
 
@@ -182,7 +183,7 @@ def posterior_densities(experiment: Experiment, points: int = 200) -> dict[str, 
     statistics = (
         Statistics.zeros(len(arms))
         if memory is None
-        else known_to_policy(experiment, arms, policy_of(experiment)).remembered
+        else known_to_policy(experiment, arms, made_policy(experiment)).remembered
     )
     belief = believe(statistics, reward_model(experiment))
     if not statistics.count.sum() or contextual.policy_of(experiment) is not None:

@@ -12,9 +12,9 @@ from django.db import connection
 
 from bandits.inference.even_split import EvenSplit, Saved, saved
 from bandits.inference.units import of_units
-from bandits.policies import make
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 
 from .models import ArmStatistics
@@ -94,11 +94,10 @@ def _splits(experiment: Experiment) -> bool:
     """Does each request have a chance of several arms, with a probability that was logged?"""
     if experiment.strategy == Experiment.Strategy.AB:
         return True
-    policy = experiment.policy
-    if experiment.strategy != Experiment.Strategy.BANDIT or policy is None or experiment.apprentice:
+    policy, made = experiment.policy, made_policy(experiment)
+    if experiment.strategy != Experiment.Strategy.BANDIT or policy is None or made is None or experiment.apprentice:
         return False
-    deterministic = make(policy["name"], **policy["params"]).counts_own_pulls
-    return not deterministic or policy["floor"] > 0.0
+    return not made.counts_own_pulls or policy["floor"] > 0.0
 
 
 def _sums(arms: Sequence[Arm], statistics: Statistics, parameters: dict[str, Any]) -> EvenSplit:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from bandits.inference.one_arm import OneArm, against_one_arm
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.policies import looks_at_requests
 
 from .models import ExperimentEvidence
 from .totals import padded
-from .weighing import looks_at_requests, silence_means_nothing
+from .weighing import silence_means_nothing
 
 READ_DECISIONS = 20_000
 _KEPT_SECONDS = 30

@@ -11,10 +11,10 @@ import numpy as np
 from bandits.belief import Belief, believe
 from bandits.inference.best_arm import expected_loss, probability_best
 from bandits.memory import EVERYTHING, Memory
-from bandits.policies import ContextualPolicy, Policy, make
 from bandits.statistics import ArmStatistics as Statistics
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 
 from .knowledge import known_to_policy
@@ -41,7 +41,7 @@ def standing(experiment: Experiment, arms: list[Arm], *, with_loss: bool = False
     memory = memory_of(experiment)
     if memory is None or experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
         return Standing(unknown, unknown, None)
-    known = known_to_policy(experiment, arms, policy_of(experiment)).remembered
+    known = known_to_policy(experiment, arms, made_policy(experiment)).remembered
     seats = [i for i, arm in enumerate(arms) if arm.enabled]
     if not seats or not known.count[seats].sum():
         return Standing(unknown, unknown, None)
@@ -64,14 +64,9 @@ def _loss(belief: Belief) -> Array:
     return np.ravel(belief.in_reward_units(expected_loss(belief.posterior)))
 
 
-def policy_of(experiment: Experiment) -> Policy | ContextualPolicy | None:
-    """The bandit's policy; None for a fixed split."""
-    return None if experiment.policy is None else make(experiment.policy["name"], **experiment.policy["params"])
-
-
 def memory_of(experiment: Experiment) -> Memory | None:
     """How much of the past the policy knows: everything without a policy; None for one that learns from features."""
-    made = policy_of(experiment)
+    made = made_policy(experiment)
     if made is None:
         return EVERYTHING
     return None if made.contextual else made.memory

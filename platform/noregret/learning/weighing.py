@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bandits.inference import evidence as inference
 from bandits.inference.evidence import Bucket, Evidence
 from bandits.inference.sample_ratio import ALARM, SampleRatio
-from bandits.policies import make
 from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
+from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 
 from .models import ArmStatistics, ExperimentEvidence
@@ -83,12 +83,6 @@ def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]]
 def units_count_once(experiment: Experiment) -> bool:
     """Does a unit keep its arm, so that its many decisions are no independent trials?"""
     return experiment.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB) or experiment.sticky
-
-
-def looks_at_requests(experiment: Experiment) -> bool:
-    """Does the policy learn from features, so that which arm is served depends on who asks?"""
-    policy = experiment.policy
-    return policy is not None and make(policy["name"], **policy["params"]).contextual
 
 
 def rule_of(experiment: Experiment) -> str:
