@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from . import metrics, snapshot
-from .ledger.rewards import NewReward, Outcome
+from .ledger.rewards import MOST_OTHER_METRICS, NewReward, Outcome
 from .process import Process
 from .tokens import InvalidToken, Token
 
@@ -23,6 +23,14 @@ _STATUS: dict[Outcome, Status] = {
     "late": "late",
     "duplicate": "duplicate",
     "conflict": "conflict",
+    "too_many": "invalid",
+}
+_PROBLEM: dict[Outcome, tuple[str, str]] = {
+    "conflict": ("value", "another value was recorded for this decision and metric"),
+    "too_many": (
+        "metric",
+        f"this decision has {MOST_OTHER_METRICS} metrics already beside those that its experiment names",
+    ),
 }
 
 
@@ -59,8 +67,7 @@ def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot
             places.append(i)
     if rewards:
         for i, outcome in zip(places, process.rewards.write(rewards), strict=True):
-            problem = "another value was recorded for this decision and metric" if outcome == "conflict" else None
-            results[i] = Result(_STATUS[outcome], problem=problem)
+            results[i] = Result(_STATUS[outcome], *_PROBLEM.get(outcome, ()))
     complete = [result for result in results if result is not None]
     for result in complete:
         metrics.REWARDS.labels(result.status).inc()
@@ -80,7 +87,7 @@ def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | R
     if not token.learnable:
         return Result("not_learnable", "decision_id", "this decision was answered with learnable: false")
     if known is None:
-        return _reward(token, item, item.metric or _FORGOTTEN_METRIC, window_seconds=0.0, learned=False)
+        return _reward(token, item, item.metric or _FORGOTTEN_METRIC, None, learned=False)
     reward = known[1]
     metric = item.metric or reward.metric
     learned = metric == reward.metric
@@ -90,10 +97,11 @@ def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | R
             return Result("invalid", "value", problem)
     elif isinstance(item.value, bool):
         return Result("invalid", "value", f"must be a number for the metric {metric}")
-    return _reward(token, item, metric, window_seconds=reward.window_seconds, learned=learned)
+    return _reward(token, item, metric, reward, learned=learned)
 
 
-def _reward(token: Token, item: Feedback, metric: str, *, window_seconds: float, learned: bool) -> NewReward:
+def _reward(token: Token, item: Feedback, metric: str, reward: snapshot.Reward | None, *, learned: bool) -> NewReward:
+    """Without `reward` the experiment is forgotten, and its window closed."""
     return NewReward(
         decision_id=token.id,
         decided_at_us=token.decided_at_us,
@@ -102,8 +110,9 @@ def _reward(token: Token, item: Feedback, metric: str, *, window_seconds: float,
         metric=metric,
         value=float(item.value),
         occurred_at=item.occurred_at,
-        window_seconds=window_seconds,
+        window_seconds=0.0 if reward is None else reward.window_seconds,
         learned=learned,
+        named=frozenset() if reward is None else frozenset((reward.metric, *reward.guardrails)),
     )
 
 

@@ -112,7 +112,7 @@ def make() -> Process:
         store,
         stream,
         spool,
-        RewardWriter(database, size=16),
+        RewardWriter(database, size=settings.REWARD_CONNECTIONS),
         Signer(settings.SECRET_KEY),
         Assignments(sticky, keys),
         Shadower(

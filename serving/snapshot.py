@@ -70,6 +70,7 @@ class Reward(msgspec.Struct, frozen=True):
     window_seconds: float
     minimum: float | None = None
     maximum: float | None = None
+    guardrails: list[str] = []  # metrics that its guardrails watch: taken of each decision, as the reward is
 
 
 class Belief(msgspec.Struct, frozen=True):

@@ -89,6 +89,11 @@ SPOOL_LIMIT = _variable(
 )
 LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
+DATABASE_CONNECTIONS = _variable(
+    "NOREGRET_DATABASE_CONNECTIONS",
+    "the most connections that a web process opens to PostgreSQL: one for each request thread, the rest for feedback; more than threads",
+    "twice the request threads",
+)
 HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
 LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
 METRICS_DIR = _variable(
@@ -168,6 +173,7 @@ class Environment:
     spool_limit: int
     learn_seconds: float
     blocking_threads: int
+    database_connections: int
     https: bool
     log_level: str
     metrics_dir: Path | None
@@ -191,6 +197,7 @@ class Environment:
         redis_url = source.get(REDIS_URL, "").strip()
         secret_key, ephemeral = _secret_key(source, data_dir)
         mail = _mail_server(source)
+        threads = int(_number(source, BLOCKING_THREADS, 8, 1))
         level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
@@ -214,7 +221,8 @@ class Environment:
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
             spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
-            blocking_threads=int(_number(source, BLOCKING_THREADS, 8, 1)),
+            blocking_threads=threads,
+            database_connections=int(_number(source, DATABASE_CONNECTIONS, 2 * threads, threads + 1)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,
             metrics_dir=Path(metrics) if (metrics := source.get(METRICS_DIR, "").strip()) else None,

@@ -2,15 +2,20 @@
 
 One statement a call, in a transaction of its own, so that a batch is in or out as a whole. The window is judged by the
 database's clock in the statement that writes: a request that dawdled can't slip into a window that has closed.
+
+Nothing is set for longer than a transaction, and nothing is prepared: behind a pooler the next transaction has another server connection.
 """
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
+from psycopg import ClientCursor, Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -18,7 +23,15 @@ STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Outcome = Literal["recorded", "late", "duplicate", "conflict"]
+MOST_OTHER_METRICS = 16
+"""So many metrics a decision has beside those that its experiment names: nobody fills the ledger with names of his own."""
+
+Outcome = Literal["recorded", "late", "duplicate", "conflict", "too_many"]
+_Key = tuple[UUID, str]  # decision, metric
+
+
+# Sent before a statement in the same message: one round trip, and both are one transaction.
+_BOUNDED = f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
 
 
 class LedgerUnavailable(Exception):
@@ -27,7 +40,7 @@ class LedgerUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewReward:
-    """One reward to write. `learned` is False for a metric that is not the experiment's reward."""
+    """One reward to write. `learned` is False for a metric that is not the experiment's reward; `named`: those without bound."""
 
     decision_id: bytes
     decided_at_us: int
@@ -38,6 +51,7 @@ class NewReward:
     occurred_at: datetime | None
     window_seconds: float
     learned: bool
+    named: frozenset[str] = frozenset()
 
 
 # A conflicting row is updated only where it is a default reward that no late feedback has met yet; the update
@@ -64,6 +78,14 @@ JOIN unnest(%s::uuid[], %s::timestamptz[], %s::varchar[]) AS asked (decision_id,
     USING (decision_id, decided_at, metric)
 """
 
+_METRICS = """
+SELECT decision_id, metric FROM serving_reward
+JOIN unnest(%s::uuid[], %s::timestamptz[]) AS asked (decision_id, decided_at) USING (decision_id, decided_at)
+"""
+# Decisions share these locks, so that a batch holds few, and takes them in order.
+_LOCK = "SELECT pg_advisory_xact_lock(%s, slot) FROM unnest(%s::int[]) AS slot"
+_LOCK_CLASS, _LOCK_SLOTS = 0x6E6D, 64
+
 
 class RewardWriter:
     """The reward connections of a process; `database` is Django's settings of the database, as it is at first use."""
@@ -77,11 +99,10 @@ class RewardWriter:
             "port": database["PORT"],
             **database["OPTIONS"],
             "connect_timeout": "2",
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
         }
         self._pool = ConnectionPool(
             make_conninfo(**{key: value for key, value in parameters.items() if value}),
-            kwargs={"autocommit": True},
+            kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
             max_size=size,
             timeout=POOL_TIMEOUT_SECONDS,
@@ -95,52 +116,111 @@ class RewardWriter:
 
     def write(self, rewards: Sequence[NewReward]) -> list[Outcome]:
         """Write rewards in one transaction; what became of each, in order. Raises LedgerUnavailable."""
-        first: dict[tuple[UUID, str], int] = {}
+        first: dict[_Key, int] = {}
         for i, reward in enumerate(rewards):
-            first.setdefault((UUID(bytes=reward.decision_id), reward.metric), i)
-        keys = list(first)
-        chosen = [rewards[i] for i in first.values()]
-        times = [_EPOCH + timedelta(microseconds=reward.decided_at_us) for reward in chosen]
-        columns = (
-            [key[0] for key in keys],
-            times,
-            [key[1] for key in keys],
-            [reward.experiment_id for reward in chosen],
-            [reward.arm_id for reward in chosen],
-            [reward.value for reward in chosen],
-            [reward.occurred_at for reward in chosen],
-            [reward.window_seconds for reward in chosen],
-            [reward.learned for reward in chosen],
-        )
+            first.setdefault(_key(reward), i)
+        chosen = {key: rewards[i] for key, i in first.items()}
+        others = [reward for reward in chosen.values() if reward.metric not in reward.named]
         try:
-            with self._pool.connection() as connection:
-                written = {
-                    (row[0], row[1]): bool(row[2])
-                    for row in connection.execute(_INSERT, columns, prepare=True).fetchall()
-                }
-                held: dict[tuple[UUID, str], float] = {}
-                if len(written) < len(keys):
-                    missing = [i for i, key in enumerate(keys) if key not in written]
-                    asked = ([keys[i][0] for i in missing], [times[i] for i in missing], [keys[i][1] for i in missing])
-                    held = {(row[0], row[1]): row[2] for row in connection.execute(_READ, asked).fetchall()}
+            with self._pool.connection() as connection, connection.transaction() if others else nullcontext():
+                refused = _past_bound(connection, others) if others else set()
+                taken = {key: reward for key, reward in chosen.items() if key not in refused}
+                written = _insert(connection, taken)
+                held = _values(connection, {key: reward for key, reward in taken.items() if key not in written})
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         return [_outcome(reward, i, first, rewards, written, held) for i, reward in enumerate(rewards)]
+
+    def probe(self) -> None:
+        """Would a reward be taken now? One is written, and taken back. Raises LedgerUnavailable with the cause."""
+        now_us = (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+        reward = NewReward(uuid4().bytes, now_us, 0, 0, "probe", 0.0, None, 0.0, learned=False)
+        try:
+            with self._pool.connection() as connection, connection.transaction(force_rollback=True):
+                _insert(connection, {_key(reward): reward})
+        except (psycopg.Error, PoolTimeout) as error:
+            raise LedgerUnavailable(str(error)) from error
+
+
+def _key(reward: NewReward) -> _Key:
+    return UUID(bytes=reward.decision_id), reward.metric
+
+
+def _decided_at(reward: NewReward) -> datetime:
+    return _EPOCH + timedelta(microseconds=reward.decided_at_us)
+
+
+def _insert(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_Key, bool]:
+    """Those that were new, and whether each came late."""
+    if not rewards:
+        return {}
+    columns = (
+        [decision for decision, _ in rewards],
+        [_decided_at(reward) for reward in rewards.values()],
+        [metric for _, metric in rewards],
+        [reward.experiment_id for reward in rewards.values()],
+        [reward.arm_id for reward in rewards.values()],
+        [reward.value for reward in rewards.values()],
+        [reward.occurred_at for reward in rewards.values()],
+        [reward.window_seconds for reward in rewards.values()],
+        [reward.learned for reward in rewards.values()],
+    )
+    return {(row[0], row[1]): bool(row[2]) for row in _run(connection, _INSERT, columns)}
+
+
+def _values(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_Key, float]:
+    """What the ledger holds of rewards that were not new."""
+    if not rewards:
+        return {}
+    times = [_decided_at(reward) for reward in rewards.values()]
+    asked = ([decision for decision, _ in rewards], times, [metric for _, metric in rewards])
+    return {(row[0], row[1]): row[2] for row in _run(connection, _READ, asked)}
+
+
+def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key]:
+    """Those that would be more than MOST_OTHER_METRICS of their decision. In a transaction, until whose end nobody else adds any."""
+    slots = sorted({zlib.crc32(reward.decision_id) % _LOCK_SLOTS for reward in others})
+    _run(connection, _LOCK, (_LOCK_CLASS, slots))
+    times = {UUID(bytes=reward.decision_id): _decided_at(reward) for reward in others}
+    held: dict[UUID, set[str]] = {decision: set() for decision in times}
+    for decision, metric in _run(connection, _METRICS, (list(times), list(times.values()))):
+        held[decision].add(metric)
+    refused: set[_Key] = set()
+    for reward in others:
+        decision, metric = _key(reward)
+        metrics = held[decision]
+        if metric not in metrics and len(metrics - reward.named) >= MOST_OTHER_METRICS:
+            refused.add((decision, metric))
+        else:
+            metrics.add(metric)
+    return refused
+
+
+def _run(connection: Connection, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The rows of a statement that ends within STATEMENT_TIMEOUT_MS; a transaction of its own, unless one has begun."""
+    cursor = ClientCursor(
+        connection
+    )  # binds here: the server takes several statements a message only without parameters
+    cursor.execute(_BOUNDED + statement, parameters)
+    cursor.nextset()
+    return cursor.fetchall()
 
 
 def _outcome(
     reward: NewReward,
     i: int,
-    first: dict[tuple[UUID, str], int],
+    first: dict[_Key, int],
     rewards: Sequence[NewReward],
-    written: dict[tuple[UUID, str], bool],
-    held: dict[tuple[UUID, str], float],
+    written: dict[_Key, bool],
+    held: dict[_Key, float],
 ) -> Outcome:
-    key = (UUID(bytes=reward.decision_id), reward.metric)
+    key = _key(reward)
     if key in written:
         if first[key] == i:
             return "late" if written[key] else "recorded"
         value = rewards[first[key]].value
-    else:
+    elif key in held:
         value = held[key]
+    else:
+        return "too_many"
     return "duplicate" if value == reward.value else "conflict"

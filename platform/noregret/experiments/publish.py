@@ -163,6 +163,7 @@ def _reward_document(experiment: Experiment) -> snapshot.Reward:
         window_seconds=reward["window_seconds"],
         minimum=as_sent(reward["minimum"]),
         maximum=as_sent(reward["maximum"]),
+        guardrails=sorted({guardrail["metric"] for guardrail in experiment.guardrails}),
     )
 
 

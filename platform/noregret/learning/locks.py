@@ -1,42 +1,132 @@
 """Who may learn for an endpoint, and who may look for what is to be learned: one at a time, over all workers.
 
-Locks of the session, not of a transaction: a round commits several times. They end with the session that holds them, so whoever
-dies holds none. Nothing's correctness rests on them: every step is safe beside itself, and the lock only spares double work.
+A lock is a lease: a row with an expiry, renewed by whoever holds it at the start of each of its transactions and every few seconds
+inside them. Advisory locks of the session were the alternative; behind a pooler that lends a server connection for one transaction
+they stay on a connection that nobody of ours holds, and a lock held in an open transaction would keep a connection of a small pool
+for a whole round.
+
+Whoever dies holds none once the lease has expired. Whoever is only slow and has lost it is fenced off: each of its transactions
+locks the row and finds its token in it, or raises LeaseLost before it changed anything; and while such a transaction is open, nobody
+else takes the lease, expired or not. So what one holder read and then writes, another has not changed in between.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-from django.db import connection
+import structlog
+from django.db import DatabaseError, connection
+from psycopg.pq import TransactionStatus
 
-_LEARNING = 0x6E72  # the class of these locks, apart from other advisory locks
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 10.0
+"""So long after a holder's last sign of life its lease may be taken: longer than what a round does between two statements."""
+_SHADOWS_LEASE_SECONDS = 60.0
+"""Between two statements of its round challengers are loaded and predict, each for seconds."""
+_RENEWALS_A_LEASE = 3.0
+# A rebuild waits for the round that goes on, which ends by the workers' time limit.
+_WAIT_SECONDS = 660.0
+_POLL_SECONDS = 0.05
+
+_TAKE = """
+UPDATE learning_lease SET token = token + 1, expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE name = (
+    SELECT name FROM learning_lease WHERE name = %(name)s AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)
+RETURNING token
+"""
+_MAKE = """
+INSERT INTO learning_lease (name, token, expires_at)
+VALUES (%(name)s, 1, clock_timestamp() + make_interval(secs => %(seconds)s)) ON CONFLICT (name) DO NOTHING
+RETURNING token
+"""
+_RENEW = """
+UPDATE learning_lease SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE name = %(name)s AND token = %(token)s
+"""
+
+
+class LeaseLost(Exception):
+    """The lease expired, and another took it: what was begun under it must not go on."""
 
 
 def endpoint_lock(endpoint_id: int, *, wait: bool = False) -> AbstractContextManager[bool]:
     """Is the lock of an endpoint ours? Without `wait` a lock held by another answers no at once."""
-    # PostgreSQL's two-key locks are of 32 bits; ids that far apart never meet in practice, and meeting costs only a turn.
-    return _lock(endpoint_id % 2**31, wait=wait)
+    return _lease(f"endpoint:{endpoint_id}", LEASE_SECONDS, wait=wait)
 
 
 def lookout_lock() -> AbstractContextManager[bool]:
     """Is it ours to look for what is to be done? Two beats make two ticks a second; one is enough."""
-    return _lock(-1, wait=False)
+    return _lease("lookout", LEASE_SECONDS)
 
 
 def shadows_lock() -> AbstractContextManager[bool]:
     """Is it ours to let shadows predict? Two at once would predict on the same copies twice."""
-    return _lock(-2, wait=False)
+    return _lease("shadows", _SHADOWS_LEASE_SECONDS)
 
 
 @contextmanager
-def _lock(key: int, *, wait: bool) -> Iterator[bool]:
-    function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {function}(%s, %s)", [_LEARNING, key])
-        held = wait or bool(cursor.fetchone()[0])
+def _lease(name: str, seconds: float, *, wait: bool = False) -> Iterator[bool]:
+    token = _take(name, seconds)
+    until = time.monotonic() + _WAIT_SECONDS
+    while token is None and wait and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        token = _take(name, seconds)
+    if token is None:
+        yield False
+        return
     try:
-        yield held
+        with connection.execute_wrapper(_Fence(name, token, seconds)):
+            yield True
     finally:
-        if held:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LEARNING, key])
+        _give_back(name, token)
+
+
+def _take(name: str, seconds: float) -> int | None:
+    """The token of the lease, which is ours now; None while another holds it."""
+    with connection.cursor() as cursor:
+        for statement in (_TAKE, _MAKE):
+            cursor.execute(statement, {"name": name, "seconds": seconds})
+            row = cursor.fetchone()
+            if row is not None:
+                return int(row[0])
+    return None
+
+
+def _give_back(name: str, token: int) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE learning_lease SET expires_at = to_timestamp(0) WHERE name = %s AND token = %s", [name, token]
+            )
+    except DatabaseError as error:  # it expires by itself
+        log.warning("lease not given back", lease=name, error=str(error))
+
+
+class _Fence:
+    """Wraps every statement of this thread's connection while a lease is held; raises LeaseLost where it is ours no longer."""
+
+    def __init__(self, name: str, token: int, seconds: float) -> None:
+        self._parameters = {"name": name, "token": token, "seconds": seconds}
+        self._renew_after = seconds / _RENEWALS_A_LEASE
+        self._renewed = time.monotonic()
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        raw = connection.connection
+        begins = connection.in_atomic_block and raw.info.transaction_status == TransactionStatus.IDLE
+        if sql.startswith("SET TRANSACTION"):  # it must come before any query of its transaction
+            result = execute(sql, params, many, context)
+            self._renew(raw)
+            return result
+        if begins or time.monotonic() - self._renewed > self._renew_after:
+            self._renew(raw)
+        return execute(sql, params, many, context)
+
+    def _renew(self, raw: Any) -> None:
+        """By the connection itself: a cursor of Django's would come here again."""
+        with connection.wrap_database_errors:
+            renewed = raw.execute(_RENEW, self._parameters).rowcount
+        if not renewed:
+            raise LeaseLost(str(self._parameters["name"]))
+        self._renewed = time.monotonic()

@@ -78,3 +78,14 @@ class ExperimentEvidence(models.Model):
 
     def __str__(self) -> str:
         return f"evidence of experiment {self.experiment_id}"
+
+
+class Lease(models.Model):
+    """Whose turn it is (noregret.learning.locks). Free once it has expired; the token grows each time that it is taken."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    token = models.BigIntegerField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -25,7 +25,7 @@ from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import latency
 
 from . import contextual
-from .locks import endpoint_lock
+from .locks import LeaseLost, endpoint_lock
 from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
 from .models import ArmInterval, ArmStatistics, ExperimentEvidence
 from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
@@ -235,12 +235,14 @@ def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterat
 def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
     """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced.
 
-    While it writes, nothing is learned for the endpoint.
+    While it writes, nothing is learned for the endpoint. Raises LeaseLost where its turn did not come, or did not last.
     """
     if not write:
         with _snapshot():
             return _Rebuilt(experiment).differences()
-    with endpoint_lock(experiment.endpoint_id, wait=True):
+    with endpoint_lock(experiment.endpoint_id, wait=True) as ours:
+        if not ours:
+            raise LeaseLost(experiment.endpoint.name)
         return rebuild_held(experiment)
 
 

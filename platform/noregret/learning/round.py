@@ -10,7 +10,7 @@ from serving.models import Reward
 from . import clock
 from .drain import Drained, drain
 from .fold import fold
-from .locks import endpoint_lock
+from .locks import LeaseLost, endpoint_lock
 from .mature import mature
 from .pending import LEARNED_AT_ONCE, unsettled
 from .promotion import act
@@ -39,6 +39,9 @@ def learn(endpoint_id: int) -> bool:
         for experiment in _learning(endpoint):
             try:
                 _learn(experiment, drained)
+            except LeaseLost:
+                log.warning("another learner took over", endpoint=endpoint.name)
+                return False
             except Exception as error:
                 log.exception("experiment not learned", endpoint=endpoint.name, experiment=experiment.name)
                 problems.append(error)

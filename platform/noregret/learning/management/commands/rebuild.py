@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from noregret.experiments.models import Experiment
+from noregret.learning.locks import LeaseLost
 from noregret.learning.rebuild import rebuild
 
 
@@ -20,7 +21,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         differ = False
         for experiment in self._experiments(options["experiment"]):
-            differences = rebuild(experiment, write=not options["check"])
+            try:
+                differences = rebuild(experiment, write=not options["check"])
+            except LeaseLost as error:
+                raise CommandError(
+                    f"{experiment.name} was not rebuilt: a learner holds its endpoint; try again"
+                ) from error
             differ |= bool(differences)
             for difference in differences:
                 self.stdout.write(f"{experiment.name}: {difference}")
