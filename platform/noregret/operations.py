@@ -18,6 +18,7 @@ from prometheus_client.registry import REGISTRY
 
 from noregret.learning.health import learner_age_seconds
 from noregret.redis_client import client
+from serving.ledger.rewards import LedgerUnavailable
 from serving.process import process
 
 Check = dict[str, Any]
@@ -67,14 +68,16 @@ def _run(check: Callable[[], Check]) -> Check:
     start = time.perf_counter()
     try:
         found = check()
-    except (DatabaseError, redis.RedisError, OSError, ImproperlyConfigured) as error:
+    except (DatabaseError, LedgerUnavailable, redis.RedisError, OSError, ImproperlyConfigured) as error:
         found = {"ok": False, "problem": str(error).strip().splitlines()[0] if str(error) else type(error).__name__}
     return {"serves": False} | found | {"ms": round((time.perf_counter() - start) * 1000, 1)}
 
 
 def _database() -> Check:
+    """It answers, and takes a reward as feedback would bring it. Asked first: a pool would wait for one that is away."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+    process().rewards.probe()
     return {"ok": True}
 
 

@@ -5,6 +5,7 @@ An entry leaves the stream only after its row is committed; whoever is killed be
 
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -146,17 +147,19 @@ _COLUMNS = (
     "id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, context, request_id, "
     "latency_ms, fallback_reason, holdout, proposed_arm_id"
 )
+# Behind a pooler a temporary table outlives whoever made it: another version of the program, with other columns, makes its own.
+_INCOMING = f"incoming_decision_{zlib.crc32(_COLUMNS.encode()):08x}"
 
 
 # Who came first is kept a row a unit: asking the ledger would look into every day of it.
-_FIRST_VISITS = """
+_FIRST_VISITS = f"""
 INSERT INTO serving_firstvisit (experiment_id, unit, decision_id)
 SELECT DISTINCT ON (i.experiment_id, i.unit) i.experiment_id, i.unit, i.id
-FROM incoming_decision AS i
+FROM {_INCOMING} AS i
 WHERE i.experiment_id = ANY(%(once)s) AND i.unit IS NOT NULL AND NOT i.holdout AND i.proposed_arm_id IS NULL
 ORDER BY i.experiment_id, i.unit, i.decided_at, i.id
 ON CONFLICT (experiment_id, unit) DO NOTHING
-"""
+"""  # noqa: S608 - constants
 
 _INSERT = f"""
 INSERT INTO serving_decision ({_COLUMNS}, trial)
@@ -166,7 +169,7 @@ SELECT {", ".join(f"i.{column}" for column in _COLUMNS.split(", "))},
     AND (c.once IS NOT TRUE OR i.unit IS NULL OR i.proposed_arm_id IS NOT NULL OR EXISTS (
         SELECT 1 FROM serving_firstvisit AS first
         WHERE first.experiment_id = i.experiment_id AND first.unit = i.unit AND first.decision_id = i.id))
-FROM incoming_decision AS i
+FROM {_INCOMING} AS i
 LEFT JOIN unnest(%(ids)s::bigint[], %(onces)s::boolean[], %(closed)s::timestamptz[])
     AS c (experiment_id, once, closed_until) ON c.experiment_id = i.experiment_id
 ON CONFLICT (decided_at, id) DO NOTHING RETURNING id, trial
@@ -187,10 +190,10 @@ def insert(
     if not by_id:
         return []
     cursor.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS incoming_decision (LIKE serving_decision INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+        f"CREATE TEMP TABLE IF NOT EXISTS {_INCOMING} (LIKE serving_decision INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
     )
     raw: Any = cursor.cursor
-    with cursor.db.wrap_database_errors, raw.copy(f"COPY incoming_decision ({_COLUMNS}) FROM STDIN") as copy:
+    with cursor.db.wrap_database_errors, raw.copy(f"COPY {_INCOMING} ({_COLUMNS}) FROM STDIN") as copy:
         for decision_id, decision in by_id.items():
             event = decision.event
             copy.write_row(
@@ -224,7 +227,7 @@ def insert(
     )
     new = [(by_id[identity.bytes], trial) for identity, trial in cursor.fetchall()]
     # The caller may insert again in the same transaction.
-    cursor.execute("TRUNCATE incoming_decision")
+    cursor.execute(f"TRUNCATE {_INCOMING}")
     return new
 
 

@@ -100,8 +100,9 @@ class RewardWriter:
             **database["OPTIONS"],
             "connect_timeout": "2",
         }
+        self._address = make_conninfo(**{key: value for key, value in parameters.items() if value})
         self._pool = ConnectionPool(
-            make_conninfo(**{key: value for key, value in parameters.items() if value}),
+            self._address,
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
             max_size=size,
@@ -138,8 +139,18 @@ class RewardWriter:
         try:
             with self._pool.connection() as connection, connection.transaction(force_rollback=True):
                 _insert(connection, {_key(reward): reward})
-        except (psycopg.Error, PoolTimeout) as error:
+        except PoolTimeout as error:
+            raise LedgerUnavailable(self._why_not_connected()) from error
+        except psycopg.Error as error:
             raise LedgerUnavailable(str(error)) from error
+
+    def _why_not_connected(self) -> str:
+        """The pool tries in the background, and does not say what it met."""
+        try:
+            psycopg.connect(self._address).close()
+        except psycopg.Error as error:
+            return str(error)
+        return f"none of its connections was free for {POOL_TIMEOUT_SECONDS:g} s"
 
 
 def _key(reward: NewReward) -> _Key:

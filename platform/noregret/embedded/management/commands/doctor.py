@@ -22,6 +22,7 @@ from noregret.embedded.errors import StartFailed
 from noregret.learning.health import learner_age_seconds
 from noregret.redis_client import client
 from serving.ledger import partitions
+from serving.ledger.rewards import LedgerUnavailable, RewardWriter
 from serving.models import QuarantinedEvent
 
 Finding = tuple[bool, str]
@@ -95,6 +96,19 @@ def _database() -> Iterator[Finding]:
         cursor.execute("SHOW server_version_num")
         number = int(cursor.fetchone()[0])
     yield number >= OLDEST_POSTGRESQL, f"PostgreSQL {number // 10000} answers; 14 or newer is needed"
+    yield _takes_rewards()
+
+
+def _takes_rewards() -> Finding:
+    """Written as feedback writes, by a connection of its kind: a pooler or a standby may answer, and take nothing."""
+    writer = RewardWriter(connection.settings_dict, size=1)
+    try:
+        writer.probe()
+    except LedgerUnavailable as error:
+        return False, f"it does not take feedback: {_first_line(error)}"
+    finally:
+        writer.close()
+    return True, "it takes feedback"
 
 
 def _migrations() -> Iterator[Finding]:
