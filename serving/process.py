@@ -19,7 +19,8 @@ from .redis_keys import Keys
 from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
 from .snapshot import Model
 from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
-from .store import TIMEOUT_SECONDS, SnapshotStore
+from .reading import TIMEOUT_SECONDS
+from .store import SnapshotStore
 from .tokens import Signer
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,8 @@ class Process:
     signer: Signer
     assignments: Assignments
     shadower: Shadower
+    max_rows: int
+    """The most rows that a request may bring."""
 
     def close(self) -> None:
         self.store.stop()
@@ -123,4 +126,5 @@ def make() -> Process:
             ),
             keys,
         ),
+        settings.MAX_ROWS,
     )

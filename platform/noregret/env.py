@@ -77,6 +77,7 @@ SKOPS_TRUSTED = _variable(
     "none beyond scikit-learn's, numpy's and scipy's",
 )
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
+MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
 ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
 REFRESH_SECONDS = _variable(
     "NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1"
@@ -162,6 +163,7 @@ class Environment:
     python_callables: tuple[str, ...]
     skops_trusted: tuple[str, ...]
     serving_body_limit: int
+    max_rows: int
     artifact_limit: int
     refresh_seconds: float
     stale_seconds: float
@@ -209,6 +211,7 @@ class Environment:
             python_callables=_listed(source, PYTHON_CALLABLES),
             skops_trusted=_listed(source, SKOPS_TRUSTED),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
+            max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
             artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
             refresh_seconds=_number(source, REFRESH_SECONDS, 0.1, 0.01),
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),

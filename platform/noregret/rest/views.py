@@ -30,7 +30,7 @@ class ManageView(APIView):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and response.status_code < 300:
             # Who changes something and then asks this process sees the change; other processes follow within their interval.
-            process().store.refresh()
+            process().store.refresh(seconds=1.0)
         return super().finalize_response(request, response, *args, **kwargs)
 
     def seen_endpoints(self) -> "QuerySet[Endpoint]":

@@ -7,6 +7,7 @@ REDIS_URL = ENVIRONMENT.redis_url
 REDIS_PREFIX = ENVIRONMENT.redis_prefix
 
 SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
+MAX_ROWS = ENVIRONMENT.max_rows
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
 ARTIFACT_DIR = DATA_DIR / "artifacts"
 SNAPSHOT_DIR = DATA_DIR / "snapshots"
