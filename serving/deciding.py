@@ -98,7 +98,9 @@ def decide(
     if inputs is not None:
         # By the champion's signature, whichever arm was drawn: whether a request is right can't depend on chance.
         if len(inputs) > process.max_rows:
-            raise RowsInvalid([{"field": "inputs", "message": f"{len(inputs)} rows where at most {process.max_rows} are taken"}])
+            raise RowsInvalid(
+                [{"field": "inputs", "message": f"{len(inputs)} rows where at most {process.max_rows} are taken"}]
+            )
         rows = to_array(inputs, live.champion.model.features, live.champion.model.feature_names)
     routed = time.perf_counter()
     served, outputs, fallback_reason = chosen, _NO_OUTPUTS, None
@@ -266,7 +268,7 @@ def _call_champion(model: LiveModel, rows: NDArray[np.float64], deadline: float)
             [{"field": "inputs", "message": f"{model.model.model} does not take these rows: {error}"}]
         ) from error
     except _Unavailable as error:
-        raise ModelFailed(f"{model.model.model} is not there: {error}") from error
+        raise ModelFailed(f"{model.model.model} is not loaded here: {error}") from error
     except Exception as error:  # whatever it raises, the caller gets one answer: there is no other model
         log.error("champion failed", model=model.model.model, error=repr(error))
         raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error

@@ -21,7 +21,7 @@ from .runtimes.protocol import Runtime
 log = structlog.get_logger(__name__)
 
 LoadRuntime = Callable[[snapshot.Model], Runtime]
-BEING_LOADED = "is being loaded"
+BEING_LOADED = "it is being loaded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ class _Seat:
 class ModelLoader:
     """The models of a process. `changed` is called, in the loading thread and without a lock, when a model came or failed."""
 
-    def __init__(self, load: LoadRuntime, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, load: LoadRuntime, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._load = load
         self._changed = changed
         self._clock = clock

@@ -52,7 +52,9 @@ class Misses:
             self._tokens -= 1.0
             self._asking += 1
             # A name that is asked for again and again is asked for less and less; one that was left alone begins anew.
-            pause = FIRST_PAUSE_SECONDS if now - until > LONGEST_PAUSE_SECONDS else max(2.0 * pause, FIRST_PAUSE_SECONDS)
+            pause = (
+                FIRST_PAUSE_SECONDS if now - until > LONGEST_PAUSE_SECONDS else max(2.0 * pause, FIRST_PAUSE_SECONDS)
+            )
             pause = min(pause, LONGEST_PAUSE_SECONDS)
             self._pauses[name] = (now + pause, pause)
             self._pauses.move_to_end(name)

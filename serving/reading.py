@@ -165,7 +165,9 @@ class SnapshotReader:
                 pipeline.hget(self._keys.snapshot(name), "version")
             found = pipeline.execute()
         return {
-            name for (name, version), there in zip(held.items(), found, strict=True) if self._is_news(name, there, version)
+            name
+            for (name, version), there in zip(held.items(), found, strict=True)
+            if self._is_news(name, there, version)
         }
 
     def _is_news(self, name: str, there: bytes | None, version: int) -> bool:

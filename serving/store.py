@@ -32,7 +32,8 @@ T = TypeVar("T")
 MISS_SECONDS = 0.5
 """So long at most a look-up of an unknown name waits for a reading, and a request for an endpoint that has just come for its champion."""
 HOLD_SECONDS = 10.0
-"""So long at most a document waits for a challenger's load while its predecessor serves. For its champion it waits for as long as that takes."""
+"""So long at most a document waits for a challenger's load while its predecessor serves; for its champion's it waits as long as that
+takes."""
 START_SECONDS = 20.0
 """So long at most a process that starts waits for its models."""
 
@@ -78,7 +79,9 @@ class SnapshotStore:
         # From what is read to what is served, under this lock: nobody waits for anything with it.
         self._swapping = threading.Lock()
         self._newest: dict[str, _Newest] = {}
-        self._incomplete: set[str] = set()  # endpoints whose newest document is not served yet, or some model not loaded
+        self._incomplete: set[str] = (
+            set()
+        )  # endpoints whose newest document is not served yet, or some model not loaded
 
     # What requests read.
 
@@ -280,7 +283,9 @@ class SnapshotStore:
         models = [live for endpoint in self.endpoints() for live in endpoint.models()]
         return {
             "endpoints": len(self._endpoints),
-            "seconds_since_redis": None if self._reader.reached == float("-inf") else round(now - self._reader.reached, 1),
+            "seconds_since_redis": None
+            if self._reader.reached == float("-inf")
+            else round(now - self._reader.reached, 1),
             "seconds_since_learner": round(now - self._reader.learner_seen, 1),
             # Told, and no reason to call the process unready: requests may hold rows that they do answer.
             "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
