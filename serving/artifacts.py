@@ -1,21 +1,46 @@
-"""Model files by their SHA-256. A name that a client chose never becomes a path; what is read is checked against its name."""
+"""Model files by their SHA-256. A name that a client chose never becomes a path; what is read is checked against its name.
 
+On one machine they are a folder. On many, a source that all machines reach holds them, and the folder is each machine's own copy of
+what it serves: bounded, and fetched anew where a file is not there or is damaged.
+"""
+
+import contextlib
 import hashlib
 import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 _HEX = frozenset("0123456789abcdef")
+_LEFT_OVER_SECONDS = 3600.0
+"""A file that was begun so long ago belongs to a process that died over it."""
 
 
 class ArtifactMissing(Exception):
-    """No file of this hash is here, or what is here has another hash."""
+    """No file of this hash is to be had, here or from the source, or what there is has another hash."""
+
+
+class ArtifactSource(Protocol):
+    """What all machines reach. Its calls may take long and raise anything; they are made where they can be left."""
+
+    def fetch(self, sha256: str) -> Iterable[bytes]:
+        """The file in parts. Raises FileNotFoundError where it holds none."""
+
+    def store(self, sha256: str, body: bytes) -> None:
+        """Keep a file; storing twice is harmless."""
 
 
 class ArtifactStore:
-    """A directory of immutable files; several processes and machines may share it."""
+    """A directory of immutable files, which several processes may share. With a `source` at most about `limit` bytes are kept in it,
+    those that were read last; without one it is all there is, and nothing of it is ever removed.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: ArtifactSource | None = None, limit: int = 10 << 30) -> None:
         self._folder = folder
+        self._source = source
+        self._limit = limit
 
     def path(self, sha256: str) -> Path:
         """Where the file of this hash is or would be. Raises ValueError for what is no SHA-256 in hexadecimal."""
@@ -24,29 +49,107 @@ class ArtifactStore:
         return self._folder / sha256[:2] / sha256
 
     def put(self, body: bytes) -> str:
-        """Keep `body`; its SHA-256. Storing twice is harmless, and no reader sees half a file."""
+        """Keep `body`; its SHA-256. Storing twice is harmless, and no reader sees half a file. Raises what the source raises."""
         sha256 = hashlib.sha256(body).hexdigest()
+        if self._source is not None:
+            self._source.store(sha256, body)
         path = self.path(sha256)
-        if path.exists():
-            return sha256
+        if not path.exists():
+            with self._written(path) as file:
+                file.write(body)
+            self._make_room(path)
+        return sha256
+
+    def read(self, sha256: str) -> bytes:
+        """The file, its hash checked, fetched first where it must be. Raises ArtifactMissing."""
+        path = self.path(sha256)
+        body = self._here(path)
+        if body is not None and hashlib.sha256(body).hexdigest() == sha256:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # the files that are read last are kept
+            return body
+        if self._source is None:
+            raise ArtifactMissing(f"file {sha256} {'is not here' if body is None else 'has another hash here'}")
+        return self._fetched(sha256, self._source)
+
+    def _here(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except OSError:
+            return None
+
+    def _fetched(self, sha256: str, source: ArtifactSource) -> bytes:
+        path = self.path(sha256)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            for part in source.fetch(sha256):
+                size += len(part)
+                if size > self._limit:
+                    raise ArtifactMissing(f"file {sha256} is larger than the {self._limit} bytes that are kept here")
+                parts.append(part)
+        except FileNotFoundError as error:
+            raise ArtifactMissing(f"file {sha256} is neither here nor in the artefact store") from error
+        except ArtifactMissing:
+            raise
+        except Exception as error:  # whatever a storage's library raises
+            raise ArtifactMissing(f"file {sha256} can't be fetched: {type(error).__name__}") from error
+        body = b"".join(parts)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise ArtifactMissing(f"file {sha256} has another hash in the artefact store")
+        with contextlib.suppress(OSError):  # a full disk: what was fetched serves all the same
+            with self._written(path) as file:
+                file.write(body)
+            self._make_room(path)
+        return body
+
+    @contextmanager
+    def _written(self, path: Path) -> Iterator[BinaryIO]:
+        """A file that stands at `path` once it is whole and on the disk."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{sha256}.{os.urandom(4).hex()}")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
         try:
             with temporary.open("wb") as file:
-                file.write(body)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        return sha256
 
-    def read(self, sha256: str) -> bytes:
-        """The file, its hash checked. Raises ArtifactMissing."""
-        try:
-            body = self.path(sha256).read_bytes()
-        except OSError as error:
-            raise ArtifactMissing(sha256) from error
-        if hashlib.sha256(body).hexdigest() != sha256:
-            raise ArtifactMissing(f"{sha256}: the file there has another hash")
-        return body
+    def _make_room(self, newest: Path) -> None:
+        """Remove what was read longest ago, until the rest is within the limit; never the newest, and nothing without a source."""
+        if self._source is None:
+            return
+        files: list[tuple[float, int, Path]] = []
+        for path in self._folder.glob("??/*"):
+            with contextlib.suppress(OSError):  # another process may have removed it
+                status = path.stat()
+                if not path.name.startswith("."):
+                    files.append((status.st_mtime, status.st_size, path))
+                elif time.time() - status.st_mtime > _LEFT_OVER_SECONDS:
+                    path.unlink()
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self._limit:
+                return
+            if path != newest:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                total -= size
+
+
+_make: Callable[[], ArtifactStore] | None = None
+
+
+def supply(make: Callable[[], ArtifactStore]) -> None:
+    """Say where this process has its artefacts from: whoever starts it knows the settings and the storage, and no reader does."""
+    global _make
+    _make = make
+
+
+def supplied() -> ArtifactStore:
+    """The store of this process."""
+    if _make is None:
+        raise RuntimeError("nobody said where artefacts are: serving.artifacts.supply")
+    return _make()

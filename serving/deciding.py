@@ -97,6 +97,10 @@ def decide(
     rows = None
     if inputs is not None:
         # By the champion's signature, whichever arm was drawn: whether a request is right can't depend on chance.
+        if len(inputs) > process.max_rows:
+            raise RowsInvalid(
+                [{"field": "inputs", "message": f"{len(inputs)} rows where at most {process.max_rows} are taken"}]
+            )
         rows = to_array(inputs, live.champion.model.features, live.champion.model.feature_names)
     routed = time.perf_counter()
     served, outputs, fallback_reason = chosen, _NO_OUTPUTS, None
@@ -208,7 +212,7 @@ def _predict(
     champion = live.champion
     deadline = start + live.document.deadline_ms / 1000.0
     if chosen is champion:
-        return champion, _call_champion(champion, rows, deadline), None
+        return champion, _call_patiently(champion, rows, deadline), None
     share = 1.0 - CHAMPION_SHARE
     try:
         chosen.breaker.admit()
@@ -243,12 +247,17 @@ class _Unavailable(Exception):
 
 
 def _call(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:
+    """By this thread where that is known to be short, else where it can be left at the deadline."""
     runtime = model.runtime
     if runtime is None:
         raise _Unavailable(model.problem)
-    if model.caller is None:
-        return runtime.predict(rows)
-    return model.caller.call(lambda: runtime.predict(rows), deadline - time.perf_counter())
+    began = time.perf_counter()
+    try:
+        if runtime.bounded and model.pace.is_short(len(rows)):
+            return runtime.predict(rows)
+        return model.caller.call(lambda: runtime.predict(rows), deadline - began)
+    finally:
+        model.pace.took(len(rows), time.perf_counter() - began)
 
 
 def _call_champion(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:
@@ -258,9 +267,38 @@ def _call_champion(model: LiveModel, rows: NDArray[np.float64], deadline: float)
         raise RowsInvalid(
             [{"field": "inputs", "message": f"{model.model.model} does not take these rows: {error}"}]
         ) from error
+    except _Unavailable as error:
+        raise ModelFailed(f"{model.model.model} is not loaded here: {error}") from error
     except Exception as error:  # whatever it raises, the caller gets one answer: there is no other model
         log.error("champion failed", model=model.model.model, error=repr(error))
         raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error
+
+
+def _call_patiently(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:
+    """A champion that has its whole deadline, and is not waited for any more where it passed that again and again: each wait holds
+    a thread that other endpoints are answered on. Rows whose number alone explains it say nothing of the champion.
+    """
+    try:
+        model.patience.admit()
+    except CircuitOpen as error:
+        raise ModelFailed(f"{model.model.model} passed its deadline too often to be asked now") from error
+    began = time.perf_counter()
+    try:
+        outputs = _call_champion(model, rows, deadline)
+    except ModelFailed as error:
+        if isinstance(error.__cause__, DeadlineExceeded):
+            allowed = deadline - began
+            if _fits(model, len(rows), allowed) or not _fits(model, 1, allowed):
+                model.patience.failed()
+        raise
+    model.patience.succeeded()
+    return outputs
+
+
+def _fits(model: LiveModel, rows: int, seconds: float) -> bool:
+    """Were so many rows expected to take no longer than that? True also where nothing is known."""
+    expected = model.pace.expected_seconds(rows)
+    return expected is None or expected <= seconds
 
 
 def _record(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -> bool:

@@ -1,6 +1,7 @@
-"""A snapshot made ready to serve: its models loaded and warmed, its router made. Built off the request's way, then swapped in whole."""
+"""A snapshot made ready to serve: its models, its router. Built off the request's way, then swapped in whole."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from . import snapshot
 from .breaker import Breaker
 from .deadline import BoundedCaller
 from .ledger import stream
+from .pace import Pace
 from .redis_keys import Keys
 from .routing import Router, router
 from .runtimes.protocol import Runtime
@@ -19,20 +21,26 @@ from .runtimes.protocol import Runtime
 log = structlog.get_logger(__name__)
 
 LoadRuntime = Callable[[snapshot.Model], Runtime]
+BEING_LOADED = "it is being loaded"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveModel:
-    """A model version in this process. `runtime` is None when it could not be loaded; `problem` then says why.
+    """A model version in this process. `runtime` is None when it is not loaded; `problem` then says why.
 
     A model that was loaded and failed on its example rows has both: requests find out whether it answers theirs.
     """
 
     model: snapshot.Model
     runtime: Runtime | None
+    caller: BoundedCaller
     problem: str | None = None
-    caller: BoundedCaller | None = None  # of a runtime that may hang
+    is_loading: bool = False
+    pace: Pace = field(default_factory=Pace)
     breaker: Breaker = field(default_factory=Breaker)
+    """As an arm, which the champion answers for."""
+    patience: Breaker = field(default_factory=Breaker)
+    """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its requests keep no threads from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,43 +54,31 @@ class LiveEndpoint:
     schema: ContextSchema | None = None
     append_command: bytes = b""
 
-
-class ModelCache:
-    """Loaded models by what they were loaded from; a model that several endpoints serve is loaded once."""
-
-    def __init__(self, load: LoadRuntime) -> None:
-        self._load = load
-        self._models: dict[tuple[str, str | None], LiveModel] = {}
-
-    def get(self, model: snapshot.Model) -> LiveModel:
-        """The model, loaded and warmed. One that can't be loaded is tried again with the next snapshot that names it."""
-        key = (model.model, model.sha256)
-        held = self._models.get(key)
-        if held is None or held.runtime is None:
-            held = self._models[key] = self._make(model)
-        return held
-
-    def keep_only(self, endpoints: Mapping[str, LiveEndpoint]) -> None:
-        """Drop what no endpoint names any more."""
-        used = {
-            (live.model.model, live.model.sha256)
-            for endpoint in endpoints.values()
-            for live in (endpoint.champion, *endpoint.arms)
-        }
-        for key in self._models.keys() - used:
-            del self._models[key]
-
-    def _make(self, model: snapshot.Model) -> LiveModel:
-        try:
-            runtime = self._load(model)
-        except Exception as error:
-            log.error("model not loaded", model=model.model, error=repr(error))
-            return LiveModel(model, None, problem=f"{type(error).__name__}: {error}")
-        caller = None if runtime.bounded else BoundedCaller(model.model)
-        return LiveModel(model, runtime, problem=_warm(model, runtime), caller=caller)
+    def models(self) -> Iterator[LiveModel]:
+        yield self.champion
+        yield from self.arms
 
 
-def _warm(model: snapshot.Model, runtime: Runtime) -> str | None:
+def models_of(document: snapshot.Endpoint) -> list[snapshot.Model]:
+    """Every model that a document names, the champion first."""
+    arms = document.experiment.arms if document.experiment else []
+    return [document.champion, *(arm.model for arm in arms)]
+
+
+def load_model(load: LoadRuntime, model: snapshot.Model) -> LiveModel:
+    """The model, loaded and warmed, or why it is not. Takes as long as it takes; raises what `load` raises."""
+    runtime = load(model)
+    pace = Pace(model.call_seconds, model.row_seconds)
+    problem = _warm(model, runtime, pace)
+    return LiveModel(model, runtime, BoundedCaller(model.model), problem=problem, pace=pace)
+
+
+def not_loaded(model: snapshot.Model, problem: str, *, is_loading: bool = False) -> LiveModel:
+    """What stands for a model that is not there."""
+    return LiveModel(model, None, BoundedCaller(model.model), problem=problem, is_loading=is_loading)
+
+
+def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
     """What went wrong, or None. The first call allocates and, for some models, compiles: not at a request's expense.
 
     Only with rows that the model answered when it was registered. Rows made up here (zeros, ones) are no rows of some models:
@@ -93,20 +89,24 @@ def _warm(model: snapshot.Model, runtime: Runtime) -> str | None:
     try:
         rows = np.array(model.example_rows, dtype=np.float64)
         runtime.predict(rows)
+        began = time.perf_counter()
         runtime.predict(rows[:1])
+        pace.took(1, time.perf_counter() - began)
     except Exception as error:
         log.error("model failed on its example rows", model=model.model, error=repr(error))
         return f"failed on its example rows: {type(error).__name__}: {error}"
     return None
 
 
-def make_live(document: snapshot.Endpoint, models: ModelCache, keys: Keys) -> LiveEndpoint:
-    """Raises what a router raises for a policy that this version of the program does not know."""
+def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel], keys: Keys) -> LiveEndpoint:
+    """The document with its models as `find` has them. Raises what a router raises for a policy that this version of the
+    program does not know."""
     experiment = document.experiment
+    champion, *arms = [find(model) for model in models_of(document)]
     return LiveEndpoint(
         document=document,
-        champion=models.get(document.champion),
-        arms=[models.get(arm.model) for arm in experiment.arms] if experiment else [],
+        champion=champion,
+        arms=arms,
         router=router(experiment) if experiment else None,
         schema=ContextSchema.from_document(experiment.context) if experiment and experiment.context else None,
         append_command=stream.prepare(keys.decisions(document.name)),

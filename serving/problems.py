@@ -109,6 +109,16 @@ def unsupported_media_type(expected: str) -> Problem:
     return Problem(415, "unsupported-media-type", "Unsupported media type", f"{expected} was expected")
 
 
+def unsupported_encoding(encoding: str) -> Problem:
+    return Problem(
+        415,
+        "unsupported-encoding",
+        "Unsupported content encoding",
+        f"the body is encoded as {encoding[:80]}: send it as it is, for `identity` is the only encoding that is taken here",
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
 def refused(detail: str) -> Problem:
     return Problem(422, "artifact-refused", "The artefact is refused", detail)
 

@@ -10,16 +10,16 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from . import runtimes
-from .artifacts import ArtifactStore
+from . import artifacts, runtimes
 from .ledger.rewards import RewardWriter
 from .ledger.spool import Spool
 from .ledger.stream import StreamUnavailable, StreamWriter, prepare
+from .reading import TIMEOUT_SECONDS
 from .redis_keys import Keys
 from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
 from .snapshot import Model
 from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
-from .store import TIMEOUT_SECONDS, SnapshotStore
+from .store import SnapshotStore
 from .tokens import Signer
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,8 @@ class Process:
     signer: Signer
     assignments: Assignments
     shadower: Shadower
+    max_rows: int
+    """The most rows that a request may bring."""
 
     def close(self) -> None:
         self.store.stop()
@@ -72,14 +74,14 @@ def reset() -> None:
 def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
-    artifacts = ArtifactStore(settings.ARTIFACT_DIR)
+    files = artifacts.supplied()
     stream = StreamWriter(settings.REDIS_URL)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
     def load(model: Model) -> runtimes.Runtime:
         return runtimes.load(
-            model, artifacts, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
+            model, files, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
         )
 
     def ship() -> None:
@@ -123,4 +125,5 @@ def make() -> Process:
             ),
             keys,
         ),
+        settings.MAX_ROWS,
     )

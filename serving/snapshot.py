@@ -31,6 +31,8 @@ class Model(msgspec.Struct, frozen=True):
     outputs: list[str] = []
     classes: list[Any] | None = None  # labels as they were trained
     example_rows: list[list[float]] | None = None  # that the model is known to answer: it is warmed with them
+    call_seconds: float | None = None  # what a call took when it was registered, and what each row added
+    row_seconds: float | None = None
 
 
 class Arm(msgspec.Struct, frozen=True):

@@ -1,34 +1,55 @@
 """What a web process knows: the newest snapshot of every endpoint, in memory and on disk, and how fresh it is.
 
-A background thread asks Redis a few times a second what changed (one round trip) and swaps whole documents in; requests
-read references and never wait. While Redis is away the last documents go on serving, from disk even after a restart.
+One thread reads what changed (`serving.reading`), others load models (`serving.loading`), and whole documents are swapped in when their
+models are there; requests read references. No lock is held while Redis or a load is waited for. A request for a name that is unknown
+here may have the thread read at once, within the bounds of `serving.misses`. While Redis is away the last documents go on serving, from
+disk even after a restart.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import redis
 import structlog
 
 from . import snapshot
-from .live import LiveEndpoint, LoadRuntime, ModelCache, make_live
+from .live import LiveEndpoint, LoadRuntime, make_live, models_of
+from .loading import ModelKey, ModelLoader, key_of
+from .misses import Misses
+from .reading import TIMEOUT_SECONDS, SnapshotReader
 from .redis_keys import ACCESS, Keys
+from .snapshot_files import SnapshotFiles
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS = 1.0
-COMPARE_SECONDS = 2.0
-"""How often the documents' own versions are held against those in memory: the index may not have been told of a publication."""
+T = TypeVar("T")
+
+MISS_SECONDS = 0.5
+"""So long at most a look-up of an unknown name waits for a reading, and a request for an endpoint that has just come for its champion."""
+HOLD_SECONDS = 10.0
+"""So long at most a document waits for a challenger's load while its predecessor serves; for its champion's it waits as long as that
+takes."""
+START_SECONDS = 20.0
+"""So long at most a process that starts waits for its models."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest document of an endpoint. `since`: when it came, or the first of those before it that were never served."""
+
+    document: snapshot.Endpoint
+    since: float
 
 
 class SnapshotStore:
     """The snapshots of this process.
 
-    `after_refresh` runs in the refreshing thread after each round that reached Redis (the spool is shipped there).
+    `after_refresh` runs in the reading thread after each round that reached Redis (the spool is shipped there).
     """
 
     def __init__(
@@ -42,49 +63,48 @@ class SnapshotStore:
         stale_seconds: float,
         after_refresh: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
         self._keys = keys
-        self._folder = folder
+        self._files = SnapshotFiles(folder)
         self._refresh_seconds = refresh_seconds
         self._stale_seconds = stale_seconds
         self._after_refresh = after_refresh
-        self._models = ModelCache(load)
+        self._misses = Misses()
+        self._reader = SnapshotReader(client, keys, self, refresh_seconds)
+        self._loader = ModelLoader(load, self._swap)
+        self._has_disk = False
+        # What requests read: replaced whole.
         self._endpoints: dict[str, LiveEndpoint] = {}
         self._access = snapshot.Access(version=0, keys={})
         self._rewards: dict[int, tuple[str, snapshot.Reward]] = {}
-        self._seen_sequence = 0
-        self._seen_epoch: bytes | None = None
-        self._compared = time.monotonic()
-        self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
-        self._learner_value: bytes | None = None
-        self._learner_seen = time.monotonic()
-        self._began = float("-inf")  # when the last reading that succeeded began, and when it ended
-        self._reached = float("-inf")
-        self._loaded = False
-        self._refreshing = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        # From what is read to what is served, under this lock: nobody waits for anything with it.
+        self._swapping = threading.Lock()
+        self._newest: dict[str, _Newest] = {}
+        self._incomplete: set[str] = (
+            set()
+        )  # endpoints whose newest document is not served yet, or some model not loaded
 
     # What requests read.
 
     def endpoint(self, name: str) -> LiveEndpoint | None:
-        held = self._endpoints.get(name)
-        if held is None and self._ask():
-            held = self._endpoints.get(name)
-        return held
+        live = self._endpoints.get(name)
+        if live is None:
+            live = self._read_through(f"endpoint {name}", lambda: self._endpoints.get(name))
+        if live is not None and live.champion.is_loading:
+            live = self._with_champion(name, live)
+        return live
 
     def key(self, digest: str) -> snapshot.Key | None:
-        held = self._access.keys.get(digest)
-        if held is None and self._ask():
-            held = self._access.keys.get(digest)
-        return held
+        key = self._access.keys.get(digest)
+        if key is None:
+            key = self._read_through(f"key {digest}", lambda: self._access.keys.get(digest))
+        return key
 
     def reward(self, experiment_id: int) -> tuple[str, snapshot.Reward] | None:
         """(endpoint's name, reward) of an experiment whose windows can be open, or None."""
-        held = self._rewards.get(experiment_id)
-        if held is None and self._ask():
-            held = self._rewards.get(experiment_id)
-        return held
+        reward = self._rewards.get(experiment_id)
+        if reward is None:
+            reward = self._read_through(f"experiment {experiment_id}", lambda: self._rewards.get(experiment_id))
+        return reward
 
     def endpoints(self) -> list[LiveEndpoint]:
         return list(self._endpoints.values())
@@ -93,182 +113,191 @@ class SnapshotStore:
     def stale(self) -> bool:
         """Is what requests read older than it should be: Redis out of reach, or the learner silent?"""
         now = time.monotonic()
-        return now - self._reached > max(1.0, 4 * self._refresh_seconds) or (
-            now - self._learner_seen > self._stale_seconds
+        return now - self._reader.reached > max(1.0, 4 * self._refresh_seconds) or (
+            now - self._reader.learner_seen > self._stale_seconds
         )
 
     @property
     def loaded(self) -> bool:
         """Has anything ever been read, from Redis or from disk?"""
-        return self._loaded
+        return self._has_disk or self._reader.reached > float("-inf")
 
-    # The thread.
+    def _read_through(self, name: str, look: Callable[[], T | None]) -> T | None:
+        """What `look` finds once Redis was read anew, where that may be waited for."""
+        if not self._reader.within_reach:
+            return None
+        with self._misses.asking(name) as admitted:
+            if admitted:
+                self._reader.wait_for_reading(MISS_SECONDS)
+        return look()
+
+    def _with_champion(self, name: str, live: LiveEndpoint) -> LiveEndpoint:
+        """The endpoint with its champion loaded, where it has just come and few wait; else as it is."""
+        newest = self._newest.get(name)
+        until = MISS_SECONDS + (newest.since if newest is not None else 0.0)
+        if time.monotonic() < until:
+            with self._misses.asking(f"champion of {name}") as admitted:
+                if admitted:
+                    self._reader.wait_for(lambda: not self._endpoints.get(name, live).champion.is_loading, until)
+        return self._endpoints.get(name, live)
+
+    # The life of it.
 
     def start(self) -> None:
-        """Read the disk, then Redis, then keep reading Redis in the background."""
-        self._read_disk()
-        self.refresh()
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
-        self._thread.start()
+        """Read the disk, then Redis, wait for the models, and keep reading Redis in the background."""
+        for name, body in self._files.read_all():
+            self._has_disk |= self._adopt(name, body)
+        self._swap(list(self._newest))
+        self._reader.start()
+        self.refresh(START_SECONDS)
 
     def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2 * TIMEOUT_SECONDS)
+        self._reader.stop()
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._refresh_seconds):
-            self.refresh()
+    def refresh(self, seconds: float = 2 * TIMEOUT_SECONDS) -> bool:
+        """Have what changed read now, and wait, so long at most, until it is served; True if Redis was reached.
 
-    def _ask(self) -> bool:
-        """For an unknown name or key: what changed until now, without waiting for the thread."""
-        return self.refresh(since=time.monotonic())
-
-    def refresh(self, since: float | None = None) -> bool:
-        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving.
-
-        With `since`, a reading that another caller began after that instant will do: many askers cost one reading.
+        A load that has taken longer already is not waited for: it is another's affair.
         """
-        with self._refreshing:
-            if since is not None and self._began >= since:
-                return True
-            began = time.monotonic()
-            try:
-                self._read_redis()
-            except (redis.RedisError, OSError) as error:
-                log.debug("redis out of reach", error=str(error))
-                return False
-            except Exception:
-                log.exception("snapshot refresh failed")
-                return False
-            self._began = began
-            self._reached = time.monotonic()
-            self._loaded = True
-        with contextlib.suppress(Exception):
-            self._after_refresh()
-        return True
+        began = time.monotonic()
+        reached = self._reader.wait_for_reading(seconds)
+        self._reader.wait_for(lambda: not self.loading(since=began - seconds), began + seconds)
+        return reached
 
-    def _read_redis(self) -> None:
-        read = self._client.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
-        sequence, epoch, learner = cast("list[bytes | None]", read)
-        self._note_learner(learner)
-        number = int(sequence or 0)
-        since = self._seen_sequence
-        if epoch != self._seen_epoch or number < since:
-            since = 0  # Redis was emptied or replaced: everything it holds is news
-        changed: set[str] = set()
-        if epoch is not None and (since == 0 or number != since):
-            found = cast("list[bytes]", self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf"))
-            changed.update(raw.decode() for raw in found)
-        if time.monotonic() - self._compared >= COMPARE_SECONDS:
-            changed |= self._newer_than_held()
-            self._compared = time.monotonic()
-        if changed:
-            endpoints = dict(self._endpoints)
-            for name in sorted(changed):
-                self._take(name, endpoints)
-            self._swap(endpoints)
-        if epoch is not None:  # emptied and not yet republished: keep what we have, and stay curious
-            self._seen_sequence, self._seen_epoch = number, epoch
+    def loading(self, since: float = float("-inf")) -> dict[str, list[str]]:
+        """The models that are awaited, by endpoint, of documents that came after `since`."""
+        with self._swapping:
+            waiting = {
+                name: [model.model for model in models_of(newest.document) if not self._loader.is_settled(model)]
+                for name in self._incomplete
+                if (newest := self._newest.get(name)) is not None and newest.since > since
+            }
+        return {name: models for name, models in waiting.items() if models}
 
-    def _newer_than_held(self) -> set[str]:
-        """The documents that Redis holds in a later version, whatever the index says."""
-        held = {ACCESS: self._access.version}
-        held |= {name: live.document.version for name, live in self._endpoints.items()}
-        with self._client.pipeline(transaction=False) as pipeline:
-            for name in held:
-                pipeline.hget(self._keys.snapshot(name), "version")
-            found = pipeline.execute()
-        return {
-            name
-            for (name, version), there in zip(held.items(), found, strict=True)
-            if there is not None and int(there) > max(version, self._refused.get(name, -1))
-        }
+    # What the reading thread hands over.
 
-    def _note_learner(self, value: bytes | None) -> None:
-        """The learner is alive if its sign changes while we watch, whatever the clocks of two machines say."""
-        if value is None or value == self._learner_value:
-            return
-        first, self._learner_value = self._learner_value is None, value
-        age = max(0.0, time.time() - float(value)) if first else 0.0
-        self._learner_seen = time.monotonic() - age
+    def versions(self) -> Mapping[str, int]:
+        return {ACCESS: self._access.version} | {name: newest.document.version for name, newest in self._newest.items()}
 
-    def _take(self, name: str, endpoints: dict[str, LiveEndpoint]) -> None:
-        read = self._client.hmget(self._keys.snapshot(name), "version", "body")
-        version, body = cast("list[bytes | None]", read)
-        if version is None or body is None:
-            endpoints.pop(name, None)
-            self._path(name).unlink(missing_ok=True)
-            return
-        if self._adopt(name, body, endpoints):
-            self._write_disk(name, body)
-        else:
-            self._refused[name] = int(version)
+    def take(self, documents: Mapping[str, bytes | None]) -> set[str]:
+        refused: set[str] = set()
+        for name, body in documents.items():
+            if body is None:
+                self._files.remove(name)
+                with self._swapping:
+                    self._newest.pop(name, None)
+            elif self._adopt(name, body):
+                self._files.write(name, body)
+            else:
+                refused.add(name)
+        self._swap(documents)
+        return refused
 
-    def _adopt(self, name: str, body: bytes, endpoints: dict[str, LiveEndpoint]) -> bool:
+    def after_round(self, reached: bool) -> None:
+        self._loader.tick()
+        if any(self._is_held(name) for name in tuple(self._incomplete)):
+            self._swap()  # a wait may be over
+        if reached:
+            with contextlib.suppress(Exception):
+                self._after_refresh()
+
+    def _adopt(self, name: str, body: bytes) -> bool:
+        """Take a document over, to be served when its models are there; False for one that can't be."""
         try:
             if name == ACCESS:
                 self._access = snapshot.decode_access(body)
-            else:
-                document = snapshot.decode_endpoint(body)
-                endpoints[name] = make_live(document, self._models, self._keys)
+                return True
+            document = snapshot.decode_endpoint(body)
+            with self._swapping:
+                make_live(document, self._loader.get, self._keys)  # loads begin; one that can't be routed is refused
+                since = self._newest[name].since if self._is_held(name) else time.monotonic()
+                self._newest[name] = _Newest(document, since)
         except Exception:
             log.exception("snapshot refused", document=name)
             return False
         return True
 
-    def _swap(self, endpoints: dict[str, LiveEndpoint]) -> None:
-        self._rewards = {
-            reward.experiment_id: (live.document.name, reward)
-            for live in endpoints.values()
-            for reward in live.document.rewards
-        }
-        self._endpoints = endpoints
-        self._models.keep_only(endpoints)
+    # From the newest documents to what is served.
 
-    # The copy on disk.
+    def _is_held(self, name: str) -> bool:
+        """Does the newest document wait while its predecessor serves?"""
+        newest, live = self._newest.get(name), self._endpoints.get(name)
+        return newest is not None and live is not None and live.document is not newest.document
 
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.msgpack"
+    def _swap(self, names: Iterable[str] = ()) -> None:
+        """Serve the newest documents of these endpoints, and of those that waited, as far as their models are there."""
+        with self._swapping:
+            endpoints = dict(self._endpoints)
+            for name in {*names, *self._incomplete} - {ACCESS}:
+                newest = self._newest.get(name)
+                if newest is None:
+                    endpoints.pop(name, None)
+                    self._incomplete.discard(name)
+                    continue
+                live = self._served(newest, endpoints.get(name))
+                endpoints[name] = live
+                if live.document is newest.document and all(model.runtime for model in live.models()):
+                    self._incomplete.discard(name)
+                else:
+                    self._incomplete.add(name)
+            self._endpoints = endpoints
+            self._rewards = {
+                reward.experiment_id: (document.name, reward)
+                for document in self._documents()
+                for reward in document.rewards
+            }
+            self._loader.keep_only(self._named())
+        self._reader.tell()
 
-    def _write_disk(self, name: str, body: bytes) -> None:
-        """Best effort: a full disk must not keep a snapshot from being served."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Named by thread: several web processes share the folder.
-            temporary = self._folder / f".{name}.{threading.get_native_id()}"
-            temporary.write_bytes(body)
-            temporary.replace(self._path(name))
-        except OSError as error:
-            log.warning("snapshot not kept on disk", document=name, error=str(error))
+    def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
+        if before is None or (before.document is not newest.document and self._is_ready(newest, before)):
+            return make_live(newest.document, self._loader.get, self._keys)
+        champion, *arms = map(self._loader.get, models_of(before.document))
+        return replace(before, champion=champion, arms=arms)
 
-    def _read_disk(self) -> None:
-        endpoints: dict[str, LiveEndpoint] = {}
-        for path in sorted(self._folder.glob("*.msgpack")) if self._folder.is_dir() else []:
-            try:
-                body = path.read_bytes()
-            except OSError:
-                continue
-            self._loaded |= self._adopt(path.name.removesuffix(".msgpack"), body, endpoints)
-        self._swap(endpoints)
+    def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:
+        """May the newest document serve? Its predecessor does until the champion is loaded or has failed, and for a while also
+        until each challenger is that requests can go to.
+        """
+        document = newest.document
+        if not self._loader.is_settled(document.champion):
+            return before.champion.runtime is None
+        experiment = document.experiment
+        if experiment is None or experiment.strategy == "shadow" or time.monotonic() - newest.since >= HOLD_SECONDS:
+            return True
+        return all(self._loader.is_settled(arm.model) for arm in experiment.arms if arm.enabled)
+
+    def _documents(self) -> Iterable[snapshot.Endpoint]:
+        """What is served, and then what is to be: other processes may serve it already, and take feedback."""
+        yield from (live.document for live in self._endpoints.values())
+        yield from (newest.document for newest in self._newest.values())
+
+    def _named(self) -> set[ModelKey]:
+        return {key_of(model) for document in self._documents() for model in models_of(document)}
+
+    # For readiness.
 
     def describe(self) -> dict[str, Any]:
-        """For readiness: what is known, and how fresh it is."""
+        """What is known, and how fresh it is."""
         now = time.monotonic()
-        models = [live for endpoint in self._endpoints.values() for live in (endpoint.champion, *endpoint.arms)]
+        models = [live for endpoint in self.endpoints() for live in endpoint.models()]
         return {
             "endpoints": len(self._endpoints),
-            "seconds_since_redis": None if self._reached == float("-inf") else round(now - self._reached, 1),
-            "seconds_since_learner": round(now - self._learner_seen, 1),
+            "seconds_since_redis": None
+            if self._reader.reached == float("-inf")
+            else round(now - self._reader.reached, 1),
+            "seconds_since_learner": round(now - self._reader.learner_seen, 1),
             # Told, and no reason to call the process unready: requests may hold rows that they do answer.
             "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
+            # The predecessor serves meanwhile, where there is one.
+            "loading": self.loading(),
         }
 
     def champions_not_loaded(self) -> dict[str, str]:
         """What is wrong with each champion that this process could not load, by endpoint."""
         return {
             live.document.name: f"{live.champion.model.model}: {live.champion.problem}"
-            for live in self._endpoints.values()
+            for live in self.endpoints()
             if live.champion.runtime is None
         }
 
@@ -276,7 +305,7 @@ class SnapshotStore:
         """The same of other arms, by endpoint and arm: their requests fall back to the champion."""
         return {
             f"{live.document.name}/{seat.name}": f"{arm.model.model}: {arm.problem}"
-            for live in self._endpoints.values()
+            for live in self.endpoints()
             if live.document.experiment is not None
             for seat, arm in zip(live.document.experiment.arms, live.arms, strict=True)
             if arm.runtime is None and arm is not live.champion

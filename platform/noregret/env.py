@@ -5,12 +5,14 @@ used ends the process with a sentence that says which variable, what it holds an
 """
 
 import hashlib
+import json
 import os
 import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 
@@ -77,7 +79,17 @@ SKOPS_TRUSTED = _variable(
     "none beyond scikit-learn's, numpy's and scipy's",
 )
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
+MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
 ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
+ARTIFACT_STORAGE = _variable(
+    "NOREGRET_ARTIFACT_STORAGE",
+    "the store of artefacts that all machines reach, as an entry of Django's STORAGES in JSON: "
+    '`{"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "models"}}`',
+    "none: the data directory's `artifacts`, which all processes must then share",
+)
+ARTIFACT_CACHE_LIMIT = _variable(
+    "NOREGRET_ARTIFACT_CACHE_LIMIT", "bytes of artefacts that a machine keeps of that store", "10737418240"
+)
 REFRESH_SECONDS = _variable(
     "NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1"
 )
@@ -167,7 +179,10 @@ class Environment:
     python_callables: tuple[str, ...]
     skops_trusted: tuple[str, ...]
     serving_body_limit: int
+    max_rows: int
     artifact_limit: int
+    artifact_storage: dict[str, Any] | None
+    artifact_cache_limit: int
     refresh_seconds: float
     stale_seconds: float
     spool_limit: int
@@ -216,7 +231,10 @@ class Environment:
             python_callables=_listed(source, PYTHON_CALLABLES),
             skops_trusted=_listed(source, SKOPS_TRUSTED),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
+            max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
             artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
+            artifact_storage=_storage(source),
+            artifact_cache_limit=int(_number(source, ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),
             refresh_seconds=_number(source, REFRESH_SECONDS, 0.1, 0.01),
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
             spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
@@ -236,6 +254,25 @@ class Environment:
             email_tls=mail.scheme == "smtps",
             email_from=source.get(EMAIL_FROM, "").strip() or "noregret@localhost",
         )
+
+
+def _storage(source: Mapping[str, str]) -> dict[str, Any] | None:
+    text = source.get(ARTIFACT_STORAGE, "").strip()
+    if not text:
+        return None
+    expected = '{"BACKEND": "package.module.Class", "OPTIONS": {...}} was expected'
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        raise BadEnvironment(f"{ARTIFACT_STORAGE} is no JSON: {expected}") from None
+    if (
+        not isinstance(entry, dict)
+        or entry.keys() - {"BACKEND", "OPTIONS"}
+        or not isinstance(entry.get("BACKEND"), str)
+        or not isinstance(entry.get("OPTIONS", {}), dict)
+    ):
+        raise BadEnvironment(f"{ARTIFACT_STORAGE} holds something else: {expected}")
+    return entry
 
 
 def _mail_server(source: Mapping[str, str]) -> SplitResult:

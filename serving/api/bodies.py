@@ -1,6 +1,8 @@
 """From an HTTP request to a typed body: size, media type, strict JSON, and a field's name for whatever is wrong."""
 
 import re
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +17,10 @@ T = TypeVar("T")
 UNCOUNTED = -1
 """A count of keys that no body has: the definite check for duplicates is made."""
 
+_REST_BYTES = 64 * 1024 * 1024
+_REST_SECONDS = 10.0
+_DRAINING = threading.BoundedSemaphore(2)  # a sender that drips holds a thread: no more than these
+
 _ANY_KEY = "[...]"
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -24,6 +30,7 @@ _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
 
 def read(request: HttpRequest) -> bytes:
     """The body, measured before it is read. Raises Problem 413 or 415."""
+    check_encoding(request)
     media_type, _, parameters = request.META.get("CONTENT_TYPE", "").partition(";")
     if media_type.strip().lower() != "application/json":
         raise problems.unsupported_media_type("application/json")
@@ -35,11 +42,46 @@ def read(request: HttpRequest) -> bytes:
     if length and int(length) > limit:
         raise problems.too_large(limit)
     # Django reads nothing of a body without a length; a chunked one is read from the server itself, up to the limit.
-    chunked = not length and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
-    body: bytes = request.META["wsgi.input"].read(limit + 1) if chunked else request.read()
+    body: bytes = request.META["wsgi.input"].read(limit + 1) if _is_chunked(request) else request.read()
     if len(body) > limit:
         raise problems.too_large(limit)
     return body
+
+
+def check_encoding(request: HttpRequest) -> None:
+    """Raises Problem 415 for a body that is compressed, which no decoder of ours undoes."""
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip()
+    if encoding and encoding.lower() != "identity":
+        raise problems.unsupported_encoding(encoding)
+
+
+def drain(request: HttpRequest, limit: int) -> None:
+    """Read what is left of a body that is refused, within bounds: who is still sending reads no answer.
+
+    Only of callers with a key: it holds a thread. `limit`, in bytes, is what would have been taken; a few times that is read, no more.
+    """
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    most = max(_REST_BYTES, 4 * limit)
+    if not length.isdigit() or int(length) > most or not _DRAINING.acquire(blocking=False):
+        return
+    try:
+        read = request.META["wsgi.input"].read if _is_chunked(request) else request.read
+        until = time.monotonic() + _REST_SECONDS
+        while most > 0 and time.monotonic() < until:
+            part = read(65_536)
+            if not part:
+                return
+            most -= len(part)
+    except OSError:  # the sender has gone
+        return
+    finally:
+        _DRAINING.release()
+
+
+def _is_chunked(request: HttpRequest) -> bool:
+    return (
+        not request.META.get("CONTENT_LENGTH") and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+    )
 
 
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int]) -> T:

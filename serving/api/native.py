@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Annotated, Any
 
 import msgspec
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -125,6 +126,8 @@ def serving_view(view: View) -> View:
                 raise problems.method_not_allowed(["POST"])
             return view(request, *args, **kwargs)
         except problems.Problem as problem:
+            if problem.status not in {401, 405}:  # these are told to anybody, and nobody's body is read for them
+                bodies.drain(request, settings.SERVING_BODY_LIMIT)
             return problems.response(problem)
         except msgspec.ValidationError as error:
             return problems.response(problems.invalid_fields([bodies.field_error(str(error))]))

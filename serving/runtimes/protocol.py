@@ -12,7 +12,7 @@ class Runtime(Protocol):
     """A loaded model. Called from several threads at once."""
 
     bounded: bool
-    """False for code that may hang or block: its calls are put under the endpoint's deadline."""
+    """False for code that may hang or block whatever it took so far: each of its calls runs where it can be left."""
 
     def predict(self, rows: NDArray[np.float64]) -> Outputs:
         """For rows (n, features): a list of n JSON-ready values under each output's name. Raises ModelError."""

@@ -318,7 +318,7 @@ def test_revoked_key__index_was_never_told__is_refused_within_two_seconds(alice:
     from noregret.access.keys import create_key
 
     from serving.process import process
-    from serving.store import COMPARE_SECONDS
+    from serving.reading import COMPARE_SECONDS
 
     two_arms()
     row, text = create_key(name="leaver", scopes=["predict"], actor="t")
@@ -334,7 +334,7 @@ def test_revoked_key__index_was_never_told__is_refused_within_two_seconds(alice:
 
 def test_endpoint__index_was_never_told__reaches_the_process_all_the_same(alice: Api, two_arms: Start) -> None:
     from serving.process import process
-    from serving.store import COMPARE_SECONDS
+    from serving.reading import COMPARE_SECONDS
 
     experiment = two_arms()
     before = alice.post("/api/v1/endpoints/pages/decide")["policy_version"]
@@ -348,7 +348,7 @@ def test_endpoint__index_was_never_told__reaches_the_process_all_the_same(alice:
 
 def test_damaged_document__is_not_read_again_and_again(alice: Api, two_arms: Start) -> None:
     from serving.process import process
-    from serving.store import COMPARE_SECONDS
+    from serving.reading import COMPARE_SECONDS
 
     two_arms()
     store = process().store
@@ -356,5 +356,5 @@ def test_damaged_document__is_not_read_again_and_again(alice: Api, two_arms: Sta
     client().hset(keys().snapshot("pages"), mapping={"version": 10**6, "body": b"\xc1"})
     time.sleep(COMPARE_SECONDS)
     store.refresh()
-    assert store._newer_than_held() == set()
+    assert store._reader._newer_than(store.versions()) == set()
     assert alice.post("/api/v1/endpoints/pages/decide").status == 200

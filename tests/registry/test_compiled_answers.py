@@ -50,7 +50,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from serving.live import LiveModel, ModelCache
+from serving.live import LiveModel, load_model
 from serving.runtimes.onnx import OnnxRuntime
 from serving.runtimes.protocol import ModelError, Outputs
 from serving.runtimes.sklearn import SklearnRuntime
@@ -395,7 +395,7 @@ class Picky:
 def live_with(example_rows: list[list[float]] | None) -> tuple[Picky, LiveModel]:
     runtime = Picky()
     model = Model("m@1", "sklearn", "sklearn", features=2, example_rows=example_rows)
-    return runtime, ModelCache(lambda model: runtime).get(model)
+    return runtime, load_model(lambda model: runtime, model)
 
 
 def test_warming__with_example_rows__asks_those() -> None:

@@ -61,6 +61,7 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
         ("framework", "runtime"),
         "signature",
         "compile_note",
+        ("call_seconds", "row_seconds"),
         "callable",
         "payload",
         "sha256",

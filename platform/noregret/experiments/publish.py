@@ -49,6 +49,8 @@ def model_document(version: ModelVersion) -> snapshot.Model:
         outputs=signature["outputs"],
         classes=as_sent(signature["classes"]),
         example_rows=as_sent(signature.get("example_rows")),  # models of before have none
+        call_seconds=version.call_seconds,
+        row_seconds=version.row_seconds,
     )
 
 

@@ -23,8 +23,7 @@ from django.db.models import Q
 from noregret.experiments.models import Experiment
 from noregret.experiments.publish import model_document
 from noregret.redis_client import client, keys
-from serving import runtimes
-from serving.artifacts import ArtifactStore
+from serving import artifacts, runtimes
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
 from serving.redis_keys import BODY_FIELD
 from serving.runtimes.protocol import Runtime
@@ -51,23 +50,30 @@ class Seat:
 
 
 _loaded: dict[tuple[str, str | None], tuple[Runtime | None, BoundedCaller, str]] = {}
+_failed_at: dict[tuple[str, str | None], float] = {}
+RETRY_SECONDS = 15.0
+"""A challenger that could not be loaded is tried again after this long: its file may be there by then."""
 
 
 def _load(model: Model) -> tuple[Runtime | None, BoundedCaller, str]:
     key = (model.model, model.sha256)
-    if key not in _loaded:
+    failed_at = _failed_at.get(key)
+    if key not in _loaded or (failed_at is not None and time.monotonic() - failed_at >= RETRY_SECONDS):
         runtime: Runtime | None = None
         problem = ""
         try:
             runtime = runtimes.load(
                 model,
-                ArtifactStore(settings.ARTIFACT_DIR),
+                artifacts.supplied(),
                 python_callables=settings.PYTHON_CALLABLES,
                 skops_trusted=settings.SKOPS_TRUSTED,
             )
         except Exception as error:  # whatever a model raises, it is the challenger's failure
             log.error("challenger not loaded", model=model.model, error=repr(error))
             problem = "unavailable"
+            _failed_at[key] = time.monotonic()
+        else:
+            _failed_at.pop(key, None)
         _loaded[key] = runtime, BoundedCaller(model.model), problem
     return _loaded[key]
 

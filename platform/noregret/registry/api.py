@@ -1,5 +1,6 @@
 """The registry over HTTP."""
 
+from contextlib import nullcontext
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -15,6 +16,7 @@ from serving import problems, strict_json
 from serving.problems import FieldError
 from serving.runtimes.rows import MAX_ERRORS
 
+from . import uploads
 from .models import ModelVersion
 from .register import Definition, register_model
 
@@ -42,6 +44,8 @@ def render(version: ModelVersion) -> dict[str, Any]:
         "signature": version.signature,
         "compiled": version.compiled,
         "compile_note": version.compile_note or None,
+        "call_seconds": version.call_seconds,
+        "row_seconds": version.row_seconds,
         "callable": version.callable or None,
         "payload": version.payload,
         "created_at": version.created_at.isoformat().replace("+00:00", "Z"),
@@ -58,8 +62,9 @@ class ModelsView(ManageView):
 
     def post(self, request: Request) -> Response:
         multipart = (request.content_type or "").startswith("multipart/form-data")
-        definition = _from_form(request) if multipart else _from_json(request.data)
-        version, created = register_model(definition, actor=self.caller.name)
+        with uploads.slot() if multipart else nullcontext():
+            definition = _from_form(request) if multipart else _from_json(request.data)
+            version, created = register_model(definition, actor=self.caller.name)
         return Response(render(version), status=201 if created else 200)
 
 

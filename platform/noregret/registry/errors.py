@@ -3,6 +3,8 @@
 RegistryError
 ├── ArtifactRefused      the artefact is unsafe, damaged, or no model
 ├── DefinitionInvalid    what describes the model can't be used; `field` says which part
+├── StoreUnavailable     the artefact could not be kept where all machines reach it
+├── TooManyUploads       as many artefacts are inspected as this process does at once
 └── VersionTaken         the version exists with another content
 """
 
@@ -22,6 +24,14 @@ class DefinitionInvalid(RegistryError):
         super().__init__(message)
         self.field = field
         self.message = message
+
+
+class StoreUnavailable(RegistryError):
+    """The artefact could not be kept where all machines reach it."""
+
+
+class TooManyUploads(RegistryError):
+    """As many artefacts are inspected as this process does at once; the same can be sent again a little later."""
 
 
 class VersionTaken(RegistryError):

@@ -8,6 +8,7 @@ the parent starts it with an empty environment.
 import json
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ def limit() -> None:
 
 
 def inspect(folder: Path) -> dict[str, Any]:
-    """{"signature", "note", "compiled"} or {"refused": why}."""
+    """{"signature", "note", "compiled", "cost"} or {"refused": why}."""
     import numpy as np
 
-    from . import examining, signature, skops_file
+    from serving.runtimes.onnx import OnnxRuntime
+    from serving.runtimes.sklearn import SklearnRuntime
+
+    from . import cost, examining, signature, skops_file
 
     request = json.loads((folder / "request.json").read_text())
     try:
@@ -47,7 +51,22 @@ def inspect(folder: Path) -> dict[str, Any]:
         return {"refused": str(error)}
     if compiled.body is not None:
         (folder / "model.onnx").write_bytes(compiled.body)
-    return {"signature": known.to_dict(), "note": compiled.note, "compiled": compiled.body is not None}
+    runtime = SklearnRuntime(estimator, known.outputs)
+    try:
+        measured = asdict(
+            cost.measure(
+                runtime if compiled.body is None else OnnxRuntime(compiled.body, known.outputs),
+                np.array(known.example_rows, dtype=np.float64),
+            )
+        )
+    except Exception:  # it answers many rows and not these few: then nobody knows what a call takes
+        measured = {"call_seconds": None, "row_seconds": None}
+    return {
+        "signature": known.to_dict(),
+        "note": compiled.note,
+        "compiled": compiled.body is not None,
+        "cost": measured,
+    }
 
 
 def main() -> None:

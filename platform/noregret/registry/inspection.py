@@ -24,6 +24,8 @@ class Inspection:
     signature: dict[str, Any]
     compiled: bytes | None
     note: str
+    call_seconds: float | None
+    row_seconds: float | None
 
 
 def inspect(artifact: bytes, *, trusted: Sequence[str], sample: list[list[float]] | None) -> Inspection:
@@ -36,7 +38,7 @@ def inspect(artifact: bytes, *, trusted: Sequence[str], sample: list[list[float]
         if "refused" in answer:
             raise ArtifactRefused(answer["refused"])
         compiled = (folder / "model.onnx").read_bytes() if answer["compiled"] else None
-        return Inspection(answer["signature"], compiled, answer["note"])
+        return Inspection(answer["signature"], compiled, answer["note"], **answer["cost"])
 
 
 def _run(folder: Path) -> dict[str, Any]:

@@ -30,6 +30,9 @@ class ModelVersion(models.Model):
     callable = models.CharField(max_length=255, blank=True, default="")
     payload = models.JSONField(null=True, blank=True)
     signature = models.JSONField(default=dict)
+    # What a call takes and what each row adds, as measured at registration; null where nobody has measured.
+    call_seconds = models.FloatField(null=True, blank=True)
+    row_seconds = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=150, blank=True, default="")
 

@@ -4,19 +4,23 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from noregret.access import audit
 from noregret.names import validate_name
-from serving.artifacts import ArtifactStore
 from serving.runtimes import ModelError
 from serving.runtimes.python import resolve
 
-from .errors import DefinitionInvalid, VersionTaken
+from . import uploads
+from .artifact_storage import artifact_store
+from .errors import DefinitionInvalid, StoreUnavailable, VersionTaken
 from .inspection import inspect
 from .models import ModelVersion
+
+log = structlog.get_logger(__name__)
 
 _NO_SIGNATURE: dict[str, Any] = {
     "features": None,
@@ -41,7 +45,7 @@ class Definition:
 
 
 def register_model(definition: Definition, *, actor: str) -> tuple[ModelVersion, bool]:
-    """The version, and whether it is new. Raises DefinitionInvalid, ArtifactRefused, VersionTaken."""
+    """The version, and whether it is new. Raises DefinitionInvalid, ArtifactRefused, VersionTaken, TooManyUploads, StoreUnavailable."""
     _check(definition)
     existing = ModelVersion.objects.filter(name=definition.name, version=definition.version).first()
     if existing is not None:
@@ -86,19 +90,32 @@ def _sklearn(definition: Definition) -> ModelVersion:
         raise DefinitionInvalid("artifact", "a skops file was expected")
     if not definition.artifact:
         raise DefinitionInvalid("artifact", "the file is empty: a skops file was expected")
-    found = inspect(definition.artifact, trusted=settings.SKOPS_TRUSTED, sample=definition.sample)
-    store = ArtifactStore(settings.ARTIFACT_DIR)
+    with uploads.slot():
+        found = inspect(definition.artifact, trusted=settings.SKOPS_TRUSTED, sample=definition.sample)
+    kept = _kept(definition.artifact)
+    kept_compiled = "" if found.compiled is None else _kept(found.compiled)
     return ModelVersion(
         name=definition.name,
         version=definition.version,
         framework=ModelVersion.Framework.SKLEARN,
         runtime=ModelVersion.Runtime.SKLEARN if found.compiled is None else ModelVersion.Runtime.ONNX,
-        sha256=store.put(definition.artifact),
+        sha256=kept,
         size=len(definition.artifact),
-        compiled_sha256="" if found.compiled is None else store.put(found.compiled),
+        compiled_sha256=kept_compiled,
         compile_note=found.note,
         signature=found.signature,
+        call_seconds=found.call_seconds,
+        row_seconds=found.row_seconds,
     )
+
+
+def _kept(body: bytes) -> str:
+    """The SHA-256 of a file that is in the store. Raises StoreUnavailable."""
+    try:
+        return artifact_store().put(body)
+    except Exception as error:  # a full disk, or whatever a storage's library raises
+        log.error("artefact not kept", error=repr(error))
+        raise StoreUnavailable(f"the artefact could not be kept: {type(error).__name__}") from error
 
 
 def _python(definition: Definition) -> ModelVersion:

@@ -28,6 +28,8 @@ class Model(Struct):
     signature: Signature
     compiled: bool
     compile_note: str | None
+    call_seconds: float | None  # measured at registration, with what each row adds
+    row_seconds: float | None
     callable: str | None
     payload: Any
     created_at: str

@@ -10,7 +10,7 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 
 from serving import problems, strict_json
-from serving.api.bodies import field_error
+from serving.api.bodies import check_encoding, field_error
 
 T = TypeVar("T")
 _MULTIPART_OVERHEAD = 64 * 1024
@@ -18,6 +18,7 @@ _MULTIPART_OVERHEAD = 64 * 1024
 
 def _measured(context: Mapping[str, Any] | None, limit: int) -> None:
     request = (context or {})["request"]
+    check_encoding(request)
     length = request.META.get("CONTENT_LENGTH") or "0"
     if int(length) > limit:
         raise problems.too_large(limit)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,6 +13,7 @@ from noregret.experiments import errors as experiments_errors
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.registry import errors as registry_errors
 from serving import problems
+from serving.api.bodies import drain
 from serving.process import process
 
 
@@ -24,13 +26,21 @@ class ManageView(APIView):
         assert isinstance(user, Caller)
         return user
 
+    _caller_is_known = False
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._caller_is_known = True
+
     def handle_exception(self, exc: Exception) -> Response:
         return super().handle_exception(_refusal(exc) or exc)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and response.status_code < 300:
             # Who changes something and then asks this process sees the change; other processes follow within their interval.
-            process().store.refresh()
+            process().store.refresh(seconds=1.0)
+        if response.status_code >= 400 and self._caller_is_known:
+            drain(request._request, settings.ARTIFACT_LIMIT)
         return super().finalize_response(request, response, *args, **kwargs)
 
     def seen_endpoints(self) -> "QuerySet[Endpoint]":
@@ -63,6 +73,8 @@ def _refusal(error: Exception) -> problems.Problem | None:
             return problems.invalid_fields([{"field": error.field, "message": error.message}])
         case experiments_errors.Conflict() | registry_errors.VersionTaken():
             return problems.conflict(str(error))
+        case registry_errors.TooManyUploads() | registry_errors.StoreUnavailable():
+            return problems.unavailable(str(error), retry_after=10)
         case registry_errors.ArtifactRefused():
             return problems.refused(str(error))
         case _:

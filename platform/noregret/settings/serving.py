@@ -7,8 +7,16 @@ REDIS_URL = ENVIRONMENT.redis_url
 REDIS_PREFIX = ENVIRONMENT.redis_prefix
 
 SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
+MAX_ROWS = ENVIRONMENT.max_rows
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
 ARTIFACT_DIR = DATA_DIR / "artifacts"
+ARTIFACT_CACHE_LIMIT = ENVIRONMENT.artifact_cache_limit
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if ENVIRONMENT.artifact_storage is not None:
+    STORAGES["artifacts"] = ENVIRONMENT.artifact_storage
 SNAPSHOT_DIR = DATA_DIR / "snapshots"
 SPOOL_DIR = DATA_DIR / "spool"
 SPOOL_LIMIT = ENVIRONMENT.spool_limit

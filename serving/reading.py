@@ -1,0 +1,192 @@
+"""Reads from Redis what changed: a thread that asks a few times a second in one round trip, and at once when a request needs it to.
+
+Nobody else of the hot path reads documents. Whoever needs one that is newer wakes the thread and waits, so long as it likes, for a reading
+that began after that: many askers cost one reading, and a Redis that hangs holds the thread alone.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+import redis
+import structlog
+
+from .redis_keys import ACCESS, Keys
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS = 1.0
+COMPARE_SECONDS = 2.0
+"""How often the documents' own versions are held against those in memory: the index may not have been told of a publication."""
+OVERDUE_SECONDS = 0.5
+"""A reading that takes longer is waited for by nobody any more."""
+
+
+class Taker(Protocol):
+    """Who takes over what was read. All is called in the reading thread."""
+
+    def versions(self) -> Mapping[str, int]:
+        """The version that is held of each document, of `ACCESS` always."""
+
+    def take(self, documents: Mapping[str, bytes | None]) -> set[str]:
+        """Take over documents that changed, None for one that is gone; the names of those that can't be read."""
+
+    def after_round(self, reached: bool) -> None:
+        """A round is over; did it reach Redis?"""
+
+
+class SnapshotReader:
+    """The reading of one process."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, taker: Taker, refresh_seconds: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._taker = taker
+        self._refresh_seconds = refresh_seconds
+        self._seen_sequence = 0
+        self._seen_epoch: bytes | None = None
+        self._compared = time.monotonic()
+        self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
+        self._learner_value: bytes | None = None
+        self.learner_seen = time.monotonic()
+        self.reached = float("-inf")
+        """When a reading last succeeded."""
+        self._news = threading.Condition()
+        self._reading_since: float | None = None
+        self._last_began = float("-inf")  # of the last reading that ended
+        self._last_reached = False
+        self._wanted = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wanted.set()
+        self.tell()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * TIMEOUT_SECONDS)
+
+    # For whoever waits. They hold no lock that another needs.
+
+    @property
+    def within_reach(self) -> bool:
+        """Did the last reading reach Redis, and is the one under way, if any, still young?"""
+        since = self._reading_since
+        return self._last_reached and (since is None or time.monotonic() - since < OVERDUE_SECONDS)
+
+    def wait_for_reading(self, seconds: float) -> bool:
+        """Has a reading that began from now on reached Redis? Waits for its end, and so long at most."""
+        asked = time.monotonic()
+        self._wanted.set()
+        return self.wait_for(lambda: self._last_began >= asked, asked + seconds) and self._last_reached
+
+    def wait_for(self, condition: Callable[[], bool], until: float) -> bool:
+        """Wait for what `tell` is called after; False where it is not so `until` then."""
+        with self._news:
+            while not condition():
+                left = until - time.monotonic()
+                if left <= 0.0 or self._stop.is_set():
+                    return False
+                self._news.wait(left)
+        return True
+
+    def tell(self) -> None:
+        """Something changed that may be waited for."""
+        with self._news:
+            self._news.notify_all()
+
+    # The thread.
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._round()
+            self._wanted.wait(self._refresh_seconds)
+            self._wanted.clear()
+
+    def _round(self) -> None:
+        began = time.monotonic()
+        self._reading_since = began
+        reached = self._read()
+        with self._news:
+            self._reading_since, self._last_began, self._last_reached = None, began, reached
+            self._news.notify_all()
+        with contextlib.suppress(Exception):
+            self._taker.after_round(reached)
+
+    def _read(self) -> bool:
+        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving."""
+        try:
+            self._read_redis()
+        except (redis.RedisError, OSError) as error:
+            log.debug("redis out of reach", error=str(error))
+            return False
+        except Exception:
+            log.exception("snapshot refresh failed")
+            return False
+        self.reached = time.monotonic()
+        return True
+
+    def _read_redis(self) -> None:
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
+            pipeline.hget(self._keys.snapshot(ACCESS), "version")
+            read, access = pipeline.execute()
+        sequence, epoch, learner = cast("list[bytes | None]", read)
+        self._note_learner(learner)
+        number = int(sequence or 0)
+        since = self._seen_sequence
+        if epoch != self._seen_epoch or number < since:
+            since = 0  # Redis was emptied or replaced: everything it holds is news
+        changed: set[str] = set()
+        if epoch is not None and (since == 0 or number != since):
+            found = cast("list[bytes]", self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf"))
+            changed.update(raw.decode() for raw in found)
+        held = self._taker.versions()
+        if self._is_news(ACCESS, access, held[ACCESS]):
+            changed.add(ACCESS)  # a revoked key waits for no index
+        if time.monotonic() - self._compared >= COMPARE_SECONDS:
+            changed |= self._newer_than(held)
+            self._compared = time.monotonic()
+        if changed:
+            self._take(changed)
+        if epoch is not None:  # emptied and not yet republished: keep what we have, and stay curious
+            self._seen_sequence, self._seen_epoch = number, epoch
+
+    def _newer_than(self, held: Mapping[str, int]) -> set[str]:
+        """The documents that Redis holds in a later version, whatever the index says."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in held:
+                pipeline.hget(self._keys.snapshot(name), "version")
+            found = pipeline.execute()
+        return {
+            name
+            for (name, version), there in zip(held.items(), found, strict=True)
+            if self._is_news(name, there, version)
+        }
+
+    def _is_news(self, name: str, there: bytes | None, version: int) -> bool:
+        return there is not None and int(there) > max(version, self._refused.get(name, -1))
+
+    def _take(self, names: set[str]) -> None:
+        versions: dict[str, int] = {}
+        documents: dict[str, bytes | None] = {}
+        for name in sorted(names):
+            read = self._client.hmget(self._keys.snapshot(name), "version", "body")
+            version, documents[name] = cast("list[bytes | None]", read)
+            versions[name] = int(version or -1)
+        for name in self._taker.take(documents):
+            self._refused[name] = versions[name]
+
+    def _note_learner(self, value: bytes | None) -> None:
+        """The learner is alive if its sign changes while we watch, whatever the clocks of two machines say."""
+        if value is None or value == self._learner_value:
+            return
+        first, self._learner_value = self._learner_value is None, value
+        age = max(0.0, time.time() - float(value)) if first else 0.0
+        self.learner_seen = time.monotonic() - age
