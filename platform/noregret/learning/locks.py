@@ -28,6 +28,11 @@ def shadows_lock() -> AbstractContextManager[bool]:
     return _lock(-2, wait=False)
 
 
+def units_lock() -> AbstractContextManager[bool]:
+    """Is it ours to put arms of units back? More at once would keep the workers from learning."""
+    return _lock(-3, wait=False)
+
+
 @contextmanager
 def _lock(key: int, *, wait: bool) -> Iterator[bool]:
     function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
