@@ -305,13 +305,19 @@ def _record(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -
     """Append the decision to its stream, or to the spool; False when neither took it."""
     body = events.encode(event)
     endpoint = live.document.name
-    try:
-        process.stream.append(live.append_command, body)
-    except StreamUnavailable:
+    reason = "backlog"
+    if process.backlog.has_room(endpoint):
         try:
-            process.spool.add(endpoint, body)
-        except SpoolFull:
-            metrics.NOT_LEARNABLE.labels(endpoint).inc()
-            return False
-        metrics.SPOOLED.labels(endpoint).inc()
+            process.stream.append(live.append_command, body)
+        except StreamUnavailable as error:
+            reason = error.reason
+        else:
+            return True
+    try:
+        process.spool.add(endpoint, body)
+    except SpoolFull as error:
+        metrics.NOT_LEARNABLE.labels(endpoint, error.reason).inc()
+        log.error("decision not kept", endpoint=endpoint, reason=error.reason, error=str(error), not_appended=reason)
+        return False
+    metrics.SPOOLED.labels(endpoint, reason).inc()
     return True

@@ -13,12 +13,23 @@ PREDICT_SECONDS = Histogram(
     "noregret_predict_seconds", "Time of a predict call inside the service, in seconds.", ["endpoint"], buckets=_SECONDS
 )
 NOT_LEARNABLE = Counter(
-    "noregret_decisions_lost_total", "Decisions that neither Redis nor the spool took, by endpoint.", ["endpoint"]
+    "noregret_decisions_lost_total",
+    "Decisions that neither Redis nor the spool took, by endpoint and why the spool did not: limit, disk.",
+    ["endpoint", "reason"],
 )
-SPOOLED = Counter("noregret_decisions_spooled_total", "Decisions kept on disk while Redis was away.", ["endpoint"])
+SPOOLED = Counter(
+    "noregret_decisions_spooled_total",
+    "Decisions kept on disk, by endpoint and why: backlog, full, refused, unreachable, paused (after any of the last three).",
+    ["endpoint", "reason"],
+)
 SHADOWS_DROPPED = Counter(
     "noregret_shadow_copies_dropped_total",
     "Copies of requests that shadow challengers never saw, by endpoint.",
     ["endpoint"],
+)
+FEEDBACK_UNAVAILABLE = Counter(
+    "noregret_feedback_unavailable_total",
+    "Calls of feedback that PostgreSQL did not take (503), by why: no_connection, connection, timeout, disk_full, read_only, other.",
+    ["reason"],
 )
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])

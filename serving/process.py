@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-import structlog
 from django.conf import settings
 from django.db import connection
 
 from . import artifacts, runtimes
+from .ledger.backlog import Backlog
 from .ledger.rewards import RewardWriter
+from .ledger.shipping import Shipper
 from .ledger.spool import Spool
-from .ledger.stream import StreamUnavailable, StreamWriter, prepare
+from .ledger.stream import BULK_TIMEOUT_SECONDS, BulkWriter, StreamWriter
 from .reading import TIMEOUT_SECONDS
 from .redis_keys import Keys
 from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
@@ -22,14 +23,14 @@ from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
 from .store import SnapshotStore
 from .tokens import Signer
 
-log = structlog.get_logger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Process:
     store: SnapshotStore
     stream: StreamWriter
+    backlog: Backlog
     spool: Spool
+    shipper: Shipper
     rewards: RewardWriter
     signer: Signer
     assignments: Assignments
@@ -39,6 +40,7 @@ class Process:
 
     def close(self) -> None:
         self.store.stop()
+        self.shipper.close()
         self.shadower.close()
         self.stream.close()
         self.spool.close()
@@ -84,14 +86,6 @@ def make() -> Process:
             model, files, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
         )
 
-    def ship() -> None:
-        if spool.size and stream.available:
-            try:
-                shipped = spool.ship(lambda endpoint, body: stream.append(prepare(keys.decisions(endpoint)), body))
-            except StreamUnavailable:
-                return
-            log.info("spooled decisions shipped", decisions=shipped)
-
     store = SnapshotStore(
         client=redis.Redis.from_url(
             settings.REDIS_URL, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
@@ -101,9 +95,25 @@ def make() -> Process:
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
         stale_seconds=settings.STALE_SECONDS,
-        after_refresh=ship,
     )
     store.start()
+    bulk = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=BULK_TIMEOUT_SECONDS,
+        socket_connect_timeout=BULK_TIMEOUT_SECONDS,
+        retry=None,
+    )
+    backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
+    shipper = Shipper(
+        spool,
+        backlog,
+        BulkWriter(settings.REDIS_URL),
+        bulk,
+        keys,
+        lambda: [live.document.name for live in store.endpoints()],
+        stream.resume,
+    )
+    shipper.start()
     sticky = redis.Redis.from_url(
         settings.REDIS_URL,
         socket_timeout=STICKY_TIMEOUT_SECONDS,
@@ -113,10 +123,12 @@ def make() -> Process:
     return Process(
         store,
         stream,
+        backlog,
         spool,
+        shipper,
         RewardWriter(database, size=settings.REWARD_CONNECTIONS),
         Signer(settings.SECRET_KEY),
-        Assignments(sticky, keys),
+        Assignments(sticky, keys, lambda: backlog.has_reserve),
         Shadower(
             redis.Redis.from_url(
                 settings.REDIS_URL,
@@ -124,6 +136,7 @@ def make() -> Process:
                 socket_connect_timeout=SHADOW_TIMEOUT_SECONDS,
             ),
             keys,
+            lambda: backlog.shadows_have_room,
         ),
         settings.MAX_ROWS,
     )

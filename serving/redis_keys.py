@@ -9,6 +9,8 @@ key                        type    holds                                        
 {NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
 {NAME}:shadow              stream  copies of requests for shadow challengers, at most 5,000      until predicted on
+{NAME}:spooled             str     µs since 1970 of the oldest decision on a web process's disk  15 s after it was last told
+{NAME}:sticky:E            str     how far experiment E's arms of units are restored (serving.sticky)  30 days
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
 celery:*                           Celery's queues                                           Celery's own
 
@@ -49,6 +51,12 @@ class Keys:
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"
+
+    def spooled(self, endpoint: str) -> str:
+        return f"{self.prefix}{{{endpoint}}}:spooled"
+
+    def restored(self, endpoint: str, experiment_id: int) -> str:
+        return f"{self.prefix}{{{endpoint}}}:sticky:{experiment_id}"
 
     def sticky(self, endpoint: str, experiment_id: int, unit: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:sticky:{experiment_id}:{unit}"

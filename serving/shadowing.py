@@ -8,6 +8,7 @@ the champion nothing.
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -57,17 +58,18 @@ def decode(body: bytes) -> ShadowEvent:
 class Shadower:
     """The copies of a process. The thread begins with the first copy."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, has_room: Callable[[], bool] = lambda: True) -> None:
         self._client = client
         self._keys = keys
+        self._has_room = has_room
         self._waiting: deque[tuple[str, ShadowEvent]] = deque()
         self._stop = threading.Event()
         self._begun = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def offer(self, endpoint: str, event: ShadowEvent) -> bool:
-        """Take a copy; False where too many wait already."""
-        if len(self._waiting) >= QUEUE:
+        """Take a copy; False where too many wait already, here or in Redis."""
+        if len(self._waiting) >= QUEUE or not self._has_room():
             metrics.SHADOWS_DROPPED.labels(endpoint).inc()
             return False
         self._waiting.append((endpoint, event))

@@ -97,7 +97,19 @@ STALE_SECONDS = _variable(
     "NOREGRET_STALE_SECONDS", "without news from the learner for this long, answers say `stale`, in seconds", "10"
 )
 SPOOL_LIMIT = _variable(
-    "NOREGRET_SPOOL_LIMIT", "bytes of decisions that a web process keeps on disk while Redis is away", "67108864"
+    "NOREGRET_SPOOL_LIMIT",
+    "bytes of decisions that the web processes of a machine keep on disk while Redis is away, or holds too many",
+    "67108864",
+)
+BACKLOG_LIMIT = _variable(
+    "NOREGRET_BACKLOG_LIMIT",
+    "bytes of decisions that may wait in Redis for the learner, of all endpoints together; past it they wait on disk",
+    "half of Redis's `maxmemory`, or 512 MiB where it has none",
+)
+ACCESS_LINES = _variable(
+    "NOREGRET_ACCESS_LINES",
+    "share of requests that are told in the log, from 0 to 1; answers of 500 and more always are",
+    "0.01",
 )
 LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
@@ -128,7 +140,9 @@ EMAIL_FROM = _variable("NOREGRET_EMAIL_FROM", "the sender of e-mail", "`noregret
 ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
 
 
-def _number(source: Mapping[str, str], name: str, default: float, minimum: float) -> float:
+def _number(
+    source: Mapping[str, str], name: str, default: float, minimum: float, maximum: float = float("inf")
+) -> float:
     text = source.get(name, "").strip()
     if not text:
         return default
@@ -138,6 +152,8 @@ def _number(source: Mapping[str, str], name: str, default: float, minimum: float
         raise BadEnvironment(f"{name} is {text!r}: a number was expected") from None
     if not value >= minimum:
         raise BadEnvironment(f"{name} is {text!r}: it must be at least {minimum:g}")
+    if value > maximum:
+        raise BadEnvironment(f"{name} is {text!r}: it must be at most {maximum:g}")
     return value
 
 
@@ -186,6 +202,8 @@ class Environment:
     refresh_seconds: float
     stale_seconds: float
     spool_limit: int
+    backlog_limit: int | None
+    access_lines: float
     learn_seconds: float
     blocking_threads: int
     database_connections: int
@@ -238,6 +256,10 @@ class Environment:
             refresh_seconds=_number(source, REFRESH_SECONDS, 0.1, 0.01),
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
             spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
+            backlog_limit=None
+            if not source.get(BACKLOG_LIMIT, "").strip()
+            else int(_number(source, BACKLOG_LIMIT, 0, 65536)),
+            access_lines=_number(source, ACCESS_LINES, 0.01, 0.0, 1.0),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
             blocking_threads=threads,
             database_connections=int(_number(source, DATABASE_CONNECTIONS, 2 * threads, threads + 1)),

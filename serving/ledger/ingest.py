@@ -256,3 +256,15 @@ def oldest(client: redis.Redis, key: str) -> datetime | None:
     """When the oldest entry of a stream was appended, or None for an empty one. Raises redis.RedisError."""
     first = _entries(client, key, 1)
     return appended_at(first[0][0]) if first else None
+
+
+def spooled_since(client: redis.Redis, key: str) -> datetime | None:
+    """Since when decisions of an endpoint wait on the disk of a web process, as those told (serving.ledger.shipping), or None.
+
+    Raises redis.RedisError.
+    """
+    told = client.get(key)
+    try:
+        return None if told is None else _EPOCH + timedelta(microseconds=min(int(told), 2**55))
+    except ValueError:  # not ours
+        return None

@@ -63,5 +63,5 @@ def test_spool__shipper_that_looks_while_a_file_is_made__sees_none_that_is_not_l
         mine.add("pages", b"%d" % i)
         assert other.ship(lambda endpoint, body: None) == 0
     shipped: list[bytes] = []
-    mine.ship(lambda endpoint, body: shipped.append(body))
+    mine.ship(lambda endpoint, bodies: shipped.extend(bodies))
     assert shipped == [b"%d" % i for i in range(50)]

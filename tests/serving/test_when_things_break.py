@@ -16,7 +16,7 @@ from noregret.redis_client import client
 
 from serving import process as processes
 from serving.ledger import spool as spools
-from serving.ledger.spool import Spool, SpoolFull
+from serving.ledger.spool import CannotSend, Spool, SpoolFull
 from serving.models import Decision
 from serving.process import process
 from serving.store import SnapshotStore
@@ -207,7 +207,7 @@ def test_spool__file_of_a_dead_process_with_a_torn_tail__ships_what_is_whole(tmp
     with path.open("ab") as file:
         file.write(path.read_bytes()[:9])
     shipped: list[tuple[str, bytes]] = []
-    assert Spool(tmp_path, 10_000).ship(lambda endpoint, body: shipped.append((endpoint, body))) == 3
+    assert Spool(tmp_path, 10_000).ship(lambda name, bodies: shipped.extend((name, body) for body in bodies)) == 3
     assert shipped == [("pages", b"event %d" % i) for i in range(3)]
     assert list(tmp_path.glob("*.spool")) == []
 
@@ -224,10 +224,10 @@ def test_spool__failure_half_way__keeps_the_file_and_its_size(tmp_path: Path) ->
     spool = Spool(tmp_path, 100)
     spool.add("pages", b"x" * 40)
 
-    def fails(endpoint: str, body: bytes) -> None:
-        raise ConnectionError
+    def fails(endpoint: str, bodies: list[bytes]) -> None:
+        raise CannotSend("Redis is away")
 
-    with pytest.raises(ConnectionError):
+    with pytest.raises(CannotSend):
         spool.ship(fails)
     assert spool.size > 0
     with pytest.raises(SpoolFull):

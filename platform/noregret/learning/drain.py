@@ -27,7 +27,7 @@ BATCHES_A_ROUND = 20
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """`decisions` new rows; `until`: every decision appended before this instant is in the ledger."""
+    """`decisions` new rows; `until`: every decision made before this instant is in the ledger, as far as is known of what lies on disks."""
 
     decisions: int
     until: datetime
@@ -38,20 +38,26 @@ def drain(endpoint: Endpoint) -> Drained:
     redis_client = client()
     key = keys().decisions(endpoint.name)
     total = 0
+    # Asked before the stream is read: what was shipped since is in the stream then.
+    spooled = ingest.spooled_since(redis_client, keys().spooled(endpoint.name))
     for _ in range(BATCHES_A_ROUND):
         seen_at = clock.now()
         batch = ingest.read(redis_client, key, BATCH, seen_at)
         if not batch.entry_ids:
-            return Drained(total, seen_at)
+            return Drained(total, _earlier(seen_at, spooled))
         if total == 0:
             _ensure_partitions()
         total += store(batch, key)
         ingest.forget(redis_client, key, batch.entry_ids)
         if len(batch.entry_ids) < BATCH:
-            return Drained(total, seen_at)
+            return Drained(total, _earlier(seen_at, spooled))
     seen_at = clock.now()
     oldest = ingest.oldest(redis_client, key)
-    return Drained(total, seen_at if oldest is None else oldest)
+    return Drained(total, _earlier(seen_at if oldest is None else oldest, spooled))
+
+
+def _earlier(until: datetime, spooled: datetime | None) -> datetime:
+    return until if spooled is None else min(until, spooled)
 
 
 def _ensure_partitions() -> None:

@@ -25,6 +25,8 @@ LEASE_SECONDS = 10.0
 """So long after a holder's last sign of life its lease may be taken: longer than what a round does between two statements."""
 _SHADOWS_LEASE_SECONDS = 60.0
 """Between two statements of its round challengers are loaded and predict, each for seconds."""
+_UNITS_LEASE_SECONDS = 60.0
+"""Between two statements of its round arms of units are written to Redis, in bounded batches."""
 _RENEWALS_A_LEASE = 3.0
 # A rebuild waits for the round that goes on, which ends by the workers' time limit.
 _WAIT_SECONDS = 660.0
@@ -64,6 +66,11 @@ def lookout_lock() -> AbstractContextManager[bool]:
 def shadows_lock() -> AbstractContextManager[bool]:
     """Is it ours to let shadows predict? Two at once would predict on the same copies twice."""
     return _lease("shadows", _SHADOWS_LEASE_SECONDS)
+
+
+def units_lock() -> AbstractContextManager[bool]:
+    """Is it ours to put arms of units back? More at once would keep the workers from learning."""
+    return _lease("units", _UNITS_LEASE_SECONDS)
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from noregret.celery import app
 from noregret.experiments.publish import overtake, publish_endpoint
 from serving.ledger import partitions
 
-from . import pending, schedule, shadows
+from . import pending, schedule, shadows, sticky_units
 from .health import sign_of_life
-from .locks import lookout_lock, shadows_lock
+from .locks import lookout_lock, shadows_lock, units_lock
 from .round import learn
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,8 @@ def _look() -> None:
         learn_endpoint.apply_async((endpoint_id, well), expires=settings.LEARN_EXPIRES_SECONDS)
     if well and not found.learn:
         sign_of_life()
+    for experiment_id in sticky_units.to_restore():
+        restore_units.apply_async((experiment_id,), expires=settings.LEARN_EXPIRES_SECONDS)
 
 
 def _publish(found: pending.Pending) -> bool:
@@ -71,6 +73,17 @@ def learn_endpoint(endpoint_id: int, well: bool = False) -> None:
             sign_of_life()
     except redis.RedisError as error:
         log.warning("redis out of reach", endpoint=endpoint_id, error=str(error))
+
+
+@app.task
+def restore_units(experiment_id: int) -> None:
+    """Put arms of sticky units back into Redis for a while; the next tick asks again until all are there."""
+    try:
+        with units_lock() as ours:
+            if ours:
+                sticky_units.restore(experiment_id)
+    except redis.RedisError as error:
+        log.warning("redis out of reach", experiment=experiment_id, error=str(error))
 
 
 @app.task

@@ -20,6 +20,7 @@ if ENVIRONMENT.artifact_storage is not None:
 SNAPSHOT_DIR = DATA_DIR / "snapshots"
 SPOOL_DIR = DATA_DIR / "spool"
 SPOOL_LIMIT = ENVIRONMENT.spool_limit
+BACKLOG_LIMIT = ENVIRONMENT.backlog_limit
 REFRESH_SECONDS = ENVIRONMENT.refresh_seconds
 STALE_SECONDS = ENVIRONMENT.stale_seconds
 PYTHON_CALLABLES = ENVIRONMENT.python_callables

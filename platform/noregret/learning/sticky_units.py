@@ -1,0 +1,107 @@
+"""Arms of sticky units, from the ledger back into Redis, when Redis was emptied.
+
+Which arm: that of the unit's first decision within the time that an assignment lives (30 days), among the arms that are enabled. The last
+decision was rejected: while Redis was away, or empty, units were routed afresh, and that is what their last decisions tell. A unit that
+came between the loss and the restoration gets its former arm back; what it is given by this that differs from before: an arm that was
+disabled and enabled again gets the units back that it had lost.
+
+Batches of units, for a bounded time a call; how far it came is kept in Redis, so that whoever goes on repeats little.
+"""
+
+import time
+from datetime import timedelta
+
+import structlog
+from django.db import connection
+from django.db.models import QuerySet
+
+from noregret.experiments.models import Experiment
+from noregret.redis_client import client, keys
+from serving.ledger import backlog
+from serving.sticky import KEPT_SECONDS, Assignment, Restoration
+
+from . import clock
+
+log = structlog.get_logger(__name__)
+
+UNITS = 1000
+SECONDS_A_CALL = 3.0
+
+# The units in order, and the first decision of each that counts: one look into the index a day that it was away.
+_BATCH = """
+SELECT visit.unit, decision.arm_id, decision.propensities
+FROM (
+    SELECT unit, to_timestamp(('x' || left(replace(decision_id::text, '-', ''), 16))::bit(64)::bigint / 1e6) AS at
+    FROM serving_firstvisit WHERE experiment_id = %(experiment)s AND unit > %(after)s ORDER BY unit LIMIT %(limit)s
+) AS visit
+LEFT JOIN LATERAL (
+    SELECT arm_id, propensities FROM serving_decision
+    WHERE experiment_id = %(experiment)s AND unit = visit.unit
+    AND decided_at >= greatest(visit.at - interval '1 minute', %(since)s) AND arm_id = ANY(%(arms)s)
+    AND NOT holdout AND proposed_arm_id IS NULL
+    ORDER BY decided_at, id LIMIT 1
+) AS decision ON true
+ORDER BY visit.unit
+"""
+
+
+def to_restore() -> list[int]:
+    """The running experiments whose units Redis may not know, in one round trip. Raises redis.RedisError."""
+    found = list(_sticky().values_list("pk", "endpoint__name"))
+    if not found:
+        return []
+    names = keys()
+    with client().pipeline(transaction=False) as pipeline:
+        for pk, endpoint in found:
+            pipeline.get(names.restored(endpoint, pk))
+        states = pipeline.execute()
+    return [pk for (pk, _), state in zip(found, states, strict=True) if not Restoration.is_finished(state)]
+
+
+def restore(experiment_id: int) -> int:
+    """Put arms back for a while; how many were. May be called beside itself. Raises redis.RedisError."""
+    experiment = _sticky().select_related("endpoint").filter(pk=experiment_id).first()
+    if experiment is None:
+        return 0
+    restoration = Restoration(client(), keys(), experiment.endpoint.name, experiment.pk)
+    after = restoration.done_until()
+    until = time.monotonic() + SECONDS_A_CALL
+    written = 0
+    while after is not None:
+        used, maximum = backlog.memory(client())
+        if not backlog.leaves_reserve(used, maximum):
+            log.warning(
+                "arms of units not restored: Redis is full", experiment=experiment.name, used=used, maximum=maximum
+            )
+            break
+        rows = _batch(experiment, after)
+        written += restoration.put({unit: Assignment(arm, split) for unit, arm, split in rows if arm and split})
+        if len(rows) < UNITS:
+            restoration.finish()
+            log.info("arms of units restored", experiment=experiment.name, last=written)
+            return written
+        after = rows[-1][0]
+        restoration.note(after)
+        if time.monotonic() >= until:
+            break
+    return written
+
+
+def _sticky() -> QuerySet[Experiment]:
+    return Experiment.objects.filter(status=Experiment.Status.RUNNING, strategy=Experiment.Strategy.BANDIT, sticky=True)
+
+
+def _batch(experiment: Experiment, after: str) -> list[tuple[str, int | None, list[float] | None]]:
+    """The next units after one, in order; without an arm those that have not come lately."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _BATCH,
+            {
+                "experiment": experiment.pk,
+                "after": after,
+                "limit": UNITS,
+                "since": clock.now() - timedelta(seconds=KEPT_SECONDS),
+                "arms": list(experiment.arms.filter(enabled=True).values_list("pk", flat=True)),
+            },
+        )
+        return list(cursor.fetchall())

@@ -1,0 +1,114 @@
+"""Looks after the backlog and ships what waits on disk: a thread of a web process, with connections of its own.
+
+No request waits for it. While decisions wait here, the learner is told since when: it closes no bucket of theirs, and decides nothing on
+figures that lack them. What is told is forgotten after TOLD_SECONDS, so that a machine that is gone holds nobody up for long.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+
+import redis
+import structlog
+
+from serving.redis_keys import Keys
+
+from . import events
+from .backlog import Backlog
+from .spool import CannotSend, Spool
+from .stream import BulkWriter, StreamUnavailable, prepare
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+TOLD_SECONDS = 15
+STOP_SECONDS = 3.0
+
+# KEYS[1] {NAME}:spooled   ARGV[1] time of the oldest decision, µs   ARGV[2] seconds that it is remembered
+# Of several machines the one that waits longest counts.
+_TELL = """
+local told = redis.call('GET', KEYS[1])
+if not told or tonumber(told) >= tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end
+"""
+
+
+class Shipper:
+    """The thread of a process. `endpoints` names those whose streams are looked at; `appended` is called when Redis took something."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        backlog: Backlog,
+        writer: BulkWriter,
+        client: redis.Redis,
+        keys: Keys,
+        endpoints: Callable[[], Collection[str]],
+        appended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._spool = spool
+        self._backlog = backlog
+        self._writer = writer
+        self._client = client
+        self._keys = keys
+        self._endpoints = endpoints
+        self._appended = appended
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=STOP_SECONDS)
+        self._writer.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                self.round()
+            except (redis.RedisError, OSError) as error:
+                log.warning("backlog not looked at", error=str(error))
+            except Exception:
+                log.exception("shipping failed")
+
+    def round(self) -> int:
+        """Look, tell, and ship what there is room for; how many decisions were shipped. Raises redis.RedisError or OSError."""
+        self._backlog.look(self._endpoints())
+        if not self._spool.measure():
+            return 0
+        self._tell()
+        try:
+            shipped = self._spool.ship(self._send, self._may_ship)
+        except CannotSend as error:
+            log.warning("spooled decisions not shipped", error=str(error))
+            return 0
+        if shipped:
+            log.info("spooled decisions shipped", decisions=shipped, bytes_left=self._spool.size)
+        return shipped
+
+    def _tell(self) -> None:
+        """The learner, since when decisions of which endpoints wait here."""
+        for endpoint, body in self._spool.waiting().items():
+            try:
+                decided_at = int.from_bytes(events.decode(body).id[:8], "big")
+            except ValueError:  # for the learner to quarantine
+                continue
+            self._client.eval(_TELL, 1, self._keys.spooled(endpoint), str(decided_at), str(TOLD_SECONDS))
+
+    def _may_ship(self, endpoint: str) -> bool:
+        """Asked before each file, and the streams are looked at anew: the file before it is in them now."""
+        if self._stop.is_set():
+            return False
+        self._backlog.look(self._endpoints())
+        return self._backlog.may_ship(endpoint)
+
+    def _send(self, endpoint: str, bodies: Sequence[bytes]) -> None:
+        if self._stop.is_set():
+            raise CannotSend("the process is stopping")
+        try:
+            self._writer.append(prepare(self._keys.decisions(endpoint)), bodies)
+        except StreamUnavailable as error:
+            raise CannotSend(str(error), endpoint_only=error.reason == "refused") from error
+        self._appended()
