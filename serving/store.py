@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from . import snapshot
+from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, ModelCache, make_live
 from .redis_keys import ACCESS, Keys
 
@@ -56,8 +57,7 @@ class SnapshotStore:
         self._seen_epoch: bytes | None = None
         self._compared = time.monotonic()
         self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
-        self._learner_value: bytes | None = None
-        self._learner_seen = time.monotonic()
+        self.learner = LearnerWatch()
         self._began = float("-inf")  # when the last reading that succeeded began, and when it ended
         self._reached = float("-inf")
         self._loaded = False
@@ -89,12 +89,12 @@ class SnapshotStore:
     def endpoints(self) -> list[LiveEndpoint]:
         return list(self._endpoints.values())
 
-    @property
-    def stale(self) -> bool:
-        """Is what requests read older than it should be: Redis out of reach, or the learner silent?"""
-        now = time.monotonic()
-        return now - self._reached > max(1.0, 4 * self._refresh_seconds) or (
-            now - self._learner_seen > self._stale_seconds
+    def is_stale(self, endpoint: str) -> bool:
+        """Is what requests to an endpoint read older than it should be: Redis out of reach, the learner silent, or behind with it?"""
+        return (
+            time.monotonic() - self._reached > max(1.0, 4 * self._refresh_seconds)
+            or self.learner.silent_seconds > self._stale_seconds
+            or self.learner.behind_seconds(endpoint) > self._stale_seconds
         )
 
     @property
@@ -149,9 +149,9 @@ class SnapshotStore:
         return True
 
     def _read_redis(self) -> None:
-        read = self._client.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
-        sequence, epoch, learner = cast("list[bytes | None]", read)
-        self._note_learner(learner)
+        read = self._client.mget(self._keys.sequence, self._keys.epoch, self._keys.learner, self._keys.lagging)
+        sequence, epoch, learner, lagging = cast("list[bytes | None]", read)
+        self.learner.note(learner, lagging)
         number = int(sequence or 0)
         since = self._seen_sequence
         if epoch != self._seen_epoch or number < since:
@@ -184,14 +184,6 @@ class SnapshotStore:
             for (name, version), there in zip(held.items(), found, strict=True)
             if there is not None and int(there) > max(version, self._refused.get(name, -1))
         }
-
-    def _note_learner(self, value: bytes | None) -> None:
-        """The learner is alive if its sign changes while we watch, whatever the clocks of two machines say."""
-        if value is None or value == self._learner_value:
-            return
-        first, self._learner_value = self._learner_value is None, value
-        age = max(0.0, time.time() - float(value)) if first else 0.0
-        self._learner_seen = time.monotonic() - age
 
     def _take(self, name: str, endpoints: dict[str, LiveEndpoint]) -> None:
         read = self._client.hmget(self._keys.snapshot(name), "version", "body")
@@ -259,7 +251,7 @@ class SnapshotStore:
         return {
             "endpoints": len(self._endpoints),
             "seconds_since_redis": None if self._reached == float("-inf") else round(now - self._reached, 1),
-            "seconds_since_learner": round(now - self._learner_seen, 1),
+            "seconds_since_learner": round(self.learner.silent_seconds, 1),
             # Told, and no reason to call the process unready: requests may hold rows that they do answer.
             "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
         }
