@@ -47,7 +47,11 @@ class Number:
             return
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ContextInvalid(self.name, "must be a number")
-        scaled = (value - self.minimum) / (self.maximum - self.minimum)
+        try:
+            # Halves, for the difference of two numbers of double precision may be none; they leave every quotient as it was.
+            scaled = (0.5 * value - 0.5 * self.minimum) / (0.5 * self.maximum - 0.5 * self.minimum)
+        except OverflowError as error:
+            raise ContextInvalid(self.name, "must be a number of double precision") from error
         out.append(min(max(scaled, 0.0), 1.0))
 
 

@@ -162,7 +162,7 @@ def decide(
         outputs=outputs,
         payload=payload,
         learnable=learnable,
-        stale=process.store.stale,
+        stale=process.store.is_stale(document.name),
         fallback_reason=fallback_reason,
         route_seconds=routed - start,
         predict_seconds=predicted - routed,

@@ -1,6 +1,12 @@
 """What Prometheus reads of a web process."""
 
-from prometheus_client import Counter, Histogram
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from .learner_sign import LearnerWatch
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -33,3 +39,30 @@ FEEDBACK_UNAVAILABLE = Counter(
     ["reason"],
 )
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])
+
+
+def of_learner(watch: LearnerWatch, endpoints: Iterable[str]) -> CollectorRegistry:
+    """What a process hears of the learner now. Apart from the counters, which the processes of a machine add up."""
+    registry = CollectorRegistry()
+    registry.register(_LearnerCollector(watch, sorted(endpoints)))
+    return registry
+
+
+class _LearnerCollector(Collector):
+    def __init__(self, watch: LearnerWatch, endpoints: Iterable[str]) -> None:
+        self._watch, self._endpoints = watch, endpoints
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "noregret_learner_silent_seconds",
+            "Seconds since the learner last looked at every endpoint.",
+            value=self._watch.silent_seconds,
+        )
+        behind = GaugeMetricFamily(
+            "noregret_learner_behind_seconds",
+            "For how long the learner has been behind with an endpoint; 0 where it is not.",
+            labels=["endpoint"],
+        )
+        for endpoint in self._endpoints:
+            behind.add_metric([endpoint], self._watch.behind_seconds(endpoint))
+        yield behind

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 import redis
 import structlog
 
+from .learner_sign import LearnerWatch
 from .redis_keys import ACCESS, Keys
 
 log = structlog.get_logger(__name__)
@@ -49,8 +50,7 @@ class SnapshotReader:
         self._seen_epoch: bytes | None = None
         self._compared = time.monotonic()
         self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
-        self._learner_value: bytes | None = None
-        self.learner_seen = time.monotonic()
+        self.learner = LearnerWatch()
         self.reached = float("-inf")
         """When a reading last succeeded."""
         self._news = threading.Condition()
@@ -134,11 +134,11 @@ class SnapshotReader:
 
     def _read_redis(self) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.mget(self._keys.sequence, self._keys.epoch, self._keys.learner)
+            pipeline.mget(self._keys.sequence, self._keys.epoch, self._keys.learner, self._keys.lagging)
             pipeline.hget(self._keys.snapshot(ACCESS), "version")
             read, access = pipeline.execute()
-        sequence, epoch, learner = cast("list[bytes | None]", read)
-        self._note_learner(learner)
+        sequence, epoch, learner, lagging = cast("list[bytes | None]", read)
+        self.learner.note(learner, lagging)
         number = int(sequence or 0)
         since = self._seen_sequence
         if epoch != self._seen_epoch or number < since:
@@ -182,11 +182,3 @@ class SnapshotReader:
             versions[name] = int(version or -1)
         for name in self._taker.take(documents):
             self._refused[name] = versions[name]
-
-    def _note_learner(self, value: bytes | None) -> None:
-        """The learner is alive if its sign changes while we watch, whatever the clocks of two machines say."""
-        if value is None or value == self._learner_value:
-            return
-        first, self._learner_value = self._learner_value is None, value
-        age = max(0.0, time.time() - float(value)) if first else 0.0
-        self.learner_seen = time.monotonic() - age

@@ -5,7 +5,9 @@ key                        type    holds                                        
 {index}:epoch              str     random, made with the index: another one means it was lost  for ever
 {index}:changed            zset    document name -> seq of its last publication              for ever
 {index}:versions           hash   document name -> version of its last publication          for ever
-{index}:learner            str     Unix time at which the learner last finished a round      for ever
+{index}:learner            str     Unix time at which the learner last looked at everything   for ever
+{index}:lagging            str     endpoints that it is behind with, and why (serving.learner_sign)  for ever
+{index}:failing            hash    `round:NAME`, `publish:NAME` -> since when that fails, and why  until it succeeds
 {NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
 {NAME}:shadow              stream  copies of requests for shadow challengers, at most 5,000      until predicted on
@@ -48,6 +50,14 @@ class Keys:
     @property
     def learner(self) -> str:
         return f"{self.prefix}{{index}}:learner"
+
+    @property
+    def lagging(self) -> str:
+        return f"{self.prefix}{{index}}:lagging"
+
+    @property
+    def failing(self) -> str:
+        return f"{self.prefix}{{index}}:failing"
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"

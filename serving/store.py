@@ -18,6 +18,7 @@ import redis
 import structlog
 
 from . import snapshot
+from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
@@ -79,9 +80,8 @@ class SnapshotStore:
         # From what is read to what is served, under this lock: nobody waits for anything with it.
         self._swapping = threading.Lock()
         self._newest: dict[str, _Newest] = {}
-        self._incomplete: set[str] = (
-            set()
-        )  # endpoints whose newest document is not served yet, or some model not loaded
+        # Endpoints whose newest document is not served yet, or some model of which is not loaded.
+        self._incomplete: set[str] = set()
 
     # What requests read.
 
@@ -110,11 +110,16 @@ class SnapshotStore:
         return list(self._endpoints.values())
 
     @property
-    def stale(self) -> bool:
-        """Is what requests read older than it should be: Redis out of reach, or the learner silent?"""
-        now = time.monotonic()
-        return now - self._reader.reached > max(1.0, 4 * self._refresh_seconds) or (
-            now - self._reader.learner_seen > self._stale_seconds
+    def learner(self) -> LearnerWatch:
+        """What was seen of the learner's signs."""
+        return self._reader.learner
+
+    def is_stale(self, endpoint: str) -> bool:
+        """Is what requests to an endpoint read older than it should be: Redis out of reach, the learner silent, or behind with it?"""
+        return (
+            time.monotonic() - self._reader.reached > max(1.0, 4 * self._refresh_seconds)
+            or self.learner.silent_seconds > self._stale_seconds
+            or self.learner.behind_seconds(endpoint) > self._stale_seconds
         )
 
     @property
@@ -286,7 +291,7 @@ class SnapshotStore:
             "seconds_since_redis": None
             if self._reader.reached == float("-inf")
             else round(now - self._reader.reached, 1),
-            "seconds_since_learner": round(now - self._reader.learner_seen, 1),
+            "seconds_since_learner": round(self.learner.silent_seconds, 1),
             # Told, and no reason to call the process unready: requests may hold rows that they do answer.
             "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
             # The predecessor serves meanwhile, where there is one.

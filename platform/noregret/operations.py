@@ -16,9 +16,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
-from noregret.learning.health import learner_age_seconds
+from noregret.learning.health import learner
 from noregret.redis_client import client
 from serving.ledger.rewards import LedgerUnavailable
+from serving.metrics import of_learner
 from serving.process import process
 
 Check = dict[str, Any]
@@ -50,12 +51,14 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """GET /metrics: Prometheus's text form, of all web processes of this machine together."""
+    """GET /metrics: Prometheus's text form, of all web processes of this machine together; the learner as this process hears of it."""
     registry = REGISTRY
     if settings.METRICS_DIR is not None:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(settings.METRICS_DIR))  # type: ignore[no-untyped-call]  # left untyped there
-    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    store = process().store
+    learns = of_learner(store.learner, [live.document.name for live in store.endpoints()])
+    return HttpResponse(generate_latest(registry) + generate_latest(learns), content_type=CONTENT_TYPE_LATEST)
 
 
 @require_safe
@@ -94,8 +97,11 @@ def _redis() -> Check:
 
 
 def _learner() -> Check:
-    age = learner_age_seconds()
-    return {"ok": age is not None and age <= settings.LEARNER_DEAD_SECONDS, "seconds_since_round": age}
+    """That somebody looks, and with which endpoints that is behind: theirs alone, and every other is served and learned for."""
+    found = learner()
+    alive = found.age_seconds is not None and found.age_seconds <= settings.LEARNER_DEAD_SECONDS
+    lagging = {name: {"seconds": lag.seconds, "why": lag.why} for name, lag in found.lagging.items()}
+    return {"ok": alive and not lagging, "seconds_since_round": found.age_seconds, "lagging": lagging}
 
 
 def _snapshots() -> Check:

@@ -16,7 +16,7 @@ def bucket(latency_ms: float) -> int:
     """The index of the bucket of a latency in milliseconds."""
     if not latency_ms > FIRST_MS:
         return 0
-    return min(math.ceil(math.log(latency_ms / FIRST_MS) / _LOG_GROWTH), BUCKETS - 1)
+    return math.ceil(min(math.log(latency_ms / FIRST_MS) / _LOG_GROWTH, BUCKETS - 1))
 
 
 def count(latencies_ms: Iterable[float]) -> list[int]:

@@ -146,14 +146,14 @@ def test_worker_that_hangs__gives_no_sign_of_life__until_it_goes_on(learners: Le
     two_arms()
     learners.beat()
     worker = learners.worker()
-    wait_until(lambda: (health.learner_age_seconds() or 99.0) < 2.0)
+    wait_until(lambda: (health.learner().age_seconds or 99.0) < 2.0)
     group = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
     for process in group:
         process.suspend()
     time.sleep(4.0)
-    age = health.learner_age_seconds()
+    age = health.learner().age_seconds
     assert age is not None
     assert age >= 3.0
     for process in group:
         process.resume()
-    wait_until(lambda: (health.learner_age_seconds() or 99.0) < 2.0)
+    wait_until(lambda: (health.learner().age_seconds or 99.0) < 2.0)

@@ -15,7 +15,7 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.publish import build, publish_endpoint, publish_endpoint_on_commit
 from noregret.experiments.transitions import move
 from noregret.learning import health, pending, tasks
-from noregret.learning.locks import endpoint_lock, lookout_lock
+from noregret.learning.locks import lookout_lock
 from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 
@@ -47,6 +47,14 @@ def without_redis(settings: Any) -> Callable[[Callable[[], Any]], Any]:
             client.cache_clear()
 
     return call
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The endpoints that a tick woke rounds for: the queue is another test's concern."""
+    found: list[int] = []
+    monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: found.append(*args))
+    return found
 
 
 def test_publish__burnt_in_bandit__follows_the_rewards(two_arms: Start) -> None:
@@ -154,8 +162,9 @@ def test_redis_away__rounds_and_ticks__end_quietly_and_are_no_sign_of_life(
 ) -> None:
     experiment = two_arms()
     without_redis(lambda: tasks.tick.run())
-    without_redis(lambda: tasks.learn_endpoint.run(experiment.endpoint_id, True))
-    assert health.learner_age_seconds() is None
+    without_redis(lambda: tasks.learn_endpoint.run(experiment.endpoint_id))
+    assert health.learner() == health.Learner(None)
+    assert pending.find().lagging == {}
 
 
 def test_key_revoked_while_redis_was_away__is_withdrawn_when_it_is_back(
@@ -202,45 +211,17 @@ def test_changes_in_parallel__end_with_the_latest_published(two_arms: Start) -> 
 
 
 def test_sign_of_life__platform_without_endpoint__is_given_by_the_tick(platform: None) -> None:
-    assert health.learner_age_seconds() is None
+    assert health.learner() == health.Learner(None)
     tasks.tick.run()
-    assert health.learner_age_seconds() is not None
+    assert health.learner() == health.Learner(pytest.approx(0.0, abs=2.0), {})  # type: ignore[arg-type]
 
 
-def test_sign_of_life__something_to_learn__is_given_by_a_finished_round_alone(
-    two_arms: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sign_of_life__what_just_came__is_no_lag(two_arms: Start, asked: list[int]) -> None:
     experiment = two_arms()
     decide(experiment, "a")
-    asked: list[tuple[Any, ...]] = []
-    # The queue is another test's concern: here the messages are looked at.
-    monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: asked.append(args))
     tasks.tick.run()
-    assert asked == [(experiment.endpoint_id, True)]
-    assert health.learner_age_seconds() is None
-    with ThreadPoolExecutor(1) as pool, endpoint_lock(experiment.endpoint_id) as held:
-        assert held
-        pool.submit(_run_and_close, lambda: tasks.learn_endpoint.run(*asked[0])).result()
-    assert health.learner_age_seconds() is None  # another holds the lock: no round was finished here
-    tasks.learn_endpoint.run(*asked[0])
-    assert health.learner_age_seconds() is not None
-
-
-def test_sign_of_life__one_endpoint_stuck__others_rounds_are_none(
-    two_arms: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    experiment = two_arms()
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: asked.append(args))
-    client().xadd(keys().decisions("pages"), {"d": b"x"}, id=f"{int(timezone.now().timestamp() * 1000) - 60_000}-0")
-    tasks.tick.run()
-    assert asked == [(experiment.endpoint_id, False)]
-    assert pending.find().behind_seconds == pytest.approx(60, abs=5)
-    tasks.learn_endpoint.run(*asked[0])
-    assert health.learner_age_seconds() is None
-    tasks.tick.run()
-    assert len(asked) == 1
-    assert health.learner_age_seconds() is not None
+    assert asked == [experiment.endpoint_id]
+    assert health.learner().lagging == {}
 
 
 def test_tick__long_window_and_nothing_new__wakes_nobody(two_arms: Start) -> None:
@@ -249,11 +230,10 @@ def test_tick__long_window_and_nothing_new__wakes_nobody(two_arms: Start) -> Non
     begin_earlier(experiment, 2 * 3600)
     found = pending.find()
     assert found.learn == [experiment.endpoint_id]
-    assert found.behind_seconds == pytest.approx(
-        3600, abs=70
-    )  # an hour of buckets to close: rounds fail, or nobody does them
+    # An hour of buckets to close: rounds fail, or nobody does them.
+    assert found.lagging["pages"].seconds == pytest.approx(3600, abs=70)
     learn(experiment.endpoint_id)
-    assert (pending.find().learn, pending.find().behind_seconds) == ([], 0.0)
+    assert (pending.find().learn, pending.find().behind) == ([], {})
     reward(experiment, "a", decide(experiment, "a"), 1.0)
     assert pending.find().learn == [experiment.endpoint_id]
 
@@ -262,20 +242,7 @@ def test_tick__while_another_looks__does_nothing(platform: None) -> None:
     with lookout_lock() as ours, ThreadPoolExecutor(1) as pool:
         assert ours
         pool.submit(_run_and_close, tasks.tick.run).result()
-    assert health.learner_age_seconds() is None
-
-
-def test_tick__snapshot_that_cannot_be_built__keeps_no_other_from_being_published(two_arms: Start) -> None:
-    from tests.conftest import endpoint_of
-
-    two_arms()
-    endpoint_of("other", "page@a")
-    Experiment.objects.update(reward={})  # damaged by hand
-    Endpoint.objects.update(policy_version=F("policy_version") + 1)
-    tasks.tick.run()
-    assert published("other").version == Endpoint.objects.get(name="other").policy_version
-    assert published("pages").version < Endpoint.objects.get(name="pages").policy_version
-    assert health.learner_age_seconds() is None
+    assert health.learner() == health.Learner(None)
 
 
 def test_publish__same_version_twice__is_harmless(two_arms: Start) -> None:
@@ -289,11 +256,9 @@ def test_health__counts_what_waits_and_what_is_set_aside(two_arms: Start) -> Non
     experiment = two_arms()
     decide(experiment, "a")
     client().xadd(keys().decisions("pages"), {"d": b"nonsense"})
-    assert health.health() == health.Health(None, 2, 0)
-    tasks.learn_endpoint.run(experiment.endpoint_id, True)
-    found = health.health()
-    assert (found.backlog, found.quarantined) == (0, 1)
-    assert found.learner_age_seconds is not None
+    assert health.health() == health.Health(health.Learner(None), 2, 0)
+    tasks.learn_endpoint.run(experiment.endpoint_id)
+    assert health.health() == health.Health(health.Learner(None), 0, 1)
 
 
 def _run_and_close(function: Callable[[], Any]) -> Any:

@@ -3,21 +3,26 @@
 from typing import Any
 
 import redis
+import structlog
 from django.conf import settings
 from django.db.models import Prefetch
 from django.http import HttpRequest
 
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import Endpoint, Experiment
+from noregret.learning.failing import in_words
 from noregret.learning.health import health
 from noregret.learning.results import results
 from noregret.registry.models import ModelVersion
 
 from .figures import facts, progress, tells_evidence
 
+log = structlog.get_logger(__name__)
+
 BACKLOG_ALARM = 100_000
 SHOWN_EXPERIMENTS = 20
 SHOWN_ENDPOINTS = 50
+SHOWN_LAGGING = 10
 SHOWN_ENTRIES = 10
 
 _BEGUN = (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
@@ -68,7 +73,13 @@ def _experiments() -> list[dict[str, Any]]:
     begun = Experiment.objects.filter(status__in=_BEGUN).select_related("endpoint", "promoted_arm")
     found = []
     for row in begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]:
-        shown = results(row)
+        try:
+            shown = results(row)
+        except Exception as error:  # whatever is wrong with one experiment, the others are shown
+            log.exception("results not shown", experiment=row.name)
+            told = f"Its figures can't be told: {in_words(error)}."
+            found.append({"row": row, "decisions": "–", "reason": told, "progress": None, "evidence": ""})
+            continue
         found.append(
             {
                 "row": row,
@@ -88,24 +99,31 @@ def _health() -> dict[str, Any]:
     except redis.RedisError as error:
         said = f"Redis can't be reached ({error}). Predictions go on from the last snapshot; nothing is learned until it is back."
         return {"ok": False, "lines": [{"ok": False, "text": said}]}
-    age = found.learner_age_seconds
+    age = found.learner.age_seconds
     alive = age is not None and age <= settings.LEARNER_DEAD_SECONDS
     learner = (
-        "The learner has never finished a round: is a worker running?"
+        "The learner has never given a sign: is a worker running?"
         if age is None
-        else f"The learner finished a round {age:,.0f} s ago."
+        else f"The learner looked at every endpoint {age:,.0f} s ago."
     )
     if not alive and age is not None:
         learner += f" It should every {settings.LEARN_SECONDS:g} s: look at worker and beat."
+    lagging = list(found.learner.lagging.items())
+    more = len(lagging) - SHOWN_LAGGING
     lines = [
         {"ok": alive, "text": learner},
+        *(
+            {"ok": False, "text": f"{name} is behind by {lag.seconds:,.0f} s: {lag.why}."}
+            for name, lag in lagging[:SHOWN_LAGGING]
+        ),
+        *([{"ok": False, "text": f"So {_counted(more, 'other is', 'others are')}."}] if more > 0 else []),
         {
             "ok": found.backlog < BACKLOG_ALARM,
             "text": _counted(found.backlog, "decision waits", "decisions wait") + " to be written to the ledger.",
         },
         {
             "ok": not found.quarantined,
-            "text": _counted(found.quarantined, "event is", "events are") + " in quarantine.",
+            "text": _counted(found.quarantined, "event or row is", "events or rows are") + " in quarantine.",
             "quarantine": bool(found.quarantined),
         },
     ]

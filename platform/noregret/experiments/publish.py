@@ -1,18 +1,22 @@
 """From the database to the snapshot of an endpoint: which models, which arms, with which probabilities.
 
 `Endpoint.policy_version` is the version of the state: whoever changes what is served raises it in the transaction of the change, by
-`publish_endpoint_on_commit`, and the snapshot is built from it under the endpoint's lock. So a version names one state, a later
-version a later one; and if whoever made the change is killed before it published, or Redis is away, the versions differ, and the
-learner publishes (noregret.learning.pending).
+`publish_endpoint_on_commit`, and the snapshot is built from one state of the database: the version with its rows, or the one before with
+its own. No lock is held meanwhile: a hundred arms may take most of a second, and whoever changes the endpoint would wait. Whoever is
+overtaken while he builds changes nothing, for an older version never replaces a newer one (serving.publication), and the newer one has
+a publisher of its own. So a version names one state, a later version a later one; and if whoever made the change is killed before it
+published, or Redis is away, the versions differ, and the learner publishes (noregret.learning.pending).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, cast
 
 import numpy as np
 import redis
 import structlog
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -181,11 +185,27 @@ def _open_rewards(endpoint: Endpoint) -> list[snapshot.Reward]:
     ]
 
 
+BUILD_TIMEOUT_MS = 10_000
+"""No query of a snapshot takes longer: then it is not published, and told."""
+
+
+@contextmanager
+def _one_state() -> Iterator[None]:
+    """One state of the database for everything that is read inside, and no lock on it. Raises RuntimeError within a transaction: what that
+    one has done and others can't see yet would be in the snapshot, and it could not see what they did."""
+    if transaction.get_connection().in_atomic_block:
+        raise RuntimeError("a snapshot is built after the transaction that changes what it shows")
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute(f"SET LOCAL statement_timeout = {BUILD_TIMEOUT_MS}")
+        yield
+
+
 def build(endpoint_id: int) -> snapshot.Endpoint:
     """The snapshot of the present state. Raises Endpoint.DoesNotExist."""
-    with transaction.atomic():
-        # Locked, so that no change is half in: its version with its rows, or neither.
-        endpoint = Endpoint.objects.select_for_update(of=("self",)).select_related("champion").get(pk=endpoint_id)
+    with _one_state():
+        endpoint = Endpoint.objects.select_related("champion").get(pk=endpoint_id)
         running = endpoint.experiments.filter(
             status=Experiment.Status.RUNNING, arms__in=Arm.objects.filter(enabled=True)
         ).first()  # without an enabled arm the champion answers

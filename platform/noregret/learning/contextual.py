@@ -21,6 +21,8 @@ from bandits.statistics import Array
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import learned_when_matured
 
+from .quarantine import learnable
+
 # The newest open decisions that a snapshot is made from: more would keep a round from ending within its second.
 OPEN_ROWS = 20_000
 
@@ -45,11 +47,13 @@ class Models:
         self._schema = ContextSchema.from_document((experiment.context or {}).get("fields", []))
         self._models = ArmModels(policy, reward, experiment.arms.count(), self._schema.features, state)
 
-    def learn(self, rows: Rows) -> None:
-        """One batch, in order of time. Rows that can't be read are passed over."""
-        readable = [(arm, value, x) for arm, value, context in rows if (x := self._encode(context)) is not None]
+    def learn(self, rows: Rows) -> list[int]:
+        """One batch, in order of time. Rows that can't be read are passed over; their places."""
+        encoded = [(arm, value, self._encode(context)) for arm, value, context in rows]
+        readable = [(arm, value, x) for arm, value, x in encoded if x is not None]
+        unread = [place for place, (_, _, x) in enumerate(encoded) if x is None]
         if not readable:
-            return
+            return unread
         answered = np.array([value is not None for _, value, _ in readable])
         self._models.learn(
             np.array([arm for arm, _, _ in readable]),
@@ -57,11 +61,12 @@ class Models:
             np.array([0.0 if value is None else value for _, value, _ in readable], dtype=np.float64),
             answered,
         )
+        return unread
 
     def _encode(self, context: str | None) -> Array | None:
         try:
             return self._schema.encode(None if context is None else msgspec.json.decode(context, type=dict[str, Any]))
-        except (ContextInvalid, msgspec.DecodeError):
+        except (ContextInvalid, msgspec.DecodeError, RecursionError):
             return None
 
     def belief(self) -> ContextualBelief:
@@ -116,5 +121,8 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
         )
         rows = cursor.fetchall()
     # The newest come first, so that the limit cuts off the oldest; they are learned in order of time.
-    models.learn([(position[arm], value, context) for arm, value, context in reversed(rows) if arm in position])
+    known = [row for row in reversed(rows) if row[0] in position]
+    # Not every one of them has been looked at by the learner.
+    fits = learnable(experiment.reward, np.array([0.0 if value is None else value for _, value, _ in known]))
+    models.learn([(position[row[0]], *row[1:]) for row, good in zip(known, fits, strict=True) if good])
     return models.belief()

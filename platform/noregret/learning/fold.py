@@ -6,6 +6,8 @@ its bucket is closed (noregret.experiments.rewards).
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
@@ -14,6 +16,7 @@ from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import learned_when_matured
 
+from . import quarantine
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
 from .totals import RewardIntervals
@@ -29,7 +32,7 @@ WHERE (decided_at, decision_id, metric) IN (
     AND decided_at < %(until)s::timestamptz
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 AND experiment_id = %(experiment)s AND NOT folded AND NOT late AND decided_at < %(until)s::timestamptz
-RETURNING arm_id, decided_at, value
+RETURNING arm_id, decided_at, value, decision_id
 """
 
 
@@ -43,6 +46,15 @@ VALUES (%s, %s, 0, %s, %s, %s) ON CONFLICT (arm_id, start) DO UPDATE SET
         power(held.reward_total / held.rewards - EXCLUDED.reward_total / EXCLUDED.rewards, 2)
         * held.rewards * EXCLUDED.rewards::float8 / (held.rewards + EXCLUDED.rewards) ELSE 0 END
 """
+
+
+class Claimed(NamedTuple):
+    """A reward that was claimed."""
+
+    arm_id: int
+    decided_at: datetime
+    value: float
+    decision_id: UUID
 
 
 def fold(experiment: Experiment) -> int:
@@ -63,9 +75,10 @@ def fold(experiment: Experiment) -> int:
                         "until": until,
                     },
                 )
-                rows = cursor.fetchall()
-            if rows:
-                _add(experiment, rows)
+                rows = [Claimed(*row) for row in cursor.fetchall()]
+            good = quarantine.without_bad_values(experiment, rows)
+            if good:
+                _add(experiment, good)
                 learned(experiment)
         total += len(rows)
         if len(rows) < BATCH:
@@ -79,29 +92,29 @@ def _learnable_until(experiment: Experiment) -> str | datetime | None:
     return ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
 
 
-def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) -> None:
+def _add(experiment: Experiment, rows: Sequence[Claimed]) -> None:
     arm_ids = list(Arm.objects.filter(experiment=experiment).order_by("position").values_list("pk", flat=True))
     position = {arm: i for i, arm in enumerate(arm_ids)}
-    known = [row for row in rows if row[0] in position]
+    known = [row for row in rows if row.arm_id in position]
     if not known:
         return
     new = Statistics.from_rewards(
-        np.array([position[arm] for arm, _, _ in known]), np.array([value for _, _, value in known]), len(arm_ids)
+        np.array([position[row.arm_id] for row in known]), np.array([row.value for row in known]), len(arm_ids)
     )
-    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=arm_ids).order_by("arm_id"):
-        i = position[row.arm_id]
+    for arm in ArmStatistics.objects.select_for_update().filter(arm_id__in=arm_ids).order_by("arm_id"):
+        i = position[arm.arm_id]
         if not new.count[i]:
             continue
-        held = Statistics(np.array([float(row.rewards)]), np.array([row.mean]), np.array([row.m2]))
+        held = Statistics(np.array([float(arm.rewards)]), np.array([arm.mean]), np.array([arm.m2]))
         merged = held + Statistics(new.count[[i]], new.mean[[i]], new.m2[[i]])
-        ArmStatistics.objects.filter(pk=row.pk).update(
+        ArmStatistics.objects.filter(pk=arm.pk).update(
             rewards=int(merged.count[0]), mean=float(merged.mean[0]), m2=float(merged.m2[0])
         )
     intervals = RewardIntervals()
-    for arm, decided_at, value in known:
-        intervals.add(arm, decided_at, value)
+    for row in known:
+        intervals.add(row.arm_id, row.decided_at, row.value)
     with connection.cursor() as cursor:
         cursor.executemany(
             _ADD_TO_INTERVAL,
-            [(arm, start, *moments) for (arm, start), moments in sorted(intervals.moments().items())],
+            [(arm_id, start, *moments) for (arm_id, start), moments in sorted(intervals.moments().items())],
         )

@@ -378,18 +378,28 @@ _resting: dict[tuple[int, int], float] = {}
 
 
 def act(experiment: Experiment) -> bool:
-    """Do what a guardrail says of the first arm that passed it; True if something was done."""
+    """Do what a guardrail says of the first arm that passed it; True if something was done.
+
+    One that can't be judged keeps no other from acting; then what it raised is raised, for nothing else is to be done beside it.
+    """
     arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
+    problems: list[Exception] = []
     for place, guardrail in enumerate(guardrails_of(experiment)):
         began = time.monotonic()
         if began < _resting.get((experiment.pk, place), 0.0):
             continue
-        passed = [judgement for judgement in judge(experiment, arms, guardrail) if judgement.state == "passed"]
+        try:
+            passed = [judgement for judgement in judge(experiment, arms, guardrail) if judgement.state == "passed"]
+        except Exception as error:
+            problems.append(error)
+            continue
         took = time.monotonic() - began
         if took > LONG_SECONDS:
             _resting[experiment.pk, place] = time.monotonic() + REST * took
         if any(_act_on(experiment, breach) for breach in passed):
             return True
+    if problems:
+        raise ExceptionGroup("guardrails that can't be judged", problems)
     return False
 
 

@@ -1,31 +1,92 @@
-"""Is the platform learning? What readiness, the dashboard and `doctor` show of the learner."""
+"""Is the platform learning, and with which endpoints is it behind? What readiness, results, the dashboard and `doctor` show of the learner.
+
+Each look of the learner (tasks.tick) ends in one sign: that it looked at every endpoint, which of them lag, and why. So an endpoint that
+is stuck is told as that endpoint, and a learner that looks no more as all of them.
+"""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
-from noregret.experiments.models import Endpoint
+import msgspec
+import redis
+from django.conf import settings
+
+from noregret.experiments.models import Endpoint, Experiment
 from noregret.redis_client import client, keys
+from serving.learner_sign import Lag, decode, encode
 from serving.models import QuarantinedEvent
+
+from .quarantine import set_aside
+
+# What waits shorter than this is on its way; a round that fails once is done again a second later.
+BEHIND_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """`age_seconds` since its last sign, None when it never gave one; `lagging`: what it is behind with, by endpoint."""
+
+    age_seconds: float | None
+    lagging: dict[str, Lag] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`learner_age_seconds` is None when no round was ever finished."""
+    """`backlog` counts decisions that wait for the ledger, `quarantined` what was set aside."""
 
-    learner_age_seconds: float | None
+    learner: Learner
     backlog: int
     quarantined: int
 
 
-def sign_of_life() -> None:
-    """Called when a round has finished, not when it was asked for. Raises redis.RedisError."""
-    client().set(keys().learner, repr(time.time()))
+def sign_of_life(lagging: Mapping[str, Lag] | None = None) -> None:
+    """Called when every endpoint was looked at, with those that lag. Raises redis.RedisError."""
+    names = keys()
+    client().mset({names.learner: repr(time.time()), names.lagging: encode(lagging or {})})
 
 
-def learner_age_seconds() -> float | None:
-    """Seconds since a round last finished. Raises redis.RedisError."""
-    value = client().get(keys().learner)
-    return None if value is None else round(max(0.0, time.time() - float(value)), 1)
+def learner() -> Learner:
+    """What the learner last said. Raises redis.RedisError."""
+    names = keys()
+    sign, lagging = cast("list[bytes | None]", client().mget(names.learner, names.lagging))
+    if sign is None:
+        return Learner(None)
+    try:
+        told = decode(lagging)
+    except msgspec.DecodeError as error:  # no evidence that any endpoint is well
+        told = {"": Lag(0.0, f"the learner's sign can't be read: {error}")}
+    return Learner(round(max(0.0, time.time() - float(sign)), 1), told)
+
+
+@dataclass(frozen=True, slots=True)
+class OfExperiment:
+    """How the learner stands to an experiment: `behind_seconds` with its endpoint, and `why`.
+
+    `set_aside` counts rows of the ledger that can't be learned.
+    """
+
+    ok: bool
+    seconds_since_round: float | None
+    behind_seconds: float | None
+    why: str | None
+    set_aside: int
+
+
+def of_experiment(experiment: Experiment) -> OfExperiment:
+    """Never raises for Redis: that it is away is told."""
+    count = set_aside(experiment.name)
+    try:
+        found = learner()
+    except redis.RedisError:
+        return OfExperiment(False, None, None, "Redis can't be reached, so nothing is learned", count)
+    lag = found.lagging.get(experiment.endpoint.name) or found.lagging.get("")
+    if found.age_seconds is None or found.age_seconds > settings.LEARNER_DEAD_SECONDS:
+        return OfExperiment(False, found.age_seconds, None, "the learner gives no sign", count)
+    if lag is None:
+        return OfExperiment(True, found.age_seconds, 0.0, None, count)
+    return OfExperiment(False, found.age_seconds, lag.seconds, lag.why, count)
 
 
 def health() -> Health:
@@ -34,5 +95,5 @@ def health() -> Health:
     with client().pipeline(transaction=False) as pipeline:
         for name in Endpoint.objects.values_list("name", flat=True):
             pipeline.xlen(names.decisions(name))
-        backlog = sum(pipeline.execute())
-    return Health(learner_age_seconds(), backlog, QuarantinedEvent.objects.count())
+        backlog = sum(count for count in pipeline.execute(raise_on_error=False) if isinstance(count, int))
+    return Health(learner(), backlog, QuarantinedEvent.objects.count())

@@ -118,15 +118,21 @@ class _Fence:
         self._parameters = {"name": name, "token": token, "seconds": seconds}
         self._renew_after = seconds / _RENEWALS_A_LEASE
         self._renewed = time.monotonic()
+        self._reads_only = False
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         raw = connection.connection
         begins = connection.in_atomic_block and raw.info.transaction_status == TransactionStatus.IDLE
         if sql.startswith("SET TRANSACTION"):  # it must come before any query of its transaction
             result = execute(sql, params, many, context)
-            self._renew(raw)
+            self._reads_only = "READ ONLY" in sql
+            if not self._reads_only:
+                self._renew(raw)
             return result
-        if begins or time.monotonic() - self._renewed > self._renew_after:
+        if begins:
+            self._reads_only = False
+        # A transaction that can write nothing needs no fence, and could not renew the lease.
+        if not self._reads_only and (begins or time.monotonic() - self._renewed > self._renew_after):
             self._renew(raw)
         return execute(sql, params, many, context)
 

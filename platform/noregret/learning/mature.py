@@ -19,7 +19,7 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import clock, contextual
+from . import clock, contextual, quarantine
 from .models import ArmStatistics, ExperimentEvidence
 from .weighing import (
     Row,
@@ -27,6 +27,7 @@ from .weighing import (
     answers_of,
     bucket_width,
     buckets,
+    can_be_weighed,
     evidence_of,
     floor_to_bucket,
     replay,
@@ -46,7 +47,7 @@ DECISIONS_AT_ONCE = 200_000
 ROW_COLUMNS = """
 d.arm_id, d.propensities, r.value, d.decided_at,
 CASE WHEN r.defaulted THEN NULL ELSE extract(epoch FROM r.recorded_at - r.decided_at)::float8 END,
-CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version
+CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id
 """
 
 # Every trial that its arm served, of closed buckets, answered or not.
@@ -107,7 +108,8 @@ def _can_be_closed_until(experiment: Experiment, now: datetime) -> datetime:
     return floor_to_bucket(now - window, bucket_width(experiment))
 
 
-def _is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
+def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
+    """Until when an experiment's buckets are closed; before the first is, when it began."""
     started = experiment.started_at or experiment.created_at
     return held.closed_until or floor_to_bucket(started, bucket_width(experiment))
 
@@ -115,7 +117,7 @@ def _is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> dateti
 def overdue_seconds(experiment: Experiment, now: datetime) -> float:
     """For how long the next bucket could have been closed; negative while it can't be."""
     window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
-    end = _is_closed_until(experiment, experiment.evidence) + bucket_width(experiment)
+    end = is_closed_until(experiment, experiment.evidence) + bucket_width(experiment)
     if experiment.ended_at is not None:
         end += ENDED_PAUSE
     return (now - window - end).total_seconds()
@@ -130,11 +132,14 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
     while True:
         with transaction.atomic():
             held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
-            start = _is_closed_until(experiment, held)
+            start = is_closed_until(experiment, held)
             if end <= start:
                 return total
             until = _at_once(experiment, start, end)
             rows = _close(experiment, start, until)
+            unread: list[Row] = []
+            learned = replay_models(experiment, held.learned, rows, unread)
+            _tell(experiment, rows, unread)
             evidence = replay(experiment, evidence_of(experiment, held), rows)
             answers = answers_of(experiment, held)
             if answers is not None:
@@ -144,7 +149,7 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
                 matured=held.matured + len(rows),
                 state={} if evidence is None else evidence.to_dict(),
                 answers={} if answers is None else answers.to_dict(),
-                learned=replay_models(experiment, held.learned, rows),
+                learned=learned,
             )
             _add_delays(experiment, rows)
         total += len(rows)
@@ -161,16 +166,42 @@ def _at_once(experiment: Experiment, start: datetime, end: datetime) -> datetime
 
 def _close(experiment: Experiment, start: datetime, end: datetime) -> list[Row]:
     parameters = _parameters(experiment, start, end)
-    if experiment.reward["default"] is not None:
+    defaults = experiment.reward["default"] is not None
+    if defaults:
         _give_defaults(_OF_BUCKETS, parameters)
+    marked = _mark(experiment, parameters)
+    rows = quarantine.without_bad_values(experiment, marked)
+    if defaults and len(rows) < len(marked):  # those are as if nobody had answered
+        _give_defaults(_OF_BUCKETS, parameters)
+        rows += quarantine.without_bad_values(experiment, _mark(experiment, parameters))
+    rows.sort(key=lambda row: row.decided_at)
+    return rows
+
+
+def _mark(experiment: Experiment, parameters: dict[str, Any]) -> list[Row]:
     with connection.cursor() as cursor:
         cursor.execute(
             _MARK.format(columns=ROW_COLUMNS),
             parameters | {"with_context": contextual.policy_of(experiment) is not None},
         )
-        rows = [Row(*row) for row in cursor.fetchall()]
-    rows.sort(key=lambda row: row.decided_at)
-    return rows
+        return [Row(*row) for row in cursor.fetchall()]
+
+
+def _tell(experiment: Experiment, rows: Sequence[Row], unread: Sequence[Row]) -> None:
+    """Point to the decisions that are passed over."""
+    seats = seats_of(experiment)
+    unweighed = [row for row in rows if not can_be_weighed(row, seats)]
+    for bad, problem in ((unweighed, quarantine.NOT_WEIGHABLE), (unread, quarantine.NOT_READABLE)):
+        told = [
+            quarantine.BadRow(
+                row.decision_id,
+                row.decided_at,
+                problem,
+                {"arm": row.arm_id, "propensities": row.propensities, "context": row.context},
+            )
+            for row in bad
+        ]
+        quarantine.keep(experiment, "decisions", told)
 
 
 def _served(experiment: Experiment, start: datetime, end: datetime) -> list[Served]:
@@ -215,8 +246,13 @@ def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[tu
     _give_defaults(_LISTED, _parameters(held.experiment, min(times), closed) | listed)
 
 
-def replay_models(experiment: Experiment, state: dict[str, Any], rows: Iterable[Row]) -> dict[str, Any]:
-    """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other."""
+def replay_models(
+    experiment: Experiment, state: dict[str, Any], rows: Iterable[Row], unread: list[Row] | None = None
+) -> dict[str, Any]:
+    """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other.
+
+    Rows whose context can't be read are passed over, and added to `unread`.
+    """
     policy = contextual.policy_of(experiment)
     if policy is None:
         return state
@@ -226,7 +262,9 @@ def replay_models(experiment: Experiment, state: dict[str, Any], rows: Iterable[
     for bucket in buckets((row for row in rows if row.arm_id in position), bucket_width(experiment)):
         # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
         bucket.sort(key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
-        models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
+        places = models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
+        if unread is not None:
+            unread.extend(bucket[place] for place in places)
         learned = True
     return models.to_dict() if learned else state
 

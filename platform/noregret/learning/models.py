@@ -2,6 +2,7 @@
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import QuerySet
 
 from noregret.experiments.models import Arm, Experiment
 
@@ -89,3 +90,12 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+SUMS = ("state", "answers", "split", "learned")
+"""The columns of ExperimentEvidence that grow with the arms: read by who needs them, and not each second."""
+
+
+def without_sums(experiments: QuerySet[Experiment]) -> QuerySet[Experiment]:
+    """Experiments with their evidence's row, and what is large of it left unread."""
+    return experiments.select_related("evidence").defer(*(f"evidence__{column}" for column in SUMS))

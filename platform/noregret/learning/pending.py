@@ -1,5 +1,9 @@
-"""Which endpoints have something to learn or to publish. A lost wake-up costs nothing: this is asked anew each second."""
+"""Which endpoints have something to learn or to publish, and which lag. A lost wake-up costs nothing: this is asked anew each second.
 
+What is wrong with one endpoint, or with a row of one experiment, hides no other.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,11 +12,15 @@ from django.db.models import F, Q, QuerySet
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.redis_client import client, keys
+from serving.learner_sign import Lag
 from serving.ledger.ingest import appended_at
 from serving.redis_keys import ACCESS, Keys
 
 from . import clock, publishing
-from .mature import AFTER_END, overdue_seconds
+from .failing import Failure, Part, failures
+from .health import BEHIND_SECONDS
+from .mature import AFTER_END, GRACE_SECONDS, overdue_seconds
+from .models import without_sums
 from .schedule import with_an_end
 
 
@@ -26,8 +34,23 @@ class Pending:
     """Endpoints whose version in Redis is ahead of the database's, and that version."""
     access: bool = False
     """The API keys are missing from Redis, or older there than in the database."""
-    behind_seconds: float = 0.0
-    """How long what waits longest has waited: a decision, a reward, or a bucket that could be closed."""
+    names: dict[int, str] = field(default_factory=dict)
+    behind: dict[str, list[Lag]] = field(default_factory=dict)
+    """What waits of each endpoint and for how long: decisions, rewards, buckets that could be closed; and what fails since when."""
+    mended: list[tuple[Part, str]] = field(default_factory=list)
+    """Failures that are noted and over: somebody else has done it, or the endpoint is no more."""
+
+    @property
+    def lagging(self) -> dict[str, Lag]:
+        """The endpoints that are behind by more than BEHIND_SECONDS, with everything that is."""
+        late = {
+            name: [lag for lag in lags if lag.seconds > BEHIND_SECONDS] for name, lags in sorted(self.behind.items())
+        }
+        return {
+            name: Lag(round(max(lag.seconds for lag in lags), 1), "; ".join(lag.why for lag in lags))
+            for name, lags in late.items()
+            if lags
+        }
 
 
 def unsettled() -> QuerySet[Experiment]:
@@ -46,7 +69,10 @@ LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
 # An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
 # What lies more than a day behind the closed buckets was left over by a crash: the experiment's next round finds it.
 _WAITING = """
-SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - min(waiting.recorded_at))::float8
+SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8,
+    CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
+        THEN NULL ELSE extract(epoch FROM clock_timestamp() - held.closed_until)::float8 END,
+    e.reward->>'window_seconds'
 FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON held.experiment_id = e.id
 CROSS JOIN LATERAL (
     SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
@@ -57,7 +83,6 @@ CROSS JOIN LATERAL (
 ) AS waiting
 WHERE e.started_at IS NOT NULL AND (e.ended_at IS NULL OR e.ended_at > clock_timestamp() - interval '92 days')
 AND waiting.recorded_at IS NOT NULL
-GROUP BY e.endpoint_id
 """
 
 
@@ -65,15 +90,30 @@ def _waiting_rewards() -> dict[int, float]:
     """For each endpoint with rewards that could be folded, how many seconds the oldest has waited."""
     with connection.cursor() as cursor:
         cursor.execute(_WAITING)
-        waited: dict[int, float] = dict(cursor.fetchall())
+        rows = cursor.fetchall()
+    waited: dict[int, float] = {}
+    for endpoint_id, since_recorded, since_closed, window in rows:
+        seconds = since_recorded
+        if since_closed is not None:
+            # Learnable since its bucket was closed: not before that could be.
+            seconds = min(seconds, since_closed - _number(window) - GRACE_SECONDS)
+        waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     return waited
+
+
+def _number(text: str | None) -> float:
+    """Of a row that somebody damaged, 0."""
+    try:
+        return float(text or 0.0)
+    except ValueError:
+        return 0.0
 
 
 def _overdue() -> dict[int, float]:
     """For each endpoint with a bucket to close, for how many seconds it could have been. Long windows need no look at every second."""
     now = clock.now()
     found: dict[int, float] = {}
-    for experiment in unsettled().select_related("evidence"):
+    for experiment in without_sums(unsettled()):
         try:
             seconds = overdue_seconds(experiment, now)
         except Exception:  # a damaged row: its own round says what is wrong, and all others go on
@@ -89,36 +129,77 @@ def _timed() -> set[int]:
     return {*canaries.values_list("endpoint_id", flat=True), *with_an_end()}
 
 
+_DECISIONS = "decisions wait to be written to the ledger"
+_REWARDS = "rewards wait to be learned"
+_BUCKETS = "decisions whose windows are over wait to be weighed"
+
+
 def find() -> Pending:
     """Ask PostgreSQL, and Redis in one round trip. Raises redis.RedisError."""
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
+    names = {pk: name for pk, name, _ in endpoints}
     waited = _waiting_rewards()
     overdue = _overdue()
     learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
-    behind = max((*overdue.values(), *waited.values()), default=0.0)
+    behind: dict[str, list[Lag]] = {name: [] for name in names.values()}
+    for seconds_by_endpoint, why in ((overdue, _BUCKETS), (waited, _REWARDS)):
+        for pk, seconds in seconds_by_endpoint.items():
+            if pk in names:  # or it was made a moment ago
+                behind[names[pk]].append(Lag(seconds, why))
     publish: list[int] = []
     overtake: dict[int, int] = {}
-    found = _ask_redis(keys(), [name for _, name, _ in endpoints])
-    for (pk, _, version), (oldest, held, announced) in zip(endpoints, found.endpoints, strict=True):
-        if oldest:
+    found = _ask_redis(keys(), list(names.values()))
+    for (pk, name, version), (oldest, held, announced) in zip(endpoints, found.endpoints, strict=True):
+        if isinstance(oldest, Exception):
+            learn.add(pk)  # its round says what is wrong with the stream
+        elif oldest:
             learn.add(pk)
-            behind = max(behind, found.now - appended_at(oldest[0][0]).timestamp())
-        if not found.index or announced < version or held is None or int(held) < version:
+            behind[name].append(Lag(found.now - appended_at(oldest[0][0]).timestamp(), _DECISIONS))
+        if isinstance(held, Exception) or not found.index or announced < version or held is None or int(held) < version:
             publish.append(pk)
         elif int(held) > version:
             overtake[pk] = int(held)
+        if ("round", name) in found.failing:
+            learn.add(pk)  # what failed is done again, whether or not anything else has come
     access = not found.index or found.access is None or found.access < _access_version()
-    return Pending(sorted(learn), publish, overtake, access, behind)
+    unpublished = {names[pk] for pk in publish} | ({ACCESS} if access else set())
+    mended = []
+    for (part, name), failure in found.failing.items():
+        if name in (unpublished if part == "publish" else behind):
+            failing = "its snapshot can't be published" if part == "publish" else "its rounds fail"
+            behind.setdefault(name, []).append(Lag(found.now - failure.since, f"{failing}: {failure.why}"))
+        else:
+            mended.append((part, name))
+    return Pending(
+        sorted(learn),
+        _in_turn(publish, names, found),
+        overtake,
+        access,
+        names,
+        {name: lags for name, lags in behind.items() if lags},
+        mended,
+    )
+
+
+def _in_turn(publish: Iterable[int], names: dict[int, str], found: "_Held") -> list[int]:
+    """First what has not failed; what has, once its pause is over, the fewest failures first."""
+    failed = {pk: found.failing.get(("publish", names[pk])) for pk in publish}
+    due = [pk for pk, failure in failed.items() if failure is None or failure.pause_is_over(found.now)]
+    return sorted(due, key=lambda pk: 0 if (failure := failed[pk]) is None else failure.tries)
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index) each."""
+    """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index) each, or the error that came of it."""
 
     now: float  # Redis's clock, which also stamps the entries
     index: bool
     access: int | None
     endpoints: list[tuple[Any, Any, Any]]
+    failing: dict[tuple[Part, str], Failure]
+
+
+_GENERAL = 5  # commands that ask for what is no endpoint's own
 
 
 def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
@@ -127,16 +208,23 @@ def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
         pipeline.exists(names.epoch)
         pipeline.hget(names.snapshot(ACCESS), "version")
         pipeline.hgetall(names.versions)
+        pipeline.hgetall(names.failing)
         for name in endpoints:
             pipeline.xrange(names.decisions(name), count=1)
             pipeline.hget(names.snapshot(name), "version")
-        (seconds, microseconds), epoch, access, versions, *rest = pipeline.execute()
+        answers = pipeline.execute(raise_on_error=False)
+    general, rest = answers[:_GENERAL], answers[_GENERAL:]
+    for answer in general:  # an endpoint's key of another kind is that endpoint's trouble alone
+        if isinstance(answer, Exception):
+            raise answer
+    (seconds, microseconds), epoch, access, versions, failing = general
     announced = {name.decode(): int(version) for name, version in versions.items()}
     return _Held(
         seconds + microseconds / 1e6,
         bool(epoch),
         None if access is None else min(int(access), announced.get(ACCESS, -1)),
         [(rest[2 * i], rest[2 * i + 1], announced.get(name, -1)) for i, name in enumerate(endpoints)],
+        failures(failing),
     )
 
 

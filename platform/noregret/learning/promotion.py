@@ -19,6 +19,11 @@ ACTOR = "learner"
 _ACTIONS: dict[str, Action] = {"promote": "promote", "stop": "stop", "rollback": "rollback"}
 
 
+def guard(experiment: Experiment) -> bool:
+    """Do what a guardrail asks for; True if something was done. On whatever is in the ledger, fresh or not."""
+    return experiment.status == Experiment.Status.RUNNING and guardrails.act(experiment)
+
+
 def act(experiment: Experiment) -> bool:
     """Do what is due; True if something was done. Called on fresh statistics.
 
@@ -27,7 +32,7 @@ def act(experiment: Experiment) -> bool:
     """
     if experiment.status not in (Experiment.Status.RUNNING, Experiment.Status.PAUSED):
         return False
-    if experiment.status == Experiment.Status.RUNNING and guardrails.act(experiment):
+    if guard(experiment):
         return True
     try:
         if schedule.act(experiment):

@@ -13,7 +13,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 
 from . import clock
-from .models import ArmStatistics, ExperimentEvidence
+from .models import SUMS, ArmStatistics, ExperimentEvidence, without_sums
 from .weighing import rule_of
 
 DECISIONS_AN_ARM = 10
@@ -37,7 +37,7 @@ def learned(experiment: Experiment) -> None:
     Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
     if not Experiment.objects.filter(pk=experiment.pk, status=Experiment.Status.RUNNING).exists():
         return
-    held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+    held = ExperimentEvidence.objects.select_for_update().defer(*SUMS).get(experiment=experiment)
     decisions = _decisions(experiment)
     now = clock.now()
     rows = ExperimentEvidence.objects.filter(pk=held.pk)
@@ -52,11 +52,14 @@ def overdue() -> set[int]:
     """Endpoints with something learned whose version has been in force for long enough."""
     now = clock.now()
     waiting = Experiment.objects.filter(status=Experiment.Status.RUNNING, evidence__unpublished=True)
-    return {
-        experiment.endpoint_id
-        for experiment in waiting.select_related("evidence")
-        if _has_stood_long_enough(experiment, experiment.evidence, now)
-    }
+    return {experiment.endpoint_id for experiment in without_sums(waiting) if _is_overdue(experiment, now)}
+
+
+def _is_overdue(experiment: Experiment, now: datetime) -> bool:
+    try:
+        return _has_stood_long_enough(experiment, experiment.evidence, now)
+    except Exception:  # a damaged row: its own round says what is wrong
+        return True
 
 
 def catch_up(experiment: Experiment) -> None:

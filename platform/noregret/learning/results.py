@@ -1,5 +1,6 @@
 """What an experiment has shown so far: the figures of the results call and of the dashboard. Reads only."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import answers, contextual, guardrails, shadows
+from . import answers, contextual, guardrails, health, shadows
 from .holdout import holdout
 from .knowledge import known_to_policy
 from .models import ArmStatistics, ExperimentEvidence
@@ -96,6 +97,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
         "guardrails": guardrails.states(experiment, arms),
         "holdout": holdout(experiment),
         "apprentice": _apprentice(experiment, arms),
+        "learner": asdict(health.of_experiment(experiment)),
         "recommendation": {
             "action": found.action,
             "arm": None if found.arm is None else found.arm.name,

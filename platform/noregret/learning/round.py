@@ -13,7 +13,7 @@ from .fold import fold
 from .locks import LeaseLost, endpoint_lock
 from .mature import mature
 from .pending import LEARNED_AT_ONCE, unsettled
-from .promotion import act
+from .promotion import act, guard
 from .publishing import catch_up
 from .upgrade import bring_up_to_date
 
@@ -24,9 +24,10 @@ FRESH_SECONDS = 10.0
 
 
 def learn(endpoint_id: int) -> bool:
-    """Do a round; False when another worker is at it. Raises redis.RedisError when Redis is away.
+    """Do a round; False when another worker is at it.
 
-    What goes wrong with one experiment of the endpoint does not keep the others from learning; then it is raised.
+    What goes wrong with the stream, or with one experiment of the endpoint, does not keep the others from learning; then it is raised: a
+    redis.RedisError when Redis is away, an ExceptionGroup for anything else.
     """
     with endpoint_lock(endpoint_id) as held:
         if not held:
@@ -34,30 +35,64 @@ def learn(endpoint_id: int) -> bool:
         endpoint = Endpoint.objects.filter(pk=endpoint_id).first()
         if endpoint is None:
             return True
-        drained = drain(endpoint)
         problems: list[Exception] = []
+        drained: Drained | None = None
+        try:
+            drained = drain(endpoint)
+        except LeaseLost:
+            return _taken_over(endpoint)
+        except Exception as error:
+            log.warning("stream not drained", endpoint=endpoint.name, error=repr(error))
+            problems.append(error)
         for experiment in _learning(endpoint):
             try:
-                _learn(experiment, drained)
+                problems.extend(_learn(experiment, drained))
             except LeaseLost:
-                log.warning("another learner took over", endpoint=endpoint.name)
-                return False
-            except Exception as error:
-                log.exception("experiment not learned", endpoint=endpoint.name, experiment=experiment.name)
-                problems.append(error)
+                return _taken_over(endpoint)
+        if len(problems) == 1:
+            raise problems[0]
         if problems:
             raise ExceptionGroup(f"endpoint {endpoint.name}", problems)
         return True
 
 
-def _learn(experiment: Experiment, drained: Drained) -> None:
+def _taken_over(endpoint: Endpoint) -> bool:
+    log.warning("another learner took over", endpoint=endpoint.name)
+    return False
+
+
+def _learn(experiment: Experiment, drained: Drained | None) -> list[Exception]:
+    """Learn and act for one experiment; what went wrong.
+
+    Guardrails act on what is in the ledger, however much is not there yet and whatever could not be learned: waiting would serve the worse
+    arm. What asks for all the evidence waits for it. Raises LeaseLost.
+    """
+    problems: list[Exception] = []
+    try:
+        _take_in(experiment, drained)
+    except LeaseLost:
+        raise
+    except Exception as error:
+        log.exception("experiment not learned", endpoint=experiment.endpoint.name, experiment=experiment.name)
+        problems.append(error)
+    fresh = drained is not None and (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS
+    try:
+        (act if fresh and not problems else guard)(experiment)
+    except LeaseLost:
+        raise
+    except Exception as error:
+        log.exception("experiment not acted on", endpoint=experiment.endpoint.name, experiment=experiment.name)
+        problems.append(error)
+    return problems
+
+
+def _take_in(experiment: Experiment, drained: Drained | None) -> None:
     bring_up_to_date(experiment)
-    mature(experiment, drained.until)
+    if drained is not None:  # or nobody knows which buckets are complete
+        mature(experiment, drained.until)
     fold(experiment)
     with transaction.atomic():
         catch_up(experiment)
-    if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
-        act(experiment)
 
 
 def _learning(endpoint: Endpoint) -> list[Experiment]:

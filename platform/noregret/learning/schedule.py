@@ -24,13 +24,15 @@ def start_due() -> int:
     started = 0
     drafts = Experiment.objects.filter(status=Experiment.Status.DRAFT, schedule__start_at__isnull=False)
     for experiment in drafts.select_related("endpoint"):
-        at = _time(experiment, "start_at")
-        if at is None or at > now:
-            continue
         try:
+            at = _time(experiment, "start_at")
+            if at is None or at > now:
+                continue
             move(experiment, "start", actor=ACTOR, reason=f"scheduled for {at:%Y-%m-%d %H:%M:%S} UTC")
         except ExperimentsError as error:
             log.warning("not started", experiment=experiment.name, why=str(error))
+        except Exception:  # whatever is wrong with one draft, the others start, and everybody is learned for
+            log.exception("not started", experiment=experiment.name)
         else:
             started += 1
     return started
@@ -52,7 +54,16 @@ def with_an_end() -> list[int]:
         Q(schedule__end_at__isnull=False) | Q(schedule__max_seconds__isnull=False),
         status__in=(Experiment.Status.RUNNING, Experiment.Status.PAUSED),
     )
-    return [one.endpoint_id for one in begun if (end := ends_at(one)) is not None and end <= now]
+    return [one.endpoint_id for one in begun if _is_over(one, now)]
+
+
+def _is_over(experiment: Experiment, now: datetime) -> bool:
+    """Past its end; also where that can't be read: its own round then says what is wrong."""
+    try:
+        end = ends_at(experiment)
+    except Exception:
+        return True
+    return end is not None and end <= now
 
 
 def act(experiment: Experiment) -> bool:

@@ -1,6 +1,12 @@
-"""Celery's side of learning: thin, idempotent, and nothing in a message but which endpoint to look at."""
+"""Celery's side of learning: thin, idempotent, and nothing in a message but which endpoint to look at.
 
+What goes wrong with one endpoint is noted and told as its own (failing, health), and keeps no other from being learned for and published.
+"""
+
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import redis
 import structlog
@@ -11,10 +17,13 @@ from django.utils import timezone
 
 from noregret.access.publish import publish_access
 from noregret.celery import app
+from noregret.experiments.models import Endpoint
 from noregret.experiments.publish import overtake, publish_endpoint
 from serving.ledger import partitions
+from serving.redis_keys import ACCESS
 
 from . import pending, schedule, shadows, sticky_units
+from .failing import failed, in_words, succeeded, waiting
 from .health import sign_of_life
 from .locks import lookout_lock, shadows_lock, units_lock
 from .round import learn
@@ -22,13 +31,13 @@ from .round import learn
 log = structlog.get_logger(__name__)
 
 PARTITION_DAYS = 7
-# While something has waited longer than this, finished rounds of other endpoints are no sign of life: one that is stuck must show.
-BEHIND_SECONDS = 10.0
+# Of one look's time, so much goes into publications, and one more; the rest comes with the next look.
+PUBLISH_SECONDS = 3.0
 
 
 @app.task
 def tick() -> None:
-    """Publish what Redis lacks, and wake a round for every endpoint that has something to learn."""
+    """Wake a round for every endpoint that has something to learn, publish what Redis lacks, and tell who lags."""
     try:
         with lookout_lock() as ours:
             if ours:
@@ -40,39 +49,64 @@ def tick() -> None:
 def _look() -> None:
     schedule.start_due()
     found = pending.find()
-    well = _publish(found) and found.behind_seconds <= BEHIND_SECONDS
     for endpoint_id in found.learn:
-        learn_endpoint.apply_async((endpoint_id, well), expires=settings.LEARN_EXPIRES_SECONDS)
-    if well and not found.learn:
-        sign_of_life()
+        learn_endpoint.apply_async((endpoint_id,), expires=settings.LEARN_EXPIRES_SECONDS)
     for experiment_id in sticky_units.to_restore():
         restore_units.apply_async((experiment_id,), expires=settings.LEARN_EXPIRES_SECONDS)
-
-
-def _publish(found: pending.Pending) -> bool:
-    """Bring Redis up to date; False when some of it could not be: one endpoint's failure keeps no other from being served."""
-    well = True
+    for part, name in found.mended:
+        succeeded(name, part)
     if found.access:
-        well &= publish_access()
-    for endpoint_id in found.publish:
-        try:
-            well &= publish_endpoint(endpoint_id)
-        except Exception:
-            log.exception("snapshot not published", endpoint=endpoint_id)
-            well = False
+        _publish(ACCESS, publish_access)
+    _publish_endpoints(found)
     for endpoint_id, version in found.overtake.items():
-        overtake(endpoint_id, version)
-    return well
+        _publish(found.names[endpoint_id], partial(overtake, endpoint_id, version))
+    sign_of_life(found.lagging)
+
+
+def _publish_endpoints(found: pending.Pending) -> None:
+    """Bring Redis up to date, for as long as one look may take; the rest have their turn at the next."""
+    until = time.monotonic() + PUBLISH_SECONDS
+    for place, endpoint_id in enumerate(found.publish):
+        if time.monotonic() > until:
+            waiting(found.names[later] for later in found.publish[place:])
+            return
+        _publish(found.names[endpoint_id], partial(publish_endpoint, endpoint_id))
+
+
+def _publish(name: str, publish: Callable[[], bool | None]) -> None:
+    """Publish one document; where that fails, note it as this document's trouble. Raises redis.RedisError while Redis is away."""
+    try:
+        if publish() is not False:
+            return
+        why = "Redis did not take it"
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        log.exception("not published", document=name)
+        why = in_words(error)
+    failed(name, "publish", why)
 
 
 @app.task
-def learn_endpoint(endpoint_id: int, well: bool = False) -> None:
-    """One round for one endpoint. `well`: nothing was stuck when it was asked for, so that its end shows that the platform learns."""
+def learn_endpoint(endpoint_id: int) -> None:
+    """One round for one endpoint."""
     try:
-        if learn(endpoint_id) and well:
-            sign_of_life()
+        _round(endpoint_id)
     except redis.RedisError as error:
         log.warning("redis out of reach", endpoint=endpoint_id, error=str(error))
+
+
+def _round(endpoint_id: int) -> None:
+    """A round, and a note of whether it failed. Raises redis.RedisError, and whatever the round raised."""
+    name = Endpoint.objects.filter(pk=endpoint_id).values_list("name", flat=True).first()
+    try:
+        done = learn(endpoint_id)
+    except Exception as error:
+        if name is not None:
+            failed(name, "round", in_words(error))
+        raise
+    if done and name is not None:
+        succeeded(name, "round")
 
 
 @app.task

@@ -20,6 +20,15 @@ def padded(propensities: Sequence[float], arms: int) -> list[float]:
     return [*propensities, *([0.0] * (arms - len(propensities)))]
 
 
+def are_probabilities(propensities: Sequence[float]) -> bool:
+    """Are these numbers, all of 0 to 1? A ledger that was written by hand may hold others, or NULL."""
+    try:
+        total = sum(propensities)  # with NaN the least and the greatest depend on the order
+        return math.isfinite(total) and min(propensities) >= 0.0 and max(propensities) <= 1.0
+    except (TypeError, ValueError):
+        return False
+
+
 def interval_start(at: datetime) -> datetime:
     """The start of the ten seconds that an instant lies in."""
     seconds = int(at.timestamp())
@@ -102,6 +111,8 @@ class DecisionTotals:
                 totals.failures[decision.arm_id] += 1
                 totals.failed_intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
             latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
+            if not are_probabilities(decision.propensities):
+                continue  # it happened; how likely that was nobody knows
             for position, propensity in enumerate(decision.propensities[: len(arm_ids)]):
                 expected[position] += propensity
             if decision.trial:

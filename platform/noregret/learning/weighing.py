@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from itertools import groupby
 from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 
 from .models import ArmStatistics, ExperimentEvidence
-from .totals import padded
+from .totals import are_probabilities, padded
 
 RULES = 1
 """Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     delay_seconds: float | None  # of feedback; None for a default reward
     context: str | None  # JSON, where the policy learns from it
     policy_version: int
+    decision_id: UUID
 
 
 class Served(NamedTuple):
@@ -176,7 +178,7 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     model, (low, high) = bounded
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in buckets((row for row in rows if _can_be_weighed(row, seats)), bucket_width(experiment)):
+    for bucket in buckets((row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment)):
         outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
         if model.direction == "minimize":
             outcome = 1.0 - outcome
@@ -190,7 +192,7 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Ite
         return None
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in buckets((row for row in served if _can_be_weighed(row, seats)), bucket_width(experiment)):
+    for bucket in buckets((row for row in served if can_be_weighed(row, seats)), bucket_width(experiment)):
         answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
     return answers
 
@@ -229,10 +231,12 @@ def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.array(numbers, dtype=np.int64)[which.ravel()]
 
 
-def _can_be_weighed(row: Row | Served, seats: dict[int, int]) -> bool:
+def can_be_weighed(row: Row | Served, seats: dict[int, int]) -> bool:
     """Does its arm belong to the experiment, and had every arm of that time a probability, the chosen one's more than 0?"""
     seat = seats.get(row.arm_id)
-    if seat is None or not seat < len(row.propensities) <= len(seats) or not row.propensities[seat] > 0.0:
+    if seat is None or not seat < len(row.propensities) <= len(seats) or not are_probabilities(row.propensities):
+        return False
+    if not row.propensities[seat] > 0.0:
         return False
     # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
     return len(row.propensities) == len(seats) or abs(sum(row.propensities) - 1.0) < 1e-6

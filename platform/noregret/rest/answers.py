@@ -170,6 +170,19 @@ class EvidenceProgress(Struct):
     matured: int
 
 
+class LearnerState(Struct):
+    """Is the experiment learned for: seconds since the learner looked, for how long it has been behind with the endpoint, and why.
+
+    `set_aside` counts rows of the ledger that can't be learned; they are in quarantine.
+    """
+
+    ok: bool
+    seconds_since_round: float | None
+    behind_seconds: float | None
+    why: str | None
+    set_aside: int
+
+
 class Recommendation(Struct):
     action: Literal["continue", "promote", "stop", "rollback"]
     arm: str | None
@@ -340,6 +353,7 @@ class Results(Struct):
     guardrails: list[GuardrailState]
     holdout: Holdout | None
     apprentice: Apprentice | None
+    learner: LearnerState
     recommendation: Recommendation
     segments: Segments | None
     evaluation: Evaluation | None

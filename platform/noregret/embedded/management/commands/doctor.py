@@ -19,7 +19,7 @@ from django.utils import timezone
 from noregret import __version__
 from noregret.embedded import postgres, redis_server
 from noregret.embedded.errors import StartFailed
-from noregret.learning.health import learner_age_seconds
+from noregret.learning.health import learner
 from noregret.redis_client import client
 from serving.ledger import partitions
 from serving.ledger.rewards import LedgerUnavailable, RewardWriter
@@ -135,14 +135,16 @@ def _redis() -> Iterator[Finding]:
 
 
 def _learner() -> Iterator[Finding]:
-    age = learner_age_seconds()
-    if age is None:
-        yield False, "no round was ever finished; are worker and beat running?"
-    else:
-        yield (
-            age <= settings.LEARNER_DEAD_SECONDS,
-            f"finished a round {age:.0f} s ago; more than {settings.LEARNER_DEAD_SECONDS:.0f} s is too long",
-        )
+    found = learner()
+    if found.age_seconds is None:
+        yield False, "never gave a sign; are worker and beat running?"
+        return
+    yield (
+        found.age_seconds <= settings.LEARNER_DEAD_SECONDS,
+        f"looked at every endpoint {found.age_seconds:.0f} s ago; more than {settings.LEARNER_DEAD_SECONDS:.0f} s is too long",
+    )
+    for name, lag in found.lagging.items():
+        yield False, f"is behind with {name} by {lag.seconds:.0f} s: {lag.why}"
 
 
 def _clock() -> Iterator[Finding]:
@@ -179,7 +181,7 @@ def _keys() -> Iterator[Finding]:
 
 def _quarantine() -> Iterator[Finding]:
     count = QuarantinedEvent.objects.count()
-    yield not count, "empty" if not count else f"{count} events could not be read; see them in the admin"
+    yield not count, "empty" if not count else f"{count} events or rows could not be read; see them in the admin"
 
 
 _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {

@@ -9,10 +9,14 @@ from django.core.management.base import BaseCommand, CommandError
 from noregret.experiments.models import Experiment
 from noregret.learning.locks import LeaseLost
 from noregret.learning.rebuild import rebuild
+from noregret.learning.unlearned import unlearned
 
 
 class Command(BaseCommand):
-    help = "Recomputes arm statistics and evidence from the ledger; --check only compares, and exits 1 on a difference."
+    help = (
+        "Recomputes arm statistics and evidence from the ledger; --check only compares, and exits 1 on a difference. "
+        "Both tell what of the ledger is in no sum, and why: what waits too long, and what was set aside."
+    )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--experiment", help="name or number of one experiment (default: every one that began)")
@@ -27,6 +31,8 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"{experiment.name} was not rebuilt: a learner holds its endpoint; try again"
                 ) from error
+            for sentence in unlearned(experiment):
+                self.stdout.write(f"{experiment.name}: {sentence}")
             differ |= bool(differences)
             for difference in differences:
                 self.stdout.write(f"{experiment.name}: {difference}")
