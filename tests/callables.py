@@ -1,5 +1,6 @@
 """Python models for tests: on the allow-list of the test settings."""
 
+import threading
 import time
 
 import numpy as np
@@ -54,3 +55,7 @@ def leaks(rows: Rows) -> NDArray[np.float64]:
     """The rows' sums, and 50 MB that are never given back."""
     _KEPT.append(b"x" * (50 * 2**20))
     return np.asarray(rows).sum(axis=1)
+
+
+GATE = threading.Event()
+"""What `tests.loaded_slowly` waits for while it is imported."""
