@@ -43,8 +43,8 @@ SECRET = {"NOREGRET_SECRET_KEY": "0123456789abcdef" * 2}
             },
         ),
         (
-            "postgresql://postgres@/noregret?host=%2Ftmp%2Fa",
-            {"NAME": "noregret", "USER": "postgres", "PASSWORD": "", "HOST": "/tmp/a", "PORT": "", "OPTIONS": {}},
+            "postgresql://postgres@/noregret?host=%2Frun%2Fa",
+            {"NAME": "noregret", "USER": "postgres", "PASSWORD": "", "HOST": "/run/a", "PORT": "", "OPTIONS": {}},
         ),
     ],
 )

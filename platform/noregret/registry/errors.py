@@ -24,5 +24,9 @@ class DefinitionInvalid(RegistryError):
         self.message = message
 
 
+class NameTaken(RegistryError):
+    """The name of the model is others'."""
+
+
 class VersionTaken(RegistryError):
     """The version exists with another content."""

@@ -1,5 +1,6 @@
 """Model versions: immutable, registered artefacts or addresses."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from noregret.names import NAME_MAX_LENGTH, validate_name
@@ -31,6 +32,12 @@ class ModelVersion(models.Model):
     payload = models.JSONField(null=True, blank=True)
     signature = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
+    endpoints = ArrayField(
+        models.CharField(max_length=NAME_MAX_LENGTH),
+        null=True,
+        blank=True,
+        help_text="Of the key that registered it; empty: every endpoint.",
+    )
     created_by = models.CharField(max_length=150, blank=True, default="")
 
     class Meta:
