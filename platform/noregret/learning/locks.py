@@ -38,9 +38,11 @@ WHERE name = (
     SELECT name FROM learning_lease WHERE name = %(name)s AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)
 RETURNING token
 """
+# Only where there is no row: beside one that a transaction has locked, the insertion would wait for the end of that transaction.
 _MAKE = """
 INSERT INTO learning_lease (name, token, expires_at)
-VALUES (%(name)s, 1, clock_timestamp() + make_interval(secs => %(seconds)s)) ON CONFLICT (name) DO NOTHING
+SELECT %(name)s, 1, clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE NOT EXISTS (SELECT 1 FROM learning_lease WHERE name = %(name)s) ON CONFLICT (name) DO NOTHING
 RETURNING token
 """
 _RENEW = """

@@ -9,6 +9,7 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from noregret.experiments.visibility import may_register, seen_models
 from noregret.rest.pagination import page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
@@ -58,13 +59,20 @@ class ModelsView(ManageView):
     parser_classes = (StrictJSONParser, ArtifactParser)
 
     def get(self, request: Request) -> Response:
-        return Response(page(request, ModelVersion.objects.all(), render))
+        return Response(page(request, seen_models(self.caller.endpoints), render))
 
     def post(self, request: Request) -> Response:
         multipart = (request.content_type or "").startswith("multipart/form-data")
         with uploads.slot() if multipart else nullcontext():
             definition = _from_form(request) if multipart else _from_json(request.data)
-            version, created = register_model(definition, actor=self.caller.name)
+            limit = self.caller.endpoints
+            known = seen_models(limit).filter(name=definition.name, version=definition.version)
+            version, created = register_model(
+                definition,
+                actor=self.caller.name,
+                endpoints=limit,
+                may_take=lambda name: may_register(limit, name) or known.exists(),
+            )
         return Response(render(version), status=201 if created else 200)
 
 
@@ -72,7 +80,7 @@ class ModelView(ManageView):
     """GET /api/v1/models/{name}/{version}"""
 
     def get(self, request: Request, name: str, version: str) -> Response:
-        found = ModelVersion.objects.filter(name=name, version=version).first()
+        found = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
         if found is None:
             raise problems.not_found(f"there is no model version {name[:80]}@{version[:80]}")
         return Response(render(found))

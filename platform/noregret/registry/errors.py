@@ -34,5 +34,9 @@ class TooManyUploads(RegistryError):
     """As many artefacts are inspected as this process does at once; the same can be sent again a little later."""
 
 
+class NameTaken(RegistryError):
+    """The name of the model is others'."""
+
+
 class VersionTaken(RegistryError):
     """The version exists with another content."""

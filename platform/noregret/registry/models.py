@@ -1,5 +1,6 @@
 """Model versions: immutable, registered artefacts or addresses."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from noregret.names import NAME_MAX_LENGTH, validate_name
@@ -34,6 +35,12 @@ class ModelVersion(models.Model):
     call_seconds = models.FloatField(null=True, blank=True)
     row_seconds = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    endpoints = ArrayField(
+        models.CharField(max_length=NAME_MAX_LENGTH),
+        null=True,
+        blank=True,
+        help_text="Of the key that registered it; empty: every endpoint.",
+    )
     created_by = models.CharField(max_length=150, blank=True, default="")
 
     class Meta:

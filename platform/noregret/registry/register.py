@@ -1,13 +1,14 @@
 """Registers model versions. A version is immutable: the same content again is the same version, another content is refused."""
 
 import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from noregret.access import audit
 from noregret.names import validate_name
@@ -16,7 +17,7 @@ from serving.runtimes.python import resolve
 
 from . import uploads
 from .artifact_storage import artifact_store
-from .errors import DefinitionInvalid, StoreUnavailable, VersionTaken
+from .errors import DefinitionInvalid, NameTaken, StoreUnavailable, VersionTaken
 from .inspection import inspect
 from .models import ModelVersion
 
@@ -44,16 +45,29 @@ class Definition:
     payload: Any = None
 
 
-def register_model(definition: Definition, *, actor: str) -> tuple[ModelVersion, bool]:
-    """The version, and whether it is new. Raises DefinitionInvalid, ArtifactRefused, VersionTaken, TooManyUploads, StoreUnavailable."""
+def register_model(
+    definition: Definition,
+    *,
+    actor: str,
+    endpoints: Collection[str] | None = None,
+    may_take: Callable[[str], bool] = lambda name: True,
+) -> tuple[ModelVersion, bool]:
+    """The version, and whether it is new. `endpoints`: the limit of the caller's key; `may_take`: is a name the caller's to use?
+
+    Raises DefinitionInvalid, ArtifactRefused, NameTaken, VersionTaken, TooManyUploads, StoreUnavailable.
+    """
     _check(definition)
+    _require(may_take, definition.name)
     existing = ModelVersion.objects.filter(name=definition.name, version=definition.version).first()
     if existing is not None:
         return _same(existing, definition), False
     version = _FRAMEWORKS[definition.framework](definition)
     version.created_by = actor
+    version.endpoints = None if endpoints is None else sorted(endpoints)
     try:
         with transaction.atomic():
+            _hold(definition.name)
+            _require(may_take, definition.name)
             version.save(force_insert=True)
             audit.record(
                 actor=actor,
@@ -65,6 +79,17 @@ def register_model(definition: Definition, *, actor: str) -> tuple[ModelVersion,
         # Another caller registered it meanwhile: what it holds decides.
         return _same(ModelVersion.objects.get(name=definition.name, version=definition.version), definition), False
     return version, True
+
+
+def _require(may_take: Callable[[str], bool], name: str) -> None:
+    if not may_take(name):
+        raise NameTaken(f"the name {name} is in use for other endpoints: choose another")
+
+
+def _hold(name: str) -> None:
+    """Until the end of the transaction nobody else registers under this name."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('noregret.registry.' || %s))", [name])
 
 
 def _check(definition: Definition) -> None:

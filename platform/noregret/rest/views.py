@@ -71,7 +71,7 @@ def _refusal(error: Exception) -> problems.Problem | None:
     match error:
         case experiments_errors.Invalid() | registry_errors.DefinitionInvalid():
             return problems.invalid_fields([{"field": error.field, "message": error.message}])
-        case experiments_errors.Conflict() | registry_errors.VersionTaken():
+        case experiments_errors.Conflict() | registry_errors.NameTaken() | registry_errors.VersionTaken():
             return problems.conflict(str(error))
         case registry_errors.TooManyUploads() | registry_errors.StoreUnavailable():
             return problems.unavailable(str(error), retry_after=10)

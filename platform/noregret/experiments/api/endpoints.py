@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from noregret.experiments.document import ModelRef, Name
 from noregret.experiments.endpoints import create_endpoint, rollback_endpoint, update_endpoint
+from noregret.experiments.visibility import require_seen
 from noregret.rest.pagination import page
 from noregret.rest.parsers import typed
 from noregret.rest.views import ManageView
@@ -60,6 +61,7 @@ class EndpointsView(ManageView):
         form = typed(request, EndpointRequest)
         if not self.caller.may_see(form.name):
             raise problems.not_found("this key is limited to other endpoints")
+        require_seen(self.caller.endpoints, {"champion": form.champion})
         made = create_endpoint(
             name=form.name,
             champion=form.champion,
@@ -79,6 +81,8 @@ class EndpointView(ManageView):
     def patch(self, request: Request, name: str) -> Response:
         endpoint = self.endpoint(name)
         form = typed(request, EndpointChange)
+        if form.champion is not UNSET:
+            require_seen(self.caller.endpoints, {"champion": form.champion})
         update_endpoint(
             endpoint,
             champion=None if form.champion is UNSET else form.champion,
@@ -97,6 +101,8 @@ class EndpointRollbackView(ManageView):
         endpoint = self.endpoint(name)
         form = typed(request, RollbackRequest)
         to = None if form.to is UNSET else form.to
+        if to is not None:
+            require_seen(self.caller.endpoints, {"to": to})
         rollback_endpoint(endpoint, to=to, reason=form.reason, actor=self.caller.name)
         return Response(render.endpoint(self.endpoint(name)))
 

@@ -14,6 +14,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import activate, advance, move
+from noregret.experiments.visibility import require_seen
 from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.results import results
@@ -43,6 +44,7 @@ class ExperimentsView(ManageView):
         document = typed(request, documents.Experiment)
         if not self.caller.may_see(document.endpoint):
             raise Invalid("endpoint", f"there is no endpoint {document.endpoint}")
+        require_seen(self.caller.endpoints, {f"arms[{i}].model": arm.model for i, arm in enumerate(document.arms)})
         made = create_experiment(document, actor=self.caller.name)
         return Response(render.experiment(self.experiment(made.name)), status=201)
 
@@ -111,6 +113,7 @@ class ArmsView(ManageView):
     def post(self, request: Request, name: str) -> Response:
         experiment = self.experiment(name)
         form = typed(request, ArmRequest)
+        require_seen(self.caller.endpoints, {"model": form.model})
         add_arm(experiment, form, actor=self.caller.name, reason=form.reason)
         return Response(render.experiment(self.experiment(name)), status=201)
 
