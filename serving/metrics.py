@@ -1,5 +1,8 @@
 """What Prometheus reads of a web process."""
 
+import argparse
+from collections.abc import Sequence
+
 from prometheus_client import Counter, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -33,3 +36,13 @@ FEEDBACK_UNAVAILABLE = Counter(
     ["reason"],
 )
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])
+
+
+def web_processes(arguments: Sequence[str], default: int) -> int:
+    """How many Granian runs, by the command line that its processes have too; `default` where that does not say."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--workers", type=int, default=default)
+    try:
+        return int(parser.parse_known_args(list(arguments))[0].workers)
+    except (argparse.ArgumentError, SystemExit):
+        return default
