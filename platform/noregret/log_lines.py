@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import MutableMapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -61,6 +62,7 @@ class _Second:
     told: int = 1
     suppressed: int = 0
     last: logging.LogRecord | None = None
+    context: Context | None = None  # of `last`: it may be told from another thread
 
 
 class LimitedStream(logging.StreamHandler[TextIO]):
@@ -88,7 +90,7 @@ class LimitedStream(logging.StreamHandler[TextIO]):
             super().emit(record)
         else:
             second.suppressed += 1
-            second.last = record
+            second.last, second.context = record, copy_context()
             self._sweep_later()
 
     def _kind(self, record: logging.LogRecord) -> Kind:
@@ -101,15 +103,16 @@ class LimitedStream(logging.StreamHandler[TextIO]):
         return kind if len(self._seconds) < KINDS else (record.name,)
 
     def _tell(self, second: _Second) -> None:
-        record, second.last = second.last, None
-        if record is None:
+        record, context = second.last, second.context
+        second.last = second.context = None
+        if record is None or context is None:
             return
         if isinstance(record.msg, dict):
             record.msg = record.msg | {"suppressed": second.suppressed - 1}
         else:
             record.suppressed = second.suppressed - 1
         second.suppressed = 0
-        super().emit(record)
+        context.run(super().emit, record)
 
     def _sweep_later(self) -> None:
         """A thread tells what was counted, should no more lines of the kind come; it ends when nothing waits."""
