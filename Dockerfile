@@ -12,7 +12,7 @@ COPY manage.py ./
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --home-dir /data noregret && install --directory --owner noregret /data
+RUN useradd --system --uid 10001 --home-dir /data noregret && install --directory --owner noregret /data /run/noregret-metrics
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
@@ -24,5 +24,6 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "-c", \
     "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "1", "--blocking-threads", "8", \
+# Several web processes add up their counters in a folder; other commands write none there.
+CMD ["env", "PROMETHEUS_MULTIPROC_DIR=/run/noregret-metrics", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "1", "--blocking-threads", "8", \
     "--no-ws", "--http", "1", "--respawn-failed-workers", "--log-level", "warning", "noregret.wsgi:application"]

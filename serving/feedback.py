@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import structlog
+
 from . import metrics, snapshot
-from .ledger.rewards import MOST_OTHER_METRICS, NewReward, Outcome
+from .ledger import causes
+from .ledger.rewards import MOST_OTHER_METRICS, LedgerUnavailable, NewReward, Outcome
 from .process import Process
 from .tokens import InvalidToken, Token
+
+log = structlog.get_logger(__name__)
 
 MAX_BATCH = 1000
 MAX_VALUE = 1e15
@@ -66,12 +71,22 @@ def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot
             rewards.append(checked)
             places.append(i)
     if rewards:
-        for i, outcome in zip(places, process.rewards.write(rewards), strict=True):
+        for i, outcome in zip(places, _write(process, rewards), strict=True):
             results[i] = Result(_STATUS[outcome], *_PROBLEM.get(outcome, ()))
     complete = [result for result in results if result is not None]
     for result in complete:
         metrics.REWARDS.labels(result.status).inc()
     return complete
+
+
+def _write(process: Process, rewards: Sequence[NewReward]) -> list[Outcome]:
+    try:
+        return process.rewards.write(rewards)
+    except LedgerUnavailable as error:
+        reason = causes.reason(error.__cause__)
+        metrics.FEEDBACK_UNAVAILABLE.labels(reason).inc()
+        log.warning("feedback not taken", reason=reason, error=causes.line(error.__cause__ or error))
+        raise
 
 
 def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | Result:

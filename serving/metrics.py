@@ -1,6 +1,7 @@
 """What Prometheus reads of a web process."""
 
-from collections.abc import Iterable, Iterator
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -66,3 +67,13 @@ class _LearnerCollector(Collector):
         for endpoint in self._endpoints:
             behind.add_metric([endpoint], self._watch.behind_seconds(endpoint))
         yield behind
+
+
+def web_processes(arguments: Sequence[str], default: int) -> int:
+    """How many Granian runs, by the command line that its processes have too; `default` where that does not say."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--workers", type=int, default=default)
+    try:
+        return int(parser.parse_known_args(list(arguments))[0].workers)
+    except (argparse.ArgumentError, SystemExit):
+        return default

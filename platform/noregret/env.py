@@ -137,6 +137,9 @@ EMAIL_URL = _variable(
     "`smtp://localhost:25`",
 )
 EMAIL_FROM = _variable("NOREGRET_EMAIL_FROM", "the sender of e-mail", "`noregret@localhost`")
+GRANIAN_WORKERS = _variable(
+    "GRANIAN_WORKERS", "web processes, as Granian reads it; several need `PROMETHEUS_MULTIPROC_DIR`", "1"
+)
 ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
 
 
@@ -204,6 +207,7 @@ class Environment:
     spool_limit: int
     backlog_limit: int | None
     access_lines: float
+    granian_workers: int
     learn_seconds: float
     blocking_threads: int
     database_connections: int
@@ -259,6 +263,7 @@ class Environment:
             backlog_limit=None
             if not source.get(BACKLOG_LIMIT, "").strip()
             else int(_number(source, BACKLOG_LIMIT, 0, 65536)),
+            granian_workers=int(_number(source, GRANIAN_WORKERS, 1, 1)),
             access_lines=_number(source, ACCESS_LINES, 0.01, 0.0, 1.0),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
             blocking_threads=threads,

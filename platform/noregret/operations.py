@@ -1,5 +1,6 @@
 """What those who run the service ask: does the process live, is it ready, what does it count."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,9 @@ from prometheus_client.registry import REGISTRY
 
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from serving import problems
 from serving.ledger.rewards import LedgerUnavailable
-from serving.metrics import of_learner
+from serving.metrics import of_learner, web_processes
 from serving.process import process
 
 Check = dict[str, Any]
@@ -51,7 +53,15 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """GET /metrics: Prometheus's text form, of all web processes of this machine together; the learner as this process hears of it."""
+    """GET /metrics: Prometheus's text form, of all web processes of this machine together; the learner as this process hears of it.
+
+    503 where each of several counts alone: whichever process answered would tell its own counters, and a counter that jumps to and fro is
+    no counter.
+    """
+    if counts_alone():
+        return problems.response(
+            problems.unavailable("several web processes count alone: set PROMETHEUS_MULTIPROC_DIR", retry_after=60)
+        )
     registry = REGISTRY
     if settings.METRICS_DIR is not None:
         registry = CollectorRegistry()
@@ -59,6 +69,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
     store = process().store
     learns = of_learner(store.learner, [live.document.name for live in store.endpoints()])
     return HttpResponse(generate_latest(registry) + generate_latest(learns), content_type=CONTENT_TYPE_LATEST)
+
+
+def counts_alone() -> bool:
+    """Is this one of several web processes that have no folder through which they add up their counters?"""
+    workers = settings.ENVIRONMENT.granian_workers
+    return settings.METRICS_DIR is None and web_processes(sys.argv[1:], workers) > 1
 
 
 @require_safe

@@ -74,6 +74,12 @@ def ask(client: redis.Redis, keys: Keys, endpoints: Sequence[str], limit: int | 
     used, maximum = memory(client)
     if used <= bound_of(used, maximum, used, limit) * SHIP_SHARE:
         return Waiting(used, maximum, {})
+    return measure(client, keys, endpoints)
+
+
+def measure(client: redis.Redis, keys: Keys, endpoints: Sequence[str]) -> Waiting:
+    """The same, whatever Redis holds."""
+    used, maximum = memory(client)
     with client.pipeline(transaction=False) as pipeline:
         for name in endpoints:
             # Streams are measured by samples, however long they are.

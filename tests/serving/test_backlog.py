@@ -1,5 +1,6 @@
 """More decisions than the learner takes: Redis stays within its bound, what was acknowledged is kept, and nobody stops another."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from django.core.management import call_command
 from noregret.access.keys import create_key
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint
@@ -327,3 +329,37 @@ def test_decision_drained_after_its_reward__both__are_learned_once(
     assert Decision.objects.count() == 2
     assert sum(arm.statistics.rewards for arm in experiment.arms.all()) == 1
     assert sum(arm.statistics.decisions for arm in experiment.arms.all()) == 2
+
+
+def doctors(capsys: pytest.CaptureFixture[str]) -> dict[str, bool]:
+    """What `doctor` says of the backlog, and whether that is well."""
+    with contextlib.suppress(SystemExit):  # no admin exists here
+        call_command("doctor")
+    said = [line for line in capsys.readouterr().out.splitlines() if "  backlog: " in line]
+    return {line.partition("  backlog: ")[2]: line.startswith("ok") for line in said}
+
+
+def test_doctor__tells_of_a_backlog_in_redis_and_on_disk(
+    own_redis: OwnRedis, settings: Any, two_arms: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.BACKLOG_LIMIT = 100_000
+    settings.SPOOL_LIMIT = 40_000
+    two_arms()
+    assert doctors(capsys) == {
+        "0 decisions wait in Redis, 0.0 MB where 0 MB is the bound": True,
+        "0.0 MB of decisions wait on this machine's disk, 0 MB is the limit": True,
+    }
+    client().config_set("maxmemory", str(16 * MEBIBYTE))
+    parts = process()
+    for i in range(2000):
+        if i % 100 == 0:
+            parts.backlog.look(["pages"])
+        decided(parts)
+    (waiting, well), (spooled, spool_well) = doctors(capsys).items()
+    entries = client().xlen(keys().decisions("pages"))
+    assert waiting.startswith(f"{entries:,} decisions wait in Redis, 0.1 MB where 0 MB is the bound, 0.")
+    assert "of its maxmemory; the oldest for " in waiting
+    assert "is the learner running?" in waiting
+    assert not well
+    assert not spool_well
+    assert "wait on this machine's disk" in spooled

@@ -1,6 +1,8 @@
-"""Logs: one JSON object a line on stderr, so that any collector can read them."""
+"""Logs: one JSON object a line on stderr, so that any collector can read them; how long and how many: noregret.log_lines."""
 
 import structlog
+
+from noregret.log_lines import cap
 
 from .core import ENVIRONMENT
 
@@ -20,14 +22,17 @@ LOGGING = {
             "()": "structlog.stdlib.ProcessorFormatter",
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                cap,
                 structlog.processors.JSONRenderer(),
             ],
-            "foreign_pre_chain": _SHARED,
+            "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=["suppressed"])],
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "handlers": {"stderr": {"class": "noregret.log_lines.LimitedStream", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level},
     "loggers": {
+        # Django has a handler of its own there, which writes no JSON and knows no limit.
+        "django": {"handlers": [], "propagate": True},
         "django.request": {"level": "ERROR"},
         "celery": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},

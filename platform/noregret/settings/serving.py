@@ -31,3 +31,6 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = None
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 METRICS_DIR = ENVIRONMENT.metrics_dir
+if METRICS_DIR is not None:
+    METRICS_DIR.mkdir(parents=True, exist_ok=True)  # counters are files there from the first import on
+ACCESS_LINES = ENVIRONMENT.access_lines

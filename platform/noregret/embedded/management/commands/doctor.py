@@ -19,6 +19,7 @@ from django.utils import timezone
 from noregret import __version__
 from noregret.embedded import postgres, redis_server
 from noregret.embedded.errors import StartFailed
+from noregret.learning import backlog
 from noregret.learning.health import learner
 from noregret.redis_client import client
 from serving.ledger import partitions
@@ -147,6 +148,24 @@ def _learner() -> Iterator[Finding]:
         yield False, f"is behind with {name} by {lag.seconds:.0f} s: {lag.why}"
 
 
+def _backlog() -> Iterator[Finding]:
+    found = backlog.find()
+    share = "" if found.of_maxmemory is None else f", {found.of_maxmemory:.1%} of its maxmemory"
+    since = "" if found.oldest_seconds is None else f"; the oldest for {found.oldest_seconds:.0f} s"
+    advice = (
+        "" if found.is_well else "; is the learner running? Past the bound decisions wait on the disks of web processes"
+    )
+    yield (
+        found.is_well,
+        f"{found.entries:,} decisions wait in Redis, {found.bytes / 1e6:.1f} MB where {found.bound / 1e6:.0f} MB is the bound"
+        f"{share}{since}{advice}",
+    )
+    yield (
+        found.spooled <= settings.SPOOL_LIMIT / 2,
+        f"{found.spooled / 1e6:.1f} MB of decisions wait on this machine's disk, {settings.SPOOL_LIMIT / 1e6:.0f} MB is the limit",
+    )
+
+
 def _clock() -> Iterator[Finding]:
     with connection.cursor() as cursor:
         before = time.time()
@@ -194,6 +213,7 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "clock": _clock,
     "redis": _redis,
     "learner": _learner,
+    "backlog": _backlog,
     "keys": _keys,
     "quarantine": _quarantine,
 }
