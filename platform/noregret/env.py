@@ -131,6 +131,53 @@ def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ())
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def take_data_dir(argv: list[str]) -> list[str]:
+    """Move `--data-dir DIR` from the arguments into NOREGRET_DATA_DIR, where `Environment` finds it.
+
+    Settings are loaded before a command parses its arguments, and where the embedded servers listen follows from
+    the data directory; a command therefore can't take this option by itself.
+    """
+    rest: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--data-dir":
+            value = next(arguments, None)
+            if value is None:
+                raise BadEnvironment("--data-dir needs a directory")
+            os.environ[DATA_DIR] = value
+        elif argument.startswith("--data-dir="):
+            os.environ[DATA_DIR] = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    return rest
+
+
+def name_settings() -> None:
+    """Say to Django where the settings are."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
+
+
+def python_path() -> list[Path]:
+    """The folders that PYTHONPATH names, from where this process stands."""
+    return [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
+
+def hand_home(home: Path, user: str) -> None:
+    """Say where a process that became another user is at home."""
+    os.environ.update(HOME=str(home), USER=user, LOGNAME=user)
+
+
+def data_dir(source: Mapping[str, str] | None = None) -> Path:
+    """The data directory; `source` stands in for os.environ in tests."""
+    text = (os.environ if source is None else source).get(DATA_DIR, "").strip()
+    return Path(text or ".noregret").expanduser().absolute()
+
+
+def database_is_named(source: Mapping[str, str] | None = None) -> bool:
+    """Does an address name a PostgreSQL, so that none is started?"""
+    return bool((os.environ if source is None else source).get(DATABASE_URL, "").strip())
+
+
 POSTGRES_SOCKETS = "postgres"
 """The folder of PostgreSQL's socket, inside the folder of sockets: it may belong to another user."""
 
@@ -139,10 +186,15 @@ def socket_dir(data_dir: Path) -> Path:
     """Where the embedded servers of a data directory put their sockets.
 
     Not inside the data directory: a socket's path has at most 107 characters, and a data directory may be deep. The
-    name follows from the directory and the user alone, so that every command finds a running `up` without a lookup.
+    name follows from the directory and its owner alone, so that every command finds a running `up` without a lookup: root's
+    commands too, while `up` runs as the directory's owner.
     """
     digest = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"noregret-{os.getuid()}-{digest}"
+    try:
+        owner = data_dir.stat().st_uid
+    except OSError:
+        owner = os.getuid()
+    return Path(tempfile.gettempdir()) / f"noregret-{owner}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +237,17 @@ class Environment:
     def read(cls, source: Mapping[str, str] | None = None) -> "Environment":
         """Read and check every variable; `source` stands in for os.environ in tests."""
         source = os.environ if source is None else source
-        data_dir = Path(source.get(DATA_DIR, "").strip() or ".noregret").expanduser().absolute()
-        sockets = socket_dir(data_dir)
+        folder = data_dir(source)
+        sockets = socket_dir(folder)
         database_url = source.get(DATABASE_URL, "").strip()
         redis_url = source.get(REDIS_URL, "").strip()
-        secret_key, ephemeral = _secret_key(source, data_dir)
+        secret_key, ephemeral = _secret_key(source, folder)
         mail = _mail_server(source)
         level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
         return cls(
-            data_dir=data_dir,
+            data_dir=folder,
             database_url=database_url
             or f"postgresql://postgres@/noregret?host={quote(str(sockets / POSTGRES_SOCKETS), safe='')}",
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
@@ -257,3 +309,10 @@ def _secret_key(source: Mapping[str, str], data_dir: Path) -> tuple[str, bool]:
     except FileNotFoundError:
         # Commands that need no lasting key (migrations, checks) run without one; serving refuses by a system check.
         return secrets.token_urlsafe(48), True
+    except NotADirectoryError:
+        raise BadEnvironment(
+            f"the data directory {data_dir} is a file, or lies in one: a directory was expected"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise BadEnvironment(f"the secret key {secret_key_file(data_dir)} can't be read: {why}") from None

@@ -4,22 +4,24 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
 
 from noregret import env
+from noregret.package_path import python_path
 
 from .child import Child
 
+TOLD = 3
+"""The exit code of a child that has told its failure in one sentence, the last of its log."""
+
 
 def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
-    root: Path = settings.BASE_DIR
-    # What is on the path already stays there: the callables of `python` models may come from it.
-    before = os.environ.get("PYTHONPATH", "")
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "platform"), *filter(None, [before])]),
+        **python_path(),
         "DJANGO_SETTINGS_MODULE": "noregret.settings",
         env.DATA_DIR: str(settings.DATA_DIR),
         env.ROLE: role,
@@ -36,8 +38,13 @@ def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = No
         command=[sys.executable, "-m", *arguments],
         log=settings.DATA_DIR / "logs" / f"{role}.log",
         environment=_environment(role, extra or {}),
-        cwd=settings.BASE_DIR,
+        cwd=Path("/"),
     )
+
+
+def prepare() -> Child:
+    """Migrations and the first admin; what it says to people goes to stderr, and TOLD is its exit code for a failure that it has told."""
+    return replace(_child("prepare", ["noregret.embedded.prepare_database"]), speaks=True)
 
 
 def web(host: str, port: int, workers: int) -> Child:
@@ -54,7 +61,7 @@ def web(host: str, port: int, workers: int) -> Child:
 
 def _celery(role: str, *arguments: str) -> Child:
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-    return _child(role, ["celery", "-A", "noregret.celery", "worker", *arguments, *quiet])
+    return _child(role, ["celery", "--quiet", "-A", "noregret.celery", "worker", *arguments, *quiet])
 
 
 def worker() -> Child:
@@ -76,6 +83,5 @@ def notify() -> Child:
 
 def beat() -> Child:
     schedule = settings.DATA_DIR / "beat-schedule"
-    return _child(
-        "beat", ["celery", "-A", "noregret.celery", "beat", "--loglevel", "WARNING", "--schedule", str(schedule)]
-    )
+    arguments = ["celery", "--quiet", "-A", "noregret.celery", "beat", "--loglevel", "WARNING"]
+    return _child("beat", [*arguments, "--schedule", str(schedule)])
