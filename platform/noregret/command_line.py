@@ -19,7 +19,6 @@ def main() -> None:
             from noregret.embedded import up
 
             sys.exit(up.main(arguments[2:]))
-        env.Environment.read()  # what can't be used is told before anything is loaded
         _run(arguments)
     except env.BadEnvironment as error:
         print(f"noregret: {error}", file=sys.stderr)  # noqa: T201 - the command line speaks by printing
@@ -32,5 +31,7 @@ def main() -> None:
 def _run(arguments: list[str]) -> None:
     env.name_settings()
     from django.core.management import execute_from_command_line
+
+    import noregret.settings  # noqa: F401 - what can't be used is told before anything else is loaded
 
     execute_from_command_line(arguments)

@@ -240,7 +240,7 @@ class Environment:
         folder = data_dir(source)
         sockets = socket_dir(folder)
         database_url = source.get(DATABASE_URL, "").strip()
-        redis_url = source.get(REDIS_URL, "").strip()
+        redis_url = _redis_url(source)
         secret_key, ephemeral = _secret_key(source, folder)
         mail = _mail_server(source)
         level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
@@ -282,16 +282,37 @@ class Environment:
         )
 
 
+_MAIL_EXPECTED = "smtp://host:25 or smtps://user:password@host:587 was expected"
+
+
 def _mail_server(source: Mapping[str, str]) -> SplitResult:
     text = source.get(EMAIL_URL, "").strip() or "smtp://localhost:25"
     try:
         found = urlsplit(text)
         found.port  # noqa: B018 - raises where it is no number
-    except ValueError as error:
-        raise BadEnvironment(f"{EMAIL_URL} is {text!r}: {error}") from None
+    except ValueError:
+        raise BadEnvironment(f"{EMAIL_URL} can't be read: {_MAIL_EXPECTED}") from None
     if found.scheme not in {"smtp", "smtps"} or not found.hostname:
-        raise BadEnvironment(f"{EMAIL_URL} is {text!r}: smtp://host:25 or smtps://user:password@host:587 was expected")
+        raise BadEnvironment(f"{EMAIL_URL} names no mail server: {_MAIL_EXPECTED}")
     return found
+
+
+def _redis_url(source: Mapping[str, str]) -> str:
+    """As it is given; "" where none is. What it holds is never shown: a password may be in it."""
+    text = source.get(REDIS_URL, "").strip()
+    if not text:
+        return ""
+    expected = "redis://:password@host:6379/0, rediss://... or unix:///path/to/socket was expected, with / ? # @ in a password escaped"
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        raise BadEnvironment(f"{REDIS_URL} can't be read: {expected}") from None
+    if parts.scheme not in {"redis", "rediss", "unix"} or (
+        "@" not in parts.netloc and "@" in parts.path + parts.fragment and parts.netloc
+    ):
+        raise BadEnvironment(f"{REDIS_URL} names no Redis: {expected}")
+    return text
 
 
 def secret_key_file(data_dir: Path) -> Path:

@@ -45,9 +45,7 @@ class Learners:
     def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "celery", "-A", "noregret.celery", *arguments, "--loglevel", "ERROR"]
         # Groups of their own: a worker's children die with it, also where it is killed.
-        started = subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        started = subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL, start_new_session=True)
         self._started.append(started)
         return started
 

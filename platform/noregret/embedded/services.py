@@ -14,6 +14,11 @@ from noregret.package_path import python_path
 
 from .child import Child
 
+WEB_STOP_SECONDS = 3
+"""A request that takes longer than this to end is cut off."""
+STOP_SECONDS = 6.0
+"""Then a child is killed: a task is done again by the next round, and all of them together end within ten seconds."""
+
 TOLD = 3
 """The exit code of a child that has told its failure in one sentence, the last of its log."""
 
@@ -39,6 +44,7 @@ def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = No
         log=settings.DATA_DIR / "logs" / f"{role}.log",
         environment=_environment(role, extra or {}),
         cwd=Path("/"),
+        stop_seconds=STOP_SECONDS,
     )
 
 
@@ -54,7 +60,13 @@ def web(host: str, port: int, workers: int) -> Child:
     metrics.mkdir(parents=True)
     arguments = ["granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", str(workers)]
     arguments += ["--blocking-threads", str(settings.ENVIRONMENT.blocking_threads), "--no-ws", "--http", "1"]
-    arguments += ["--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "10"]
+    arguments += [
+        "--respawn-failed-workers",
+        "--respawn-interval",
+        "0.5",
+        "--workers-kill-timeout",
+        str(WEB_STOP_SECONDS),
+    ]
     arguments += ["--log-level", "warning", "noregret.wsgi:application"]
     return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
 

@@ -118,7 +118,7 @@ def _ordinary_user(folder: Path) -> bool:
         return True
     try:
         nobody = pwd.getpwnam("nobody")
-        if not _reads(nobody, _python_folders()):
+        if not _reads(nobody, _python_folders(), folder.parent):
             return False
         for path in (folder, *folder.iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
@@ -131,11 +131,13 @@ def _ordinary_user(folder: Path) -> bool:
     return True
 
 
-def _reads(user: pwd.struct_passwd, folders: list[Path]) -> bool:
+def _reads(user: pwd.struct_passwd, folders: list[Path], passed: Path) -> bool:
+    """Could this user read the folders, and pass through the one above its own?"""
     os.setegid(user.pw_gid)
     os.seteuid(user.pw_uid)
     try:
-        return all(os.access(path, os.R_OK | os.X_OK, effective_ids=True) for path in folders)
+        wanted = [(path, os.R_OK | os.X_OK) for path in folders] + [(passed, os.X_OK)]
+        return all(os.access(path, rights, effective_ids=True) for path, rights in wanted)
     finally:
         os.seteuid(0)
         os.setegid(0)
