@@ -7,16 +7,13 @@ RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-h
 COPY bandits bandits
 COPY serving serving
 COPY platform platform
-COPY templates templates
-COPY manage.py ./
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable .
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /data noregret && install --directory --owner noregret /data /run/noregret-metrics
 COPY --from=build /venv /venv
-COPY --from=build /app /app
-WORKDIR /app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app:/app/platform \
+WORKDIR /data
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DJANGO_SETTINGS_MODULE=noregret.settings NOREGRET_DATA_DIR=/data \
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 USER noregret

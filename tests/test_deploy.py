@@ -66,7 +66,7 @@ def test_dockerfile__copies_what_exists_and_runs_as_nobody_special() -> None:
             assert (ROOT / source).exists()
     assert re.search(r"^USER noregret$", text, re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text()
-    assert all(f"!{name}" in ignored for name in ("bandits", "serving", "platform", "templates", "requirements.lock"))
+    assert all(f"!{name}" in ignored for name in ("bandits", "serving", "platform", "requirements.lock"))
 
 
 def test_check_deploy__without_a_lasting_key__says_what_to_do(tmp_path: Path) -> None:

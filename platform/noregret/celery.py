@@ -1,14 +1,23 @@
 """The Celery application: `celery -A noregret.celery worker` and `... beat`."""
 
 import os
+import warnings
 
 from celery import Celery
 from django.conf import settings
+from django.utils.log import configure_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
-app = Celery("noregret")
+if settings.ENVIRONMENT.role == "beat":
+    # Beat sends names of tasks: it needs neither the tasks nor Django's applications, and all that they load.
+    configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
+    app = Celery("noregret", fixups=[])
+else:
+    app = Celery("noregret")
+    app.autodiscover_tasks(["noregret.learning", "noregret.notify"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["noregret.learning", "noregret.notify"])
+# `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
+warnings.filterwarnings("ignore", "You're running the worker with superuser", RuntimeWarning)
 app.conf.beat_schedule = {
     "learn": {
         "task": "noregret.learning.tasks.tick",

@@ -167,6 +167,53 @@ def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ())
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def take_data_dir(argv: list[str]) -> list[str]:
+    """Move `--data-dir DIR` from the arguments into NOREGRET_DATA_DIR, where `Environment` finds it.
+
+    Settings are loaded before a command parses its arguments, and where the embedded servers listen follows from
+    the data directory; a command therefore can't take this option by itself.
+    """
+    rest: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--data-dir":
+            value = next(arguments, None)
+            if value is None:
+                raise BadEnvironment("--data-dir needs a directory")
+            os.environ[DATA_DIR] = value
+        elif argument.startswith("--data-dir="):
+            os.environ[DATA_DIR] = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    return rest
+
+
+def name_settings() -> None:
+    """Say to Django where the settings are."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
+
+
+def python_path() -> list[Path]:
+    """The folders that PYTHONPATH names, from where this process stands."""
+    return [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
+
+def hand_home(home: Path, user: str) -> None:
+    """Say where a process that became another user is at home."""
+    os.environ.update(HOME=str(home), USER=user, LOGNAME=user)
+
+
+def data_dir(source: Mapping[str, str] | None = None) -> Path:
+    """The data directory; `source` stands in for os.environ in tests."""
+    text = (os.environ if source is None else source).get(DATA_DIR, "").strip()
+    return Path(text or ".noregret").expanduser().absolute()
+
+
+def database_is_named(source: Mapping[str, str] | None = None) -> bool:
+    """Does an address name a PostgreSQL, so that none is started?"""
+    return bool((os.environ if source is None else source).get(DATABASE_URL, "").strip())
+
+
 POSTGRES_SOCKETS = "postgres"
 """The folder of PostgreSQL's socket, inside the folder of sockets: it may belong to another user."""
 
@@ -175,10 +222,15 @@ def socket_dir(data_dir: Path) -> Path:
     """Where the embedded servers of a data directory put their sockets.
 
     Not inside the data directory: a socket's path has at most 107 characters, and a data directory may be deep. The
-    name follows from the directory and the user alone, so that every command finds a running `up` without a lookup.
+    name follows from the directory and its owner alone, so that every command finds a running `up` without a lookup: root's
+    commands too, while `up` runs as the directory's owner.
     """
     digest = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"noregret-{os.getuid()}-{digest}"
+    try:
+        owner = data_dir.stat().st_uid
+    except OSError:
+        owner = os.getuid()
+    return Path(tempfile.gettempdir()) / f"noregret-{owner}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +280,18 @@ class Environment:
     def read(cls, source: Mapping[str, str] | None = None) -> "Environment":
         """Read and check every variable; `source` stands in for os.environ in tests."""
         source = os.environ if source is None else source
-        data_dir = Path(source.get(DATA_DIR, "").strip() or ".noregret").expanduser().absolute()
-        sockets = socket_dir(data_dir)
+        folder = data_dir(source)
+        sockets = socket_dir(folder)
         database_url = source.get(DATABASE_URL, "").strip()
-        redis_url = source.get(REDIS_URL, "").strip()
-        secret_key, ephemeral = _secret_key(source, data_dir)
+        redis_url = _redis_url(source)
+        secret_key, ephemeral = _secret_key(source, folder)
         mail = _mail_server(source)
         threads = int(_number(source, BLOCKING_THREADS, 8, 1))
         level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
         return cls(
-            data_dir=data_dir,
+            data_dir=folder,
             database_url=database_url
             or f"postgresql://postgres@/noregret?host={quote(str(sockets / POSTGRES_SOCKETS), safe='')}",
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
@@ -302,16 +354,37 @@ def _storage(source: Mapping[str, str]) -> dict[str, Any] | None:
     return entry
 
 
+_MAIL_EXPECTED = "smtp://host:25 or smtps://user:password@host:587 was expected"
+
+
 def _mail_server(source: Mapping[str, str]) -> SplitResult:
     text = source.get(EMAIL_URL, "").strip() or "smtp://localhost:25"
     try:
         found = urlsplit(text)
         found.port  # noqa: B018 - raises where it is no number
-    except ValueError as error:
-        raise BadEnvironment(f"{EMAIL_URL} is {text!r}: {error}") from None
+    except ValueError:
+        raise BadEnvironment(f"{EMAIL_URL} can't be read: {_MAIL_EXPECTED}") from None
     if found.scheme not in {"smtp", "smtps"} or not found.hostname:
-        raise BadEnvironment(f"{EMAIL_URL} is {text!r}: smtp://host:25 or smtps://user:password@host:587 was expected")
+        raise BadEnvironment(f"{EMAIL_URL} names no mail server: {_MAIL_EXPECTED}")
     return found
+
+
+def _redis_url(source: Mapping[str, str]) -> str:
+    """As it is given; "" where none is. What it holds is never shown: a password may be in it."""
+    text = source.get(REDIS_URL, "").strip()
+    if not text:
+        return ""
+    expected = "redis://:password@host:6379/0, rediss://... or unix:///path/to/socket was expected, with / ? # @ in a password escaped"
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        raise BadEnvironment(f"{REDIS_URL} can't be read: {expected}") from None
+    if parts.scheme not in {"redis", "rediss", "unix"} or (
+        "@" not in parts.netloc and "@" in parts.path + parts.fragment and parts.netloc
+    ):
+        raise BadEnvironment(f"{REDIS_URL} names no Redis: {expected}")
+    return text
 
 
 def secret_key_file(data_dir: Path) -> Path:
@@ -329,3 +402,10 @@ def _secret_key(source: Mapping[str, str], data_dir: Path) -> tuple[str, bool]:
     except FileNotFoundError:
         # Commands that need no lasting key (migrations, checks) run without one; serving refuses by a system check.
         return secrets.token_urlsafe(48), True
+    except NotADirectoryError:
+        raise BadEnvironment(
+            f"the data directory {data_dir} is a file, or lies in one: a directory was expected"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise BadEnvironment(f"the secret key {secret_key_file(data_dir)} can't be read: {why}") from None

@@ -17,6 +17,7 @@ from noregret.experiments.models import ChampionChange, Experiment
 from noregret.learning import health
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
+from noregret.package_path import python_path
 from noregret.redis_client import client, keys
 
 from serving.models import Decision, Reward
@@ -35,19 +36,16 @@ class Learners:
             "DATABASE_URL": f"postgresql://postgres@/{connection.settings_dict['NAME']}?host={host}",
             "REDIS_URL": settings.REDIS_URL,
             "NOREGRET_REDIS_PREFIX": settings.REDIS_PREFIX,
-            "PYTHONPATH": f"{settings.BASE_DIR}:{settings.BASE_DIR / 'platform'}",
+            **python_path(),
             "NOREGRET_LEARN_SECONDS": "0.3",
         }
-        self._root = settings.BASE_DIR
         self._folder = settings.SNAPSHOT_DIR.parent
         self._started: list[subprocess.Popen[bytes]] = []
 
     def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "celery", "-A", "noregret.celery", *arguments, "--loglevel", "ERROR"]
         # Groups of their own: a worker's children die with it, also where it is killed.
-        started = subprocess.Popen(
-            command, env=self._environment, cwd=self._root, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        started = subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL, start_new_session=True)
         self._started.append(started)
         return started
 

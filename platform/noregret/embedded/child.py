@@ -5,19 +5,33 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .capped_log import CappedLog
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def death_signal(number: signal.Signals) -> Callable[[], None]:
+    """What a child calls before it becomes its command: the kernel sends it this signal when its parent dies."""
+    parent, ask = os.getpid(), _libc.prctl
+
+    def ask_for_it() -> None:
+        ask(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return ask_for_it
 
 
 @dataclass(slots=True, eq=False)
 class Child:
     """A command and the process that runs it, if one does.
 
-    `user` is the (uid, gid) to run as, for a parent that is root. Output goes to `log`.
+    `user` is the (uid, gid) to run as, for a parent that is root. Output goes to files of a bounded size, the newest of them `log`.
     """
 
     name: str
@@ -28,32 +42,34 @@ class Child:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 20.0
     user: tuple[int, int] | None = None
+    speaks: bool = False
+    """What it writes to stderr goes where this process's own does."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _output: CappedLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._output = CappedLog(self.log)
 
     def start(self) -> None:
         """Start it. Only from the main thread: the death signal below belongs to the thread that forked."""
-        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         user, group = self.user or (None, None)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                list(self.command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.cwd,
-                env=dict(self.environment),
-                start_new_session=True,
-                # If this process is killed outright, the kernel asks its children to stop: nothing may outlive it.
-                preexec_fn=self._ask_for_death_signal,
-                user=user,
-                group=group,
-                extra_groups=None if self.user is None else [],
-                # Snapshots, spools, logs and the append-only file hold what requests held: for nobody else on the machine.
-                umask=0o077,
-            )
-
-    def _ask_for_death_signal(self) -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(self.stop_signal))
+        output = self._output.open()
+        self.process = subprocess.Popen(
+            list(self.command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if self.speaks else output,
+            cwd=self.cwd,
+            env=dict(self.environment),
+            start_new_session=True,
+            # If this process is killed outright, the kernel asks its children to stop: nothing may outlive it.
+            preexec_fn=death_signal(self.stop_signal),
+            user=user,
+            group=group,
+            extra_groups=None if self.user is None else [],
+            # Snapshots, spools, logs and the append-only file hold what requests held: for nobody else on the machine.
+            umask=0o077,
+        )
 
     @property
     def pid(self) -> int | None:
@@ -76,6 +92,7 @@ class Child:
             self.process.wait(self.stop_seconds)
         self.clear_group()
         self.process.wait()
+        self._output.close()
 
     def clear_group(self) -> None:
         """Kill what is left of the group: the children of one that died without stopping them."""
@@ -86,7 +103,4 @@ class Child:
 
     def last_lines(self, count: int = 15) -> str:
         """The end of its log, for an error message."""
-        try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
-        except OSError:
-            return ""
+        return "\n".join(self._output.tail(count))

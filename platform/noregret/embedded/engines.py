@@ -1,6 +1,6 @@
 """The servers that a data directory brings with it: PostgreSQL and Redis, where no address names others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,16 +30,19 @@ class Engines:
     def children(self) -> list[Child]:
         return [server.child for server in self._servers]
 
-    def start(self) -> None:
-        """Start them and wait until they answer. Raises StartFailed, with nothing left running."""
+    def start(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start them and wait until they answer, calling `check` meanwhile. Raises StartFailed, or what `check` raises, with nothing
+        left running."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
         self._sockets.take()
         try:
             for server in self._servers:
+                check()
                 server.prepare()
+                check()
                 server.child.start()
             for server in self._servers:
-                server.wait_ready()
+                server.wait_ready(check)
         except BaseException:
             self.stop()
             raise

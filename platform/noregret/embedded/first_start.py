@@ -1,15 +1,10 @@
-"""What the first start of a data directory makes: a secret key, and an admin whose password is shown once."""
+"""What the first start of a data directory makes before anything runs: a secret key."""
 
 import os
 import secrets
 from pathlib import Path
 
-from django.contrib.auth import get_user_model
-from django.db import IntegrityError
-
 from noregret.env import secret_key_file
-
-ADMIN = "admin"
 
 
 def ensure_secret_key(data_dir: Path) -> None:
@@ -28,16 +23,3 @@ def ensure_secret_key(data_dir: Path) -> None:
         pass
     finally:
         temporary.unlink()
-
-
-def ensure_admin() -> str | None:
-    """Make the user `admin` if there is no superuser; its password, or None."""
-    users = get_user_model()
-    if users.objects.filter(is_superuser=True).exists():
-        return None
-    password = secrets.token_urlsafe(12)
-    try:
-        users.objects.create_superuser(username=ADMIN, email="", password=password)
-    except IntegrityError:
-        return None
-    return password

@@ -10,13 +10,14 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import psycopg
 
-from .child import Child
+from .child import Child, death_signal
 from .errors import StartFailed
 
 DATABASE = "noregret"
@@ -124,9 +125,13 @@ class Postgres:
             user=user,
             group=group,
             extra_groups=None if self._user is None else [],
+            # Ctrl-C is for whoever waits for it, not for it: half a directory would be left.
+            start_new_session=True,
+            preexec_fn=death_signal(signal.SIGTERM),
         )
         if done.returncode:
-            raise StartFailed(f"initdb failed in {self._folder}:\n{done.stderr.strip()}")
+            said = done.stderr.strip().splitlines()
+            raise StartFailed(f"initdb failed in {self._folder}: {said[-1] if said else 'it said nothing'}")
 
     def _stop_leftover(self) -> None:
         try:
@@ -142,11 +147,12 @@ class Postgres:
         except psutil.TimeoutExpired as error:
             raise StartFailed(f"a PostgreSQL server (pid {pid}) runs on {self._folder} and does not stop") from error
 
-    def wait_ready(self) -> None:
-        """Wait until it takes connections, and make the database. Raises StartFailed."""
+    def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
+        """Wait until it takes connections, and make the database. Raises StartFailed, or what `check` raises, called at each look."""
         until = time.monotonic() + READY_SECONDS
         address = f"postgresql://postgres@/postgres?host={self._sockets}&connect_timeout=2"
         while True:
+            check()
             try:
                 with psycopg.connect(address, autocommit=True) as connection:
                     found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,12 +76,13 @@ class RedisServer:
         except psutil.TimeoutExpired as error:
             raise StartFailed(f"a Redis server (pid {process.pid}) runs on {self._folder} and does not stop") from error
 
-    def wait_ready(self) -> None:
-        """Wait until it answers; loading a large append-only file takes its time. Raises StartFailed."""
+    def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
+        """Wait until it answers; loading a large append-only file takes its time. Raises StartFailed, or what `check` does."""
         client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2.0)
         until = time.monotonic() + READY_SECONDS
         try:
             while True:
+                check()
                 try:
                     client.ping()
                     return

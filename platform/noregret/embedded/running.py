@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import Self
 
 import psutil
 
+from noregret.package_path import PACKAGE, command, python_path
+
 from .errors import StartFailed
 
-MANAGE = Path(__file__).resolve().parents[3] / "manage.py"
+MANAGE = PACKAGE.parents[1] / "manage.py"
+"""In a checkout."""
 READY_SECONDS = 120.0
 STOP_SECONDS = 90.0
 
@@ -27,14 +29,16 @@ class RunningPlatform:
     ) -> None:
         self.data_dir = data_dir
         self.url = ""
-        self._command = [sys.executable, str(MANAGE), "up", "--port", str(port), "--data-dir", str(data_dir)]
-        self._command += ["--web-workers", str(web_workers)]
-        self._environment = {
+        self._command = command(
+            "up", "--port", str(port), "--data-dir", str(data_dir), "--web-workers", str(web_workers)
+        )
+        self.environment = {
             # Another platform's addresses and directory must not leak into this one.
             name: value
             for name, value in os.environ.items()
             if name not in {"DATABASE_URL", "REDIS_URL", "NOREGRET_DATA_DIR", "PROMETHEUS_MULTIPROC_DIR"}
-        } | dict(environment or {})
+        } | {**python_path(), **(environment or {})}
+        """What commands about this platform run with, too."""
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -47,7 +51,7 @@ class RunningPlatform:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=self._environment,
+                env=self.environment,
                 text=True,
                 start_new_session=True,
             )

@@ -4,22 +4,29 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
 
 from noregret import env
+from noregret.package_path import python_path
 
 from .child import Child
 
+WEB_STOP_SECONDS = 3
+"""A request that takes longer than this to end is cut off."""
+STOP_SECONDS = 6.0
+"""Then a child is killed: a task is done again by the next round, and all of them together end within ten seconds."""
+
+TOLD = 3
+"""The exit code of a child that has told its failure in one sentence, the last of its log."""
+
 
 def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
-    root: Path = settings.BASE_DIR
-    # What is on the path already stays there: the callables of `python` models may come from it.
-    before = os.environ.get("PYTHONPATH", "")
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "platform"), *filter(None, [before])]),
+        **python_path(),
         "DJANGO_SETTINGS_MODULE": "noregret.settings",
         env.DATA_DIR: str(settings.DATA_DIR),
         env.ROLE: role,
@@ -36,8 +43,14 @@ def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = No
         command=[sys.executable, "-m", *arguments],
         log=settings.DATA_DIR / "logs" / f"{role}.log",
         environment=_environment(role, extra or {}),
-        cwd=settings.BASE_DIR,
+        cwd=Path("/"),
+        stop_seconds=STOP_SECONDS,
     )
+
+
+def prepare() -> Child:
+    """Migrations and the first admin; what it says to people goes to stderr, and TOLD is its exit code for a failure that it has told."""
+    return replace(_child("prepare", ["noregret.embedded.prepare_database"]), speaks=True)
 
 
 def web(host: str, port: int, workers: int) -> Child:
@@ -47,14 +60,20 @@ def web(host: str, port: int, workers: int) -> Child:
     metrics.mkdir(parents=True)
     arguments = ["granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", str(workers)]
     arguments += ["--blocking-threads", str(settings.ENVIRONMENT.blocking_threads), "--no-ws", "--http", "1"]
-    arguments += ["--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "10"]
+    arguments += [
+        "--respawn-failed-workers",
+        "--respawn-interval",
+        "0.5",
+        "--workers-kill-timeout",
+        str(WEB_STOP_SECONDS),
+    ]
     arguments += ["--log-level", "warning", "noregret.wsgi:application"]
     return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
 
 
 def _celery(role: str, *arguments: str) -> Child:
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-    return _child(role, ["celery", "-A", "noregret.celery", "worker", *arguments, *quiet])
+    return _child(role, ["celery", "--quiet", "-A", "noregret.celery", "worker", *arguments, *quiet])
 
 
 def worker() -> Child:
@@ -76,6 +95,5 @@ def notify() -> Child:
 
 def beat() -> Child:
     schedule = settings.DATA_DIR / "beat-schedule"
-    return _child(
-        "beat", ["celery", "-A", "noregret.celery", "beat", "--loglevel", "WARNING", "--schedule", str(schedule)]
-    )
+    arguments = ["celery", "--quiet", "-A", "noregret.celery", "beat", "--loglevel", "WARNING"]
+    return _child("beat", [*arguments, "--schedule", str(schedule)])

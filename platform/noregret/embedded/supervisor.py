@@ -1,13 +1,13 @@
 """Keeps a list of children running until it is told to stop. It knows nothing of what they are."""
 
-import signal
 import time
 from collections.abc import Sequence
-from types import FrameType
+from typing import Protocol
 
 import structlog
 
 from .child import Child
+from .stop_request import StopRequest
 
 log = structlog.get_logger(__name__)
 
@@ -17,28 +17,23 @@ LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
 
 
+class Watch(Protocol):
+    """Something else that is looked at while children are watched."""
+
+    def look(self) -> None: ...
+
+
 class Supervisor:
     """Restarts a child that dies, waiting longer each time it does not last; stops all in the reverse of their order."""
 
-    def __init__(self, servers: Sequence[Child]) -> None:
+    def __init__(self, servers: Sequence[Child], stop: StopRequest, watch: Sequence[Watch] = ()) -> None:
         self._servers = list(servers)
         self._children = list(servers)
-        self._stopping = False
+        self._stop = stop
+        self._watch = watch
         self._started_at: dict[str, float] = {}
         self._pause: dict[str, float] = {}
         self._restart_at: dict[str, float] = {}
-
-    def listen_for_signals(self) -> None:
-        """SIGINT and SIGTERM end `run`."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._asked_to_stop)
-
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
-
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
 
     def start(self, child: Child) -> None:
         """Start a child, unless it already runs, and watch over it from now on."""
@@ -73,8 +68,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Watch until asked to stop."""
-        while not self._stopping:
+        while not self._stop.asked:
             self.tick()
+            for watch in self._watch:
+                watch.look()
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -82,7 +79,6 @@ class Supervisor:
 
         `servers` are left to whoever started them: the others write to them until their end.
         """
-        self._stopping = True
         ours = [child for child in reversed(self._children) if child not in self._servers]
         for child in ours[:1]:
             child.stop()

@@ -1,8 +1,8 @@
-"""The child process that opens an uploaded artefact: `python -m noregret.registry.inspect_artifact FOLDER`.
+"""The child process that opens an uploaded artefact: `python -m noregret.registry.inspect_artifact FOLDER [HIDDEN ...]`.
 
 It reads `artifact` and `request.json` in FOLDER, writes `answer.json` there and, where the model could be compiled, `model.onnx`. Before it
-reads anything it gives up the right to more memory, time and file size than an honest model needs. It knows no secret:
-the parent starts it with an empty environment.
+reads anything it gives up the right to more memory, time and file size than an honest model needs, to the network and to every file
+that is not Python's (`confinement`); the HIDDEN folders above all. It knows no secret: the parent starts it with an empty environment.
 """
 
 import json
@@ -11,6 +11,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from .confinement import confine
 
 MEMORY_BYTES = 4 << 30
 CPU_SECONDS = 60
@@ -82,4 +84,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    confine(Path(sys.argv[1]), [Path(hidden) for hidden in sys.argv[2:]])
     main()

@@ -1,8 +1,12 @@
-"""Has an artefact inspected by a child process, and reports what it found. This process never opens the artefact itself."""
+"""Has an artefact inspected by a child process, and reports what it found. This process never opens the artefact itself.
+
+Nor does it trust what the child leaves: it reads by descriptor, follows no link, and takes plain files of its folder alone.
+"""
 
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -11,10 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
+from noregret.env import socket_dir
+
+from .confinement import ALL, Confinement
 from .errors import ArtifactRefused
 from .inspect_artifact import CPU_SECONDS, FILE_BYTES, MEMORY_BYTES
 
 WALL_SECONDS = 90
+ANSWER_BYTES = 64 << 20
+INSPECTOR = "noregret.registry.inspect_artifact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +45,90 @@ def inspect(artifact: bytes, *, trusted: Sequence[str], sample: list[list[float]
         folder = Path(name)
         (folder / "artifact").write_bytes(artifact)
         (folder / "request.json").write_text(json.dumps({"trusted": list(trusted), "sample": sample}))
-        answer = _run(folder)
-        if "refused" in answer:
-            raise ArtifactRefused(answer["refused"])
-        compiled = (folder / "model.onnx").read_bytes() if answer["compiled"] else None
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            answer = _run(folder, descriptor)
+            if "refused" in answer:
+                raise ArtifactRefused(answer["refused"])
+            compiled = _left(descriptor, "model.onnx", FILE_BYTES) if answer["compiled"] else None
+        finally:
+            os.close(descriptor)
         return Inspection(answer["signature"], compiled, answer["note"], **answer["cost"])
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    # Its own environment: the path to our packages and single-threaded mathematics, but no secret.
-    environment = {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "PATH": os.defpath,
-        "HOME": str(folder),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "noregret.registry.inspect_artifact", str(folder)]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
+def confinement() -> Confinement:
+    """What an inspection started now is confined by."""
+    with tempfile.TemporaryDirectory(prefix="noregret-inspect-") as name:
+        told = subprocess.run(
+            _command("noregret.registry.confinement", Path(name)),
+            cwd="/",
+            env=_environment(Path(name)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=WALL_SECONDS,
             check=False,
         )
-    except subprocess.TimeoutExpired as error:
-        raise ArtifactRefused(f"took longer than {WALL_SECONDS} s to be read") from error
-    answer = folder / "answer.json"
-    if done.returncode or not answer.exists():
-        raise ArtifactRefused(_ending(done.returncode, done.stderr))
-    found: dict[str, Any] = json.loads(answer.read_text())
+    if told.returncode:
+        return Confinement((), ALL)
+    answer = json.loads(told.stdout)
+    return Confinement(tuple(answer["means"]), tuple(answer["missing"]))
+
+
+def _command(module: str, folder: Path) -> list[str]:
+    hidden = (settings.DATA_DIR, socket_dir(settings.DATA_DIR))
+    return [sys.executable, "-m", module, str(folder), *map(str, hidden)]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Its own: the path to our packages and single-threaded mathematics in one process, but no secret."""
+    return {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "JOBLIB_MULTIPROCESSING": "0",
+    }
+
+
+def _run(folder: Path, descriptor: int) -> dict[str, Any]:
+    with (folder / "said").open(
+        "wb"
+    ) as said:  # a file, whose size is limited: what it writes is never held in memory here
+        try:
+            done = subprocess.run(
+                _command(INSPECTOR, folder),
+                cwd=folder,
+                env=_environment(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                timeout=WALL_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ArtifactRefused(f"took longer than {WALL_SECONDS} s to be read") from error
+    answer = _left(descriptor, "answer.json", ANSWER_BYTES)
+    if done.returncode or answer is None:
+        raise ArtifactRefused(_ending(done.returncode, (_left(descriptor, "said", FILE_BYTES) or b"")[-4096:]))
+    found: dict[str, Any] = json.loads(answer)
     return found
+
+
+def _left(folder: int, name: str, limit: int) -> bytes | None:
+    """What the child left in the file of this name, if it is a plain file of at most so many bytes."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > limit:
+            return None
+        return file.read()
 
 
 def _ending(code: int, stderr: bytes) -> str:

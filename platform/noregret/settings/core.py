@@ -1,12 +1,9 @@
 """Applications, keys and paths."""
 
-from pathlib import Path
-
 from noregret.env import Environment
 
 ENVIRONMENT = Environment.read()
 
-BASE_DIR = Path(__file__).resolve().parents[3]
 DATA_DIR = ENVIRONMENT.data_dir
 DEBUG = False
 SECRET_KEY = ENVIRONMENT.secret_key

@@ -1,22 +1,35 @@
 """PostgreSQL: one engine everywhere."""
 
+import re
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from noregret.env import DATABASE_URL, BadEnvironment
+
 from .core import ENVIRONMENT
+
+_EXPECTED = "postgresql://user:password@host:5432/name was expected, with / ? # @ : % in a password written as %2F %3F %23 %40 %3A %25"
 
 
 def parse(url: str) -> dict[str, Any]:
-    """Django's settings for a `postgresql://` address, read as libpq reads it: several hosts, sockets, `options` and all."""
-    scheme = url.partition("://")[0]
+    """Django's settings for a `postgresql://` address, read as libpq reads it: several hosts, sockets, `options` and all.
+
+    Raises BadEnvironment, which shows nothing of it: a password may be in it.
+    """
+    scheme, _, rest = url.partition("://")
     if scheme not in {"postgresql", "postgres"}:
-        raise ValueError(f"DATABASE_URL has the scheme {scheme[:20]!r}: postgresql:// was expected")
+        raise BadEnvironment(f"{DATABASE_URL} names no PostgreSQL: {_EXPECTED}")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if authority and "@" not in authority and "@" in rest:
+        raise BadEnvironment(f"{DATABASE_URL} holds a / ? or # that ends the host too early: {_EXPECTED}")
     try:
         options: dict[str, Any] = dict(conninfo_to_dict(url))
-    except psycopg.ProgrammingError:  # its message may show a piece of the password
-        raise ValueError("DATABASE_URL can't be read: are special characters of the password escaped?") from None
+        for port in str(options.get("port", "")).split(","):
+            int(port or 0)
+    except (psycopg.ProgrammingError, ValueError):  # their messages may show a piece of the password
+        raise BadEnvironment(f"{DATABASE_URL} can't be read: {_EXPECTED}") from None
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": options.pop("dbname", "") or "noregret",

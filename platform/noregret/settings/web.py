@@ -1,6 +1,8 @@
 """HTTP: middleware, templates, static files, security headers."""
 
-from .core import BASE_DIR, ENVIRONMENT
+from noregret.package_path import PACKAGE
+
+from .core import ENVIRONMENT
 
 ROOT_URLCONF = "noregret.urls"
 WSGI_APPLICATION = "noregret.wsgi.application"
@@ -25,7 +27,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [PACKAGE / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -4,12 +4,10 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +17,7 @@ from noregret.bench.scenario import LOADS, prepare, web_memory_mb
 from noregret.demo import digits
 from noregret.demo.client import Client
 from noregret.embedded.running import RunningPlatform
+from noregret.package_path import command
 
 ROUNDS = 5
 WARM_UP_SECONDS = 1.0
@@ -73,11 +72,8 @@ class Command(BaseCommand):
 
     def _measure(self, platform: RunningPlatform, options: dict[str, Any]) -> tuple[dict[str, Measured], float]:
         made = subprocess.run(
-            [
-                sys.executable,
-                str(settings.BASE_DIR / "manage.py"),
-                *("apikey", "bench", "--scopes", "predict,feedback,manage", "--data-dir", str(platform.data_dir)),
-            ],
+            command("apikey", "bench", "--scopes", "predict,feedback,manage", "--data-dir", str(platform.data_dir)),
+            env=platform.environment,
             capture_output=True,
             text=True,
             timeout=60,

@@ -4,18 +4,17 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.live import Live
 
 from noregret.demo import digits, report, scenes
 from noregret.embedded.running import RunningPlatform
+from noregret.package_path import command
 
 LINE_SECONDS = 2.0
 
@@ -80,9 +79,14 @@ class Command(BaseCommand):
 
     def _key(self, platform: RunningPlatform) -> str:
         """A key made as a user makes one: by the command."""
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "apikey", "demo"]
-        command += ["--scopes", "predict,feedback,manage", "--data-dir", str(platform.data_dir)]
-        made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        made = subprocess.run(
+            command("apikey", "demo", "--scopes", "predict,feedback,manage", "--data-dir", str(platform.data_dir)),
+            env=platform.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         if made.returncode:
             raise CommandError(f"apikey failed: {made.stderr.strip()}")
         return made.stdout.strip()

@@ -1,6 +1,5 @@
 """`manage.py doctor`: is everything that Noregret needs here, and well? One line each, exit 1 on a failure."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,16 +16,19 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from noregret import __version__
-from noregret.embedded import postgres, redis_server
+from noregret.embedded import disk, postgres, redis_server
 from noregret.embedded.errors import StartFailed
 from noregret.learning import backlog
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from noregret.registry.inspection import confinement
 from serving.ledger import partitions
 from serving.ledger.rewards import LedgerUnavailable, RewardWriter
 from serving.models import QuarantinedEvent
 
-Finding = tuple[bool, str]
+Finding = tuple[bool | None, str]
+"""Is it well, and in what words? None: it is not, and the platform runs all the same."""
+_WORDS = {True: "ok  ", None: "warn", False: "FAIL"}
 FREE_BYTES = 1 << 30
 CLOCK_SECONDS = 1.0
 OLDEST_POSTGRESQL = 140000
@@ -40,8 +42,8 @@ class Command(BaseCommand):
         failed = False
         for name, check in _CHECKS.items():
             for good, said in _findings(check):
-                failed |= not good
-                self.stdout.write(f"{'ok  ' if good else 'FAIL'}  {name}: {said}")
+                failed |= good is False
+                self.stdout.write(f"{_WORDS[good]}  {name}: {said}")
         if failed:
             sys.exit(1)
 
@@ -178,11 +180,32 @@ def _disk() -> Iterator[Finding]:
     folder = settings.DATA_DIR
     while not folder.exists():
         folder = folder.parent
+    found = disk.trouble(folder)
+    if found is not None:
+        yield False, found
+        return
     free = shutil.disk_usage(folder).free
     yield free >= FREE_BYTES, f"{free / 1e9:.1f} GB are free at {settings.DATA_DIR}; 1 GB is the least"
+    yield True, f"{folder} can be written"
+
+
+def _inspection() -> Iterator[Finding]:
+    found = confinement()
+    means = ", ".join(found.means) or "limits on memory and time alone"
+    if found.missing:
+        yield None, f"uploaded artefacts are opened without {', '.join(found.missing)}; in force: {means}"
+    else:
+        yield True, f"uploaded artefacts are opened without network, secrets or other processes: {means}"
+
+
+def _user() -> Iterator[Finding]:
+    try:
+        owner = settings.DATA_DIR.stat().st_uid
+    except OSError:
+        return
     yield (
-        os.access(folder, os.W_OK),
-        f"{folder} can be written" if os.access(folder, os.W_OK) else f"{folder} can't be written",
+        owner != 0 or None,
+        "`up` runs as an ordinary user" if owner else f"{settings.DATA_DIR} is root's, and so may be what `up` runs",
     )
 
 
@@ -207,6 +230,8 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "program": _program,
     "engines": _engines,
     "disk": _disk,
+    "user": _user,
+    "inspection": _inspection,
     "database": _database,
     "migrations": _migrations,
     "partitions": _partitions,
