@@ -16,6 +16,7 @@ from noregret.learning import quarantine
 from noregret.learning.drain import drain
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
+from noregret.learning.results import posterior_densities, results
 from noregret.learning.round import learn
 from noregret.learning.unlearned import unlearned
 
@@ -138,6 +139,9 @@ def test_greatest_values_that_are_taken__millions_of_them__overflow_nowhere(two_
     made = build(experiment.endpoint_id).experiment
     assert made is not None
     assert sum(arm.propensity for arm in made.arms) == pytest.approx(1.0)
+    shown = results(experiment)
+    assert all(math.isfinite(arm["mean"]) and arm["interval"][0] <= arm["interval"][1] for arm in shown["arms"])
+    assert len(posterior_densities(experiment)["x"]) == 200
 
 
 _MALFORMED = ("{NULL,0.5}", "{NaN,0.5}", "{0.5}", "{}", "{0.5,-0.5}", "{Infinity,0.5}", "{0.5,0.5,0.5}")

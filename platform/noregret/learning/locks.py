@@ -7,8 +7,9 @@ dies holds none. Nothing's correctness rests on them: every step is safe beside 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from django.db import connection
+from django.db import connection, transaction
 
+_LONGEST_WAIT_MS = 1000
 _LEARNING = 0x6E72  # the class of these locks, apart from other advisory locks
 
 
@@ -26,6 +27,16 @@ def lookout_lock() -> AbstractContextManager[bool]:
 def shadows_lock() -> AbstractContextManager[bool]:
     """Is it ours to let shadows predict? Two at once would predict on the same copies twice."""
     return _lock(-2, wait=False)
+
+
+@contextmanager
+def bounded_wait() -> Iterator[None]:
+    """A transaction that waits for no row longer than a second, for whoever has others to look after: an endpoint that somebody holds is
+    then left for later. Raises django.db.OperationalError."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {_LONGEST_WAIT_MS}")
+        yield
 
 
 @contextmanager

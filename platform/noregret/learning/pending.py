@@ -23,6 +23,8 @@ from .mature import AFTER_END, GRACE_SECONDS, overdue_seconds
 from .models import without_sums
 from .schedule import with_an_end
 
+_LONGEST_WHY = 300  # every web process reads it a few times a second
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -47,7 +49,7 @@ class Pending:
             name: [lag for lag in lags if lag.seconds > BEHIND_SECONDS] for name, lags in sorted(self.behind.items())
         }
         return {
-            name: Lag(round(max(lag.seconds for lag in lags), 1), "; ".join(lag.why for lag in lags))
+            name: Lag(round(max(lag.seconds for lag in lags), 1), "; ".join(lag.why for lag in lags)[:_LONGEST_WHY])
             for name, lags in late.items()
             if lags
         }
