@@ -143,7 +143,7 @@ def test_without_default__feedback_that_was_too_late__is_kept_and_not_learned(tw
     held = Reward.objects.get()
     assert (held.late, held.folded, held.matured) == (True, False, False)
     assert ArmStatistics.objects.get(arm__name="a").rewards == 0
-    assert pending.find().behind_seconds == 0.0
+    assert pending.find().behind == {}
     assert rebuild(experiment, write=False) == []
 
 
@@ -182,7 +182,7 @@ def test_ended__open_windows__are_still_closed_and_defaults_given(two_arms: Star
 
 
 def test_mature__damaged_rows__stop_no_others(two_arms: Start) -> None:
-    """No propensity for one arm, an arm of nobody, a value beyond the bounds: weighed as far as they can be, here as in a rebuild."""
+    """No propensity for one arm, an arm of nobody: passed over, here as in a rebuild, and the others are weighed."""
     experiment = two_arms(**WINDOW)
     begin_earlier(experiment)
     good, short, strange = (decide(experiment, "a") for _ in range(3))
@@ -191,7 +191,7 @@ def test_mature__damaged_rows__stop_no_others(two_arms: Start) -> None:
     append(msgspec.structs.replace(second, propensities=[0.5]))
     append(msgspec.structs.replace(third, arm_id=999_999))
     for identity in (good, short, strange):
-        reward(experiment, "a", identity, 7.0)
+        reward(experiment, "a", identity, 1.0)
     learn(experiment.endpoint_id)
     assert from_dict(ExperimentEvidence.objects.get().state).matured.count.tolist() == [1.0, 0.0]
     assert rebuild(experiment, write=False) == []

@@ -1,14 +1,15 @@
 """What is wrong with one endpoint is told as its own, and the one beside it is served, learned for, published and promoted."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import msgspec
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
@@ -43,7 +44,7 @@ def start(endpoint: str, **changes: Any) -> Experiment:
         "reward": {"kind": "binary", "window_seconds": 1},
         "promotion": _PROMOTES,
     }
-    return start_experiment(body | changes)
+    return start_experiment({name: value for name, value in (body | changes).items() if value is not None})
 
 
 @pytest.fixture
@@ -160,6 +161,50 @@ def test_one_sick_endpoint__is_told_as_its_own__and_the_other_learns_serves_and_
 _BEHIND = "noregret_learner_behind_seconds"
 
 
+_BINARY = {"kind": "binary", "window_seconds": 1}
+_BY_HAND = {"auto": False}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "shadow": {"strategy": "shadow", "shadow": {"sample": 1.0}, "promotion": None},
+    "canary": {"strategy": "canary", "canary": {"steps": [0.5], "auto": False}, "promotion": _BY_HAND},
+    "ab": {"strategy": "ab", "promotion": _BY_HAND},
+    "default": {"reward": _BINARY | {"default": 0}},
+    "exposure": {"reward": _BINARY | {"default": 0, "pending": "exposure"}},
+    "sticky": {"sticky": True},
+    "holdout": {"holdout": 0.2},
+    "forgets": {"policy": {"name": "thompson", "params": {"discount": 0.99}}},
+    "counts its pulls": {"policy": {"name": "ucb1"}},
+    "contextual": {
+        "policy": {"name": "lin-thompson"},
+        "context": {"fields": [{"name": "country", "type": "category", "values": ["KR", "US"]}]},
+    },
+}
+
+
+@pytest.mark.parametrize("changes", STRATEGIES.values(), ids=STRATEGIES.keys())
+def test_sick_endpoint__whatever_runs_there__is_told_alone(
+    alice: Api, rounds: Callable[[], None], changes: dict[str, Any]
+) -> None:
+    sick, well = (start(name, **changes) for name in (SICK, WELL))
+    for experiment in (sick, well):
+        begin_earlier(experiment)
+        fill(experiment, {"a": (6, 4), "b": (5, 5)})
+        decide(experiment, "b", failed=True)
+    learning_raises(sick)
+    ExperimentEvidence.objects.filter(experiment=sick).update(learned={"nobody": "knows"}, answers={"rule": "none"})
+    rounds()
+    long_ago()
+    rounds()
+    assert set(health.learner().lagging) == {SICK}
+    assert "its rounds fail" in health.learner().lagging[SICK].why
+    totals = ArmStatistics.objects.filter(arm__experiment=well)
+    assert sum(totals.values_list("decisions", flat=True)) == 21
+    assert sum(totals.values_list("rewards", flat=True)) == 20
+    process().store.refresh()
+    assert [alice.post(DECIDE.format(name))["stale"] for name in (SICK, WELL)] == [True, False]
+    shown = alice.get("/api/v1/experiments/on-well/results")
+    assert (shown.status, shown["rewards"], shown["learner"]["ok"]) == (200, 20, True)
+
+
 def test_sick_endpoint__mended__is_well_again(alice: Api, rounds: Callable[[], None]) -> None:
     experiment = start(SICK)
     fill(experiment, {"a": (5, 5), "b": (5, 5)})
@@ -180,8 +225,6 @@ def test_sick_endpoint__mended__is_well_again(alice: Api, rounds: Callable[[], N
 def test_publication_that_fails__is_tried_more_and_more_rarely__and_mended_by_a_change(
     alice: Api, rounds: Callable[[], None]
 ) -> None:
-    from django.db import transaction
-
     experiment = start(SICK)
     policy = experiment.policy
     unpublishable(experiment)
@@ -229,17 +272,30 @@ def test_round_that_hangs__is_behind_by_what_waits_for_it(alice: Api, rounds: Ca
     assert health.learner().lagging == {}
 
 
-@contextmanager
-def another_holds(endpoint_id: int) -> Iterator[None]:
+def another_holds(endpoint_id: int) -> AbstractContextManager[None]:
     """Another worker is at this endpoint's round, and does not come back."""
-    import threading
+    return in_another_thread(lambda: endpoint_lock(endpoint_id))
 
+
+def another_holds_row(endpoint_id: int) -> AbstractContextManager[None]:
+    """Another transaction has locked this endpoint's row, and does not end."""
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        with transaction.atomic():
+            Endpoint.objects.select_for_update().get(pk=endpoint_id)
+            yield
+
+    return in_another_thread(hold)
+
+
+@contextmanager
+def in_another_thread(held: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
     begun, over = threading.Event(), threading.Event()
 
     def hold() -> None:
         try:
-            with endpoint_lock(endpoint_id) as ours:
-                assert ours
+            with held():
                 begun.set()
                 over.wait(30.0)
         finally:
@@ -354,6 +410,36 @@ def test_draft_whose_schedule_is_no_time__keeps_nobody_from_starting_or_learning
     rounds()
     assert health.learner().age_seconds is not None
     assert sum(ArmStatistics.objects.filter(arm__experiment=well).values_list("rewards", flat=True)) == 20
+
+
+def test_endpoint_that_somebody_holds__keeps_the_look_at_all_others_going(
+    alice: Api, rounds: Callable[[], None]
+) -> None:
+    """A transaction that does not end has the endpoint's row: a draft that is due there, and a version to go past."""
+    from noregret.experiments import creation, document
+
+    static_model(SICK, "a")
+    endpoint = endpoint_of(SICK, f"{SICK}@a")
+    well = start(WELL)
+    body = {
+        "name": "draft",
+        "endpoint": SICK,
+        "strategy": "ab",
+        "arms": [{"name": name, "model": f"{WELL}@{name}"} for name in "ab"],
+        "schedule": {"start_at": "2020-01-01T00:00:00Z"},
+    }
+    creation.create_experiment(msgspec.convert(body, document.Experiment), actor="tests")
+    client().hset(keys().snapshot(SICK), "version", 10**6)
+    fill(well, {"a": (5, 5), "b": (5, 5)})
+    with another_holds_row(endpoint.pk):
+        rounds()
+        assert health.learner().age_seconds is not None
+        assert sum(ArmStatistics.objects.filter(arm__experiment=well).values_list("rewards", flat=True)) == 20
+        assert Experiment.objects.get(name="draft").status == "draft"
+    long_ago()
+    rounds()
+    assert Experiment.objects.get(name="draft").status == "running"
+    assert Endpoint.objects.get(pk=endpoint.pk).policy_version > 10**6
 
 
 def test_redis_emptied__failures_are_forgotten_and_found_again(alice: Api, rounds: Callable[[], None]) -> None:

@@ -33,6 +33,7 @@ from .figures import (
     sentence,
     shadow_rows,
     tells_evidence,
+    troubles_of_learner,
 )
 from .forms import ExperimentForm, PromoteForm, ReasonForm
 from .pages import ServiceAddAdmin, actor_of
@@ -216,7 +217,9 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "evaluation": self._evaluation(request, experiment),
                 "charts": charts_of(experiment),
                 "evaluable": not mirrored and experiment.status != Experiment.Status.DRAFT,
-                "warnings": [sentence(warning) for warning in warnings_of(experiment)],
+                "warnings": [
+                    sentence(warning) for warning in (*warnings_of(experiment), *troubles_of_learner(shown["results"]))
+                ],
                 "segments": parts,
                 "segment_rows": [] if parts is None else segment_rows(parts),
                 "forecast": self._forecast(request, experiment),

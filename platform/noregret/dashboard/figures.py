@@ -225,6 +225,18 @@ def facts(found: dict[str, Any], contextual: bool = False) -> dict[str, str]:
     }
 
 
+def troubles_of_learner(results: dict[str, Any]) -> list[str]:
+    """What keeps the figures from being of all that came, in sentences."""
+    learner, found = results["learner"], []
+    if not learner["ok"] and results["status"] in ("running", "paused"):
+        since = "" if learner["behind_seconds"] is None else f" for {learner['behind_seconds']:,.0f} s"
+        found.append(f"what comes in is not learned{since}: {learner['why']}")
+    if learner["set_aside"]:
+        count = learner["set_aside"]
+        found.append(f"{count:,} {'row is' if count == 1 else 'rows are'} in quarantine, and in none of these figures")
+    return found
+
+
 def labelled(texts: dict[str, str]) -> list[tuple[str, str, str]]:
     """The facts that have a label, as (name, label, text)."""
     return [(name, LABELS[name], text) for name, text in texts.items() if name in LABELS]

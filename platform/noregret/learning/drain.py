@@ -99,6 +99,7 @@ def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, Experim
     """The evidence of these decisions' experiments by id, locked: no bucket is closed between a decision's mark and its commit."""
     experiments = {decision.event.experiment_id for decision in decisions}
     rows = ExperimentEvidence.objects.select_for_update(of=("self",)).select_related("experiment")
+    rows = rows.defer("state", "answers", "learned")  # of what is large, only the split is added to
     return {held.experiment_id: held for held in rows.filter(experiment__in=experiments).order_by("experiment_id")}
 
 

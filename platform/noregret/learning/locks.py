@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from psycopg.pq import TransactionStatus
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,7 @@ _RENEWALS_A_LEASE = 3.0
 # A rebuild waits for the round that goes on, which ends by the workers' time limit.
 _WAIT_SECONDS = 660.0
 _POLL_SECONDS = 0.05
+_LONGEST_WAIT_MS = 1000
 
 _TAKE = """
 UPDATE learning_lease SET token = token + 1, expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
@@ -73,6 +74,16 @@ def shadows_lock() -> AbstractContextManager[bool]:
 def units_lock() -> AbstractContextManager[bool]:
     """Is it ours to put arms of units back? More at once would keep the workers from learning."""
     return _lease("units", _UNITS_LEASE_SECONDS)
+
+
+@contextmanager
+def bounded_wait() -> Iterator[None]:
+    """A transaction that waits for no row longer than a second, for whoever has others to look after: an endpoint that somebody holds is
+    then left for later. Raises django.db.OperationalError."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {_LONGEST_WAIT_MS}")
+        yield
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from django.db.models import QuerySet
 
 from noregret.experiments.models import Arm, Experiment
 
+from .packed import PackedField
+
 
 class ArmStatistics(models.Model):
     """The sufficient statistics of an arm over the whole experiment."""
@@ -58,13 +60,9 @@ class ExperimentEvidence(models.Model):
     # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
     closed_until = models.DateTimeField(null=True)
     matured = models.PositiveBigIntegerField(default=0)
-    state = models.JSONField(default=dict, help_text="bandits.inference.evidence.Evidence.to_dict()")
-    answers = models.JSONField(
-        default=dict, db_default={}, help_text="The same of how often arms are answered, where silence means nothing."
-    )
-    split = models.JSONField(
-        default=dict, db_default={}, help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials."
-    )
+    state = PackedField(help_text="bandits.inference.evidence.Evidence.to_dict()")
+    answers = PackedField(help_text="The same of how often arms are answered, where silence means nothing.")
+    split = PackedField(help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials.")
     # By which rules the sums were made (weighing.RULES); the learner makes them anew where they are old.
     rules = models.PositiveSmallIntegerField(default=0, db_default=0)
     # Has something been learned that is not published? And when was it last, after how many decisions (publishing).
@@ -72,7 +70,7 @@ class ExperimentEvidence(models.Model):
     published_at = models.DateTimeField(null=True)
     published_decisions = models.PositiveBigIntegerField(default=0, db_default=0)
     # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
-    learned = models.JSONField(default=dict, db_default={}, help_text="By the policy's family: sums, or Gaussians.")
+    learned = PackedField(help_text="By the policy's family: sums, or Gaussians.")
 
     class Meta:
         verbose_name_plural = "experiment evidence"

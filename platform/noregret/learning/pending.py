@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 
-from noregret.experiments.models import Endpoint, Experiment
+from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.redis_client import client, keys
 from serving.learner_sign import Lag
 from serving.ledger.ingest import appended_at
@@ -22,6 +22,8 @@ from .health import BEHIND_SECONDS
 from .mature import AFTER_END, GRACE_SECONDS, overdue_seconds
 from .models import without_sums
 from .schedule import with_an_end
+
+_LONGEST_WHY = 300  # every web process reads it a few times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Pending:
             name: [lag for lag in lags if lag.seconds > BEHIND_SECONDS] for name, lags in sorted(self.behind.items())
         }
         return {
-            name: Lag(round(max(lag.seconds for lag in lags), 1), "; ".join(lag.why for lag in lags))
+            name: Lag(round(max(lag.seconds for lag in lags), 1), "; ".join(lag.why for lag in lags)[:_LONGEST_WHY])
             for name, lags in late.items()
             if lags
         }
@@ -113,9 +115,10 @@ def _overdue() -> dict[int, float]:
     """For each endpoint with a bucket to close, for how many seconds it could have been. Long windows need no look at every second."""
     now = clock.now()
     found: dict[int, float] = {}
-    for experiment in without_sums(unsettled()):
+    seats = Arm.objects.filter(experiment=OuterRef("pk")).order_by().values("experiment").values(count=Count("pk"))
+    for experiment in without_sums(unsettled()).annotate(seats=Subquery(seats)):
         try:
-            seconds = overdue_seconds(experiment, now)
+            seconds = overdue_seconds(experiment, experiment.seats, now)
         except Exception:  # a damaged row: its own round says what is wrong, and all others go on
             seconds = 0.0
         if seconds >= 0.0:

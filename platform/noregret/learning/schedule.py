@@ -10,6 +10,7 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
 
 from . import clock
+from .locks import bounded_wait
 from .recommendation import recommend
 from .served import unfit
 
@@ -28,7 +29,8 @@ def start_due() -> int:
             at = _time(experiment, "start_at")
             if at is None or at > now:
                 continue
-            move(experiment, "start", actor=ACTOR, reason=f"scheduled for {at:%Y-%m-%d %H:%M:%S} UTC")
+            with bounded_wait():
+                move(experiment, "start", actor=ACTOR, reason=f"scheduled for {at:%Y-%m-%d %H:%M:%S} UTC")
         except ExperimentsError as error:
             log.warning("not started", experiment=experiment.name, why=str(error))
         except Exception:  # whatever is wrong with one draft, the others start, and everybody is learned for

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 import psutil
+import redis
 import structlog
 from django.conf import settings
 from django.db import connection
@@ -93,7 +94,12 @@ def rounds() -> int:
     kept = 0
     mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
     for experiment in Experiment.objects.filter(mirrored, status=Experiment.Status.RUNNING).select_related("endpoint"):
-        kept += mirror(experiment)
+        try:
+            kept += mirror(experiment)
+        except redis.ConnectionError:
+            raise
+        except Exception:  # whatever is wrong with one experiment, the others' challengers predict
+            log.exception("copies not predicted on", experiment=experiment.name)
     return kept
 
 

@@ -25,7 +25,7 @@ from serving.redis_keys import ACCESS
 from . import pending, schedule, shadows, sticky_units
 from .failing import failed, in_words, succeeded, waiting
 from .health import sign_of_life
-from .locks import lookout_lock, shadows_lock, units_lock
+from .locks import bounded_wait, lookout_lock, shadows_lock, units_lock
 from .round import learn
 
 log = structlog.get_logger(__name__)
@@ -59,8 +59,13 @@ def _look() -> None:
         _publish(ACCESS, publish_access)
     _publish_endpoints(found)
     for endpoint_id, version in found.overtake.items():
-        _publish(found.names[endpoint_id], partial(overtake, endpoint_id, version))
+        _publish(found.names[endpoint_id], partial(_overtake, endpoint_id, version))
     sign_of_life(found.lagging)
+
+
+def _overtake(endpoint_id: int, version: int) -> None:
+    with bounded_wait():
+        overtake(endpoint_id, version)
 
 
 def _publish_endpoints(found: pending.Pending) -> None:
