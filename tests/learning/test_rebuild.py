@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
+from noregret.learning.kept import snapshot
 from noregret.learning.locks import endpoint_lock
 from noregret.learning.models import ArmInterval, ArmStatistics, ExperimentEvidence
-from noregret.learning.rebuild import days_of, learn_all, learn_day, rebuild
+from noregret.learning.rebuild import Computed, rebuild
 from noregret.learning.round import learn
 
 from serving.models import Reward
@@ -83,21 +84,18 @@ def test_check__any_row_altered__is_told_and_exits_1(
     assert said in capsys.readouterr().out
 
 
-def test_rebuild__days__merge_to_the_whole(two_arms: Start) -> None:
+def test_rebuild__several_days__are_one_sum(two_arms: Start) -> None:
     experiment = two_arms()
     begin_earlier(experiment, 5 * 86_400)
     for days in (4, 3, 1, 0):
         for value in (0.0, 1.0, 1.0):
             reward(experiment, "a", decide(experiment, "a", seconds_ago=days * 86_400 + 60), value)
     learn(experiment.endpoint_id)
-    arm_ids = list(experiment.arms.order_by("position").values_list("pk", flat=True))
-    days_ = days_of(experiment)
-    assert len(days_) in {5, 6}  # within a minute after midnight, one more
-    with transaction.atomic():
-        parts = [learn_day(experiment, arm_ids, day) for day in days_]
-        whole = learn_all(experiment, arm_ids)
-    assert sum(part.totals.decisions[arm_ids[0]] for part in parts) == whole.totals.decisions[arm_ids[0]] == 12
-    assert whole.moments.mean[0] == pytest.approx(2 / 3)
+    with snapshot():
+        sums = Computed(experiment).documents()["arms"]
+    a = str(experiment.arms.get(name="a").pk)
+    assert sums["decisions"] == {a: 12}
+    assert sums["moments"]["mean"][0] == pytest.approx(2 / 3)
     assert rebuild(experiment, write=False) == []
 
 

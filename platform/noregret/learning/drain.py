@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from noregret.experiments.models import Endpoint
 from noregret.redis_client import client, keys
-from serving.ledger import ingest, latency, partitions
+from serving.ledger import horizon, ingest, latency, partitions
 
 from . import clock
+from .kept_arms import note_decisions
 from .mature import give_defaults_to_stragglers
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import CountedDecision, DecisionTotals
@@ -71,6 +72,8 @@ def store(batch: ingest.Batch, stream: str) -> int:
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
+            horizon.hold_days()
+            batch = _of_days_that_are_kept(batch)
             evidence = _evidence(batch.decisions)
             new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
@@ -87,6 +90,19 @@ def store(batch: ingest.Batch, stream: str) -> int:
         return store(ingest.Batch(decisions[:half], batch.bad), stream) + store(
             ingest.Batch(decisions[half:], ()), stream
         )
+
+
+def _of_days_that_are_kept(batch: ingest.Batch) -> ingest.Batch:
+    """Decisions of days that were dropped are set aside: what was learned of those days is stored without them."""
+    begins = horizon.begins_at()
+    if begins is None or all(decision.decided_at >= begins for decision in batch.decisions):
+        return batch
+    gone = [
+        ingest.BadEntry(d.entry_id, f"decided at {d.decided_at}, and the ledger begins at {begins}", d.body)
+        for d in batch.decisions
+        if d.decided_at < begins
+    ]
+    return ingest.Batch([d for d in batch.decisions if d.decided_at >= begins], [*batch.bad, *gone])
 
 
 def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, ExperimentEvidence]:
@@ -114,6 +130,7 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
             (_counted(decision, trial) for decision, trial in decisions if decision.event.arm_id in known), arm_ids
         )
         add_totals(totals)
+        note_decisions(held, totals, len(arm_ids))
         if held.rules >= RULES:  # until then they are all counted when the sums are made anew
             split = split_of(held.experiment, held) + totals.split
             ExperimentEvidence.objects.filter(pk=held.pk).update(split=split.to_dict())
@@ -136,12 +153,11 @@ def _counted(decision: ingest.StreamedDecision, trial: bool) -> CountedDecision:
 
 def add_totals(totals: DecisionTotals) -> None:
     """Add to the arms' statistics, in the caller's transaction."""
-    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=totals.expected).order_by("arm_id"):
+    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=totals.decisions).order_by("arm_id"):
         arm = row.arm_id
         ArmStatistics.objects.filter(arm_id=arm).update(
             decisions=F("decisions") + totals.decisions[arm],
             failures=F("failures") + totals.failures[arm],
-            expected_decisions=F("expected_decisions") + totals.expected[arm],
             latencies=latency.add(row.latencies, totals.latencies.get(arm, [])),
         )
     with connection.cursor() as cursor:

@@ -14,6 +14,7 @@ from serving.redis_keys import ACCESS, Keys
 from . import clock, publishing
 from .mature import AFTER_END, overdue_seconds
 from .schedule import with_an_end
+from .upgrade import out_of_date
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,15 @@ LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
 """noregret.experiments.rewards.learned_when_matured, the other way round, for rows of experiments."""
 
 # An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
-# What lies more than a day behind the closed buckets was left over by a crash: the experiment's next round finds it.
+# From where all is folded: what lies more than a day behind the closed buckets, where that is not known, was left over by a crash, and
+# the experiment's next round finds it.
 _WAITING = """
 SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - min(waiting.recorded_at))::float8
 FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON held.experiment_id = e.id
 CROSS JOIN LATERAL (
     SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
     WHERE r.experiment_id = e.id AND NOT r.folded AND NOT r.late
-    AND r.decided_at >= COALESCE(held.closed_until, e.started_at) - interval '1 day'
+    AND r.decided_at >= COALESCE(held.folded_until, COALESCE(held.closed_until, e.started_at) - interval '1 day')
     AND r.decided_at < CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
         THEN 'infinity' ELSE held.closed_until END
 ) AS waiting
@@ -95,6 +97,7 @@ def find() -> Pending:
     waited = _waiting_rewards()
     overdue = _overdue()
     learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
+    learn |= set(out_of_date().values_list("endpoint_id", flat=True))
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}
