@@ -1,10 +1,13 @@
 """Model files by their SHA-256. A name that a client chose never becomes a path; what is read is checked against its name."""
 
 import hashlib
+import math
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _HEX = frozenset("0123456789abcdef")
+_ASIDE = ".removed"
 
 
 class ArtifactMissing(Exception):
@@ -27,7 +30,11 @@ class ArtifactStore:
         """Keep `body`; its SHA-256. Storing twice is harmless, and no reader sees half a file."""
         sha256 = hashlib.sha256(body).hexdigest()
         path = self.path(sha256)
-        if path.exists():
+        try:
+            os.utime(path)  # young again: whoever removes what nothing names leaves it for whom it is stored now
+        except FileNotFoundError:
+            pass
+        else:
             return sha256
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{sha256}.{os.urandom(4).hex()}")
@@ -50,3 +57,39 @@ class ArtifactStore:
         if hashlib.sha256(body).hexdigest() != sha256:
             raise ArtifactMissing(f"{sha256}: the file there has another hash")
         return body
+
+    def older_than(self, at: float) -> Iterator[str]:
+        """The files that were last stored before a Unix time. What a process that died left behind is cleared away on the way."""
+        for path in self._folder.glob("??/.*") if self._folder.is_dir() else []:
+            if path.suffix == _ASIDE and not (whole := path.with_name(path.name.split(".")[1])).exists():
+                path.rename(whole)  # nobody is known to have looked whether it is named
+            elif _stored_at(path) < at:
+                path.unlink(missing_ok=True)
+        for path in self._folder.glob("??/*") if self._folder.is_dir() else []:
+            if len(path.name) == 64 and _HEX.issuperset(path.name) and _stored_at(path) < at:
+                yield path.name
+
+    def remove(self, sha256: str, older_than: float, is_named: Callable[[], bool]) -> bool:
+        """Remove a file unless it `is_named` after all, or was stored again since a Unix time; was it removed?
+
+        It is set aside before the last look: whoever stores it from then on finds none, and writes it anew.
+        """
+        path = self.path(sha256)
+        aside = path.with_name(f".{sha256}.{os.urandom(4).hex()}{_ASIDE}")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if _stored_at(aside) >= older_than or is_named():
+            aside.rename(path)
+            return False
+        aside.unlink(missing_ok=True)
+        return True
+
+
+def _stored_at(path: Path) -> float:
+    """When a file was stored last; never, for one that is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

@@ -8,7 +8,7 @@ from django.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
 app = Celery("noregret")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["noregret.learning", "noregret.notify"])
+app.autodiscover_tasks(["noregret.learning", "noregret.notify", "noregret.retention"])
 app.conf.beat_schedule = {
     "learn": {
         "task": "noregret.learning.tasks.tick",
@@ -27,6 +27,12 @@ app.conf.beat_schedule = {
     },
     "housekeeping": {
         "task": "noregret.learning.tasks.housekeeping",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+    # Once a day does something, for a day grows old once a day; each hour, for what was in the way may be gone.
+    "retain": {
+        "task": "noregret.retention.tasks.retain",
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },

@@ -5,6 +5,7 @@ used ends the process with a sentence that says which variable, what it holds an
 """
 
 import hashlib
+import math
 import os
 import secrets
 import tempfile
@@ -88,6 +89,11 @@ SPOOL_LIMIT = _variable(
     "NOREGRET_SPOOL_LIMIT", "bytes of decisions that a web process keeps on disk while Redis is away", "67108864"
 )
 LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
+LEDGER_DAYS = _variable(
+    "NOREGRET_LEDGER_DAYS",
+    "for how many days decisions and rewards are kept; a day goes when every experiment has learned it",
+    "400",
+)
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
 HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
 LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
@@ -119,9 +125,16 @@ def _number(source: Mapping[str, str], name: str, default: float, minimum: float
         value = float(text)
     except ValueError:
         raise BadEnvironment(f"{name} is {text!r}: a number was expected") from None
-    if not value >= minimum:
+    if not minimum <= value < math.inf:
         raise BadEnvironment(f"{name} is {text!r}: it must be at least {minimum:g}")
     return value
+
+
+def _whole(source: Mapping[str, str], name: str, default: int, minimum: int) -> int:
+    value = _number(source, name, default, minimum)
+    if value != int(value):
+        raise BadEnvironment(f"{name} is {source.get(name, '').strip()!r}: a whole number was expected")
+    return int(value)
 
 
 def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -167,6 +180,7 @@ class Environment:
     stale_seconds: float
     spool_limit: int
     learn_seconds: float
+    ledger_days: int
     blocking_threads: int
     https: bool
     log_level: str
@@ -214,6 +228,7 @@ class Environment:
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
             spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
+            ledger_days=_whole(source, LEDGER_DAYS, 400, 1),
             blocking_threads=int(_number(source, BLOCKING_THREADS, 8, 1)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,

@@ -40,6 +40,7 @@ class NewReward:
     learned: bool
 
 
+# For a decision of a day that was dropped nothing is kept: it is late, for windows are over long before.
 # A conflicting row is updated only where it is a default reward that no late feedback has met yet; the update
 # locks and returns nothing for other rows, which are then read.
 _INSERT = """
@@ -52,6 +53,7 @@ FROM unnest(
     %s::uuid[], %s::timestamptz[], %s::varchar[], %s::bigint[], %s::bigint[], %s::float8[], %s::timestamptz[],
     %s::float8[], %s::boolean[]
 ) AS new (decision_id, decided_at, metric, experiment_id, arm_id, value, occurred_at, window_seconds, learned)
+WHERE decided_at >= coalesce((SELECT begins_at FROM serving_ledgerhorizon), '-infinity')
 ON CONFLICT (decided_at, decision_id, metric) DO UPDATE SET late_value = EXCLUDED.value
     WHERE held.defaulted AND held.late_value IS NULL
 RETURNING decision_id, metric, late OR defaulted
@@ -142,5 +144,7 @@ def _outcome(
             return "late" if written[key] else "recorded"
         value = rewards[first[key]].value
     else:
+        if key not in held:
+            return "late"  # of a day that was dropped
         value = held[key]
     return "duplicate" if value == reward.value else "conflict"

@@ -28,6 +28,11 @@ def shadows_lock() -> AbstractContextManager[bool]:
     return _lock(-2, wait=False)
 
 
+def retention_lock() -> AbstractContextManager[bool]:
+    """Is it ours to take out what is old? Two at once would compute the same."""
+    return _lock(-3, wait=False)
+
+
 @contextmanager
 def _lock(key: int, *, wait: bool) -> Iterator[bool]:
     function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
