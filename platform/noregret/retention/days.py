@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, ProgrammingError, connection, transaction
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import kept_intervals
@@ -177,7 +177,8 @@ def drop_closed() -> int:
             with transaction.atomic(), connection.cursor() as cursor:
                 partitions.drop(cursor, table, name)
             count += 1
-        except OperationalError as error:  # somebody reads or writes it; the next round is soon enough
+        except (OperationalError, ProgrammingError) as error:
+            # Somebody reads or writes it, and the next round is soon enough; or another dropped it meanwhile.
             log.warning("day not dropped", table=name, error=str(error).strip())
     with connection.cursor() as cursor:
         partitions.empty_default(cursor, begins)
