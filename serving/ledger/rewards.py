@@ -116,10 +116,12 @@ class RewardWriter:
         )
         try:
             with self._pool.connection() as connection:
-                written = {
-                    (row[0], row[1]): bool(row[2])
-                    for row in connection.execute(_INSERT, columns, prepare=True).fetchall()
-                }
+                try:
+                    rows = connection.execute(_INSERT, columns, prepare=True).fetchall()
+                except psycopg.errors.CheckViolation:
+                    # The day's partition was made while the rows waited at the default one: now they find it.
+                    rows = connection.execute(_INSERT, columns, prepare=True).fetchall()
+                written = {(row[0], row[1]): bool(row[2]) for row in rows}
                 held: dict[tuple[UUID, str], float] = {}
                 if len(written) < len(keys):
                     missing = [i for i, key in enumerate(keys) if key not in written]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from django.db import DataError, OperationalError, connection, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -70,6 +70,14 @@ def store(batch: ingest.Batch, stream: str) -> int:
 
     A decision that PostgreSQL refuses, though it looked right, is found by halving, and quarantined.
     """
+    try:
+        return _store(batch, stream)
+    except IntegrityError:
+        # The day's partition was made while the rows waited at the default one: now they find it.
+        return _store(batch, stream)
+
+
+def _store(batch: ingest.Batch, stream: str) -> int:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             horizon.hold_days()

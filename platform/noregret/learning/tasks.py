@@ -1,27 +1,22 @@
 """Celery's side of learning: thin, idempotent, and nothing in a message but which endpoint to look at."""
 
-from datetime import timedelta
-
 import redis
 import structlog
 from django.conf import settings
 from django.core.management import call_command
-from django.db import OperationalError, connection, transaction
-from django.utils import timezone
 
 from noregret.access.publish import publish_access
 from noregret.celery import app
 from noregret.experiments.publish import overtake, publish_endpoint
-from serving.ledger import partitions
 
 from . import pending, schedule, shadows
+from .days_ahead import make_days
 from .health import sign_of_life
 from .locks import lookout_lock, shadows_lock
 from .round import learn
 
 log = structlog.get_logger(__name__)
 
-PARTITION_DAYS = 7
 # While something has waited longer than this, finished rounds of other endpoints are no sign of life: one that is stuck must show.
 BEHIND_SECONDS = 10.0
 
@@ -87,14 +82,5 @@ def mirror_shadows() -> None:
 @app.task
 def housekeeping() -> None:
     """Partitions ahead of time and for days that came unannounced, and old sessions out."""
-    today = timezone.now().date()
-    with connection.cursor() as cursor:
-        unannounced = partitions.days_in_default(cursor, today)
-    ahead = (today, today + timedelta(days=PARTITION_DAYS))
-    for first, last in (ahead, *((day, day) for day in unannounced)):
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                partitions.ensure(cursor, first, last)
-        except OperationalError as error:  # another holds the table; the next hour is soon enough
-            log.warning("partitions not made", first=str(first), last=str(last), error=str(error))
+    make_days()
     call_command("clearsessions")

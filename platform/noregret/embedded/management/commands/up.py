@@ -17,6 +17,7 @@ from noregret.embedded.engines import Engines
 from noregret.embedded.errors import StartFailed
 from noregret.embedded.lock import DataDirLock
 from noregret.embedded.supervisor import Supervisor
+from noregret.learning.days_ahead import make_days
 
 READY_SECONDS = 60.0
 WELL_SECONDS = 15.0
@@ -83,6 +84,8 @@ class Command(BaseCommand):
 
     def _prepare_database(self) -> None:
         call_command("migrate", verbosity=0, interactive=False)
+        # Before there is traffic: after a long rest today has no partition yet.
+        make_days()
         password = first_start.ensure_admin()
         connection.close()
         if password is not None:
