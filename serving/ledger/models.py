@@ -148,3 +148,13 @@ class LedgerHorizon(models.Model):
 
     def __str__(self) -> str:
         return f"from {self.begins_at}"
+
+
+class ForgottenUnit(models.Model):
+    """A unit that was forgotten, by a keyed digest: what of it is still on its way into the ledger comes in without its name."""
+
+    digest = models.BinaryField(primary_key=True)
+    forgotten_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"forgotten at {self.forgotten_at}"

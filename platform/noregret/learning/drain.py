@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
@@ -11,9 +12,10 @@ from django.utils import timezone
 
 from noregret.experiments.models import Endpoint
 from noregret.redis_client import client, keys
-from serving.ledger import horizon, ingest, latency, partitions
+from serving.ledger import forgotten, horizon, ingest, latency, partitions
 
 from . import clock
+from .contextual import readable_context
 from .kept_arms import note_decisions
 from .mature import give_defaults_to_stragglers
 from .models import ArmStatistics, ExperimentEvidence
@@ -83,6 +85,7 @@ def _store(batch: ingest.Batch, stream: str) -> int:
             horizon.hold_days()
             batch = _of_days_that_are_kept(batch)
             evidence = _evidence(batch.decisions)
+            batch = _without_forgotten(batch, evidence)
             new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
             _count(new, evidence)
@@ -111,6 +114,16 @@ def _of_days_that_are_kept(batch: ingest.Batch) -> ingest.Batch:
         if d.decided_at < begins
     ]
     return ingest.Batch([d for d in batch.decisions if d.decided_at >= begins], [*batch.bad, *gone])
+
+
+def _without_forgotten(batch: ingest.Batch, evidence: Mapping[int, ExperimentEvidence]) -> ingest.Batch:
+    """Decisions of units that were forgotten since come in without their names; with the evidence locked, as `manage.py forget` does."""
+
+    def readable(experiment_id: int, context: dict[str, Any] | None) -> dict[str, Any] | None:
+        held = evidence.get(experiment_id)
+        return readable_context(None if held is None else held.experiment, context)
+
+    return ingest.Batch(forgotten.without_names(batch.decisions, readable), batch.bad)
 
 
 def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, ExperimentEvidence]:

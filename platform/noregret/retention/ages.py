@@ -79,6 +79,15 @@ def _first_visits(before: datetime) -> int:
     )
 
 
+def _forgotten(before: datetime) -> int:
+    """No spool is so old that a decision of theirs could still come."""
+    return _in_steps(
+        "DELETE FROM serving_forgottenunit WHERE digest IN ("
+        "SELECT digest FROM serving_forgottenunit WHERE forgotten_at < %s LIMIT %s)",
+        [before],
+    )
+
+
 def _intervals(before: datetime) -> int:
     """Of ended experiments: while one runs, its policy's memory and its guardrails read them."""
     return _in_steps(
@@ -110,6 +119,7 @@ AGES = (
     Age("webhook deliveries and e-mail, sent or given up", 30, _deliveries),
     Age("quarantined events", 90, _quarantine),
     Age("first visits of units, after their experiment ended", 30, _first_visits),
+    Age("digests of forgotten units", 400, _forgotten),
     Age("arm intervals, after their experiment ended", 400, _intervals),
     Age("artefacts that no model version names", 7, _artifacts),
 )
