@@ -1,5 +1,6 @@
 """Model files by their SHA-256. A name that a client chose never becomes a path; what is read is checked against its name."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -62,7 +63,7 @@ class ArtifactStore:
         """The files that were last stored before a Unix time. What a process that died left behind is cleared away on the way."""
         for path in self._folder.glob("??/.*") if self._folder.is_dir() else []:
             if path.suffix == _ASIDE and not (whole := path.with_name(path.name.split(".")[1])).exists():
-                path.rename(whole)  # nobody is known to have looked whether it is named
+                _put_back(path, whole)  # nobody is known to have looked whether it is named
             elif _stored_at(path) < at:
                 path.unlink(missing_ok=True)
         for path in self._folder.glob("??/*") if self._folder.is_dir() else []:
@@ -81,10 +82,15 @@ class ArtifactStore:
         except FileNotFoundError:
             return False
         if _stored_at(aside) >= older_than or is_named():
-            aside.rename(path)
+            _put_back(aside, path)
             return False
         aside.unlink(missing_ok=True)
         return True
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another did
+        aside.rename(path)
 
 
 def _stored_at(path: Path) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
+from noregret.dashboard.experiment_page import gone_help
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
 from noregret.learning import kept_intervals
@@ -326,3 +327,26 @@ def test_old_days__none_where_nothing_is_old(two_arms: Start) -> None:
     two_arms()
     assert days.old_days(timezone.now(), 400) == []
     assert all(isinstance(day, date) for day in days.old_days(timezone.now() + 401 * DAY, 400))
+
+
+def test_dropped__listing_evaluation_and_page__say_from_when_on_there_are_rows(two_arms: Start, alice: Api) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 60, "default": 0}, promotion={"auto": False})
+    begin_earlier(experiment, 6 * 86_400)
+    for days_ago in (5, 1):
+        traffic(experiment, days_ago)
+    learn(experiment.endpoint_id)
+    listing = "/api/v1/experiments/e/decisions.ndjson"
+    whole = alice.get(listing)
+    assert whole.content.count(b"\n") == 24
+    assert "Rows-From" not in whole.response
+    assert alice.get("/api/v1/experiments/e")["rows_from"] is None
+    assert drop().closed
+    begins = LedgerBase.objects.get().until
+    said = begins.isoformat().replace("+00:00", "Z")
+    rest = alice.get(listing)
+    assert rest.content.count(b"\n") == Decision.objects.count() < 24
+    assert rest.response["Rows-From"] == said
+    assert alice.get("/api/v1/experiments/e")["rows_from"] == said
+    evaluation = alice.get("/api/v1/experiments/e/results?evaluate=uniform")["evaluation"]
+    assert f"decisions before {begins:%Y-%m-%d} are not in the ledger any more" in evaluation["warnings"][-1]
+    assert f"before {begins:%Y-%m-%d} were dropped" in gone_help(experiment)

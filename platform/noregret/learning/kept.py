@@ -20,6 +20,8 @@ from django.db import connection, transaction
 
 from noregret.experiments.models import Experiment
 
+from .models import LedgerBase
+
 CHUNK = 20_000
 State = TypeVar("State")
 
@@ -91,6 +93,11 @@ def rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...
         cursor.execute(query, parameters)
         while chunk := cursor.fetchmany(CHUNK):
             yield chunk
+
+
+def rows_from(experiment: Experiment) -> datetime | None:
+    """Decisions of the experiment before this were dropped: their sums are kept, their rows are gone. None where none was."""
+    return LedgerBase.objects.filter(experiment=experiment).values_list("until", flat=True).first()
 
 
 def kept_sums() -> Sequence[KeptSum[Any]]:
