@@ -6,6 +6,7 @@ what it serves: bounded, and fetched anew where a file is not there or is damage
 
 import contextlib
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 _HEX = frozenset("0123456789abcdef")
+_ASIDE = ".removed"
 _LEFT_OVER_SECONDS = 3600.0
 """A file that was begun so long ago belongs to a process that died over it."""
 
@@ -54,7 +56,9 @@ class ArtifactStore:
         if self._source is not None:
             self._source.store(sha256, body)
         path = self.path(sha256)
-        if not path.exists():
+        try:
+            os.utime(path)  # young again: whoever removes what nothing names leaves it for whom it is stored now
+        except FileNotFoundError:
             with self._written(path) as file:
                 file.write(body)
             self._make_room(path)
@@ -137,6 +141,47 @@ class ArtifactStore:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 total -= size
+
+    def older_than(self, at: float) -> Iterator[str]:
+        """The files that were last stored before a Unix time. What a process that died left behind is cleared away on the way."""
+        for path in self._folder.glob("??/.*") if self._folder.is_dir() else []:
+            if path.suffix == _ASIDE and not (whole := path.with_name(path.name.split(".")[1])).exists():
+                _put_back(path, whole)  # nobody is known to have looked whether it is named
+            elif _stored_at(path) < at:
+                path.unlink(missing_ok=True)
+        for path in self._folder.glob("??/*") if self._folder.is_dir() else []:
+            if len(path.name) == 64 and _HEX.issuperset(path.name) and _stored_at(path) < at:
+                yield path.name
+
+    def remove(self, sha256: str, older_than: float, is_named: Callable[[], bool]) -> bool:
+        """Remove a file unless it `is_named` after all, or was stored again since a Unix time; was it removed?
+
+        It is set aside before the last look: whoever stores it from then on finds none, and writes it anew.
+        """
+        path = self.path(sha256)
+        aside = path.with_name(f".{sha256}.{os.urandom(4).hex()}{_ASIDE}")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if _stored_at(aside) >= older_than or is_named():
+            _put_back(aside, path)
+            return False
+        aside.unlink(missing_ok=True)
+        return True
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another did
+        aside.rename(path)
+
+
+def _stored_at(path: Path) -> float:
+    """When a file was stored last; never, for one that is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 _make: Callable[[], ArtifactStore] | None = None

@@ -1,5 +1,21 @@
 """Django looks for an app's models here; the ledger keeps them."""
 
-from serving.ledger.models import Decision, FirstVisit, QuarantinedEvent, Reward, ShadowPrediction
+from serving.ledger.models import (
+    Decision,
+    FirstVisit,
+    ForgottenUnit,
+    LedgerHorizon,
+    QuarantinedEvent,
+    Reward,
+    ShadowPrediction,
+)
 
-__all__ = ["Decision", "FirstVisit", "QuarantinedEvent", "Reward", "ShadowPrediction"]
+__all__ = [
+    "Decision",
+    "FirstVisit",
+    "ForgottenUnit",
+    "LedgerHorizon",
+    "QuarantinedEvent",
+    "Reward",
+    "ShadowPrediction",
+]

@@ -14,7 +14,7 @@ if settings.ENVIRONMENT.role == "beat":
     app = Celery("noregret", fixups=[])
 else:
     app = Celery("noregret")
-    app.autodiscover_tasks(["noregret.learning", "noregret.notify"])
+    app.autodiscover_tasks(["noregret.learning", "noregret.notify", "noregret.retention"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 # `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
 warnings.filterwarnings("ignore", "You're running the worker with superuser", RuntimeWarning)
@@ -36,6 +36,12 @@ app.conf.beat_schedule = {
     },
     "housekeeping": {
         "task": "noregret.learning.tasks.housekeeping",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+    # Once a day does something, for a day grows old once a day; each hour, for what was in the way may be gone.
+    "retain": {
+        "task": "noregret.retention.tasks.retain",
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },

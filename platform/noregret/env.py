@@ -6,6 +6,7 @@ used ends the process with a sentence that says which variable, what it holds an
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import tempfile
@@ -112,6 +113,11 @@ ACCESS_LINES = _variable(
     "0.01",
 )
 LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
+LEDGER_DAYS = _variable(
+    "NOREGRET_LEDGER_DAYS",
+    "for how many days decisions and rewards are kept; a day goes when every experiment has learned it",
+    "400",
+)
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
 DATABASE_CONNECTIONS = _variable(
     "NOREGRET_DATABASE_CONNECTIONS",
@@ -153,11 +159,18 @@ def _number(
         value = float(text)
     except ValueError:
         raise BadEnvironment(f"{name} is {text!r}: a number was expected") from None
-    if not value >= minimum:
+    if not minimum <= value < math.inf:
         raise BadEnvironment(f"{name} is {text!r}: it must be at least {minimum:g}")
     if value > maximum:
         raise BadEnvironment(f"{name} is {text!r}: it must be at most {maximum:g}")
     return value
+
+
+def _whole(source: Mapping[str, str], name: str, default: int, minimum: int) -> int:
+    value = _number(source, name, default, minimum)
+    if value != int(value):
+        raise BadEnvironment(f"{name} is {source.get(name, '').strip()!r}: a whole number was expected")
+    return int(value)
 
 
 def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -261,6 +274,7 @@ class Environment:
     access_lines: float
     granian_workers: int
     learn_seconds: float
+    ledger_days: int
     blocking_threads: int
     database_connections: int
     https: bool
@@ -318,6 +332,7 @@ class Environment:
             granian_workers=int(_number(source, GRANIAN_WORKERS, 1, 1)),
             access_lines=_number(source, ACCESS_LINES, 0.01, 0.0, 1.0),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
+            ledger_days=_whole(source, LEDGER_DAYS, 400, 1),
             blocking_threads=threads,
             database_connections=int(_number(source, DATABASE_CONNECTIONS, 2 * threads, threads + 1)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},

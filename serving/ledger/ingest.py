@@ -78,7 +78,7 @@ def read(client: redis.Redis, key: str, limit: int, now: datetime) -> Batch:
             event = decode(body)
             decided_at = _time(event, now)
             _check(event)
-            decisions.append(StreamedDecision(entry_id, body, event, decided_at, _json(event.context)))
+            decisions.append(StreamedDecision(entry_id, body, event, decided_at, as_json(event.context)))
         except ValueError as error:
             bad.append(BadEntry(entry_id, str(error), body))
     return Batch(decisions, bad)
@@ -117,7 +117,7 @@ def _check(event: DecisionEvent) -> None:
             raise ValueError("a text holds NUL")
 
 
-def _json(context: dict[str, Any] | None) -> str | None:
+def as_json(context: dict[str, Any] | None) -> str | None:
     """Raises ValueError for what is no JSON document that PostgreSQL takes."""
     if context is None:
         return None

@@ -134,3 +134,27 @@ class QuarantinedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stream} {self.entry_id}"
+
+
+class LedgerHorizon(models.Model):
+    """From when on the ledger has rows: one row, or none while no day was dropped (serving.ledger.horizon)."""
+
+    begins_at = models.DateTimeField(null=True)
+    # How often a unit was taken out of the rows.
+    rewritten = models.PositiveBigIntegerField(default=0, db_default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_ledger_horizon")]
+
+    def __str__(self) -> str:
+        return f"from {self.begins_at}"
+
+
+class ForgottenUnit(models.Model):
+    """A unit that was forgotten, by a keyed digest: what of it is still on its way into the ledger comes in without its name."""
+
+    digest = models.BinaryField(primary_key=True)
+    forgotten_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"forgotten at {self.forgotten_at}"

@@ -35,15 +35,89 @@ def ensure(cursor: CursorWrapper, first: date, last: date, tables: Sequence[str]
 
 
 def days_in_default(cursor: CursorWrapper, today: date) -> list[date]:
-    """The days (UTC), none older than OLDEST_DAYS, of which rows lie in the default partitions."""
+    """The days (UTC), none older than OLDEST_DAYS or dropped, of which rows lie in the default partitions."""
     days: set[date] = set()
     for table in TABLES:
         cursor.execute(
-            f"SELECT DISTINCT (decided_at AT TIME ZONE 'UTC')::date FROM {table}_default WHERE decided_at >= %s",  # noqa: S608
+            f"SELECT DISTINCT (decided_at AT TIME ZONE 'UTC')::date FROM {table}_default WHERE decided_at >= "  # noqa: S608
+            "greatest(%s, (SELECT begins_at FROM serving_ledgerhorizon))",
             [_start(today - timedelta(days=OLDEST_DAYS))],
         )
         days.update(row[0] for row in cursor.fetchall())
     return sorted(days)
+
+
+def days(cursor: CursorWrapper) -> list[date]:
+    """The days that have a partition of their own."""
+    cursor.execute(
+        "SELECT DISTINCT right(relname::text, 8) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+        "WHERE inhparent = ANY(%s::regclass[]) AND relname::text ~ '_[0-9]{8}$'",
+        [list(TABLES)],
+    )
+    return sorted(_day(row[0]) for row in cursor.fetchall())
+
+
+def all_days_in_default(cursor: CursorWrapper, last: date) -> list[date]:
+    """The days (UTC) up to `last`, however old, of which rows lie in the default partitions."""
+    found: set[date] = set()
+    for table in TABLES:
+        cursor.execute(
+            f"SELECT DISTINCT (decided_at AT TIME ZONE 'UTC')::date FROM {table}_default WHERE decided_at < %s",  # noqa: S608
+            [_start(last + timedelta(days=1))],
+        )
+        found.update(row[0] for row in cursor.fetchall())
+    return sorted(found)
+
+
+def tables_before(cursor: CursorWrapper, day: date) -> list[tuple[str, str]]:
+    """(table, partition) of the days before; also of partitions that were detached and are there still."""
+    cursor.execute(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = %s::regclass) "
+        "AND relkind = 'r' AND relname::text ~ '_[0-9]{8}$'",
+        [TABLES[0]],
+    )
+    names = [row[0].rpartition("_") for row in cursor.fetchall()]
+    return sorted((table, f"{table}_{text}") for table, _, text in names if table in TABLES and _day(text) < day)
+
+
+DROP_TIMEOUT_MS = 200
+
+
+def drop(cursor: CursorWrapper, table: str, name: str) -> None:
+    """Drop a day's partition, in the caller's transaction, which ends right after it.
+
+    `DETACH ... CONCURRENTLY` is not for tables with a default partition. What this takes is an exclusive lock for a moment, and it
+    waits for it no longer than writers may wait behind it. Raises django.db.OperationalError.
+    """
+    cursor.execute(f"SET LOCAL lock_timeout = {DROP_TIMEOUT_MS}")
+    cursor.execute(_HELD, [[table], [name]])
+    if cursor.fetchone():
+        cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {name}")
+    cursor.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def empty_default(cursor: CursorWrapper, begins: datetime) -> int:
+    """Take out of the default partitions what lies before the ledger's begin; how many rows."""
+    count = 0
+    for table in TABLES:
+        cursor.execute(f"DELETE FROM {table}_default WHERE decided_at < %s", [begins])  # noqa: S608
+        count += cursor.rowcount
+    return count
+
+
+def size(cursor: CursorWrapper) -> tuple[int, int]:
+    """(bytes, about how many rows) of the whole ledger, by the database's own statistics."""
+    cursor.execute(
+        "SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint, coalesce(sum(n_live_tup), 0)::bigint "
+        "FROM pg_stat_user_tables WHERE relid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = ANY(%s::regclass[]))",
+        [list(TABLES)],
+    )
+    size_bytes, rows = cursor.fetchone()
+    return int(size_bytes), int(rows)
+
+
+def _day(text: str) -> date:
+    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
 
 
 def _start(day: date) -> datetime:

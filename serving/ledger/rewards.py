@@ -54,6 +54,7 @@ class NewReward:
     named: frozenset[str] = frozenset()
 
 
+# For a decision of a day that was dropped nothing is kept: it is late, for windows are over long before.
 # A conflicting row is updated only where it is a default reward that no late feedback has met yet; the update
 # locks and returns nothing for other rows, which are then read.
 _INSERT = """
@@ -66,6 +67,7 @@ FROM unnest(
     %s::uuid[], %s::timestamptz[], %s::varchar[], %s::bigint[], %s::bigint[], %s::float8[], %s::timestamptz[],
     %s::float8[], %s::boolean[]
 ) AS new (decision_id, decided_at, metric, experiment_id, arm_id, value, occurred_at, window_seconds, learned)
+WHERE decided_at >= coalesce((SELECT begins_at FROM serving_ledgerhorizon), '-infinity')
 ON CONFLICT (decided_at, decision_id, metric) DO UPDATE SET late_value = EXCLUDED.value
     WHERE held.defaulted AND held.late_value IS NULL
 RETURNING decision_id, metric, late OR defaulted
@@ -123,14 +125,24 @@ class RewardWriter:
         chosen = {key: rewards[i] for key, i in first.items()}
         others = [reward for reward in chosen.values() if reward.metric not in reward.named]
         try:
-            with self._pool.connection() as connection, connection.transaction() if others else nullcontext():
-                refused = _past_bound(connection, others) if others else set()
-                taken = {key: reward for key, reward in chosen.items() if key not in refused}
-                written = _insert(connection, taken)
-                held = _values(connection, {key: reward for key, reward in taken.items() if key not in written})
+            try:
+                written, refused, held = self._write(chosen, others)
+            except psycopg.errors.CheckViolation:
+                # The day's partition was made while the rows waited at the default one: now they find it.
+                written, refused, held = self._write(chosen, others)
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
-        return [_outcome(reward, i, first, rewards, written, held) for i, reward in enumerate(rewards)]
+        return [_outcome(reward, i, first, rewards, written, refused, held) for i, reward in enumerate(rewards)]
+
+    def _write(
+        self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]
+    ) -> tuple[dict[_Key, bool], set[_Key], dict[_Key, float]]:
+        """Those that were new, and whether each came late; those past the bound; what is held in place of the rest."""
+        with self._pool.connection() as connection, connection.transaction() if others else nullcontext():
+            refused = _past_bound(connection, others) if others else set()
+            taken = {key: reward for key, reward in rewards.items() if key not in refused}
+            written = _insert(connection, taken)
+            return written, refused, _values(connection, {k: reward for k, reward in taken.items() if k not in written})
 
     def probe(self) -> None:
         """Would a reward be taken now? One is written, and taken back. Raises LedgerUnavailable with the cause."""
@@ -223,6 +235,7 @@ def _outcome(
     first: dict[_Key, int],
     rewards: Sequence[NewReward],
     written: dict[_Key, bool],
+    refused: set[_Key],
     held: dict[_Key, float],
 ) -> Outcome:
     key = _key(reward)
@@ -230,8 +243,10 @@ def _outcome(
         if first[key] == i:
             return "late" if written[key] else "recorded"
         value = rewards[first[key]].value
-    elif key in held:
-        value = held[key]
-    else:
+    elif key in refused:
         return "too_many"
+    elif key not in held:
+        return "late"  # of a day that was dropped
+    else:
+        value = held[key]
     return "duplicate" if value == reward.value else "conflict"

@@ -1,6 +1,8 @@
 """What comes out of a stream: good events in, bad ones aside, whatever they hold; and the days they lie in."""
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,14 +13,15 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import drain, tasks
+from noregret.learning import days_ahead, drain, tasks
 from noregret.learning.models import ArmStatistics
 from noregret.learning.rebuild import rebuild
 from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 
 from serving.ledger import events, ingest, partitions
-from serving.models import Decision, QuarantinedEvent
+from serving.ledger.rewards import NewReward, RewardWriter
+from serving.models import Decision, QuarantinedEvent, Reward
 from tests.learning.past_traffic import decide, decided_at
 
 Start = Callable[..., Experiment]
@@ -202,6 +205,71 @@ def test_partitions__while_another_reads_for_long__give_up_and_block_nobody(two_
         assert pool.submit(ensure).result() == len(partitions.TABLES)
 
 
+def test_partitions__made_while_their_rows_come_in__refuse_and_lose_none(two_arms: Start) -> None:
+    """Decisions and rewards of days without a partition, by four writers, while the days are made one after another."""
+    experiment = two_arms()
+    arm = experiment.arms.get(name="a")
+    begin = (timezone.now() + timedelta(days=300)).replace(hour=12, minute=0, second=0, microsecond=0)
+    days = [begin + timedelta(days=n) for n in range(6)]
+    over = threading.Event()
+    written: list[int] = []
+    failures: list[BaseException] = []
+
+    def write(seed: int) -> None:
+        writer = RewardWriter(connection.settings_dict, size=1)
+        made = 0
+        try:
+            while not over.is_set():
+                events_, rewards = [], []
+                for day in days:
+                    microseconds = int(day.timestamp() * 1e6) + made * 4 + seed
+                    identity = microseconds.to_bytes(8, "big") + os.urandom(8)
+                    rewards.append(
+                        NewReward(identity, microseconds, experiment.pk, arm.pk, "reward", 1.0, None, 3600.0, True)
+                    )
+                    event = events.DecisionEvent(
+                        events.VERSION, identity, experiment.pk, arm.pk, [1.0, 0.0], 1.0, 1, None, None, None, 1.0, None
+                    )
+                    at = decided_at(identity)
+                    events_.append(ingest.StreamedDecision(b"1-1", events.encode(event), event, at, None))
+                drain.store(ingest.Batch(events_, ()), "pages")
+                writer.write(rewards)
+                made += 1
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            written.append(made)
+            writer.close()
+            connection.close()
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    made = 0
+    try:
+        for day in days:
+            for _ in range(200):
+                time.sleep(0.05)
+                try:
+                    with transaction.atomic(), connection.cursor() as cursor:
+                        made += partitions.ensure(cursor, day.date(), day.date())
+                    break
+                except OperationalError:  # the lock was not to be had: rows go on into the default partition
+                    continue
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert failures == []
+    assert made == len(days) * len(partitions.TABLES)
+    assert Decision.objects.count() == Reward.objects.count() == sum(written) * len(days) > 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM serving_decision_default UNION ALL SELECT count(*) FROM serving_reward_default"
+        )
+        assert [row[0] for row in cursor.fetchall()] == [0, 0]
+
+
 def test_housekeeping__makes_days_ahead_and_those_that_came_unannounced(two_arms: Start) -> None:
     experiment = two_arms()
     identity = decide(experiment, "a", seconds_ago=25 * 86_400)
@@ -212,4 +280,4 @@ def test_housekeeping__makes_days_ahead_and_those_that_came_unannounced(two_arms
         assert partitions.days_in_default(cursor, today) == []
         cursor.execute("SELECT tableoid::regclass::text FROM serving_decision")
         assert cursor.fetchone()[0] == f"serving_decision_{decided_at(identity):%Y%m%d}"
-        assert partitions.ensure(cursor, today, today + timedelta(days=tasks.PARTITION_DAYS)) == 0
+        assert partitions.ensure(cursor, today, today + timedelta(days=days_ahead.AHEAD_DAYS)) == 0

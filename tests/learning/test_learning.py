@@ -41,7 +41,6 @@ def test_round__decisions_and_rewards__are_in_the_statistics_once(two_arms: Star
     assert (a.decisions, a.rewards, a.failures, a.mean) == (4, 4, 0, 0.75)
     assert (b.decisions, b.rewards, b.failures, b.mean) == (5, 4, 1, 0.25)
     assert a.m2 == pytest.approx(0.75)
-    assert a.expected_decisions == pytest.approx(4.5)
     assert client().xlen(keys().decisions("pages")) == 0
 
 

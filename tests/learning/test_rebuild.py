@@ -4,15 +4,18 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
+from noregret.learning import kept_intervals
+from noregret.learning.kept import snapshot
 from noregret.learning.locks import endpoint_lock
-from noregret.learning.models import ArmInterval, ArmStatistics, ExperimentEvidence
-from noregret.learning.rebuild import days_of, learn_all, learn_day, rebuild
+from noregret.learning.models import Addition, ArmInterval, ArmStatistics, ExperimentEvidence
+from noregret.learning.rebuild import Computed, rebuild
 from noregret.learning.round import learn
 
 from serving.models import Reward
@@ -83,21 +86,18 @@ def test_check__any_row_altered__is_told_and_exits_1(
     assert said in capsys.readouterr().out
 
 
-def test_rebuild__days__merge_to_the_whole(two_arms: Start) -> None:
+def test_rebuild__several_days__are_one_sum(two_arms: Start) -> None:
     experiment = two_arms()
     begin_earlier(experiment, 5 * 86_400)
     for days in (4, 3, 1, 0):
         for value in (0.0, 1.0, 1.0):
             reward(experiment, "a", decide(experiment, "a", seconds_ago=days * 86_400 + 60), value)
     learn(experiment.endpoint_id)
-    arm_ids = list(experiment.arms.order_by("position").values_list("pk", flat=True))
-    days_ = days_of(experiment)
-    assert len(days_) in {5, 6}  # within a minute after midnight, one more
-    with transaction.atomic():
-        parts = [learn_day(experiment, arm_ids, day) for day in days_]
-        whole = learn_all(experiment, arm_ids)
-    assert sum(part.totals.decisions[arm_ids[0]] for part in parts) == whole.totals.decisions[arm_ids[0]] == 12
-    assert whole.moments.mean[0] == pytest.approx(2 / 3)
+    with snapshot():
+        sums = Computed(experiment).documents()["arms"]
+    a = str(experiment.arms.get(name="a").pk)
+    assert sums["decisions"] == {a: 12}
+    assert sums["moments"]["mean"][0] == pytest.approx(2 / 3)
     assert rebuild(experiment, write=False) == []
 
 
@@ -151,3 +151,147 @@ def test_check__while_a_learner_holds_the_endpoint__does_not_wait(two_arms: Star
 def test_rebuild__of_nothing_that_began__says_so(two_arms: Start) -> None:
     with pytest.raises(CommandError, match="no experiment nobody has begun"):
         call_command("rebuild", "--experiment", "nobody")
+
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "bandit": {},
+    "ab": {"strategy": "ab"},
+    "forgetting": {"policy": {"name": "thompson", "params": {"discount": 0.999}}},
+    "contextual": {
+        "policy": {"name": "lin-thompson"},
+        "context": {"fields": [{"name": "age", "type": "number", "min": 0, "max": 100}]},
+    },
+}
+
+
+@pytest.mark.parametrize("changes", POLICIES.values(), ids=POLICIES.keys())
+@pytest.mark.parametrize("default", [0, None], ids=["default", "silence"])
+def test_rebuild__while_it_computes__the_learner_goes_on_and_nothing_is_lost(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], default: int | None
+) -> None:
+    experiment = two_arms(
+        reward={"kind": "binary", "window_seconds": 1, "default": default}, promotion={"auto": False}, **changes
+    )
+    begin_earlier(experiment)
+    fill(experiment, {"a": (5, 3), "b": (2, 7)})
+    learn(experiment.endpoint_id)
+    ArmStatistics.objects.filter(arm__name="a").update(mean=0.9, failures=4)
+    ArmInterval.objects.filter(arm__name="b").update(reward_total=99.0)
+    ExperimentEvidence.objects.update(state={}, split={})
+    learned: list[tuple[int, int]] = []
+
+    def meanwhile() -> None:
+        try:
+            for arm, value in (("a", 1.0), ("b", 0.0), ("b", 1.0)):
+                identity = decide(experiment, arm, seconds_ago=30, context={"age": 41})
+                reward(experiment, arm, identity, value)
+            decide(experiment, "b", seconds_ago=20, failed=True)
+            before = Reward.objects.filter(folded=True).count()
+            learn(experiment.endpoint_id)
+            learned.append((before, Reward.objects.filter(folded=True).count()))
+        finally:
+            connection.close()
+
+    mend = kept_intervals.mend
+
+    def interrupted(*args: Any) -> None:
+        learner = threading.Thread(target=meanwhile)
+        learner.start()
+        learner.join(timeout=30)
+        mend(*args)
+        again = threading.Thread(target=meanwhile)
+        again.start()
+        again.join(timeout=30)
+
+    monkeypatch.setattr(kept_intervals, "mend", interrupted)
+    assert "a: failures is 4, the ledger has 0" in rebuild(experiment, write=True)
+    monkeypatch.undo()
+    assert [after - before for before, after in learned] == [3, 3]
+    assert rebuild(experiment, write=False) == []
+    a, b = (ArmStatistics.objects.get(arm__name=name) for name in "ab")
+    assert (a.decisions, a.failures, a.rewards) == (10, 0, 10)
+    assert (b.decisions, b.failures, b.rewards) == (15, 2, 13)
+    assert ExperimentEvidence.objects.get().noted_for is None
+    assert not Addition.objects.exists()
+    learn(experiment.endpoint_id)
+    assert rebuild(experiment, write=False) == []
+
+
+def test_rebuild__again_and_again_under_traffic__is_right_each_time(two_arms: Start) -> None:
+    experiment = two_arms(**COUNTED)
+    begin_earlier(experiment)
+    over = threading.Event()
+
+    def traffic() -> None:
+        try:
+            while not over.is_set():
+                for arm in "ab":
+                    decide(experiment, arm, seconds_ago=0)
+                    reward(experiment, arm, decide(experiment, arm, seconds_ago=0), 1.0)
+                learn(experiment.endpoint_id)
+        finally:
+            connection.close()
+
+    learner = threading.Thread(target=traffic)
+    learner.start()
+    said: list[str] = []
+    began = time.monotonic()
+    try:
+        while time.monotonic() < began + 6.0:
+            said += rebuild(experiment, write=True) + rebuild(experiment, write=False)
+    finally:
+        over.set()
+        learner.join()
+    assert said == []
+    assert ExperimentEvidence.objects.get().matured > 10
+
+
+def test_rebuild__another_begins_meanwhile__the_first_starts_over(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notes are taken for one rebuild: what another threw away must be missing in none."""
+    experiment = two_arms(**COUNTED)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (5, 3), "b": (2, 7)})
+    learn(experiment.endpoint_id)
+    mend = kept_intervals.mend
+    nested: list[list[str]] = []
+
+    def another(*args: Any) -> None:
+        mend(*args)
+        if not nested:
+            nested.append([])
+            nested[0] = rebuild(experiment, write=True)
+
+    monkeypatch.setattr(kept_intervals, "mend", another)
+    assert rebuild(experiment, write=True) == []
+    assert nested == [[]]
+    assert rebuild(experiment, write=False) == []
+
+
+def test_check__many_intervals_differ__tells_some_and_counts_the_rest(two_arms: Start) -> None:
+    experiment = two_arms(**COUNTED)
+    begin_earlier(experiment)
+    for i in range(30):
+        decide(experiment, "a", seconds_ago=600 + 10 * i)
+    learn(experiment.endpoint_id)
+    ArmInterval.objects.update(decisions=77)
+    said = rebuild(experiment, write=False)
+    assert len(said) == 21
+    assert said[-1] == "10 more intervals differ from the ledger's"
+    rebuild(experiment, write=True)
+    assert rebuild(experiment, write=False) == []
+
+
+def test_check__rewards_far_from_zero__rounding_is_no_difference(two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "continuous", "window_seconds": 1}, promotion={"auto": False})
+    begin_earlier(experiment)
+    for i in range(400):
+        identity = decide(experiment, "ab"[i % 2], seconds_ago=60)
+        reward(experiment, "ab"[i % 2], identity, 1e9 + 0.1 * (i % 7))
+        if i % 100 == 50:
+            learn(experiment.endpoint_id)
+    learn(experiment.endpoint_id)
+    assert rebuild(experiment, write=False) == []
+    assert rebuild(experiment, write=True) == []
+    assert rebuild(experiment, write=False) == []

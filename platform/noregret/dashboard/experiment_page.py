@@ -21,6 +21,7 @@ from noregret.experiments.transitions import activate, advance, move
 from noregret.experiments.warnings import warnings_of
 from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.kept import rows_from
 from noregret.learning.outcomes import keeps_units
 from noregret.learning.standing import memory_of
 
@@ -105,6 +106,14 @@ def charts_of(experiment: Experiment) -> list[str]:
     if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
         return ["mean"]
     return ["share", "mean"] if looks_at_requests(experiment) else ["share", "mean", "density"]
+
+
+def gone_help(experiment: Experiment) -> str:
+    """From when on there are rows, where days were dropped."""
+    begins = rows_from(experiment)
+    if begins is None:
+        return ""
+    return f" Decisions before {begins:%Y-%m-%d} were dropped from the ledger: the figures count them, what is read from rows begins there."
 
 
 def arms_help(experiment: Experiment) -> str:
@@ -207,7 +216,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "facts": labelled(shown["facts"]),
                 "rows": [(arm, [(key, shown["cells"][arm.name][key]) for key, _ in columns]) for arm in served],
                 "columns": columns,
-                "arms_help": arms_help(experiment),
+                "arms_help": arms_help(experiment) + gone_help(experiment),
                 "over_time": chart_rows(shown),
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],

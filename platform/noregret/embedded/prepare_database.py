@@ -28,6 +28,9 @@ def main() -> int:
     named = settings.ENVIRONMENT
     try:
         call_command("migrate", verbosity=0, interactive=False)
+        from noregret.learning.days_ahead import make_days
+
+        make_days()  # before there is traffic: after a long rest today has no partition yet
         password = ensure_admin()
     except Error as error:
         whose = "the embedded PostgreSQL" if named.embedded_database else f"the database that {env.DATABASE_URL} names"

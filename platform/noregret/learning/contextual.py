@@ -38,6 +38,17 @@ def policy_of(experiment: Experiment) -> ContextualPolicy | None:
     return make_contextual(policy["name"], **policy["params"])
 
 
+def readable_context(experiment: Experiment | None, context: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What of a context the experiment's models read: nothing where none learns from it."""
+    if context is None or experiment is None or policy_of(experiment) is None:
+        return None
+    return {name: context[name] for name in context_fields(experiment) if name in context}
+
+
+def context_fields(experiment: Experiment) -> list[str]:
+    return [field["name"] for field in (experiment.context or {}).get("fields", [])]
+
+
 class Models:
     """The models of an experiment's arms, under one policy, for rows of the ledger. Changes in place."""
 

@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
-from django.db import DataError, OperationalError, connection, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from noregret.experiments.models import Endpoint
 from noregret.redis_client import client, keys
-from serving.ledger import ingest, latency, partitions
+from serving.ledger import forgotten, horizon, ingest, latency, partitions
 
 from . import clock
+from .contextual import readable_context
+from .kept_arms import note_decisions
 from .mature import give_defaults_to_stragglers
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import CountedDecision, DecisionTotals
@@ -76,8 +79,19 @@ def store(batch: ingest.Batch, stream: str) -> int:
     A decision that PostgreSQL refuses, though it looked right, is found by halving, and quarantined.
     """
     try:
+        return _store(batch, stream)
+    except IntegrityError:
+        # The day's partition was made while the rows waited at the default one: now they find it.
+        return _store(batch, stream)
+
+
+def _store(batch: ingest.Batch, stream: str) -> int:
+    try:
         with transaction.atomic(), connection.cursor() as cursor:
+            horizon.hold_days()
+            batch = _of_days_that_are_kept(batch)
             evidence = _evidence(batch.decisions)
+            batch = _without_forgotten(batch, evidence)
             new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
             _count(new, evidence)
@@ -93,6 +107,29 @@ def store(batch: ingest.Batch, stream: str) -> int:
         return store(ingest.Batch(decisions[:half], batch.bad), stream) + store(
             ingest.Batch(decisions[half:], ()), stream
         )
+
+
+def _of_days_that_are_kept(batch: ingest.Batch) -> ingest.Batch:
+    """Decisions of days that were dropped are set aside: what was learned of those days is stored without them."""
+    begins = horizon.begins_at()
+    if begins is None or all(decision.decided_at >= begins for decision in batch.decisions):
+        return batch
+    gone = [
+        ingest.BadEntry(d.entry_id, f"decided at {d.decided_at}, and the ledger begins at {begins}", d.body)
+        for d in batch.decisions
+        if d.decided_at < begins
+    ]
+    return ingest.Batch([d for d in batch.decisions if d.decided_at >= begins], [*batch.bad, *gone])
+
+
+def _without_forgotten(batch: ingest.Batch, evidence: Mapping[int, ExperimentEvidence]) -> ingest.Batch:
+    """Decisions of units that were forgotten since come in without their names; with the evidence locked, as `manage.py forget` does."""
+
+    def readable(experiment_id: int, context: dict[str, Any] | None) -> dict[str, Any] | None:
+        held = evidence.get(experiment_id)
+        return readable_context(None if held is None else held.experiment, context)
+
+    return ingest.Batch(forgotten.without_names(batch.decisions, readable), batch.bad)
 
 
 def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, ExperimentEvidence]:
@@ -121,6 +158,7 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
             (_counted(decision, trial) for decision, trial in decisions if decision.event.arm_id in known), arm_ids
         )
         add_totals(totals)
+        note_decisions(held, totals, len(arm_ids))
         if held.rules >= RULES:  # until then they are all counted when the sums are made anew
             split = split_of(held.experiment, held) + totals.split
             ExperimentEvidence.objects.filter(pk=held.pk).update(split=split.to_dict())
@@ -143,12 +181,11 @@ def _counted(decision: ingest.StreamedDecision, trial: bool) -> CountedDecision:
 
 def add_totals(totals: DecisionTotals) -> None:
     """Add to the arms' statistics, in the caller's transaction."""
-    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=totals.expected).order_by("arm_id"):
+    for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=totals.decisions).order_by("arm_id"):
         arm = row.arm_id
         ArmStatistics.objects.filter(arm_id=arm).update(
             decisions=F("decisions") + totals.decisions[arm],
             failures=F("failures") + totals.failures[arm],
-            expected_decisions=F("expected_decisions") + totals.expected[arm],
             latencies=latency.add(row.latencies, totals.latencies.get(arm, [])),
         )
     with connection.cursor() as cursor:

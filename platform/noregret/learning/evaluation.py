@@ -22,6 +22,7 @@ from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 
+from .kept import rows_from
 from .mature import GRACE_SECONDS
 from .models import ExperimentEvidence
 from .totals import padded
@@ -49,6 +50,7 @@ _ROWS = """
 SELECT d.arm_id, d.propensities, r.value, d.context::text, d.unit, d.decided_at
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late AND r.decided_at < %(until)s
+AND r.decided_at >= coalesce(%(rows_from)s::timestamptz, '-infinity')
 AND d.fallback_reason IS NULL AND NOT d.holdout
 ORDER BY r.decided_at DESC, r.decision_id DESC LIMIT %(limit)s
 """
@@ -85,17 +87,24 @@ def of_experiment(
     position = {pk: i for i, (pk, _) in enumerate(arms)}
     begun = experiment.started_at or experiment.created_at
     closed = ExperimentEvidence.objects.filter(experiment=experiment).values_list("closed_until", flat=True).first()
+    gone_before = rows_from(experiment)
     asked = {
         "experiment": experiment.pk,
         "metric": experiment.reward["metric"],
         "until": closed or begun,
         "limit": limit,
+        "rows_from": gone_before,
     }
     with connection.cursor() as cursor:
         cursor.execute(_ROWS, asked)
         read = cursor.fetchall()[::-1]
         whole = len(read) < limit
-        cursor.execute(_LEFT_OUT, asked | {"since": begun - timedelta(days=1) if whole else read[0][5]})
+        since = begun - timedelta(days=1)
+        if not whole:
+            since = read[0][5]
+        elif gone_before is not None:
+            since = max(since, gone_before)
+        cursor.execute(_LEFT_OUT, asked | {"since": since})
         others = cursor.fetchall()
     rows = [row for row in read if _is_readable(row[0], row[1], position)]
     left_out: Counter[str] = Counter(unreadable=len(read) - len(rows))
@@ -116,7 +125,7 @@ def of_experiment(
         _numbered([row[4] for row in rows]),
         [name for _, name in arms],
     )
-    return answer(
+    found = answer(
         log,
         [name for _, name in arms],
         reward_model(experiment),
@@ -128,6 +137,11 @@ def of_experiment(
         unanswered=unanswered,
         matured_until=closed,
     )
+    if gone_before is not None and whole:
+        found["warnings"].append(
+            f"decisions before {gone_before:%Y-%m-%d} are not in the ledger any more, and in none of the figures"
+        )
+    return found
 
 
 def _is_readable(arm: int, propensities: Sequence[float], position: Mapping[int, int]) -> bool:

@@ -5,18 +5,19 @@ its bucket is closed (noregret.experiments.rewards).
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
 
 from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.rewards import learned_when_matured
 
 from . import quarantine
+from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
 from .totals import RewardIntervals
@@ -29,9 +30,10 @@ UPDATE serving_reward SET folded = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
     WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
-    AND decided_at < %(until)s::timestamptz
+    AND decided_at >= %(since)s AND decided_at < %(until)s::timestamptz
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-AND experiment_id = %(experiment)s AND NOT folded AND NOT late AND decided_at < %(until)s::timestamptz
+AND experiment_id = %(experiment)s AND NOT folded AND NOT late
+AND decided_at >= %(since)s AND decided_at < %(until)s::timestamptz
 RETURNING arm_id, decided_at, value, decision_id
 """
 
@@ -57,42 +59,68 @@ class Claimed(NamedTuple):
     decision_id: UUID
 
 
+_FOLDED_UNTIL = """
+UPDATE learning_experimentevidence SET folded_until = %(closed)s
+WHERE experiment_id = %(experiment)s AND NOT EXISTS (
+    SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
+    AND decided_at >= %(since)s AND decided_at < %(closed)s)
+"""
+# So far behind the closed buckets nothing is expected any more: a reward within its window has seconds to commit.
+_BEHIND = timedelta(days=1)
+_MOVED_BY = timedelta(hours=1)
+
+
 def fold(experiment: Experiment) -> int:
     """Fold every reward that may be learned, and publish what follows from it; how many. Called under the endpoint's lock."""
-    until = _learnable_until(experiment)
+    evidence = ExperimentEvidence.objects.get(experiment=experiment)
+    until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward) else "infinity"
     if until is None:
         return 0
+    asked = {
+        "experiment": experiment.pk,
+        "metric": experiment.reward["metric"],
+        "limit": BATCH,
+        "since": unfolded_since(experiment, evidence),
+        "until": until,
+    }
     total = 0
     while True:
         with transaction.atomic():
             with connection.cursor() as cursor:
-                cursor.execute(
-                    _CLAIM,
-                    {
-                        "experiment": experiment.pk,
-                        "metric": experiment.reward["metric"],
-                        "limit": BATCH,
-                        "until": until,
-                    },
-                )
+                cursor.execute(_CLAIM, asked)
                 rows = [Claimed(*row) for row in cursor.fetchall()]
             good = quarantine.without_bad_values(experiment, rows)
             if good:
-                _add(experiment, good)
+                # In the order in which everybody locks them; whoever computes the sums anew holds the second.
+                Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+                held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+                _add(experiment, held, good)
                 learned(experiment)
         total += len(rows)
         if len(rows) < BATCH:
-            return total
+            break
+    _remember(evidence, asked)
+    return total
 
 
-def _learnable_until(experiment: Experiment) -> str | datetime | None:
-    """Rewards of decisions before this are learned; None where there are none yet."""
-    if not learned_when_matured(experiment.reward):
-        return "infinity"
-    return ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
+def unfolded_since(experiment: Experiment, held: ExperimentEvidence) -> datetime:
+    """Every reward of a decision before this is folded: who looks for the others reads no day of the ledger before it."""
+    return held.folded_until or (experiment.started_at or experiment.created_at) - timedelta(days=1)
 
 
-def _add(experiment: Experiment, rows: Sequence[Claimed]) -> None:
+def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:
+    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them turns this back (mature)."""
+    if evidence.closed_until is None:
+        return
+    closed = evidence.closed_until - _BEHIND
+    if evidence.folded_until is not None and closed - evidence.folded_until < _MOVED_BY:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        ExperimentEvidence.objects.select_for_update().get(pk=evidence.pk)
+        cursor.execute(_FOLDED_UNTIL, asked | {"closed": closed})
+
+
+def _add(experiment: Experiment, evidence: ExperimentEvidence, rows: Sequence[Claimed]) -> None:
     arm_ids = list(Arm.objects.filter(experiment=experiment).order_by("position").values_list("pk", flat=True))
     position = {arm: i for i, arm in enumerate(arm_ids)}
     known = [row for row in rows if row.arm_id in position]
@@ -110,6 +138,7 @@ def _add(experiment: Experiment, rows: Sequence[Claimed]) -> None:
         ArmStatistics.objects.filter(pk=arm.pk).update(
             rewards=int(merged.count[0]), mean=float(merged.mean[0]), m2=float(merged.m2[0])
         )
+    note_rewards(evidence, new)
     intervals = RewardIntervals()
     for row in known:
         intervals.add(row.arm_id, row.decided_at, row.value)

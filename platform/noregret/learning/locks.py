@@ -27,6 +27,8 @@ _SHADOWS_LEASE_SECONDS = 60.0
 """Between two statements of its round challengers are loaded and predict, each for seconds."""
 _UNITS_LEASE_SECONDS = 60.0
 """Between two statements of its round arms of units are written to Redis, in bounded batches."""
+_RETENTION_LEASE_SECONDS = 60.0
+"""Between two statements of it tables are waited for, for a moment, and files looked at."""
 _RENEWALS_A_LEASE = 3.0
 # A rebuild waits for the round that goes on, which ends by the workers' time limit.
 _WAIT_SECONDS = 660.0
@@ -74,6 +76,11 @@ def shadows_lock() -> AbstractContextManager[bool]:
 def units_lock() -> AbstractContextManager[bool]:
     """Is it ours to put arms of units back? More at once would keep the workers from learning."""
     return _lease("units", _UNITS_LEASE_SECONDS)
+
+
+def retention_lock() -> AbstractContextManager[bool]:
+    """Is it ours to take out what is old? Two at once would compute the same."""
+    return _lease("retention", _RETENTION_LEASE_SECONDS)
 
 
 @contextmanager

@@ -267,6 +267,7 @@ def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[tu
         "arms": [arm for _, _, arm in late],
     }
     _give_defaults(_LISTED, _parameters(held.experiment, min(times), closed) | listed)
+    ExperimentEvidence.objects.filter(pk=held.pk, folded_until__gt=min(times)).update(folded_until=min(times))
 
 
 def replay_models(

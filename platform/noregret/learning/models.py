@@ -15,8 +15,6 @@ class ArmStatistics(models.Model):
     arm = models.OneToOneField(Arm, on_delete=models.CASCADE, primary_key=True, related_name="statistics")
     decisions = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveBigIntegerField(default=0, help_text="Decisions that the arm could not serve.")
-    # Sum of the arm's logged propensities over all decisions of the experiment: what the count should be near.
-    expected_decisions = models.FloatField(default=0.0)
     rewards = models.PositiveBigIntegerField(default=0)
     mean = models.FloatField(default=0.0)
     m2 = models.FloatField(default=0.0, help_text="Sum of squared deviations from the mean.")
@@ -72,6 +70,12 @@ class ExperimentEvidence(models.Model):
     # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
     learned = PackedField(help_text="By the policy's family: sums, or Gaussians.")
 
+    # Every reward of a decision before this instant is folded (fold.unfolded_since); null while that is not known.
+    folded_until = models.DateTimeField(null=True)
+    # While a rebuild computes, the learner notes what it adds (noregret.learning.meanwhile): for which rebuild, and since when.
+    noted_for = models.UUIDField(null=True)
+    noted_since = models.DateTimeField(null=True)
+
     class Meta:
         verbose_name_plural = "experiment evidence"
 
@@ -97,3 +101,25 @@ SUMS = ("state", "answers", "split", "learned")
 def without_sums(experiments: QuerySet[Experiment]) -> QuerySet[Experiment]:
     """Experiments with their evidence's row, and what is large of it left unread."""
     return experiments.select_related("evidence").defer(*(f"evidence__{column}" for column in SUMS))
+
+
+class Addition(models.Model):
+    """What one transaction of the learner added to a kept sum while a rebuild was computing."""
+
+    experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="+")
+    sum = models.CharField(max_length=32)
+    document = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.sum} of experiment {self.experiment_id}"
+
+
+class LedgerBase(models.Model):
+    """The kept sums of an experiment over all decisions before an instant. A rebuild goes on from here and reads no row before it."""
+
+    experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, primary_key=True, related_name="base")
+    until = models.DateTimeField()
+    sums = models.JSONField(default=dict, help_text="A document by the name of each kept sum (noregret.learning.kept).")
+
+    def __str__(self) -> str:
+        return f"experiment {self.experiment_id} until {self.until:%Y-%m-%d}"

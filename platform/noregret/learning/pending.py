@@ -22,6 +22,7 @@ from .health import BEHIND_SECONDS
 from .mature import AFTER_END, GRACE_SECONDS, overdue_seconds
 from .models import without_sums
 from .schedule import with_an_end
+from .upgrade import out_of_date
 
 _LONGEST_WHY = 300  # every web process reads it a few times a second
 
@@ -69,7 +70,8 @@ LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
 """noregret.experiments.rewards.learned_when_matured, the other way round, for rows of experiments."""
 
 # An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
-# What lies more than a day behind the closed buckets was left over by a crash: the experiment's next round finds it.
+# From where all is folded: what lies more than a day behind the closed buckets, where that is not known, was left over by a crash, and
+# the experiment's next round finds it.
 _WAITING = """
 SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8,
     CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
@@ -79,7 +81,7 @@ FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON hel
 CROSS JOIN LATERAL (
     SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
     WHERE r.experiment_id = e.id AND NOT r.folded AND NOT r.late
-    AND r.decided_at >= COALESCE(held.closed_until, e.started_at) - interval '1 day'
+    AND r.decided_at >= COALESCE(held.folded_until, COALESCE(held.closed_until, e.started_at) - interval '1 day')
     AND r.decided_at < CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
         THEN 'infinity' ELSE held.closed_until END
 ) AS waiting
@@ -149,6 +151,7 @@ def find() -> Pending:
         for pk, seconds in seconds_by_endpoint.items():
             if pk in names:  # or it was made a moment ago
                 behind[names[pk]].append(Lag(seconds, why))
+    learn |= set(out_of_date().values_list("endpoint_id", flat=True))
     publish: list[int] = []
     overtake: dict[int, int] = {}
     found = _ask_redis(keys(), list(names.values()))

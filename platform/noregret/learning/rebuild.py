@@ -1,394 +1,193 @@
 """Computes what was learned anew, from the ledger alone, and holds it against the live state.
 
-Day by day, as sums that merge: `learn_day` maps, `+` reduces, so a day is a task of its own where there are many. Ledger and live
-state are read in one snapshot of the database: every step of learning commits its rows, its marks and its sums together, so
-within a snapshot they agree, whoever learns meanwhile. A comparison so needs no lock and stops nobody.
+Day by day, in one snapshot of the database: every step of learning commits its rows, its marks and its sums together, so within a snapshot
+they agree, whoever learns meanwhile. A comparison so needs no lock and stops nobody. A rebuild computes in the same way, and then catches
+up with what was learned meanwhile: first beside the learner, and for what is left with the evidence row locked, in the transaction that
+replaces the live sums. Where days of the ledger were dropped, both go on from the base that was stored for them.
 
 Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has come.
 """
 
-import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import reduce
-from typing import Any, TypeVar
+from typing import Any
+from uuid import UUID
 
-import numpy as np
+import structlog
 from django.db import connection, transaction
 
-from bandits.inference.evidence import Evidence, differences
-from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
-from serving.ledger import latency
+from serving.ledger import horizon
 
-from . import contextual
-from .locks import LeaseLost, endpoint_lock
-from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
-from .models import ArmInterval, ArmStatistics, ExperimentEvidence
-from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
-from .weighing import (
-    RULES,
-    Row,
-    Served,
-    answers_are_compared,
-    answers_of,
-    bounds_of,
-    bucket_number,
-    bucket_width,
-    evidence_of,
-    floor_to_bucket,
-    no_answers,
-    no_evidence,
-    replay,
-    replay_answers,
-    split_of,
-)
+from . import kept_intervals, meanwhile
+from .kept import ByBucket, KeptSum, Noted, Span, kept_sums, snapshot
+from .models import Addition, ExperimentEvidence, LedgerBase
+from .trials import mark_trials
+from .weighing import LONGEST_BUCKET
 
-TOLERANCE = 1e-9
-_CHUNK = 20_000
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 3
+PASSES = 5
+SHORT_SECONDS = 0.5
+"""A pass of catching up that took no longer leaves little for the locked one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What the ledger says of an experiment's arms: decisions by arm id, rewards by position and by interval."""
-
-    totals: DecisionTotals
-    moments: Statistics
-    rewards: dict[tuple[int, datetime], RewardMoments]
-
-    def __add__(self, other: "Learned") -> "Learned":
-        rewards = dict(self.rewards)
-        for key, moments in other.rewards.items():
-            rewards[key] = rewards.get(key, RewardMoments()).merged(moments)
-        return Learned(self.totals + other.totals, self.moments + other.moments, rewards)
-
-
-def days_of(experiment: Experiment) -> list[datetime]:
-    """The days on which decisions of the experiment lie in the ledger."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT min(at), max(at) FROM ("
-            "SELECT min(decided_at) AS at FROM serving_decision WHERE experiment_id = %(e)s UNION ALL "
-            "SELECT max(decided_at) FROM serving_decision WHERE experiment_id = %(e)s UNION ALL "
-            "SELECT min(decided_at) FROM serving_reward WHERE experiment_id = %(e)s UNION ALL "
-            "SELECT max(decided_at) FROM serving_reward WHERE experiment_id = %(e)s) AS ends",
-            {"e": experiment.pk},
-        )
-        first, last = cursor.fetchone()
-    if first is None:
-        return []
-    start = first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return [start + timedelta(days=n) for n in range((last - start).days + 1)]
-
-
-@contextmanager
-def _snapshot() -> Iterator[None]:
-    """One state of the database for everything that is read inside."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        yield
-
-
-def _rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows in chunks, from a cursor of the server: memory stays bounded. Called inside a transaction."""
-    with connection.connection.cursor(name="rebuild", binary=True) as cursor:
-        cursor.execute(query, parameters)
-        while rows := cursor.fetchmany(_CHUNK):
-            yield rows
-
-
-def learn_day(experiment: Experiment, arm_ids: list[int], day: datetime) -> Learned:
-    """The map step: one day of decisions and of folded rewards."""
-    position = {arm: i for i, arm in enumerate(arm_ids)}
-    parameters = {"e": experiment.pk, "start": day, "end": day + timedelta(days=1)}
-    totals = DecisionTotals.of((), arm_ids)
-    for rows in _rows(
-        "SELECT arm_id, decided_at, propensities, latency_ms, fallback_reason IS NOT NULL, trial FROM serving_decision "
-        "WHERE experiment_id = %(e)s AND decided_at >= %(start)s AND decided_at < %(end)s",
-        parameters,
-    ):
-        totals = totals + DecisionTotals.of((CountedDecision(*row) for row in rows if row[0] in position), arm_ids)
-    moments = Statistics.zeros(len(arm_ids))
-    intervals: dict[tuple[int, datetime], RewardMoments] = {}
-    for rows in _rows(
-        "SELECT arm_id, decided_at, value FROM serving_reward WHERE experiment_id = %(e)s AND folded AND NOT late "
-        "AND metric = %(metric)s AND decided_at >= %(start)s AND decided_at < %(end)s",
-        parameters | {"metric": experiment.reward["metric"]},
-    ):
-        known = [row for row in rows if row[0] in position]
-        if known:
-            arm = np.array([position[row[0]] for row in known])
-            moments = moments + Statistics.from_rewards(arm, np.array([row[2] for row in known]), len(arm_ids))
-        chunk = RewardIntervals()
-        for row in known:
-            chunk.add(*row)
-        for key, found in chunk.moments().items():
-            intervals[key] = intervals.get(key, RewardMoments()).merged(found)
-    return Learned(totals, moments, intervals)
-
-
-def learn_all(experiment: Experiment, arm_ids: list[int]) -> Learned:
-    """Map over the days, and merge."""
-    nothing = Learned(DecisionTotals.of((), arm_ids), Statistics.zeros(len(arm_ids)), {})
-    return reduce(Learned.__add__, (learn_day(experiment, arm_ids, day) for day in days_of(experiment)), nothing)
-
-
-_MATURED = """
-SELECT {columns}
-FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
-WHERE r.experiment_id = %(e)s AND r.metric = %(metric)s AND r.matured
-AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
-ORDER BY d.decided_at
-"""
-
-
-@dataclass(slots=True)
-class Replayed:
-    """The evidence from the marked rewards, bucket by bucket; how many there were, and when the last of them was decided."""
-
-    evidence: Evidence | None = None
-    answers: Evidence | None = None
-    learned: dict[str, Any] = field(default_factory=dict)
-    delays: dict[int, list[int]] = field(default_factory=dict)
-    matured: int = 0
-    last: datetime | None = None
-
-
-def replay_evidence(experiment: Experiment) -> Replayed:
-    """One day after the other: here the order matters."""
-    replayed = Replayed(
-        None if bounds_of(experiment) is None else no_evidence(experiment),
-        no_answers(experiment) if answers_are_compared(experiment) else None,
-    )
-    for rows in _whole_buckets(_marked(experiment), bucket_width(experiment)):
-        replayed.matured += len(rows)
-        replayed.last = rows[-1].decided_at
-        replayed.evidence = replay(experiment, replayed.evidence, rows)
-        replayed.learned = replay_models(experiment, replayed.learned, rows)
-        for arm, counts in delays_of(experiment, rows).items():
-            replayed.delays[arm] = latency.add(replayed.delays.get(arm, []), counts)
-    if replayed.answers is not None:
-        closed = _closed_until(experiment, replayed)
-        for served in _whole_buckets(_served(experiment, closed), bucket_width(experiment)):
-            replayed.answers = replay_answers(experiment, replayed.answers, served)
-    return replayed
-
-
-def _closed_until(experiment: Experiment, replayed: Replayed) -> datetime | None:
-    """Until when buckets are closed. Where that was lost with its row: up to the last marked one, or it would bear no mark."""
-    closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).filter(experiment=experiment).first()
-    if closed is None and replayed.last is not None:
-        width = bucket_width(experiment)
-        return floor_to_bucket(replayed.last, width) + width
-    return closed
-
-
-def _marked(experiment: Experiment) -> Iterator[list[Row]]:
-    parameters: dict[str, Any] = {
-        "e": experiment.pk,
-        "metric": experiment.reward["metric"],
-        "with_context": contextual.policy_of(experiment) is not None,
-    }
-    for day in days_of(experiment):
-        for rows in _rows(
-            _MATURED.format(columns=ROW_COLUMNS), parameters | {"start": day, "end": day + timedelta(days=1)}
-        ):
-            yield [Row(*row) for row in rows]
-
-
-def _served(experiment: Experiment, closed: datetime | None) -> Iterator[list[Served]]:
-    """Of the buckets that are closed: until then a decision may be answered yet."""
-    if closed is None:
-        return
-    for day in days_of(experiment):
-        parameters = {
-            "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
-            "start": day,
-            "end": min(day + timedelta(days=1), closed),
-        }
-        for rows in _rows(SERVED, parameters):
-            yield [Served(*row) for row in rows]
-
-
-_Decided = TypeVar("_Decided", Row, Served)
-
-
-def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterator[list[_Decided]]:
-    """The same rows, cut between buckets: what is learned of one is learned at once."""
-    held: list[_Decided] = []
-    for chunk in chunks:
-        rows = held + chunk
-        last = bucket_number(rows[-1].decided_at, width)
-        cut = next(i for i, row in enumerate(rows) if bucket_number(row.decided_at, width) == last)
-        if cut:
-            yield rows[:cut]
-        held = rows[cut:]
-    if held:
-        yield held
+class RebuildOvertaken(Exception):
+    """Another rebuild of the same experiment, or a change of the ledger's rows, came between each time."""
 
 
 def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
     """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced.
 
-    While it writes, nothing is learned for the endpoint. Raises LeaseLost where its turn did not come, or did not last.
+    Raises RebuildOvertaken.
     """
     if not write:
-        with _snapshot():
-            return _Rebuilt(experiment).differences()
-    with endpoint_lock(experiment.endpoint_id, wait=True) as ours:
-        if not ours:
-            raise LeaseLost(experiment.endpoint.name)
-        return rebuild_held(experiment)
+        with snapshot():
+            return list(Computed(experiment, compare=True).differences())
+    mark_trials(experiment)
+    for _ in range(ATTEMPTS):
+        differences = _replace(experiment)
+        if differences is not None:
+            return differences
+    raise RebuildOvertaken(f"{experiment.name} was rebuilt, or a unit of it forgotten, by another meanwhile; try again")
 
 
-def rebuild_held(experiment: Experiment) -> list[str]:
-    """As `rebuild` with `write`, for a caller that holds the endpoint's lock."""
-    with _snapshot():
-        rebuilt = _Rebuilt(experiment)
-        differences = rebuilt.differences()
-    # Not in the snapshot's transaction: that would fail on whatever a person changed of the endpoint meanwhile.
+def _replace(experiment: Experiment) -> list[str] | None:
+    """One attempt; None where another came between."""
     with transaction.atomic():
-        rebuilt.write()
+        token = meanwhile.begin(experiment)
+    try:
+        with snapshot():
+            computed = Computed(experiment, compare=True)
+            differences = list(computed.differences())
+        kept_intervals.mend(experiment, computed.intervals)
+        for _ in range(PASSES):
+            began = time.monotonic()
+            with snapshot():
+                computed.catch_up()
+            if time.monotonic() - began < SHORT_SECONDS:
+                break
+        return differences if _swap(experiment, computed, token) else None
+    finally:
+        with transaction.atomic():
+            meanwhile.end(experiment, token)
+
+
+def _swap(experiment: Experiment, computed: "Computed", token: UUID) -> bool:
+    with transaction.atomic():
+        # In the order in which the learner locks them.
+        Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+        held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+        if not meanwhile.is_noted_for(held, token) or horizon.rewritten() != computed.rewritten:
+            return False
+        computed.catch_up()
+        computed.write()
+        meanwhile.end(experiment, token)
         publish_endpoint_on_commit(experiment.endpoint_id)
-    return differences
+    return True
 
 
-def _close(left: float, right: float, slack: float = 0.0) -> bool:
-    return abs(left - right) <= TOLERANCE * max(1.0, abs(left), abs(right)) + slack
+class Computed:
+    """What the ledger says of one experiment: each kept sum by name. Made, and brought up to date, in a snapshot of the database.
 
+    `until`: only the days before it, for a base. `compare`: find the intervals that differ from the live ones too.
+    """
 
-def _rounding(count: float, mean: float, m2: float) -> float:
-    """What rounding of a mean leaves in a sum of squared deviations from it: much, where rewards are far from 0 and close together."""
-    return 16.0 * float(np.finfo(np.float64).eps) * abs(mean) * math.sqrt(count * max(m2, 0.0))
-
-
-class _Rebuilt:
-    """What the ledger says of one experiment, beside what is held."""
-
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, *, until: datetime | None = None, compare: bool = False) -> None:
+        horizon.hold_days()
+        self.rewritten = horizon.rewritten()
+        self.intervals = kept_intervals.Differing()
         self._experiment = experiment
-        self._arms: list[Arm] = list(experiment.arms.order_by("position"))
-        self._arm_ids = [arm.pk for arm in self._arms]
-        self._learned = learn_all(experiment, self._arm_ids)
-        self._replayed = replay_evidence(experiment)
+        base = LedgerBase.objects.filter(experiment=experiment).first()
+        documents: dict[str, Any] = {} if base is None else base.sums
+        self._sums: dict[str, tuple[KeptSum[Any], Any]] = {}
+        for kept in kept_sums():
+            document = documents.get(kept.name)
+            state = kept.nothing(experiment) if document is None else kept.from_document(experiment, document)
+            self._sums[kept.name] = (kept, state)
+        self._closed = self._closed_until()
+        self._noted = self._notes()
+        for day in days_of(experiment, None if base is None else base.until, until):
+            end = day + timedelta(days=1)
+            self._go_on(Span(day, end, self._closed))
+            if compare:
+                kept_intervals.compare(experiment, self.intervals, day, end)
 
-    def differences(self) -> list[str]:
-        return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence()]
+    def _go_on(self, span: Span, *, by_bucket_alone: bool = False) -> None:
+        for name, (kept, state) in self._sums.items():
+            if isinstance(kept, ByBucket) or not by_bucket_alone:
+                self._sums[name] = (kept, kept.after(self._experiment, state, span))
 
-    def _statistics(self, i: int) -> dict[str, Any]:
-        """The columns of an arm's statistics."""
-        totals, moments, arm = self._learned.totals, self._learned.moments, self._arm_ids[i]
-        return {
-            "decisions": totals.decisions[arm],
-            "failures": totals.failures[arm],
-            "expected_decisions": totals.expected[arm],
-            "rewards": int(moments.count[i]),
-            "mean": float(moments.mean[i]),
-            "m2": float(moments.m2[i]),
-            "latencies": totals.latencies.get(arm, []),
-            "delays": self._replayed.delays.get(arm, []),
-        }
+    def _closed_until(self) -> datetime | None:
+        rows = ExperimentEvidence.objects.filter(experiment=self._experiment)
+        return rows.values_list("closed_until", flat=True).first()
 
-    def _of_statistics(self) -> Iterator[str]:
-        held = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=self._arm_ids)}
-        for i, arm in enumerate(self._arms):
-            row = held.get(arm.pk)
-            if row is None:
-                yield f"{arm.name}: has no statistics"
-                continue
-            slack = _rounding(row.rewards, row.mean, row.m2)
-            for column, ledger in self._statistics(i).items():
-                live = getattr(row, column)
-                near = isinstance(ledger, float) and _close(live, ledger, slack if column == "m2" else 0.0)
-                if not (near if isinstance(ledger, float) else live == ledger):
-                    yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
+    def _notes(self) -> set[int]:
+        return set(Addition.objects.filter(experiment=self._experiment).values_list("pk", flat=True))
 
-    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, int, float, float]]:
-        """(decisions, failures, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
-        totals, rewards = self._learned.totals, self._learned.rewards
-        counts, failed = totals.intervals, totals.failed_intervals
-        keys = counts.keys() | rewards.keys()
-        return {key: (counts[key], failed[key], *rewards.get(key, RewardMoments())) for key in keys}
-
-    def _of_intervals(self) -> Iterator[str]:
-        wanted = self._intervals()
-        held = {
-            (row.arm_id, row.start): (row.decisions, row.failures, row.rewards, row.reward_total, row.reward_m2)
-            for row in ArmInterval.objects.filter(arm_id__in=self._arm_ids)
-        }
-        names = {arm.pk: arm.name for arm in self._arms}
-        for key in sorted(wanted.keys() | held.keys()):
-            live, ledger = held.get(key, (0, 0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0, 0.0, 0.0))
-            slack = _rounding(live[2], live[3] / live[2] if live[2] else 0.0, live[4])
-            if live[:3] != ledger[:3] or not (_close(live[3], ledger[3]) and _close(live[4], ledger[4], slack)):
-                yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
-
-    def _of_evidence(self) -> Iterator[str]:
-        held = ExperimentEvidence.objects.filter(experiment=self._experiment).first()
-        if held is None:
-            yield "evidence: there is none"
-            return
-        ledger = self._replayed
-        if held.matured != ledger.matured:
-            yield f"evidence: matured is {held.matured}, the ledger has {ledger.matured}"
-        if not _same(held.learned, ledger.learned):
-            yield "what the policy's models learned differs from the ledger's"
-        if not _same(split_of(self._experiment, held).to_dict(), self._learned.totals.split.to_dict()):
-            yield "how the split went differs from the ledger's"
-        for name, live, wanted in (
-            ("evidence", evidence_of(self._experiment, held), ledger.evidence),
-            ("rates of answers", answers_of(self._experiment, held), ledger.answers),
+    def catch_up(self) -> None:
+        """Add what was learned since."""
+        closed, before = self._closed_until(), self._closed
+        if closed is not None and closed != before:
+            start = before or self._experiment.started_at or self._experiment.created_at
+            self._go_on(Span(start, closed, closed), by_bucket_alone=True)
+            self._closed = closed
+        for pk, name, document in (
+            Addition.objects.filter(experiment=self._experiment)
+            .exclude(pk__in=self._noted)
+            .order_by("pk")
+            .values_list("pk", "sum", "document")
         ):
-            if wanted is not None and live is not None:
-                for part in differences(live, wanted, TOLERANCE):
-                    yield f"{name}: {part} differs from the ledger's"
+            kept, state = self._sums[name]
+            if isinstance(kept, Noted):
+                self._sums[name] = (kept, kept.plus(self._experiment, state, document))
+            self._noted.add(pk)
+
+    def differences(self) -> Iterator[str]:
+        for kept, state in self._sums.values():
+            yield from kept.differences(self._experiment, state)
+        yield from self.intervals.differences()
 
     def write(self) -> None:
-        """In the caller's transaction."""
-        for i, arm in enumerate(self._arms):
-            ArmStatistics.objects.update_or_create(arm=arm, defaults=self._statistics(i))
-        ArmInterval.objects.filter(arm_id__in=self._arm_ids).delete()
-        ArmInterval.objects.bulk_create(
-            [
-                ArmInterval(
-                    arm_id=arm,
-                    start=start,
-                    decisions=decisions,
-                    failures=failures,
-                    rewards=rewards,
-                    reward_total=total,
-                    reward_m2=m2,
-                )
-                for (arm, start), (decisions, failures, rewards, total, m2) in self._intervals().items()
-            ],
-            batch_size=5000,
-        )
-        replayed = self._replayed
-        state = {
-            "matured": replayed.matured,
-            "state": {} if replayed.evidence is None or not replayed.matured else replayed.evidence.to_dict(),
-            "answers": {} if replayed.answers is None else replayed.answers.to_dict(),
-            "split": self._learned.totals.split.to_dict(),
-            "learned": replayed.learned,
-            "rules": RULES,
-        }
-        closed = _closed_until(self._experiment, replayed)
-        ExperimentEvidence.objects.update_or_create(
-            experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
-        )
+        """In the caller's transaction, with the evidence locked."""
+        for kept, state in self._sums.values():
+            kept.write(self._experiment, state)
+
+    def documents(self) -> dict[str, Any]:
+        """As a base stores them."""
+        return {name: kept.to_document(state) for name, (kept, state) in self._sums.items()}
 
 
-def _same(live: Any, ledger: Any) -> bool:
-    """Are two JSON documents the same, numbers as near as rounding allows?"""
-    if isinstance(live, dict) and isinstance(ledger, dict):
-        return live.keys() == ledger.keys() and all(_same(live[key], ledger[key]) for key in live)
-    if isinstance(live, list) and isinstance(ledger, list):
-        return len(live) == len(ledger) and all(map(_same, live, ledger))
-    if isinstance(live, int | float) and isinstance(ledger, int | float):
-        return _close(float(live), float(ledger))
-    return bool(live == ledger)
+_ENDS = """
+SELECT min(at), max(at) FROM (
+    SELECT min(decided_at) AS at FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT max(decided_at) FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT min(decided_at) FROM serving_reward WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT max(decided_at) FROM serving_reward WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT min(start) FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(since)s
+    UNION ALL SELECT max(start) FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(since)s
+) AS ends
+"""
+
+
+def days_of(experiment: Experiment, since: datetime | None = None, until: datetime | None = None) -> list[datetime]:
+    """The days (UTC), from `since` and before `until`, on which something of the experiment lies in the ledger or in its intervals."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ENDS,
+            {
+                "experiment": experiment.pk,
+                "arms": list(experiment.arms.values_list("pk", flat=True)),
+                "since": since or datetime(1970, 1, 1, tzinfo=UTC),
+            },
+        )
+        first, last = cursor.fetchone()
+    if first is None:
+        return []
+    # The bucket of the first row may begin on the day before, to which it then belongs.
+    start = (first - LONGEST_BUCKET).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [start + timedelta(days=n) for n in range((last - start).days + 1)]
+    return [day for day in days if (since is None or day >= since) and (until is None or day < until)]

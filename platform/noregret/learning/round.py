@@ -1,8 +1,12 @@
 """One round of learning for one endpoint: drain, mature, fold, publish, act. Every step may be repeated, and publishes what it changed."""
 
+from datetime import timedelta
+
 import structlog
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from noregret.experiments.models import Endpoint, Experiment
 from serving.models import Reward
@@ -15,7 +19,7 @@ from .mature import mature
 from .pending import LEARNED_AT_ONCE, unsettled
 from .promotion import act, guard
 from .publishing import catch_up
-from .upgrade import bring_up_to_date
+from .upgrade import bring_up_to_date, out_of_date
 
 log = structlog.get_logger(__name__)
 
@@ -96,10 +100,17 @@ def _take_in(experiment: Experiment, drained: Drained | None) -> None:
 
 
 def _learning(endpoint: Endpoint) -> list[Experiment]:
-    """The endpoint's experiments for which something can still come in, oldest first."""
-    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False)
+    """The endpoint's experiments for which something can still come in, oldest first; one of older rules is brought up to date."""
+    since = Coalesce("evidence__folded_until", F("started_at") - timedelta(days=1))
+    waiting = Reward.objects.filter(
+        experiment_id=OuterRef("pk"), folded=False, late=False, decided_at__gte=OuterRef("unfolded_since")
+    )
     matured = waiting.filter(decided_at__lt=OuterRef("evidence__closed_until"))
-    found = Experiment.objects.filter(
-        Q(pk__in=unsettled()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured), endpoint=endpoint
+    recent = Q(ended_at__isnull=True) | Q(ended_at__gt=timezone.now() - timedelta(days=92))
+    found = Experiment.objects.annotate(unfolded_since=since).filter(
+        Q(pk__in=unsettled())
+        | Q(pk__in=out_of_date())
+        | (recent & ((LEARNED_AT_ONCE & Exists(waiting)) | Exists(matured))),
+        endpoint=endpoint,
     )
     return list(found.select_related("endpoint", "promoted_arm").order_by("pk"))

@@ -5,24 +5,21 @@ What goes wrong with one endpoint is noted and told as its own (failing, health)
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 
 import redis
 import structlog
 from django.conf import settings
 from django.core.management import call_command
-from django.db import OperationalError, connection, transaction
-from django.utils import timezone
 
 from noregret.access.publish import publish_access
 from noregret.celery import app
 from noregret.experiments.models import Endpoint
 from noregret.experiments.publish import overtake, publish_endpoint
-from serving.ledger import partitions
 from serving.redis_keys import ACCESS
 
 from . import pending, schedule, shadows, sticky_units
+from .days_ahead import make_days
 from .failing import failed, in_words, succeeded, waiting
 from .health import sign_of_life
 from .locks import bounded_wait, lookout_lock, shadows_lock, units_lock
@@ -30,7 +27,6 @@ from .round import learn
 
 log = structlog.get_logger(__name__)
 
-PARTITION_DAYS = 7
 # Of one look's time, so much goes into publications, and one more; the rest comes with the next look.
 PUBLISH_SECONDS = 3.0
 
@@ -139,14 +135,5 @@ def mirror_shadows() -> None:
 @app.task
 def housekeeping() -> None:
     """Partitions ahead of time and for days that came unannounced, and old sessions out."""
-    today = timezone.now().date()
-    with connection.cursor() as cursor:
-        unannounced = partitions.days_in_default(cursor, today)
-    ahead = (today, today + timedelta(days=PARTITION_DAYS))
-    for first, last in (ahead, *((day, day) for day in unannounced)):
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                partitions.ensure(cursor, first, last)
-        except OperationalError as error:  # another holds the table; the next hour is soon enough
-            log.warning("partitions not made", first=str(first), last=str(last), error=str(error))
+    make_days()
     call_command("clearsessions")

@@ -89,7 +89,6 @@ class DecisionTotals:
 
     decisions: Counter[int] = field(default_factory=Counter)
     failures: Counter[int] = field(default_factory=Counter)
-    expected: dict[int, float] = field(default_factory=dict)
     latencies: dict[int, list[int]] = field(default_factory=dict)
     intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
     split: SampleRatio = field(default_factory=lambda: SampleRatio.zeros(0))
@@ -101,7 +100,6 @@ class DecisionTotals:
         """Totals of an experiment's decisions; `arm_ids` by position."""
         totals = cls()
         latencies: dict[int, list[float]] = {}
-        expected = [0.0] * len(arm_ids)
         seats = {arm: i for i, arm in enumerate(arm_ids)}
         trials: list[tuple[int, list[float]]] = []
         for decision in decisions:
@@ -113,8 +111,6 @@ class DecisionTotals:
             latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
             if not are_probabilities(decision.propensities):
                 continue  # it happened; how likely that was nobody knows
-            for position, propensity in enumerate(decision.propensities[: len(arm_ids)]):
-                expected[position] += propensity
             if decision.trial:
                 trials.append((seats[decision.arm_id], padded(decision.propensities[: len(arm_ids)], len(arm_ids))))
         totals.split = SampleRatio.zeros(len(arm_ids))
@@ -122,17 +118,14 @@ class DecisionTotals:
             totals.split = totals.split.observe(
                 np.array([seat for seat, _ in trials]), np.array([shares for _, shares in trials])
             )
-        totals.expected = dict(zip(arm_ids, expected, strict=True))
         totals.latencies = {arm: latency.count(values) for arm, values in latencies.items()}
         return totals
 
     def __add__(self, other: "DecisionTotals") -> "DecisionTotals":
-        arms = self.expected.keys() | other.expected.keys()
         timed = self.latencies.keys() | other.latencies.keys()
         return DecisionTotals(
             self.decisions + other.decisions,
             self.failures + other.failures,
-            {arm: self.expected.get(arm, 0.0) + other.expected.get(arm, 0.0) for arm in arms},
             {arm: latency.add(self.latencies.get(arm, []), other.latencies.get(arm, [])) for arm in timed},
             self.intervals + other.intervals,
             self.split + other.split,

@@ -56,10 +56,13 @@ class Served(NamedTuple):
     answered: bool
 
 
+LONGEST_BUCKET = timedelta(minutes=1)
+
+
 def bucket_width(experiment: Experiment) -> timedelta:
     """A sixtieth of the window, a second at least and a minute at most: a bucket must fit into memory, whatever the window."""
     sixtieth = timedelta(seconds=experiment.reward["window_seconds"]) / 60
-    return min(max(timedelta(seconds=1), sixtieth), timedelta(minutes=1))
+    return min(max(timedelta(seconds=1), sixtieth), LONGEST_BUCKET)
 
 
 def bucket_number(at: datetime, width: timedelta) -> int:

@@ -58,7 +58,7 @@ class ExperimentArm(Struct):
 
 
 class Experiment(Struct):
-    """One rollout on an endpoint."""
+    """One rollout on an endpoint. `rows_from`: decisions before it were dropped from the ledger (null: none); their sums are kept."""
 
     id: int
     name: str
@@ -83,6 +83,7 @@ class Experiment(Struct):
     created_at: str
     started_at: str | None
     ended_at: str | None
+    rows_from: str | None
 
 
 class Latency(Struct):

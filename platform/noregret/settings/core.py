@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "noregret.bench",
     "noregret.planning",
     "noregret.notify",
+    "noregret.retention",
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -25,6 +25,7 @@ CELERY_TASK_ROUTES = {
 # A worker process that a challenger made grow past this is replaced.
 SHADOW_MEMORY_BYTES = 700 * 2**20
 
+LEDGER_DAYS = ENVIRONMENT.ledger_days
 LEARN_SECONDS = ENVIRONMENT.learn_seconds
 # A wake-up that waited longer than this is dropped: the next one reads the same ledger.
 LEARN_EXPIRES_SECONDS = max(5.0, 3 * LEARN_SECONDS)

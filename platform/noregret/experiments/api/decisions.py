@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from noregret.experiments.models import Experiment
+from noregret.learning.kept import rows_from
 from noregret.rest.pagination import allow_parameters
 from noregret.rest.views import ManageView
 from serving import problems
@@ -26,7 +27,7 @@ SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.deci
 FROM serving_decision AS d
 LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
-WHERE d.experiment_id = %(experiment)s
+WHERE d.experiment_id = %(experiment)s AND d.decided_at >= coalesce(%(rows_from)s::timestamptz, '-infinity')
     AND (%(since)s::timestamptz IS NULL OR d.decided_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR d.decided_at < %(until)s)
 ORDER BY d.decided_at, d.id
@@ -40,7 +41,11 @@ class DecisionsView(ManageView):
         experiment = self.experiment(name)
         allow_parameters(request, {"since", "until"})
         since, until = (_time(request, parameter) for parameter in ("since", "until"))
-        return StreamingHttpResponse(lines(experiment, since, until), content_type="application/x-ndjson")
+        begins = rows_from(experiment)
+        headers = {} if begins is None else {"Rows-From": begins.isoformat().replace("+00:00", "Z")}
+        return StreamingHttpResponse(
+            lines(experiment, since, until), content_type="application/x-ndjson", headers=headers
+        )
 
 
 def _time(request: Request, parameter: str) -> datetime | None:
@@ -69,6 +74,7 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
         "experiment": experiment.pk,
         "since": since,
         "until": until,
+        "rows_from": rows_from(experiment),
     }
     connection.ensure_connection()
     with transaction.atomic(), connection.connection.cursor(name="decisions") as cursor:

@@ -7,6 +7,7 @@ from noregret.access.models import AuditEntry
 from noregret.experiments.document import policy_document
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.experiments.warnings import warnings_of
+from noregret.learning.kept import rows_from
 
 
 def time(at: datetime | None) -> str | None:
@@ -76,6 +77,7 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "created_at": time(row.created_at),
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),
+        "rows_from": time(rows_from(row)),
     }
 
 

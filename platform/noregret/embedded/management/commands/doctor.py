@@ -22,7 +22,8 @@ from noregret.learning import backlog
 from noregret.learning.health import learner
 from noregret.redis_client import client
 from noregret.registry.inspection import confinement
-from serving.ledger import partitions
+from noregret.retention import ages, days
+from serving.ledger import horizon, partitions
 from serving.ledger.rewards import LedgerUnavailable, RewardWriter
 from serving.models import QuarantinedEvent
 
@@ -32,6 +33,8 @@ _WORDS = {True: "ok  ", None: "warn", False: "FAIL"}
 FREE_BYTES = 1 << 30
 CLOCK_SECONDS = 1.0
 OLDEST_POSTGRESQL = 140000
+GRACE_DAYS = 2
+"""So long a day may be older than it is kept until doctor asks why."""
 
 
 class Command(BaseCommand):
@@ -127,6 +130,23 @@ def _partitions() -> Iterator[Finding]:
         not days,
         "every day has its own" if not days else f"{len(days)} days lie in the default partition; is beat running?",
     )
+
+
+def _retention() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        size_bytes, rows = partitions.size(cursor)
+    begins = horizon.begins_at()
+    since = "everything is there yet" if begins is None else f"days before {begins:%Y-%m-%d} were dropped"
+    yield True, f"{size_bytes / 1e6:,.0f} MB, about {rows:,} rows; kept for {settings.LEDGER_DAYS} days, {since}"
+    old = days.old_days(timezone.now(), settings.LEDGER_DAYS + GRACE_DAYS)
+    why = next((next(days.blockers(day), "") for day in old[:1]), "")
+    yield (
+        not old,
+        "no day is older than that"
+        if not old
+        else f"{len(old)} days are older than that and stay; {why or 'is beat running?'}",
+    )
+    yield True, "; ".join(f"{age.what}: {age.days} days" for age in ages.AGES)
 
 
 def _redis() -> Iterator[Finding]:
@@ -235,6 +255,7 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "database": _database,
     "migrations": _migrations,
     "partitions": _partitions,
+    "ledger": _retention,
     "clock": _clock,
     "redis": _redis,
     "learner": _learner,

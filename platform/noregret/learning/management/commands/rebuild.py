@@ -7,8 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from noregret.experiments.models import Experiment
-from noregret.learning.locks import LeaseLost
-from noregret.learning.rebuild import rebuild
+from noregret.learning.rebuild import RebuildOvertaken, rebuild
 from noregret.learning.unlearned import unlearned
 
 
@@ -27,10 +26,8 @@ class Command(BaseCommand):
         for experiment in self._experiments(options["experiment"]):
             try:
                 differences = rebuild(experiment, write=not options["check"])
-            except LeaseLost as error:
-                raise CommandError(
-                    f"{experiment.name} was not rebuilt: a learner holds its endpoint; try again"
-                ) from error
+            except RebuildOvertaken as error:
+                raise CommandError(str(error)) from error
             for sentence in unlearned(experiment):
                 self.stdout.write(f"{experiment.name}: {sentence}")
             differ |= bool(differences)

@@ -1,0 +1,170 @@
+"""What an experiment's closed buckets say, in their order: the evidence, the rates of answers, a policy's models, and delays.
+
+A bucket is learned whole. It belongs to the day that it begins in: where a day ends inside a bucket, the rest of it is read with that day.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from bandits.inference.evidence import Evidence, differences, from_dict
+from noregret.experiments.models import Experiment
+from serving.ledger import latency
+
+from . import contextual
+from .comparing import TOLERANCE, same
+from .kept import ByBucket, Span, rows
+from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
+from .models import ArmStatistics, ExperimentEvidence
+from .weighing import (
+    RULES,
+    Row,
+    Served,
+    answers_are_compared,
+    answers_of,
+    bounds_of,
+    bucket_number,
+    bucket_width,
+    evidence_of,
+    floor_to_bucket,
+    no_answers,
+    no_evidence,
+    replay,
+    replay_answers,
+)
+
+_MATURED = f"""
+SELECT {ROW_COLUMNS}
+FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
+WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND r.matured
+AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
+ORDER BY d.decided_at
+"""  # noqa: S608 - constants
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """From the marked rewards, bucket by bucket: `matured` counts them; `models` are a contextual policy's, `delays` by arm id."""
+
+    evidence: Evidence | None = None
+    answers: Evidence | None = None
+    models: dict[str, Any] = field(default_factory=dict)
+    delays: dict[int, list[int]] = field(default_factory=dict)
+    matured: int = 0
+
+
+class EvidenceSums(ByBucket[Learned]):
+    """In ExperimentEvidence, and ArmStatistics.delays."""
+
+    name = "evidence"
+
+    def nothing(self, experiment: Experiment) -> Learned:
+        return Learned(
+            None if bounds_of(experiment) is None else no_evidence(experiment),
+            no_answers(experiment) if answers_are_compared(experiment) else None,
+        )
+
+    def from_document(self, experiment: Experiment, document: Any) -> Learned:
+        arms = experiment.arms.count()
+        evidence, answers = (
+            None if document[name] is None else from_dict(document[name]).with_arms(arms)
+            for name in ("evidence", "answers")
+        )
+        delays = {int(arm): counts for arm, counts in document["delays"].items()}
+        return Learned(evidence, answers, document["models"], delays, document["matured"])
+
+    def to_document(self, state: Learned) -> Any:
+        return {
+            "evidence": None if state.evidence is None else state.evidence.to_dict(),
+            "answers": None if state.answers is None else state.answers.to_dict(),
+            "models": state.models,
+            "delays": {str(arm): counts for arm, counts in state.delays.items()},
+            "matured": state.matured,
+        }
+
+    def after(self, experiment: Experiment, state: Learned, span: Span) -> Learned:
+        width = bucket_width(experiment)
+        start, end = (next_bucket(at, width) for at in (span.start, span.end))
+        asked = {
+            "experiment": experiment.pk,
+            "metric": experiment.reward["metric"],
+            "with_context": contextual.policy_of(experiment) is not None,
+            "start": start,
+            "end": end,
+        }
+        chunks = ([Row(*row) for row in chunk] for chunk in rows(_MATURED, asked))
+        for marked in _whole_buckets(chunks, width):
+            delays = dict(state.delays)
+            for arm, counts in delays_of(experiment, marked).items():
+                delays[arm] = latency.add(delays.get(arm, []), counts)
+            state = Learned(
+                replay(experiment, state.evidence, marked),
+                state.answers,
+                replay_models(experiment, state.models, marked),
+                delays,
+                state.matured + len(marked),
+            )
+        if state.answers is None or span.closed is None:
+            return state
+        # Of the buckets that are closed: until then a decision may be answered yet.
+        asked["end"] = min(end, span.closed)
+        answers: Evidence | None = state.answers
+        for served in _whole_buckets(([Served(*row) for row in chunk] for chunk in rows(SERVED, asked)), width):
+            answers = replay_answers(experiment, answers, served)
+        return replace(state, answers=answers)
+
+    def differences(self, experiment: Experiment, state: Learned) -> Iterator[str]:
+        for row in ArmStatistics.objects.filter(arm__experiment=experiment).select_related("arm").order_by("arm_id"):
+            ledger = state.delays.get(row.arm_id, [])
+            if row.delays != ledger:
+                yield f"{row.arm.name}: delays is {row.delays!r}, the ledger has {ledger!r}"
+        held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+        if held is None:
+            yield "evidence: there is none"
+            return
+        if held.matured != state.matured:
+            yield f"evidence: matured is {held.matured}, the ledger has {state.matured}"
+        if not same(held.learned, state.models):
+            yield "what the policy's models learned differs from the ledger's"
+        for name, live, wanted in (
+            ("evidence", evidence_of(experiment, held), state.evidence),
+            ("rates of answers", answers_of(experiment, held), state.answers),
+        ):
+            if wanted is not None and live is not None:
+                for part in differences(live, wanted, TOLERANCE):
+                    yield f"{name}: {part} differs from the ledger's"
+
+    def write(self, experiment: Experiment, state: Learned) -> None:
+        for arm in experiment.arms.values_list("pk", flat=True):
+            ArmStatistics.objects.filter(arm_id=arm).update(delays=state.delays.get(arm, []))
+        ExperimentEvidence.objects.filter(experiment=experiment).update(
+            matured=state.matured,
+            state={} if state.evidence is None or not state.matured else state.evidence.to_dict(),
+            answers={} if state.answers is None else state.answers.to_dict(),
+            learned=state.models,
+            rules=RULES,
+        )
+
+
+def next_bucket(at: datetime, width: timedelta) -> datetime:
+    """The start of the first bucket that begins at an instant or later."""
+    start = floor_to_bucket(at, width)
+    return start if start == at else start + width
+
+
+_Decided = TypeVar("_Decided", Row, Served)
+
+
+def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterator[list[_Decided]]:
+    """The same rows, cut between buckets: what is learned of one is learned at once."""
+    held: list[_Decided] = []
+    for chunk in chunks:
+        waiting = held + chunk
+        last = bucket_number(waiting[-1].decided_at, width)
+        cut = next(i for i, row in enumerate(waiting) if bucket_number(row.decided_at, width) == last)
+        if cut:
+            yield waiting[:cut]
+        held = waiting[cut:]
+    if held:
+        yield held
