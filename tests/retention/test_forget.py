@@ -147,7 +147,7 @@ def test_forget__what_is_on_its_way__comes_in_without_the_name(two_arms: Start, 
     assert found["decisions in this machine's spool, which come in without the name"] == 1
     assert named() == []
     drain.store(read_before, key)
-    assert spool.ship(lambda _, body: client().xadd(key, {b"d": body})) == 1  # type: ignore[arg-type, return-value]
+    assert spool.ship(lambda _, bodies: [client().xadd(key, {b"d": body}) for body in bodies]) == 1  # type: ignore[arg-type, return-value]
     learn(experiment.endpoint_id)
     assert named() == []
     assert Decision.objects.count() == 4
