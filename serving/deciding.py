@@ -254,10 +254,14 @@ def _call(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[
     began = time.perf_counter()
     try:
         if runtime.bounded and model.pace.is_short(len(rows)):
-            return runtime.predict(rows)
-        return model.caller.call(lambda: runtime.predict(rows), deadline - began)
-    finally:
+            outputs = runtime.predict(rows)
+        else:
+            outputs = model.caller.call(lambda: runtime.predict(rows), deadline - began)
+    except DeadlineExceeded:
         model.pace.took(len(rows), time.perf_counter() - began)
+        raise
+    model.pace.took(len(rows), time.perf_counter() - began)
+    return outputs
 
 
 def _call_champion(model: LiveModel, rows: NDArray[np.float64], deadline: float) -> dict[str, list[Any]]:

@@ -59,3 +59,9 @@ def leaks(rows: Rows) -> NDArray[np.float64]:
 
 GATE = threading.Event()
 """What `tests.loaded_slowly` waits for while it is imported."""
+
+
+def sleeps_for_many(rows: Rows) -> NDArray[np.int64]:
+    """At once for a row, and not in time for many."""
+    time.sleep(0.0 if len(rows) == 1 else 0.02 * len(rows))
+    return np.zeros(len(rows), dtype=np.int64)

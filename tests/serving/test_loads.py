@@ -87,6 +87,7 @@ def test_new_champion_that_is_being_loaded__the_old_one_answers_until_it_is_ther
     assert alice.get("/readyz")["checks"]["champions"]["ok"]
     gate.set()
     assert wait_for(lambda: bool(predict(alice, "pages")["model"] == "m@new"))
+    assert {name for name, _ in process().store._loader._seats} == {"m@new"}  # the old one is not kept
 
 
 def test_challenger_that_is_being_loaded__its_experiment_waits__and_none_of_its_decisions_fails(
@@ -95,7 +96,7 @@ def test_challenger_that_is_being_loaded__its_experiment_waits__and_none_of_its_
     endpoint_of("pages", python_model("m", "old", "ones"))
     assert predict(alice, "pages").status == 200
     slow_model("m", "new")
-    start_experiment(
+    experiment = start_experiment(
         {
             "name": "e",
             "endpoint": "pages",
@@ -106,6 +107,8 @@ def test_challenger_that_is_being_loaded__its_experiment_waits__and_none_of_its_
     process().store.refresh(0.2)
     during = [predict(alice, "pages").body for _ in range(20)]
     assert {(body["experiment"], body["fallback_reason"]) for body in during} == {(None, None)}
+    # Another process may have begun: feedback on its decisions is known here.
+    assert process().store.reward(experiment.pk) is not None
     gate.set()
     assert wait_for(lambda: bool(predict(alice, "pages")["experiment"] == "e"))
     after = [predict(alice, "pages").body for _ in range(40)]
