@@ -13,10 +13,14 @@ from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 
 from serving import process as processes
+from serving.models import Decision
 from serving.process import Process, process
-from serving.sticky import PROVISIONAL_SECONDS, Assignment
+from serving.sticky import PROVISIONAL_SECONDS, RESTORED, Assignment
 from tests.conftest import Api
+from tests.learning.test_celery import Learners, learners, wait_until
 from tests.serving.test_rollouts_served import moved_to
+
+__all__ = ["learners"]
 
 Start = Callable[..., Experiment]
 DECIDE = "/api/v1/endpoints/pages/decide"
@@ -197,3 +201,20 @@ def test_redis_full__units_that_nobody_knows__are_routed_and_not_remembered(alic
     assert met(alice, UNITS) == known
     assert alice.post(DECIDE, {"unit": "new"})["learnable"]
     assert not client().exists(keys().sticky("pages", experiment.pk, "new"))
+
+
+def test_redis_emptied_under_a_running_learner__units_have_their_arms_again(
+    learners: Learners, alice: Api, two_arms: Start
+) -> None:
+    learners.worker()
+    learners.beat()
+    experiment = two_arms(sticky=True, policy=POLICY)
+    marker = keys().restored("pages", experiment.pk)
+    first = met(alice, UNITS)
+    wait_until(lambda: Decision.objects.count() == len(UNITS) and client().get(marker) == RESTORED)
+    processes.reset()
+    for name in client().scan_iter(f"{keys().prefix}*"):
+        client().delete(name)
+    wait_until(lambda: client().get(marker) == RESTORED)
+    assert process().store.refresh()
+    assert met(alice, UNITS) == first

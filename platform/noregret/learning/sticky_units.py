@@ -10,6 +10,7 @@ Batches of units, for a bounded time a call; how far it came is kept in Redis, s
 
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -105,7 +106,7 @@ def _sticky() -> QuerySet[Experiment]:
 def _batch(experiment: Experiment, after: str) -> tuple[str | None, dict[str, Assignment]]:
     """The assignments of the next units after one, without those that have not come lately; and the last unit, None after the end."""
     since = clock.now() - timedelta(seconds=KEPT_SECONDS)
-    asked = {
+    asked: dict[str, Any] = {
         "experiment": experiment.pk,
         "arms": list(experiment.arms.filter(enabled=True).values_list("pk", flat=True)),
         "since": since,
