@@ -238,6 +238,8 @@ def _predict(
     else:
         chosen.breaker.succeeded()
         return chosen, outputs, None
+    if reason != "error":
+        log.warning("arm did not answer", endpoint=live.document.name, model=chosen.model.model, reason=reason)
     chosen.breaker.failed()
     return champion, _call_champion(champion, rows, deadline), reason
 

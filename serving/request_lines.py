@@ -4,7 +4,6 @@ The id is the caller's `X-Request-ID` where that is short and plain, and a new o
 that serves here is told of alike.
 """
 
-import os
 import random
 import re
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
-from structlog.contextvars import bind_contextvars, clear_contextvars
+from structlog.contextvars import bind_contextvars
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +28,8 @@ class RequestLines:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _PLAIN.fullmatch(given) else os.urandom(8).hex()
-        clear_contextvars()
-        bind_contextvars(request_id=request_id)
+        request_id = given if _PLAIN.fullmatch(given) else f"{random.getrandbits(64):016x}"
+        bind_contextvars(request_id=request_id)  # in the place of the thread's last one
         began = time.perf_counter()
         status = 500
 
@@ -44,7 +42,8 @@ class RequestLines:
             return self._application(environ, start)
         finally:
             if status >= 500 or random.random() < self._share:
-                log.info(
+                tell = log.warning if status >= 500 else log.info
+                tell(
                     "request",
                     method=environ.get("REQUEST_METHOD"),
                     path=environ.get("PATH_INFO"),  # without the query, which may hold what is no log's business

@@ -76,9 +76,9 @@ def read(client: redis.Redis, key: str, limit: int, now: datetime) -> Batch:
             continue
         try:
             event = decode(body)
-            decided_at = _time(event, now)
+            at = _time(event, now)
             _check(event)
-            decisions.append(StreamedDecision(entry_id, body, event, decided_at, as_json(event.context)))
+            decisions.append(StreamedDecision(entry_id, body, event, at, as_json(event.context)))
         except ValueError as error:
             bad.append(BadEntry(entry_id, str(error), body))
     return Batch(decisions, bad)
@@ -91,11 +91,15 @@ def _entries(client: redis.Redis, key: str, limit: int) -> list[tuple[bytes, dic
 
 def _time(event: DecisionEvent, now: datetime) -> datetime:
     """When the decision was made. Raises ValueError for a time at which none can have been."""
-    microseconds = int.from_bytes(event.id[:8], "big")
-    decided_at = _EPOCH + timedelta(microseconds=min(microseconds, 2**55))
-    if not _EARLIEST <= decided_at <= now + _AHEAD:
-        raise ValueError(f"decided at an impossible time, {microseconds} µs")
-    return decided_at
+    at = decided_at(event.id)
+    if not _EARLIEST <= at <= now + _AHEAD:
+        raise ValueError(f"decided at an impossible time, {int.from_bytes(event.id[:8], 'big')} µs")
+    return at
+
+
+def decided_at(decision_id: bytes) -> datetime:
+    """When a decision was made, by its id, whatever that says."""
+    return _EPOCH + timedelta(microseconds=min(int.from_bytes(decision_id[:8], "big"), 2**55))
 
 
 def _check(event: DecisionEvent) -> None:

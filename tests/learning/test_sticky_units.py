@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +13,14 @@ from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 
 from serving import process as processes
+from serving.models import Decision
 from serving.process import Process, process
-from serving.sticky import PROVISIONAL_SECONDS, Assignment
+from serving.sticky import PROVISIONAL_SECONDS, RESTORED, Assignment
 from tests.conftest import Api
+from tests.learning.test_celery import Learners, learners, wait_until
 from tests.serving.test_rollouts_served import moved_to
+
+__all__ = ["learners"]
 
 Start = Callable[..., Experiment]
 DECIDE = "/api/v1/endpoints/pages/decide"
@@ -116,18 +120,26 @@ def test_restoration__arm_disabled_since__gives_the_arm_that_the_unit_was_moved_
     assert known == {*half, *(unit for unit in UNITS if first[unit][0] == "b")}
 
 
-def test_restoration__units_of_more_than_a_month_ago__are_not_put_back(alice: Api, two_arms: Start) -> None:
+def test_restoration__of_a_month_and_no_more__gives_the_first_arm_within_it(
+    alice: Api, two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = two_arms(sticky=True, policy=POLICY)
-    met(alice, ["old", "both", "late"])
+    arms = list(experiment.arms.order_by("position").values_list("pk", flat=True))
+    met(alice, ["gone", "back", "late"])
     learn(experiment.endpoint_id)
     with connection.cursor() as cursor:
+        cursor.execute("UPDATE serving_decision SET arm_id = %s", [arms[0]])
+    later = datetime.now(UTC) + timedelta(days=31)
+    monkeypatch.setattr(sticky_units.clock, "now", lambda: later)
+    with connection.cursor() as cursor:  # as if it had come again a month later, to another arm
         cursor.execute(
-            "UPDATE serving_decision SET decided_at = decided_at - %s WHERE unit <> 'late'", [timedelta(days=31)]
+            "INSERT INTO serving_decision (id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, "
+            "latency_ms, holdout, trial) SELECT gen_random_uuid(), decided_at + interval '31 days' - interval '1 hour', experiment_id, "
+            "%s, propensities, propensity, policy_version, unit, 1, false, false FROM serving_decision WHERE unit = 'back'",
+            [arms[1]],
         )
-    restored = {unit: arm for unit, arm, _ in sticky_units._batch(experiment, "")}
-    assert set(restored) == {"old", "both", "late"}
-    assert restored["old"] is None
-    assert restored["late"] is not None
+    _, restored = sticky_units._batch(experiment, "")
+    assert {unit: assignment.arm_id for unit, assignment in restored.items()} == {"back": arms[1]}
 
 
 def test_restoration__held_out_and_apprentice__have_no_arm_to_keep(alice: Api, two_arms: Start) -> None:
@@ -154,15 +166,20 @@ def test_restoration__cut_short__goes_on_where_it_was(
     emptied(experiment)
     monkeypatch.setattr(sticky_units, "UNITS", 10)
     monkeypatch.setattr(sticky_units, "SECONDS_A_CALL", 1e-9)
-    batches: list[list[Any]] = []
+    units: list[str] = []
     whole = sticky_units._batch
-    monkeypatch.setattr(sticky_units, "_batch", lambda *a: batches.append(whole(*a)) or batches[-1])
+
+    def noted(*arguments: Any) -> Any:
+        last, found = whole(*arguments)
+        units.extend(found)
+        return last, found
+
+    monkeypatch.setattr(sticky_units, "_batch", noted)
     calls = 0
     while sticky_units.to_restore():
         sticky_units.restore(experiment.pk)
         calls += 1
         assert calls < 20
-    units = [row[0] for batch in batches for row in batch]
     assert sorted(units) == sorted(UNITS)
     assert calls == 9
     assert met(alice, UNITS) == first
@@ -184,3 +201,20 @@ def test_redis_full__units_that_nobody_knows__are_routed_and_not_remembered(alic
     assert met(alice, UNITS) == known
     assert alice.post(DECIDE, {"unit": "new"})["learnable"]
     assert not client().exists(keys().sticky("pages", experiment.pk, "new"))
+
+
+def test_redis_emptied_under_a_running_learner__units_have_their_arms_again(
+    learners: Learners, alice: Api, two_arms: Start
+) -> None:
+    learners.worker()
+    learners.beat()
+    experiment = two_arms(sticky=True, policy=POLICY)
+    marker = keys().restored("pages", experiment.pk)
+    first = met(alice, UNITS)
+    wait_until(lambda: Decision.objects.count() == len(UNITS) and client().get(marker) == RESTORED)
+    processes.reset()
+    for name in client().scan_iter(f"{keys().prefix}*"):
+        client().delete(name)
+    wait_until(lambda: client().get(marker) == RESTORED)
+    assert process().store.refresh()
+    assert met(alice, UNITS) == first

@@ -10,6 +10,8 @@ Batches of units, for a bounded time a call; how far it came is kept in Redis, s
 
 import time
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 import structlog
 from django.db import connection
@@ -17,31 +19,42 @@ from django.db.models import QuerySet
 
 from noregret.experiments.models import Experiment
 from noregret.redis_client import client, keys
-from serving.ledger import backlog
+from serving.ledger import backlog, ingest
 from serving.sticky import KEPT_SECONDS, Assignment, Restoration
 
 from . import clock
 
 log = structlog.get_logger(__name__)
 
-UNITS = 1000
+UNITS = 5000
 SECONDS_A_CALL = 3.0
 
-# The units in order, and the first decision of each that counts: one look into the index a day that it was away.
-_BATCH = """
+_VISITS = """
+SELECT unit, decision_id FROM serving_firstvisit
+WHERE experiment_id = %(experiment)s AND unit > %(after)s ORDER BY unit LIMIT %(limit)s
+"""
+
+# By the decision's time and id: one look into one day's index each.
+_FIRST = """
+SELECT decision.unit, decision.arm_id, decision.propensities
+FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]) AS visit (decided_at, id)
+CROSS JOIN LATERAL (
+    SELECT unit, arm_id, propensities FROM serving_decision AS d
+    WHERE d.decided_at = visit.decided_at AND d.id = visit.id AND d.experiment_id = %(experiment)s AND d.arm_id = ANY(%(arms)s)
+    LIMIT 1
+) AS decision
+"""
+
+# Of those who came first long ago, or on an arm that is out: a look into each day's index.
+_LATER = """
 SELECT visit.unit, decision.arm_id, decision.propensities
-FROM (
-    SELECT unit, to_timestamp(('x' || left(replace(decision_id::text, '-', ''), 16))::bit(64)::bigint / 1e6) AS at
-    FROM serving_firstvisit WHERE experiment_id = %(experiment)s AND unit > %(after)s ORDER BY unit LIMIT %(limit)s
-) AS visit
-LEFT JOIN LATERAL (
+FROM unnest(%(units)s::varchar[]) AS visit (unit)
+CROSS JOIN LATERAL (
     SELECT arm_id, propensities FROM serving_decision
-    WHERE experiment_id = %(experiment)s AND unit = visit.unit
-    AND decided_at >= greatest(visit.at - interval '1 minute', %(since)s) AND arm_id = ANY(%(arms)s)
+    WHERE experiment_id = %(experiment)s AND unit = visit.unit AND decided_at >= %(since)s AND arm_id = ANY(%(arms)s)
     AND NOT holdout AND proposed_arm_id IS NULL
-    ORDER BY decided_at, id LIMIT 1
-) AS decision ON true
-ORDER BY visit.unit
+    ORDER BY decided_at LIMIT 1
+) AS decision
 """
 
 
@@ -74,13 +87,12 @@ def restore(experiment_id: int) -> int:
                 "arms of units not restored: Redis is full", experiment=experiment.name, used=used, maximum=maximum
             )
             break
-        rows = _batch(experiment, after)
-        written += restoration.put({unit: Assignment(arm, split) for unit, arm, split in rows if arm and split})
-        if len(rows) < UNITS:
+        after, found = _batch(experiment, after)
+        written += restoration.put(found)
+        if after is None:
             restoration.finish()
             log.info("arms of units restored", experiment=experiment.name, last=written)
             return written
-        after = rows[-1][0]
         restoration.note(after)
         if time.monotonic() >= until:
             break
@@ -91,17 +103,23 @@ def _sticky() -> QuerySet[Experiment]:
     return Experiment.objects.filter(status=Experiment.Status.RUNNING, strategy=Experiment.Strategy.BANDIT, sticky=True)
 
 
-def _batch(experiment: Experiment, after: str) -> list[tuple[str, int | None, list[float] | None]]:
-    """The next units after one, in order; without an arm those that have not come lately."""
+def _batch(experiment: Experiment, after: str) -> tuple[str | None, dict[str, Assignment]]:
+    """The assignments of the next units after one, without those that have not come lately; and the last unit, None after the end."""
+    since = clock.now() - timedelta(seconds=KEPT_SECONDS)
+    asked: dict[str, Any] = {
+        "experiment": experiment.pk,
+        "arms": list(experiment.arms.filter(enabled=True).values_list("pk", flat=True)),
+        "since": since,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            _BATCH,
-            {
-                "experiment": experiment.pk,
-                "after": after,
-                "limit": UNITS,
-                "since": clock.now() - timedelta(seconds=KEPT_SECONDS),
-                "arms": list(experiment.arms.filter(enabled=True).values_list("pk", flat=True)),
-            },
-        )
-        return list(cursor.fetchall())
+        cursor.execute(_VISITS, asked | {"after": after, "limit": UNITS})
+        visits: dict[str, UUID] = dict(cursor.fetchall())
+        recent = [decision for decision in visits.values() if ingest.decided_at(decision.bytes) >= since]
+        times = [ingest.decided_at(decision.bytes) for decision in recent]
+        cursor.execute(_FIRST, asked | {"times": times, "ids": recent})
+        found = {unit: Assignment(arm, split) for unit, arm, split in cursor.fetchall()}
+        others = [unit for unit in visits if unit not in found]
+        if others:
+            cursor.execute(_LATER, asked | {"units": others})
+            found |= {unit: Assignment(arm, split) for unit, arm, split in cursor.fetchall()}
+    return (list(visits)[-1] if len(visits) == UNITS else None), found
