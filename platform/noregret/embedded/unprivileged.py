@@ -106,7 +106,9 @@ def _foreign_folders(data_dir: Path) -> list[str]:
 
 def _code() -> list[Path]:
     """What has to be read: Python, its packages, ours, and what callables come from."""
-    paths = [Path(sys.prefix), Path(sys.base_prefix), *ROOTS, *env.python_path(), *map(Path, sys.path)]
+    here = Path.cwd()  # on the path of `python -m`, and not on that of any child
+    searched = [Path(entry) for entry in sys.path if entry and Path(entry) != here]
+    paths = [Path(sys.prefix), Path(sys.base_prefix), *ROOTS, *env.python_path(), *searched]
     return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
