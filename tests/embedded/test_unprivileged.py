@@ -59,7 +59,7 @@ def test_up__started_by_root_on_roots_old_directory__runs_as_another_and_gives_i
         )
         assert doctor.returncode == 0, doctor.stdout
         assert "`up` runs as an ordinary user" in doctor.stdout
-        assert (folder / "logs" / "worker.log").read_text() == ""  # no banner, and nothing about root
+        assert "superuser" not in (folder / "logs" / "worker.log").read_text()
     assert not socket_dir(folder).exists()
 
 

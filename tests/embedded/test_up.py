@@ -82,6 +82,18 @@ def test_up__first_start__makes_key_and_admin_and_is_ready(platform_up: RunningP
     assert all(platform_up.pids(role) for role in ROLES)
 
 
+def test_up_and_beat__load_nothing_of_the_mathematics(platform_up: RunningPlatform) -> None:
+    assert platform_up.process is not None
+    for pid in (platform_up.process.pid, platform_up.pids("beat")[0]):
+        assert "/numpy/" not in Path(f"/proc/{pid}/maps").read_text()
+    assert "/numpy/" in Path(f"/proc/{platform_up.pids('worker')[0]}/maps").read_text()
+
+
+def test_logs__of_a_start__hold_no_banner(platform_up: RunningPlatform) -> None:
+    for role in ("worker", "shadow", "notify", "beat"):
+        assert (platform_up.data_dir / "logs" / f"{role}.log").read_text() == ""
+
+
 def test_up__second_on_the_same_directory__refuses_and_says_who(platform_up: RunningPlatform) -> None:
     second = manage("up", "--port", "0", data_dir=platform_up.data_dir)
     assert second.returncode == 1

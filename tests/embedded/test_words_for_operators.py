@@ -6,9 +6,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import psycopg
 import pytest
+from noregret.embedded import disk
+from noregret.env import POSTGRES_SOCKETS, socket_dir
 from noregret.package_path import command, python_path
+
+from tests.engines import DATA_DIR
 
 SECRET = "pa5s"
 
@@ -118,6 +124,54 @@ def test_up__where_no_database_listens__is_told(folder: Path) -> None:
     assert last.startswith("noregret up: the database that DATABASE_URL names can't be used: connection")
     assert "Traceback" not in found.stderr
     assert SECRET not in found.stderr
+
+
+def test_up__on_the_database_of_something_else__is_told(folder: Path, engines: None) -> None:
+    sockets = socket_dir(DATA_DIR) / POSTGRES_SOCKETS
+    with psycopg.connect(f"host={sockets} user=postgres dbname=postgres", autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS shop")
+        connection.execute("CREATE DATABASE shop")
+        with psycopg.connect(f"host={sockets} user=postgres dbname=shop", autocommit=True) as shop:
+            shop.execute("CREATE TABLE auth_user (name text)")
+        try:
+            url = f"postgresql://postgres@/shop?host={quote(str(sockets), safe='')}"
+            found = run("up", "--port", "0", "--data-dir", str(folder), DATABASE_URL=url)
+        finally:
+            connection.execute("DROP DATABASE shop WITH (FORCE)")
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[-1] == (
+        'noregret up: the database that DATABASE_URL names can\'t be used: relation "auth_user" already exists'
+    )
+    assert "Traceback" not in found.stderr
+
+
+def test_disk__in_trouble_while_it_runs__is_logged_once_and_so_is_its_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[tuple[str, str]] = []
+    monkeypatch.setattr(disk, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(disk, "log", _Noting(logged))
+    watch = disk.Watch(folder)
+    watch.look()
+    monkeypatch.setattr(disk, "LEAST_BYTES", 1 << 62)
+    watch.look()
+    watch.look()
+    monkeypatch.setattr(disk, "LEAST_BYTES", 0)
+    watch.look()
+    watch.look()
+    assert [level for level, _ in logged] == ["error", "info"]
+    assert f"the disk of {folder} is full" in logged[0][1]
+
+
+class _Noting:
+    def __init__(self, logged: list[tuple[str, str]]) -> None:
+        self._logged = logged
+
+    def error(self, event: str, problem: str) -> None:
+        self._logged.append(("error", problem))
+
+    def info(self, event: str) -> None:
+        self._logged.append(("info", event))
 
 
 def on_a_small_disk(

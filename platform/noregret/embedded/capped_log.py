@@ -38,8 +38,9 @@ class CappedLog:
     def open(self) -> int:
         """Make the pipe and start to read it, unless that is done; the end to write to."""
         if self.writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._open_file()
+            # Without its file a child runs all the same; the file is tried again at the next line.
+            with contextlib.suppress(OSError):
+                self._open_file()
             self._reader, self.writer = os.pipe()
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -119,6 +120,7 @@ class CappedLog:
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
     def _open_file(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self.path, flags, 0o600)
         self._size = os.fstat(self._file).st_size

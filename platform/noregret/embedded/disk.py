@@ -27,7 +27,6 @@ def trouble(folder: Path) -> str | None:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, b"\0" * _PROBE_BYTES)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
             probe.unlink()

@@ -63,8 +63,16 @@ class Supervisor:
                 log.error("died", child=child.name, pid=child.pid, restart_in_seconds=pause, last=child.last_lines(3))
                 child.clear_group()
             elif now >= due:
-                del self._restart_at[child.name]
-                self.start(child)
+                self._start_again(child, now)
+
+    def _start_again(self, child: Child, now: float) -> None:
+        try:
+            self.start(child)
+        except OSError as error:  # no memory or no processes left, for now
+            self._restart_at[child.name] = now + LONGEST_PAUSE_SECONDS
+            log.error("not started", child=child.name, problem=str(error), again_in_seconds=LONGEST_PAUSE_SECONDS)
+        else:
+            del self._restart_at[child.name]
 
     def run(self) -> None:
         """Watch until asked to stop."""

@@ -94,17 +94,21 @@ def _user_of(data_dir: Path) -> User:
 
 _OURS = {"artifacts", "logs", "metrics", "postgres", "redis", "snapshots", "spool"}
 
+_OF_THE_FILE_SYSTEM = {"lost+found"}
+
 
 def _foreign_folders(data_dir: Path) -> list[str]:
     """Folders in it that no release of Noregret makes: giving it away would give away more than Noregret's."""
     with os.scandir(data_dir) as entries:
         folders = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    return [name for name in folders if name not in _OURS]
+    return [name for name in folders if name not in _OURS | _OF_THE_FILE_SYSTEM]
 
 
 def _code() -> list[Path]:
     """What has to be read: Python, its packages, ours, and what callables come from."""
-    paths = [Path(sys.prefix), Path(sys.base_prefix), *ROOTS, *env.python_path(), *map(Path, sys.path)]
+    here = Path.cwd()  # on the path of `python -m`, and not on that of any child
+    searched = [Path(entry) for entry in sys.path if entry and Path(entry) != here]
+    paths = [Path(sys.prefix), Path(sys.base_prefix), *ROOTS, *env.python_path(), *searched]
     return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
@@ -147,7 +151,7 @@ def _hand_over(data_dir: Path, user: User, *, whole: bool) -> None:
     """Give the user what in the data directory is not its own yet; folders after what they hold, so that a break is made good later."""
     device = data_dir.stat().st_dev
     for path, _, files, folder in os.fwalk(data_dir, topdown=False, follow_symlinks=False):
-        if os.fstat(folder).st_dev != device:
+        if os.fstat(folder).st_dev != device or Path(path).name in _OF_THE_FILE_SYSTEM:
             continue
         for name in files:
             if whole or Path(path) != data_dir or name == LOCK_FILE:

@@ -22,6 +22,7 @@ import struct
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 NETWORK = "a closed network"
@@ -118,7 +119,7 @@ def _ordinary_user(folder: Path) -> bool:
         return True
     try:
         nobody = pwd.getpwnam("nobody")
-        if not _reads(nobody, _python_folders(), folder.parent):
+        if not _reads(nobody, _needed_folders(), folder.parent):
             return False
         for path in (folder, *folder.iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
@@ -157,6 +158,12 @@ def _call(number: int, *arguments: int | bytes | None) -> int:
     """A system call that libc has no name for."""
     whole = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     return int(_libc.syscall(ctypes.c_long(number), *whole))
+
+
+def _needed_folders() -> list[Path]:
+    """Where Python, this package and the packages that it opens models with are; what else is on the path may be missing."""
+    specs = [find_spec(name) for name in ("json", "noregret", "serving", "numpy")]
+    return [Path(spec.origin).resolve().parent for spec in specs if spec is not None and spec.origin is not None]
 
 
 # Landlock. The bits of linux/landlock.h, by the version of the interface that brought them.
