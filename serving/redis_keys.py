@@ -10,6 +10,7 @@ key                        type    holds                                        
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
 {NAME}:shadow              stream  copies of requests for shadow challengers, at most 5,000      until predicted on
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
+{login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
 celery:*                           Celery's queues                                           Celery's own
 
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
@@ -46,6 +47,9 @@ class Keys:
     @property
     def learner(self) -> str:
         return f"{self.prefix}{{index}}:learner"
+
+    def login(self, kind: str, name: str) -> str:
+        return f"{self.prefix}{{login}}:{kind}:{name}"
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"
