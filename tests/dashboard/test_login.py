@@ -73,7 +73,7 @@ def test_login__failing_on__waits_longer_and_longer_up_to_a_bound(before: int, s
         assert paused.status_code == 429
         assert seconds - 20 <= int(paused["Retry-After"]) <= seconds
         assert re.search(
-            r"There were too many failed logins. Try again in \d+ (seconds|minutes)\.", paused.content.decode()
+            r"There were too many failed logins. Try again in \d+\s(seconds|minutes)\.", paused.content.decode()
         )
     assert failures() == before + 1
     pauses_are_over()
@@ -190,7 +190,7 @@ def test_login__hashing_takes_too_long__says_so_and_counts_nothing(monkeypatch: 
     with logins._HASHING:
         answer = attempt("wrong")
     assert (answer.status_code, answer["Retry-After"], failures()) == (503, "5", 0)
-    assert "Too many are logging in at this moment. Try again in 5 seconds." in answer.content.decode()
+    assert "Too many are logging in at this moment. Try again in 5\N{NO-BREAK SPACE}seconds." in answer.content.decode()
     assert attempt(PASSWORD).status_code == 302
 
 

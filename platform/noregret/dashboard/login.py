@@ -53,9 +53,9 @@ def _said(paused: LoginPaused) -> str:
 
 def _time(seconds: int) -> str:
     if seconds < 60:
-        return "1 second" if seconds == 1 else f"{seconds} seconds"
+        return "1\N{NO-BREAK SPACE}second" if seconds == 1 else f"{seconds}\N{NO-BREAK SPACE}seconds"
     minutes = -(-seconds // 60)
-    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+    return "1\N{NO-BREAK SPACE}minute" if minutes == 1 else f"{minutes}\N{NO-BREAK SPACE}minutes"
 
 
 def tell_logins(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
