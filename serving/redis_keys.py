@@ -14,6 +14,7 @@ key                        type    holds                                        
 {NAME}:spooled             str     µs since 1970 of the oldest decision on a web process's disk  15 s after it was last told
 {NAME}:sticky:E            str     how far experiment E's arms of units are restored (serving.sticky)  30 days
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
+{login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
 celery:*                           Celery's queues                                           Celery's own
 
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
@@ -58,6 +59,9 @@ class Keys:
     @property
     def failing(self) -> str:
         return f"{self.prefix}{{index}}:failing"
+
+    def login(self, kind: str, name: str) -> str:
+        return f"{self.prefix}{{login}}:{kind}:{name}"
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"

@@ -124,6 +124,11 @@ DATABASE_CONNECTIONS = _variable(
     "the most connections that a web process opens to PostgreSQL: one for each request thread, the rest for feedback; more than threads",
     "twice the request threads",
 )
+PROXIES = _variable(
+    "NOREGRET_PROXIES",
+    "how many proxies stand before the service and add the address that they saw to X-Forwarded-For; failed logins count by it",
+    "0: the header is not believed",
+)
 HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
 LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
 METRICS_DIR = _variable(
@@ -277,6 +282,7 @@ class Environment:
     ledger_days: int
     blocking_threads: int
     database_connections: int
+    proxies: int
     https: bool
     log_level: str
     metrics_dir: Path | None
@@ -335,6 +341,7 @@ class Environment:
             ledger_days=_whole(source, LEDGER_DAYS, 400, 1),
             blocking_threads=threads,
             database_connections=int(_number(source, DATABASE_CONNECTIONS, 2 * threads, threads + 1)),
+            proxies=int(_number(source, PROXIES, 0, 0)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,
             metrics_dir=Path(metrics) if (metrics := source.get(METRICS_DIR, "").strip()) else None,

@@ -23,7 +23,7 @@ from serving.models import QuarantinedEvent
 
 from .experiment_page import ExperimentPages
 from .forms import ChampionForm, EndpointForm, KeyForm, ModelForm
-from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm
+from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm, may_see
 from .row_actions import ActionsAdmin, RowAction
 
 SHOWN_BYTES = 512
@@ -225,3 +225,8 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
 
     list_display = ("event", "webhook", "state", "attempts", "due_at", "problem")
     list_filter = ("state", "event")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """What was told is what the audit trail holds: for those who may read that."""
+        told = ("body",) if may_see(request, "access", "auditentry") else ()
+        return ("event", "webhook", "state", "attempts", "created_at", "due_at", "done_at", "problem", *told)

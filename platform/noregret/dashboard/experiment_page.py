@@ -37,7 +37,7 @@ from .figures import (
     troubles_of_learner,
 )
 from .forms import ExperimentForm, PromoteForm, ReasonForm
-from .pages import ServiceAddAdmin, actor_of
+from .pages import ServiceAddAdmin, actor_of, may_see
 from .words import in_words
 
 CONSEQUENCES: dict[Action, str] = {
@@ -221,7 +221,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
                 "shadows": shadow_rows(shown["results"]),
-                "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],
+                "sees_audit": may_see(request, "access", "auditentry"),
+                "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],  # asked for only where it is seen
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),
                 "charts": charts_of(experiment),

@@ -16,6 +16,7 @@ from noregret.learning.results import results
 from noregret.registry.models import ModelVersion
 
 from .figures import facts, progress, tells_evidence
+from .pages import may_see
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +27,6 @@ SHOWN_LAGGING = 10
 SHOWN_ENTRIES = 10
 
 _BEGUN = (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
-
-
-def may_see(request: HttpRequest, label: str, model: str) -> bool:
-    """Django's rule for a model's pages: who may change rows may see them."""
-    return any(request.user.has_perm(f"{label}.{action}_{model}") for action in ("view", "change"))
 
 
 def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from django import forms
 from django.contrib import messages
+from django.contrib.admin.utils import flatten
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -25,6 +26,11 @@ def actor_of(request: HttpRequest) -> str:
     return str(request.user.get_username())
 
 
+def may_see(request: HttpRequest, label: str, model: str) -> bool:
+    """Django's rule for a model's pages: who may change rows may see them."""
+    return any(request.user.has_perm(f"{label}.{action}_{model}") for action in ("view", "change"))
+
+
 class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold ships no types
     """Shows, and never saves: rows change through services, which audit and publish."""
 
@@ -36,6 +42,12 @@ class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold shi
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """By what is shown alone: a list that is narrowed by a hidden field tells that field, a letter at a time."""
+        filters = [part for part in self.get_list_filter(request) if isinstance(part, str)]
+        shown = {"id", "pk", *self.get_list_display(request), *filters, *flatten(self.get_fields(request))}
+        return lookup.partition("__")[0] in shown and bool(super().lookup_allowed(lookup, value, request))
 
     def may(self, request: HttpRequest, action: str) -> bool:
         """Has the person Django's permission `add` or `change` on these rows?"""

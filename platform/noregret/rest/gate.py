@@ -6,6 +6,7 @@ each query on its own would make a 500 of it.
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from noregret import operations
@@ -37,6 +38,20 @@ def refuse_nul(respond: Respond) -> Respond:
             return problems.response(
                 problems.Problem(400, "bad-request", "The request can't be understood", "its address holds NUL")
             )
+        return respond(request)
+
+    return middleware
+
+
+def bound_pages(respond: Respond) -> Respond:
+    """413 for a form larger than any of the admin's: it is read before anybody knows who sent it."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        form = request.path_info.startswith("/admin/")
+        upload = request.META.get("CONTENT_TYPE", "").startswith("multipart/form-data")
+        limit: int = settings.ARTIFACT_LIMIT + settings.SERVING_BODY_LIMIT if upload else settings.SERVING_BODY_LIMIT
+        if form and int(request.META.get("CONTENT_LENGTH") or 0) > limit:
+            return problems.response(problems.too_large(limit))
         return respond(request)
 
     return middleware

@@ -41,6 +41,7 @@ UNFOLD = {
     "SITE_HEADER": "Noregret",
     "SITE_SYMBOL": "alt_route",
     "SITE_URL": None,  # nothing is at "/": the admin has no site to return to
+    "LOGIN": {"form": "noregret.dashboard.login.LoginForm"},
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [_stylesheet],

@@ -13,7 +13,9 @@ CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.trusted_origins)
 MIDDLEWARE = [
     "noregret.rest.gate.answer_probes",
     "noregret.rest.gate.refuse_nul",
+    "noregret.rest.gate.bound_pages",
     "noregret.rest.gate.content_security",
+    "noregret.dashboard.login.tell_logins",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -44,6 +46,7 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 3600
 
+PROXIES = ENVIRONMENT.proxies
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
