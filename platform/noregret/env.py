@@ -95,7 +95,9 @@ REFRESH_SECONDS = _variable(
     "NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1"
 )
 STALE_SECONDS = _variable(
-    "NOREGRET_STALE_SECONDS", "without news from the learner for this long, answers say `stale`, in seconds", "10"
+    "NOREGRET_STALE_SECONDS",
+    "without news from the learner, or with it behind an endpoint, for this long, answers say `stale`, in seconds",
+    "10",
 )
 SPOOL_LIMIT = _variable(
     "NOREGRET_SPOOL_LIMIT",

@@ -222,7 +222,7 @@ def test_ab__decisions_without_unit__count_each(two_arms: Start) -> None:
 
 def test_act__experiment_that_a_person_paused_meanwhile__is_left_alone(two_arms: Start) -> None:
     experiment = two_arms(**WINDOW, promotion={"auto": True, "min_seconds": 3599})
-    begin_earlier(experiment, 3590)
+    begin_earlier(experiment, 1800)
     fill(experiment, {"a": (30, 120), "b": (130, 20)})
     learn(experiment.endpoint_id)
     begin_earlier(experiment)
@@ -234,7 +234,7 @@ def test_act__experiment_that_a_person_paused_meanwhile__is_left_alone(two_arms:
 
 def test_act__in_parallel__promotes_once(two_arms: Start) -> None:
     experiment = two_arms(**WINDOW, promotion={"auto": True, "min_seconds": 3599})
-    begin_earlier(experiment, 3590)
+    begin_earlier(experiment, 1800)
     fill(experiment, {"a": (30, 120), "b": (130, 20)})
     learn(experiment.endpoint_id)
     begin_earlier(experiment)
