@@ -11,10 +11,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import kept_intervals
+from noregret.experiments.transitions import move
+from noregret.learning import kept_intervals, pending
 from noregret.learning.kept import snapshot
 from noregret.learning.locks import endpoint_lock
 from noregret.learning.models import Addition, ArmInterval, ArmStatistics, ExperimentEvidence
+from noregret.learning.pending import unsettled
 from noregret.learning.rebuild import Computed, rebuild
 from noregret.learning.round import learn
 
@@ -295,3 +297,22 @@ def test_check__rewards_far_from_zero__rounding_is_no_difference(two_arms: Start
     assert rebuild(experiment, write=False) == []
     assert rebuild(experiment, write=True) == []
     assert rebuild(experiment, write=False) == []
+
+
+def test_round__sums_of_older_rules__are_made_anew_of_ended_experiments_too(two_arms: Start) -> None:
+    """As after an upgrade that added a figure: the column is there, filled with its default, and nobody learns for what is over."""
+    experiment = two_arms(strategy="ab", **COUNTED)
+    begin_earlier(experiment, 7200)
+    fill(experiment, {"a": (5, 3), "b": (2, 7)})
+    learn(experiment.endpoint_id)
+    move(experiment, "stop", actor="tests")
+    Experiment.objects.update(ended_at=timezone.now() - timedelta(hours=1))
+    ArmInterval.objects.update(reward_m2=0.0, failures=0)
+    ArmStatistics.objects.update(delays=[])
+    ExperimentEvidence.objects.update(rules=0, split={}, answers={}, closed_until=timezone.now())
+    assert experiment.pk not in unsettled().values_list("pk", flat=True)
+    assert rebuild(experiment, write=False) != []
+    assert pending.find().learn == [experiment.endpoint_id]
+    learn(experiment.endpoint_id)
+    assert rebuild(experiment, write=False) == []
+    assert pending.find().learn == []

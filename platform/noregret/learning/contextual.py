@@ -6,6 +6,7 @@ that a snapshot is made: a policy that waited for windows to close would learn a
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -92,7 +93,8 @@ _OPEN = """
 SELECT r.arm_id, r.value, d.context::text
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late AND NOT r.matured
-AND d.fallback_reason IS NULL AND (%(since)s::timestamptz IS NULL OR r.decided_at >= %(since)s)
+AND d.fallback_reason IS NULL
+AND r.decided_at >= COALESCE(%(since)s::timestamptz, %(started)s) AND d.decided_at >= COALESCE(%(since)s::timestamptz, %(started)s)
 ORDER BY r.decided_at DESC LIMIT %(limit)s
 """
 
@@ -100,6 +102,7 @@ _OPEN_AND_OUT = """
 SELECT d.arm_id, CASE WHEN %(answers)s THEN r.value END, d.context::text
 FROM serving_decision AS d LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
+    AND r.decided_at >= COALESCE(%(since)s::timestamptz, %(started)s)
 WHERE d.experiment_id = %(experiment)s AND d.fallback_reason IS NULL
 AND d.decided_at >= COALESCE(%(since)s::timestamptz, %(started)s)
 ORDER BY d.decided_at DESC LIMIT %(limit)s
@@ -125,7 +128,7 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
                 "experiment": experiment.pk,
                 "metric": experiment.reward["metric"],
                 "since": evidence.closed_until,
-                "started": experiment.started_at or experiment.created_at,
+                "started": (experiment.started_at or experiment.created_at) - timedelta(days=1),
                 "limit": OPEN_ROWS,
                 "answers": not waits,
             },

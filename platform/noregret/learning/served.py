@@ -23,7 +23,8 @@ _NEEDED = 20.0
 
 _RECENT = """
 SELECT fallback_reason IS NOT NULL FROM serving_decision
-WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s ORDER BY decided_at DESC LIMIT %(most)s
+WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND decided_at >= %(begun)s
+ORDER BY decided_at DESC LIMIT %(most)s
 """
 # Whole intervals from their sums, and what is left of the first one from the ledger: ten seconds of it, however long ago.
 _SERVED = """
@@ -40,7 +41,7 @@ SELECT (SELECT coalesce(sum(rewards), 0) FROM learning_arminterval WHERE arm_id 
 _HEARD = """
 SELECT count(*) FROM (
     SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND arm_id = %(arm)s
-    AND NOT late LIMIT 1
+    AND decided_at >= %(begun)s AND NOT late LIMIT 1
 ) AS heard
 """
 
@@ -65,9 +66,15 @@ def _count(
 ) -> int:
     whole = None if since is None else interval_start(since) + timedelta(seconds=INTERVAL_SECONDS)
     asked = {"experiment": experiment.pk, "arm": arm.pk, "since": since, "whole": whole, "metric": metric}
+    asked["begun"] = _begun(experiment)
     with connection.cursor() as cursor:
         cursor.execute(query, asked)
         return int(cursor.fetchone()[0])
+
+
+def _begun(experiment: Experiment) -> datetime:
+    """No decision of the experiment is older, by any machine's clock: days before are not looked into."""
+    return (experiment.started_at or experiment.created_at) - timedelta(days=1)
 
 
 def only_failed(arm: Arm) -> str:
@@ -86,7 +93,10 @@ def only_failed(arm: Arm) -> str:
 def unfit(experiment: Experiment, arm: Arm) -> str:
     """Why an arm is not promoted or advanced by itself, in a sentence; empty where nothing stands against it."""
     with connection.cursor() as cursor:
-        cursor.execute(_RECENT, {"experiment": experiment.pk, "arm": arm.pk, "most": max(RECENT)})
+        cursor.execute(
+            _RECENT,
+            {"experiment": experiment.pk, "arm": arm.pk, "most": max(RECENT), "begun": _begun(experiment)},
+        )
         failed = [bool(row[0]) for row in cursor.fetchall()]
     row = ArmStatistics.objects.filter(arm=arm).first()
     if row is None or row.failures >= row.decisions:
