@@ -14,6 +14,7 @@ from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import learned_when_matured
 
+from . import summing
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
 from .totals import RewardIntervals
@@ -29,7 +30,7 @@ WHERE (decided_at, decision_id, metric) IN (
     AND decided_at < %(until)s::timestamptz
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 AND experiment_id = %(experiment)s AND NOT folded AND NOT late AND decided_at < %(until)s::timestamptz
-RETURNING arm_id, decided_at, value
+RETURNING decision_id, decided_at, arm_id, value
 """
 
 
@@ -65,8 +66,10 @@ def fold(experiment: Experiment) -> int:
                 )
                 rows = cursor.fetchall()
             if rows:
-                _add(experiment, rows)
+                # First: it locks the endpoint before the evidence, as every transition does.
                 learned(experiment)
+                _add(experiment, [row[1:] for row in rows])
+                summing.folded(experiment, rows)
         total += len(rows)
         if len(rows) < BATCH:
             return total
@@ -79,14 +82,14 @@ def _learnable_until(experiment: Experiment) -> str | datetime | None:
     return ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
 
 
-def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) -> None:
+def _add(experiment: Experiment, rows: Sequence[tuple[datetime, int, float]]) -> None:
     arm_ids = list(Arm.objects.filter(experiment=experiment).order_by("position").values_list("pk", flat=True))
     position = {arm: i for i, arm in enumerate(arm_ids)}
-    known = [row for row in rows if row[0] in position]
+    known = [row for row in rows if row[1] in position]
     if not known:
         return
     new = Statistics.from_rewards(
-        np.array([position[arm] for arm, _, _ in known]), np.array([value for _, _, value in known]), len(arm_ids)
+        np.array([position[arm] for _, arm, _ in known]), np.array([value for _, _, value in known]), len(arm_ids)
     )
     for row in ArmStatistics.objects.select_for_update().filter(arm_id__in=arm_ids).order_by("arm_id"):
         i = position[row.arm_id]
@@ -98,7 +101,7 @@ def _add(experiment: Experiment, rows: Sequence[tuple[int, datetime, float]]) ->
             rewards=int(merged.count[0]), mean=float(merged.mean[0]), m2=float(merged.m2[0])
         )
     intervals = RewardIntervals()
-    for arm, decided_at, value in known:
+    for decided_at, arm, value in known:
         intervals.add(arm, decided_at, value)
     with connection.cursor() as cursor:
         cursor.executemany(

@@ -19,7 +19,7 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import clock, contextual
+from . import clock, contextual, summing
 from .models import ArmStatistics, ExperimentEvidence
 from .weighing import (
     Row,
@@ -147,6 +147,7 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
                 learned=replay_models(experiment, held.learned, rows),
             )
             _add_delays(experiment, rows)
+            summing.closed(experiment, start, until)
         total += len(rows)
 
 

@@ -14,6 +14,7 @@ from serving.redis_keys import ACCESS, Keys
 from . import clock, publishing
 from .mature import AFTER_END, overdue_seconds
 from .schedule import with_an_end
+from .upgrade import out_of_date
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
+    old = set(out_of_date().values_list("endpoint_id", flat=True))
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue() | old
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}

@@ -7,7 +7,6 @@ within a snapshot they agree, whoever learns meanwhile. A comparison so needs no
 Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has come.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,8 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import latency
 
-from . import contextual
+from . import contextual, resumming
+from .comparing import TOLERANCE, close, rounding, same
 from .locks import endpoint_lock
 from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
 from .models import ArmInterval, ArmStatistics, ExperimentEvidence
@@ -47,7 +47,6 @@ from .weighing import (
     split_of,
 )
 
-TOLERANCE = 1e-9
 _CHUNK = 20_000
 
 
@@ -256,15 +255,6 @@ def rebuild_held(experiment: Experiment) -> list[str]:
     return differences
 
 
-def _close(left: float, right: float, slack: float = 0.0) -> bool:
-    return abs(left - right) <= TOLERANCE * max(1.0, abs(left), abs(right)) + slack
-
-
-def _rounding(count: float, mean: float, m2: float) -> float:
-    """What rounding of a mean leaves in a sum of squared deviations from it: much, where rewards are far from 0 and close together."""
-    return 16.0 * float(np.finfo(np.float64).eps) * abs(mean) * math.sqrt(count * max(m2, 0.0))
-
-
 class _Rebuilt:
     """What the ledger says of one experiment, beside what is held."""
 
@@ -276,7 +266,8 @@ class _Rebuilt:
         self._replayed = replay_evidence(experiment)
 
     def differences(self) -> list[str]:
-        return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence()]
+        sums = resumming.differences(self._experiment, days_of(self._experiment))
+        return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence(), *sums]
 
     def _statistics(self, i: int) -> dict[str, Any]:
         """The columns of an arm's statistics."""
@@ -299,10 +290,10 @@ class _Rebuilt:
             if row is None:
                 yield f"{arm.name}: has no statistics"
                 continue
-            slack = _rounding(row.rewards, row.mean, row.m2)
+            slack = rounding(row.rewards, row.mean, row.m2)
             for column, ledger in self._statistics(i).items():
                 live = getattr(row, column)
-                near = isinstance(ledger, float) and _close(live, ledger, slack if column == "m2" else 0.0)
+                near = isinstance(ledger, float) and close(live, ledger, slack if column == "m2" else 0.0)
                 if not (near if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
 
@@ -322,8 +313,8 @@ class _Rebuilt:
         names = {arm.pk: arm.name for arm in self._arms}
         for key in sorted(wanted.keys() | held.keys()):
             live, ledger = held.get(key, (0, 0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0, 0.0, 0.0))
-            slack = _rounding(live[2], live[3] / live[2] if live[2] else 0.0, live[4])
-            if live[:3] != ledger[:3] or not (_close(live[3], ledger[3]) and _close(live[4], ledger[4], slack)):
+            slack = rounding(live[2], live[3] / live[2] if live[2] else 0.0, live[4])
+            if live[:3] != ledger[:3] or not (close(live[3], ledger[3]) and close(live[4], ledger[4], slack)):
                 yield f"{names[key[0]]}: interval from {key[1]:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
 
     def _of_evidence(self) -> Iterator[str]:
@@ -334,9 +325,9 @@ class _Rebuilt:
         ledger = self._replayed
         if held.matured != ledger.matured:
             yield f"evidence: matured is {held.matured}, the ledger has {ledger.matured}"
-        if not _same(held.learned, ledger.learned):
+        if not same(held.learned, ledger.learned):
             yield "what the policy's models learned differs from the ledger's"
-        if not _same(split_of(self._experiment, held).to_dict(), self._learned.totals.split.to_dict()):
+        if not same(split_of(self._experiment, held).to_dict(), self._learned.totals.split.to_dict()):
             yield "how the split went differs from the ledger's"
         for name, live, wanted in (
             ("evidence", evidence_of(self._experiment, held), ledger.evidence),
@@ -379,14 +370,4 @@ class _Rebuilt:
         ExperimentEvidence.objects.update_or_create(
             experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
         )
-
-
-def _same(live: Any, ledger: Any) -> bool:
-    """Are two JSON documents the same, numbers as near as rounding allows?"""
-    if isinstance(live, dict) and isinstance(ledger, dict):
-        return live.keys() == ledger.keys() and all(_same(live[key], ledger[key]) for key in live)
-    if isinstance(live, list) and isinstance(ledger, list):
-        return len(live) == len(ledger) and all(map(_same, live, ledger))
-    if isinstance(live, int | float) and isinstance(ledger, int | float):
-        return _close(float(live), float(ledger))
-    return bool(live == ledger)
+        resumming.make(self._experiment, days_of(self._experiment))

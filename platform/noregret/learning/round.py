@@ -15,7 +15,7 @@ from .mature import mature
 from .pending import LEARNED_AT_ONCE, unsettled
 from .promotion import act
 from .publishing import catch_up
-from .upgrade import bring_up_to_date
+from .upgrade import bring_up_to_date, out_of_date
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +58,11 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
 
 
 def _learning(endpoint: Endpoint) -> list[Experiment]:
-    """The endpoint's experiments for which something can still come in, oldest first."""
+    """The endpoint's experiments for which something can still come in or is to be summed up, oldest first."""
     waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False)
     matured = waiting.filter(decided_at__lt=OuterRef("evidence__closed_until"))
     found = Experiment.objects.filter(
-        Q(pk__in=unsettled()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured), endpoint=endpoint
+        Q(pk__in=unsettled()) | Q(pk__in=out_of_date()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured),
+        endpoint=endpoint,
     )
     return list(found.select_related("endpoint", "promoted_arm").order_by("pk"))

@@ -6,11 +6,13 @@ still be at work while it runs.
 
 import structlog
 from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 
 from noregret.experiments.models import Experiment
 
-from .models import ExperimentEvidence
-from .rebuild import rebuild_held
+from . import resumming
+from .models import ExperimentEvidence, LedgerSums
+from .rebuild import days_of, rebuild_held
 from .weighing import RULES, units_count_once
 
 log = structlog.get_logger(__name__)
@@ -38,9 +40,17 @@ AND d.decided_at = r.decided_at AND d.id = r.decision_id AND NOT d.trial
 """
 
 
+def out_of_date() -> QuerySet[Experiment]:
+    """Experiments that began, ended ones too, whose sums are of older rules or not made yet: what is told of them would be wrong."""
+    old = Q(evidence__rules__lt=RULES) | Q(ledger_sums__isnull=True)
+    return Experiment.objects.filter(old, started_at__isnull=False)
+
+
 def bring_up_to_date(experiment: Experiment) -> None:
     """Mark the trials of an experiment whose sums are of older rules, and make the sums anew. Called under the endpoint's lock."""
     if not ExperimentEvidence.objects.filter(experiment=experiment, rules__lt=RULES).exists():
+        if not LedgerSums.objects.filter(experiment=experiment).exists():
+            _sum_up(experiment)
         return
     with transaction.atomic():
         # Locked, so that a drain beside this one waits: it would count its trials into sums that are replaced.
@@ -54,3 +64,10 @@ def bring_up_to_date(experiment: Experiment) -> None:
             cursor.execute(_UNMARKED, parameters)
     rebuild_held(experiment)
     log.info("sums made anew by the present rules", experiment=experiment.name)
+
+
+def _sum_up(experiment: Experiment) -> None:
+    """Make the sums that results are told from: those that the evidence is made of are there, and stay."""
+    with transaction.atomic():
+        resumming.make(experiment, days_of(experiment))
+    log.info("sums over the ledger made", experiment=experiment.name)

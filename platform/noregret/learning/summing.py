@@ -1,0 +1,371 @@
+"""What enters an experiment's sums (noregret.learning.sums), and when: each learned reward once its decision is there and may be shown.
+
+A reward enters with the step that makes the last of three things true: it is folded, its decision is in the ledger, and its bucket is
+closed where the absence of rewards means something. So it is looked for when rewards are folded, when decisions are drained and when
+buckets are closed. Each of these holds the lock of the experiment's evidence from before it looks until it commits: of two steps that
+meet, the later one sees what the earlier one did, and nothing enters twice or never.
+
+An apprentice's choice is scored with its bucket, by what was told within the window; a copy that is predicted on later still, or a decision
+that comes later, is scored as it comes. Units are rows of their own, for a unit's earnings do not add to those of another.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
+
+from noregret.experiments.models import Experiment
+from noregret.experiments.rewards import learned_when_matured
+
+from .models import ExperimentEvidence, LedgerSums
+from .sums import HELD_OUT, NOT_HELD_OUT, Part, Scored, Sums
+from .weighing import keeps_units
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Claimed = Sequence[tuple[UUID, datetime, int, float]]
+"""Rewards that were folded: (decision id, decided at, arm id, value)."""
+Listed = Sequence[tuple[UUID, datetime]]
+"""Decisions: (id, decided at)."""
+
+
+def shown_until(experiment: Experiment, closed_until: datetime | None) -> datetime | None:
+    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has.
+
+    With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
+    """
+    return FOREVER if experiment.reward["default"] is None else closed_until
+
+
+def sums_of(experiment: Experiment) -> Sums | None:
+    """The sums as they stand; None before they are made."""
+    row = LedgerSums.objects.filter(experiment=experiment).first()
+    return None if row is None else Sums.from_dict(row.state)
+
+
+def folded(experiment: Experiment, rewards: Claimed) -> None:
+    """Rewards that this transaction folds enter, as far as they may."""
+    if not _is_summed(experiment):
+        return
+    held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+    sums = _open(experiment)
+    until = shown_until(experiment, held.closed_until)
+    entering = [] if until is None else [row for row in rewards if row[1] < until]
+    if sums is None or not entering:
+        return
+    ids, times, arms, values = zip(*entering, strict=True)
+    listed = {"ids": list(ids), "times": list(times), "arms": list(arms), "values": list(values)}
+    with connection.cursor() as cursor:
+        fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed)
+        _keep(experiment, sums + enter(cursor, experiment, sums))
+
+
+def drained(held: ExperimentEvidence, decisions: Sequence[tuple[UUID, datetime, int, bool, int | None]]) -> None:
+    """New decisions (id, decided at, arm id, held out, proposed arm id) are counted; what was rewarded and folded before it came enters."""
+    experiment = held.experiment
+    sums = _open(experiment)
+    if sums is None or not decisions:
+        return
+    held_out = sum(1 for decision in decisions if decision[3])
+    choices = Counter(decision[4] for decision in decisions if decision[4] is not None)
+    sums = sums + Sums((len(decisions) - held_out, held_out), choices)
+    until = shown_until(experiment, held.closed_until)
+    came = [] if until is None else [(identity, at) for identity, at, *_ in decisions if at < until]
+    with connection.cursor() as cursor:
+        if came and _is_summed(experiment):
+            times = [at for _, at in came]
+            listed = {"ids": [identity for identity, _ in came], "times": times}
+            if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
+                sums = sums + enter(cursor, experiment, sums)
+        closed = held.closed_until
+        late = [(one[0], one[1]) for one in decisions if one[4] is not None and closed is not None and one[1] < closed]
+        sums = sums + Sums(scored=scored_of(cursor, experiment, late))
+    _keep(experiment, sums)
+
+
+def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
+    """The buckets from `start` to `end` are closed by this transaction, which holds the evidence's lock."""
+    sums = _open(experiment)
+    if sums is None:
+        return
+    # Elsewhere nothing of these buckets is folded yet, or it entered when it was.
+    folded_before = experiment.reward["default"] is not None and not learned_when_matured(experiment.reward)
+    with connection.cursor() as cursor:
+        if folded_before and _is_summed(experiment) and fill(cursor, experiment, start, end):
+            sums = sums + enter(cursor, experiment, sums)
+        elif not sums.choices:
+            return
+        if sums.choices:
+            sums = sums + Sums(scored=scored_between(cursor, experiment, start, end))
+    _keep(experiment, sums)
+
+
+def scored_late(experiment: Experiment, decisions: Listed) -> Scored:
+    """How the choices at these decisions stand of which the bucket is closed; takes the evidence's lock for the transaction.
+
+    Whoever adds predictions asks before and after, and adds the difference (`add_scored`).
+    """
+    closed_until = ExperimentEvidence.objects.select_for_update().get(experiment=experiment).closed_until
+    late = [] if closed_until is None else [decision for decision in decisions if decision[1] < closed_until]
+    with connection.cursor() as cursor:
+        return scored_of(cursor, experiment, late)
+
+
+def add_scored(experiment: Experiment, scored: Scored) -> None:
+    """In the transaction that holds the evidence's lock."""
+    sums = _open(experiment)
+    if sums is not None and scored != Scored():
+        _keep(experiment, sums + Sums(scored=scored))
+
+
+def _is_summed(experiment: Experiment) -> bool:
+    """Are outcomes of this strategy told by unit, or by weight?"""
+    return keeps_units(experiment) or weighs(experiment)
+
+
+def weighs(experiment: Experiment) -> bool:
+    """Are outcomes weighed by the probabilities that were logged? Of a fixed split there is nothing to save by."""
+    return experiment.strategy == Experiment.Strategy.BANDIT
+
+
+def _open(experiment: Experiment) -> Sums | None:
+    """What may be added to; None before the sums are made, and where they are final."""
+    row = LedgerSums.objects.filter(experiment=experiment, final=False).first()
+    return None if row is None else Sums.from_dict(row.state)
+
+
+def _keep(experiment: Experiment, sums: Sums) -> None:
+    LedgerSums.objects.filter(experiment=experiment).update(state=sums.to_dict())
+
+
+# Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm served and was drawn by its probability.
+_ENTERING = """
+CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
+    arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[]
+) ON COMMIT DELETE ROWS
+"""
+_FILL = """
+INSERT INTO entering_outcome
+SELECT r.arm_id, d.unit, d.holdout, r.value, CASE WHEN drawn THEN 1 / (d.propensity * chances) END,
+    CASE WHEN drawn THEN d.propensities END
+FROM {outcomes} JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN %(weighs)s THEN (SELECT NULLIF(count(*), 0) FROM unnest(d.propensities) AS p WHERE p > 0) END AS chances
+) AS drawing
+CROSS JOIN LATERAL (
+    SELECT chances > 0 AND d.fallback_reason IS NULL AND NOT d.holdout AND d.propensity > 0 AS drawn
+) AS service
+WHERE d.decided_at >= %(start)s AND d.decided_at < %(end)s
+"""
+_CLAIMED = """
+unnest(%(ids)s::uuid[], %(times)s::timestamptz[], %(arms)s::bigint[], %(values)s::float8[])
+    AS r (decision_id, decided_at, arm_id, value)
+"""
+_LEARNED = """
+(SELECT decision_id, decided_at, arm_id, value FROM serving_reward
+WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND folded AND NOT late
+    AND decided_at >= %(start)s AND decided_at < %(end)s {listed}) AS r
+"""
+_LISTED = "AND (decided_at, decision_id) IN (SELECT * FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]))"
+
+
+def fill(
+    cursor: CursorWrapper,
+    experiment: Experiment,
+    start: datetime,
+    end: datetime,
+    *,
+    listed: Mapping[str, Sequence[Any]] | None = None,
+) -> int:
+    """Put outcomes of decisions from `start` to `end` in front of `enter`; how many.
+
+    All learned ones, or those of `listed` decisions; with `arms` and `values` these are the outcomes themselves.
+    """
+    if listed is None:
+        outcomes = _LEARNED.format(listed="")
+    elif "values" in listed:
+        outcomes = _CLAIMED
+    else:
+        outcomes = _LEARNED.format(listed=_LISTED)
+    cursor.execute(_ENTERING)
+    cursor.execute(
+        _FILL.format(outcomes=outcomes),
+        {
+            "experiment": experiment.pk,
+            "metric": experiment.reward["metric"],
+            "weighs": weighs(experiment),
+            "start": start,
+            "end": end,
+            **(listed or {}),
+        },
+    )
+    return cursor.rowcount
+
+
+_PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_outcome"
+_SIDES = f"""
+UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit, value, NULL FROM entering_outcome
+"""  # noqa: S608 - constants
+_LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
+
+# What a unit had is read before it is added to, so that sums of squares grow by differences. A decision without a unit is one of its own.
+_UNITS = """
+WITH level AS (SELECT * FROM unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (part, level)
+), outcome AS MATERIALIZED (
+    SELECT part, unit, value - level AS value, weight FROM ({parts}) AS parts JOIN level USING (part)
+), fresh AS MATERIALIZED (
+    SELECT part, unit, count(*)::float8 AS count, sum(value) AS total,
+        COALESCE(sum(weight), 0) AS weight, COALESCE(sum(weight * value), 0) AS weighted
+    FROM outcome WHERE unit IS NOT NULL GROUP BY part, unit
+), before AS MATERIALIZED (
+    SELECT held.part, held.unit, held.count, held.total, held.weight, held.weighted
+    FROM fresh JOIN {units} AS held
+        ON held.experiment_id = %(experiment)s AND held.part = fresh.part AND held.unit = fresh.unit
+), written AS (
+    INSERT INTO {units} AS held (experiment_id, part, unit, count, total, weight, weighted)
+    SELECT %(experiment)s, part, unit, count, total, weight, weighted FROM fresh ORDER BY part, unit
+    ON CONFLICT (experiment_id, part, unit) DO UPDATE SET
+        count = held.count + EXCLUDED.count, total = held.total + EXCLUDED.total,
+        weight = held.weight + EXCLUDED.weight, weighted = held.weighted + EXCLUDED.weighted
+), had AS (
+    SELECT part, before.part IS NULL AS is_new, fresh.count, fresh.total, fresh.weight, fresh.weighted,
+        COALESCE(before.count, 0) AS count_before, COALESCE(before.total, 0) AS total_before,
+        COALESCE(before.weight, 0) AS weight_before, COALESCE(before.weighted, 0) AS weighted_before
+    FROM fresh LEFT JOIN before USING (part, unit)
+    UNION ALL SELECT part, true, 1, value, COALESCE(weight, 0), COALESCE(weight * value, 0), 0, 0, 0, 0
+    FROM outcome WHERE unit IS NULL
+)
+SELECT part, sum(is_new::int)::float8, sum(count), sum(total),
+    sum(count * (2 * count_before + count)),
+    sum(count_before * total + count * total_before + count * total),
+    sum(total * (2 * total_before + total)),
+    sum(weight * (2 * weight_before + weight)),
+    sum(weight_before * weighted + weight * weighted_before + weight * weighted),
+    sum(weighted * (2 * weighted_before + weighted))
+FROM had GROUP BY part
+"""
+
+# Decisions that were drawn alike are taken together first: a snapshot's have the same probabilities.
+_SPLIT = """
+WITH alike AS (
+    SELECT arm_id, level, weight, propensities, count(*)::float8 AS n, sum(value - level) AS total,
+        sum(power(value - level, 2)) AS squares,
+        (SELECT count(*) FROM unnest(propensities) AS p WHERE p > 0)::float8 AS chances
+    FROM entering_outcome JOIN unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (arm_id, level) USING (arm_id)
+    WHERE weight IS NOT NULL GROUP BY arm_id, level, weight, propensities
+)
+SELECT arm_id, NULL::bigint AS seat, sum(n), sum(total), sum(squares),
+    sum(weight * n), sum(weight * total), sum(weight * squares),
+    sum(weight * weight * n), sum(weight * weight * total), sum(weight * weight * squares)
+FROM alike GROUP BY arm_id
+UNION ALL SELECT NULL, seat, sum(n / chances), 0, 0, 0, 0, 0, 0, 0, 0
+FROM alike, unnest(propensities) WITH ORDINALITY AS u (share, seat) WHERE share > 0 GROUP BY seat
+"""
+
+
+def enter(cursor: CursorWrapper, experiment: Experiment, sums: Sums, units: str = "learning_unitoutcomes") -> Sums:
+    """What is to be added to `sums` for the outcomes that were filled in, which are then gone.
+
+    What their units earned is added to the table `units`.
+    """
+    by_unit = keeps_units(experiment)
+    parts_query = _PARTS + (_SIDES if experiment.holdout > 0 else "")
+    cursor.execute(_LEVELS.format(parts=parts_query))
+    added = {key: Part(sums.parts[key].level if key in sums.parts else least) for key, least in cursor.fetchall()}
+    parameters = {
+        "experiment": experiment.pk,
+        "parts": list(added),
+        "levels": [part.level for part in added.values()],
+    }
+    share: list[float] = []
+    if by_unit:
+        cursor.execute(_UNITS.format(parts=parts_query, units=units), parameters)
+        for key, *numbers in cursor.fetchall():
+            added[key] = Part(added[key].level, np.array(numbers, dtype=np.float64), added[key].split)
+    if weighs(experiment):
+        cursor.execute(_SPLIT, parameters)
+        rows = cursor.fetchall()
+        share = [0.0] * max((seat for _, seat, *_ in rows if seat is not None), default=0)
+        for arm, seat, *numbers in rows:
+            if arm is None:
+                share[seat - 1] = numbers[0]
+            else:
+                added[arm] = Part(added[arm].level, added[arm].units, np.array(numbers, dtype=np.float64))
+    # The caller may fill in others in the same transaction.
+    cursor.execute("TRUNCATE entering_outcome")
+    return Sums(parts=added, share=tuple(share))
+
+
+# Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the control's, which any row has. What was
+# true is told by feedback on the metric `outcome`; requests of one row are scored.
+_SCORED = """
+SELECT count(*)::bigint, count(right_choice)::bigint, count(*) FILTER (WHERE right_choice)::bigint,
+    count(*) FILTER (WHERE right_control)::bigint
+FROM (
+    SELECT DISTINCT ON (d.id)
+        CASE WHEN s.arm_id = d.proposed_arm_id THEN (s.predicted ->> 0)::float8
+             WHEN d.proposed_arm_id = d.arm_id THEN (s.champion_predicted ->> 0)::float8 END = r.value AS right_choice,
+        (s.champion_predicted ->> 0)::float8 = r.value AS right_control
+    FROM (
+        SELECT id, decided_at, arm_id, proposed_arm_id FROM serving_decision
+        WHERE experiment_id = %(experiment)s AND proposed_arm_id IS NOT NULL
+            AND decided_at >= %(start)s AND decided_at < %(end)s {chosen}
+    ) AS d
+    JOIN serving_shadowprediction AS s ON s.decided_at = d.decided_at AND s.decision_id = d.id
+    JOIN serving_reward AS r ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = 'outcome'
+    WHERE NOT r.late
+        AND jsonb_array_length(s.champion_predicted) = 1 AND jsonb_typeof(s.champion_predicted -> 0) = 'number'
+        AND (s.predicted IS NULL OR jsonb_typeof(s.predicted -> 0) = 'number')
+    ORDER BY d.id, (s.arm_id = d.proposed_arm_id) DESC
+) AS scored
+"""
+
+
+def scored_between(
+    cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime, *, newest: int | None = None
+) -> Scored:
+    """The score of the choices at decisions from `start` to `end`; of the `newest` so many."""
+    chosen = "" if newest is None else "ORDER BY decided_at DESC LIMIT %(newest)s"
+    return _scored(cursor, experiment, chosen, {"start": start, "end": end, "newest": newest})
+
+
+def scored_of(cursor: CursorWrapper, experiment: Experiment, decisions: Listed) -> Scored:
+    """The score of the choices at these decisions."""
+    if not decisions:
+        return Scored()
+    times = [at for _, at in decisions]
+    listed = {"ids": [identity for identity, _ in decisions], "times": times}
+    chosen = "AND (decided_at, id) IN (SELECT * FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]))"
+    return _scored(cursor, experiment, chosen, {"start": min(times), "end": max(times) + _MICROSECOND, **listed})
+
+
+def _scored(cursor: CursorWrapper, experiment: Experiment, chosen: str, parameters: Mapping[str, Any]) -> Scored:
+    cursor.execute(_SCORED.format(chosen=chosen), {"experiment": experiment.pk, **parameters})
+    return Scored(*cursor.fetchone())
+
+
+_COUNTED = """
+SELECT holdout, proposed_arm_id, count(*)::bigint FROM serving_decision
+WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
+GROUP BY holdout, proposed_arm_id
+"""
+
+
+def counted_between(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Sums:
+    """How the decisions from `start` to `end` fell on the sides, and what an apprentice would have served."""
+    arms = list(experiment.arms.values_list("pk", flat=True))
+    cursor.execute(_COUNTED, {"experiment": experiment.pk, "arms": arms, "start": start, "end": end})
+    sides = [0, 0]
+    choices: Counter[int] = Counter()
+    for held_out, proposed, count in cursor.fetchall():
+        sides[bool(held_out)] += count
+        if proposed is not None:
+            choices[proposed] += count
+    return Sums((sides[0], sides[1]), choices)
