@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import resumming, summing
+from noregret.learning import resumming, shadows, summing
 from noregret.learning.drain import drain
 from noregret.learning.fold import fold
 from noregret.learning.models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
@@ -26,7 +26,7 @@ from bandits.inference.intervals import interval
 from bandits.inference.units import UnitSums, of_units
 from bandits.reward import RewardModel
 from serving.models import Decision, Reward
-from tests.learning.past_traffic import begin_earlier, decide, reward
+from tests.learning.past_traffic import begin_earlier, decide, decided_at, reward
 
 Start = Callable[..., Experiment]
 
@@ -382,3 +382,94 @@ def test_base__days_that_the_ledger_lost__are_in_every_later_sum(two_arms: Start
     for before, after in zip(shown["arms"], anew["arms"], strict=True):
         assert before["interval"] is not None
         assert after["interval"] == pytest.approx(before["interval"], rel=1e-9)
+
+
+class Choices:
+    """An apprentice of two arms: a serves and says 0, b would have said 1."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._arms = {arm.name: arm.pk for arm in experiment.arms.all()}
+
+    def decide(self, choice: str, seconds_ago: float) -> bytes:
+        chosen = self._arms[choice]
+        return decide(self._experiment, "a", seconds_ago=seconds_ago, share=1.0, shares=[1.0, 0.0], proposed=chosen)
+
+    def tell(self, identity: bytes, truth: float, *, late: bool = False) -> None:
+        Reward.objects.create(
+            decision_id=UUID(bytes=identity), decided_at=decided_at(identity), metric="outcome", value=truth, late=late,
+            experiment_id=self._experiment.pk, arm_id=self._arms["a"], recorded_at=timezone.now(), folded=True,
+        )  # fmt: skip
+
+    def predict(self, *identities: bytes) -> None:
+        """As the worker of shadows keeps them."""
+        shadows._store(
+            self._experiment,
+            [
+                (
+                    UUID(bytes=one),
+                    decided_at(one),
+                    self._experiment.pk,
+                    self._arms["b"],
+                    1.0,
+                    1.0,
+                    None,
+                    False,
+                    1.0,
+                    "[1]",
+                    "[0]",
+                )
+                for one in identities
+            ],
+        )
+
+
+def test_apprentice__what_comes_before_and_after_its_bucket_closes__is_scored_once(two_arms: Start) -> None:
+    """Outcome, copy and decision in every order; feedback that was too late, and what nobody told, is not scored."""
+    experiment = two_arms(apprentice=True, reward=BINARY, promotion={"auto": False})
+    begin_earlier(experiment)
+    choices = Choices(experiment)
+
+    def score() -> tuple[int, float | None, float]:
+        assert rebuild(again(experiment), write=False) == []
+        found = results(again(experiment))["apprentice"]["outcomes"]
+        return found["count"], found["accuracy"], found["control_accuracy"]
+
+    Experiment.objects.update(reward=experiment.reward | {"window_seconds": 600})
+    experiment.refresh_from_db()
+    right, wrong, silent = (choices.decide(choice, 60) for choice in "bab")
+    for identity in (right, wrong):
+        choices.tell(identity, 1.0)
+    choices.predict(right, wrong, silent)
+    learn(experiment.endpoint_id)
+    assert score() == (2, 0.5, 0.0)  # the buckets are open still
+    assert LedgerSums.objects.get().state["scored"] == [0, 0, 0, 0]
+    Experiment.objects.update(reward=experiment.reward | {"window_seconds": 1})
+    learn(experiment.endpoint_id)
+    assert score() == (2, 0.5, 0.0)
+    assert LedgerSums.objects.get().state["scored"] == [2, 2, 1, 0]
+    choices.predict(right, silent)  # again, by a worker that was killed before it forgot its copies
+    choices.tell(silent, 1.0, late=True)
+    learn(experiment.endpoint_id)
+    assert score() == (2, 0.5, 0.0)
+    # A copy that is predicted on after its bucket was closed.
+    dawdling = choices.decide("a", 50)
+    choices.tell(dawdling, 0.0)
+    learn(experiment.endpoint_id)
+    assert score()[0] == 2
+    choices.predict(dawdling)
+    assert score() == (3, pytest.approx(2 / 3), pytest.approx(1 / 3))
+    # A decision that comes after its bucket was closed, its outcome and its copy.
+    spooled = choices.decide("b", 40)
+    entries = withhold(experiment)
+    choices.tell(spooled, 1.0)
+    choices.predict(spooled)
+    learn(experiment.endpoint_id)
+    assert score()[0] == 3
+    ship(experiment, entries)
+    learn(experiment.endpoint_id)
+    assert score() == (4, 0.75, 0.25)
+    shown = results(again(experiment))["apprentice"]
+    assert (shown["decisions"], shown["shares"]) == (5, {"a": 0.4, "b": 0.6})
+    rebuild(again(experiment), write=True)
+    assert score() == (4, 0.75, 0.25)

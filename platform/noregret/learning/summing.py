@@ -34,6 +34,8 @@ Claimed = Sequence[tuple[UUID, datetime, int, float]]
 """Rewards that were folded: (decision id, decided at, arm id, value)."""
 Listed = Sequence[tuple[UUID, datetime]]
 """Decisions: (id, decided at)."""
+Named = Mapping[str, list[Any]]
+"""The same as columns, for a query."""
 
 
 def shown_until(experiment: Experiment, closed_until: datetime | None) -> datetime | None:
@@ -61,7 +63,7 @@ def folded(experiment: Experiment, rewards: Claimed) -> None:
     if sums is None or not entering:
         return
     ids, times, arms, values = zip(*entering, strict=True)
-    listed = {"ids": list(ids), "times": list(times), "arms": list(arms), "values": list(values)}
+    listed: Named = {"ids": list(ids), "times": list(times), "arms": list(arms), "values": list(values)}
     with connection.cursor() as cursor:
         fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed)
         _keep(experiment, sums + enter(cursor, experiment, sums))
@@ -81,7 +83,7 @@ def drained(held: ExperimentEvidence, decisions: Sequence[tuple[UUID, datetime, 
     with connection.cursor() as cursor:
         if came and _is_summed(experiment):
             times = [at for _, at in came]
-            listed = {"ids": [identity for identity, _ in came], "times": times}
+            listed: Named = {"ids": [identity for identity, _ in came], "times": times}
             if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
                 sums = sums + enter(cursor, experiment, sums)
         closed = held.closed_until
@@ -182,7 +184,7 @@ def fill(
     start: datetime,
     end: datetime,
     *,
-    listed: Mapping[str, Sequence[Any]] | None = None,
+    listed: Named | None = None,
 ) -> int:
     """Put outcomes of decisions from `start` to `end` in front of `enter`; how many.
 
@@ -195,18 +197,16 @@ def fill(
     else:
         outcomes = _LEARNED.format(listed=_LISTED)
     cursor.execute(_ENTERING)
-    cursor.execute(
-        _FILL.format(outcomes=outcomes),
-        {
-            "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
-            "weighs": weighs(experiment),
-            "start": start,
-            "end": end,
-            **(listed or {}),
-        },
-    )
-    return cursor.rowcount
+    asked: dict[str, Any] = {
+        "experiment": experiment.pk,
+        "metric": experiment.reward["metric"],
+        "weighs": weighs(experiment),
+        "start": start,
+        "end": end,
+        **(listed or {}),
+    }
+    cursor.execute(_FILL.format(outcomes=outcomes), asked)
+    return int(cursor.rowcount)
 
 
 _PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_outcome"
@@ -279,7 +279,7 @@ def enter(cursor: CursorWrapper, experiment: Experiment, sums: Sums, units: str 
     parts_query = _PARTS + (_SIDES if experiment.holdout > 0 else "")
     cursor.execute(_LEVELS.format(parts=parts_query))
     added = {key: Part(sums.parts[key].level if key in sums.parts else least) for key, least in cursor.fetchall()}
-    parameters = {
+    parameters: dict[str, Any] = {
         "experiment": experiment.pk,
         "parts": list(added),
         "levels": [part.level for part in added.values()],
