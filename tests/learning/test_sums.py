@@ -14,6 +14,7 @@ from django.utils import timezone
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import resumming, shadows, summing
 from noregret.learning.drain import drain
+from noregret.learning.finishing import FINAL_AFTER, finish
 from noregret.learning.fold import fold
 from noregret.learning.models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
 from noregret.learning.rebuild import days_of, rebuild
@@ -473,3 +474,37 @@ def test_apprentice__what_comes_before_and_after_its_bucket_closes__is_scored_on
     assert (shown["decisions"], shown["shares"]) == (5, {"a": 0.4, "b": 0.6})
     rebuild(again(experiment), write=True)
     assert score() == (4, 0.75, 0.25)
+
+
+def test_final__long_after_the_end__keeps_the_sums_and_no_unit(two_arms: Start) -> None:
+    """What still comes in then is learned by the arms alone; a rebuild leaves the sums as they stand."""
+    experiment = two_arms(strategy="ab", promotion={"auto": False}, reward=BINARY)
+    begin_earlier(experiment)
+    Traffic(experiment, 87).come(60)
+    learn(experiment.endpoint_id)
+    now = timezone.now()
+    Experiment.objects.update(status="completed", outcome="stopped", ended_at=now - FINAL_AFTER + timedelta(hours=1))
+    ExperimentEvidence.objects.update(closed_until=now)
+    assert finish() == 0
+    Experiment.objects.update(ended_at=now - FINAL_AFTER - timedelta(hours=1))
+    ExperimentEvidence.objects.update(closed_until=now - FINAL_AFTER - timedelta(hours=1))
+    assert finish() == 0  # its last bucket is not closed
+    ExperimentEvidence.objects.update(closed_until=now)
+    waiting = decide(experiment, "a", unit="u1")
+    reward(experiment, "a", waiting, 1.0)
+    assert finish() == 0  # a reward waits
+    learn(experiment.endpoint_id)
+    shown = assert_told_as_the_ledger_says(experiment)
+    assert UnitOutcomes.objects.exists()
+    assert finish() == 1
+    assert finish() == 0
+    assert not UnitOutcomes.objects.exists()
+    assert results(again(experiment))["arms"] == shown["arms"]
+    reward(experiment, "a", decide(experiment, "a", unit="u1"), 1.0)
+    learn(experiment.endpoint_id)
+    assert results(again(experiment))["arms"][0]["rewards"] == shown["arms"][0]["rewards"] + 1
+    assert not UnitOutcomes.objects.exists()
+    assert rebuild(again(experiment), write=False) == []
+    rebuild(again(experiment), write=True)
+    assert rebuild(again(experiment), write=False) == []
+    assert results(again(experiment))["arms"][1]["interval"] == shown["arms"][1]["interval"]

@@ -8,7 +8,8 @@ from django.db import connection
 from noregret.experiments.models import Arm, Experiment
 
 from .models import ExperimentEvidence
-from .summing import EVER, FOREVER, scored_between
+from .scoring import scored_between
+from .summing import EVER, FOREVER
 from .sums import Sums
 
 OPEN_DECISIONS = 1000

@@ -123,7 +123,14 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
         summing.drained(
             held,
             [
-                (d.id, d.decided_at, d.event.arm_id, d.event.holdout, d.event.proposed_arm_id)
+                summing.NewDecision(
+                    d.id,
+                    d.decided_at,
+                    d.event.arm_id,
+                    d.event.fallback_reason is not None,
+                    d.event.holdout,
+                    d.event.proposed_arm_id,
+                )
                 for d, _ in decisions
                 if d.event.arm_id in known
             ],

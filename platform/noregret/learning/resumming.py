@@ -13,7 +13,8 @@ from noregret.experiments.models import Experiment
 
 from .comparing import same
 from .models import ExperimentEvidence, LedgerSums
-from .summing import counted_between, enter, fill, scored_between, shown_until
+from .scoring import scored_between
+from .summing import counted_between, enter, fill, shown_until
 from .sums import Part, Sums
 
 _ANEW = "unit_outcomes_anew"
@@ -62,7 +63,7 @@ def differences(experiment: Experiment, days: Sequence[datetime]) -> Iterator[st
         different = cursor.fetchone()[0]
     names = {str(arm.pk): arm.name for arm in experiment.arms.all()} | {"0": "the bandit", "-1": "the holdout"}
     held = Sums.from_dict(row.state).to_dict()
-    for key in ("decisions", "choices", "scored", "share"):
+    for key in ("decisions", "choices", "scored", "share", "newest"):
         if not same(held[key], anew[key]):
             yield f"sums over the ledger: {key} is {held[key]}, the ledger has {anew[key]}"
     live, ledger = held["parts"], anew["parts"]

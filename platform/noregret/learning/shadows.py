@@ -31,7 +31,8 @@ from serving.runtimes.protocol import Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 
-from . import summing
+from .scoring import scored_late
+from .summing import add_scored
 from .sums import Scored
 
 log = structlog.get_logger(__name__)
@@ -183,10 +184,10 @@ def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
         return
     with transaction.atomic():
         decisions = list({(row[0], row[1]) for row in rows})
-        before = summing.scored_late(experiment, decisions) if experiment.apprentice else Scored()
+        before = scored_late(experiment, decisions) if experiment.apprentice else Scored()
         _insert(rows)
         if experiment.apprentice:
-            summing.add_scored(experiment, summing.scored_late(experiment, decisions).minus(before))
+            add_scored(experiment, scored_late(experiment, decisions).minus(before))
 
 
 def _insert(rows: Sequence[tuple[Any, ...]]) -> None:

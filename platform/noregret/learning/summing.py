@@ -12,7 +12,7 @@ that comes later, is scored as it comes. Units are rows of their own, for a unit
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -23,7 +23,8 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import learned_when_matured
 
 from .models import ExperimentEvidence, LedgerSums
-from .sums import HELD_OUT, NOT_HELD_OUT, Part, Scored, Sums
+from .scoring import scored_between, scored_of
+from .sums import HELD_OUT, NEWEST, NOT_HELD_OUT, Part, Scored, Sums, newest
 from .weighing import keeps_units
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -32,8 +33,6 @@ _MICROSECOND = timedelta(microseconds=1)
 
 Claimed = Sequence[tuple[UUID, datetime, int, float]]
 """Rewards that were folded: (decision id, decided at, arm id, value)."""
-Listed = Sequence[tuple[UUID, datetime]]
-"""Decisions: (id, decided at)."""
 Named = Mapping[str, list[Any]]
 """The same as columns, for a query."""
 
@@ -69,27 +68,51 @@ def folded(experiment: Experiment, rewards: Claimed) -> None:
         _keep(experiment, sums + enter(cursor, experiment, sums))
 
 
-def drained(held: ExperimentEvidence, decisions: Sequence[tuple[UUID, datetime, int, bool, int | None]]) -> None:
-    """New decisions (id, decided at, arm id, held out, proposed arm id) are counted; what was rewarded and folded before it came enters."""
+class NewDecision(NamedTuple):
+    """A decision that was drained. `failed`: its arm could not serve it; `choice`: the arm that an apprentice would have served."""
+
+    id: UUID
+    decided_at: datetime
+    arm_id: int
+    failed: bool
+    holdout: bool
+    choice: int | None
+
+
+def drained(held: ExperimentEvidence, decisions: Sequence[NewDecision]) -> None:
+    """New decisions are counted, and those that were rewarded and folded before they came enter. The caller has locked the evidence."""
     experiment = held.experiment
     sums = _open(experiment)
     if sums is None or not decisions:
         return
-    held_out = sum(1 for decision in decisions if decision[3])
-    choices = Counter(decision[4] for decision in decisions if decision[4] is not None)
-    sums = sums + Sums((len(decisions) - held_out, held_out), choices)
+    sums = sums + _counted(decisions)
     until = shown_until(experiment, held.closed_until)
-    came = [] if until is None else [(identity, at) for identity, at, *_ in decisions if at < until]
+    came = [] if until is None else [one for one in decisions if one.decided_at < until]
     with connection.cursor() as cursor:
         if came and _is_summed(experiment):
-            times = [at for _, at in came]
-            listed: Named = {"ids": [identity for identity, _ in came], "times": times}
+            times = [one.decided_at for one in came]
+            listed: Named = {"ids": [one.id for one in came], "times": times}
             if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
                 sums = sums + enter(cursor, experiment, sums)
         closed = held.closed_until
-        late = [(one[0], one[1]) for one in decisions if one[4] is not None and closed is not None and one[1] < closed]
-        sums = sums + Sums(scored=scored_of(cursor, experiment, late))
+        chosen = (
+            [] if closed is None else [one for one in decisions if one.choice is not None and one.decided_at < closed]
+        )
+        sums = sums + Sums(scored=scored_of(cursor, experiment, [(one.id, one.decided_at) for one in chosen]))
     _keep(experiment, sums)
+
+
+def _counted(decisions: Sequence[NewDecision]) -> Sums:
+    held_out = sum(1 for one in decisions if one.holdout)
+    times: dict[int, list[int]] = {}
+    for one in decisions:
+        at = (one.decided_at - EVER) // _MICROSECOND
+        times.setdefault(one.arm_id, []).append(-at if one.failed else at)
+    return Sums(
+        (len(decisions) - held_out, held_out),
+        Counter(one.choice for one in decisions if one.choice is not None),
+        newest={arm: newest(made) for arm, made in times.items()},
+    )
 
 
 def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
@@ -109,24 +132,6 @@ def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
     _keep(experiment, sums)
 
 
-def scored_late(experiment: Experiment, decisions: Listed) -> Scored:
-    """How the choices at these decisions stand of which the bucket is closed; takes the evidence's lock for the transaction.
-
-    Whoever adds predictions asks before and after, and adds the difference (`add_scored`).
-    """
-    closed_until = ExperimentEvidence.objects.select_for_update().get(experiment=experiment).closed_until
-    late = [] if closed_until is None else [decision for decision in decisions if decision[1] < closed_until]
-    with connection.cursor() as cursor:
-        return scored_of(cursor, experiment, late)
-
-
-def add_scored(experiment: Experiment, scored: Scored) -> None:
-    """In the transaction that holds the evidence's lock."""
-    sums = _open(experiment)
-    if sums is not None and scored != Scored():
-        _keep(experiment, sums + Sums(scored=scored))
-
-
 def _is_summed(experiment: Experiment) -> bool:
     """Are outcomes of this strategy told by unit, or by weight?"""
     return keeps_units(experiment) or weighs(experiment)
@@ -135,6 +140,13 @@ def _is_summed(experiment: Experiment) -> bool:
 def weighs(experiment: Experiment) -> bool:
     """Are outcomes weighed by the probabilities that were logged? Of a fixed split there is nothing to save by."""
     return experiment.strategy == Experiment.Strategy.BANDIT
+
+
+def add_scored(experiment: Experiment, scored: Scored) -> None:
+    """More choices were scored; in a transaction that has locked the evidence."""
+    sums = _open(experiment)
+    if sums is not None and scored != Scored():
+        _keep(experiment, sums + Sums(scored=scored))
 
 
 def _open(experiment: Experiment) -> Sums | None:
@@ -303,69 +315,34 @@ def enter(cursor: CursorWrapper, experiment: Experiment, sums: Sums, units: str 
     return Sums(parts=added, share=tuple(share))
 
 
-# Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the control's, which any row has. What was
-# true is told by feedback on the metric `outcome`; requests of one row are scored.
-_SCORED = """
-SELECT count(*)::bigint, count(right_choice)::bigint, count(*) FILTER (WHERE right_choice)::bigint,
-    count(*) FILTER (WHERE right_control)::bigint
-FROM (
-    SELECT DISTINCT ON (d.id)
-        CASE WHEN s.arm_id = d.proposed_arm_id THEN (s.predicted ->> 0)::float8
-             WHEN d.proposed_arm_id = d.arm_id THEN (s.champion_predicted ->> 0)::float8 END = r.value AS right_choice,
-        (s.champion_predicted ->> 0)::float8 = r.value AS right_control
-    FROM (
-        SELECT id, decided_at, arm_id, proposed_arm_id FROM serving_decision
-        WHERE experiment_id = %(experiment)s AND proposed_arm_id IS NOT NULL
-            AND decided_at >= %(start)s AND decided_at < %(end)s {chosen}
-    ) AS d
-    JOIN serving_shadowprediction AS s ON s.decided_at = d.decided_at AND s.decision_id = d.id
-    JOIN serving_reward AS r ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = 'outcome'
-    WHERE NOT r.late
-        AND jsonb_array_length(s.champion_predicted) = 1 AND jsonb_typeof(s.champion_predicted -> 0) = 'number'
-        AND (s.predicted IS NULL OR jsonb_typeof(s.predicted -> 0) = 'number')
-    ORDER BY d.id, (s.arm_id = d.proposed_arm_id) DESC
-) AS scored
-"""
-
-
-def scored_between(
-    cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime, *, newest: int | None = None
-) -> Scored:
-    """The score of the choices at decisions from `start` to `end`; of the `newest` so many."""
-    chosen = "" if newest is None else "ORDER BY decided_at DESC LIMIT %(newest)s"
-    return _scored(cursor, experiment, chosen, {"start": start, "end": end, "newest": newest})
-
-
-def scored_of(cursor: CursorWrapper, experiment: Experiment, decisions: Listed) -> Scored:
-    """The score of the choices at these decisions."""
-    if not decisions:
-        return Scored()
-    times = [at for _, at in decisions]
-    listed = {"ids": [identity for identity, _ in decisions], "times": times}
-    chosen = "AND (decided_at, id) IN (SELECT * FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]))"
-    return _scored(cursor, experiment, chosen, {"start": min(times), "end": max(times) + _MICROSECOND, **listed})
-
-
-def _scored(cursor: CursorWrapper, experiment: Experiment, chosen: str, parameters: Mapping[str, Any]) -> Scored:
-    cursor.execute(_SCORED.format(chosen=chosen), {"experiment": experiment.pk, **parameters})
-    return Scored(*cursor.fetchone())
-
-
 _COUNTED = """
 SELECT holdout, proposed_arm_id, count(*)::bigint FROM serving_decision
 WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
 GROUP BY holdout, proposed_arm_id
 """
+_NEWEST = """
+SELECT arm_id, CASE WHEN failed THEN -at ELSE at END FROM (
+    SELECT arm_id, fallback_reason IS NOT NULL AS failed, (extract(epoch FROM decided_at) * 1000000)::bigint AS at,
+        row_number() OVER (PARTITION BY arm_id ORDER BY decided_at DESC, fallback_reason IS NOT NULL DESC) AS place
+    FROM serving_decision
+    WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
+) AS placed WHERE place <= %(newest)s
+"""
 
 
 def counted_between(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Sums:
-    """How the decisions from `start` to `end` fell on the sides, and what an apprentice would have served."""
+    """How the decisions from `start` to `end` fell on the sides, what an apprentice would have served, and which were each arm's newest."""
     arms = list(experiment.arms.values_list("pk", flat=True))
-    cursor.execute(_COUNTED, {"experiment": experiment.pk, "arms": arms, "start": start, "end": end})
+    asked: dict[str, Any] = {"experiment": experiment.pk, "arms": arms, "start": start, "end": end, "newest": NEWEST}
+    cursor.execute(_COUNTED, asked)
     sides = [0, 0]
     choices: Counter[int] = Counter()
     for held_out, proposed, count in cursor.fetchall():
         sides[bool(held_out)] += count
         if proposed is not None:
             choices[proposed] += count
-    return Sums((sides[0], sides[1]), choices)
+    cursor.execute(_NEWEST, asked)
+    times: dict[int, list[int]] = {}
+    for arm, at in cursor.fetchall():
+        times.setdefault(arm, []).append(at)
+    return Sums((sides[0], sides[1]), choices, newest={arm: newest(made) for arm, made in times.items()})

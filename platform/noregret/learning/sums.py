@@ -5,7 +5,7 @@ it. Beside them how many decisions fell on each side, what an apprentice would h
 row of the ledger and no unit reaches this module (noregret.learning.summing).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from bandits.statistics import Array
 
 NOT_HELD_OUT, HELD_OUT = 0, -1
 """The parts that are sides of a holdout; every other part is an arm, by its id."""
+NEWEST = 50
+"""So many of an arm's newest decisions are remembered, and whether it could serve them."""
 _POWERS = 3
 
 
@@ -90,7 +92,7 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Sums:
     """`decisions` (2,) by holdout side, `choices` by proposed arm id, `parts` by part; `share` (K,) is what an even split would have given
-    each arm, by position.
+    each arm, by position. `newest` by arm id: when its newest decisions were made, in microseconds since 1970, negative where it failed.
     """
 
     decisions: tuple[int, int] = (0, 0)
@@ -98,6 +100,7 @@ class Sums:
     scored: Scored = field(default_factory=Scored)
     parts: Mapping[int, Part] = field(default_factory=dict)
     share: tuple[float, ...] = ()
+    newest: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __add__(self, other: "Sums") -> "Sums":
         parts = dict(self.parts)
@@ -113,7 +116,15 @@ class Sums:
             self.scored.plus(other.scored),
             parts,
             _longer(self.share, other.share),
+            {
+                arm: newest((*self.newest.get(arm, ()), *other.newest.get(arm, ())))
+                for arm in self.newest.keys() | other.newest.keys()
+            },
         )
+
+    def failed(self, arm: int) -> list[bool]:
+        """Of an arm's newest decisions, newest first: could it not serve them?"""
+        return [at < 0 for at in self.newest.get(arm, ())]
 
     def of_units(self, parts: Sequence[int]) -> UnitSums:
         """What units are weighed by, (K,) for K parts; nothing of a part without an outcome."""
@@ -140,6 +151,7 @@ class Sums:
                 for key, part in sorted(self.parts.items())
             },
             "share": list(self.share),
+            "newest": {str(arm): list(times) for arm, times in sorted(self.newest.items())},
         }
 
     @classmethod
@@ -157,7 +169,13 @@ class Sums:
                 for key, part in state["parts"].items()
             },
             tuple(state["share"]),
+            {int(arm): tuple(times) for arm, times in state["newest"].items()},
         )
+
+
+def newest(times: Iterable[int]) -> tuple[int, ...]:
+    """The latest of decisions, as `Sums.newest` has them, in an order that the decisions alone decide."""
+    return tuple(sorted(times, key=lambda at: (-abs(at), at))[:NEWEST])
 
 
 def _longer(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from noregret.experiments.publish import overtake, publish_endpoint
 from serving.ledger import partitions
 
 from . import pending, schedule, shadows
+from .finishing import finish
 from .health import sign_of_life
 from .locks import lookout_lock, shadows_lock
 from .round import learn
@@ -86,7 +87,7 @@ def mirror_shadows() -> None:
 
 @app.task
 def housekeeping() -> None:
-    """Partitions ahead of time and for days that came unannounced, and old sessions out."""
+    """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
     today = timezone.now().date()
     with connection.cursor() as cursor:
         unannounced = partitions.days_in_default(cursor, today)
@@ -97,4 +98,5 @@ def housekeeping() -> None:
                 partitions.ensure(cursor, first, last)
         except OperationalError as error:  # another holds the table; the next hour is soon enough
             log.warning("partitions not made", first=str(first), last=str(last), error=str(error))
+    finish()
     call_command("clearsessions")
