@@ -227,41 +227,42 @@ UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit
 """  # noqa: S608 - constants
 _LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
 
-# What a unit had is read before it is added to, so that sums of squares grow by differences. A decision without a unit is one of its own.
+# Sums of squares grow by differences: with a unit's total t after it grew by d they grow by d (2 t - d). What came and what stands are put
+# together by grouping, for a join of the two may be planned as a loop in a loop. A decision without a unit is one of its own.
 _UNITS = """
 WITH level AS (SELECT * FROM unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (part, level)
 ), outcome AS MATERIALIZED (
     SELECT part, unit, value - level AS value, weight FROM ({parts}) AS parts JOIN level USING (part)
-), fresh AS MATERIALIZED (
+), came AS MATERIALIZED (
     SELECT part, unit, count(*)::float8 AS count, sum(value) AS total,
         COALESCE(sum(weight), 0) AS weight, COALESCE(sum(weight * value), 0) AS weighted
     FROM outcome WHERE unit IS NOT NULL GROUP BY part, unit
-), before AS MATERIALIZED (
-    SELECT held.part, held.unit, held.count, held.total, held.weight, held.weighted
-    FROM fresh JOIN {units} AS held
-        ON held.experiment_id = %(experiment)s AND held.part = fresh.part AND held.unit = fresh.unit
-), written AS (
+), stands AS (
     INSERT INTO {units} AS held (experiment_id, part, unit, count, total, weight, weighted)
-    SELECT %(experiment)s, part, unit, count, total, weight, weighted FROM fresh ORDER BY part, unit
+    SELECT %(experiment)s, part, unit, count, total, weight, weighted FROM came ORDER BY part, unit
     ON CONFLICT (experiment_id, part, unit) DO UPDATE SET
         count = held.count + EXCLUDED.count, total = held.total + EXCLUDED.total,
         weight = held.weight + EXCLUDED.weight, weighted = held.weighted + EXCLUDED.weighted
-), had AS (
-    SELECT part, before.part IS NULL AS is_new, fresh.count, fresh.total, fresh.weight, fresh.weighted,
-        COALESCE(before.count, 0) AS count_before, COALESCE(before.total, 0) AS total_before,
-        COALESCE(before.weight, 0) AS weight_before, COALESCE(before.weighted, 0) AS weighted_before
-    FROM fresh LEFT JOIN before USING (part, unit)
-    UNION ALL SELECT part, true, 1, value, COALESCE(weight, 0), COALESCE(weight * value, 0), 0, 0, 0, 0
-    FROM outcome WHERE unit IS NULL
+    RETURNING part, unit, count, total, weight, weighted
+), grown AS (
+    SELECT part, sum(count) AS count, sum(total) AS total, sum(weight) AS weight, sum(weighted) AS weighted,
+        sum(count_now) AS count_now, sum(total_now) AS total_now, sum(weight_now) AS weight_now, sum(weighted_now) AS weighted_now
+    FROM (
+        SELECT part, unit, count, total, weight, weighted, 0 AS count_now, 0 AS total_now, 0 AS weight_now, 0 AS weighted_now
+        FROM came
+        UNION ALL SELECT part, unit, 0, 0, 0, 0, count, total, weight, weighted FROM stands
+    ) AS both_of_them GROUP BY part, unit
+    UNION ALL SELECT part, 1, value, w, w * value, 1, value, w, w * value
+    FROM (SELECT part, value, COALESCE(weight, 0) AS w FROM outcome WHERE unit IS NULL) AS alone
 )
-SELECT part, sum(is_new::int)::float8, sum(count), sum(total),
-    sum(count * (2 * count_before + count)),
-    sum(count_before * total + count * total_before + count * total),
-    sum(total * (2 * total_before + total)),
-    sum(weight * (2 * weight_before + weight)),
-    sum(weight_before * weighted + weight * weighted_before + weight * weighted),
-    sum(weighted * (2 * weighted_before + weighted))
-FROM had GROUP BY part
+SELECT part, count(*) FILTER (WHERE count_now = count)::float8, sum(count), sum(total),
+    sum(count * (2 * count_now - count)),
+    sum(count_now * total + count * total_now - count * total),
+    sum(total * (2 * total_now - total)),
+    sum(weight * (2 * weight_now - weight)),
+    sum(weight_now * weighted + weight * weighted_now - weight * weighted),
+    sum(weighted * (2 * weighted_now - weighted))
+FROM grown GROUP BY part
 """
 
 # Decisions that were drawn alike are taken together first: a snapshot's have the same probabilities.
