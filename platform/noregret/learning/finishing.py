@@ -16,8 +16,8 @@ from .models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
 log = structlog.get_logger(__name__)
 
 FINAL_AFTER = timedelta(days=7)
-"""So long after its end an experiment's sums are final, its last bucket being closed and nothing waiting: until then decisions may come that
-a web process kept on its disk."""
+"""So long after its end an experiment's sums are final, its last bucket being closed and nothing waiting: until then decisions may come
+that a web process kept on its disk."""
 
 
 def finish() -> int:

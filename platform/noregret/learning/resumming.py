@@ -1,6 +1,6 @@
 """The sums of an experiment (noregret.learning.sums) computed anew from the ledger, and from the base of what it no longer has.
 
-Day by day, through the same statements by which rewards enter as they are learned.
+Through the same statements by which rewards enter as they are learned, many days at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,8 @@ from .scoring import scored_between
 from .summing import counted_between, enter, fill, shown_until
 from .sums import Part, Sums
 
+AT_ONCE = 2_000_000
+"""Outcomes that enter together: a unit's row is then written once for many days."""
 _ANEW = "unit_outcomes_anew"
 _COPY_BASE = """
 INSERT INTO {units} (experiment_id, part, unit, count, total, weight, weighted)
@@ -85,8 +87,9 @@ def set_aside(experiment: Experiment, start: datetime, end: datetime) -> bool:
     if row is None or row.final:
         return row is not None
     with connection.cursor() as cursor:
-        base = _from_levels(row, Sums.from_dict(row.base))
-        base = _with(cursor, experiment, base, start, end, "learning_unitbase")
+        base = _from_levels(row, Sums.from_dict(row.base)) + _counted(cursor, experiment, start, end)
+        if _fill(cursor, experiment, start, end):
+            base = base + enter(cursor, experiment, base, "learning_unitbase")
     LedgerSums.objects.filter(pk=row.pk).update(base=base.to_dict())
     return True
 
@@ -97,9 +100,14 @@ def _computed(
     """The base and the days of the ledger; rows of units go into the table `units`, which has none of this experiment."""
     cursor.execute(_COPY_BASE.format(units=units), [experiment.pk])
     sums = Sums() if row is None else _from_levels(row, Sums.from_dict(row.base))
+    filled = 0
     for day in days:
-        sums = _with(cursor, experiment, sums, day, day + timedelta(days=1), units)
-    return sums
+        end = day + timedelta(days=1)
+        sums = sums + _counted(cursor, experiment, day, end)
+        filled += _fill(cursor, experiment, day, end)
+        if filled > AT_ONCE:
+            sums, filled = sums + enter(cursor, experiment, sums, units), 0
+    return sums + enter(cursor, experiment, sums, units) if filled else sums
 
 
 def _from_levels(row: LedgerSums, base: Sums) -> Sums:
@@ -108,15 +116,20 @@ def _from_levels(row: LedgerSums, base: Sums) -> Sums:
     return Sums(parts={key: Part(part.level) for key, part in held.parts.items()}) + base
 
 
-def _with(
-    cursor: CursorWrapper, experiment: Experiment, sums: Sums, start: datetime, end: datetime, units: str
-) -> Sums:
-    """With the decisions from `start` to `end`."""
-    closed = ExperimentEvidence.objects.filter(experiment=experiment).values_list("closed_until", flat=True).first()
-    sums = sums + counted_between(cursor, experiment, start, end)
-    until = shown_until(experiment, closed)
-    if until is not None and start < until and fill(cursor, experiment, start, min(end, until)):
-        sums = sums + enter(cursor, experiment, sums, units)
+def _counted(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Sums:
+    """What is counted of the decisions from `start` to `end`, and of the choices among them."""
+    sums = counted_between(cursor, experiment, start, end)
+    closed = _closed_until(experiment)
     if sums.choices and closed is not None and start < closed:
         sums = sums + Sums(scored=scored_between(cursor, experiment, start, min(end, closed)))
     return sums
+
+
+def _fill(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> int:
+    """Put what may be shown of the decisions from `start` to `end` in front of `enter`; how much."""
+    until = shown_until(experiment, _closed_until(experiment))
+    return fill(cursor, experiment, start, min(end, until)) if until is not None and start < until else 0
+
+
+def _closed_until(experiment: Experiment) -> datetime | None:
+    return ExperimentEvidence.objects.filter(experiment=experiment).values_list("closed_until", flat=True).first()

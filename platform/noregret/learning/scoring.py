@@ -19,6 +19,7 @@ from .sums import Scored
 
 Listed = Sequence[tuple[UUID, datetime]]
 """Decisions: (id, decided at)."""
+_MICROSECOND = timedelta(microseconds=1)
 
 # Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the control's, which any row has. Requests
 # of one row are scored.
@@ -37,7 +38,8 @@ FROM (
     ) AS d
     JOIN serving_shadowprediction AS s ON s.decided_at = d.decided_at AND s.decision_id = d.id
     JOIN serving_reward AS r ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = 'outcome'
-    WHERE NOT r.late
+    WHERE NOT r.late AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
+        AND s.experiment_id = %(experiment)s AND s.decided_at >= %(start)s AND s.decided_at < %(end)s
         AND jsonb_array_length(s.champion_predicted) = 1 AND jsonb_typeof(s.champion_predicted -> 0) = 'number'
         AND (s.predicted IS NULL OR jsonb_typeof(s.predicted -> 0) = 'number')
     ORDER BY d.id, (s.arm_id = d.proposed_arm_id) DESC
@@ -45,12 +47,25 @@ FROM (
 """
 
 
-def scored_between(
-    cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime, *, newest: int | None = None
-) -> Scored:
-    """The score of the choices at decisions from `start` to `end`; of the `newest` so many."""
-    chosen = "" if newest is None else "ORDER BY decided_at DESC LIMIT %(newest)s"
-    return _scored(cursor, experiment, chosen, {"start": start, "end": end, "newest": newest})
+def scored_between(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Scored:
+    """The score of the choices at decisions from `start` to `end`."""
+    return _scored(cursor, experiment, "", {"start": start, "end": end})
+
+
+_NEWEST = """
+SELECT min(decided_at), max(decided_at) FROM (
+    SELECT decided_at FROM serving_decision
+    WHERE experiment_id = %(experiment)s AND proposed_arm_id IS NOT NULL AND decided_at >= %(since)s
+    ORDER BY decided_at DESC LIMIT %(most)s
+) AS newest
+"""
+
+
+def scored_newest(cursor: CursorWrapper, experiment: Experiment, since: datetime, most: int) -> Scored:
+    """The score of the choices at the newest decisions since then."""
+    cursor.execute(_NEWEST, {"experiment": experiment.pk, "since": since, "most": most})
+    first, last = cursor.fetchone()
+    return Scored() if first is None else scored_between(cursor, experiment, first, last + _MICROSECOND)
 
 
 def scored_of(cursor: CursorWrapper, experiment: Experiment, decisions: Listed) -> Scored:
@@ -60,9 +75,7 @@ def scored_of(cursor: CursorWrapper, experiment: Experiment, decisions: Listed) 
     times = [at for _, at in decisions]
     listed = {"ids": [identity for identity, _ in decisions], "times": times}
     chosen = "AND (decided_at, id) IN (SELECT * FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]))"
-    return _scored(
-        cursor, experiment, chosen, {"start": min(times), "end": max(times) + timedelta(microseconds=1), **listed}
-    )
+    return _scored(cursor, experiment, chosen, {"start": min(times), "end": max(times) + _MICROSECOND, **listed})
 
 
 def _scored(cursor: CursorWrapper, experiment: Experiment, chosen: str, parameters: Mapping[str, Any]) -> Scored:
