@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import resumming, shadows, summing
@@ -20,6 +21,7 @@ from noregret.learning.models import ExperimentEvidence, LedgerSums, UnitBase, U
 from noregret.learning.rebuild import days_of, rebuild
 from noregret.learning.results import results
 from noregret.learning.round import learn
+from noregret.learning.served import unfit
 from noregret.redis_client import client, keys
 
 from bandits.inference.even_split import EvenSplit, saved
@@ -519,3 +521,34 @@ def test_final__long_after_the_end__keeps_the_sums_and_no_unit(two_arms: Start) 
     rebuild(again(experiment), write=True)
     assert rebuild(again(experiment), write=False) == []
     assert results(again(experiment))["arms"][1]["interval"] == shown["arms"][1]["interval"]
+
+
+@pytest.mark.parametrize("kind", ["ab", "sticky", "holdout", "bandit"])
+def test_results__of_every_figure__read_no_row_of_the_ledger(two_arms: Start, kind: str) -> None:
+    """What a look costs does not grow with what lies there."""
+    experiment = two_arms(promotion={"auto": False}, reward=BINARY, **KINDS[kind])
+    begin_earlier(experiment)
+    Traffic(experiment, 88).come(60)
+    learn(experiment.endpoint_id)
+    with CaptureQueriesContext(connection) as asked:
+        shown = results(again(experiment))
+    assert shown["arms"][0]["interval"] is not None
+    assert [query["sql"] for query in asked if "serving_" in query["sql"] or "unitoutcomes" in query["sql"]] == []
+
+
+def test_unfit__an_arm_that_was_taken_out_long_ago__is_judged_by_its_newest_decisions(two_arms: Start) -> None:
+    """Decisions of the other arm lie on top of it, and are not looked through. A straggler is no newer than it was made."""
+    experiment = two_arms(reward=BINARY, promotion={"auto": False})
+    begin_earlier(experiment)
+    b = experiment.arms.get(name="b")
+    for i in range(60):
+        decide(experiment, "b", seconds_ago=500 - i, failed=i >= 54)
+    learn(experiment.endpoint_id)
+    for _ in range(20):
+        decide(experiment, "b", seconds_ago=1000)
+        decide(experiment, "a", seconds_ago=10)
+    learn(experiment.endpoint_id)
+    with CaptureQueriesContext(connection) as asked:
+        assert unfit(again(experiment), b) == "b failed in 6 of its last 10 decisions"
+    assert [query["sql"] for query in asked if "serving_" in query["sql"]] == []
+    assert rebuild(again(experiment), write=False) == []
