@@ -46,6 +46,13 @@ class EvenSplit:
         )
         return cls(moments, (chance * even[:, None]).sum(axis=0))
 
+    @classmethod
+    def from_sums(cls, level: Array, count: Array, total: Array, squares: Array, share: Array) -> "EvenSplit":
+        """From sums by power p of w, (3, K) each: of w^p, w^p (Y - level) and w^p (Y - level)^2; `level` (K,) is near outcomes."""
+        above = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+        mean = np.where(count > 0, level + above, 0.0)
+        return cls(ArmStatistics(count, mean, np.maximum(squares - total * above, 0.0)), share)
+
     def __add__(self, other: "EvenSplit") -> "EvenSplit":
         return EvenSplit(self.moments + other.moments, self.share + other.share)
 

@@ -48,6 +48,34 @@ class UnitSums:
         return np.where(several, self.squared_residual / squared, 1.0) * correction
 
 
+@dataclass(frozen=True, slots=True)
+class UnitTotals:
+    """Sums over units that are kept while units go on coming, each (..., K): of n_u, s_u, n_u^2, n_u s_u and s_u^2.
+
+    s_u = Y_u - level n_u is a unit's total above a level that is fixed for the arm. From these the squared residuals follow for whatever
+    mean holds later; sums of squared residuals themselves can't be kept, for every new outcome moves the mean of all. With one of the arm's
+    own outcomes as level nothing is lost far from 0: outcomes all alike then leave exactly 0, and otherwise the squared residuals are no
+    smaller than the squared distance from level to mean, so that the differences below keep all but the last digits.
+    """
+
+    count: Array
+    total: Array
+    squared_count: Array
+    product: Array
+    squared_total: Array
+
+    @property
+    def mean(self) -> Array:
+        """Above the level; 0 where nothing came."""
+        return np.divide(self.total, self.count, out=np.zeros_like(self.count), where=self.count > 0)
+
+    def around_mean(self) -> UnitSums:
+        """The sums by which the arm's mean is judged. Rounding leaves no square below 0."""
+        mean = self.mean
+        residual = self.squared_total - 2.0 * mean * self.product + np.square(mean) * self.squared_count
+        return UnitSums(self.count, self.squared_count, np.maximum(residual, 0.0))
+
+
 def of_units(units: UnitSums, mean: Array) -> ArmStatistics:
     """Units as outcomes: so many as came equally often, with the arm's `mean` (..., K) and the variance that units' means show.
 

@@ -106,3 +106,21 @@ def test_saved__contextual_policy__is_what_choosing_by_request_earned() -> None:
         held += found.low <= truth <= found.high
         assert found.low > 300
     assert held >= 52
+
+
+def test_sums_from_a_level__rewards_far_from_0__are_the_split_itself() -> None:
+    rng = np.random.default_rng(75)
+    arm = rng.integers(2, size=200)
+    propensities = np.where(np.arange(200)[:, None] % 3 == 0, [0.2, 0.8], [0.6, 0.4])
+    reward = 1e9 + np.round(rng.random(200), 3)
+    expected = EvenSplit.of(arm, reward - 1e9, propensities)
+    level = np.array([reward[arm == i].min() for i in range(2)])
+    weight = 0.5 / propensities[np.arange(200), arm]
+    rows = [(weight**power, arm == i, reward - level[i]) for power in range(3) for i in range(2)]
+    count, total, squares = (
+        np.array([(w * here * above**k).sum() for w, here, above in rows]).reshape(3, 2) for k in range(3)
+    )
+    found = EvenSplit.from_sums(level, count, total, squares, expected.share)
+    assert found.moments.count == pytest.approx(expected.moments.count)
+    assert found.moments.mean - 1e9 == pytest.approx(expected.moments.mean, abs=1e-6)
+    assert found.moments.m2 == pytest.approx(expected.moments.m2, rel=1e-7)

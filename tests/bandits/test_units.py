@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandits.inference.intervals import interval, watched_interval
-from bandits.inference.units import UnitSums, of_units
+from bandits.inference.units import UnitSums, UnitTotals, of_units
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics
 from benchmarks.interval_coverage import holdout_run
@@ -69,3 +69,36 @@ def test_watched__units_that_return__seldom_misses() -> None:
             ever |= not low <= 0.3 <= high
         missed += ever
     assert missed / runs <= 0.05
+
+
+@pytest.mark.parametrize(("offset", "level"), [(0.0, 0.0), (0.0, 1.0), (1e9, 1e9 + 0.25), (-1e9, -1e9 + 3.0)])
+def test_totals__kept_while_units_come_again__are_the_sums_around_the_last_mean(offset: float, level: float) -> None:
+    """Outcomes come one at a time; the sums of squares grow by what each adds to its unit."""
+    rng = np.random.default_rng(62)
+    count, above, values = np.zeros(30), np.zeros(30), [[] for _ in range(30)]
+    kept = np.zeros(5)
+    for _ in range(2000):
+        unit = int(rng.integers(30) * rng.random())
+        value = offset + float(np.round(rng.normal(unit / 10, 1.0), 2))
+        values[unit].append(value - offset)
+        grown, d = np.array([1.0, value - level]), value - level
+        kept += [1.0, d, 2 * count[unit] + 1, count[unit] * d + above[unit] + d, d * (2 * above[unit] + d)]
+        count[unit] += grown[0]
+        above[unit] += grown[1]
+    found = UnitTotals(*(np.array([part]) for part in kept))
+    expected = UnitSums.of(count[None], np.array([[sum(one) for one in values]]))
+    assert found.mean + level - offset == pytest.approx(sum(map(sum, values)) / 2000, abs=1e-6)
+    sums = found.around_mean()
+    assert sums.count.tolist() == [2000.0]
+    assert sums.squared_count.tolist() == expected.squared_count.tolist()
+    assert sums.squared_residual == pytest.approx(expected.squared_residual, rel=1e-7)
+
+
+def test_totals__outcomes_all_alike__leave_exactly_0() -> None:
+    assert UnitTotals(*(np.array([part]) for part in (9.0, 0.0, 33.0, 0.0, 0.0))).around_mean().squared_residual == [
+        0.0
+    ]
+    # Rounding may leave less than 0 where units are all alike: three units of two outcomes, each 0.1 above the level.
+    unit = 0.1 + 0.1
+    sums = UnitTotals(*(np.array([part]) for part in (6.0, 3 * unit, 12.0, 6 * unit, 3 * unit * unit))).around_mean()
+    assert 0.0 <= float(sums.squared_residual[0]) < 1e-15

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from noregret.dashboard.figures import cells, figures
+from noregret.dashboard.figures import figures
 from noregret.experiments.models import Experiment
-from noregret.learning import holdout as holdout_module
-from noregret.learning import outcomes, savings
+from noregret.learning import outcomes, savings, summing
 from noregret.learning.models import ArmStatistics
 from noregret.learning.results import posterior_densities, results
 from noregret.learning.round import learn
@@ -96,9 +95,7 @@ def sums_of(units: dict[str, list[float]]) -> tuple[UnitSums, float]:
 
 
 @pytest.mark.parametrize("changes", [{"strategy": "ab"}, {"sticky": True}])
-def test_interval__units_that_keep_their_arm__is_by_unit(
-    two_arms: Start, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interval__units_that_keep_their_arm__is_by_unit(two_arms: Start, changes: dict[str, Any]) -> None:
     experiment = two_arms(**SOON, **changes)
     begin_earlier(experiment)
     came = visits(experiment, 71)
@@ -116,18 +113,9 @@ def test_interval__units_that_keep_their_arm__is_by_unit(
         assert arm["interval"][1] - arm["interval"][0] > 1.15 * float((by_decision[1] - by_decision[0])[0])
     if "sticky" in changes:  # of a fixed split there is nothing to save by
         assert found["comparison"]["saved_interval"][0] < found["comparison"]["saved_against_even_split"]
-    monkeypatch.setattr(outcomes, "MOST_BY_UNIT", 10)
-    beyond = shown(experiment)["arms"][0]
-    assert cells(beyond)["interval"] == "too many decisions to count units"
-    assert (beyond["interval"], beyond["watched_interval"], beyond["interval_method"]) == (
-        None,
-        None,
-        "too_many_decisions",
-    )
-    assert beyond["mean"] is not None
 
 
-def test_holdout__units_that_return__is_compared_by_unit(two_arms: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holdout__units_that_return__is_compared_by_unit(two_arms: Start) -> None:
     experiment = two_arms(**SOON, holdout=0.5)
     begin_earlier(experiment)
     served = visits(experiment, 72, "b")["b"]
@@ -151,10 +139,6 @@ def test_holdout__units_that_return__is_compared_by_unit(two_arms: Start, monkey
     # As far down as the bandit's mean may be less and the holdout's more, in root of squares.
     below = np.hypot(means[0] - found["bandit"]["interval"][0], found["holdout"]["interval"][1] - means[1])
     assert found["interval"][0] == pytest.approx(found["benefit"] - below)
-    monkeypatch.setattr(holdout_module, "MOST_BY_UNIT", 10)
-    beyond = shown(experiment)["holdout"]
-    assert (beyond["benefit"], beyond["interval"], beyond["holdout"]["mean"]) == (None, None, None)
-    assert beyond["holdout"]["decisions"] == sum(len(values) for values in held_out.values())
 
 
 def test_holdout__one_unit_or_none__tells_no_benefit(two_arms: Start) -> None:
@@ -203,7 +187,7 @@ def test_saved__uneven_allocations__is_by_weights(two_arms: Start, offset: float
     assert found["saved_interval"] == pytest.approx([expected.low, expected.high], abs=1e-3)
 
 
-def test_saved__what_cannot_be_known__is_none(two_arms: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved__what_cannot_be_known__is_none(two_arms: Start) -> None:
     experiment = two_arms(**SOON)
     begin_earlier(experiment)
     assert shown(experiment)["comparison"]["saved_interval"] is None
@@ -223,10 +207,8 @@ def test_saved__what_cannot_be_known__is_none(two_arms: Start, monkeypatch: pyte
         Experiment.objects.filter(pk=experiment.pk).update(**changes)
         current = Experiment.objects.get(pk=experiment.pk)
         arms = list(current.arms.order_by("position"))
-        assert savings.against_even_split(current, arms, outcomes.own_outcomes(current, arms)) is None, changes
+        assert savings.against_even_split(current, arms, summing.sums_of(current)) is None, changes
         Experiment.objects.filter(pk=experiment.pk).update(**before)
-    monkeypatch.setattr(savings, "MOST_PROPENSITIES", 10)
-    assert shown(experiment)["comparison"]["saved_against_even_split"] is None
 
 
 def test_contextual__arms_that_served_different_requests__are_not_compared(two_arms: Start) -> None:

@@ -22,8 +22,8 @@ from noregret.experiments.warnings import warnings_of
 from noregret.learning import forecast, segments
 from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.kept import rows_from
-from noregret.learning.outcomes import keeps_units
 from noregret.learning.standing import memory_of
+from noregret.learning.weighing import keeps_units
 
 from .figures import (
     chart_rows,

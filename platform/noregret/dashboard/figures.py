@@ -57,8 +57,8 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
         "now": _or_dash(arm["propensity"], ".1%"),
         "rewards": f"{arm['rewards']:,}",
         "mean": _or_dash(arm["mean"], ".4f"),
-        "interval": _interval(interval, arm["interval_method"]),
-        "watched": _interval(watched, arm["interval_method"]),
+        "interval": _interval(interval),
+        "watched": _interval(watched),
         "best": UNKNOWN if arm["probability_best"] is None else probability_told(arm["probability_best"]),
         "loss": _or_dash(arm["expected_loss"], ".4f"),
         "errors": _or_dash(arm["error_rate"], ".2%"),
@@ -67,10 +67,8 @@ def cells(arm: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _interval(ends: list[float] | None, method: str | None) -> str:
-    if ends is None:
-        return "too many decisions to count units" if method == "too_many_decisions" else UNKNOWN
-    return f"{ends[0]:.4f} to {ends[1]:.4f}"
+def _interval(ends: list[float] | None) -> str:
+    return UNKNOWN if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def saved(comparison: dict[str, Any]) -> str:

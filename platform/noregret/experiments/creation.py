@@ -7,7 +7,7 @@ import msgspec
 from django.db import IntegrityError, transaction
 
 from noregret.access import audit
-from noregret.learning.models import ArmStatistics, ExperimentEvidence
+from noregret.learning.models import ArmStatistics, ExperimentEvidence, LedgerSums
 from noregret.learning.weighing import RULES
 
 from . import document as documents
@@ -56,6 +56,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
             Arm.objects.bulk_create(arms)
             ArmStatistics.objects.bulk_create(ArmStatistics(arm=arm) for arm in arms)
             ExperimentEvidence.objects.create(experiment=experiment, rules=RULES)
+            LedgerSums.objects.create(experiment=experiment)
             audit.record(
                 actor=actor,
                 action="experiment.created",

@@ -14,7 +14,7 @@ from noregret.experiments.models import Endpoint
 from noregret.redis_client import client, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 
-from . import clock
+from . import clock, summing
 from .contextual import readable_context
 from .kept_arms import note_decisions
 from .mature import give_defaults_to_stragglers
@@ -164,6 +164,21 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
             ExperimentEvidence.objects.filter(pk=held.pk).update(split=split.to_dict())
         give_defaults_to_stragglers(
             held, [(d.id, d.decided_at, d.event.arm_id) for d, _ in decisions if d.event.fallback_reason is None]
+        )
+        summing.drained(
+            held,
+            [
+                summing.NewDecision(
+                    d.id,
+                    d.decided_at,
+                    d.event.arm_id,
+                    d.event.fallback_reason is not None,
+                    d.event.holdout,
+                    d.event.proposed_arm_id,
+                )
+                for d, _ in decisions
+                if d.event.arm_id in known
+            ],
         )
 
 

@@ -6,8 +6,7 @@ its bucket is closed (noregret.experiments.rewards).
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
 import numpy as np
 from django.db import connection, transaction
@@ -16,10 +15,11 @@ from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.rewards import learned_when_matured
 
-from . import quarantine
+from . import quarantine, summing
 from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
+from .summing import Claimed
 from .totals import RewardIntervals
 
 BATCH = 20_000
@@ -48,15 +48,6 @@ VALUES (%s, %s, 0, %s, %s, %s) ON CONFLICT (arm_id, start) DO UPDATE SET
         power(held.reward_total / held.rewards - EXCLUDED.reward_total / EXCLUDED.rewards, 2)
         * held.rewards * EXCLUDED.rewards::float8 / (held.rewards + EXCLUDED.rewards) ELSE 0 END
 """
-
-
-class Claimed(NamedTuple):
-    """A reward that was claimed."""
-
-    arm_id: int
-    decided_at: datetime
-    value: float
-    decision_id: UUID
 
 
 _FOLDED_UNTIL = """
@@ -95,6 +86,7 @@ def fold(experiment: Experiment) -> int:
                 Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
                 held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
                 _add(experiment, held, good)
+                summing.folded(experiment, good)
                 learned(experiment)
         total += len(rows)
         if len(rows) < BATCH:

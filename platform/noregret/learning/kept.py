@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from django.db import connection, transaction
@@ -21,6 +21,7 @@ from django.db import connection, transaction
 from noregret.experiments.models import Experiment
 
 from .models import LedgerBase
+from .weighing import LONGEST_BUCKET
 
 CHUNK = 20_000
 State = TypeVar("State")
@@ -98,6 +99,38 @@ def rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...
 def rows_from(experiment: Experiment) -> datetime | None:
     """Decisions of the experiment before this were dropped: their sums are kept, their rows are gone. None where none was."""
     return LedgerBase.objects.filter(experiment=experiment).values_list("until", flat=True).first()
+
+
+_ENDS = """
+SELECT min(at), max(at) FROM (
+    SELECT min(decided_at) AS at FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT max(decided_at) FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT min(decided_at) FROM serving_reward WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT max(decided_at) FROM serving_reward WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
+    UNION ALL SELECT min(start) FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(since)s
+    UNION ALL SELECT max(start) FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(since)s
+) AS ends
+"""
+
+
+def days_of(experiment: Experiment, since: datetime | None = None, until: datetime | None = None) -> list[datetime]:
+    """The days (UTC), from `since` and before `until`, on which something of the experiment lies in the ledger or in its intervals."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ENDS,
+            {
+                "experiment": experiment.pk,
+                "arms": list(experiment.arms.values_list("pk", flat=True)),
+                "since": since or datetime(1970, 1, 1, tzinfo=UTC),
+            },
+        )
+        first, last = cursor.fetchone()
+    if first is None:
+        return []
+    # The bucket of the first row may begin on the day before, to which it then belongs.
+    start = (first - LONGEST_BUCKET).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [start + timedelta(days=n) for n in range((last - start).days + 1)]
+    return [day for day in days if (since is None or day >= since) and (until is None or day < until)]
 
 
 def kept_sums() -> Sequence[KeptSum[Any]]:

@@ -19,7 +19,7 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
-from . import clock, contextual, quarantine
+from . import clock, contextual, quarantine, summing
 from .models import ArmStatistics, ExperimentEvidence
 from .weighing import (
     Row,
@@ -153,6 +153,7 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
                 closed_until=until, matured=held.matured + len(rows), **_sums(experiment, held, rows, start, until)
             )
             _add_delays(experiment, rows)
+            summing.closed(experiment, start, until)
         total += len(rows)
 
 

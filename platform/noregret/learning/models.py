@@ -123,3 +123,63 @@ class LedgerBase(models.Model):
 
     def __str__(self) -> str:
         return f"experiment {self.experiment_id} until {self.until:%Y-%m-%d}"
+
+
+class LedgerSums(models.Model):
+    """Sums over an experiment's ledger that its results are told from (noregret.learning.sums). Without a row they are not made yet.
+
+    Written under the lock of the experiment's evidence.
+    """
+
+    experiment = models.OneToOneField(
+        Experiment, on_delete=models.CASCADE, primary_key=True, related_name="ledger_sums"
+    )
+    state = models.JSONField(default=dict, help_text="noregret.learning.sums.Sums.to_dict()")
+    base = models.JSONField(default=dict, help_text="The same of days that the ledger no longer has.")
+    # Nothing enters any more, and the rows of units are gone.
+    final = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name_plural = "ledger sums"
+
+    def __str__(self) -> str:
+        return f"sums over the ledger of experiment {self.experiment_id}"
+
+
+class UnitOutcomes(models.Model):
+    """What a unit earned in one part of an experiment's outcomes: an arm, by its id, or a side of the holdout.
+
+    `total` is of outcomes taken from the part's level; `weight` and `weighted` sum the weights by logged probabilities, and outcomes times
+    them.
+    """
+
+    pk = models.CompositePrimaryKey("experiment_id", "part", "unit")
+    experiment_id = models.BigIntegerField()
+    part = models.BigIntegerField()
+    unit = models.CharField(max_length=256)
+    count = models.FloatField()
+    total = models.FloatField()
+    weight = models.FloatField()
+    weighted = models.FloatField()
+
+    class Meta:
+        verbose_name_plural = "outcomes of units"
+
+    def __str__(self) -> str:
+        return f"{self.unit} in experiment {self.experiment_id}"
+
+
+class UnitBase(models.Model):
+    """The same, of days that the ledger no longer has: from here a rebuild goes on."""
+
+    pk = models.CompositePrimaryKey("experiment_id", "part", "unit")
+    experiment_id = models.BigIntegerField()
+    part = models.BigIntegerField()
+    unit = models.CharField(max_length=256)
+    count = models.FloatField()
+    total = models.FloatField()
+    weight = models.FloatField()
+    weighted = models.FloatField()
+
+    def __str__(self) -> str:
+        return f"{self.unit} in experiment {self.experiment_id}"

@@ -1,42 +1,35 @@
 """What an arm's own outcomes show: the ones that may be shown, and its intervals, by unit where units keep their arms. Reads only."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 from django.db import connection
 
 from bandits.inference.intervals import interval, watched_interval
-from bandits.inference.units import UnitSums, of_units
+from bandits.inference.units import of_units
 from bandits.statistics import ArmStatistics as Statistics
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 
 from .knowledge import statistics_of
-from .models import ArmStatistics, ExperimentEvidence
+from .models import ExperimentEvidence
+from .summing import FOREVER, shown_until
+from .sums import Sums
 from .totals import INTERVAL_SECONDS
-from .weighing import units_count_once
+from .weighing import keeps_units
 
 INTERVAL_ALPHA = 0.05
-# More decisions than this are not counted by unit while somebody waits for the answer.
-MOST_BY_UNIT = 250_000
-
-FOREVER = datetime.max.replace(tzinfo=UTC)
-
-Method = Literal["jeffreys", "posterior", "by_unit", "too_many_decisions"]
+Method = Literal["jeffreys", "posterior", "by_unit"]
 Ends = list[float] | None
 
 
 def closed_until(experiment: Experiment) -> datetime | None:
-    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has.
-
-    With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
-    """
-    if experiment.reward["default"] is None:
-        return FOREVER
-    return ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
+    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has."""
+    closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
+    return shown_until(experiment, closed)
 
 
 # Moments of many intervals merge as ArmStatistics do.
@@ -78,79 +71,25 @@ def _without(known: Statistics, i: int, part: tuple[float, float, float] | None)
     return rest, rest_mean, max(m2 - part_m2 - (part_mean - rest_mean) ** 2 * part_count * rest / count, 0.0)
 
 
-def keeps_units(experiment: Experiment) -> bool:
-    """Do units keep their arms, so that the outcomes of an arm hang together?"""
-    return units_count_once(experiment) or experiment.holdout > 0
-
-
-# Kept apart, so that units are found by one join and one grouping whatever the planner expects; values are taken from the mean, so that
-# sums of squares far from 0 lose nothing. A decision without a unit is one of its own.
-_BY_UNIT = """
-WITH rewarded AS MATERIALIZED (
-    SELECT {part} AS part, d.unit, CASE WHEN d.unit IS NULL THEN d.id END AS id, r.value
-    FROM serving_reward AS r
-    JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
-    WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND r.folded AND NOT r.late AND r.decided_at < %(until)s
-), means AS MATERIALIZED (SELECT part, avg(value) AS mean FROM rewarded GROUP BY part
-), units AS MATERIALIZED (
-    SELECT part, count(*)::float8 AS n, sum(value - means.mean) AS residual FROM rewarded JOIN means USING (part)
-    GROUP BY part, unit, id
-)
-SELECT part, means.mean, count(*), sum(n), sum(n * n), sum(residual * residual)
-FROM units JOIN means USING (part) GROUP BY part, means.mean
-"""
-
-
-class OfUnits(NamedTuple):
-    """Units, their rewards' mean, and the sums by which they are weighed: of an arm, or of another part of an experiment's rewards."""
-
-    mean: float = 0.0
-    units: int = 0
-    rewards: float = 0.0
-    squared_count: float = 0.0
-    squared_residual: float = 0.0
-
-
-def by_unit(experiment: Experiment, part: Literal["r.arm_id", "d.holdout"], until: datetime) -> dict[Any, OfUnits]:
-    """The units of each part, over learned rewards of decisions before `until`."""
-    parameters = {"experiment": experiment.pk, "metric": experiment.reward["metric"], "until": until}
-    with connection.cursor() as cursor:
-        cursor.execute(_BY_UNIT.format(part=part), parameters)
-        return {key: OfUnits(*numbers) for key, *numbers in cursor.fetchall()}
-
-
-def unit_sums(parts: Sequence[OfUnits]) -> UnitSums:
-    """As one value, by position."""
-    sums = [(part.rewards, part.squared_count, part.squared_residual) for part in parts]
-    return UnitSums(*np.array(sums, dtype=np.float64).T)
-
-
 def intervals(
-    experiment: Experiment, arms: Sequence[Arm], statistics: Statistics
+    experiment: Experiment, arms: Sequence[Arm], statistics: Statistics, sums: Sums | None
 ) -> list[tuple[Ends, Ends, Method | None]]:
     """(interval, watched interval, method) of each arm's mean, both of 95 % and in reward units; None where nothing can be said.
 
-    `statistics` are the arms' own outcomes.
+    `statistics` are the arms' own outcomes, `sums` those over the ledger, without which nothing is said where units keep their arm.
     """
     model = reward_model(experiment)
     method: Method = "posterior" if model.bounds is None else "jeffreys"
     outcomes = statistics
     if keeps_units(experiment) and statistics.count.any():
         method = "by_unit"
-        if _decisions(arms) > MOST_BY_UNIT:
-            return [(None, None, "too_many_decisions") for _ in arms]
-        units = by_unit(experiment, "r.arm_id", closed_until(experiment) or FOREVER)
-        outcomes = of_units(unit_sums([units.get(arm.pk, OfUnits()) for arm in arms]), statistics.mean)
+        outcomes = of_units((sums or Sums()).of_units([arm.pk for arm in arms]), statistics.mean)
     ends = interval(outcomes, model, INTERVAL_ALPHA)
     watched = watched_interval(outcomes, model, INTERVAL_ALPHA)
     return [
         (_finite(ends, i), _finite(watched, i), method) if outcomes.count[i] > 0 else (None, None, None)
         for i in range(len(arms))
     ]
-
-
-def _decisions(arms: Sequence[Arm]) -> int:
-    return sum(ArmStatistics.objects.filter(arm__in=arms).values_list("decisions", flat=True))
 
 
 def _finite(ends: tuple[Array, Array], i: int) -> Ends:

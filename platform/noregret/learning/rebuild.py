@@ -10,22 +10,21 @@ Not computed: until when buckets are closed. That is no sum over the ledger but 
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import horizon
 
-from . import kept_intervals, meanwhile
-from .kept import ByBucket, KeptSum, Noted, Span, kept_sums, snapshot
+from . import kept_intervals, meanwhile, resumming
+from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, snapshot
 from .models import Addition, ExperimentEvidence, LedgerBase
 from .trials import mark_trials
-from .weighing import LONGEST_BUCKET
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +45,7 @@ def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
     """
     if not write:
         with snapshot():
-            return list(Computed(experiment, compare=True).differences())
+            return [*Computed(experiment, compare=True).differences(), *resumming.differences(experiment)]
     mark_trials(experiment)
     for _ in range(ATTEMPTS):
         differences = _replace(experiment)
@@ -63,6 +62,7 @@ def _replace(experiment: Experiment) -> list[str] | None:
         with snapshot():
             computed = Computed(experiment, compare=True)
             differences = list(computed.differences())
+            of_units = list(resumming.differences(experiment))
         kept_intervals.mend(experiment, computed.intervals)
         for _ in range(PASSES):
             began = time.monotonic()
@@ -70,7 +70,13 @@ def _replace(experiment: Experiment) -> list[str] | None:
                 computed.catch_up()
             if time.monotonic() - began < SHORT_SECONDS:
                 break
-        return differences if _swap(experiment, computed, token) else None
+        if not _swap(experiment, computed, token):
+            return None
+        if of_units:
+            # Rows of units are too many to be noted meanwhile. Where they differ they are made anew while the learner waits.
+            with transaction.atomic():
+                resumming.make(experiment)
+        return differences + of_units
     finally:
         with transaction.atomic():
             meanwhile.end(experiment, token)
@@ -159,35 +165,3 @@ class Computed:
     def documents(self) -> dict[str, Any]:
         """As a base stores them."""
         return {name: kept.to_document(state) for name, (kept, state) in self._sums.items()}
-
-
-_ENDS = """
-SELECT min(at), max(at) FROM (
-    SELECT min(decided_at) AS at FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
-    UNION ALL SELECT max(decided_at) FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
-    UNION ALL SELECT min(decided_at) FROM serving_reward WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
-    UNION ALL SELECT max(decided_at) FROM serving_reward WHERE experiment_id = %(experiment)s AND decided_at >= %(since)s
-    UNION ALL SELECT min(start) FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(since)s
-    UNION ALL SELECT max(start) FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(since)s
-) AS ends
-"""
-
-
-def days_of(experiment: Experiment, since: datetime | None = None, until: datetime | None = None) -> list[datetime]:
-    """The days (UTC), from `since` and before `until`, on which something of the experiment lies in the ledger or in its intervals."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _ENDS,
-            {
-                "experiment": experiment.pk,
-                "arms": list(experiment.arms.values_list("pk", flat=True)),
-                "since": since or datetime(1970, 1, 1, tzinfo=UTC),
-            },
-        )
-        first, last = cursor.fetchone()
-    if first is None:
-        return []
-    # The bucket of the first row may begin on the day before, to which it then belongs.
-    start = (first - LONGEST_BUCKET).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    days = [start + timedelta(days=n) for n in range((last - start).days + 1)]
-    return [day for day in days if (since is None or day >= since) and (until is None or day < until)]

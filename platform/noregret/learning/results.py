@@ -10,13 +10,14 @@ from django.utils import timezone
 
 from bandits.belief import believe
 from bandits.statistics import ArmStatistics as Statistics
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.publish import canary_weight, propensities
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
 
 from . import answers, contextual, guardrails, health, shadows
+from .apprentice import apprentice
 from .holdout import holdout
 from .knowledge import known_to_policy
 from .models import ArmStatistics, ExperimentEvidence
@@ -24,6 +25,7 @@ from .outcomes import intervals, own_outcomes
 from .recommendation import recommend
 from .savings import against_even_split
 from .standing import memory_of, standing
+from .summing import sums_of
 from .weighing import split_of
 
 
@@ -34,10 +36,9 @@ def results(experiment: Experiment) -> dict[str, Any]:
     stand = standing(experiment, arms, with_loss=True)
     outcomes = own_outcomes(experiment, arms)
     shares = propensities(experiment, arms)
-    ends = intervals(experiment, arms, outcomes)
-    # What a bandit saves is saved by learning: of no other strategy is there anything to tell.
-    learns = experiment.strategy == Experiment.Strategy.BANDIT
-    saved = against_even_split(experiment, arms, outcomes) if learns else None
+    sums = sums_of(experiment)
+    ends = intervals(experiment, arms, outcomes, sums)
+    saved = against_even_split(experiment, arms, sums)
     decisions = sum(row.decisions for row in rows.values())
     found = recommend(experiment, arms, stand)
     held = ExperimentEvidence.objects.get(experiment=experiment)
@@ -95,8 +96,8 @@ def results(experiment: Experiment) -> dict[str, Any]:
         },
         "canary": _canary(experiment),
         "guardrails": guardrails.states(experiment, arms),
-        "holdout": holdout(experiment),
-        "apprentice": _apprentice(experiment, arms),
+        "holdout": holdout(experiment, sums),
+        "apprentice": apprentice(experiment, arms, sums),
         "learner": asdict(health.of_experiment(experiment)),
         "recommendation": {
             "action": found.action,
@@ -116,22 +117,6 @@ def _canary(experiment: Experiment) -> dict[str, Any] | None:
         "weight": canary_weight(experiment),
         "since": experiment.canary_since.isoformat().replace("+00:00", "Z"),
     }
-
-
-def _apprentice(experiment: Experiment, arms: list[Arm]) -> dict[str, Any] | None:
-    """How often an apprentice would have served each arm; None where there is none."""
-    if not experiment.apprentice:
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT proposed_arm_id, count(*)::float8 FROM serving_decision "
-            "WHERE experiment_id = %s AND proposed_arm_id IS NOT NULL GROUP BY proposed_arm_id",
-            [experiment.pk],
-        )
-        counts: dict[int, float] = dict(cursor.fetchall())
-    total = sum(counts.values())
-    shares = {arm.name: counts.get(arm.pk, 0.0) / total if total else None for arm in arms}
-    return {"decisions": int(total), "shares": shares, "outcomes": shadows.score_of_choices(experiment)}
 
 
 _OVER_TIME = """

@@ -13,19 +13,16 @@ from noregret.experiments.models import Arm, Experiment
 from serving.models import ShadowPrediction
 
 from .models import ArmStatistics
+from .summing import sums_of
+from .sums import NEWEST
 from .totals import INTERVAL_SECONDS, interval_start
 
-RECENT = (10, 50)
+RECENT = (10, NEWEST)
 """Over so many of its newest decisions an arm is looked at: the few show one that has just begun to fail."""
 FAILING = 0.1
 """An arm that is shown to fail in more than this share of them is not promoted by itself."""
 _NEEDED = 20.0
 
-_RECENT = """
-SELECT fallback_reason IS NOT NULL FROM serving_decision
-WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND decided_at >= %(begun)s
-ORDER BY decided_at DESC LIMIT %(most)s
-"""
 # Whole intervals from their sums, and what is left of the first one from the ledger: ten seconds of it, however long ago.
 _SERVED = """
 SELECT (SELECT coalesce(sum(decisions - failures), 0) FROM learning_arminterval
@@ -92,12 +89,10 @@ def only_failed(arm: Arm) -> str:
 
 def unfit(experiment: Experiment, arm: Arm) -> str:
     """Why an arm is not promoted or advanced by itself, in a sentence; empty where nothing stands against it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _RECENT,
-            {"experiment": experiment.pk, "arm": arm.pk, "most": max(RECENT), "begun": _begun(experiment)},
-        )
-        failed = [bool(row[0]) for row in cursor.fetchall()]
+    sums = sums_of(experiment)
+    if sums is None:
+        return f"what {arm.name} served lately is being summed up"
+    failed = sums.failed(arm.pk)
     row = ArmStatistics.objects.filter(arm=arm).first()
     if row is None or row.failures >= row.decisions:
         return f"{arm.name} has served no decision" if not failed else f"{arm.name} has failed in every decision"

@@ -6,7 +6,7 @@ when the process has grown past its limit, which then replaces it; copies that a
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -18,7 +18,7 @@ import psutil
 import redis
 import structlog
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
@@ -30,6 +30,10 @@ from serving.redis_keys import BODY_FIELD
 from serving.runtimes.protocol import Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
+
+from .scoring import scored_late
+from .summing import add_scored
+from .sums import Scored
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +126,7 @@ def mirror(experiment: Experiment) -> int:
             rows.extend(_predicted(event, seat) for seat in challengers)
         if time.monotonic() > until or _too_big():
             break
-    _store(rows)
+    _store(experiment, rows)
     if done:
         client().xdel(stream, *done)
     return len(rows)
@@ -186,12 +190,24 @@ _COLUMNS = (
 )
 
 
-def _store(rows: Iterable[tuple[Any, ...]]) -> None:
+def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Keep predictions, and score an apprentice's choices at those of them that come after their bucket was closed."""
+    if not rows:
+        return
+    with transaction.atomic():
+        decisions = list({(row[0], row[1]) for row in rows})
+        before = scored_late(experiment, decisions) if experiment.apprentice else Scored()
+        _insert(rows)
+        if experiment.apprentice:
+            add_scored(experiment, scored_late(experiment, decisions).minus(before))
+
+
+def _insert(rows: Sequence[tuple[Any, ...]]) -> None:
     marks = ", ".join(["%s"] * 11)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO serving_shadowprediction ({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - constants
-            list(rows),
+            rows,
         )
 
 
@@ -251,32 +267,6 @@ def comparison(experiment: Experiment) -> dict[int, dict[str, Any]]:
                 "outcomes": _outcomes(cursor, parameters),
             }
     return found
-
-
-# Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the control's, which any row has.
-_OF_CHOICES = """
-SELECT count(*)::bigint, avg(right_choice::int)::float8, avg(right_control::int)::float8 FROM (
-    SELECT DISTINCT ON (d.id)
-        CASE WHEN s.arm_id = d.proposed_arm_id THEN (s.predicted ->> 0)::float8
-             WHEN d.proposed_arm_id = d.arm_id THEN (s.champion_predicted ->> 0)::float8 END = r.value AS right_choice,
-        (s.champion_predicted ->> 0)::float8 = r.value AS right_control
-    FROM serving_decision AS d
-    JOIN serving_shadowprediction AS s ON s.decided_at = d.decided_at AND s.decision_id = d.id
-    JOIN serving_reward AS r ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = 'outcome'
-    WHERE d.experiment_id = %(experiment)s AND d.proposed_arm_id IS NOT NULL
-        AND jsonb_array_length(s.champion_predicted) = 1 AND jsonb_typeof(s.champion_predicted -> 0) = 'number'
-        AND (s.predicted IS NULL OR jsonb_typeof(s.predicted -> 0) = 'number')
-    ORDER BY d.id, (s.arm_id = d.proposed_arm_id) DESC
-) AS scored
-"""
-
-
-def score_of_choices(experiment: Experiment) -> dict[str, Any] | None:
-    """How often an apprentice's choices, and the control, would have been right, on what feedback on `outcome` said was true."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OF_CHOICES, {"experiment": experiment.pk})
-        count, choice, control = cursor.fetchone()
-    return {"count": count, "accuracy": choice, "control_accuracy": control} if count else None
 
 
 def _histogram(cursor: Any, parameters: dict[str, Any], top: float | None) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from serving.redis_keys import ACCESS
 from . import pending, schedule, shadows, sticky_units
 from .days_ahead import make_days
 from .failing import failed, in_words, succeeded, waiting
+from .finishing import finish
 from .health import sign_of_life
 from .locks import bounded_wait, lookout_lock, shadows_lock, units_lock
 from .round import learn
@@ -134,6 +135,7 @@ def mirror_shadows() -> None:
 
 @app.task
 def housekeeping() -> None:
-    """Partitions ahead of time and for days that came unannounced, and old sessions out."""
+    """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
     make_days()
+    finish()
     call_command("clearsessions")

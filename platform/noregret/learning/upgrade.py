@@ -5,11 +5,13 @@ still be at work while it runs.
 """
 
 import structlog
-from django.db.models import QuerySet
+from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from noregret.experiments.models import Experiment
 
-from .models import ExperimentEvidence
+from . import resumming
+from .models import ExperimentEvidence, LedgerSums
 from .rebuild import rebuild
 from .weighing import RULES
 
@@ -17,13 +19,17 @@ log = structlog.get_logger(__name__)
 
 
 def out_of_date() -> QuerySet[Experiment]:
-    """Experiments that began, ended ones too, whose sums are of older rules: what is shown and checked of them would be wrong."""
-    return Experiment.objects.filter(started_at__isnull=False, evidence__rules__lt=RULES)
+    """Experiments that began, ended ones too, whose sums are of older rules or not made yet: what is told of them would be wrong."""
+    old = Q(evidence__rules__lt=RULES) | Q(ledger_sums__isnull=True)
+    return Experiment.objects.filter(old, started_at__isnull=False)
 
 
 def bring_up_to_date(experiment: Experiment) -> None:
     """Make an experiment's sums anew if they are of older rules. Called under the endpoint's lock."""
-    if not ExperimentEvidence.objects.filter(experiment=experiment, rules__lt=RULES).exists():
-        return
-    rebuild(experiment, write=True)
-    log.info("sums made anew by the present rules", experiment=experiment.name)
+    if ExperimentEvidence.objects.filter(experiment=experiment, rules__lt=RULES).exists():
+        rebuild(experiment, write=True)
+        log.info("sums made anew by the present rules", experiment=experiment.name)
+    elif not LedgerSums.objects.filter(experiment=experiment).exists():
+        with transaction.atomic():
+            resumming.make(experiment)
+        log.info("sums over the ledger made", experiment=experiment.name)

@@ -90,6 +90,11 @@ def units_count_once(experiment: Experiment) -> bool:
     return experiment.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB) or experiment.sticky
 
 
+def keeps_units(experiment: Experiment) -> bool:
+    """Do units keep their arms, or their side of a holdout, so that the outcomes of each hang together?"""
+    return units_count_once(experiment) or experiment.holdout > 0
+
+
 def rule_of(experiment: Experiment) -> str:
     """How the experiment's outcomes are weighed."""
     if looks_at_requests(experiment):

@@ -141,7 +141,7 @@ class ResultsArm(Struct):
     mean: float | None
     mean_basis: Literal["served", "assigned"]
     interval: tuple[float, float] | None
-    interval_method: Literal["jeffreys", "posterior", "by_unit", "too_many_decisions"] | None
+    interval_method: Literal["jeffreys", "posterior", "by_unit"] | None
     watched_interval: tuple[float, float] | None
     answered: float | None
     share: float | None

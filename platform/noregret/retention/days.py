@@ -16,7 +16,7 @@ import structlog
 from django.db import OperationalError, ProgrammingError, connection, transaction
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import kept_intervals
+from noregret.learning import kept_intervals, resumming
 from noregret.learning.kept import snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
@@ -145,6 +145,9 @@ def _close(day: date) -> bool:
         with transaction.atomic():
             if horizon.free_days():
                 if _state(start, end) != seen:
+                    return False
+                if not all(resumming.set_aside(experiment, start, end) for experiment in experiments):
+                    transaction.set_rollback(True)
                     return False
                 for experiment, document in zip(experiments, documents, strict=True):
                     LedgerBase.objects.update_or_create(

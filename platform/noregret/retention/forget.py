@@ -10,6 +10,7 @@ What is on its way, in streams, in spools of any machine, comes in without the n
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings
@@ -119,23 +120,28 @@ def _decisions(unit: str, pseudonyms: Pseudonyms) -> int:
     return count
 
 
-def _count_first_visits(unit: str) -> int:
+def _count_rows(table: str, unit: str) -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM serving_firstvisit WHERE unit = %s", [unit])
+        cursor.execute(f"SELECT count(*) FROM {table} WHERE unit = %s", [unit])  # noqa: S608 - a constant
         return int(cursor.fetchone()[0])
 
 
-def _first_visits(unit: str, pseudonyms: Pseudonyms) -> int:
+def _rename_rows(table: str, unit: str, pseudonyms: Pseudonyms) -> int:
+    """Of a table with the columns `experiment_id` and `unit`."""
     count = 0
     with connection.cursor() as cursor:
-        cursor.execute("SELECT experiment_id FROM serving_firstvisit WHERE unit = %s", [unit])
+        cursor.execute(f"SELECT DISTINCT experiment_id FROM {table} WHERE unit = %s", [unit])  # noqa: S608 - a constant
         for (experiment_id,) in cursor.fetchall():
             cursor.execute(
-                "UPDATE serving_firstvisit SET unit = %s WHERE experiment_id = %s AND unit = %s",
+                f"UPDATE {table} SET unit = %s WHERE experiment_id = %s AND unit = %s",  # noqa: S608 - a constant
                 [pseudonyms[experiment_id], experiment_id, unit],
             )
             count += cursor.rowcount
     return count
+
+
+def _table(what: str, table: str) -> Place:
+    return Place(what, partial(_count_rows, table), partial(_rename_rows, table))
 
 
 def _quarantined(unit: str) -> list[int]:
@@ -242,7 +248,9 @@ def _in_spool(unit: str) -> int:
 # A table that holds units gets a line here: how it is counted, and how its rows of the unit are put under its pseudonyms.
 IN_DATABASE: tuple[Place, ...] = (
     Place("decisions", _count_decisions, _decisions),
-    Place("first visits", _count_first_visits, _first_visits),
+    _table("first visits", "serving_firstvisit"),
+    _table("outcomes by unit", "learning_unitoutcomes"),
+    _table("outcomes by unit of days that were dropped", "learning_unitbase"),
     Place("quarantined events", lambda unit: len(_quarantined(unit)), _quarantine),
 )
 OUTSIDE: tuple[Place, ...] = (

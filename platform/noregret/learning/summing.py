@@ -1,0 +1,361 @@
+"""What enters an experiment's sums (noregret.learning.sums), and when: each learned reward once its decision is there and may be shown.
+
+A reward enters with the step that makes the last of three things true: it is folded, its decision is in the ledger, and its bucket is
+closed where the absence of rewards means something. So it is looked for when rewards are folded, when decisions are drained and when
+buckets are closed. Each of these holds the lock of the experiment's evidence from before it looks until it commits: of two steps that
+meet, the later one sees what the earlier one did, and nothing enters twice or never.
+
+An apprentice's choice is scored with its bucket, by what was told within the window; a copy that is predicted on later still, or a decision
+that comes later, is scored as it comes. Units are rows of their own, for a unit's earnings do not add to those of another.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import numpy as np
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
+
+from noregret.experiments.models import Experiment
+from noregret.experiments.rewards import learned_when_matured
+
+from .models import ExperimentEvidence, LedgerSums
+from .scoring import scored_between, scored_of
+from .sums import HELD_OUT, NEWEST, NOT_HELD_OUT, Part, Scored, Sums, newest
+from .weighing import keeps_units
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Named = Mapping[str, list[Any]]
+"""Rewards or decisions as columns, for a query."""
+
+
+class Claimed(NamedTuple):
+    """A reward that was claimed to be folded."""
+
+    arm_id: int
+    decided_at: datetime
+    value: float
+    decision_id: UUID
+
+
+def shown_until(experiment: Experiment, closed_until: datetime | None) -> datetime | None:
+    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has.
+
+    With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
+    """
+    return FOREVER if experiment.reward["default"] is None else closed_until
+
+
+def sums_of(experiment: Experiment) -> Sums | None:
+    """The sums as they stand; None before they are made."""
+    row = LedgerSums.objects.filter(experiment=experiment).first()
+    return None if row is None else Sums.from_dict(row.state)
+
+
+def folded(experiment: Experiment, rewards: Sequence[Claimed]) -> None:
+    """Rewards that this transaction folds enter, as far as they may."""
+    if not _is_summed(experiment):
+        return
+    held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+    sums = _open(experiment)
+    until = shown_until(experiment, held.closed_until)
+    entering = [] if until is None else [row for row in rewards if row.decided_at < until]
+    if sums is None or not entering:
+        return
+    times = [row.decided_at for row in entering]
+    listed: Named = {
+        "ids": [row.decision_id for row in entering],
+        "times": times,
+        "arms": [row.arm_id for row in entering],
+        "values": [row.value for row in entering],
+    }
+    with connection.cursor() as cursor:
+        fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed)
+        _keep(experiment, sums + enter(cursor, experiment, sums))
+
+
+class NewDecision(NamedTuple):
+    """A decision that was drained. `failed`: its arm could not serve it; `choice`: the arm that an apprentice would have served."""
+
+    id: UUID
+    decided_at: datetime
+    arm_id: int
+    failed: bool
+    holdout: bool
+    choice: int | None
+
+
+def drained(held: ExperimentEvidence, decisions: Sequence[NewDecision]) -> None:
+    """New decisions are counted, and those that were rewarded and folded before they came enter. The caller has locked the evidence."""
+    experiment = held.experiment
+    sums = _open(experiment)
+    if sums is None or not decisions:
+        return
+    sums = sums + _counted(decisions)
+    until = shown_until(experiment, held.closed_until)
+    came = [] if until is None else [one for one in decisions if one.decided_at < until]
+    with connection.cursor() as cursor:
+        if came and _is_summed(experiment):
+            times = [one.decided_at for one in came]
+            listed: Named = {"ids": [one.id for one in came], "times": times}
+            if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
+                sums = sums + enter(cursor, experiment, sums)
+        closed = held.closed_until
+        chosen = (
+            [] if closed is None else [one for one in decisions if one.choice is not None and one.decided_at < closed]
+        )
+        sums = sums + Sums(scored=scored_of(cursor, experiment, [(one.id, one.decided_at) for one in chosen]))
+    _keep(experiment, sums)
+
+
+def _counted(decisions: Sequence[NewDecision]) -> Sums:
+    held_out = sum(1 for one in decisions if one.holdout)
+    times: dict[int, list[int]] = {}
+    for one in decisions:
+        at = (one.decided_at - EVER) // _MICROSECOND
+        times.setdefault(one.arm_id, []).append(-at if one.failed else at)
+    return Sums(
+        (len(decisions) - held_out, held_out),
+        Counter(one.choice for one in decisions if one.choice is not None),
+        newest={arm: newest(made) for arm, made in times.items()},
+    )
+
+
+def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
+    """The buckets from `start` to `end` are closed by this transaction, which holds the evidence's lock."""
+    sums = _open(experiment)
+    if sums is None:
+        return
+    # Elsewhere nothing of these buckets is folded yet, or it entered when it was.
+    folded_before = experiment.reward["default"] is not None and not learned_when_matured(experiment.reward)
+    with connection.cursor() as cursor:
+        if folded_before and _is_summed(experiment) and fill(cursor, experiment, start, end):
+            sums = sums + enter(cursor, experiment, sums)
+        elif not sums.choices:
+            return
+        if sums.choices:
+            sums = sums + Sums(scored=scored_between(cursor, experiment, start, end))
+    _keep(experiment, sums)
+
+
+def _is_summed(experiment: Experiment) -> bool:
+    """Are outcomes of this strategy told by unit, or by weight?"""
+    return keeps_units(experiment) or weighs(experiment)
+
+
+def weighs(experiment: Experiment) -> bool:
+    """Are outcomes weighed by the probabilities that were logged? Of a fixed split there is nothing to save by."""
+    return experiment.strategy == Experiment.Strategy.BANDIT
+
+
+def add_scored(experiment: Experiment, scored: Scored) -> None:
+    """More choices were scored; in a transaction that has locked the evidence."""
+    sums = _open(experiment)
+    if sums is not None and scored != Scored():
+        _keep(experiment, sums + Sums(scored=scored))
+
+
+def _open(experiment: Experiment) -> Sums | None:
+    """What may be added to; None before the sums are made, and where they are final."""
+    row = LedgerSums.objects.filter(experiment=experiment, final=False).first()
+    return None if row is None else Sums.from_dict(row.state)
+
+
+def _keep(experiment: Experiment, sums: Sums) -> None:
+    LedgerSums.objects.filter(experiment=experiment).update(state=sums.to_dict())
+
+
+# Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm served and was drawn by its probability.
+_ENTERING = """
+CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
+    arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[]
+) ON COMMIT DELETE ROWS
+"""
+_FILL = """
+INSERT INTO entering_outcome
+SELECT r.arm_id, d.unit, d.holdout, r.value, CASE WHEN drawn THEN 1 / (d.propensity * chances) END,
+    CASE WHEN drawn THEN d.propensities END
+FROM {outcomes} JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN %(weighs)s THEN (SELECT NULLIF(count(*), 0) FROM unnest(d.propensities) AS p WHERE p > 0) END AS chances
+) AS drawing
+CROSS JOIN LATERAL (
+    SELECT chances > 0 AND d.fallback_reason IS NULL AND NOT d.holdout AND d.propensity > 0 AS drawn
+) AS service
+WHERE d.decided_at >= %(start)s AND d.decided_at < %(end)s
+"""
+_CLAIMED = """
+unnest(%(ids)s::uuid[], %(times)s::timestamptz[], %(arms)s::bigint[], %(values)s::float8[])
+    AS r (decision_id, decided_at, arm_id, value)
+"""
+_LEARNED = """
+(SELECT decision_id, decided_at, arm_id, value FROM serving_reward
+WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND folded AND NOT late
+    AND decided_at >= %(start)s AND decided_at < %(end)s {listed}) AS r
+"""
+_LISTED = "AND (decided_at, decision_id) IN (SELECT * FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]))"
+
+
+def fill(
+    cursor: CursorWrapper,
+    experiment: Experiment,
+    start: datetime,
+    end: datetime,
+    *,
+    listed: Named | None = None,
+) -> int:
+    """Put outcomes of decisions from `start` to `end` in front of `enter`; how many.
+
+    All learned ones, or those of `listed` decisions; with `arms` and `values` these are the outcomes themselves.
+    """
+    if listed is None:
+        outcomes = _LEARNED.format(listed="")
+    elif "values" in listed:
+        outcomes = _CLAIMED
+    else:
+        outcomes = _LEARNED.format(listed=_LISTED)
+    cursor.execute(_ENTERING)
+    asked: dict[str, Any] = {
+        "experiment": experiment.pk,
+        "metric": experiment.reward["metric"],
+        "weighs": weighs(experiment),
+        "start": start,
+        "end": end,
+        **(listed or {}),
+    }
+    cursor.execute(_FILL.format(outcomes=outcomes), asked)
+    return int(cursor.rowcount)
+
+
+_PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_outcome"
+_SIDES = f"""
+UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit, value, NULL FROM entering_outcome
+"""  # noqa: S608 - constants
+_LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
+
+# Sums of squares grow by differences: with a unit's total t after it grew by d they grow by d (2 t - d). What came and what stands are put
+# together by grouping, for a join of the two may be planned as a loop in a loop. A decision without a unit is one of its own.
+_UNITS = """
+WITH level AS (SELECT * FROM unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (part, level)
+), outcome AS MATERIALIZED (
+    SELECT part, unit, value - level AS value, weight FROM ({parts}) AS parts JOIN level USING (part)
+), came AS MATERIALIZED (
+    SELECT part, unit, count(*)::float8 AS count, sum(value) AS total,
+        COALESCE(sum(weight), 0) AS weight, COALESCE(sum(weight * value), 0) AS weighted
+    FROM outcome WHERE unit IS NOT NULL GROUP BY part, unit
+), stands AS (
+    INSERT INTO {units} AS held (experiment_id, part, unit, count, total, weight, weighted)
+    SELECT %(experiment)s, part, unit, count, total, weight, weighted FROM came ORDER BY part, unit
+    ON CONFLICT (experiment_id, part, unit) DO UPDATE SET
+        count = held.count + EXCLUDED.count, total = held.total + EXCLUDED.total,
+        weight = held.weight + EXCLUDED.weight, weighted = held.weighted + EXCLUDED.weighted
+    RETURNING part, unit, count, total, weight, weighted
+), grown AS (
+    SELECT part, sum(count) AS count, sum(total) AS total, sum(weight) AS weight, sum(weighted) AS weighted,
+        sum(count_now) AS count_now, sum(total_now) AS total_now, sum(weight_now) AS weight_now, sum(weighted_now) AS weighted_now
+    FROM (
+        SELECT part, unit, count, total, weight, weighted, 0 AS count_now, 0 AS total_now, 0 AS weight_now, 0 AS weighted_now
+        FROM came
+        UNION ALL SELECT part, unit, 0, 0, 0, 0, count, total, weight, weighted FROM stands
+    ) AS both_of_them GROUP BY part, unit
+    UNION ALL SELECT part, 1, value, w, w * value, 1, value, w, w * value
+    FROM (SELECT part, value, COALESCE(weight, 0) AS w FROM outcome WHERE unit IS NULL) AS alone
+)
+SELECT part, count(*) FILTER (WHERE count_now = count)::float8, sum(count), sum(total),
+    sum(count * (2 * count_now - count)),
+    sum(count_now * total + count * total_now - count * total),
+    sum(total * (2 * total_now - total)),
+    sum(weight * (2 * weight_now - weight)),
+    sum(weight_now * weighted + weight * weighted_now - weight * weighted),
+    sum(weighted * (2 * weighted_now - weighted))
+FROM grown GROUP BY part
+"""
+
+# Decisions that were drawn alike are taken together first: a snapshot's have the same probabilities.
+_SPLIT = """
+WITH alike AS (
+    SELECT arm_id, level, weight, propensities, count(*)::float8 AS n, sum(value - level) AS total,
+        sum(power(value - level, 2)) AS squares,
+        (SELECT count(*) FROM unnest(propensities) AS p WHERE p > 0)::float8 AS chances
+    FROM entering_outcome JOIN unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (arm_id, level) USING (arm_id)
+    WHERE weight IS NOT NULL GROUP BY arm_id, level, weight, propensities
+)
+SELECT arm_id, NULL::bigint AS seat, sum(n), sum(total), sum(squares),
+    sum(weight * n), sum(weight * total), sum(weight * squares),
+    sum(weight * weight * n), sum(weight * weight * total), sum(weight * weight * squares)
+FROM alike GROUP BY arm_id
+UNION ALL SELECT NULL, seat, sum(n / chances), 0, 0, 0, 0, 0, 0, 0, 0
+FROM alike, unnest(propensities) WITH ORDINALITY AS u (share, seat) WHERE share > 0 GROUP BY seat
+"""
+
+
+def enter(cursor: CursorWrapper, experiment: Experiment, sums: Sums, units: str = "learning_unitoutcomes") -> Sums:
+    """What is to be added to `sums` for the outcomes that were filled in, which are then gone.
+
+    What their units earned is added to the table `units`.
+    """
+    by_unit = keeps_units(experiment)
+    parts_query = _PARTS + (_SIDES if experiment.holdout > 0 else "")
+    cursor.execute(_LEVELS.format(parts=parts_query))
+    added = {key: Part(sums.parts[key].level if key in sums.parts else least) for key, least in cursor.fetchall()}
+    parameters: dict[str, Any] = {
+        "experiment": experiment.pk,
+        "parts": list(added),
+        "levels": [part.level for part in added.values()],
+    }
+    share: list[float] = []
+    if by_unit:
+        cursor.execute(_UNITS.format(parts=parts_query, units=units), parameters)
+        for key, *numbers in cursor.fetchall():
+            added[key] = Part(added[key].level, np.array(numbers, dtype=np.float64), added[key].split)
+    if weighs(experiment):
+        cursor.execute(_SPLIT, parameters)
+        rows = cursor.fetchall()
+        share = [0.0] * max((seat for _, seat, *_ in rows if seat is not None), default=0)
+        for arm, seat, *numbers in rows:
+            if arm is None:
+                share[seat - 1] = numbers[0]
+            else:
+                added[arm] = Part(added[arm].level, added[arm].units, np.array(numbers, dtype=np.float64))
+    # The caller may fill in others in the same transaction.
+    cursor.execute("TRUNCATE entering_outcome")
+    return Sums(parts=added, share=tuple(share))
+
+
+_COUNTED = """
+SELECT holdout, proposed_arm_id, count(*)::bigint FROM serving_decision
+WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
+GROUP BY holdout, proposed_arm_id
+"""
+_NEWEST = """
+SELECT arm_id, CASE WHEN failed THEN -at ELSE at END FROM (
+    SELECT arm_id, fallback_reason IS NOT NULL AS failed, (extract(epoch FROM decided_at) * 1000000)::bigint AS at,
+        row_number() OVER (PARTITION BY arm_id ORDER BY decided_at DESC, fallback_reason IS NOT NULL DESC) AS place
+    FROM serving_decision
+    WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
+) AS placed WHERE place <= %(newest)s
+"""
+
+
+def counted_between(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Sums:
+    """How the decisions from `start` to `end` fell on the sides, what an apprentice would have served, and which were each arm's newest."""
+    arms = list(experiment.arms.values_list("pk", flat=True))
+    asked: dict[str, Any] = {"experiment": experiment.pk, "arms": arms, "start": start, "end": end, "newest": NEWEST}
+    cursor.execute(_COUNTED, asked)
+    sides = [0, 0]
+    choices: Counter[int] = Counter()
+    for held_out, proposed, count in cursor.fetchall():
+        sides[bool(held_out)] += count
+        if proposed is not None:
+            choices[proposed] += count
+    cursor.execute(_NEWEST, asked)
+    times: dict[int, list[int]] = {}
+    for arm, at in cursor.fetchall():
+        times.setdefault(arm, []).append(at)
+    return Sums((sides[0], sides[1]), choices, newest={arm: newest(made) for arm, made in times.items()})
