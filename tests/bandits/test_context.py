@@ -57,3 +57,15 @@ def test_schema__from_a_document__is_the_same() -> None:
         {"name": "country", "type": "category", "values": ["KR", "US"]},
     ]
     assert ContextSchema.from_document(document) == SCHEMA
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_encode__whole_number_that_no_double_holds__is_no_number(value: int) -> None:
+    with pytest.raises(ContextInvalid, match="double precision"):
+        SCHEMA.encode({"age": value})
+
+
+@pytest.mark.parametrize(("value", "scaled"), [(-1.7e308, 0.0), (0.0, 0.5), (1.7e308, 1.0), (1.79e308, 1.0)])
+def test_encode__bounds_whose_difference_is_no_double__are_scaled_all_the_same(value: float, scaled: float) -> None:
+    schema = ContextSchema((Number("far", -1.7e308, 1.7e308),))
+    assert schema.encode({"far": value}).tolist() == [1.0, pytest.approx(scaled)]

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from django.db import connection, transaction
 from django.test import Client
+from noregret.embedded.management.commands import doctor
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 from noregret.learning import failing, health, pending, tasks
@@ -156,6 +157,9 @@ def test_one_sick_endpoint__is_told_as_its_own__and_the_other_learns_serves_and_
     behind = next(line for line in metrics.splitlines() if line.startswith(_BEHIND + '{endpoint="sick"}'))
     assert float(behind.split()[-1]) > 55.0
     assert alice.get("/api/v1/experiments/on-well/results")["learner"]["ok"]
+    first, *others = doctor._learner()
+    assert first[0]
+    assert [(good, said.startswith("is behind with sick by ")) for good, said in others] == [(False, True)]
 
 
 _BEHIND = "noregret_learner_behind_seconds"

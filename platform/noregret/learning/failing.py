@@ -14,7 +14,7 @@ from noregret.redis_client import client, keys
 Part = Literal["round", "publish"]
 
 LONGEST_PAUSE_SECONDS = 60.0
-_LONGEST_WHY = 300
+_LONGEST_WHY = 120
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):

@@ -173,7 +173,8 @@ def find() -> Pending:
     for (part, name), failure in found.failing.items():
         if name in (unpublished if part == "publish" else behind):
             failing = "its snapshot can't be published" if part == "publish" else "its rounds fail"
-            behind.setdefault(name, []).append(Lag(found.now - failure.since, f"{failing}: {failure.why}"))
+            # Causes first: what waits for them is told if there is room.
+            behind.setdefault(name, []).insert(0, Lag(found.now - failure.since, f"{failing}: {failure.why}"))
         else:
             mended.append((part, name))
     return Pending(
