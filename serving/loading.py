@@ -46,10 +46,10 @@ class _Seat:
 
 
 class ModelLoader:
-    """The models of a process. `changed` is called, in the loading thread and without a lock, when a model came or failed."""
+    """The models of a process. `changed` is called with what came or failed, in the loading thread and without a lock."""
 
     def __init__(
-        self, load: LoadRuntime, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, load: LoadRuntime, changed: Callable[[ModelKey], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._load = load
         self._changed = changed
@@ -65,7 +65,7 @@ class ModelLoader:
             seat = self._seats.get(key)
             if seat is None:
                 seat = self._seats[key] = _Seat(not_loaded(model, BEING_LOADED, is_loading=True))
-            self._begin_waiting()
+                self._begin_waiting()
         return seat.live
 
     def is_settled(self, model: snapshot.Model) -> bool:
@@ -81,17 +81,18 @@ class ModelLoader:
 
     def tick(self) -> None:
         """Give up loads that take too long, and begin those whose turn it is."""
-        gave_up = False
+        gave_up: list[ModelKey] = []
         with self._lock:
             now = self._clock()
-            for seat in self._seats.values():
+            for key, seat in self._seats.items():
                 if seat.began is not None and not seat.settled and now - seat.began > LOAD_SECONDS:
                     problem = f"not loaded within {LOAD_SECONDS:g} s"
                     log.error("model not loaded", model=seat.live.model.model, error=problem)
-                    seat.live, seat.settled, gave_up = not_loaded(seat.live.model, problem), True, True
+                    seat.live, seat.settled = not_loaded(seat.live.model, problem), True
+                    gave_up.append(key)
             self._begin_waiting()
-        if gave_up:
-            self._changed()
+        for key in gave_up:
+            self._changed(key)
 
     def _begin_waiting(self) -> None:
         """Begin loads while there is room. Called with the lock held."""
@@ -131,4 +132,4 @@ class ModelLoader:
                 seat.retry_at = self._clock() + min(FIRST_PAUSE_SECONDS * 2.0**seat.failures, longest)
                 seat.failures = min(seat.failures + 1, 10)
         self.tick()
-        self._changed()
+        self._changed(key)

@@ -33,8 +33,7 @@ T = TypeVar("T")
 MISS_SECONDS = 0.5
 """So long at most a look-up of an unknown name waits for a reading, and a request for an endpoint that has just come for its champion."""
 HOLD_SECONDS = 10.0
-"""So long at most a document waits for a challenger's load while its predecessor serves; for its champion's it waits as long as that
-takes."""
+"""So long at most a document waits for its models while its predecessor serves, but for its champion as long as the load takes."""
 START_SECONDS = 20.0
 """So long at most a process that starts waits for its models."""
 
@@ -45,6 +44,7 @@ class _Newest:
 
     document: snapshot.Endpoint
     since: float
+    keys: frozenset[ModelKey]  # of its models
 
 
 class SnapshotStore:
@@ -71,7 +71,7 @@ class SnapshotStore:
         self._after_refresh = after_refresh
         self._misses = Misses()
         self._reader = SnapshotReader(client, keys, self, refresh_seconds)
-        self._loader = ModelLoader(load, self._swap)
+        self._loader = ModelLoader(load, self._model_changed)
         self._has_disk = False
         # What requests read: replaced whole.
         self._endpoints: dict[str, LiveEndpoint] = {}
@@ -152,7 +152,7 @@ class SnapshotStore:
         """Read the disk, then Redis, wait for the models, and keep reading Redis in the background."""
         for name, body in self._files.read_all():
             self._has_disk |= self._adopt(name, body)
-        self._swap(list(self._newest))
+        self._swap(list(self._newest), is_news=True)
         self._reader.start()
         self.refresh(START_SECONDS)
 
@@ -195,13 +195,14 @@ class SnapshotStore:
                 self._files.write(name, body)
             else:
                 refused.add(name)
-        self._swap(documents)
+        self._swap(documents, is_news=True)
         return refused
 
     def after_round(self, reached: bool) -> None:
         self._loader.tick()
-        if any(self._is_held(name) for name in tuple(self._incomplete)):
-            self._swap()  # a wait may be over
+        held = [name for name in tuple(self._incomplete) if self._is_held(name)]
+        if held:
+            self._swap(held)  # a wait may be over
         if reached:
             with contextlib.suppress(Exception):
                 self._after_refresh()
@@ -216,7 +217,7 @@ class SnapshotStore:
             with self._swapping:
                 make_live(document, self._loader.get, self._keys)  # loads begin; one that can't be routed is refused
                 since = self._newest[name].since if self._is_held(name) else time.monotonic()
-                self._newest[name] = _Newest(document, since)
+                self._newest[name] = _Newest(document, since, frozenset(map(key_of, models_of(document))))
         except Exception:
             log.exception("snapshot refused", document=name)
             return False
@@ -229,29 +230,43 @@ class SnapshotStore:
         newest, live = self._newest.get(name), self._endpoints.get(name)
         return newest is not None and live is not None and live.document is not newest.document
 
-    def _swap(self, names: Iterable[str] = ()) -> None:
-        """Serve the newest documents of these endpoints, and of those that waited, as far as their models are there."""
+    def _model_changed(self, key: ModelKey) -> None:
+        with self._swapping:
+            names = [
+                name
+                for name in self._incomplete
+                if self._is_held(name) or ((newest := self._newest.get(name)) is not None and key in newest.keys)
+            ]
+        self._swap(names)
+
+    def _swap(self, names: Iterable[str], *, is_news: bool = False) -> None:
+        """Serve the newest documents of these endpoints as far as their models are there; `is_news`: some have just come."""
         with self._swapping:
             endpoints = dict(self._endpoints)
-            for name in {*names, *self._incomplete} - {ACCESS}:
+            for name in {*names} - {ACCESS}:
                 newest = self._newest.get(name)
                 if newest is None:
                     endpoints.pop(name, None)
                     self._incomplete.discard(name)
                     continue
-                live = self._served(newest, endpoints.get(name))
+                before = endpoints.get(name)
+                live = self._served(newest, before)
                 endpoints[name] = live
                 if live.document is newest.document and all(model.runtime for model in live.models()):
                     self._incomplete.discard(name)
                 else:
                     self._incomplete.add(name)
+                is_news |= before is None or before.document is not live.document
             self._endpoints = endpoints
-            self._rewards = {
-                reward.experiment_id: (document.name, reward)
-                for document in self._documents()
-                for reward in document.rewards
-            }
-            self._loader.keep_only(self._named())
+            if is_news:  # else models came, as many do one after another when a process starts
+                self._rewards = {
+                    reward.experiment_id: (document.name, reward)
+                    for document in self._documents()
+                    for reward in document.rewards
+                }
+                self._loader.keep_only(
+                    {key_of(model) for document in self._documents() for model in models_of(document)}
+                )
         self._reader.tell()
 
     def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
@@ -261,14 +276,15 @@ class SnapshotStore:
         return replace(before, champion=champion, arms=arms)
 
     def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:
-        """May the newest document serve? Its predecessor does until the champion is loaded or has failed, and for a while also
-        until each challenger is that requests can go to.
+        """May the newest document serve? Its predecessor does while the champion is being loaded, for a while also after that failed,
+        and as long until each challenger is loaded, or has failed, that requests can go to.
         """
         document = newest.document
-        if not self._loader.is_settled(document.champion):
-            return before.champion.runtime is None
+        waited = time.monotonic() - newest.since >= HOLD_SECONDS
+        if self._loader.get(document.champion).runtime is None and before.champion.runtime is not None:
+            return waited and self._loader.is_settled(document.champion)
         experiment = document.experiment
-        if experiment is None or experiment.strategy == "shadow" or time.monotonic() - newest.since >= HOLD_SECONDS:
+        if experiment is None or experiment.strategy == "shadow" or waited:
             return True
         return all(self._loader.is_settled(arm.model) for arm in experiment.arms if arm.enabled)
 
@@ -276,9 +292,6 @@ class SnapshotStore:
         """What is served, and then what is to be: other processes may serve it already, and take feedback."""
         yield from (live.document for live in self._endpoints.values())
         yield from (newest.document for newest in self._newest.values())
-
-    def _named(self) -> set[ModelKey]:
-        return {key_of(model) for document in self._documents() for model in models_of(document)}
 
     # For readiness.
 

@@ -161,6 +161,27 @@ def test_model_that_could_not_be_loaded__is_tried_again_without_a_new_snapshot(
     assert wait_for(lambda: predict(alice, "pages").status == 200)
 
 
+def test_new_champion_whose_load_fails_at_first__the_old_one_answers_meanwhile__and_not_for_ever(
+    alice: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "FIRST_PAUSE_SECONDS", 0.2)
+    endpoint = endpoint_of("pages", python_model("m", "old", "ones"))
+    assert predict(alice, "pages")["model"] == "m@old"
+    for version in ("new", "gone"):
+        python_model("m", version, "zeros")
+    ModelVersion.objects.exclude(version="old").update(callable="tests.callables.comes_later")
+    update_endpoint(endpoint, champion="m@new", deadline_ms=None, reason="", actor=ACTOR)
+    process().store.refresh()
+    assert predict(alice, "pages")["model"] == "m@old"
+    monkeypatch.setattr(callables, "comes_later", callables.ones, raising=False)
+    assert wait_for(lambda: bool(predict(alice, "pages")["model"] == "m@new"))
+    monkeypatch.delattr(callables, "comes_later")
+    monkeypatch.setattr(store, "HOLD_SECONDS", 0.5)
+    update_endpoint(endpoint, champion="m@gone", deadline_ms=None, reason="", actor=ACTOR)
+    assert wait_for(lambda: predict(alice, "pages").status == 503)
+    assert "m@gone is not loaded here: ModelError" in predict(alice, "pages")["detail"]
+
+
 # The loader by itself.
 
 
@@ -176,7 +197,7 @@ def test_loader__failure_after_failure__is_tried_ever_less_often() -> None:
         tries.append(now[0])
         raise OSError("away")
 
-    loader = ModelLoader(fails, lambda: None, lambda: now[0])
+    loader = ModelLoader(fails, lambda key: None, lambda: now[0])
     loader.get(model("m"))
     for tenth in range(6000):
         now[0] = tenth / 10
@@ -198,7 +219,7 @@ def test_loader__loads_that_never_end__hold_a_bounded_number_of_threads__and_no_
             gate.wait(60)
         return StaticRuntime(wanted.model)
 
-    loader = ModelLoader(load, lambda: None, lambda: now[0])
+    loader = ModelLoader(load, lambda key: None, lambda: now[0])
     try:
         for i in range(40):
             loader.get(model(f"hangs-{i}"))
@@ -230,7 +251,7 @@ def test_loader__model_that_nothing_names_any_more__is_dropped_and_not_waited_fo
         gate.wait(60)
         return StaticRuntime(None)
 
-    loader = ModelLoader(load, changed.set)
+    loader = ModelLoader(load, lambda key: changed.set())
     loader.get(model("m"))
     loader.keep_only(set())
     assert not loader.is_settled(model("m"))
