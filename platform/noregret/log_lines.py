@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 A_SECOND = 5
 # By the beginning of a logger's name. On the hot path each request could write a line; those that are drawn to be told are few already.
-OTHERS_A_SECOND = {"serving.request_lines": 10, "serving.": 1}
+OTHERS_A_SECOND = {"serving.request_lines": A_SECOND, "serving.": 1}
 KINDS = 1000
 """So many are told apart; what comes beyond them is one kind a logger, until the others have been quiet."""
 TEXT = 500

@@ -28,12 +28,16 @@ LOGGING = {
             "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=["suppressed"])],
         }
     },
+    "filters": {
+        "traceback": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)}
+    },
     "handlers": {"stderr": {"class": "noregret.log_lines.LimitedStream", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level},
     "loggers": {
         # Django has a handler of its own there, which writes no JSON and knows no limit.
         "django": {"handlers": [], "propagate": True},
-        "django.request": {"level": "ERROR"},
+        # A request that was answered with 500 or more has a line already (serving.request_lines): only tracebacks are missing there.
+        "django.request": {"level": "ERROR", "filters": ["traceback"]},
         "celery": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "matplotlib": {"level": "WARNING"},
