@@ -4,6 +4,7 @@ import os
 import warnings
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from django.conf import settings
 from django.utils.log import configure_logging
 
@@ -12,12 +13,14 @@ if settings.ENVIRONMENT.role == "beat":
     # Beat sends names of tasks: it needs neither the tasks nor Django's applications, and all that they load.
     configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
     app = Celery("noregret", fixups=[])
+    app.config_from_object("django.conf:settings", namespace="CELERY")
 else:
     app = Celery("noregret")
+    app.config_from_object("django.conf:settings", namespace="CELERY")
     app.autodiscover_tasks(["noregret.learning", "noregret.notify", "noregret.retention"])
-app.config_from_object("django.conf:settings", namespace="CELERY")
 # `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
-warnings.filterwarnings("ignore", "You're running the worker with superuser", RuntimeWarning)
+for words in ("You're running the worker with superuser", "An entry for the specified gid or egid was not found"):
+    warnings.filterwarnings("ignore", words, SecurityWarning)
 app.conf.beat_schedule = {
     "learn": {
         "task": "noregret.learning.tasks.tick",

@@ -129,7 +129,9 @@ class _Platform:
                 if json.loads(said)["status"] == "ready" or time.monotonic() - serves_since > WELL_SECONDS:
                     return
             if time.monotonic() > until:
-                raise StartFailed(f"not ready after {READY_SECONDS:.0f} s: {said}\nlogs: {self._data_dir / 'logs'}")
+                raise StartFailed(
+                    f"not ready after {READY_SECONDS:.0f} s: {said}; the logs are in {self._data_dir / 'logs'}"
+                )
             time.sleep(0.1)
 
     def _ask(self) -> tuple[int, str]:
