@@ -16,7 +16,7 @@ from serving.ledger import partitions
 
 from . import pending, schedule, shadows
 from .health import sign_of_life
-from .locks import lookout_lock, shadows_lock
+from .locks import LeaseLost, lookout_lock, shadows_lock
 from .round import learn
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,8 @@ def tick() -> None:
                 _look()
     except redis.RedisError as error:
         log.warning("redis out of reach", error=str(error))
+    except LeaseLost:
+        log.warning("another looks for what is to be done")
 
 
 def _look() -> None:
@@ -82,6 +84,8 @@ def mirror_shadows() -> None:
                 shadows.rounds()
     except redis.RedisError as error:
         log.warning("redis out of reach", error=str(error))
+    except LeaseLost:
+        log.warning("another lets shadows predict")
 
 
 @app.task
