@@ -221,9 +221,8 @@ def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key
 
 def _run(connection: Connection, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """The rows of a statement that ends within STATEMENT_TIMEOUT_MS; a transaction of its own, unless one has begun."""
-    cursor = ClientCursor(
-        connection
-    )  # binds here: the server takes several statements a message only without parameters
+    # This cursor binds here: the server takes several statements in a message only without parameters.
+    cursor = ClientCursor(connection)
     cursor.execute(_BOUNDED + statement, parameters)
     cursor.nextset()
     return cursor.fetchall()

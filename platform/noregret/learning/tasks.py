@@ -23,7 +23,7 @@ from .days_ahead import make_days
 from .failing import failed, in_words, succeeded, waiting
 from .finishing import finish
 from .health import sign_of_life
-from .locks import bounded_wait, lookout_lock, shadows_lock, units_lock
+from .locks import LeaseLost, bounded_wait, lookout_lock, shadows_lock, units_lock
 from .round import learn
 
 log = structlog.get_logger(__name__)
@@ -41,6 +41,8 @@ def tick() -> None:
                 _look()
     except redis.RedisError as error:
         log.warning("redis out of reach", error=str(error))
+    except LeaseLost:
+        log.warning("another looks for what is to be done")
 
 
 def _look() -> None:
@@ -120,6 +122,8 @@ def restore_units(experiment_id: int) -> None:
                 sticky_units.restore(experiment_id)
     except redis.RedisError as error:
         log.warning("redis out of reach", experiment=experiment_id, error=str(error))
+    except LeaseLost:
+        log.warning("another puts arms of units back", experiment=experiment_id)
 
 
 @app.task
@@ -131,6 +135,8 @@ def mirror_shadows() -> None:
                 shadows.rounds()
     except redis.RedisError as error:
         log.warning("redis out of reach", error=str(error))
+    except LeaseLost:
+        log.warning("another lets shadows predict")
 
 
 @app.task
