@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 CALLS = 9
+ROUNDS = 30
+"""They go through what is there in pieces (noregret.learning.watching)."""
 FRESH = 50
 """Decisions that come before each round that is timed: a round that learns nothing would show nothing."""
 ALLOWED_RATIO, ALLOWED_MORE_MS = 1.5, 20.0
@@ -176,7 +178,7 @@ class Bench:
         from noregret.learning.round import learn
 
         rebuild(experiment, write=True)
-        for _ in range(3):
+        for _ in range(ROUNDS):
             learn(experiment.endpoint_id)
         with connection.cursor() as cursor:
             cursor.execute("VACUUM ANALYZE")

@@ -17,12 +17,13 @@ from noregret.experiments.rewards import learned_when_matured
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
 from .totals import RewardIntervals
+from .watches import watches_of
 
 BATCH = 20_000
 
 # The conditions stand twice: without them outside, rows would be looked for in the whole ledger and not in the index `reward_to_fold`.
 _CLAIM = """
-UPDATE serving_reward SET folded = true
+UPDATE serving_reward SET folded = true, summed = summed OR NOT %(watched)s
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
     WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
@@ -50,6 +51,8 @@ def fold(experiment: Experiment) -> int:
     until = _learnable_until(experiment)
     if until is None:
         return 0
+    # What guardrails watch is claimed for their sums apart (noregret.learning.watching).
+    watched = any(watch.metric == experiment.reward["metric"] for watch in watches_of(experiment).values())
     total = 0
     while True:
         with transaction.atomic():
@@ -61,6 +64,7 @@ def fold(experiment: Experiment) -> int:
                         "metric": experiment.reward["metric"],
                         "limit": BATCH,
                         "until": until,
+                        "watched": watched,
                     },
                 )
                 rows = cursor.fetchall()

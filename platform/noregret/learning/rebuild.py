@@ -27,8 +27,10 @@ from serving.ledger import latency
 from . import contextual
 from .locks import endpoint_lock
 from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
-from .models import ArmInterval, ArmStatistics, ExperimentEvidence
+from .models import ArmInterval, ArmStatistics, ExperimentEvidence, WatchedMetric, WatchedValues
 from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
+from .watches import watches_of
+from .watching import ValueSums, of_ledger, of_row, values_row
 from .weighing import (
     RULES,
     Row,
@@ -274,9 +276,15 @@ class _Rebuilt:
         self._arm_ids = [arm.pk for arm in self._arms]
         self._learned = learn_all(experiment, self._arm_ids)
         self._replayed = replay_evidence(experiment)
+        # As far as each has come: what lies beyond, the learner adds in its rounds.
+        watches = watches_of(experiment)
+        self._watched = [
+            (row, of_ledger(experiment, watches[row.key], row))
+            for row in WatchedMetric.objects.filter(experiment=experiment, key__in=watches).order_by("key")
+        ]
 
     def differences(self) -> list[str]:
-        return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence()]
+        return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence(), *self._of_watched()]
 
     def _statistics(self, i: int) -> dict[str, Any]:
         """The columns of an arm's statistics."""
@@ -346,8 +354,25 @@ class _Rebuilt:
                 for part in differences(live, wanted, TOLERANCE):
                     yield f"{name}: {part} differs from the ledger's"
 
+    def _of_watched(self) -> Iterator[str]:
+        names = {arm.pk: arm.name for arm in self._arms}
+        for row, (sums, compared) in self._watched:
+            held = {each.arm_id: of_row(each) for each in WatchedValues.objects.filter(watched=row)}
+            for arm in sorted(sums.keys() | held.keys()):
+                live, ledger = held.get(arm), sums.get(arm)
+                if live is None or ledger is None or not _same(_listed(live), _listed(ledger)):
+                    yield f"{names.get(arm, arm)}: the values of {row.key} differ from the ledger's"
+            if not _same(row.compared, compared):
+                yield f"{row.key}: the comparison with the control differs from the ledger's"
+
     def write(self) -> None:
         """In the caller's transaction."""
+        for row, (sums, compared) in self._watched:
+            WatchedMetric.objects.filter(pk=row.pk).update(
+                summed_until=row.summed_until, compared_until=row.compared_until, compared=compared
+            )
+            WatchedValues.objects.filter(watched=row).delete()
+            WatchedValues.objects.bulk_create([values_row(row, arm, found) for arm, found in sums.items()])
         for i, arm in enumerate(self._arms):
             ArmStatistics.objects.update_or_create(arm=arm, defaults=self._statistics(i))
         ArmInterval.objects.filter(arm_id__in=self._arm_ids).delete()
@@ -379,6 +404,10 @@ class _Rebuilt:
         ExperimentEvidence.objects.update_or_create(
             experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
         )
+
+
+def _listed(sums: ValueSums) -> list[Any]:
+    return [sums.count, sums.mean, sums.lowest, sums.highest, sums.above.tolist(), sums.below.tolist()]
 
 
 def _same(live: Any, ledger: Any) -> bool:

@@ -16,6 +16,7 @@ from .pending import LEARNED_AT_ONCE, unsettled
 from .promotion import act
 from .publishing import catch_up
 from .upgrade import bring_up_to_date
+from .watching import keep_up
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
     bring_up_to_date(experiment)
     mature(experiment, drained.until)
     fold(experiment)
+    keep_up(experiment, drained.until)
     with transaction.atomic():
         catch_up(experiment)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
