@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 from noregret.experiments.models import Experiment
-from noregret.learning import shadows
+from noregret.learning import shadow_sums, shadows
+from noregret.learning.models import ShadowStatistics
+from noregret.learning.rebuild import rebuild
 from noregret.learning.results import results
 from noregret.learning.round import learn
+from noregret.learning.shadow_sums import LARGEST
 from noregret.redis_client import client, keys
 
 from serving.models import Decision, Reward, ShadowPrediction
@@ -154,6 +157,84 @@ def test_shadow__labels_that_are_texts__agree_or_not(alice: Api) -> None:
     assert shadows.difference(["a"], ["a"]) is None
     assert shadows.difference([1, 2], [1]) is None
     assert shadows.difference([1, 2], [1, 4]) == 1.0
+
+
+def test_shadow__predictions_that_no_difference_holds__are_bounded_and_agreement_is_counted(alice: Api) -> None:
+    assert shadows.difference([1e308], [-1e308]) == shadows.difference([1e308] * 3, [-1e308] * 3) == LARGEST
+    assert shadows.difference([1e308, 0.0], [-1e308, 0.0]) == LARGEST / 2
+    assert shadows.difference([10**400], [1.0]) is None
+    experiment = shadow("far_off")
+    for i in range(10):
+        alice.post(PREDICT, {"inputs": [[float(i % 2)]]})
+    copied(10)
+    assert shadows.mirror(experiment) == 10
+    learn(experiment.endpoint_id)
+    shown = alice.get("/api/v1/experiments/e/results")
+    assert shown.status == 200
+    far = next(arm for arm in shown["arms"] if arm["name"] == "far-off")
+    assert (far["agreement"], far["mean_absolute_difference"]) == (0.5, pytest.approx(5e307))
+    assert [each["count"] for each in far["shadow"]["histogram"]] == [5, *[0] * 18, 5]
+    assert rebuild(experiment, write=False) == []
+
+
+def test_shadow__outcomes_before_and_after_their_predictions__are_scored_once(alice: Api) -> None:
+    experiment = shadow("nearly_sums")
+    answers = [alice.post(PREDICT, {"inputs": [[float(i)]]}).body for i in range(8)]
+
+    def tell(which: slice) -> None:
+        for i, answer in list(enumerate(answers))[which]:
+            body = {"decision_id": answer["decision_id"], "metric": "outcome", "value": i}
+            assert alice.post("/api/v1/feedback", body).status == 202
+
+    copied(8)
+    tell(slice(0, 4))
+    learn(experiment.endpoint_id)
+    shadows.mirror(experiment)
+    tell(slice(4, 8))
+    learn(experiment.endpoint_id)
+    learn(experiment.endpoint_id)
+    shown = next(each for each in shadows.comparison(experiment).values())
+    assert (shown["outcomes"]["count"], shown["outcomes"]["accuracy"]) == (8, 0.5)
+    assert rebuild(experiment, write=False) == []
+
+
+def test_shadow__predictions_of_an_earlier_version__are_gone_through_once_and_shown_when_they_are(
+    alice: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = shadow("nearly_sums")
+    answers = [alice.post(PREDICT, {"inputs": [[float(i)]]}).body for i in range(30)]
+    for i, answer in enumerate(answers):
+        alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "metric": "outcome", "value": i})
+    copied(30)
+    shadows.mirror(experiment)
+    learn(experiment.endpoint_id)
+    before = shadows.comparison(experiment)
+    ShadowStatistics.objects.all().delete()  # as before there were any
+    assert shadows.comparison(experiment) == {}
+    monkeypatch.setattr(shadow_sums, "PIECE", 10)
+    monkeypatch.setattr(shadow_sums, "ROUND_SECONDS", 0.0)
+    learn(experiment.endpoint_id)
+    assert shadows.comparison(experiment) == {}
+    for _ in range(4):
+        learn(experiment.endpoint_id)
+    assert shadows.comparison(experiment) == before
+    assert rebuild(experiment, write=False) == []
+
+
+def test_rebuild__sums_of_a_shadow__are_checked_and_made_anew(alice: Api) -> None:
+    experiment = shadow("nearly_sums")
+    for i in range(10):
+        alice.post(PREDICT, {"inputs": [[float(i)]]})
+    copied(10)
+    shadows.mirror(experiment)
+    learn(experiment.endpoint_id)
+    before = shadows.comparison(experiment)
+    row = ShadowStatistics.objects.get(arm__is_control=False)
+    ShadowStatistics.objects.filter(pk=row.pk).update(sums=row.sums | {"agreed": 9})
+    assert rebuild(experiment, write=True) == [
+        "nearly-sums: what its predictions on copies sum up to differs from the ledger's"
+    ]
+    assert shadows.comparison(experiment) == before
 
 
 def test_shadower__queue_that_is_full__drops_and_does_not_wait() -> None:

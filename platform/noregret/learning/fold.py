@@ -17,7 +17,7 @@ from noregret.experiments.rewards import learned_when_matured
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
 from .totals import RewardIntervals
-from .watches import watches_of
+from .watches import metrics_of
 
 BATCH = 20_000
 
@@ -51,8 +51,8 @@ def fold(experiment: Experiment) -> int:
     until = _learnable_until(experiment)
     if until is None:
         return 0
-    # What guardrails watch is claimed for their sums apart (noregret.learning.watching).
-    watched = any(watch.metric == experiment.reward["metric"] for watch in watches_of(experiment).values())
+    # What is watched is claimed for its sums apart (noregret.learning.watching).
+    watched = experiment.reward["metric"] in metrics_of(experiment)
     total = 0
     while True:
         with transaction.atomic():

@@ -24,10 +24,11 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import latency
 
-from . import contextual
+from . import contextual, shadow_sums
 from .locks import endpoint_lock
 from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
-from .models import ArmInterval, ArmStatistics, ExperimentEvidence, WatchedMetric, WatchedValues
+from .models import ArmInterval, ArmStatistics, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
+from .shadow_sums import ShadowSums
 from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
 from .watches import watches_of
 from .watching import ValueSums, of_ledger, of_row, values_row
@@ -282,6 +283,8 @@ class _Rebuilt:
             (row, of_ledger(experiment, watches[row.key], row))
             for row in WatchedMetric.objects.filter(experiment=experiment, key__in=watches).order_by("key")
         ]
+        shadowed = ShadowStatistics.objects.filter(arm__in=self._arm_ids).order_by("arm_id")
+        self._shadowed = [(row, shadow_sums.of_ledger(experiment, row).to_dict()) for row in shadowed]
 
     def differences(self) -> list[str]:
         return [*self._of_statistics(), *self._of_intervals(), *self._of_evidence(), *self._of_watched()]
@@ -365,8 +368,13 @@ class _Rebuilt:
             if not _same(row.compared, compared):
                 yield f"{row.key}: the comparison with the control differs from the ledger's"
 
+        for shadow, wanted in self._shadowed:
+            if not _same(ShadowSums.from_dict(shadow.sums).to_dict(), wanted):
+                yield f"{names[shadow.arm_id]}: what its predictions on copies sum up to differs from the ledger's"
+
     def write(self) -> None:
         """In the caller's transaction."""
+        self._write_shadowed()
         for row, (sums, compared) in self._watched:
             WatchedMetric.objects.filter(pk=row.pk).update(
                 summed_until=row.summed_until, compared_until=row.compared_until, compared=compared
@@ -404,6 +412,16 @@ class _Rebuilt:
         ExperimentEvidence.objects.update_or_create(
             experiment=self._experiment, defaults=state, create_defaults=state | {"closed_until": closed}
         )
+
+    def _write_shadowed(self) -> None:
+        """Predictions are stored without the endpoint's lock: where some came since the snapshot, their sums are made again."""
+        seen = {row.pk: row for row, _ in self._shadowed}
+        wanted = {row.pk: sums for row, sums in self._shadowed}
+        for arm, row in shadow_sums.locked(self._experiment.pk).items():
+            before = seen.get(arm)
+            if before is None or before.sums != row.sums or before.summed_until != row.summed_until:
+                wanted[arm] = shadow_sums.of_ledger(self._experiment, row).to_dict()
+            ShadowStatistics.objects.filter(pk=arm).update(sums=wanted[arm])
 
 
 def _listed(sums: ValueSums) -> list[Any]:

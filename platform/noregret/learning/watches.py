@@ -15,6 +15,10 @@ Kind = Literal["mean", "difference", "failures"]
 """A metric's mean against a limit, the same against the control's, and failures against the control's."""
 
 
+OUTCOME = "outcome"
+"""The metric by which feedback tells what was true: predictions on copies are scored on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Two guardrails that differ in what is done alone are one. `sides`: what is bet, and within which bounds values lie."""
@@ -52,6 +56,17 @@ def watches_of(experiment: Experiment) -> dict[str, Watch]:
     """By key."""
     found = (watch_of(experiment, guardrail) for guardrail in guardrails_of(experiment))
     return {watch.key: watch for watch in found if watch is not None}
+
+
+def is_mirrored(experiment: Experiment) -> bool:
+    """Do challengers predict on copies of its requests?"""
+    return experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
+
+
+def metrics_of(experiment: Experiment) -> set[str]:
+    """The metrics whose values are claimed for the sums of what watches them (noregret.learning.watching)."""
+    metrics = {watch.metric for watch in watches_of(experiment).values() if watch.kind != "failures"}
+    return metrics | {OUTCOME} if is_mirrored(experiment) else metrics
 
 
 def _bounds(experiment: Experiment, guardrail: Guardrail) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""Keeps the sums of what guardrails watch, so that no look sums over the ledger.
+"""Keeps the sums of what is watched, by guardrails and by the scores of shadows, so that no look sums over the ledger.
 
 Values are claimed by their mark `summed`, as rewards are by `folded`, and added to the sums of each watch of their metric. What compares an
 arm with its control goes on in strata, over decisions that nothing can be added to: values once their bucket is closed, failures once their
@@ -24,10 +24,10 @@ from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, Experiment
 from serving.feedback import MAX_VALUE
 
-from . import clock
+from . import clock, shadow_sums
 from .models import ExperimentEvidence, WatchedMetric, WatchedValues
 from .totals import INTERVAL_SECONDS, interval_start
-from .watches import Watch, watches_of
+from .watches import OUTCOME, Watch, is_mirrored, metrics_of, watches_of
 from .weighing import bucket_number, bucket_width, floor_to_bucket
 
 BATCH = 20_000
@@ -102,10 +102,12 @@ def keep_up(experiment: Experiment, drained_until: datetime) -> None:
     """Add what came in since. Called in the learner's round, after buckets were closed."""
     watches = watches_of(experiment)
     _tend(experiment, watches)
-    if not watches:
-        return
+    if is_mirrored(experiment):
+        shadow_sums.catch_up(experiment)
     while claim(experiment, watches) == BATCH:
         pass
+    if not watches:
+        return
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     sealed = None
     if any(watch.kind == "failures" for watch in watches.values()):
@@ -137,21 +139,29 @@ _CLAIM = """
 UPDATE serving_reward SET summed = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
-    WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND NOT late
+    WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-AND experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND NOT late
-RETURNING metric, arm_id, value, decided_at
+AND experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
+RETURNING metric, arm_id, value, decided_at, decision_id, late
 """
 
 
 def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
     """Add values that no sum holds yet; how many were claimed, at most BATCH."""
-    metrics = sorted({watch.metric for watch in watches.values() if watch.kind != "failures"})
+    metrics = metrics_of(experiment)
     if not metrics:
         return 0
-    parameters: dict[str, Any] = {"experiment": experiment.pk, "metrics": metrics, "limit": BATCH}
+    # What was true is scored however late it was told, unless it is the reward, whose late values a default replaces.
+    truth = OUTCOME if is_mirrored(experiment) and experiment.reward["metric"] != OUTCOME else None
+    parameters: dict[str, Any] = {
+        "experiment": experiment.pk,
+        "metrics": sorted(metrics),
+        "limit": BATCH,
+        "truth": truth,
+    }
     with transaction.atomic():
         rows = _locked(experiment)
+        shadowed = shadow_sums.locked(experiment.pk) if is_mirrored(experiment) else {}
         with connection.cursor() as cursor:
             cursor.execute(_CLAIM, parameters)
             values = cursor.fetchall()
@@ -159,11 +169,10 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
             watch, until = watches.get(row.key), row.summed_until
             if watch is not None and until is not None:
                 # What lies beyond is added on the way through.
-                _add(
-                    row,
-                    watch,
-                    ((arm, value) for metric, arm, value, at in values if metric == watch.metric and at < until),
-                )
+                of_watch = (each for each in values if each[0] == watch.metric and each[3] < until and not each[5])
+                _add(row, watch, ((arm, value) for _, arm, value, _, _, _ in of_watch))
+        outcomes = [(identity, at, value) for metric, _, value, at, identity, _ in values if metric == OUTCOME]
+        shadow_sums.add_outcomes(experiment, shadowed, outcomes if shadowed else [])
     return len(values)
 
 
