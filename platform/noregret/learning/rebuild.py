@@ -25,6 +25,7 @@ from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import latency
 
 from . import contextual, shadow_sums
+from .coarsening import Lengths
 from .locks import endpoint_lock
 from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
 from .models import ArmInterval, ArmStatistics, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
@@ -268,6 +269,9 @@ def _rounding(count: float, mean: float, m2: float) -> float:
     return 16.0 * float(np.finfo(np.float64).eps) * abs(mean) * math.sqrt(count * max(m2, 0.0))
 
 
+_Interval = tuple[int, int, int, float, float]
+
+
 class _Rebuilt:
     """What the ledger says of one experiment, beside what is held."""
 
@@ -275,6 +279,8 @@ class _Rebuilt:
         self._experiment = experiment
         self._arms: list[Arm] = list(experiment.arms.order_by("position"))
         self._arm_ids = [arm.pk for arm in self._arms]
+        evidence = ExperimentEvidence.objects.filter(experiment=experiment).first()
+        self._lengths = Lengths.of(experiment, evidence) if evidence else Lengths({}, None)
         self._learned = learn_all(experiment, self._arm_ids)
         self._replayed = replay_evidence(experiment)
         # As far as each has come: what lies beyond, the learner adds in its rounds.
@@ -317,19 +323,33 @@ class _Rebuilt:
                 if not (near if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
 
-    def _intervals(self) -> dict[tuple[int, datetime], tuple[int, int, int, float, float]]:
+    def _intervals(self) -> "dict[tuple[int, datetime], _Interval]":
         """(decisions, failures, rewards, sum of rewards, sum of their squared deviations) by arm id and start."""
         totals, rewards = self._learned.totals, self._learned.rewards
         counts, failed = totals.intervals, totals.failed_intervals
         keys = counts.keys() | rewards.keys()
-        return {key: (counts[key], failed[key], *rewards.get(key, RewardMoments())) for key in keys}
+        return self._as_long_as_live(
+            (*key, (counts[key], failed[key], *rewards.get(key, RewardMoments()))) for key in keys
+        )
+
+    def _as_long_as_live(
+        self, intervals: "Iterable[tuple[int, datetime, _Interval]]"
+    ) -> "dict[tuple[int, datetime], _Interval]":
+        """Of the lengths that the live ones have, or are to have."""
+        merged: dict[tuple[int, datetime], _Interval] = {}
+        for arm, at, (decisions, failures, count, total, m2) in sorted(intervals):
+            key = arm, self._lengths.interval(at)[0]
+            before = merged.get(key, (0, 0, 0, 0.0, 0.0))
+            rewards = RewardMoments(before[2], before[3], before[4]).merged(RewardMoments(count, total, m2))
+            merged[key] = (before[0] + decisions, before[1] + failures, *rewards)
+        return merged
 
     def _of_intervals(self) -> Iterator[str]:
         wanted = self._intervals()
-        held = {
-            (row.arm_id, row.start): (row.decisions, row.failures, row.rewards, row.reward_total, row.reward_m2)
+        held = self._as_long_as_live(
+            (row.arm_id, row.start, (row.decisions, row.failures, row.rewards, row.reward_total, row.reward_m2))
             for row in ArmInterval.objects.filter(arm_id__in=self._arm_ids)
-        }
+        )
         names = {arm.pk: arm.name for arm in self._arms}
         for key in sorted(wanted.keys() | held.keys()):
             live, ledger = held.get(key, (0, 0, 0, 0.0, 0.0)), wanted.get(key, (0, 0, 0, 0.0, 0.0))
@@ -389,6 +409,7 @@ class _Rebuilt:
                 ArmInterval(
                     arm_id=arm,
                     start=start,
+                    seconds=self._lengths.interval(start)[1],
                     decisions=decisions,
                     failures=failures,
                     rewards=rewards,

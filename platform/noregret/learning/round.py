@@ -8,6 +8,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from serving.models import Reward
 
 from . import clock
+from .coarsening import coarsen
 from .drain import Drained, drain
 from .fold import fold
 from .locks import endpoint_lock
@@ -53,6 +54,7 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
     mature(experiment, drained.until)
     fold(experiment)
     keep_up(experiment, drained.until)
+    coarsen(experiment)
     with transaction.atomic():
         catch_up(experiment)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
