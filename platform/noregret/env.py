@@ -88,6 +88,9 @@ SPOOL_LIMIT = _variable(
     "NOREGRET_SPOOL_LIMIT", "bytes of decisions that a web process keeps on disk while Redis is away", "67108864"
 )
 LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
+READ_SECONDS = _variable(
+    "NOREGRET_READ_SECONDS", "after how long a statement of a control-plane read is ended, in seconds", "10"
+)
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
 HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
 LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
@@ -167,6 +170,7 @@ class Environment:
     stale_seconds: float
     spool_limit: int
     learn_seconds: float
+    read_seconds: float
     blocking_threads: int
     https: bool
     log_level: str
@@ -214,6 +218,7 @@ class Environment:
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
             spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
+            read_seconds=_number(source, READ_SECONDS, 10.0, 0.001),
             blocking_threads=int(_number(source, BLOCKING_THREADS, 8, 1)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,

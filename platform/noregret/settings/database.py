@@ -27,6 +27,8 @@ DATABASES = {
     "default": parse(ENVIRONMENT.database_url)
     | {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True, "ATOMIC_REQUESTS": False}
 }
+# A read of the control plane that runs longer is ended (noregret.rest.reads).
+READ_SECONDS = ENVIRONMENT.read_seconds
 # Nothing on the control plane may hang: a lost server shows within seconds, and a runaway statement is ended.
 DATABASES["default"]["OPTIONS"] |= {
     "connect_timeout": "5",
