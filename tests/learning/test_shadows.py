@@ -1,12 +1,15 @@
 """Shadow challengers: they see copies, nobody sees them, and what they say is held against the champion and the truth."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import shadow_sums, shadows
-from noregret.learning.models import ShadowStatistics
+from noregret.experiments.transitions import move
+from noregret.learning import pending, shadow_sums, shadows
+from noregret.learning.models import ExperimentEvidence, ShadowStatistics
 from noregret.learning.rebuild import rebuild
 from noregret.learning.results import results
 from noregret.learning.round import learn
@@ -196,6 +199,26 @@ def test_shadow__outcomes_before_and_after_their_predictions__are_scored_once(al
     shown = next(each for each in shadows.comparison(experiment).values())
     assert (shown["outcomes"]["count"], shown["outcomes"]["accuracy"]) == (8, 0.5)
     assert rebuild(experiment, write=False) == []
+
+
+def test_shadow__label_that_comes_long_after_the_end__is_scored(alice: Api) -> None:
+    experiment = shadow("nearly_sums", reward={"kind": "binary", "window_seconds": 1})
+    answer = alice.post(PREDICT, {"inputs": [[2.0]]}).body
+    copied(1)
+    shadows.mirror(experiment)
+    learn(experiment.endpoint_id)
+    move(experiment, "stop", actor="tests")
+    ended = timezone.now() - timedelta(days=2)
+    Experiment.objects.filter(pk=experiment.pk).update(ended_at=ended)
+    ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=timezone.now())
+    assert experiment.endpoint_id not in pending.find().learn
+    time.sleep(1.1)
+    told = alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "metric": "outcome", "value": 2})
+    assert told["status"] == "late"
+    assert experiment.endpoint_id in pending.find().learn
+    learn(experiment.endpoint_id)
+    assert next(iter(shadows.comparison(experiment).values()))["outcomes"]["count"] == 1
+    assert experiment.endpoint_id not in pending.find().learn
 
 
 def test_shadow__predictions_of_an_earlier_version__are_gone_through_once_and_shown_when_they_are(

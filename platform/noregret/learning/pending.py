@@ -1,19 +1,22 @@
 """Which endpoints have something to learn or to publish. A lost wake-up costs nothing: this is asked anew each second."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.redis_client import client, keys
 from serving.ledger.ingest import appended_at
+from serving.models import Reward
 from serving.redis_keys import ACCESS, Keys
 
 from . import clock, publishing
 from .mature import AFTER_END, overdue_seconds
 from .schedule import with_an_end
+from .watches import OUTCOME
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,15 @@ def unsettled() -> QuerySet[Experiment]:
         | Q(evidence__closed_until__isnull=True)
         | Q(evidence__closed_until__lt=F("ended_at") + AFTER_END)
     )
+
+
+def unscored() -> QuerySet[Experiment]:
+    """Experiments with copies that were told what was true since their last round: labels come long after windows, and after the end."""
+    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), metric=OUTCOME, summed=False)
+    mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
+    recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
+    begun = Experiment.objects.filter(mirrored, recent, started_at__isnull=False).exclude(reward__metric=OUTCOME)
+    return begun.filter(Exists(waiting))
 
 
 LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
@@ -94,7 +106,8 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
+    told = set(unscored().values_list("endpoint_id", flat=True))
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue() | told
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}

@@ -13,7 +13,7 @@ from .drain import Drained, drain
 from .fold import fold
 from .locks import endpoint_lock
 from .mature import mature
-from .pending import LEARNED_AT_ONCE, unsettled
+from .pending import LEARNED_AT_ONCE, unscored, unsettled
 from .promotion import act
 from .publishing import catch_up
 from .upgrade import bring_up_to_date
@@ -66,6 +66,7 @@ def _learning(endpoint: Endpoint) -> list[Experiment]:
     waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False)
     matured = waiting.filter(decided_at__lt=OuterRef("evidence__closed_until"))
     found = Experiment.objects.filter(
-        Q(pk__in=unsettled()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured), endpoint=endpoint
+        Q(pk__in=unsettled()) | Q(pk__in=unscored()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured),
+        endpoint=endpoint,
     )
     return list(found.select_related("endpoint", "promoted_arm").order_by("pk"))
