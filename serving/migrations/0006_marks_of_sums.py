@@ -21,13 +21,16 @@ def add_indexes(apps, schema_editor):
     """A day after the other, while rows are written: an index of the whole table takes those that its partitions have already."""
     with schema_editor.connection.cursor() as cursor:
         for table, index, columns, condition in INDEXES:
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [index])
+            if cursor.fetchone()[0]:
+                continue  # the migration was interrupted after it
             cursor.execute(_PARTITIONS, [table])
             for (partition,) in cursor.fetchall():
                 name = f"{partition}_{index}"
                 # One that was left half made by an interruption is made again.
                 cursor.execute(f"DROP INDEX IF EXISTS {name}")
                 cursor.execute(f"CREATE INDEX CONCURRENTLY {name} ON {partition} ({columns}) WHERE {condition}")
-            cursor.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {table} ({columns}) WHERE {condition}")
+            cursor.execute(f"CREATE INDEX {index} ON {table} ({columns}) WHERE {condition}")
 
 
 def drop_indexes(apps, schema_editor):

@@ -112,10 +112,49 @@ def test_watch__values_that_earlier_versions_left_marked__are_in_the_sums(two_ar
     assert not Reward.objects.filter(experiment_id=experiment.pk, summed=False).exists()
 
 
+def test_watch__metric_that_nobody_watched_before__is_gone_through(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = two_arms(strategy="ab", reward=WINDOW)
+    send(experiment, "cost", drawn(100))
+    Reward.objects.filter(pk=Reward.objects.order_by("decided_at").first().pk).update(value=float("nan"))
+    keep_up(experiment, clock.now())
+    assert Reward.objects.filter(summed=True).count() == 0
+    close(experiment)
+    monkeypatch.setattr(watching, "SLACK", timedelta(0))  # as if all were of days ago
+    Experiment.objects.filter(pk=experiment.pk).update(guardrails=[COST])
+    experiment.refresh_from_db()
+    keep_up(experiment, clock.now())
+    assert sorted(WatchedValues.objects.values_list("count", flat=True)) == [49, 50]  # one is no number
+    assert Reward.objects.filter(summed=False).count() == 0
+
+
+def test_watch__sums_of_days_that_were_dropped__are_gone_on_from(two_arms: Start) -> None:
+    experiment = two_arms(strategy="ab", reward=WINDOW, guardrails=[COST, BESIDE])
+    send(experiment, "cost", drawn(1500))
+    close(experiment)
+    keep_up(experiment, clock.now())
+    halfway = Reward.objects.order_by("decided_at")[700].decided_at.replace(microsecond=0)
+    for key, watch in watching.watches_of(experiment).items():
+        row = WatchedMetric.objects.get(key=key)
+        whole = watching.of_ledger(experiment, watch, row)
+        row.summed_until, row.compared_until = halfway, halfway
+        base, states = watching.of_ledger(experiment, watch, row)
+        kept = {arm: watching.ValueSums.from_dict(sums.to_dict()) for arm, sums in base.items()}
+        row = WatchedMetric.objects.get(key=key)
+        sums, compared = watching.of_ledger(experiment, watch, row, base=(kept, states), since=halfway)
+        assert all(sums[arm].above == pytest.approx(whole[0][arm].above) for arm in whole[0])
+        assert [sums[arm].count for arm in whole[0]] == [750, 750]
+        assert compared.keys() == whole[1].keys()
+        for arm, state in compared.items():
+            assert state["above"] == pytest.approx(whole[1][arm]["above"], rel=1e-9)
+
+
 def test_watch__two_at_once__add_each_value_once(two_arms: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = two_arms(strategy="ab", reward=WINDOW, guardrails=[COST, BESIDE])
     send(experiment, "cost", drawn(600))
     close(experiment)
+    monkeypatch.setattr(watching, "ROUND_SECONDS", 60.0)  # one may wait long for the others
     monkeypatch.setattr(watching, "BATCH", 7)
     monkeypatch.setattr(watching, "PIECE", 50)
     at = clock.now()

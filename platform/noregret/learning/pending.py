@@ -45,7 +45,8 @@ def unsettled() -> QuerySet[Experiment]:
 
 def unscored() -> QuerySet[Experiment]:
     """Experiments with copies that were told what was true since their last round: labels come long after windows, and after the end."""
-    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), metric=OUTCOME, summed=False)
+    began = OuterRef("started_at") - timedelta(days=1)
+    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), metric=OUTCOME, summed=False, decided_at__gte=began)
     mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
     recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
     begun = Experiment.objects.filter(mirrored, recent, started_at__isnull=False).exclude(reward__metric=OUTCOME)

@@ -32,7 +32,7 @@ from .models import ArmInterval, ArmStatistics, ExperimentEvidence, ShadowStatis
 from .shadow_sums import ShadowSums
 from .totals import CountedDecision, DecisionTotals, RewardIntervals, RewardMoments
 from .watches import watches_of
-from .watching import ValueSums, of_ledger, of_row, values_row
+from .watching import of_ledger, of_row, values_row
 from .weighing import (
     RULES,
     Row,
@@ -383,7 +383,7 @@ class _Rebuilt:
             held = {each.arm_id: of_row(each) for each in WatchedValues.objects.filter(watched=row)}
             for arm in sorted(sums.keys() | held.keys()):
                 live, ledger = held.get(arm), sums.get(arm)
-                if live is None or ledger is None or not _same(_listed(live), _listed(ledger)):
+                if live is None or ledger is None or not _same(live.to_dict(), ledger.to_dict()):
                     yield f"{names.get(arm, arm)}: the values of {row.key} differ from the ledger's"
             if not _same(row.compared, compared):
                 yield f"{row.key}: the comparison with the control differs from the ledger's"
@@ -443,10 +443,6 @@ class _Rebuilt:
             if before is None or before.sums != row.sums or before.summed_until != row.summed_until:
                 wanted[arm] = shadow_sums.of_ledger(self._experiment, row).to_dict()
             ShadowStatistics.objects.filter(pk=arm).update(sums=wanted[arm])
-
-
-def _listed(sums: ValueSums) -> list[Any]:
-    return [sums.count, sums.mean, sums.lowest, sums.highest, sums.above.tolist(), sums.below.tolist()]
 
 
 def _same(live: Any, ledger: Any) -> bool:

@@ -53,10 +53,11 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
     bring_up_to_date(experiment)
     mature(experiment, drained.until)
     fold(experiment)
-    keep_up(experiment, drained.until)
-    coarsen(experiment)
     with transaction.atomic():
         catch_up(experiment)
+    # After what traffic waits for; before what acts on it.
+    keep_up(experiment, drained.until)
+    coarsen(experiment)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
         act(experiment)
 

@@ -287,9 +287,16 @@ def _piece(experiment: Experiment, arm: int, start: datetime, until: datetime) -
     return sums, end
 
 
-def of_ledger(experiment: Experiment, row: ShadowStatistics) -> ShadowSums:
-    """What the ledger says of a challenger as far as its row has come: for `rebuild`."""
-    sums, start, until = ShadowSums(), _EARLIEST, row.summed_until or _EARLIEST
+def of_ledger(
+    experiment: Experiment, row: ShadowStatistics, *, base: ShadowSums | None = None, since: datetime = _EARLIEST
+) -> ShadowSums:
+    """What the ledger says of a challenger as far as its row has come: for `rebuild`.
+
+    `base`: the same of decisions before `since`, where their days were dropped.
+    """
+    sums, start, until = ShadowSums(), since, row.summed_until or _EARLIEST
+    if base is not None:
+        sums.add(base)
     while start < until:
         new, start = _piece(experiment, row.arm_id, start, until)
         sums.add(new)

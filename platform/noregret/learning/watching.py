@@ -7,9 +7,10 @@ is there once, in pieces: until it is through, `metric_values` says so and judge
 its sums, under the locks of the experiment's watches, so that it is safe beside itself.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,8 @@ PIECE = 50_000
 """So many rows are read for one step through what was there before a watch."""
 ROUND_SECONDS = 0.3
 """For so long one round goes through it."""
+SLACK = timedelta(days=1)
+"""So far behind the closed buckets no value is expected that was not late: one within its window has seconds to commit."""
 SEAL = timedelta(minutes=1)
 """Failures are compared when their decisions had so much time to come into the ledger."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -63,6 +66,13 @@ class ValueSums:
             above = _won(values, sides.above, sides.minimum)
             below = _won(-values, _negative(sides.below), _negative(sides.maximum))
         return cls(len(values), float(values.mean()), float(values.min()), float(values.max()), above, below)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"above": self.above.tolist(), "below": self.below.tolist()}
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> "ValueSums":
+        return cls(**state | {"above": np.array(state["above"]), "below": np.array(state["below"])})
 
     def __add__(self, other: "ValueSums") -> "ValueSums":
         count = self.count + other.count
@@ -140,8 +150,9 @@ UPDATE serving_reward SET summed = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
     WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    AND decided_at >= %(since)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 AND experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
+AND decided_at >= %(since)s
 RETURNING metric, arm_id, value, decided_at, decision_id, late
 """
 
@@ -158,6 +169,7 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
         "metrics": sorted(metrics),
         "limit": BATCH,
         "truth": truth,
+        "since": _claimed_since(experiment, truth),
     }
     with transaction.atomic():
         rows = _locked(experiment)
@@ -174,6 +186,13 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
         outcomes = [(identity, at, value) for metric, _, value, at, identity, _ in values if metric == OUTCOME]
         shadow_sums.add_outcomes(experiment, shadowed, outcomes if shadowed else [])
     return len(values)
+
+
+def _claimed_since(experiment: Experiment, truth: str | None) -> datetime:
+    """Values of decisions before this are claimed on the way through, if at all: no day of the ledger before it is looked into."""
+    began = (experiment.started_at or experiment.created_at) - SLACK
+    closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
+    return began if truth is not None or closed is None else max(began, closed - SLACK)
 
 
 def _add(row: WatchedMetric, watch: Watch, values: Iterable[tuple[int, float]]) -> None:
@@ -198,7 +217,8 @@ def sums_of(values: Iterable[tuple[int, float]], watch: Watch) -> dict[int, Valu
     """By arm id, of (arm id, value)."""
     by_arm: dict[int, list[float]] = {}
     for arm, value in values:
-        by_arm.setdefault(arm, []).append(value)
+        if not math.isnan(value):  # it is taken no more, but an old ledger may hold some
+            by_arm.setdefault(arm, []).append(value)
     return {arm: ValueSums.of(np.array(found), watch) for arm, found in sorted(by_arm.items())}
 
 
@@ -219,6 +239,12 @@ def values_row(watched: WatchedMetric, arm: int, sums: ValueSums) -> WatchedValu
     )
 
 
+# Of a metric that nobody watched before.
+_MARK = """
+UPDATE serving_reward SET summed = true
+WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND decided_at >= %(start)s AND decided_at < %(end)s
+    AND NOT summed AND NOT late
+"""
 _SUMMED = """
 SELECT arm_id, value FROM serving_reward
 WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND decided_at >= %(start)s AND decided_at < %(end)s
@@ -246,6 +272,14 @@ def _catch_up(experiment: Experiment, watches: dict[str, Watch]) -> bool:
                 continue
             start = row.summed_until or _EARLIEST
             end = _end_of_piece(_NTH_VALUE, experiment, watch.metric, start) or FOREVER
+            with connection.cursor() as cursor:
+                asked: dict[str, Any] = {
+                    "experiment": experiment.pk,
+                    "metric": watch.metric,
+                    "start": start,
+                    "end": end,
+                }
+                cursor.execute(_MARK, asked)
             _add(row, watch, _rows(_SUMMED, experiment, watch.metric, start, end))
             WatchedMetric.objects.filter(pk=row.pk).update(summed_until=end)
             return True
@@ -334,7 +368,7 @@ def compare(
     arms = list(experiment.arms.order_by("position").values_list("pk", "is_control"))
     control = next((arm for arm, is_control in arms if is_control), None)
     others = [arm for arm, is_control in arms if not is_control]
-    if control is None:
+    if control is None or watch.kind == "mean":
         return {}
     if watch.kind == "failures":
         return dict(_failures(experiment, watch, compared, (others, control), start, end or FOREVER, last=last))
@@ -346,6 +380,7 @@ SELECT r.arm_id, r.decided_at, d.policy_version, r.value
 FROM serving_reward AS r JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late
     AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s AND d.trial
+    AND r.value <> 'NaN'
 """
 
 
@@ -452,19 +487,29 @@ def _parts(experiment: Experiment, times: Sequence[datetime]) -> list[str]:
     return ["" if place == 0 else cuts[place - 1].isoformat() for place in places.tolist()]
 
 
-def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric) -> tuple[dict[int, ValueSums], dict[str, Any]]:
-    """What the ledger says of a watch as far as its row has come: for `rebuild`, in its snapshot."""
-    sums: dict[int, ValueSums] = {}
-    start, until = _EARLIEST, row.summed_until or _EARLIEST
+def of_ledger(
+    experiment: Experiment,
+    watch: Watch,
+    row: WatchedMetric,
+    *,
+    base: tuple[dict[int, ValueSums], dict[str, Any]] | None = None,
+    since: datetime = _EARLIEST,
+) -> tuple[dict[int, ValueSums], dict[str, Any]]:
+    """What the ledger says of a watch as far as its row has come: for `rebuild`, in its snapshot.
+
+    `base`: the same of decisions before `since`, where their days were dropped.
+    """
+    sums, compared = base or ({}, {})
+    sums = dict(sums)
+    start, until = since, row.summed_until or _EARLIEST
     while start < until and watch.kind != "failures":
         end = min(_end_of_piece(_NTH_VALUE, experiment, watch.metric, start) or FOREVER, until)
         for arm, found in sums_of(_rows(_SUMMED, experiment, watch.metric, start, end), watch).items():
             sums[arm] = sums[arm] + found if arm in sums else found
         start = end
     known = set(experiment.arms.values_list("pk", flat=True))
-    compared: dict[str, Any] = {}
     fresh = WatchedMetric(experiment=experiment, key=row.key)
-    start, until = begun(experiment, fresh), row.compared_until or _EARLIEST
+    start, until = max(begun(experiment, fresh), since), row.compared_until or _EARLIEST
     while start < until:
         query = _NTH_DECISION if watch.kind == "failures" else _NTH_VALUE
         piece = _end_of_piece(query, experiment, watch.metric, start)
