@@ -240,7 +240,11 @@ def test_shadow__predictions_of_an_earlier_version__are_gone_through_once_and_sh
     assert shadows.comparison(experiment) == {}
     for _ in range(4):
         learn(experiment.endpoint_id)
-    assert shadows.comparison(experiment) == before
+    (was,), (now,) = before.values(), shadows.comparison(experiment).values()
+    assert now["outcomes"] == pytest.approx(was["outcomes"])
+    assert now["mean_absolute_difference"] == pytest.approx(was["mean_absolute_difference"])
+    for figure in ("predictions", "agreement", "latency_ms", "histogram", "examples"):
+        assert now[figure] == was[figure]
     assert rebuild(experiment, write=False) == []
 
 

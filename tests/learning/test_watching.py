@@ -150,6 +150,20 @@ def test_watch__sums_of_days_that_were_dropped__are_gone_on_from(two_arms: Start
             assert state["above"] == pytest.approx(whole[1][arm]["above"], rel=1e-9)
 
 
+def test_watch__second_one_of_a_metric__takes_nothing_from_the_first(two_arms: Start) -> None:
+    experiment = two_arms(strategy="ab", reward=WINDOW, guardrails=[COST])
+    send(experiment, "cost", drawn(100))
+    keep_up(experiment, clock.now())
+    Experiment.objects.filter(pk=experiment.pk).update(guardrails=[COST, COST | {"max": 2.0}])
+    experiment.refresh_from_db()
+    watches = watching.watches_of(experiment)
+    watching._tend(experiment, watches)
+    send(experiment, "cost", drawn(20, seed=3))  # after the claim, and before the second is through
+    watching._catch_up(experiment, watches)
+    keep_up(experiment, clock.now())
+    assert sorted(WatchedValues.objects.values_list("count", flat=True)) == [60] * 4
+
+
 def test_watch__two_at_once__add_each_value_once(two_arms: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = two_arms(strategy="ab", reward=WINDOW, guardrails=[COST, BESIDE])
     send(experiment, "cost", drawn(600))

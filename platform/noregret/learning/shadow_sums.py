@@ -263,7 +263,7 @@ def catch_up(experiment: Experiment) -> None:
     while more:
         with transaction.atomic():
             behind = [row for row in locked(experiment.pk, arms).values() if row.summed_until != FOREVER]
-            for row in behind[:1]:
+            for row in behind:
                 start = row.summed_until or _EARLIEST
                 sums, end = _piece(experiment, row.arm_id, start, FOREVER)
                 _save(row, sums, summed_until=end)

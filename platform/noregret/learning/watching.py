@@ -162,8 +162,7 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
     metrics = metrics_of(experiment)
     if not metrics:
         return 0
-    # What was true is scored however late it was told, unless it is the reward, whose late values a default replaces.
-    truth = OUTCOME if is_mirrored(experiment) and experiment.reward["metric"] != OUTCOME else None
+    truth = _truth(experiment)
     parameters: dict[str, Any] = {
         "experiment": experiment.pk,
         "metrics": sorted(metrics),
@@ -186,6 +185,11 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
         outcomes = [(identity, at, value) for metric, _, value, at, identity, _ in values if metric == OUTCOME]
         shadow_sums.add_outcomes(experiment, shadowed, outcomes if shadowed else [])
     return len(values)
+
+
+def _truth(experiment: Experiment) -> str | None:
+    """What was true is scored however late it was told, unless it is the reward, whose late values a default replaces."""
+    return OUTCOME if is_mirrored(experiment) and experiment.reward["metric"] != OUTCOME else None
 
 
 def _claimed_since(experiment: Experiment, truth: str | None) -> datetime:
@@ -262,9 +266,11 @@ WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s ORDER BY decide
 
 
 def _catch_up(experiment: Experiment, watches: dict[str, Watch]) -> bool:
-    """One piece of what was claimed before its watch was there; True where there may be more."""
+    """One piece for each watch of what was there before it; True where there is more."""
     if not any(watch.kind != "failures" for watch in watches.values()):
         return False
+    more = False
+    claimed_since = _claimed_since(experiment, _truth(experiment))
     with transaction.atomic():
         for row in _locked(experiment):
             watch = watches.get(row.key)
@@ -272,18 +278,14 @@ def _catch_up(experiment: Experiment, watches: dict[str, Watch]) -> bool:
                 continue
             start = row.summed_until or _EARLIEST
             end = _end_of_piece(_NTH_VALUE, experiment, watch.metric, start) or FOREVER
+            # Not those that are claimed: other watches of the metric would miss one that came in just now.
+            asked: dict[str, Any] = {"experiment": experiment.pk, "metric": watch.metric, "start": start}
             with connection.cursor() as cursor:
-                asked: dict[str, Any] = {
-                    "experiment": experiment.pk,
-                    "metric": watch.metric,
-                    "start": start,
-                    "end": end,
-                }
-                cursor.execute(_MARK, asked)
+                cursor.execute(_MARK, asked | {"end": min(end, claimed_since)})
             _add(row, watch, _rows(_SUMMED, experiment, watch.metric, start, end))
             WatchedMetric.objects.filter(pk=row.pk).update(summed_until=end)
-            return True
-    return False
+            more |= end != FOREVER
+    return more
 
 
 def _end_of_piece(query: str, experiment: Experiment, metric: str, start: datetime) -> datetime | None:
@@ -317,7 +319,7 @@ def _seal(experiment: Experiment, until: datetime) -> datetime:
 
 
 def _compare(experiment: Experiment, watches: dict[str, Watch], ends: dict[str, datetime | None]) -> bool:
-    """One piece of the comparisons with the control; True where there may be more."""
+    """One piece of each comparison with the control; True where there may be more."""
     if not any(ends.values()):
         return False
     more = False
