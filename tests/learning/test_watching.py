@@ -10,7 +10,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import clock, watching
+from noregret.experiments.transitions import move
+from noregret.learning import clock, pending, watching
 from noregret.learning.guardrails import Judgement, judge
 from noregret.learning.models import ExperimentEvidence, WatchedMetric, WatchedValues
 from noregret.learning.rebuild import rebuild
@@ -148,6 +149,27 @@ def test_watch__sums_of_days_that_were_dropped__are_gone_on_from(two_arms: Start
         assert compared.keys() == whole[1].keys()
         for arm, state in compared.items():
             assert state["above"] == pytest.approx(whole[1][arm]["above"], rel=1e-9)
+
+
+def test_watch__experiment_that_ended_under_an_earlier_version__is_gone_through(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = two_arms(strategy="ab", reward=WINDOW, guardrails=[COST])
+    send(experiment, "cost", drawn(100))
+    Reward.objects.update(summed=True)
+    move(experiment, "stop", actor="tests")
+    Experiment.objects.filter(pk=experiment.pk).update(ended_at=timezone.now() - timedelta(days=3))
+    ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=timezone.now())
+    experiment.refresh_from_db()
+    assert looked(experiment).state == "waiting"
+    monkeypatch.setattr(watching, "PIECE", 30)
+    monkeypatch.setattr(watching, "ROUND_SECONDS", 0.0)
+    rounds = 0
+    while experiment.endpoint_id in pending.find().learn:
+        learn(experiment.endpoint_id)
+        rounds += 1
+    assert 2 <= rounds <= 6
+    assert (looked(experiment).count, looked(experiment).state) == (50, "beyond")
 
 
 def test_watch__second_one_of_a_metric__takes_nothing_from_the_first(two_arms: Start) -> None:

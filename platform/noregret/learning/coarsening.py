@@ -91,15 +91,15 @@ ON CONFLICT (arm_id, start) DO UPDATE SET
 """
 
 
-def coarsen(experiment: Experiment) -> None:
-    """Merge what has become old enough. In the learner's round; safe beside itself and beside whoever adds to intervals."""
+def coarsen(experiment: Experiment) -> bool:
+    """Merge what has become old enough; False where more is left. Safe beside itself and beside whoever adds to intervals."""
     now = min(clock.now(), experiment.ended_at or datetime.max.replace(tzinfo=UTC))
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
     lengths = Lengths.of(experiment, evidence)
     arms = list(experiment.arms.values_list("pk", flat=True))
     due = [seconds for seconds in LENGTHS if _is_due(lengths, seconds, now, experiment.started_at)]
     if not due:
-        return
+        return True
     remembered = _remembered_since(experiment, arms)
     stop = time.monotonic() + ROUND_SECONDS
     for seconds in due:
@@ -108,7 +108,8 @@ def coarsen(experiment: Experiment) -> None:
             target = min(target, _floor(remembered, seconds))
         while _merge(experiment, arms, seconds, target):
             if time.monotonic() >= stop:
-                return
+                return False
+    return True
 
 
 def _is_due(lengths: Lengths, seconds: int, now: datetime, began: datetime | None) -> bool:

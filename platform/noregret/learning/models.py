@@ -62,6 +62,8 @@ class ExperimentEvidence(models.Model):
     sealed_until = models.DateTimeField(null=True)
     # Before which instants intervals are so many seconds long or longer, by these seconds (noregret.learning.coarsening).
     coarse_until = models.JSONField(default=dict, db_default={})
+    # Is everything that an earlier version left, or a new guardrail found, in the sums? Until then rounds go on, after the end too.
+    gone_through = models.BooleanField(default=False, db_default=False)
     matured = models.PositiveBigIntegerField(default=0)
     state = models.JSONField(default=dict, help_text="bandits.inference.evidence.Evidence.to_dict()")
     answers = models.JSONField(

@@ -53,6 +53,11 @@ def unscored() -> QuerySet[Experiment]:
     return begun.filter(Exists(waiting))
 
 
+def not_gone_through() -> QuerySet[Experiment]:
+    """Experiments, ended ones too, of which not everything is in the sums that an earlier version did not keep."""
+    return Experiment.objects.filter(started_at__isnull=False, evidence__gone_through=False)
+
+
 LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
 """noregret.experiments.rewards.learned_when_matured, the other way round, for rows of experiments."""
 
@@ -107,8 +112,8 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     waited = _waiting_rewards()
     overdue = _overdue()
-    told = set(unscored().values_list("endpoint_id", flat=True))
-    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue() | told
+    rest = unscored().values_list("endpoint_id").union(not_gone_through().values_list("endpoint_id"))
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue() | {endpoint for (endpoint,) in rest}
     behind = max((*overdue.values(), *waited.values()), default=0.0)
     publish: list[int] = []
     overtake: dict[int, int] = {}

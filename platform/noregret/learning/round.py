@@ -13,7 +13,8 @@ from .drain import Drained, drain
 from .fold import fold
 from .locks import endpoint_lock
 from .mature import mature
-from .pending import LEARNED_AT_ONCE, unscored, unsettled
+from .models import ExperimentEvidence
+from .pending import LEARNED_AT_ONCE, not_gone_through, unscored, unsettled
 from .promotion import act
 from .publishing import catch_up
 from .upgrade import bring_up_to_date
@@ -56,8 +57,8 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
     with transaction.atomic():
         catch_up(experiment)
     # After what traffic waits for; before what acts on it.
-    keep_up(experiment, drained.until)
-    coarsen(experiment)
+    through = keep_up(experiment, drained.until) & coarsen(experiment)
+    ExperimentEvidence.objects.filter(experiment=experiment).exclude(gone_through=through).update(gone_through=through)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
         act(experiment)
 
@@ -67,7 +68,11 @@ def _learning(endpoint: Endpoint) -> list[Experiment]:
     waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False)
     matured = waiting.filter(decided_at__lt=OuterRef("evidence__closed_until"))
     found = Experiment.objects.filter(
-        Q(pk__in=unsettled()) | Q(pk__in=unscored()) | Q(LEARNED_AT_ONCE, Exists(waiting)) | Exists(matured),
+        Q(pk__in=unsettled())
+        | Q(pk__in=unscored())
+        | Q(pk__in=not_gone_through())
+        | Q(LEARNED_AT_ONCE, Exists(waiting))
+        | Exists(matured),
         endpoint=endpoint,
     )
     return list(found.select_related("endpoint", "promoted_arm").order_by("pk"))

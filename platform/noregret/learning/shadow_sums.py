@@ -255,19 +255,19 @@ WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND decided_at >= %(st
 """
 
 
-def catch_up(experiment: Experiment) -> None:
-    """Go on through predictions that were there before their sums. In the learner's round."""
+def catch_up(experiment: Experiment) -> bool:
+    """Go on through predictions that were there before their sums; False where more is left. In the learner's round."""
     until = time.monotonic() + ROUND_SECONDS
     arms = list(experiment.arms.filter(is_control=False).values_list("pk", flat=True))
-    more = True
-    while more:
+    while True:
         with transaction.atomic():
             behind = [row for row in locked(experiment.pk, arms).values() if row.summed_until != FOREVER]
             for row in behind:
                 start = row.summed_until or _EARLIEST
                 sums, end = _piece(experiment, row.arm_id, start, FOREVER)
                 _save(row, sums, summed_until=end)
-        more = bool(behind) and time.monotonic() < until
+        if not behind or time.monotonic() >= until:
+            return not behind
 
 
 def _piece(experiment: Experiment, arm: int, start: datetime, until: datetime) -> tuple[ShadowSums, datetime]:

@@ -108,16 +108,15 @@ def _won(values: Array, limit: float | None, minimum: float | None) -> Array:
     return Wagers.on(betting.gains_above(values, limit, far)).logs
 
 
-def keep_up(experiment: Experiment, drained_until: datetime) -> None:
-    """Add what came in since. Called in the learner's round, after buckets were closed."""
+def keep_up(experiment: Experiment, drained_until: datetime) -> bool:
+    """Add what came in since; False where more is to be gone through. Called in the learner's round, after buckets were closed."""
     watches = watches_of(experiment)
     _tend(experiment, watches)
-    if is_mirrored(experiment):
-        shadow_sums.catch_up(experiment)
+    through = not is_mirrored(experiment) or shadow_sums.catch_up(experiment)
     while claim(experiment, watches) == BATCH:
         pass
     if not watches:
-        return
+        return through
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     sealed = None
     if any(watch.kind == "failures" for watch in watches.values()):
@@ -128,7 +127,7 @@ def keep_up(experiment: Experiment, drained_until: datetime) -> None:
         more = _catch_up(experiment, watches)
         more |= _compare(experiment, watches, ends)
         if not more or time.monotonic() >= until:
-            return
+            return through and not more
 
 
 def _tend(experiment: Experiment, watches: dict[str, Watch]) -> None:

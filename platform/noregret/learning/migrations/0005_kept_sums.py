@@ -39,6 +39,11 @@ class Migration(migrations.Migration):
             name='sealed_until',
             field=models.DateTimeField(null=True),
         ),
+        migrations.AddField(
+            model_name='experimentevidence',
+            name='gone_through',
+            field=models.BooleanField(db_default=False, default=False),
+        ),
         migrations.CreateModel(
             name='WatchedMetric',
             fields=[
