@@ -141,7 +141,8 @@ def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, Experim
 
 
 def _counting(held: ExperimentEvidence) -> ingest.Counting:
-    return ingest.Counting(held.experiment_id, units_count_once(held.experiment), held.closed_until)
+    once = units_count_once(held.experiment)
+    return ingest.Counting(held.experiment_id, once, held.closed_until, held.sealed_until)
 
 
 def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mapping[int, ExperimentEvidence]) -> None:
