@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from noregret.experiments.models import Experiment
-from noregret.learning.rebuild import rebuild
+from noregret.learning.rebuild import RebuildOvertaken, rebuild
 
 
 class Command(BaseCommand):
@@ -20,7 +20,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         differ = False
         for experiment in self._experiments(options["experiment"]):
-            differences = rebuild(experiment, write=not options["check"])
+            try:
+                differences = rebuild(experiment, write=not options["check"])
+            except RebuildOvertaken as error:
+                raise CommandError(str(error)) from error
             differ |= bool(differences)
             for difference in differences:
                 self.stdout.write(f"{experiment.name}: {difference}")
