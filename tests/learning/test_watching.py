@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
 from noregret.learning import clock, pending, watching
 from noregret.learning.guardrails import Judgement, judge
-from noregret.learning.models import ExperimentEvidence, WatchedMetric, WatchedValues
+from noregret.learning.kept_watches import WatchedSums
+from noregret.learning.models import ExperimentEvidence, LedgerBase, WatchedMetric, WatchedValues
 from noregret.learning.rebuild import rebuild
 from noregret.learning.round import learn
 from noregret.learning.watches import guardrails_of
@@ -136,19 +137,23 @@ def test_watch__sums_of_days_that_were_dropped__are_gone_on_from(two_arms: Start
     close(experiment)
     keep_up(experiment, clock.now())
     halfway = Reward.objects.order_by("decided_at")[700].decided_at.replace(microsecond=0)
-    for key, watch in watching.watches_of(experiment).items():
-        row = WatchedMetric.objects.get(key=key)
-        whole = watching.of_ledger(experiment, watch, row)
-        row.summed_until, row.compared_until = halfway, halfway
-        base, states = watching.of_ledger(experiment, watch, row)
-        kept = {arm: watching.ValueSums.from_dict(sums.to_dict()) for arm, sums in base.items()}
-        row = WatchedMetric.objects.get(key=key)
-        sums, compared = watching.of_ledger(experiment, watch, row, base=(kept, states), since=halfway)
-        assert all(sums[arm].above == pytest.approx(whole[0][arm].above) for arm in whole[0])
-        assert [sums[arm].count for arm in whole[0]] == [750, 750]
-        assert compared.keys() == whole[1].keys()
-        for arm, state in compared.items():
-            assert state["above"] == pytest.approx(whole[1][arm]["above"], rel=1e-9)
+    watched = WatchedSums()
+    with transaction.atomic():
+        assert watched.set_aside(experiment, halfway - timedelta(days=1), halfway)
+        Decision.objects.filter(decided_at__lt=halfway).delete()
+        assert Reward.objects.filter(decided_at__lt=halfway).delete()[0] > 500
+        LedgerBase.objects.create(experiment=experiment, until=halfway)
+    assert list(watched.differences(experiment)) == []
+    before = {row.pk: row.compared for row in WatchedMetric.objects.all()}
+    with transaction.atomic():
+        watched.make(experiment)
+    assert sorted(WatchedValues.objects.values_list("count", flat=True)) == [750, 750, 750, 750]
+    for row in WatchedMetric.objects.all():
+        assert row.compared.keys() == before[row.pk].keys()
+        for arm, state in row.compared.items():
+            assert state["above"] == pytest.approx(before[row.pk][arm]["above"], rel=1e-9)
+    WatchedValues.objects.filter(watched__in=list(before)).first().delete()
+    assert len(list(watched.differences(experiment))) == 1
 
 
 def test_watch__experiment_that_ended_under_an_earlier_version__is_gone_through(
