@@ -136,7 +136,7 @@ def test_watch__sums_of_days_that_were_dropped__are_gone_on_from(two_arms: Start
     send(experiment, "cost", drawn(1500))
     close(experiment)
     keep_up(experiment, clock.now())
-    halfway = Reward.objects.order_by("decided_at")[700].decided_at.replace(microsecond=0)
+    halfway = Reward.objects.order_by("decided_at")[700].decided_at
     watched = WatchedSums()
     with transaction.atomic():
         assert watched.set_aside(experiment, halfway - timedelta(days=1), halfway)
