@@ -57,7 +57,8 @@ def _learn(experiment: Experiment, drained: Drained) -> None:
     with transaction.atomic():
         catch_up(experiment)
     # After what traffic waits for; before what acts on it.
-    through = keep_up(experiment, drained.until) & coarsen(experiment)
+    summed, merged = keep_up(experiment, drained.until), coarsen(experiment)
+    through = summed and merged
     ExperimentEvidence.objects.filter(experiment=experiment).exclude(gone_through=through).update(gone_through=through)
     if (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS:
         act(experiment)
