@@ -104,7 +104,8 @@ def _take_in(experiment: Experiment, drained: Drained | None) -> None:
 
 
 def _sum_up(experiment: Experiment, drained: Drained | None) -> None:
-    through = keep_up(experiment, None if drained is None else drained.until) & coarsen(experiment)
+    summed, merged = keep_up(experiment, None if drained is None else drained.until), coarsen(experiment)
+    through = summed and merged
     ExperimentEvidence.objects.filter(experiment=experiment).exclude(gone_through=through).update(gone_through=through)
 
 

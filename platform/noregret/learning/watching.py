@@ -149,14 +149,20 @@ def _locked(experiment: Experiment) -> list[WatchedMetric]:
     return list(WatchedMetric.objects.select_for_update().filter(experiment=experiment).order_by("pk"))
 
 
+# Which days the claim has to look into: of each it makes a plan of its own, and most rounds find nothing.
+_WAITING = """
+SELECT min(decided_at), max(decided_at) FROM serving_reward
+WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
+    AND decided_at >= %(since)s
+"""
 _CLAIM = """
 UPDATE serving_reward SET summed = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
     WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-    AND decided_at >= %(since)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    AND decided_at >= %(since)s AND decided_at <= %(until)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 AND experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-AND decided_at >= %(since)s
+AND decided_at >= %(since)s AND decided_at <= %(until)s
 RETURNING metric, arm_id, value, decided_at, decision_id, late
 """
 
@@ -174,6 +180,11 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
         "truth": truth,
         "since": _claimed_since(experiment, truth),
     }
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, parameters)
+        parameters["since"], parameters["until"] = cursor.fetchone()
+    if parameters["since"] is None:
+        return 0
     with transaction.atomic():
         rows = _locked(experiment)
         shadowed = shadow_sums.locked(experiment.pk) if is_mirrored(experiment) else {}
