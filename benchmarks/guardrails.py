@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal, stats
 
-from bandits.inference.betting import FAR, STAKES, Scale, failure_wagers, gains_above, gains_of_difference
+from bandits.inference.betting import FAR, STAKES, failure_wagers, gains_above
 from bandits.inference.limits import proportion_wagers
+from bandits.inference.strata import Sides, ValueStrata
 from bandits.statistics import Array
 
 ALPHA = 0.05
@@ -68,7 +69,8 @@ def first_of_mean(values: Array, limit: float, minimum: float | None = None) -> 
         lowest, highest = np.minimum.accumulate(values), np.maximum.accumulate(values)
         farthest = limit - np.minimum(lowest, 0.0)
         far = FAR * np.where(farthest > 0.0, farthest, highest - limit)
-        far = np.where(lowest < highest, far, np.inf)
+        # As a Ladder has it.
+        far = np.exp2(np.ceil(np.log2(np.where(lowest < highest, far, np.inf))))
     edges = [0, *(np.flatnonzero(far[1:] != far[:-1]) + 1), len(values)]
     shown = np.zeros(len(values), dtype=np.bool_)
     for start, end in itertools.pairwise(edges):
@@ -80,18 +82,16 @@ def first_of_mean(values: Array, limit: float, minimum: float | None = None) -> 
 
 
 def first_of_difference(own: Array, values: Array, limit: float, bounds: tuple[float, float] | None) -> int | None:
-    """After how many values of two arms their difference is shown to be more than `limit`, looked at after each stratum.
-
-    Where no bounds are declared, from the ends of all the values: what is known at the end of the run.
-    """
+    """After how many values of two arms their difference is shown to be more than `limit`, looked at after each stratum."""
     minimum, maximum = (None, None) if bounds is None else bounds
-    scale = Scale.seen(float(values.mean()), float(values.min()), float(values.max()), minimum, maximum)
-    assert scale is not None, "they vary"
-    stratum = np.arange(len(values)) // STRATUM
-    won = np.log1p(STAKES[:, None] * gains_of_difference(own.astype(np.bool_), values, stratum, limit, scale))
-    by_stratum = np.cumsum(won.reshape(len(STAKES), -1, STRATUM).sum(axis=2), axis=1)
-    found = _first(_shown(by_stratum), least=1)
-    return None if found is None else found * STRATUM
+    sides, state = Sides(above=limit, minimum=minimum, maximum=maximum), ValueStrata()
+    for start in range(0, len(values), STRATUM):
+        stratum = slice(start, start + STRATUM)
+        one_group = np.full(STRATUM, start)
+        state = state.observe(own[stratum].astype(np.bool_), values[stratum], one_group, sides)
+        if state.above.evidence >= 1.0 / ALPHA:
+            return start + STRATUM
+    return None
 
 
 def first_of_failures(own: Array, failed: Array, limit: float) -> int | None:

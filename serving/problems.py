@@ -127,5 +127,10 @@ def internal() -> Problem:
     return Problem(500, "internal", "Something went wrong", "the fault is on this side and has been logged")
 
 
+def read_timeout(seconds: float) -> Problem:
+    detail = f"a statement ran longer than the {seconds:g} s that reads may take (NOREGRET_READ_SECONDS); ask for less, or later"
+    return Problem(503, "read-timeout", "Reading took too long", detail, headers={"Retry-After": "10"})
+
+
 def unavailable(detail: str, *, retry_after: int) -> Problem:
     return Problem(503, "unavailable", "Not available right now", detail, headers={"Retry-After": str(retry_after)})

@@ -120,6 +120,9 @@ LEDGER_DAYS = _variable(
     "for how many days decisions and rewards are kept; a day goes when every experiment has learned it",
     "400",
 )
+READ_SECONDS = _variable(
+    "NOREGRET_READ_SECONDS", "after how long a statement of a control-plane read is ended, in seconds", "10"
+)
 BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
 DATABASE_CONNECTIONS = _variable(
     "NOREGRET_DATABASE_CONNECTIONS",
@@ -282,6 +285,7 @@ class Environment:
     granian_workers: int
     learn_seconds: float
     ledger_days: int
+    read_seconds: float
     blocking_threads: int
     database_connections: int
     proxies: int
@@ -341,6 +345,7 @@ class Environment:
             access_lines=_number(source, ACCESS_LINES, 0.01, 0.0, 1.0),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
             ledger_days=_whole(source, LEDGER_DAYS, 400, 1),
+            read_seconds=_number(source, READ_SECONDS, 10.0, 0.001),
             blocking_threads=threads,
             database_connections=int(_number(source, DATABASE_CONNECTIONS, 2 * threads, threads + 1)),
             proxies=int(_number(source, PROXIES, 0, 0)),

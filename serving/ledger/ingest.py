@@ -139,12 +139,13 @@ class Counting:
     """How an experiment's decisions are counted as independent trials.
 
     `once`: a unit keeps its arm, so that its many decisions are one trial, the first. `closed_until`: the evidence of decisions before
-    this instant is complete, so that one which comes later enters none.
+    this instant is complete, so that one which comes later enters none. `sealed_until`: the same of failures beside the control's.
     """
 
     experiment_id: int
     once: bool
     closed_until: datetime | None
+    sealed_until: datetime | None = None
 
 
 _COLUMNS = (
@@ -166,16 +167,17 @@ ON CONFLICT (experiment_id, unit) DO NOTHING
 """  # noqa: S608 - constants
 
 _INSERT = f"""
-INSERT INTO serving_decision ({_COLUMNS}, trial)
+INSERT INTO serving_decision ({_COLUMNS}, timely, trial)
 SELECT {", ".join(f"i.{column}" for column in _COLUMNS.split(", "))},
+    c.sealed_until IS NULL OR i.decided_at >= c.sealed_until,
     NOT i.holdout
     AND (c.closed_until IS NULL OR i.decided_at >= c.closed_until)
     AND (c.once IS NOT TRUE OR i.unit IS NULL OR i.proposed_arm_id IS NOT NULL OR EXISTS (
         SELECT 1 FROM serving_firstvisit AS first
         WHERE first.experiment_id = i.experiment_id AND first.unit = i.unit AND first.decision_id = i.id))
 FROM {_INCOMING} AS i
-LEFT JOIN unnest(%(ids)s::bigint[], %(onces)s::boolean[], %(closed)s::timestamptz[])
-    AS c (experiment_id, once, closed_until) ON c.experiment_id = i.experiment_id
+LEFT JOIN unnest(%(ids)s::bigint[], %(onces)s::boolean[], %(closed)s::timestamptz[], %(sealed)s::timestamptz[])
+    AS c (experiment_id, once, closed_until, sealed_until) ON c.experiment_id = i.experiment_id
 ON CONFLICT (decided_at, id) DO NOTHING RETURNING id, trial
 """  # noqa: S608 - constants
 
@@ -227,6 +229,7 @@ def insert(
             "ids": [counting.experiment_id for counting in countings],
             "onces": [counting.once for counting in countings],
             "closed": [counting.closed_until for counting in countings],
+            "sealed": [counting.sealed_until for counting in countings],
         },
     )
     new = [(by_id[identity.bytes], trial) for identity, trial in cursor.fetchall()]

@@ -34,6 +34,8 @@ class Decision(models.Model):
     # One independent trial of the experiment: not held out, the first of its unit where units keep their arm, and in the
     # ledger before its bucket was closed. Only trials enter evidence and the sample ratio.
     trial = models.BooleanField(default=True, db_default=True)
+    # In the ledger before the failures of its time were compared with the control's; one that is not enters no such comparison.
+    timely = models.BooleanField(default=True, db_default=True)
 
     class Meta:
         indexes = [
@@ -76,10 +78,12 @@ class Reward(models.Model):
     # What came after all for a defaulted decision: kept, never learned.
     late_value = models.FloatField(null=True)
     # In the arm's statistics. Rows are claimed by this mark; an `id > watermark` would lose late commits. Rows of metrics
-    # other than the experiment's reward are born folded: no statistic waits for them.
+    # other than the experiment's reward are born folded: those that something watches are claimed by `summed`.
     folded = models.BooleanField(default=False)
     # In the experiment's evidence: the decision was matured, and its bucket was closed with it inside.
     matured = models.BooleanField(default=False)
+    # In the sums of whatever watches its metric, a guardrail or the scores of a shadow: claimed as by `folded`.
+    summed = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         indexes = [
@@ -87,6 +91,11 @@ class Reward(models.Model):
                 fields=["experiment_id", "decided_at"],
                 condition=models.Q(folded=False, late=False),
                 name="reward_to_fold",
+            ),
+            models.Index(
+                fields=["experiment_id", "metric", "decided_at"],
+                condition=models.Q(summed=False),
+                name="reward_to_sum",
             ),
             models.Index(fields=["experiment_id", "metric", "decided_at"], name="reward_by_experiment"),
         ]
@@ -113,7 +122,14 @@ class ShadowPrediction(models.Model):
     champion_predicted = models.JSONField()
 
     class Meta:
-        indexes = [models.Index(fields=["experiment_id", "arm_id", "decided_at"], name="shadow_by_arm")]
+        indexes = [
+            models.Index(fields=["experiment_id", "arm_id", "decided_at"], name="shadow_by_arm"),
+            models.Index(
+                fields=["experiment_id", "arm_id", "decided_at"],
+                condition=models.Q(agrees=False),
+                name="shadow_disagreeing",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.arm_id} on {self.decision_id}"

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandits.inference.betting import (
-    FAR,
-    STAKES,
-    Scale,
-    Wagers,
-    failure_wagers,
-    gains_above,
-    gains_of_difference,
-    reach,
-)
+from bandits.inference.betting import FAR, STAKES, Ladder, Wagers, failure_wagers, gains_above, reach
 from bandits.inference.limits import STEPS, highest_proportion, proportion_evidence, proportion_wagers
 from benchmarks.guardrails import SKEWED, VALUES, differences, first_of_mean, first_of_proportion
 
@@ -141,15 +132,26 @@ def test_failures__one_stratum__by_hand() -> None:
     assert alone.evidence == pytest.approx(1.0)
 
 
-def test_difference__gains__are_at_least_minus_one_and_balanced_within_a_stratum() -> None:
-    rng = np.random.default_rng(15)
-    own, stratum = rng.random(400) < 0.3, np.arange(400) // 40
-    gains = gains_of_difference(own, rng.random(400), stratum, 0.0, Scale(0.5, 0.0, 1.0))
-    assert gains.min() >= -1.0
-    # Values that are all the same speak for neither arm, whatever the shares.
-    same = gains_of_difference(own, np.full(400, 0.7), stratum, 0.0, Scale(0.5, 0.0, 1.0))
-    assert [float(same[stratum == each].sum()) for each in range(10)] == pytest.approx([0.0] * 10, abs=1e-12)
-    assert Scale.seen(1.0, 1.0, 1.0, None, 2.0) is None
+def test_ladder__each_reach_that_is_a_power_of_two__holds_the_bets_of_that_reach() -> None:
+    rng = np.random.default_rng(21)
+    values, limit = rng.lognormal(0.0, 1.5, 500) - 2.0, 1.3
+    ladder = Ladder.on(values[:200], limit) + Ladder.on(values[200:], limit)
+    least = reach(limit, float(values.min()), float(values.max()))
+    assert least is not None
+    for far in (least, 40.0, 1e6):
+        rounded = 2.0 ** math.ceil(math.log2(far))
+        assert ladder.wagers(far).logs == pytest.approx(Wagers.on(gains_above(values, limit, rounded)).logs, rel=1e-9)
+
+
+@pytest.mark.parametrize("limit", [-1e15, 0.0, 1e15])
+def test_ladder__values_and_limits_at_the_ends_of_what_is_taken__are_finite(limit: float) -> None:
+    values = np.array([-1e15, 1e15, 1e-300, 0.0] * 5)
+    far = reach(limit, -1e15, 1e15)
+    assert far is not None
+    assert np.isfinite(Ladder.on(values, limit).logs).all()
+    assert Ladder.on(values, limit).wagers(far).logs == pytest.approx(
+        Wagers.on(gains_above(values, limit, 2.0 ** math.ceil(math.log2(far)))).logs, rel=1e-9
+    )
 
 
 def test_difference__equal_arms_under_common_drift_and_shares_that_go_with_it__are_left_alone() -> None:

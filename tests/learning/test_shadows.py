@@ -1,13 +1,19 @@
 """Shadow challengers: they see copies, nobody sees them, and what they say is held against the champion and the truth."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import shadows
+from noregret.experiments.transitions import move
+from noregret.learning import pending, shadow_sums, shadows
+from noregret.learning.models import ExperimentEvidence, ShadowStatistics
+from noregret.learning.rebuild import rebuild
 from noregret.learning.results import results
 from noregret.learning.round import learn
+from noregret.learning.shadow_sums import LARGEST
 from noregret.redis_client import client, keys
 
 from serving.models import Decision, Reward, ShadowPrediction
@@ -154,6 +160,108 @@ def test_shadow__labels_that_are_texts__agree_or_not(alice: Api) -> None:
     assert shadows.difference(["a"], ["a"]) is None
     assert shadows.difference([1, 2], [1]) is None
     assert shadows.difference([1, 2], [1, 4]) == 1.0
+
+
+def test_shadow__predictions_that_no_difference_holds__are_bounded_and_agreement_is_counted(alice: Api) -> None:
+    assert shadows.difference([1e308], [-1e308]) == shadows.difference([1e308] * 3, [-1e308] * 3) == LARGEST
+    assert shadows.difference([1e308, 0.0], [-1e308, 0.0]) == LARGEST / 2
+    assert shadows.difference([10**400], [1.0]) is None
+    experiment = shadow("far_off")
+    for i in range(10):
+        alice.post(PREDICT, {"inputs": [[float(i % 2)]]})
+    copied(10)
+    assert shadows.mirror(experiment) == 10
+    learn(experiment.endpoint_id)
+    shown = alice.get("/api/v1/experiments/e/results")
+    assert shown.status == 200
+    far = next(arm for arm in shown["arms"] if arm["name"] == "far-off")
+    assert (far["agreement"], far["mean_absolute_difference"]) == (0.5, pytest.approx(5e307))
+    assert [each["count"] for each in far["shadow"]["histogram"]] == [5, *[0] * 18, 5]
+    assert rebuild(experiment, write=False) == []
+
+
+def test_shadow__outcomes_before_and_after_their_predictions__are_scored_once(alice: Api) -> None:
+    experiment = shadow("nearly_sums")
+    answers = [alice.post(PREDICT, {"inputs": [[float(i)]]}).body for i in range(8)]
+
+    def tell(which: slice) -> None:
+        for i, answer in list(enumerate(answers))[which]:
+            body = {"decision_id": answer["decision_id"], "metric": "outcome", "value": i}
+            assert alice.post("/api/v1/feedback", body).status == 202
+
+    copied(8)
+    tell(slice(0, 4))
+    learn(experiment.endpoint_id)
+    shadows.mirror(experiment)
+    tell(slice(4, 8))
+    learn(experiment.endpoint_id)
+    learn(experiment.endpoint_id)
+    shown = next(each for each in shadows.comparison(experiment).values())
+    assert (shown["outcomes"]["count"], shown["outcomes"]["accuracy"]) == (8, 0.5)
+    assert rebuild(experiment, write=False) == []
+
+
+def test_shadow__label_that_comes_long_after_the_end__is_scored(alice: Api) -> None:
+    experiment = shadow("nearly_sums", reward={"kind": "binary", "window_seconds": 1})
+    answer = alice.post(PREDICT, {"inputs": [[2.0]]}).body
+    copied(1)
+    shadows.mirror(experiment)
+    learn(experiment.endpoint_id)
+    move(experiment, "stop", actor="tests")
+    ended = timezone.now() - timedelta(days=2)
+    Experiment.objects.filter(pk=experiment.pk).update(ended_at=ended)
+    ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=timezone.now())
+    assert experiment.endpoint_id not in pending.find().learn
+    time.sleep(1.1)
+    told = alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "metric": "outcome", "value": 2})
+    assert told["status"] == "late"
+    assert experiment.endpoint_id in pending.find().learn
+    learn(experiment.endpoint_id)
+    assert next(iter(shadows.comparison(experiment).values()))["outcomes"]["count"] == 1
+    assert experiment.endpoint_id not in pending.find().learn
+
+
+def test_shadow__predictions_of_an_earlier_version__are_gone_through_once_and_shown_when_they_are(
+    alice: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = shadow("nearly_sums")
+    answers = [alice.post(PREDICT, {"inputs": [[float(i)]]}).body for i in range(30)]
+    for i, answer in enumerate(answers):
+        alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "metric": "outcome", "value": i})
+    copied(30)
+    shadows.mirror(experiment)
+    learn(experiment.endpoint_id)
+    before = shadows.comparison(experiment)
+    ShadowStatistics.objects.all().delete()  # as before there were any
+    assert shadows.comparison(experiment) == {}
+    monkeypatch.setattr(shadow_sums, "PIECE", 10)
+    monkeypatch.setattr(shadow_sums, "ROUND_SECONDS", 0.0)
+    learn(experiment.endpoint_id)
+    assert shadows.comparison(experiment) == {}
+    for _ in range(4):
+        learn(experiment.endpoint_id)
+    (was,), (now,) = before.values(), shadows.comparison(experiment).values()
+    assert now["outcomes"] == pytest.approx(was["outcomes"])
+    assert now["mean_absolute_difference"] == pytest.approx(was["mean_absolute_difference"])
+    for figure in ("predictions", "agreement", "latency_ms", "histogram", "examples"):
+        assert now[figure] == was[figure]
+    assert rebuild(experiment, write=False) == []
+
+
+def test_rebuild__sums_of_a_shadow__are_checked_and_made_anew(alice: Api) -> None:
+    experiment = shadow("nearly_sums")
+    for i in range(10):
+        alice.post(PREDICT, {"inputs": [[float(i)]]})
+    copied(10)
+    shadows.mirror(experiment)
+    learn(experiment.endpoint_id)
+    before = shadows.comparison(experiment)
+    row = ShadowStatistics.objects.get(arm__is_control=False)
+    ShadowStatistics.objects.filter(pk=row.pk).update(sums=row.sums | {"agreed": 9})
+    assert rebuild(experiment, write=True) == [
+        "nearly-sums: what its predictions on copies sum up to differs from the ledger's"
+    ]
+    assert shadows.comparison(experiment) == before
 
 
 def test_shadower__queue_that_is_full__drops_and_does_not_wait() -> None:

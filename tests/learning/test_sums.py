@@ -552,3 +552,17 @@ def test_unfit__an_arm_that_was_taken_out_long_ago__is_judged_by_its_newest_deci
         assert unfit(again(experiment), b) == "b failed in 6 of its last 10 decisions"
     assert [query["sql"] for query in asked if "serving_" in query["sql"]] == []
     assert rebuild(again(experiment), write=False) == []
+
+
+def test_sums__a_probability_that_no_weight_can_be_made_of__stops_nothing(two_arms: Start) -> None:
+    experiment = two_arms(sticky=True, reward=BINARY, promotion={"auto": False}, policy={"name": "uniform"})
+    begin_earlier(experiment)
+    Traffic(experiment, 89).come(60)
+    learn(experiment.endpoint_id)
+    before = assert_told_as_the_ledger_says(experiment)["comparison"]
+    reward(experiment, "a", decide(experiment, "a", unit="u0", share=1e-200, shares=[1e-200, 1.0]), 1.0)
+    learn(experiment.endpoint_id)
+    shown = results(again(experiment))
+    assert Reward.objects.filter(folded=False).count() == 0
+    assert shown["comparison"]["saved_against_even_split"] == before["saved_against_even_split"]
+    assert rebuild(again(experiment), write=False) == []

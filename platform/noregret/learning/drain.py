@@ -89,9 +89,8 @@ def _store(batch: ingest.Batch, stream: str) -> int:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             horizon.hold_days()
-            batch = _of_days_that_are_kept(batch)
             evidence = _evidence(batch.decisions)
-            batch = _without_forgotten(batch, evidence)
+            batch = _of_days_that_are_kept(_without_forgotten(batch, evidence))
             new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
             _count(new, evidence)
@@ -141,7 +140,8 @@ def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, Experim
 
 
 def _counting(held: ExperimentEvidence) -> ingest.Counting:
-    return ingest.Counting(held.experiment_id, units_count_once(held.experiment), held.closed_until)
+    once = units_count_once(held.experiment)
+    return ingest.Counting(held.experiment_id, once, held.closed_until, held.sealed_until)
 
 
 def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mapping[int, ExperimentEvidence]) -> None:

@@ -21,12 +21,13 @@ from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
 from .summing import Claimed
 from .totals import RewardIntervals
+from .watches import metrics_of
 
 BATCH = 20_000
 
 # The conditions stand twice: without them outside, rows would be looked for in the whole ledger and not in the index `reward_to_fold`.
 _CLAIM = """
-UPDATE serving_reward SET folded = true
+UPDATE serving_reward SET folded = true, summed = summed OR NOT %(watched)s
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
     WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
@@ -73,6 +74,8 @@ def fold(experiment: Experiment) -> int:
         "limit": BATCH,
         "since": unfolded_since(experiment, evidence),
         "until": until,
+        # What is watched is claimed for its sums apart (noregret.learning.watching).
+        "watched": experiment.reward["metric"] in metrics_of(experiment),
     }
     total = 0
     while True:

@@ -11,31 +11,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
 import structlog
 from django.db import transaction
 
-from bandits.inference import betting
-from bandits.inference.betting import Scale, Wagers, failure_wagers
+from bandits.inference.betting import Wagers
 from bandits.inference.limits import highest_proportion, proportion_evidence, proportion_wagers
+from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.access import audit
-from noregret.access.models import AuditEntry
 from noregret.experiments.arms import set_enabled
-from noregret.experiments.document import ERROR_RATE, Guardrail, latency_quantile, with_default_guardrails
+from noregret.experiments.document import ERROR_RATE, Guardrail, latency_quantile
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.experiments.rewards import reward_model
 from noregret.experiments.transitions import move
 from serving.ledger import latency
 
-from . import contextual, metric_values
-from .metric_values import NO_FAILURES
+from . import metric_values
+from .metric_values import Values
 from .models import ArmStatistics
+from .watches import Watch, guardrails_of, watch_of
 
 log = structlog.get_logger(__name__)
 
 ACTOR = "guardrail"
-# Values are summed anew at each look: what took long is looked at more rarely, so that no experiment takes the learner's time.
+# Buckets that are open yet are read at each look: what took long is looked at more rarely, so that no experiment takes the learner's time.
 LONG_SECONDS = 0.5
 REST = 20.0
 # A challenger that has all the traffic has no control beside it. Failing more often than not is too often whatever the control did.
@@ -63,25 +61,21 @@ class Judgement:
         return 1.0 / self.guardrail.alpha
 
 
-def guardrails_of(experiment: Experiment) -> list[Guardrail]:
-    """An experiment's guardrails; a canary that was made before it got one on errors by itself has it too."""
-    return with_default_guardrails(experiment.strategy, msgspec.convert(experiment.guardrails, list[Guardrail]))
-
-
 def judge(experiment: Experiment, arms: list[Arm], guardrail: Guardrail) -> Iterator[Judgement]:
     """A guardrail against every arm that it can act on."""
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     control = next((arm for arm in arms if arm.is_control), None)
     # The control is what an arm is rolled back to: only a pause can help against it.
     judged = [arm for arm in arms if arm.enabled and (not arm.is_control or _watches_control(guardrail))]
+    watch = watch_of(experiment, guardrail)
     if guardrail.metric == ERROR_RATE and guardrail.versus == "control":
-        for arm in judged:
-            yield _of_excess_failures(experiment, guardrail, arm, control, rows)
+        yield from _of_excess_failures(experiment, guardrail, watch, judged, control, rows)
     elif guardrail.metric == ERROR_RATE or latency_quantile(guardrail.metric) is not None:
         for arm in judged:
             yield _of_proportion(guardrail, arm, rows[arm.pk])
     else:
-        yield from _of_values(experiment, guardrail, judged, control)
+        assert watch is not None, "a metric's values are watched"
+        yield from _of_values(experiment, guardrail, watch, judged, control)
 
 
 def _watches_control(guardrail: Guardrail) -> bool:
@@ -110,34 +104,55 @@ def _of_proportion(guardrail: Guardrail, arm: Arm, row: ArmStatistics) -> Judgem
 
 
 def _of_excess_failures(
-    experiment: Experiment, guardrail: Guardrail, arm: Arm, control: Arm | None, rows: dict[int, ArmStatistics]
-) -> Judgement:
+    experiment: Experiment,
+    guardrail: Guardrail,
+    watch: Watch | None,
+    arms: list[Arm],
+    control: Arm | None,
+    rows: dict[int, ArmStatistics],
+) -> Iterator[Judgement]:
     """Failures beside the control's, within strata; and of a canary that has all the traffic, beside what the control's were."""
-    row = rows[arm.pk]
+    # Without a failure nothing can have been won, and nothing has to be read.
+    failed = any(rows[arm.pk].failures for arm in arms)
+    strata = metric_values.failures_of(experiment, watch) if watch is not None and failed else {}
+    for arm in arms:
+        row = rows[arm.pk]
+        n = float(row.decisions)
+        rate = row.failures / n if n else None
+        if control is None or watch is None:
+            yield _not_comparable(guardrail, arm, n, rate, control)
+        elif rate is None or n < guardrail.min_decisions:
+            yield _too_few(guardrail, arm, n, rate, "decisions")
+        elif strata is None:
+            yield _being_summed(guardrail, arm, n, rate)
+        else:
+            beside = strata.get(arm.pk, FailureStrata()) if row.failures else FailureStrata()
+            yield _of_failures_beside(experiment, guardrail, (arm, row), (control, rows[control.pk]), beside)
+
+
+def _of_failures_beside(
+    experiment: Experiment,
+    guardrail: Guardrail,
+    own: tuple[Arm, ArmStatistics],
+    control: tuple[Arm, ArmStatistics],
+    beside: FailureStrata,
+) -> Judgement:
+    (arm, row), (other, base) = own, control
     n = float(row.decisions)
-    rate = row.failures / n if n else None
-    if control is None or contextual.policy_of(experiment) is not None:
-        return _not_comparable(guardrail, arm, n, rate, control)
-    if rate is None or n < guardrail.min_decisions:
-        return _too_few(guardrail, arm, n, rate, "decisions")
+    rate = row.failures / n
     margin, alpha = guardrail.max or 0.0, guardrail.alpha
-    # Without a failure nothing can have been won, and nothing has to be counted.
-    counts = metric_values.failures_beside(arm, control, _changes(experiment)) if row.failures else NO_FAILURES
-    beside = failure_wagers(counts.own_failed, counts.own, counts.control_failed, counts.control, margin)
-    evidence, more = beside.evidence, beside.more(n, 1.0 / alpha)
+    evidence, more = beside.wagers.evidence, beside.wagers.more(n, 1.0 / alpha)
     if experiment.strategy == Experiment.Strategy.CANARY:
-        alone = counts.control == 0.0
-        most = highest_proportion(float(counts.control_failed.sum()), float(counts.control.sum()), alpha / 4.0)
+        most = highest_proportion(beside.control_failed, beside.control, alpha / 4.0)
         limit = max(min(most + margin, MOST_FAILURES), 1e-9)
-        after = proportion_wagers(float(counts.own_failed[alone].sum()), float(counts.own[alone].sum()), limit)
+        after = proportion_wagers(*beside.alone, limit)
         # Half of alpha for what was decided side by side; a quarter each for what the control did, and for what the arm did without it.
-        evidence = max(beside.evidence / 2.0, after.evidence / 4.0)
-    base = rows[control.pk]
+        evidence = max(beside.wagers.evidence / 2.0, after.evidence / 4.0)
     said = _side(
         f"error_rate of {arm.name} against the control's",
         evidence >= 1.0 / alpha,
         f"more than {margin:g}",
-        f"it failed in {row.failures:,} of {n:,.0f} decisions, {control.name} in {base.failures:,} of {base.decisions:,}",
+        f"it failed in {row.failures:,} of {n:,.0f} decisions, {other.name} in {base.failures:,} of {base.decisions:,}",
     )
     base_rate = base.failures / base.decisions if base.decisions else 0.0
     past = not rate <= base_rate + margin
@@ -145,110 +160,75 @@ def _of_excess_failures(
     return _judged(guardrail, arm, n, rate, said, evidence, more, past=past, limit=guardrail.max, figures=figures)
 
 
-def _changes(experiment: Experiment) -> list[Any]:
-    """When the split between two arms changed: no stratum reaches over such an instant."""
-    actions = ["experiment.started", "experiment.paused", "experiment.resumed", "experiment.advanced"]
-    at = AuditEntry.objects.filter(experiment=experiment.name, action__in=actions).values_list("at", flat=True)
-    return list(at) or [experiment.created_at]
-
-
 def _of_values(
-    experiment: Experiment, guardrail: Guardrail, arms: list[Arm], control: Arm | None
+    experiment: Experiment, guardrail: Guardrail, watch: Watch, arms: list[Arm], control: Arm | None
 ) -> Iterator[Judgement]:
-    minimum, maximum = _bounds(experiment, guardrail)
-    values = metric_values.values_of(experiment, guardrail.metric, minimum, maximum)
-    sides = [(sign, sign * limit) for sign, limit in ((1.0, guardrail.max), (-1.0, guardrail.min)) if limit is not None]
+    values = metric_values.values_of(experiment, watch)
     for arm in arms:
-        own = values.get(arm.pk)
+        if values is None:
+            yield _being_summed(guardrail, arm, 0.0, None)
+            continue
+        own = values.sums.get(arm.pk)
         if own is None:
             said = f"nobody has sent {guardrail.metric} for {arm.name}"
             yield Judgement(guardrail, arm, "unheard", 0.0, None, said)
-        elif guardrail.versus == "control" and (control is None or contextual.policy_of(experiment) is not None):
+        elif guardrail.versus == "control" and (control is None or watch.kind != "difference"):
             yield _not_comparable(guardrail, arm, own.count, own.mean, control)
         elif own.count < guardrail.min_decisions:
             yield _too_few(guardrail, arm, own.count, own.mean, "values")
         elif guardrail.versus == "control" and control is not None:
-            yield _of_difference(experiment, guardrail, arm, control, values, sides)
+            yield _of_difference(guardrail, watch, arm, control, values)
         else:
-            yield _of_mean(experiment, guardrail, arm, values, sides)
+            yield _of_mean(guardrail, watch, arm, values)
 
 
-def _bounds(experiment: Experiment, guardrail: Guardrail) -> tuple[float | None, float | None]:
-    """What a value is known to be at least and at most: as the guardrail declares it, or the reward where that is the metric."""
-    minimum, maximum = guardrail.minimum, guardrail.maximum
-    if guardrail.metric == experiment.reward["metric"]:
-        reward = reward_model(experiment)
-        low, high = (0.0, 1.0) if reward.kind == "binary" else (reward.minimum, reward.maximum)
-        if low is None and reward.kind == "count":
-            low = 0.0
-        minimum, maximum = low if minimum is None else minimum, high if maximum is None else maximum
-    return minimum, maximum
-
-
-def _of_mean(
-    experiment: Experiment,
-    guardrail: Guardrail,
-    arm: Arm,
-    values: dict[int, metric_values.Values],
-    sides: list[tuple[float, float]],
-) -> Judgement:
-    own = values[arm.pk]
-    minimum, maximum = _bounds(experiment, guardrail)
-    lowest, highest = min(v.lowest for v in values.values()), max(v.highest for v in values.values())
+def _of_mean(guardrail: Guardrail, watch: Watch, arm: Arm, values: Values) -> Judgement:
+    own = values.sums[arm.pk]
+    sides = _sides(guardrail)
     bets: list[_Bet] = []
     for sign, limit in sides:
-        # Downwards everything is mirrored: the mean of the negatives is more than the limit's.
-        ends = (lowest, highest, minimum) if sign > 0 else (-highest, -lowest, None if maximum is None else -maximum)
-        far = betting.reach(limit, *ends)
-        if far is None:
-            continue
-        won = metric_values.wagers_above(
-            experiment, guardrail.metric, limit, far, sign=sign, minimum=minimum, maximum=maximum
-        )
-        bets.append(_Bet(sign, limit, sign * own.mean, won[arm.pk]))
+        wagers = values.wagers(watch, arm.pk, sign)
+        if wagers is not None:
+            bets.append(_Bet(sign, limit, sign * own.mean, wagers))
     subject, figures = f"the mean of {guardrail.metric} for {arm.name}", f"{own.mean:.4g} of {own.count:,.0f} values"
     return _best(guardrail, arm, own.count, own.mean, (subject, figures), bets, len(sides))
 
 
-def _of_difference(
-    experiment: Experiment,
-    guardrail: Guardrail,
-    arm: Arm,
-    control: Arm,
-    values: dict[int, metric_values.Values],
-    sides: list[tuple[float, float]],
-) -> Judgement:
-    own, base = values[arm.pk], values.get(control.pk)
+def _of_difference(guardrail: Guardrail, watch: Watch, arm: Arm, control: Arm, values: Values) -> Judgement:
+    own, base = values.sums[arm.pk], values.sums.get(control.pk)
     if base is None or base.count < guardrail.min_decisions:
         heard = 0.0 if base is None else base.count
         said = (
             f"{control.name} has {heard:,.0f} of the {guardrail.min_decisions:,} values of {guardrail.metric} asked for"
         )
         return Judgement(guardrail, arm, "waiting" if heard else "unheard", own.count, own.mean, said)
-    minimum, maximum = _bounds(experiment, guardrail)
-    middle = (own.mean * own.count + base.mean * base.count) / (own.count + base.count)
-    scale = Scale.seen(middle, min(own.lowest, base.lowest), max(own.highest, base.highest), minimum, maximum)
-    bets: list[_Bet] = []
-    count, found = 0.0, own.mean - base.mean
-    for sign, limit in sides if scale is not None else ():
-        assert scale is not None
-        seen = scale if sign > 0 else scale.mirrored()
-        compared = metric_values.difference(experiment, guardrail.metric, arm, control, limit, seen, sign=sign)
-        if compared is None or min(compared.own, compared.control) < guardrail.min_decisions:
-            # Of units that keep their arm only the first decision counts.
-            heard = 0.0 if compared is None else min(compared.own, compared.control)
-            said = (
-                f"{heard:,.0f} of the {guardrail.min_decisions:,} values of {guardrail.metric} that can be compared, "
-                f"one a unit, for {arm.name} and {control.name}"
-            )
-            return Judgement(guardrail, arm, "waiting", heard, own.mean, said)
-        count, found = compared.own + compared.control, compared.difference
-        bets.append(_Bet(sign, limit, sign * found, compared.wagers))
+    compared = values.compared.get(arm.pk, ValueStrata())
+    found, heard = compared.difference, min(compared.own, compared.control)
+    if found is None or heard < guardrail.min_decisions:
+        # Of units that keep their arm only the first decision counts.
+        said = (
+            f"{heard:,.0f} of the {guardrail.min_decisions:,} values of {guardrail.metric} that can be compared, "
+            f"one a unit, for {arm.name} and {control.name}"
+        )
+        return Judgement(guardrail, arm, "waiting", heard, own.mean, said)
+    sides = _sides(guardrail)
+    bounded = watch.sides.minimum is not None and watch.sides.maximum is not None
+    vary = bounded or min(own.lowest, base.lowest) < max(own.highest, base.highest)
+    bets = [
+        _Bet(sign, limit, sign * found, compared.above if sign > 0 else compared.below) for sign, limit in sides if vary
+    ]
+    count = compared.own + compared.control
     subject = f"{guardrail.metric} of {arm.name} against the control's"
     difference = f"{found:+.4g} at the same times, of {count:,.0f} values"
     judged = _best(guardrail, arm, count, own.mean, (subject, difference), bets, len(sides))
     judged.figures.update({"control_count": base.count, "control_mean": base.mean, "difference": found})
     return judged
+
+
+def _sides(guardrail: Guardrail) -> list[tuple[float, float]]:
+    """(sign, sign times the limit) of each limit: downwards everything is mirrored."""
+    limits = ((1.0, guardrail.max), (-1.0, guardrail.min))
+    return [(sign, sign * limit) for sign, limit in limits if limit is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +300,11 @@ def _not_comparable(guardrail: Guardrail, arm: Arm, count: float, mean: float | 
         "there is no control" if control is None else "the policy chooses by the request: arms get different requests"
     )
     return Judgement(guardrail, arm, "unjudged", count, mean, said)
+
+
+def _being_summed(guardrail: Guardrail, arm: Arm, count: float, mean: float | None) -> Judgement:
+    said = f"what was there of {guardrail.metric} before it was watched is being summed"
+    return Judgement(guardrail, arm, "waiting", count, mean, said)
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,7 @@ A kept sum is a value that can be computed from the ledger's rows, stored as a d
 
 Two kinds differ in how they follow the learner while they are computed. `Noted` sums add up in any order: whoever adds to the live one
 notes the same document (`meanwhile.note`). `ByBucket` sums depend on order and change with the closing of buckets alone: they are
-followed by reading the buckets that were closed since.
+followed by reading the buckets that were closed since. `Resummed` ones are no values at all, but rows of their own.
 """
 
 from abc import ABC, abstractmethod
@@ -78,6 +78,26 @@ class ByBucket(KeptSum[State]):
     """A sum over closed buckets, in their order."""
 
 
+class Resummed(ABC):
+    """A sum that is too large to be noted, or held in memory, while it is computed. It is compared as the others are; where it differs
+    it is made anew while the learner of its experiment waits. It stores its own base.
+    """
+
+    @abstractmethod
+    def differences(self, experiment: Experiment) -> Iterator[str]:
+        """In what the live sum differs, a sentence each; called in a snapshot of the database."""
+
+    @abstractmethod
+    def make(self, experiment: Experiment) -> None:
+        """Make the live sum anew, in the caller's transaction."""
+
+    @abstractmethod
+    def set_aside(self, experiment: Experiment, start: datetime, end: datetime) -> bool:
+        """Add the decisions from `start` to `end`, the first day that the ledger has, to the base, in the transaction that drops them;
+        False where they must stay, for the live sum has not come so far.
+        """
+
+
 @contextmanager
 def snapshot() -> Iterator[None]:
     """One state of the database for everything that is read inside."""
@@ -140,3 +160,11 @@ def kept_sums() -> Sequence[KeptSum[Any]]:
     from .kept_evidence import EvidenceSums
 
     return (ArmSums(), EvidenceSums())
+
+
+def resummed() -> Sequence[Resummed]:
+    """Every sum of the other kind."""
+    from .kept_watches import ShadowedSums, WatchedSums
+    from .resumming import UnitSums
+
+    return (UnitSums(), WatchedSums(), ShadowedSums())

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from noregret.experiments.models import Experiment
 from serving.ledger import horizon
 
+from .coarsening import LENGTHS, Lengths
 from .comparing import TOLERANCE
 from .kept import rows
 from .models import ArmInterval, ExperimentEvidence, LedgerBase
@@ -21,20 +22,54 @@ from .totals import INTERVAL_SECONDS
 
 _TOLD = 20
 """So many intervals that differ are told one by one."""
-_START = f"date_bin('{INTERVAL_SECONDS} seconds', decided_at, 'epoch')"
+
+
+def _interval(at: str) -> str:
+    """The start of the interval that an instant lies in, as `coarsening.Lengths.interval` has it."""
+    longer = " ".join(
+        f"WHEN {at} < %(until_{seconds})s::timestamptz AND date_bin('{seconds} seconds', {at}, 'epoch') "
+        f"IS DISTINCT FROM %(kept_{seconds})s::timestamptz THEN date_bin('{seconds} seconds', {at}, 'epoch')"
+        for seconds in reversed(LENGTHS)
+    )
+    return f"CASE {longer} ELSE date_bin('{INTERVAL_SECONDS} seconds', {at}, 'epoch') END"
+
+
+def _seconds(start: str) -> str:
+    """How long the interval is that begins then."""
+    longer = " ".join(
+        f"WHEN {start} < %(until_{seconds})s::timestamptz AND date_bin('{seconds} seconds', {start}, 'epoch') "
+        f"IS DISTINCT FROM %(kept_{seconds})s::timestamptz THEN {seconds}"
+        for seconds in reversed(LENGTHS)
+    )
+    return f"CASE {longer} ELSE {INTERVAL_SECONDS} END"
+
+
 _LEDGER = f"""
 SELECT arm_id, start, coalesce(decisions, 0) AS decisions, coalesce(failures, 0) AS failures, coalesce(rewards, 0) AS rewards,
     coalesce(total, 0) AS reward_total, coalesce(m2, 0) AS reward_m2
 FROM (
-    SELECT arm_id, {_START} AS start, count(*) AS decisions, count(fallback_reason) AS failures FROM serving_decision
+    SELECT arm_id, {_interval("decided_at")} AS start, count(*) AS decisions, count(fallback_reason) AS failures FROM serving_decision
     WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
     GROUP BY 1, 2
 ) AS decided FULL JOIN (
-    SELECT arm_id, {_START} AS start, count(*) AS rewards, sum(value) AS total, var_pop(value) * count(*) AS m2
+    SELECT arm_id, {_interval("decided_at")} AS start, count(*) AS rewards, sum(value) AS total, var_pop(value) * count(*) AS m2
     FROM serving_reward WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND metric = %(metric)s
     AND folded AND NOT late AND decided_at >= %(start)s AND decided_at < %(end)s
     GROUP BY 1, 2
 ) AS rewarded USING (arm_id, start)
+"""  # noqa: S608 - constants
+# What came late lies beside the longer interval that it belongs to, until it is merged. Moments merge as ArmStatistics do.
+_LIVE = f"""
+SELECT arm_id, at AS start, sum(decisions)::bigint AS decisions, sum(failures)::bigint AS failures, sum(rewards)::bigint AS rewards,
+    sum(reward_total) AS reward_total,
+    sum(reward_m2 + CASE WHEN rewards > 0 THEN rewards * power(reward_total / rewards - mean, 2) ELSE 0 END) AS reward_m2
+FROM (
+    SELECT *, sum(reward_total) OVER whole / nullif(sum(rewards) OVER whole, 0) AS mean
+    FROM (
+        SELECT *, {_interval("start")} AS at FROM learning_arminterval
+        WHERE arm_id = ANY(%(arms)s) AND start >= %(start)s AND start < %(end)s
+    ) AS placed WINDOW whole AS (PARTITION BY arm_id, at)
+) AS around GROUP BY arm_id, at
 """  # noqa: S608 - constants
 _COLUMNS = ("decisions", "failures", "rewards", "reward_total", "reward_m2")
 _EACH = ", ".join(
@@ -49,14 +84,17 @@ SELECT arm_id, start, live_decisions, live_failures, live_rewards, live_reward_t
     decisions, failures, rewards, reward_total, reward_m2
 FROM (
     SELECT coalesce(live.arm_id, ledger.arm_id) AS arm_id, coalesce(live.start, ledger.start) AS start, {_EACH}
-    FROM (SELECT * FROM learning_arminterval WHERE arm_id = ANY(%(arms)s) AND start >= %(start)s AND start < %(end)s) AS live
+    FROM ({_LIVE}) AS live
     FULL JOIN ({_LEDGER}) AS ledger ON live.arm_id = ledger.arm_id AND live.start = ledger.start
 ) AS both_sides
 WHERE live_decisions <> decisions OR live_failures <> failures OR live_rewards <> rewards
     OR {_FAR.format("reward_total", TOLERANCE)} OR {_FAR.format("reward_m2", TOLERANCE)} + {_SLACK}
 ORDER BY start, arm_id
 """  # noqa: S608 - constants
-_INSERT = f"INSERT INTO learning_arminterval (arm_id, start, {', '.join(_COLUMNS)}) {_LEDGER}"
+_INSERT = f"""
+INSERT INTO learning_arminterval (arm_id, start, seconds, {", ".join(_COLUMNS)})
+SELECT arm_id, start, {_seconds("start")}, {", ".join(_COLUMNS)} FROM ({_LEDGER}) AS ledger
+"""  # noqa: S608 - constants
 
 
 @dataclass(slots=True)
@@ -93,19 +131,24 @@ def mend(experiment: Experiment, differing: Differing) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             horizon.hold_days()
             # Whoever learns adds to intervals with this row locked, so the ledger as it is read now is all that they hold.
-            ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+            held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
             if LedgerBase.objects.filter(experiment=experiment, until__gt=hour).exists():
                 continue  # its day was dropped meanwhile
-            end = hour + timedelta(hours=1)
-            ArmInterval.objects.filter(arm__experiment=experiment, start__gte=hour, start__lt=end).delete()
-            cursor.execute(_INSERT, _asked(experiment, hour, end))
+            start, seconds = Lengths.of(experiment, held).interval(hour)
+            end = max(hour + timedelta(hours=1), start + timedelta(seconds=seconds))
+            ArmInterval.objects.filter(arm__experiment=experiment, start__gte=start, start__lt=end).delete()
+            cursor.execute(_INSERT, _asked(experiment, start, end))
 
 
 def _asked(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
+    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+    lengths = Lengths({}, None) if held is None else Lengths.of(experiment, held)
     return {
         "experiment": experiment.pk,
         "metric": experiment.reward["metric"],
         "arms": list(experiment.arms.values_list("pk", flat=True)),
         "start": start,
         "end": end,
+        **{f"until_{seconds}": lengths.until.get(seconds) for seconds in LENGTHS},
+        **{f"kept_{seconds}": lengths.kept_start(seconds) for seconds in LENGTHS},
     }

@@ -16,7 +16,6 @@ from noregret.experiments.models import Arm, Experiment
 
 from . import clock
 from .models import ArmStatistics, ExperimentEvidence
-from .totals import INTERVAL_SECONDS
 
 
 def statistics_of(arms: Sequence[Arm]) -> Statistics:
@@ -66,16 +65,19 @@ def known_to_policy(experiment: Experiment, arms: Sequence[Arm], policy: Policy 
 OPEN_AT_MOST = timedelta(days=3)
 """How far back decisions without an answer are counted as out, where silence means nothing: each snapshot reads so much."""
 
+# No interval is longer than a day (noregret.learning.coarsening).
 _INTERVALS = """
-SELECT arm_id, start, decisions, rewards FROM learning_arminterval
-WHERE arm_id = ANY(%(arms)s) AND start > %(after)s
+SELECT arm_id, start, seconds, decisions, rewards FROM learning_arminterval
+WHERE arm_id = ANY(%(arms)s) AND start > %(since)s::timestamptz - interval '1 day'
+    AND start + make_interval(secs => seconds) > %(since)s
 """
 _SUMS = """
 SELECT arm_id, sum(inside * decisions), sum(inside * rewards) FROM (
     SELECT arm_id, decisions, rewards,
-        LEAST(1.0, extract(epoch FROM start - %(since)s::timestamptz)::float8 / %(width)s + 1.0) AS inside
+        LEAST(1.0, extract(epoch FROM start - %(since)s::timestamptz)::float8 / seconds + 1.0) AS inside
     FROM learning_arminterval
-    WHERE arm_id = ANY(%(arms)s) AND start > %(since)s::timestamptz - make_interval(secs => %(width)s)
+    WHERE arm_id = ANY(%(arms)s) AND start > %(since)s::timestamptz - interval '1 day'
+        AND start + make_interval(secs => seconds) > %(since)s
 ) AS held GROUP BY arm_id
 """
 
@@ -83,7 +85,7 @@ SELECT arm_id, sum(inside * decisions), sum(inside * rewards) FROM (
 def _unanswered(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None) -> Array:
     """Decisions in open buckets without a reward, (K,); by the weights of what is remembered.
 
-    From sums alone. Of the ten seconds that the last closed bucket ends in, the part that is open counts.
+    From sums alone. Of the interval that the last closed bucket ends in, the part that is open counts.
     """
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     if weights is None and experiment.reward["default"] is not None:
@@ -95,12 +97,12 @@ def _unanswered(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[da
     decisions, rewards = ({arm.pk: 0.0 for arm in arms} for _ in range(2))
     if weights is None:
         with connection.cursor() as cursor:
-            cursor.execute(_SUMS, {"arms": list(rows), "since": since, "width": float(INTERVAL_SECONDS)})
+            cursor.execute(_SUMS, {"arms": list(rows), "since": since})
             for arm, decided, rewarded in cursor.fetchall():
                 decisions[arm], rewards[arm] = decided, rewarded
     else:
-        for arm, start, decided, rewarded in _intervals(arms, since - timedelta(seconds=INTERVAL_SECONDS)):
-            inside = min(1.0, (start - since).total_seconds() / INTERVAL_SECONDS + 1.0)
+        for arm, start, seconds, decided, rewarded in _intervals(arms, since):
+            inside = min(1.0, (start - since).total_seconds() / seconds + 1.0)
             weight = inside * weights.get(start, 0.0)
             decisions[arm] += weight * decided
             rewards[arm] += weight * rewarded
@@ -116,11 +118,11 @@ def _open_since(experiment: Experiment, now: datetime) -> datetime:
     return closed or now - timedelta(seconds=experiment.reward["window_seconds"])
 
 
-def _intervals(arms: Sequence[Arm], after: datetime) -> list[tuple[int, datetime, int, int]]:
-    """(arm id, start, decisions, rewards) of each ten seconds that begin later."""
+def _intervals(arms: Sequence[Arm], since: datetime) -> list[tuple[int, datetime, int, int, int]]:
+    """(arm id, start, seconds, decisions, rewards) of each interval that ends later."""
     with connection.cursor() as cursor:
-        cursor.execute(_INTERVALS, {"arms": [arm.pk for arm in arms], "after": after})
-        rows: list[tuple[int, datetime, int, int]] = cursor.fetchall()
+        cursor.execute(_INTERVALS, {"arms": [arm.pk for arm in arms], "since": since})
+        rows: list[tuple[int, datetime, int, int, int]] = cursor.fetchall()
     return rows
 
 
@@ -142,7 +144,10 @@ ORDER BY start DESC
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Ten seconds of decision time each, newest first, as far back as the memory reaches: to that resolution a step is a decision."""
+    """Intervals of decision time, newest first, as far back as the memory reaches: to that resolution a step is a decision.
+
+    So far back they are of ten seconds each (noregret.learning.coarsening).
+    """
 
     starts: list[datetime]
     learned: Statistics  # (B, K)
@@ -185,11 +190,10 @@ def _exposed(
             histograms.counts[position[arm_id]] = row.delays
     served = _shares_served(arms, statistics)
     rewards, exposure, decided = (np.zeros(len(arms)) for _ in range(3))
-    rows = _intervals(arms, since - timedelta(microseconds=1))
-    half = INTERVAL_SECONDS / 2.0
-    ages = np.array([((now - start).total_seconds() - half) / window.total_seconds() for _, start, _, _ in rows])
-    shares = histograms.exposure(np.clip(ages, 0.0, 1.0))
-    for i, (arm_id, start, decisions, rewarded) in enumerate(rows):
+    rows = [row for row in _intervals(arms, since) if row[1] >= since]
+    middles = [(now - start).total_seconds() - seconds / 2.0 for _, start, seconds, _, _ in rows]
+    shares = histograms.exposure(np.clip(np.array(middles) / window.total_seconds(), 0.0, 1.0))
+    for i, (arm_id, start, _, decisions, rewarded) in enumerate(rows):
         seat = position[arm_id]
         weight = 1.0 if weights is None else weights.get(start, 0.0)
         rewards[seat] += weight * rewarded

@@ -42,6 +42,8 @@ class ArmInterval(models.Model):
     rewards = models.PositiveBigIntegerField(default=0)
     reward_total = models.FloatField(default=0.0)
     reward_m2 = models.FloatField(default=0.0, db_default=0.0, help_text="Sum of squared deviations from the mean.")
+    # How long it is: ten seconds, and more with age (noregret.learning.coarsening).
+    seconds = models.PositiveIntegerField(default=10, db_default=10)
 
     class Meta:
         ordering = ("start",)
@@ -57,6 +59,12 @@ class ExperimentEvidence(models.Model):
     experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, primary_key=True, related_name="evidence")
     # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
     closed_until = models.DateTimeField(null=True)
+    # Failures beside the control's are counted up to here: a decision that comes later still is not `timely` (noregret.learning.watching).
+    sealed_until = models.DateTimeField(null=True)
+    # Before which instants intervals are so many seconds long or longer, by these seconds (noregret.learning.coarsening).
+    coarse_until = models.JSONField(default=dict, db_default={})
+    # Is everything that an earlier version left, or a new guardrail found, in the sums? Until then rounds go on, after the end too.
+    gone_through = models.BooleanField(default=False, db_default=False)
     matured = models.PositiveBigIntegerField(default=0)
     state = PackedField(help_text="bandits.inference.evidence.Evidence.to_dict()")
     answers = PackedField(help_text="The same of how often arms are answered, where silence means nothing.")
@@ -183,3 +191,57 @@ class UnitBase(models.Model):
 
     def __str__(self) -> str:
         return f"{self.unit} in experiment {self.experiment_id}"
+
+
+class WatchedMetric(models.Model):
+    """How far the sums of a guardrail have come (noregret.learning.watching), and those that compare an arm with the control."""
+
+    experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="watched")
+    key = models.CharField(max_length=300, help_text="noregret.learning.watches.Watch.key")
+    # Values of decisions before this instant are in the sums; those after it are added later, in pieces.
+    summed_until = models.DateTimeField(null=True)
+    compared_until = models.DateTimeField(null=True)
+    compared = models.JSONField(default=dict, help_text="bandits.inference.strata by arm id")
+    base = models.JSONField(default=dict, help_text="noregret.learning.watching.Summed of days that were dropped")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["experiment", "key"], name="watched_metric_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of experiment {self.experiment_id}"
+
+
+class WatchedValues(models.Model):
+    """A metric's values for one arm, and what the bets on their mean have won (bandits.inference.betting)."""
+
+    watched = models.ForeignKey(WatchedMetric, on_delete=models.CASCADE, related_name="values_by_arm")
+    arm = models.ForeignKey(Arm, on_delete=models.CASCADE, related_name="+")
+    count = models.PositiveBigIntegerField(default=0)
+    mean = models.FloatField(default=0.0)
+    lowest = models.FloatField(default=0.0)
+    highest = models.FloatField(default=0.0)
+    above = ArrayField(models.FloatField(), default=list, help_text="That the mean is more than the guardrail's max.")
+    below = ArrayField(models.FloatField(), default=list, help_text="That it is less than its min.")
+
+    class Meta:
+        verbose_name_plural = "watched values"
+        constraints = [models.UniqueConstraint(fields=["watched", "arm"], name="watched_values_unique")]
+
+    def __str__(self) -> str:
+        return f"arm {self.arm_id}: {self.count} values"
+
+
+class ShadowStatistics(models.Model):
+    """A challenger's predictions on copies beside the champion's (noregret.learning.shadow_sums)."""
+
+    arm = models.OneToOneField(Arm, on_delete=models.CASCADE, primary_key=True, related_name="shadow_statistics")
+    # Predictions on decisions before this instant, and their outcomes, are in the sums; those after it are added later, in pieces.
+    summed_until = models.DateTimeField(null=True)
+    sums = models.JSONField(default=dict, help_text="noregret.learning.shadow_sums.ShadowSums")
+    base = models.JSONField(default=dict, help_text="The same of days that were dropped.")
+
+    class Meta:
+        verbose_name_plural = "shadow statistics"
+
+    def __str__(self) -> str:
+        return f"shadow statistics of arm {self.arm_id}"

@@ -1,7 +1,7 @@
 """What an arm's own outcomes show: the ones that may be shown, and its intervals, by unit where units keep their arms. Reads only."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,6 @@ from .knowledge import statistics_of
 from .models import ExperimentEvidence
 from .summing import FOREVER, shown_until
 from .sums import Sums
-from .totals import INTERVAL_SECONDS
 from .weighing import keeps_units
 
 INTERVAL_ALPHA = 0.05
@@ -32,11 +31,12 @@ def closed_until(experiment: Experiment) -> datetime | None:
     return shown_until(experiment, closed)
 
 
-# Moments of many intervals merge as ArmStatistics do.
+# Moments of many intervals merge as ArmStatistics do. No interval is longer than a day (noregret.learning.coarsening).
 _OPEN = """
 WITH open AS (
     SELECT arm_id, rewards::float8 AS n, reward_total / rewards AS mean, reward_m2 AS m2 FROM learning_arminterval
-    WHERE arm_id = ANY(%(arms)s) AND start > %(since)s AND rewards > 0
+    WHERE arm_id = ANY(%(arms)s) AND rewards > 0
+        AND start > %(since)s::timestamptz - interval '1 day' AND start + make_interval(secs => seconds) > %(since)s
 ), means AS (SELECT arm_id, sum(n) AS n, sum(n * mean) / sum(n) AS mean FROM open GROUP BY arm_id)
 SELECT arm_id, means.n, means.mean, sum(open.m2 + open.n * power(open.mean - means.mean, 2))
 FROM open JOIN means USING (arm_id) GROUP BY arm_id, means.n, means.mean
@@ -52,7 +52,7 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
     if until == FOREVER:
         return known
     with connection.cursor() as cursor:
-        cursor.execute(_OPEN, {"arms": [arm.pk for arm in arms], "since": until - timedelta(seconds=INTERVAL_SECONDS)})
+        cursor.execute(_OPEN, {"arms": [arm.pk for arm in arms], "since": until})
         by_arm = {row[0]: row[1:] for row in cursor.fetchall()}
     rest = [_without(known, i, by_arm.get(arm.pk)) for i, arm in enumerate(arms)]
     return Statistics(*(np.array(part, dtype=np.float64) for part in zip(*rest, strict=True)))

@@ -5,15 +5,17 @@ What is wrong with one endpoint, or with a row of one experiment, hides no other
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.redis_client import client, keys
 from serving.learner_sign import Lag
 from serving.ledger.ingest import appended_at
+from serving.models import Reward
 from serving.redis_keys import ACCESS, Keys
 
 from . import clock, publishing
@@ -23,6 +25,7 @@ from .mature import AFTER_END, GRACE_SECONDS, overdue_seconds
 from .models import without_sums
 from .schedule import with_an_end
 from .upgrade import out_of_date
+from .watches import OUTCOME
 
 _LONGEST_WHY = 300  # every web process reads it a few times a second
 
@@ -64,6 +67,21 @@ def unsettled() -> QuerySet[Experiment]:
         | Q(evidence__closed_until__isnull=True)
         | Q(evidence__closed_until__lt=F("ended_at") + AFTER_END)
     )
+
+
+def unscored() -> QuerySet[Experiment]:
+    """Experiments with copies that were told what was true since their last round: labels come long after windows, and after the end."""
+    began = OuterRef("started_at") - timedelta(days=1)
+    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), metric=OUTCOME, summed=False, decided_at__gte=began)
+    mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
+    recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
+    begun = Experiment.objects.filter(mirrored, recent, started_at__isnull=False).exclude(reward__metric=OUTCOME)
+    return begun.filter(Exists(waiting))
+
+
+def not_gone_through() -> QuerySet[Experiment]:
+    """Experiments, ended ones too, of which not everything is in the sums that an earlier version did not keep."""
+    return Experiment.objects.filter(started_at__isnull=False, evidence__gone_through=False)
 
 
 LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
@@ -151,7 +169,8 @@ def find() -> Pending:
         for pk, seconds in seconds_by_endpoint.items():
             if pk in names:  # or it was made a moment ago
                 behind[names[pk]].append(Lag(seconds, why))
-    learn |= set(out_of_date().values_list("endpoint_id", flat=True))
+    for experiments in (out_of_date(), unscored(), not_gone_through()):
+        learn |= set(experiments.values_list("endpoint_id", flat=True))
     publish: list[int] = []
     overtake: dict[int, int] = {}
     found = _ask_redis(keys(), list(names.values()))

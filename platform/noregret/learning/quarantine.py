@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from bandits.statistics import Array
 from noregret.experiments.models import Experiment
 from serving.feedback import MAX_VALUE
-from serving.ledger import ingest
 from serving.models import QuarantinedEvent
 
 log = structlog.get_logger(__name__)
@@ -35,6 +34,14 @@ _SET_ASIDE = """
 UPDATE serving_reward AS r SET late = true, folded = false, matured = false
 FROM unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) AS bad (id, decided_at)
 WHERE r.decision_id = bad.id AND r.decided_at = bad.decided_at AND r.metric = %(metric)s AND r.experiment_id = %(experiment)s
+"""
+
+# In one statement: what somebody wrote by hand may be every row of a day.
+_KEEP = """
+INSERT INTO serving_quarantinedevent (at, stream, entry_id, problem, body)
+SELECT clock_timestamp(), %(stream)s, bad.id, bad.problem, bad.body
+FROM unnest(%(ids)s::text[], %(problems)s::text[], %(bodies)s::bytea[]) AS bad (id, problem, body)
+ON CONFLICT (stream, entry_id) DO NOTHING
 """
 
 
@@ -112,12 +119,16 @@ def keep(experiment: Experiment, kind: Kind, bad: Sequence[BadRow]) -> None:
     """Point to rows where people see it, each once; in the caller's transaction."""
     if not bad:
         return
-    entries = [
-        ingest.BadEntry(str(row.decision_id).encode(), row.problem, msgspec.msgpack.encode(_shown(experiment, row)))
-        for row in bad
-    ]
     with connection.cursor() as cursor:
-        ingest.quarantine(cursor, stream_of(experiment.name, kind), entries)
+        cursor.execute(
+            _KEEP,
+            {
+                "stream": stream_of(experiment.name, kind),
+                "ids": [str(row.decision_id) for row in bad],
+                "problems": [row.problem for row in bad],
+                "bodies": [msgspec.msgpack.encode(_shown(experiment, row)) for row in bad],
+            },
+        )
     log.warning("rows set aside", experiment=experiment.name, kind=kind, rows=len(bad), problem=bad[0].problem)
 
 

@@ -21,8 +21,8 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import horizon
 
-from . import kept_intervals, meanwhile, resumming
-from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, snapshot
+from . import kept_intervals, meanwhile
+from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, resummed, snapshot
 from .models import Addition, ExperimentEvidence, LedgerBase
 from .trials import mark_trials
 
@@ -45,7 +45,8 @@ def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
     """
     if not write:
         with snapshot():
-            return [*Computed(experiment, compare=True).differences(), *resumming.differences(experiment)]
+            others = (difference for part in resummed() for difference in part.differences(experiment))
+            return [*Computed(experiment, compare=True).differences(), *others]
     mark_trials(experiment)
     for _ in range(ATTEMPTS):
         differences = _replace(experiment)
@@ -62,7 +63,7 @@ def _replace(experiment: Experiment) -> list[str] | None:
         with snapshot():
             computed = Computed(experiment, compare=True)
             differences = list(computed.differences())
-            of_units = list(resumming.differences(experiment))
+            others = [(part, list(part.differences(experiment))) for part in resummed()]
         kept_intervals.mend(experiment, computed.intervals)
         for _ in range(PASSES):
             began = time.monotonic()
@@ -72,11 +73,12 @@ def _replace(experiment: Experiment) -> list[str] | None:
                 break
         if not _swap(experiment, computed, token):
             return None
-        if of_units:
-            # Rows of units are too many to be noted meanwhile. Where they differ they are made anew while the learner waits.
-            with transaction.atomic():
-                resumming.make(experiment)
-        return differences + of_units
+        for part, of_part in others:
+            if of_part:
+                with transaction.atomic():
+                    part.make(experiment)
+                differences += of_part
+        return differences
     finally:
         with transaction.atomic():
             meanwhile.end(experiment, token)

@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 from noregret.experiments.models import Experiment
 
 from .comparing import same
-from .kept import days_of, rows_from
+from .kept import Resummed, days_of, rows_from
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between
 from .summing import counted_between, enter, fill, shown_until
@@ -132,3 +132,16 @@ def _fill(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: d
 
 def _closed_until(experiment: Experiment) -> datetime | None:
     return ExperimentEvidence.objects.filter(experiment=experiment).values_list("closed_until", flat=True).first()
+
+
+class UnitSums(Resummed):
+    """In LedgerSums, UnitOutcomes and UnitBase."""
+
+    def differences(self, experiment: Experiment) -> Iterator[str]:
+        return differences(experiment)
+
+    def make(self, experiment: Experiment) -> None:
+        make(experiment)
+
+    def set_aside(self, experiment: Experiment, start: datetime, end: datetime) -> bool:
+        return set_aside(experiment, start, end)

@@ -1,5 +1,6 @@
 """One round of learning for one endpoint: drain, mature, fold, publish, act. Every step may be repeated, and publishes what it changed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -12,14 +13,17 @@ from noregret.experiments.models import Endpoint, Experiment
 from serving.models import Reward
 
 from . import clock
+from .coarsening import coarsen
 from .drain import Drained, drain
 from .fold import fold
 from .locks import LeaseLost, endpoint_lock
 from .mature import mature
-from .pending import LEARNED_AT_ONCE, unsettled
+from .models import ExperimentEvidence
+from .pending import LEARNED_AT_ONCE, not_gone_through, unscored, unsettled
 from .promotion import act, guard
 from .publishing import catch_up
 from .upgrade import bring_up_to_date, out_of_date
+from .watching import keep_up
 
 log = structlog.get_logger(__name__)
 
@@ -72,21 +76,21 @@ def _learn(experiment: Experiment, drained: Drained | None) -> list[Exception]:
     arm. What asks for all the evidence waits for it. Raises LeaseLost.
     """
     problems: list[Exception] = []
-    try:
-        _take_in(experiment, drained)
-    except LeaseLost:
-        raise
-    except Exception as error:
-        log.exception("experiment not learned", endpoint=experiment.endpoint.name, experiment=experiment.name)
-        problems.append(error)
+
+    def attempt(step: Callable[[], object], failure: str) -> None:
+        try:
+            step()
+        except LeaseLost:
+            raise
+        except Exception as error:
+            log.exception(failure, endpoint=experiment.endpoint.name, experiment=experiment.name)
+            problems.append(error)
+
+    attempt(lambda: _take_in(experiment, drained), "experiment not learned")
+    # After what traffic waits for; before what acts on it.
+    attempt(lambda: _sum_up(experiment, drained), "sums not kept up")
     fresh = drained is not None and (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS
-    try:
-        (act if fresh and not problems else guard)(experiment)
-    except LeaseLost:
-        raise
-    except Exception as error:
-        log.exception("experiment not acted on", endpoint=experiment.endpoint.name, experiment=experiment.name)
-        problems.append(error)
+    attempt(lambda: (act if fresh and not problems else guard)(experiment), "experiment not acted on")
     return problems
 
 
@@ -97,6 +101,11 @@ def _take_in(experiment: Experiment, drained: Drained | None) -> None:
     fold(experiment)
     with transaction.atomic():
         catch_up(experiment)
+
+
+def _sum_up(experiment: Experiment, drained: Drained | None) -> None:
+    through = keep_up(experiment, None if drained is None else drained.until) & coarsen(experiment)
+    ExperimentEvidence.objects.filter(experiment=experiment).exclude(gone_through=through).update(gone_through=through)
 
 
 def _learning(endpoint: Endpoint) -> list[Experiment]:
@@ -110,6 +119,8 @@ def _learning(endpoint: Endpoint) -> list[Experiment]:
     found = Experiment.objects.annotate(unfolded_since=since).filter(
         Q(pk__in=unsettled())
         | Q(pk__in=out_of_date())
+        | Q(pk__in=unscored())
+        | Q(pk__in=not_gone_through())
         | (recent & ((LEARNED_AT_ONCE & Exists(waiting)) | Exists(matured))),
         endpoint=endpoint,
     )

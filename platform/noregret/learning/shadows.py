@@ -26,12 +26,15 @@ from noregret.experiments.publish import model_document
 from noregret.redis_client import client, keys
 from serving import artifacts, runtimes
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
+from serving.ledger import latency
 from serving.redis_keys import BODY_FIELD
 from serving.runtimes.protocol import Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 
+from .models import ShadowStatistics
 from .scoring import scored_late
+from .shadow_sums import FOREVER, LARGEST, Prediction, ShadowSums, add_predictions, locked, step_middle
 from .summing import add_scored
 from .sums import Scored
 
@@ -173,133 +176,133 @@ def _predicted(event: ShadowEvent, seat: Seat) -> tuple[Any, ...]:
 
 
 def difference(one: Sequence[Any], two: Sequence[Any]) -> float | None:
-    """The mean absolute difference of numeric predictions; None for labels that are none."""
+    """The mean absolute difference of numeric predictions, at most LARGEST; None for labels that are none."""
     pairs = list(zip(one, two, strict=False))
     if len(one) != len(two) or not pairs or not all(_is_number(value) for pair in pairs for value in pair):
         return None
-    return math.fsum(abs(float(a) - float(b)) for a, b in pairs) / len(pairs)
+    apart = [min(abs(float(a) - float(b)), LARGEST) for a, b in pairs]
+    largest = max(apart)
+    # In shares of the largest: a sum of two may be no number.
+    return largest * (math.fsum(each / largest for each in apart) / len(apart)) if largest else 0.0
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 _COLUMNS = (
     "decision_id, decided_at, experiment_id, arm_id, latency_ms, champion_latency_ms, error, agrees, difference, "
     "predicted, champion_predicted"
 )
+_HELD = """
+SELECT s.decision_id, s.arm_id FROM serving_shadowprediction AS s
+JOIN unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) AS new (id, at) ON s.decided_at = new.at AND s.decision_id = new.id
+"""
 
 
 def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Keep predictions, and score an apprentice's choices at those of them that come after their bucket was closed."""
+    """Write predictions, and add those that were new to their challengers' sums, in one transaction; score an apprentice's choices at those
+    of them that come after their bucket was closed."""
     if not rows:
         return
     with transaction.atomic():
         decisions = list({(row[0], row[1]) for row in rows})
         before = scored_late(experiment, decisions) if experiment.apprentice else Scored()
-        _insert(rows)
+        _insert(experiment, rows)
         if experiment.apprentice:
             add_scored(experiment, scored_late(experiment, decisions).minus(before))
 
 
-def _insert(rows: Sequence[tuple[Any, ...]]) -> None:
+def _insert(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
     marks = ", ".join(["%s"] * 11)
     with connection.cursor() as cursor:
+        # Locked first: whoever else writes predictions of this experiment waits, so that what is not there yet is new.
+        sums = locked(experiment.pk, {row[3] for row in rows})
+        cursor.execute(_HELD, {"ids": [row[0] for row in rows], "times": [row[1] for row in rows]})
+        held = set(cursor.fetchall())
+        new = list({(row[0], row[3]): row for row in rows if (row[0], row[3]) not in held}.values())
         cursor.executemany(
-            f"INSERT INTO serving_shadowprediction ({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - constants
-            rows,
+            f"INSERT INTO serving_shadowprediction ({_COLUMNS}) VALUES ({marks})",  # noqa: S608 - constants
+            new,
         )
+        add_predictions(sums, [Prediction(row[0], row[1], row[3], (row[4], row[5]), *row[6:]) for row in new])
 
 
-_SUMMARY = """
-SELECT arm_id, count(*)::bigint, count(error)::bigint, avg(agrees::int)::float8, avg(difference)::float8,
-    percentile_disc(0.5) WITHIN GROUP (ORDER BY latency_ms), percentile_disc(0.99) WITHIN GROUP (ORDER BY latency_ms),
-    percentile_disc(0.5) WITHIN GROUP (ORDER BY champion_latency_ms),
-    percentile_disc(0.99) WITHIN GROUP (ORDER BY champion_latency_ms), max(difference)
-FROM serving_shadowprediction WHERE experiment_id = %(experiment)s GROUP BY arm_id
-"""
-_HISTOGRAM = """
-SELECT width_bucket(difference, 0, %(top)s::float8 * 1.000001, %(bins)s) AS bin, count(*)::bigint
-FROM serving_shadowprediction WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND difference IS NOT NULL
-GROUP BY bin ORDER BY bin
-"""
 _EXAMPLES = """
 SELECT decision_id::text, decided_at, champion_predicted, predicted FROM serving_shadowprediction
 WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND agrees = false
 ORDER BY decided_at DESC LIMIT %(limit)s
-"""
-# What was true is told by feedback on the metric `outcome`; requests of one row are scored.
-_OUTCOMES = """
-SELECT count(*)::bigint,
-    avg(((s.predicted ->> 0)::float8 = r.value)::int) FILTER (WHERE jsonb_typeof(s.predicted -> 0) = 'number')::float8,
-    avg(((s.champion_predicted ->> 0)::float8 = r.value)::int)
-        FILTER (WHERE jsonb_typeof(s.champion_predicted -> 0) = 'number')::float8,
-    avg(abs((s.predicted ->> 0)::float8 - r.value)) FILTER (WHERE jsonb_typeof(s.predicted -> 0) = 'number'),
-    avg(abs((s.champion_predicted ->> 0)::float8 - r.value))
-        FILTER (WHERE jsonb_typeof(s.champion_predicted -> 0) = 'number')
-FROM serving_shadowprediction AS s
-JOIN serving_reward AS r ON r.decided_at = s.decided_at AND r.decision_id = s.decision_id AND r.metric = 'outcome'
-WHERE s.experiment_id = %(experiment)s AND s.arm_id = %(arm)s AND s.predicted IS NOT NULL
-    AND jsonb_array_length(s.predicted) = 1
 """
 HISTOGRAM_BINS = 20
 EXAMPLES = 10
 
 
 def comparison(experiment: Experiment) -> dict[int, dict[str, Any]]:
-    """Each challenger against the champion, by arm id: agreement, differences, latency, errors, examples, and scores on what was true."""
+    """Each challenger against the champion, by arm id: agreement, differences, latency, errors, examples, and scores on what was true.
+
+    A challenger whose predictions are not all in its sums yet is left out.
+    """
     found: dict[int, dict[str, Any]] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(_SUMMARY, {"experiment": experiment.pk})
-        for row in cursor.fetchall():
-            arm, count, errors, agreement, distance, p50, p99, champion_p50, champion_p99, top = row
-            parameters = {"experiment": experiment.pk, "arm": arm}
-            found[arm] = {
-                "predictions": count,
-                "errors": errors,
-                "error_rate": errors / count,
-                "agreement": agreement,
-                "mean_absolute_difference": distance,
-                "latency_ms": {"p50": p50, "p99": p99},
-                "champion_latency_ms": {"p50": champion_p50, "p99": champion_p99},
-                "histogram": _histogram(cursor, parameters, top),
-                "examples": _examples(cursor, parameters),
-                "outcomes": _outcomes(cursor, parameters),
-            }
+    for row in ShadowStatistics.objects.filter(arm__experiment=experiment, summed_until=FOREVER):
+        sums = ShadowSums.from_dict(row.sums)
+        if not sums.predictions:
+            continue
+        found[row.arm_id] = {
+            "predictions": sums.predictions,
+            "errors": sums.errors,
+            "error_rate": sums.errors / sums.predictions,
+            "agreement": sums.agreed / sums.compared if sums.compared else None,
+            "mean_absolute_difference": sums.difference.mean if sums.difference.count else None,
+            "latency_ms": _quantiles(sums.latencies),
+            "champion_latency_ms": _quantiles(sums.champion_latencies),
+            "histogram": _histogram(sums),
+            "examples": _examples({"experiment": experiment.pk, "arm": row.arm_id}),
+            "outcomes": _outcomes(sums),
+        }
     return found
 
 
-def _histogram(cursor: Any, parameters: dict[str, Any], top: float | None) -> list[dict[str, Any]]:
+def _quantiles(latencies: Sequence[int]) -> dict[str, float | None]:
+    return {"p50": latency.quantile(latencies, 0.5), "p99": latency.quantile(latencies, 0.99)}
+
+
+def _histogram(sums: ShadowSums) -> list[dict[str, Any]]:
+    """Equal stretches up to the largest difference, to the resolution of the steps that differences are counted in."""
+    top = sums.highest
     if not top:
         return []
-    cursor.execute(_HISTOGRAM, parameters | {"top": top, "bins": HISTOGRAM_BINS})
-    counts = dict(cursor.fetchall())
-    width = top / HISTOGRAM_BINS
-    return [{"from": i * width, "to": (i + 1) * width, "count": counts.get(i + 1, 0)} for i in range(HISTOGRAM_BINS)]
+    counts = [0] * HISTOGRAM_BINS
+    for step, count in sums.differences.items():
+        counts[min(int(min(step_middle(step) / top, 1.0) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += count
+    ends = [top * (i / HISTOGRAM_BINS) for i in range(HISTOGRAM_BINS + 1)]
+    return [{"from": ends[i], "to": ends[i + 1], "count": count} for i, count in enumerate(counts)]
 
 
-def _examples(cursor: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    cursor.execute(_EXAMPLES, parameters | {"limit": EXAMPLES})
-    return [
-        {
-            "decision": decision,
-            "decided_at": at.isoformat().replace("+00:00", "Z"),
-            "champion": msgspec.json.decode(champion),
-            "predicted": msgspec.json.decode(predicted),
-        }
-        for decision, at, champion, predicted in cursor.fetchall()
-    ]
+def _examples(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(_EXAMPLES, parameters | {"limit": EXAMPLES})
+        return [
+            {
+                "decision": decision,
+                "decided_at": at.isoformat().replace("+00:00", "Z"),
+                "champion": msgspec.json.decode(champion),
+                "predicted": msgspec.json.decode(predicted),
+            }
+            for decision, at, champion, predicted in cursor.fetchall()
+        ]
 
 
-def _outcomes(cursor: Any, parameters: dict[str, Any]) -> dict[str, Any] | None:
-    cursor.execute(_OUTCOMES, parameters)
-    count, accuracy, champion_accuracy, error, champion_error = cursor.fetchone()
-    if not count:
+def _outcomes(sums: ShadowSums) -> dict[str, Any] | None:
+    if not sums.told:
         return None
+    own, champion = sums.score, sums.champion_score
     return {
-        "count": count,
-        "accuracy": accuracy,
-        "champion_accuracy": champion_accuracy,
-        "mean_absolute_error": error,
-        "champion_mean_absolute_error": champion_error,
+        "count": sums.told,
+        "accuracy": own.right / own.off.count if own.off.count else None,
+        "champion_accuracy": champion.right / champion.off.count if champion.off.count else None,
+        "mean_absolute_error": own.off.mean if own.off.count else None,
+        "champion_mean_absolute_error": champion.off.mean if champion.off.count else None,
     }

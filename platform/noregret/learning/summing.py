@@ -172,6 +172,7 @@ def _keep(experiment: Experiment, sums: Sums) -> None:
 
 
 # Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm served and was drawn by its probability.
+# Values and weights of which the squares would overflow, which no traffic of ours has, are passed over: they must stop nothing.
 _ENTERING = """
 CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
     arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[]
@@ -186,9 +187,9 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN %(weighs)s THEN (SELECT NULLIF(count(*), 0) FROM unnest(d.propensities) AS p WHERE p > 0) END AS chances
 ) AS drawing
 CROSS JOIN LATERAL (
-    SELECT chances > 0 AND d.fallback_reason IS NULL AND NOT d.holdout AND d.propensity > 0 AS drawn
+    SELECT chances > 0 AND d.fallback_reason IS NULL AND NOT d.holdout AND d.propensity > 1e-12 AS drawn
 ) AS service
-WHERE d.decided_at >= %(start)s AND d.decided_at < %(end)s
+WHERE d.decided_at >= %(start)s AND d.decided_at < %(end)s AND abs(r.value) <= 1e100
 """
 _CLAIMED = """
 unnest(%(ids)s::uuid[], %(times)s::timestamptz[], %(arms)s::bigint[], %(values)s::float8[])

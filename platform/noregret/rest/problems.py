@@ -12,6 +12,8 @@ from rest_framework.views import set_rollback
 from serving import problems
 from serving.problems import Problem
 
+from .reads import too_long, took_too_long
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,6 +44,9 @@ def as_problem(error: Exception) -> Problem:
             return Problem(400, "invalid-body", "The body can't be read", str(error.detail))
         case exceptions.APIException():
             return Problem(error.status_code, "refused", "The request was refused", str(error.detail))
+        case OperationalError() if took_too_long(error):
+            log.warning("read took too long", error=str(error))
+            return too_long()
         case OperationalError() | InterfaceError():
             log.error("database out of reach", error=str(error))
             return problems.unavailable("the database can't be reached", retry_after=5)

@@ -1,8 +1,11 @@
 """What the control plane's views share: the caller, what it may see, and services' refusals as problems."""
 
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,6 +19,8 @@ from serving import problems
 from serving.api.bodies import drain
 from serving.process import process
 
+from .reads import SAFE, bounded_reads
+
 
 class ManageView(APIView):
     """A view that calls one service or selector and renders what it gave."""
@@ -26,16 +31,25 @@ class ManageView(APIView):
         assert isinstance(user, Caller)
         return user
 
+    def handle_exception(self, exc: Exception) -> Response:
+        return super().handle_exception(_refusal(exc) or exc)
+
     _caller_is_known = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self._caller_is_known = True
+        if request.method in SAFE:
+            self._reading.enter_context(bounded_reads())
 
-    def handle_exception(self, exc: Exception) -> Response:
-        return super().handle_exception(_refusal(exc) or exc)
+    @cached_property
+    def _reading(self) -> ExitStack:
+        return ExitStack()
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        # What was read is complete, whatever becomes of the connection that it was read on.
+        with suppress(DatabaseError):
+            self._reading.close()
         if request.method not in {"GET", "HEAD", "OPTIONS"} and response.status_code < 300:
             # Who changes something and then asks this process sees the change; other processes follow within their interval.
             process().store.refresh(seconds=1.0)

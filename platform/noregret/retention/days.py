@@ -16,8 +16,8 @@ import structlog
 from django.db import OperationalError, ProgrammingError, connection, transaction
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import kept_intervals, resumming
-from noregret.learning.kept import snapshot
+from noregret.learning import kept_intervals
+from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.pending import LEARNED_AT_ONCE, unsettled
@@ -89,6 +89,8 @@ def blockers(day: date) -> Iterator[str]:
         held = ExperimentEvidence.objects.filter(experiment=experiment).first()
         if held is None or held.rules < RULES:
             yield f"{day}: the sums of {experiment.name} are to be made anew first"
+        elif not held.gone_through:
+            yield f"{day}: {experiment.name} goes through what an earlier version left"
         elif experiment.pk in open_ones and (
             held.closed_until is None or held.closed_until < next_bucket(end, bucket_width(experiment))
         ):
@@ -146,7 +148,7 @@ def _close(day: date) -> bool:
             if horizon.free_days():
                 if _state(start, end) != seen:
                     return False
-                if not all(resumming.set_aside(experiment, start, end) for experiment in experiments):
+                if not all(part.set_aside(one, start, end) for one in experiments for part in resummed()):
                     transaction.set_rollback(True)
                     return False
                 for experiment, document in zip(experiments, documents, strict=True):

@@ -1,0 +1,293 @@
+"""What history costs: the results call, the page's figures and a round of learning, on an empty ledger and on a full one.
+
+python -m benchmarks.history --rows 3000000 > docs/tables/history.md
+
+Four kinds of experiment, each with so many rows behind it (decisions, rewards, values of a metric, shadow predictions) over --days days.
+The rows are written by SQL, marked as learned, and the kept sums are brought up by `rebuild` and by rounds of the learner.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+CALLS = 9
+ROUNDS = 30
+"""They go through what is there in pieces (noregret.learning.watching)."""
+FRESH = 50
+"""Decisions that come before each round that is timed: a round that learns nothing would show nothing."""
+ALLOWED_RATIO, ALLOWED_MORE_MS = 1.5, 20.0
+
+BINARY = {"kind": "binary", "window_seconds": 600, "default": 0}
+COST = {"metric": "cost", "action": "pause", "max": 5.0}
+KINDS: dict[str, dict[str, Any]] = {
+    "bandit with holdout": {"strategy": "bandit", "policy": {"name": "thompson"}, "holdout": 0.1, "reward": BINARY},
+    "A/B by unit, guarded metric": {
+        "strategy": "ab",
+        "reward": BINARY,
+        "guardrails": [COST, COST | {"versus": "control", "max": 0.5}],
+    },
+    "forgetting bandit": {
+        "strategy": "bandit",
+        "policy": {"name": "thompson", "params": {"discount": 0.999}},
+        "reward": BINARY | {"default": None},
+    },
+    "shadow": {"strategy": "shadow", "reward": BINARY},
+}
+
+# Each decision's id begins with its time, as real ones do. Two arms; a unit decides about ten times.
+_DECISIONS = """
+INSERT INTO serving_decision (id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, latency_ms,
+    holdout, trial)
+SELECT (lpad(to_hex((extract(epoch FROM at) * 1000000)::bigint), 16, '0') || substr(md5(%(salt)s || i::text), 1, 16))::uuid,
+    at, %(experiment)s, CASE WHEN NOT %(shadow)s AND NOT held_out AND i %% 2 = 1 THEN %(second)s ELSE %(first)s END,
+    CASE WHEN %(shadow)s THEN ARRAY[1.0, 0.0] ELSE ARRAY[0.5, 0.5] END, CASE WHEN %(shadow)s THEN 1.0 ELSE 0.5 END,
+    1 + extract(epoch FROM at)::bigint / 60, unit, 1 + random(), held_out, NOT held_out AND (NOT %(once)s OR i < %(units)s)
+FROM (
+    SELECT i, %(start)s::timestamptz + make_interval(secs => i * %(step)s) AS at, 'u' || (i %% %(units)s) AS unit,
+        %(holdout)s > 0 AND i %% 10 = 0 AS held_out
+    FROM generate_series(0, %(count)s - 1) AS i
+) AS made ON CONFLICT DO NOTHING
+"""
+_VISITS = """
+INSERT INTO serving_firstvisit (experiment_id, unit, decision_id)
+SELECT experiment_id, unit, id FROM serving_decision WHERE experiment_id = %(experiment)s AND trial ON CONFLICT DO NOTHING
+"""
+_REWARDS = """
+INSERT INTO serving_reward (decision_id, decided_at, metric, experiment_id, arm_id, value, recorded_at, late, defaulted, folded, matured)
+SELECT id, decided_at, %(metric)s, experiment_id, arm_id,
+    CASE WHEN %(metric)s = 'cost' THEN 2 * random() * (1 + random()) ELSE (random() < 0.1)::int END,
+    decided_at + interval '2 seconds', false, false, %(learned)s, %(learned)s AND trial AND %(metric)s = 'reward'
+FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s
+ON CONFLICT DO NOTHING
+"""
+_PREDICTIONS = """
+INSERT INTO serving_shadowprediction (decision_id, decided_at, experiment_id, arm_id, latency_ms, champion_latency_ms, agrees,
+    difference, predicted, champion_predicted)
+SELECT id, decided_at, experiment_id, %(second)s, 2 + random(), latency_ms, said = 1, abs(said - 1),
+    jsonb_build_array(said), jsonb_build_array(1)
+FROM (SELECT *, (random() < 0.99)::int AS said FROM serving_decision WHERE experiment_id = %(experiment)s
+    AND decided_at >= %(start)s AND decided_at < %(end)s) AS d
+ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(slots=True)
+class Timed:
+    """Milliseconds, the median of a few calls."""
+
+    results: float
+    figures: float
+    round: float
+
+
+class Bench:
+    """The four experiments in a scratch database."""
+
+    def __init__(self, rows: int, days: int) -> None:
+        self._rows, self._days = rows, days
+
+    def prepare(self) -> None:
+        from django.core.management import call_command
+        from noregret.experiments.endpoints import create_endpoint
+        from noregret.registry.register import Definition, register_model
+
+        call_command("migrate", verbosity=0)
+        for version in ("1", "2"):
+            register_model(Definition("page", version, "static", payload={"v": version}), actor="bench")
+        for i in range(len(KINDS)):
+            create_endpoint(name=f"e{i}", champion="page@1", deadline_ms=300, actor="bench")
+
+    def start(self, i: int, document: dict[str, Any]) -> Any:
+        """The experiment, begun `days` ago."""
+        import msgspec
+        from django.utils import timezone
+        from noregret.experiments import creation
+        from noregret.experiments import document as documents
+        from noregret.experiments.models import Experiment
+        from noregret.experiments.transitions import move
+
+        shadow = document["strategy"] == "shadow"
+        arms = [{"name": "b", "model": "page@2"}]
+        if not shadow:
+            arms.insert(0, {"name": "a", "model": "page@1"})
+        body = {"name": f"x{i}", "endpoint": f"e{i}", "arms": arms, **document}
+        made = creation.create_experiment(msgspec.convert(body, documents.Experiment), actor="bench")
+        move(made, "start", actor="bench")
+        Experiment.objects.filter(pk=made.pk).update(started_at=timezone.now() - timedelta(days=self._days))
+        return Experiment.objects.select_related("endpoint", "promoted_arm").get(pk=made.pk)
+
+    def fill(self, experiment: Any) -> None:
+        """So many rows, all of them learned."""
+        from django.db import connection, transaction
+        from django.utils import timezone
+        from noregret.learning.models import ExperimentEvidence
+        from noregret.learning.weighing import bucket_width, floor_to_bucket
+
+        from serving.ledger import partitions
+
+        now = timezone.now()
+        start = now - timedelta(days=self._days)
+        with transaction.atomic(), connection.cursor() as cursor:
+            partitions.ensure(cursor, start.date(), now.date() + timedelta(days=1))
+        closed = floor_to_bucket(now - timedelta(seconds=660), bucket_width(experiment))
+        mirrored = experiment.strategy == "shadow"
+        metrics = ["outcome" if mirrored else "reward", *(["cost"] if experiment.guardrails else [])]
+        count = self._rows // (1 + len(metrics) + mirrored)
+        parameters = self._parameters(experiment, count) | {"start": start, "end": closed, "learned": True}
+        parameters["step"] = (closed - start).total_seconds() / count
+        with connection.cursor() as cursor:
+            cursor.execute(_DECISIONS, parameters)
+            if parameters["once"]:
+                cursor.execute(_VISITS, parameters)
+            for metric in metrics:
+                cursor.execute(_REWARDS, parameters | {"metric": metric})
+            if mirrored:
+                cursor.execute(_PREDICTIONS, parameters)
+            for table in partitions.TABLES:
+                cursor.execute(f"VACUUM ANALYZE {table}")
+        ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=closed)
+
+    def _parameters(self, experiment: Any, count: int) -> dict[str, Any]:
+        from noregret.learning.weighing import units_count_once
+
+        arms = list(experiment.arms.order_by("position").values_list("pk", flat=True))
+        return {
+            "experiment": experiment.pk,
+            "first": arms[0],
+            "second": arms[1],
+            "count": count,
+            "units": max(count // 10, 1),
+            "salt": str(experiment.pk),
+            "holdout": experiment.holdout,
+            "shadow": experiment.strategy == "shadow",
+            "once": units_count_once(experiment),
+        }
+
+    def bring_up(self, experiment: Any) -> None:
+        from django.db import connection
+        from noregret.learning.rebuild import rebuild
+        from noregret.learning.round import learn
+
+        rebuild(experiment, write=True)
+        for _ in range(ROUNDS):
+            learn(experiment.endpoint_id)
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
+
+    def time(self, experiment: Any) -> Timed:
+        import msgspec
+        from noregret.learning import segments
+        from noregret.learning.results import over_time, posterior_densities, results
+        from noregret.learning.round import learn
+
+        def call() -> None:
+            msgspec.json.encode({**results(experiment), "segments": segments.of_experiment(experiment)})
+
+        def figures() -> None:
+            msgspec.json.encode([results(experiment), over_time(experiment), posterior_densities(experiment)])
+
+        def one_round() -> None:
+            learn(experiment.endpoint_id)
+
+        return Timed(
+            _milliseconds(call),
+            _milliseconds(figures),
+            _milliseconds(one_round, before=lambda: self._come_in(experiment)),
+        )
+
+    def _come_in(self, experiment: Any) -> None:
+        """A second's worth of decisions and rewards."""
+        from django.db import connection
+        from django.utils import timezone
+
+        now = timezone.now()
+        start = now - timedelta(seconds=1)
+        step = {"start": start, "end": now, "step": 1.0 / FRESH, "learned": False}
+        parameters = self._parameters(experiment, FRESH) | step | {"salt": str(time.monotonic_ns())}
+        with connection.cursor() as cursor:
+            cursor.execute(_DECISIONS, parameters)
+            for metric in ("reward", *(["cost"] if experiment.guardrails else [])):
+                cursor.execute(_REWARDS, parameters | {"metric": metric})
+
+
+def _milliseconds(call: Callable[[], None], before: Callable[[], None] = lambda: None) -> float:
+    taken = []
+    for _ in range(CALLS + 1):
+        before()
+        began = time.perf_counter()
+        call()
+        taken.append((time.perf_counter() - began) * 1000.0)
+    return statistics.median(taken[1:])
+
+
+def _cell(empty: float, full: float) -> str:
+    within = full <= ALLOWED_RATIO * empty + ALLOWED_MORE_MS
+    return f"{empty:,.0f} / {full:,.0f}{'' if within else ' (more)'}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=3_000_000)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--kinds", default="", help="which of the four, as 0,2; all by default")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="noregret-history-"))
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        os.environ.pop(name, None)
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "noregret.settings",
+        "NOREGRET_DATA_DIR": str(folder),
+        "NOREGRET_SECRET_KEY": "only-for-a-benchmark-" + "0" * 32,
+        "NOREGRET_LOG_LEVEL": "ERROR",
+    }
+    import django
+
+    django.setup()
+    from noregret.embedded.engines import running_engines
+
+    wanted = {int(kind) for kind in arguments.kinds.split(",") if kind} or set(range(len(KINDS)))
+    try:
+        with running_engines(folder):
+            bench = Bench(arguments.rows, arguments.days)
+            bench.prepare()
+            _write(f"Milliseconds, empty ledger / {arguments.rows:,} rows over {arguments.days} days.")
+            _write("")
+            _write("| experiment | results call | figures of the page | a round of learning |")
+            _write("| --- | --- | --- | --- |")
+            for i, (kind, document) in enumerate(KINDS.items()):
+                if i not in wanted:
+                    continue
+                experiment = bench.start(i, document)
+                empty = bench.time(experiment)
+                bench.fill(experiment)
+                bench.bring_up(experiment)
+                full = bench.time(experiment)
+                cells = [_cell(getattr(empty, name), getattr(full, name)) for name in ("results", "figures", "round")]
+                _write(f"| {kind} | {' | '.join(cells)} |")
+            _close_connections()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _close_connections() -> None:
+    from django.db import connections
+
+    connections.close_all()
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
