@@ -29,9 +29,8 @@ class Pace:
     ) -> None:
         self._cost = None if call_seconds is None else (call_seconds, row_seconds or 0.0)
         self._clock = clock
-        self._late: tuple[float, float] | None = (
-            None  # what a row took in a call that came late, and until when that counts
-        )
+        # What a row took in a call that came late, and until when that counts.
+        self._late: tuple[float, float] | None = None
 
     def expected_seconds(self, rows: int) -> float | None:
         """What a call with so many rows should take; None where nothing was measured."""

@@ -34,8 +34,8 @@ class Taker(Protocol):
     def take(self, documents: Mapping[str, bytes | None]) -> set[str]:
         """Take over documents that changed, None for one that is gone; the names of those that can't be read."""
 
-    def after_round(self, reached: bool) -> None:
-        """A round is over; did it reach Redis?"""
+    def after_round(self) -> None:
+        """A round is over, whether or not it reached Redis."""
 
 
 class SnapshotReader:
@@ -117,7 +117,7 @@ class SnapshotReader:
             self._reading_since, self._last_began, self._last_reached = None, began, reached
             self._news.notify_all()
         with contextlib.suppress(Exception):
-            self._taker.after_round(reached)
+            self._taker.after_round()
 
     def _read(self) -> bool:
         """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving."""

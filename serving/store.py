@@ -6,7 +6,6 @@ here may have the thread read at once, within the bounds of `serving.misses`. Wh
 disk even after a restart.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -48,10 +47,7 @@ class _Newest:
 
 
 class SnapshotStore:
-    """The snapshots of this process.
-
-    `after_refresh` runs in the reading thread after each round that reached Redis (the spool is shipped there).
-    """
+    """The snapshots of this process."""
 
     def __init__(
         self,
@@ -62,13 +58,11 @@ class SnapshotStore:
         folder: Path,
         refresh_seconds: float,
         stale_seconds: float,
-        after_refresh: Callable[[], None] = lambda: None,
     ) -> None:
         self._keys = keys
         self._files = SnapshotFiles(folder)
         self._refresh_seconds = refresh_seconds
         self._stale_seconds = stale_seconds
-        self._after_refresh = after_refresh
         self._misses = Misses()
         self._reader = SnapshotReader(client, keys, self, refresh_seconds)
         self._loader = ModelLoader(load, self._model_changed)
@@ -198,14 +192,11 @@ class SnapshotStore:
         self._swap(documents, is_news=True)
         return refused
 
-    def after_round(self, reached: bool) -> None:
+    def after_round(self) -> None:
         self._loader.tick()
         held = [name for name in tuple(self._incomplete) if self._is_held(name)]
         if held:
             self._swap(held)  # a wait may be over
-        if reached:
-            with contextlib.suppress(Exception):
-                self._after_refresh()
 
     def _adopt(self, name: str, body: bytes) -> bool:
         """Take a document over, to be served when its models are there; False for one that can't be."""
