@@ -4,6 +4,7 @@ One statement a call, in a transaction of its own, so that a batch is in or out 
 database's clock in the statement that writes: a request that dawdled can't slip into a window that has closed.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
+DAYS_MADE = 8
+"""So many days may get their partition, one after another, while rows of them wait at the default one: written again, they find it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Outcome = Literal["recorded", "late", "duplicate", "conflict"]
@@ -116,11 +119,7 @@ class RewardWriter:
         )
         try:
             with self._pool.connection() as connection:
-                try:
-                    rows = connection.execute(_INSERT, columns, prepare=True).fetchall()
-                except psycopg.errors.CheckViolation:
-                    # The day's partition was made while the rows waited at the default one: now they find it.
-                    rows = connection.execute(_INSERT, columns, prepare=True).fetchall()
+                rows = self._inserted(connection, columns)
                 written = {(row[0], row[1]): bool(row[2]) for row in rows}
                 held: dict[tuple[UUID, str], float] = {}
                 if len(written) < len(keys):
@@ -130,6 +129,12 @@ class RewardWriter:
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         return [_outcome(reward, i, first, rewards, written, held) for i, reward in enumerate(rewards)]
+
+    def _inserted(self, connection: psycopg.Connection[Any], columns: tuple[Any, ...]) -> list[Any]:
+        for _ in range(DAYS_MADE):
+            with contextlib.suppress(psycopg.errors.CheckViolation):
+                return connection.execute(_INSERT, columns, prepare=True).fetchall()
+        return connection.execute(_INSERT, columns, prepare=True).fetchall()
 
 
 def _outcome(
