@@ -6,9 +6,9 @@ database's clock in the statement that writes: a request that dawdled can't slip
 Nothing is set for longer than a transaction, and nothing is prepared: behind a pooler the next transaction has another server connection.
 """
 
+import contextlib
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -21,6 +21,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
+DAYS_MADE = 8
+"""So many days may get their partition, one after another, while rows of them wait at the default one: written again, they find it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MOST_OTHER_METRICS = 16
@@ -125,20 +127,24 @@ class RewardWriter:
         chosen = {key: rewards[i] for key, i in first.items()}
         others = [reward for reward in chosen.values() if reward.metric not in reward.named]
         try:
-            try:
-                written, refused, held = self._write(chosen, others)
-            except psycopg.errors.CheckViolation:
-                # The day's partition was made while the rows waited at the default one: now they find it.
-                written, refused, held = self._write(chosen, others)
+            written, refused, held = self._written(chosen, others)
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         return [_outcome(reward, i, first, rewards, written, refused, held) for i, reward in enumerate(rewards)]
+
+    def _written(
+        self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]
+    ) -> tuple[dict[_Key, bool], set[_Key], dict[_Key, float]]:
+        for _ in range(DAYS_MADE):
+            with contextlib.suppress(psycopg.errors.CheckViolation):
+                return self._write(rewards, others)
+        return self._write(rewards, others)
 
     def _write(
         self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]
     ) -> tuple[dict[_Key, bool], set[_Key], dict[_Key, float]]:
         """Those that were new, and whether each came late; those past the bound; what is held in place of the rest."""
-        with self._pool.connection() as connection, connection.transaction() if others else nullcontext():
+        with self._pool.connection() as connection, connection.transaction() if others else contextlib.nullcontext():
             refused = _past_bound(connection, others) if others else set()
             taken = {key: reward for key, reward in rewards.items() if key not in refused}
             written = _insert(connection, taken)

@@ -1,5 +1,6 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from django.utils import timezone
 from noregret.experiments.models import Endpoint
 from noregret.redis_client import client, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
+from serving.ledger.rewards import DAYS_MADE
 
 from . import clock, summing
 from .contextual import readable_context
@@ -78,11 +80,10 @@ def store(batch: ingest.Batch, stream: str) -> int:
 
     A decision that PostgreSQL refuses, though it looked right, is found by halving, and quarantined.
     """
-    try:
-        return _store(batch, stream)
-    except IntegrityError:
-        # The day's partition was made while the rows waited at the default one: now they find it.
-        return _store(batch, stream)
+    for _ in range(DAYS_MADE):
+        with contextlib.suppress(IntegrityError):
+            return _store(batch, stream)
+    return _store(batch, stream)
 
 
 def _store(batch: ingest.Batch, stream: str) -> int:
