@@ -11,14 +11,15 @@ from django.db import connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
-from noregret.learning import clock, pending, watching
+from noregret.learning import clock, pending, watched_rows, watching
 from noregret.learning.guardrails import Judgement, judge
 from noregret.learning.kept_watches import WatchedSums
 from noregret.learning.models import ExperimentEvidence, LedgerBase, WatchedMetric, WatchedValues
 from noregret.learning.rebuild import rebuild
 from noregret.learning.round import learn
+from noregret.learning.watched_comparisons import FOREVER
 from noregret.learning.watches import guardrails_of
-from noregret.learning.watching import FOREVER, keep_up
+from noregret.learning.watching import keep_up
 
 from serving.models import Decision, Reward
 from tests.learning.past_traffic import decide
@@ -80,7 +81,7 @@ def test_watch__guardrail_that_comes_later_or_changes__goes_through_what_was_the
     # Another limit, one piece a round: nothing is said of the arm before all is through.
     Experiment.objects.filter(pk=experiment.pk).update(guardrails=[guardrail | {"max": 0.9, "metric": "cost"}])
     experiment.refresh_from_db()
-    monkeypatch.setattr(watching, "PIECE", 150)
+    monkeypatch.setattr(watched_rows, "PIECE", 150)
     monkeypatch.setattr(watching, "ROUND_SECONDS", 0.0)
     said = looked(experiment)
     for _ in range(2):
@@ -167,7 +168,7 @@ def test_watch__experiment_that_ended_under_an_earlier_version__is_gone_through(
     ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=timezone.now())
     experiment.refresh_from_db()
     assert looked(experiment).state == "waiting"
-    monkeypatch.setattr(watching, "PIECE", 30)
+    monkeypatch.setattr(watched_rows, "PIECE", 30)
     monkeypatch.setattr(watching, "ROUND_SECONDS", 0.0)
     rounds = 0
     while experiment.endpoint_id in pending.find().learn:
@@ -197,7 +198,7 @@ def test_watch__two_at_once__add_each_value_once(two_arms: Start, monkeypatch: p
     close(experiment)
     monkeypatch.setattr(watching, "ROUND_SECONDS", 60.0)  # one may wait long for the others
     monkeypatch.setattr(watching, "BATCH", 7)
-    monkeypatch.setattr(watching, "PIECE", 50)
+    monkeypatch.setattr(watched_rows, "PIECE", 50)
     at = clock.now()
     watching._tend(experiment, watching.watches_of(experiment))
 

@@ -1,17 +1,77 @@
 """What guardrails watch, and what predictions on copies sum up to, held against the ledger and made anew from it."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from noregret.experiments.models import Experiment
 
-from . import shadow_sums, watching
+from . import shadow_sums
 from .comparing import same
-from .kept import Resummed
+from .kept import Resummed, rows_from
 from .models import ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
 from .pending import unsettled
 from .shadow_sums import ShadowSums
+from .watched_comparisons import FOREVER, begun, compare, edge_after
+from .watched_rows import NTH_DECISION, NTH_VALUE, SUMMED, end_of_piece, rows_between
+from .watched_values import ValueSums, of_row, sums_of, values_row
 from .watches import Watch, watches_of
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What one watch has summed: values by arm id, and the comparisons by arm id, which reach up to `compared_until`."""
+
+    values: dict[int, ValueSums]
+    compared: dict[str, Any]
+    compared_until: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "values": {str(arm): found.to_dict() for arm, found in self.values.items()},
+            "compared": self.compared,
+            "compared_until": self.compared_until.isoformat(),
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> "Summed":
+        values = {int(arm): ValueSums.from_dict(found) for arm, found in state["values"].items()}
+        return cls(values, state["compared"], datetime.fromisoformat(state["compared_until"]))
+
+
+def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: datetime = FOREVER) -> Summed:
+    """What the ledger, and the base of what it no longer has, say of a watch as far as its row has come: for `rebuild`, in its snapshot.
+
+    `until`: only decisions before it, and only the buckets that begin before it, for a base.
+    """
+    base = Summed.from_dict(row.base) if row.base else None
+    sums = {} if base is None else dict(base.values)
+    start = rows_from(experiment) or _EARLIEST
+    end_of_values = min(row.summed_until or _EARLIEST, until)
+    while start < end_of_values and watch.kind != "failures":
+        end = min(end_of_piece(NTH_VALUE, experiment, watch.metric, start) or FOREVER, end_of_values)
+        for arm, found in sums_of(rows_between(SUMMED, experiment, watch.metric, start, end), watch).items():
+            sums[arm] = sums[arm] + found if arm in sums else found
+        start = end
+    compared = {} if base is None else base.compared
+    fresh = WatchedMetric(experiment=experiment, key=row.key)
+    start = begun(experiment, fresh) if base is None else base.compared_until
+    last = (
+        until if until == FOREVER or watch.kind == "failures" else edge_after(experiment, watch, until - _MICROSECOND)
+    )
+    end_of_compared = min(row.compared_until or _EARLIEST, last)
+    while start < end_of_compared:
+        query = NTH_DECISION if watch.kind == "failures" else NTH_VALUE
+        piece = end_of_piece(query, experiment, watch.metric, start)
+        end = end_of_compared if piece is None else min(end_of_compared, edge_after(experiment, watch, piece))
+        compared = compare(experiment, watch, compared, start, end)
+        start = end
+    known = set(experiment.arms.values_list("pk", flat=True))
+    return Summed({arm: found for arm, found in sums.items() if arm in known}, compared, start)
 
 
 class WatchedSums(Resummed):
@@ -20,8 +80,8 @@ class WatchedSums(Resummed):
     def differences(self, experiment: Experiment) -> Iterator[str]:
         names = dict(experiment.arms.values_list("pk", "name"))
         for row, watch in _watched(experiment):
-            ledger = watching.of_ledger(experiment, watch, row)
-            held = {each.arm_id: watching.of_row(each) for each in WatchedValues.objects.filter(watched=row)}
+            ledger = of_ledger(experiment, watch, row)
+            held = {each.arm_id: of_row(each) for each in WatchedValues.objects.filter(watched=row)}
             for arm in sorted(ledger.values.keys() | held.keys()):
                 live, found = held.get(arm), ledger.values.get(arm)
                 if live is None or found is None or not same(live.to_dict(), found.to_dict()):
@@ -32,17 +92,15 @@ class WatchedSums(Resummed):
     def make(self, experiment: Experiment) -> None:
         ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
         for row, watch in _watched(experiment, lock=True):
-            ledger = watching.of_ledger(experiment, watch, row)
+            ledger = of_ledger(experiment, watch, row)
             WatchedMetric.objects.filter(pk=row.pk).update(compared=ledger.compared)
             WatchedValues.objects.filter(watched=row).delete()
-            WatchedValues.objects.bulk_create(
-                watching.values_row(row, arm, found) for arm, found in ledger.values.items()
-            )
+            WatchedValues.objects.bulk_create(values_row(row, arm, found) for arm, found in ledger.values.items())
 
     def set_aside(self, experiment: Experiment, start: datetime, end: datetime) -> bool:
         goes_on = unsettled().filter(pk=experiment.pk).exists()
         for row, watch in _watched(experiment, lock=True):
-            base = watching.of_ledger(experiment, watch, row, until=end)
+            base = of_ledger(experiment, watch, row, until=end)
             if watch.kind != "failures" and (row.summed_until is None or row.summed_until < end):
                 return False
             if watch.kind != "mean" and goes_on and base.compared_until < end:

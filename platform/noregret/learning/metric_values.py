@@ -13,8 +13,9 @@ from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.models import Experiment
 
 from .models import ExperimentEvidence, WatchedMetric, WatchedValues
+from .watched_comparisons import FOREVER, begun, compare
+from .watched_values import ValueSums, of_row
 from .watches import Watch
-from .watching import FOREVER, ValueSums, begun, compare, of_row
 
 BEHIND = timedelta(minutes=10)
 """Sums that lack more than this are not looked at: the learner is on its way through what was there before."""

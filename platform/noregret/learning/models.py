@@ -202,7 +202,7 @@ class WatchedMetric(models.Model):
     summed_until = models.DateTimeField(null=True)
     compared_until = models.DateTimeField(null=True)
     compared = models.JSONField(default=dict, help_text="bandits.inference.strata by arm id")
-    base = models.JSONField(default=dict, help_text="noregret.learning.watching.Summed of days that were dropped")
+    base = models.JSONField(default=dict, help_text="noregret.learning.kept_watches.Summed of days that were dropped")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["experiment", "key"], name="watched_metric_unique")]

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('summed_until', models.DateTimeField(null=True)),
                 ('compared_until', models.DateTimeField(null=True)),
                 ('compared', models.JSONField(default=dict, help_text='bandits.inference.strata by arm id')),
-                ('base', models.JSONField(default=dict, help_text='noregret.learning.watching.Summed of days that were dropped')),
+                ('base', models.JSONField(default=dict, help_text='noregret.learning.kept_watches.Summed of days that were dropped')),
                 ('experiment', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='watched', to='experiments.experiment')),
             ],
         ),
