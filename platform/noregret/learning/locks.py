@@ -30,9 +30,6 @@ _UNITS_LEASE_SECONDS = 60.0
 _RETENTION_LEASE_SECONDS = 60.0
 """Between two statements of it tables are waited for, for a moment, and files looked at."""
 _RENEWALS_A_LEASE = 3.0
-# A rebuild waits for the round that goes on, which ends by the workers' time limit.
-_WAIT_SECONDS = 660.0
-_POLL_SECONDS = 0.05
 _LONGEST_WAIT_MS = 1000
 
 _TAKE = """
@@ -58,9 +55,9 @@ class LeaseLost(Exception):
     """The lease expired, and another took it: what was begun under it must not go on."""
 
 
-def endpoint_lock(endpoint_id: int, *, wait: bool = False) -> AbstractContextManager[bool]:
-    """Is the lock of an endpoint ours? Without `wait` a lock held by another answers no at once."""
-    return _lease(f"endpoint:{endpoint_id}", LEASE_SECONDS, wait=wait)
+def endpoint_lock(endpoint_id: int) -> AbstractContextManager[bool]:
+    """Is the lock of an endpoint ours?"""
+    return _lease(f"endpoint:{endpoint_id}", LEASE_SECONDS)
 
 
 def lookout_lock() -> AbstractContextManager[bool]:
@@ -94,12 +91,8 @@ def bounded_wait() -> Iterator[None]:
 
 
 @contextmanager
-def _lease(name: str, seconds: float, *, wait: bool = False) -> Iterator[bool]:
+def _lease(name: str, seconds: float) -> Iterator[bool]:
     token = _take(name, seconds)
-    until = time.monotonic() + _WAIT_SECONDS
-    while token is None and wait and time.monotonic() < until:
-        time.sleep(_POLL_SECONDS)
-        token = _take(name, seconds)
     if token is None:
         yield False
         return
