@@ -165,7 +165,7 @@ def test_watch__experiment_that_ended_under_an_earlier_version__is_gone_through(
     Reward.objects.update(summed=True)
     move(experiment, "stop", actor="tests")
     Experiment.objects.filter(pk=experiment.pk).update(ended_at=timezone.now() - timedelta(days=3))
-    ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=timezone.now())
+    ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=timezone.now(), gone_through=False)
     experiment.refresh_from_db()
     assert looked(experiment).state == "waiting"
     monkeypatch.setattr(watched_rows, "PIECE", 30)

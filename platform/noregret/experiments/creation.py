@@ -55,7 +55,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 arm.experiment = experiment
             Arm.objects.bulk_create(arms)
             ArmStatistics.objects.bulk_create(ArmStatistics(arm=arm) for arm in arms)
-            ExperimentEvidence.objects.create(experiment=experiment, rules=RULES)
+            ExperimentEvidence.objects.create(experiment=experiment, rules=RULES, gone_through=True)
             LedgerSums.objects.create(experiment=experiment)
             audit.record(
                 actor=actor,
