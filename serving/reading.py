@@ -136,7 +136,9 @@ class SnapshotReader:
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.mget(self._keys.sequence, self._keys.epoch, self._keys.learner, self._keys.lagging)
             pipeline.hget(self._keys.snapshot(ACCESS), "version")
-            read, access = pipeline.execute()
+            read, access = pipeline.execute(raise_on_error=False)
+        if isinstance(read, Exception):
+            raise read
         sequence, epoch, learner, lagging = cast("list[bytes | None]", read)
         self.learner.note(learner, lagging)
         number = int(sequence or 0)
@@ -163,22 +165,28 @@ class SnapshotReader:
         with self._client.pipeline(transaction=False) as pipeline:
             for name in held:
                 pipeline.hget(self._keys.snapshot(name), "version")
-            found = pipeline.execute()
+            found = pipeline.execute(raise_on_error=False)
         return {
             name
             for (name, version), there in zip(held.items(), found, strict=True)
             if self._is_news(name, there, version)
         }
 
-    def _is_news(self, name: str, there: bytes | None, version: int) -> bool:
-        return there is not None and int(there) > max(version, self._refused.get(name, -1))
+    def _is_news(self, name: str, there: object, version: int) -> bool:
+        """What is no number, or no hash, is damage of that name alone: what is held of it goes on serving."""
+        return isinstance(there, bytes) and there.isdigit() and int(there) > max(version, self._refused.get(name, -1))
 
     def _take(self, names: set[str]) -> None:
         versions: dict[str, int] = {}
         documents: dict[str, bytes | None] = {}
         for name in sorted(names):
-            read = self._client.hmget(self._keys.snapshot(name), "version", "body")
-            version, documents[name] = cast("list[bytes | None]", read)
-            versions[name] = int(version or -1)
+            try:
+                read = self._client.hmget(self._keys.snapshot(name), "version", "body")
+                version, body = cast("list[bytes | None]", read)
+                versions[name] = int(version or -1)
+            except (redis.ResponseError, ValueError) as error:
+                log.warning("snapshot can't be read", document=name, error=str(error))
+                continue
+            documents[name] = body
         for name in self._taker.take(documents):
             self._refused[name] = versions[name]

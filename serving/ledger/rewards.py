@@ -7,6 +7,8 @@ Nothing is set for longer than a transaction, and nothing is prepared: behind a 
 """
 
 import contextlib
+import threading
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
+HANGS_SECONDS = 2.5
+"""A statement that takes longer is one that the server's own limit did not end: no more threads are given to waiting for it."""
 DAYS_MADE = 8
 """So many days may get their partition, one after another, while rows of them wait at the default one: written again, they find it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,6 +120,8 @@ class RewardWriter:
             name="rewards",
         )
 
+        self._began: dict[int, float] = {}  # by thread: when what it waits for was asked
+
     def close(self) -> None:
         self._pool.close(timeout=1.0)
 
@@ -126,11 +132,22 @@ class RewardWriter:
             first.setdefault(_key(reward), i)
         chosen = {key: rewards[i] for key, i in first.items()}
         others = [reward for reward in chosen.values() if reward.metric not in reward.named]
+        self._refuse_while_others_hang()
+        thread = threading.get_ident()
+        self._began[thread] = time.monotonic()
         try:
             written, refused, held = self._written(chosen, others)
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
+        finally:
+            del self._began[thread]
         return [_outcome(reward, i, first, rewards, written, refused, held) for i, reward in enumerate(rewards)]
+
+    def _refuse_while_others_hang(self) -> None:
+        """A server that hangs ends no statement by itself, and the threads that wait for it are those that answer predict."""
+        now = time.monotonic()
+        if any(now - began > HANGS_SECONDS for began in tuple(self._began.values())):
+            raise LedgerUnavailable(f"others have waited for PostgreSQL for more than {HANGS_SECONDS:g} s")
 
     def _written(
         self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]

@@ -81,7 +81,7 @@ ON CONFLICT (decided_at, decision_id, metric) DO NOTHING
 # the insert, so that a late row which made it do nothing is seen; not by its DO UPDATE, which would lock every rewarded row.
 _DEFAULTS_FOR_LATE = """
 UPDATE serving_reward AS r
-SET value = %(default)s, late_value = r.value, recorded_at = clock_timestamp(), late = false, defaulted = true
+SET value = %(default)s, late_value = r.value, recorded_at = clock_timestamp(), late = false, defaulted = true, summed = false
 FROM {decisions} AS d (id, decided_at, arm_id)
 WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.late
 AND r.experiment_id = %(experiment)s AND r.decided_at >= %(start)s AND r.decided_at < %(end)s

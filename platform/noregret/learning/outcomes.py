@@ -1,7 +1,7 @@
 """What an arm's own outcomes show: the ones that may be shown, and its intervals, by unit where units keep their arms. Reads only."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,9 @@ from bandits.inference.units import of_units
 from bandits.statistics import ArmStatistics as Statistics
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
-from noregret.experiments.rewards import reward_model
+from noregret.experiments.rewards import learned_when_matured, reward_model
 
+from .coarsening import Lengths
 from .knowledge import statistics_of
 from .models import ExperimentEvidence
 from .summing import FOREVER, shown_until
@@ -31,12 +32,17 @@ def closed_until(experiment: Experiment) -> datetime | None:
     return shown_until(experiment, closed)
 
 
-# Moments of many intervals merge as ArmStatistics do. No interval is longer than a day (noregret.learning.coarsening).
+# What is open: whole intervals, and the open part of the one that the last closed bucket ends in, which may be long by now
+# (noregret.learning.coarsening), from its rows. Moments merge as ArmStatistics do.
 _OPEN = """
 WITH open AS (
     SELECT arm_id, rewards::float8 AS n, reward_total / rewards AS mean, reward_m2 AS m2 FROM learning_arminterval
-    WHERE arm_id = ANY(%(arms)s) AND rewards > 0
-        AND start > %(since)s::timestamptz - interval '1 day' AND start + make_interval(secs => seconds) > %(since)s
+    WHERE arm_id = ANY(%(arms)s) AND rewards > 0 AND start >= %(whole)s
+    UNION ALL
+    SELECT arm_id, count(*), avg(value), var_pop(value) * count(*) FROM serving_reward
+    WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND arm_id = ANY(%(arms)s) AND folded AND NOT late
+        AND decided_at >= %(since)s AND decided_at < %(whole)s
+    GROUP BY arm_id
 ), means AS (SELECT arm_id, sum(n) AS n, sum(n * mean) / sum(n) AS mean FROM open GROUP BY arm_id)
 SELECT arm_id, means.n, means.mean, sum(open.m2 + open.n * power(open.mean - means.mean, 2))
 FROM open JOIN means USING (arm_id) GROUP BY arm_id, means.n, means.mean
@@ -49,10 +55,18 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
     until = closed_until(experiment)
     if until is None:
         return Statistics.zeros(len(arms))
-    if until == FOREVER:
+    if until == FOREVER or learned_when_matured(experiment.reward):
         return known
+    start, seconds = Lengths.of(experiment, ExperimentEvidence.objects.get(experiment=experiment)).interval(until)
+    asked = {
+        "arms": [arm.pk for arm in arms],
+        "experiment": experiment.pk,
+        "metric": experiment.reward["metric"],
+        "since": until,
+        "whole": until if start == until else start + timedelta(seconds=seconds),
+    }
     with connection.cursor() as cursor:
-        cursor.execute(_OPEN, {"arms": [arm.pk for arm in arms], "since": until})
+        cursor.execute(_OPEN, asked)
         by_arm = {row[0]: row[1:] for row in cursor.fetchall()}
     rest = [_without(known, i, by_arm.get(arm.pk)) for i, arm in enumerate(arms)]
     return Statistics(*(np.array(part, dtype=np.float64) for part in zip(*rest, strict=True)))

@@ -15,7 +15,7 @@ from .comparing import same
 from .kept import Resummed, days_of, rows_from
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between
-from .summing import counted_between, enter, fill, shown_until
+from .summing import counted_between, enter, fill, is_summed, shown_until
 from .sums import Part, Sums
 
 AT_ONCE = 2_000_000
@@ -126,6 +126,8 @@ def _counted(cursor: CursorWrapper, experiment: Experiment, start: datetime, end
 
 def _fill(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> int:
     """Put what may be shown of the decisions from `start` to `end` in front of `enter`; how much."""
+    if not is_summed(experiment):
+        return 0
     until = shown_until(experiment, _closed_until(experiment))
     return fill(cursor, experiment, start, min(end, until)) if until is not None and start < until else 0
 

@@ -23,7 +23,7 @@ from .pending import LEARNED_AT_ONCE, not_gone_through, unscored, unsettled
 from .promotion import act, guard
 from .publishing import catch_up
 from .upgrade import bring_up_to_date, out_of_date
-from .watching import keep_up
+from .watching import claim_all, keep_up
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +96,7 @@ def _learn(experiment: Experiment, drained: Drained | None) -> list[Exception]:
 
 def _take_in(experiment: Experiment, drained: Drained | None) -> None:
     bring_up_to_date(experiment)
+    claim_all(experiment)  # before closed buckets move on: no value behind them is looked for
     if drained is not None:  # or nobody knows which buckets are complete
         mature(experiment, drained.until)
     fold(experiment)

@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from noregret.experiments.models import Experiment
+from serving.feedback import MAX_VALUE
 
 from .models import ExperimentEvidence
 from .sums import Scored
@@ -38,7 +39,7 @@ FROM (
     ) AS d
     JOIN serving_shadowprediction AS s ON s.decided_at = d.decided_at AND s.decision_id = d.id
     JOIN serving_reward AS r ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = 'outcome'
-    WHERE NOT r.late AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
+    WHERE NOT r.late AND abs(r.value) <= %(most)s AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
         AND s.experiment_id = %(experiment)s AND s.decided_at >= %(start)s AND s.decided_at < %(end)s
         AND jsonb_array_length(s.champion_predicted) = 1 AND jsonb_typeof(s.champion_predicted -> 0) = 'number'
         AND (s.predicted IS NULL OR jsonb_typeof(s.predicted -> 0) = 'number')
@@ -79,7 +80,8 @@ def scored_of(cursor: CursorWrapper, experiment: Experiment, decisions: Listed) 
 
 
 def _scored(cursor: CursorWrapper, experiment: Experiment, chosen: str, parameters: Mapping[str, Any]) -> Scored:
-    cursor.execute(_SCORED.format(chosen=chosen), {"experiment": experiment.pk, **parameters})
+    # A truth that is no number that could have been predicted scores nothing: it is set aside where it is the reward, too.
+    cursor.execute(_SCORED.format(chosen=chosen), {"experiment": experiment.pk, "most": MAX_VALUE, **parameters})
     return Scored(*cursor.fetchone())
 
 

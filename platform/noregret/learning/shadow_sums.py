@@ -19,6 +19,7 @@ import msgspec
 from django.db import connection, transaction
 
 from noregret.experiments.models import Arm, Experiment
+from serving.feedback import MAX_VALUE
 from serving.ledger import latency
 
 from .kept import rows_from
@@ -105,6 +106,8 @@ class ShadowSums:
 
     def count_outcome(self, predicted: str | None, champion: str, truth: float) -> None:
         """What was true of a request; predictions as JSON lists. Only requests of one row are scored."""
+        if not abs(truth) <= MAX_VALUE:  # NaN is not
+            return
         said = None if predicted is None else msgspec.json.decode(predicted)
         if said is not None and len(said) == 1:
             self.told += 1

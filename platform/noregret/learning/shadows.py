@@ -26,7 +26,7 @@ from noregret.experiments.publish import model_document
 from noregret.redis_client import client, keys
 from serving import artifacts, runtimes
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
-from serving.ledger import latency
+from serving.ledger import horizon, latency
 from serving.redis_keys import BODY_FIELD
 from serving.runtimes.protocol import Runtime
 from serving.shadowing import ShadowEvent, decode
@@ -209,6 +209,11 @@ def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
     if not rows:
         return
     with transaction.atomic():
+        horizon.hold_days()
+        begins = horizon.begins_at()
+        rows = [row for row in rows if begins is None or row[1] >= begins]
+        if not rows:
+            return
         decisions = list({(row[0], row[1]) for row in rows})
         before = scored_late(experiment, decisions) if experiment.apprentice else Scored()
         _insert(experiment, rows)

@@ -60,7 +60,7 @@ def sums_of(experiment: Experiment) -> Sums | None:
 
 def folded(experiment: Experiment, rewards: Sequence[Claimed]) -> None:
     """Rewards that this transaction folds enter, as far as they may."""
-    if not _is_summed(experiment):
+    if not is_summed(experiment):
         return
     held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
     sums = _open(experiment)
@@ -101,7 +101,7 @@ def drained(held: ExperimentEvidence, decisions: Sequence[NewDecision]) -> None:
     until = shown_until(experiment, held.closed_until)
     came = [] if until is None else [one for one in decisions if one.decided_at < until]
     with connection.cursor() as cursor:
-        if came and _is_summed(experiment):
+        if came and is_summed(experiment):
             times = [one.decided_at for one in came]
             listed: Named = {"ids": [one.id for one in came], "times": times}
             if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
@@ -135,7 +135,7 @@ def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
     # Elsewhere nothing of these buckets is folded yet, or it entered when it was.
     folded_before = experiment.reward["default"] is not None and not learned_when_matured(experiment.reward)
     with connection.cursor() as cursor:
-        if folded_before and _is_summed(experiment) and fill(cursor, experiment, start, end):
+        if folded_before and is_summed(experiment) and fill(cursor, experiment, start, end):
             sums = sums + enter(cursor, experiment, sums)
         elif not sums.choices:
             return
@@ -144,7 +144,7 @@ def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
     _keep(experiment, sums)
 
 
-def _is_summed(experiment: Experiment) -> bool:
+def is_summed(experiment: Experiment) -> bool:
     """Are outcomes of this strategy told by unit, or by weight?"""
     return keeps_units(experiment) or weighs(experiment)
 

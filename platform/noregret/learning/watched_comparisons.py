@@ -13,6 +13,7 @@ from django.db import connection
 from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
+from serving.feedback import MAX_VALUE
 
 from .models import WatchedMetric
 from .totals import INTERVAL_SECONDS, interval_start
@@ -66,7 +67,7 @@ SELECT r.arm_id, r.decided_at, d.policy_version, r.value
 FROM serving_reward AS r JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late
     AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s AND d.trial
-    AND r.value <> 'NaN'
+    AND abs(r.value) <= %(most)s
 """
 
 
@@ -82,7 +83,7 @@ def _differences(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A group of values is what one policy version decided in one bucket: its allocation was fixed, and no outcome of it steered it."""
     others, control = arms
-    rows = rows_between(_COMPARED, experiment, watch.metric, start, end)
+    rows = rows_between(_COMPARED, experiment, watch.metric, start, end, most=MAX_VALUE)
     width = bucket_width(experiment)
     arm = np.array([row[0] for row in rows], dtype=np.int64)
     at = np.array([row[1].timestamp() for row in rows], dtype=np.float64)

@@ -40,9 +40,9 @@ def end_of_piece(query: str, experiment: Experiment, metric: str, start: datetim
 
 
 def rows_between(
-    query: str, experiment: Experiment, metric: str, start: datetime, end: datetime
+    query: str, experiment: Experiment, metric: str, start: datetime, end: datetime, **asked: Any
 ) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(query, {"experiment": experiment.pk, "metric": metric, "start": start, "end": end})
+        cursor.execute(query, asked | {"experiment": experiment.pk, "metric": metric, "start": start, "end": end})
         found: list[tuple[Any, ...]] = cursor.fetchall()
     return found

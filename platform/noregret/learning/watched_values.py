@@ -1,6 +1,5 @@
 """A metric's values for one arm, as sums that add: how many, their mean and ends, and what bets on the mean have won."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -85,7 +84,7 @@ def sums_of(values: Iterable[tuple[int, float]], watch: Watch) -> dict[int, Valu
     """By arm id, of (arm id, value)."""
     by_arm: dict[int, list[float]] = {}
     for arm, value in values:
-        if not math.isnan(value):  # it is taken no more, but an old ledger may hold some
+        if abs(value) <= MAX_VALUE:  # others are taken no more, but an old ledger may hold some; NaN is none
             by_arm.setdefault(arm, []).append(value)
     return {arm: ValueSums.of(np.array(found), watch) for arm, found in sorted(by_arm.items())}
 

@@ -42,8 +42,7 @@ def keep_up(experiment: Experiment, drained_until: datetime | None) -> bool:
     watches = watches_of(experiment)
     _tend(experiment, watches)
     through = not is_mirrored(experiment) or shadow_sums.catch_up(experiment)
-    while claim(experiment, watches) == BATCH:
-        pass
+    claim_all(experiment)
     if not watches:
         return through
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
@@ -91,6 +90,13 @@ RETURNING metric, arm_id, value, decided_at, decision_id, late
 """
 
 
+def claim_all(experiment: Experiment) -> None:
+    """Add every value that no sum holds yet."""
+    watches = watches_of(experiment)
+    while claim(experiment, watches) == BATCH:
+        pass
+
+
 def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
     """Add values that no sum holds yet; how many were claimed, at most BATCH."""
     metrics = metrics_of(experiment)
@@ -124,6 +130,22 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
         outcomes = [(identity, at, value) for metric, _, value, at, identity, _ in values if metric == OUTCOME]
         shadow_sums.add_outcomes(experiment, shadowed, outcomes if shadowed else [])
     return len(values)
+
+
+_UNSUMMED = """
+SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed
+    AND (NOT late OR metric = %(truth)s) AND decided_at >= %(since)s AND decided_at < %(end)s LIMIT 1
+"""
+
+
+def unsummed(experiment: Experiment, end: datetime) -> bool:
+    """Does a value of a decision before `end` wait to be claimed?"""
+    truth = _truth(experiment)
+    asked: dict[str, Any] = {"experiment": experiment.pk, "metrics": sorted(metrics_of(experiment)), "truth": truth}
+    began = (experiment.started_at or experiment.created_at) - SLACK
+    with connection.cursor() as cursor:
+        cursor.execute(_UNSUMMED, asked | {"since": began, "end": end})
+        return cursor.fetchone() is not None
 
 
 def _truth(experiment: Experiment) -> str | None:

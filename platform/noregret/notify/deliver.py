@@ -52,16 +52,24 @@ def pause_after(attempts: int) -> timedelta:
 
 
 def deliver_due() -> int:
-    """Try what is due; how many arrived."""
+    """Try what is due; how many arrived. A receiver that failed has its next turn in the next round: others' messages come first."""
     until = time.monotonic() + ROUND_SECONDS
     arrived = 0
-    due = Delivery.objects.filter(state=Delivery.State.WAITING, due_at__lte=timezone.now()).order_by("due_at")
-    for delivery in due.select_related("webhook")[:AT_ONCE]:
-        if time.monotonic() > until:
+    failed: set[int | None] = set()  # webhooks, None for e-mail
+    due = Delivery.objects.filter(state=Delivery.State.WAITING).select_related("webhook").order_by("due_at")
+    for _ in range(AT_ONCE):
+        others = due.exclude(webhook__in=failed - {None})
+        if None in failed:
+            others = others.exclude(webhook__isnull=True)
+        delivery = others.filter(due_at__lte=timezone.now()).first()
+        if delivery is None or time.monotonic() > until:
             break
         claimed = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.WAITING, due_at=delivery.due_at)
         if claimed.update(due_at=timezone.now() + timedelta(seconds=CLAIMED_SECONDS)):
-            arrived += _try(delivery)
+            if _try(delivery):
+                arrived += 1
+            else:
+                failed.add(delivery.webhook_id)
     return arrived
 
 

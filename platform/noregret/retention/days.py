@@ -22,6 +22,7 @@ from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.pending import LEARNED_AT_ONCE, unsettled
 from noregret.learning.rebuild import Computed
+from noregret.learning.watching import unsummed
 from noregret.learning.weighing import RULES, bucket_width
 from noregret.redis_client import client, keys
 from serving.ledger import horizon, ingest, partitions
@@ -101,6 +102,8 @@ def blockers(day: date) -> Iterator[str]:
                 cursor.execute(_UNFOLDED, asked | {"until": None if experiment.pk in at_once else held.closed_until})
                 if cursor.fetchone():
                     yield f"{day}: rewards of {experiment.name} are not folded yet"
+            if unsummed(experiment, end):
+                yield f"{day}: values that {experiment.name} watches are not summed yet"
     yield from _waiting(day, end)
 
 

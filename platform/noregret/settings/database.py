@@ -60,5 +60,8 @@ DATABASES["default"]["OPTIONS"] |= {
     "application_name": f"noregret-{ENVIRONMENT.role or 'command'}",
 }
 
-# A web process: one connection for each request thread, and these for feedback beside them.
-REWARD_CONNECTIONS = ENVIRONMENT.database_connections - ENVIRONMENT.blocking_threads
+# A web process: one connection for each request thread, and these for feedback beside them; half the threads at most, so that a server
+# that hangs leaves the other half to predict.
+REWARD_CONNECTIONS = min(
+    ENVIRONMENT.database_connections - ENVIRONMENT.blocking_threads, max(1, ENVIRONMENT.blocking_threads // 2)
+)
