@@ -147,7 +147,8 @@ class RewardWriter:
         """A server that hangs ends no statement by itself, and the threads that wait for it are those that answer predict."""
         now = time.monotonic()
         if any(now - began > HANGS_SECONDS for began in tuple(self._began.values())):
-            raise LedgerUnavailable(f"others have waited for PostgreSQL for more than {HANGS_SECONDS:g} s")
+            why = f"others have waited for PostgreSQL for more than {HANGS_SECONDS:g} s"
+            raise LedgerUnavailable(why) from PoolTimeout(why)
 
     def _written(
         self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]

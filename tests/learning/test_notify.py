@@ -168,6 +168,21 @@ def test_webhook__receiver_that_drips__has_no_more_time_than_another(
     assert (held.state, held.problem) == ("waiting", "it took longer than 1 s")
 
 
+def test_webhook__receiver_that_does_not_answer__keeps_no_other_waiting(
+    alice: Api, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages come first, by their age; after one that failed the others have their turn."""
+    monkeypatch.setattr(deliver, "ROUND_SECONDS", 60.0)
+    Webhook.objects.create(name="away", url="http://127.0.0.1:1/", secret="s", events=["guardrail.acted"])
+    for _ in range(8):
+        happen()
+    alice.post(WEBHOOKS, {"name": "good", "url": receiver.url, "events": ["guardrail.acted"]})
+    happen()
+    assert deliver_due() == 1
+    assert sorted(Delivery.objects.filter(webhook__name="away").values_list("attempts", flat=True)) == [0] * 8 + [1]
+    assert Delivery.objects.get(webhook__name="good").state == "delivered"
+
+
 def test_webhook__address_that_can_never_be_called__is_final_and_stops_no_other(alice: Api, receiver: Receiver) -> None:
     alice.post(WEBHOOKS, {"name": "good", "url": receiver.url, "events": ["guardrail.acted"]})
     Webhook.objects.create(name="bad", url="http://h:99999/", secret="s", events=["guardrail.acted"])

@@ -297,6 +297,32 @@ def test_revoked_key__index_was_never_told__is_refused_within_two_seconds(alice:
     assert leaver.post("/api/v1/endpoints/pages/decide").status == 401
 
 
+@pytest.mark.parametrize("damage", ["another kind", "no number"])
+def test_snapshot_that_is_damaged_in_redis__is_that_endpoints_alone(alice: Api, two_arms: Start, damage: str) -> None:
+    from noregret.access.keys import create_key
+    from noregret.access.publish import publish_access
+
+    from serving.process import process
+    from serving.reading import COMPARE_SECONDS
+
+    two_arms()
+    row, text = create_key(name="leaver", scopes=["predict"], actor="t")
+    leaver = Api(text)
+    assert leaver.post("/api/v1/endpoints/pages/decide").status == 200
+    name = keys().snapshot("pages")
+    if damage == "another kind":
+        client().delete(name)
+        client().set(name, "x")
+    else:
+        client().hset(name, "version", "x")
+    ApiKey.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
+    time.sleep(COMPARE_SECONDS)
+    assert publish_access()
+    assert process().store.refresh()
+    assert leaver.post("/api/v1/endpoints/pages/decide").status == 401
+    assert alice.post("/api/v1/endpoints/pages/decide").status == 200  # from what is held
+
+
 def test_endpoint__index_was_never_told__reaches_the_process_all_the_same(alice: Api, two_arms: Start) -> None:
     from serving.process import process
     from serving.reading import COMPARE_SECONDS

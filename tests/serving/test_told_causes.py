@@ -1,7 +1,9 @@
 """What operators are told: why feedback was not taken, which request a line belongs to, and whose counters these are."""
 
 import io
+import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -15,9 +17,7 @@ from prometheus_client import REGISTRY
 from psycopg_pool import PoolTimeout
 
 from serving.ledger import causes
-from serving.ledger.rewards import RewardWriter
 from serving.metrics import web_processes
-from serving.process import process
 from serving.request_lines import RequestLines
 from tests.conftest import Api
 from tests.test_log_lines import lines, tell, written
@@ -39,15 +39,9 @@ def test_feedback_while_postgresql_refuses__the_cause_is_logged_once_a_second_an
     before = unavailable("timeout")
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
         other.execute("LOCK TABLE serving_reward IN ACCESS EXCLUSIVE MODE")
-        process().rewards.close()
-        quick = RewardWriter(connection.settings_dict, size=1)
-        object.__setattr__(process(), "rewards", quick)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("serving.ledger.rewards.STATEMENT_TIMEOUT_MS", 50)
-            quicker = RewardWriter(connection.settings_dict, size=1)
-        object.__setattr__(process(), "rewards", quicker)
-        quick.close()
-        answers = [alice.post("/api/v1/feedback", {"decision_id": one, "value": 1}) for one in decisions]
+            patched.setattr("serving.ledger.rewards._BOUNDED", "SET LOCAL statement_timeout = 50;")
+            answers = [alice.post("/api/v1/feedback", {"decision_id": one, "value": 1}) for one in decisions]
     assert {answer.status for answer in answers} == {503}
     tell(written)
     told = [line for line in lines(written) if line["event"] == "feedback not taken"]
@@ -57,7 +51,6 @@ def test_feedback_while_postgresql_refuses__the_cause_is_logged_once_a_second_an
     assert told == [line for line in lines(written) if line["level"] != "info"]  # and no other lines for the same
     assert "statement timeout" in told[0]["error"]
     assert unavailable("timeout") - before == 12
-    quicker.close()
 
 
 @pytest.mark.parametrize(
@@ -169,3 +162,28 @@ def test_environment__share_and_bound_that_are_none__are_refused() -> None:
         with pytest.raises(BadEnvironment, match=name):
             Environment.read({name: text, "NOREGRET_SECRET_KEY": "k" * 40})
     assert Environment.read({"NOREGRET_SECRET_KEY": "k" * 40}).backlog_limit is None
+
+
+def test_feedback__server_that_hangs__takes_no_more_threads(
+    alice: Api, two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement that does not end is enough to know it: the others' threads go on answering predict."""
+    two_arms()
+    decision = alice.post("/api/v1/endpoints/pages/decide", {})["decision_id"]
+    monkeypatch.setattr("serving.ledger.rewards.HANGS_SECONDS", 0.2)
+    monkeypatch.setattr("serving.ledger.rewards._BOUNDED", "SET LOCAL statement_timeout = 0;")
+    feedback = {"decision_id": decision, "value": 1}
+    with (
+        psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("LOCK TABLE serving_reward IN ACCESS EXCLUSIVE MODE")
+        hangs = pool.submit(alice.post, "/api/v1/feedback", feedback)
+        time.sleep(0.5)
+        assert not hangs.done()
+        answer = alice.post("/api/v1/feedback", feedback)
+        assert answer.status == 503
+        assert alice.post("/api/v1/endpoints/pages/decide", {}).status == 200
+        assert not hangs.done()
+        other.rollback()
+        assert hangs.result(10).status == 202
