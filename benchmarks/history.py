@@ -62,10 +62,12 @@ INSERT INTO serving_firstvisit (experiment_id, unit, decision_id)
 SELECT experiment_id, unit, id FROM serving_decision WHERE experiment_id = %(experiment)s AND trial ON CONFLICT DO NOTHING
 """
 _REWARDS = """
-INSERT INTO serving_reward (decision_id, decided_at, metric, experiment_id, arm_id, value, recorded_at, late, defaulted, folded, matured)
+INSERT INTO serving_reward (decision_id, decided_at, metric, experiment_id, arm_id, value, recorded_at, late, defaulted, folded, matured,
+    summed)
 SELECT id, decided_at, %(metric)s, experiment_id, arm_id,
     CASE WHEN %(metric)s = 'cost' THEN 2 * random() * (1 + random()) ELSE (random() < 0.1)::int END,
-    decided_at + interval '2 seconds', false, false, %(learned)s, %(learned)s AND trial AND %(metric)s = 'reward'
+    decided_at + interval '2 seconds', false, false, %(learned)s, %(learned)s AND trial AND %(metric)s = 'reward',
+    %(learned)s AND %(metric)s = 'reward'
 FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s
 ON CONFLICT DO NOTHING
 """
