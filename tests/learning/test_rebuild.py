@@ -299,6 +299,20 @@ def test_check__rewards_far_from_zero__rounding_is_no_difference(two_arms: Start
     assert rebuild(experiment, write=False) == []
 
 
+def test_rebuild__evidence_that_cannot_be_read__is_told_and_made_anew(two_arms: Start) -> None:
+    experiment = two_arms(**COUNTED)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (5, 3), "b": (2, 7)})
+    learn(experiment.endpoint_id)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE learning_experimentevidence SET state = %s", [b"\0"])
+    said = "\n".join(rebuild(experiment, write=False))
+    assert "evidence: a packed document can't be read" in said
+    rebuild(experiment, write=True)
+    assert rebuild(experiment, write=False) == []
+    assert learn(experiment.endpoint_id)
+
+
 def test_round__sums_of_older_rules__are_made_anew_of_ended_experiments_too(two_arms: Start) -> None:
     """As after an upgrade that added a figure: the column is there, filled with its default, and nobody learns for what is over."""
     experiment = two_arms(strategy="ab", **COUNTED)

@@ -140,7 +140,11 @@ class ArmSums(Noted[Sums]):
                 near = isinstance(ledger, float) and close(live, ledger, slack if column == "m2" else 0.0)
                 if not (near if isinstance(ledger, float) else live == ledger):
                     yield f"{arm.name}: {column} is {live!r}, the ledger has {ledger!r}"
-        evidence = ExperimentEvidence.objects.filter(experiment=experiment).first()
+        try:
+            evidence = ExperimentEvidence.objects.filter(experiment=experiment).first()
+        except ValueError as error:
+            yield f"how the split went: {error}"
+            return
         if evidence is not None and not same(split_of(experiment, evidence).to_dict(), state.split.to_dict()):
             yield "how the split went differs from the ledger's"
 

@@ -119,7 +119,11 @@ class EvidenceSums(ByBucket[Learned]):
             ledger = state.delays.get(row.arm_id, [])
             if row.delays != ledger:
                 yield f"{row.arm.name}: delays is {row.delays!r}, the ledger has {ledger!r}"
-        held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+        try:
+            held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+        except ValueError as error:
+            yield f"evidence: {error}"
+            return
         if held is None:
             yield "evidence: there is none"
             return

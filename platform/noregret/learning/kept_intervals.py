@@ -17,7 +17,7 @@ from serving.ledger import horizon
 from .coarsening import LENGTHS, Lengths
 from .comparing import TOLERANCE
 from .kept import rows
-from .models import ArmInterval, ExperimentEvidence, LedgerBase
+from .models import SUMS, ArmInterval, ExperimentEvidence, LedgerBase
 from .totals import INTERVAL_SECONDS
 
 _TOLD = 20
@@ -131,7 +131,7 @@ def mend(experiment: Experiment, differing: Differing) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             horizon.hold_days()
             # Whoever learns adds to intervals with this row locked, so the ledger as it is read now is all that they hold.
-            held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+            held = ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
             if LedgerBase.objects.filter(experiment=experiment, until__gt=hour).exists():
                 continue  # its day was dropped meanwhile
             start, seconds = Lengths.of(experiment, held).interval(hour)
@@ -141,7 +141,7 @@ def mend(experiment: Experiment, differing: Differing) -> None:
 
 
 def _asked(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
-    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+    held = ExperimentEvidence.objects.defer(*SUMS).filter(experiment=experiment).first()
     lengths = Lengths({}, None) if held is None else Lengths.of(experiment, held)
     return {
         "experiment": experiment.pk,

@@ -10,7 +10,7 @@ from noregret.experiments.models import Experiment
 from . import shadow_sums
 from .comparing import same
 from .kept import Resummed, rows_from
-from .models import ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
+from .models import SUMS, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
 from .pending import unsettled
 from .shadow_sums import ShadowSums
 from .watched_comparisons import FOREVER, begun, compare, edge_after
@@ -90,7 +90,7 @@ class WatchedSums(Resummed):
                 yield f"{row.key}: the comparison with the control differs from the ledger's"
 
     def make(self, experiment: Experiment) -> None:
-        ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+        ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
         for row, watch in _watched(experiment, lock=True):
             ledger = of_ledger(experiment, watch, row)
             WatchedMetric.objects.filter(pk=row.pk).update(compared=ledger.compared)

@@ -15,7 +15,7 @@ from noregret.experiments.models import Experiment
 from serving.models import Reward
 
 from . import clock
-from .models import Addition, ArmStatistics, ExperimentEvidence
+from .models import SUMS, Addition, ArmStatistics, ExperimentEvidence
 from .weighing import RULES, bucket_width, floor_to_bucket
 
 NOTED_FOR = timedelta(hours=12)
@@ -29,10 +29,10 @@ def begin(experiment: Experiment) -> UUID:
     """
     arms = experiment.arms.exclude(pk__in=ArmStatistics.objects.values("arm_id"))
     ArmStatistics.objects.bulk_create([ArmStatistics(arm=arm) for arm in arms], ignore_conflicts=True)
-    ExperimentEvidence.objects.get_or_create(
+    ExperimentEvidence.objects.defer(*SUMS).get_or_create(
         experiment=experiment, defaults={"rules": RULES, "closed_until": _last_closed(experiment)}
     )
-    held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+    held = ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
     token = uuid4()
     ExperimentEvidence.objects.filter(pk=held.pk).update(noted_for=token, noted_since=clock.now())
     Addition.objects.filter(experiment=experiment).delete()

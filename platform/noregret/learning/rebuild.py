@@ -23,7 +23,7 @@ from serving.ledger import horizon
 
 from . import kept_intervals, meanwhile
 from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, resummed, snapshot
-from .models import Addition, ExperimentEvidence, LedgerBase
+from .models import SUMS, Addition, ExperimentEvidence, LedgerBase
 from .trials import mark_trials
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,7 @@ def _swap(experiment: Experiment, computed: "Computed", token: UUID) -> bool:
     with transaction.atomic():
         # In the order in which the learner locks them.
         Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
-        held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+        held = ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
         if not meanwhile.is_noted_for(held, token) or horizon.rewritten() != computed.rewritten:
             return False
         computed.catch_up()

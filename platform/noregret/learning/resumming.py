@@ -13,7 +13,7 @@ from noregret.experiments.models import Experiment
 
 from .comparing import same
 from .kept import Resummed, days_of, rows_from
-from .models import ExperimentEvidence, LedgerSums
+from .models import SUMS, ExperimentEvidence, LedgerSums
 from .scoring import scored_between
 from .summing import counted_between, enter, fill, is_summed, shown_until
 from .sums import Part, Sums
@@ -41,7 +41,7 @@ WHERE anew.count IS DISTINCT FROM held.count
 def make(experiment: Experiment) -> None:
     """Make the sums anew, in the caller's transaction. Final ones stay: their units' rows are gone."""
     # Locked, so that a fold or a drain beside this one waits: it would add to sums that are replaced.
-    ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+    ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
     row = LedgerSums.objects.filter(experiment=experiment).first()
     if row is not None and row.final:
         return
@@ -83,7 +83,7 @@ def set_aside(experiment: Experiment, start: datetime, end: datetime) -> bool:
 
     All of their buckets are closed, and nothing of them is still to be folded.
     """
-    ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+    ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
     row = LedgerSums.objects.filter(experiment=experiment).first()
     if row is None or row.final:
         return row is not None

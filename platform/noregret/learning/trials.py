@@ -4,7 +4,7 @@ from django.db import connection, transaction
 
 from noregret.experiments.models import Experiment
 
-from .models import ExperimentEvidence
+from .models import SUMS, ExperimentEvidence
 from .weighing import RULES, units_count_once
 
 _FIRST_VISITS = """
@@ -36,7 +36,7 @@ def mark_trials(experiment: Experiment) -> None:
         return
     with transaction.atomic():
         # Locked, so that a drain beside this one waits: it would count its trials into sums that are replaced.
-        ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
+        ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
         parameters = {"experiment": experiment.pk}
         with connection.cursor() as cursor:
             cursor.execute(_HELD_OUT, parameters)
