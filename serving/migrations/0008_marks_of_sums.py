@@ -1,13 +1,13 @@
 from django.db import migrations, models
 
 # Rewards that are in the ledger are counted by going through it once, piece by piece (noregret.learning.watching), and not by claims:
-# they are marked at once, by a default that new rows do not have. Neither statement rewrites a row.
+# they are marked at once, by a default that new rows do not have. Neither statement rewrites a row. What an interruption left is gone on with.
 ADD_SUMMED = """
-ALTER TABLE serving_reward ADD COLUMN summed boolean NOT NULL DEFAULT true;
+ALTER TABLE serving_reward ADD COLUMN IF NOT EXISTS summed boolean NOT NULL DEFAULT true;
 ALTER TABLE serving_reward ALTER COLUMN summed SET DEFAULT false;
 """
 # Not NOT NULL, as `trial` (0005).
-ADD_TIMELY = "ALTER TABLE serving_decision ADD COLUMN timely boolean DEFAULT true"
+ADD_TIMELY = "ALTER TABLE serving_decision ADD COLUMN IF NOT EXISTS timely boolean DEFAULT true"
 
 # (table, index, columns, condition)
 INDEXES = (

@@ -73,10 +73,13 @@ def _locked(experiment: Experiment) -> list[WatchedMetric]:
 
 
 # Which days the claim has to look into: of each it makes a plan of its own, and most rounds find nothing.
+# Some of them: asked for their first and last alone, the database would go through all that were summed in order of time.
 _WAITING = """
-SELECT min(decided_at), max(decided_at) FROM serving_reward
-WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-    AND decided_at >= %(since)s
+WITH waiting AS MATERIALIZED (
+    SELECT decided_at FROM serving_reward
+    WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
+        AND decided_at >= %(since)s LIMIT %(limit)s
+) SELECT min(decided_at), max(decided_at) FROM waiting
 """
 _CLAIM = """
 UPDATE serving_reward SET summed = true
