@@ -112,13 +112,19 @@ def test_guardrail__value_of_1e160__silences_nothing(two_arms: Start) -> None:
     assert judged.state == "passed"
     assert guardrails.act(experiment)
     assert not experiment.arms.get(name="b").enabled
-    assert AuditEntry.objects.get(action="guardrail.acted").details["count"] == 201
+    assert AuditEntry.objects.get(action="guardrail.acted").details["count"] == 200  # what no reward may be is none
 
 
-def test_guardrail__values_of_1e300_of_both_signs__are_judged_without_an_error(two_arms: Start) -> None:
+def test_guardrail__values_at_both_ends_of_what_is_taken__are_judged_without_an_error(two_arms: Start) -> None:
+    experiment = guarded(two_arms, max=3.0, min=-3.0)
+    send(experiment, "cost", [("b", value) for value in (1e15, -1e15) * 40])
+    assert of(experiment).state == "within"
+
+
+def test_guardrail__nothing_but_values_that_nobody_may_send__has_heard_nothing(two_arms: Start) -> None:
     experiment = guarded(two_arms, max=3.0, min=-3.0)
     send(experiment, "cost", [("b", value) for value in (1e300, -1e300) * 40])
-    assert of(experiment).state == "within"
+    assert of(experiment).state == "unheard"
 
 
 def test_guardrail__kept_sums__equal_the_bets_on_all_values(two_arms: Start) -> None:

@@ -124,7 +124,7 @@ def test_canary__challenger_that_always_raises__is_rolled_back_without_a_guardra
         }
     )
     process().store.refresh()
-    answers = [alice.post(PREDICT, {"inputs": [[1.0]], "unit": f"u{i}"}).body for i in range(int(30 / steps[0]))]
+    answers = [alice.post(PREDICT, {"inputs": [[1.0]], "unit": f"u{i}"}).body for i in range(int(60 / steps[0]))]
     assert {answer["model"] for answer in answers} == {"m@good"}
     Experiment.objects.filter(pk=experiment.pk).update(canary_since="2020-01-01T00:00:00Z")
     learn(experiment.endpoint_id)
