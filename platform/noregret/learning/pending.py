@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.redis_client import client, keys
@@ -71,12 +71,18 @@ def unsettled() -> QuerySet[Experiment]:
 
 def unscored() -> QuerySet[Experiment]:
     """Experiments with copies that were told what was true since their last round: labels come long after windows, and after the end."""
-    began = OuterRef("started_at") - timedelta(days=1)
-    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), metric=OUTCOME, summed=False, decided_at__gte=began)
     mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
     recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
     begun = Experiment.objects.filter(mirrored, recent, started_at__isnull=False).exclude(reward__metric=OUTCOME)
-    return begun.filter(Exists(waiting))
+    waiting = Reward.objects.filter(metric=OUTCOME, summed=False)
+    # One by one: for all of them at once the database would look into every day that it has.
+    told = [
+        pk
+        for pk, started_at in begun.values_list("pk", "started_at")
+        if started_at is not None
+        and waiting.filter(experiment_id=pk, decided_at__gte=started_at - timedelta(days=1)).exists()
+    ]
+    return Experiment.objects.filter(pk__in=told)
 
 
 def not_gone_through() -> QuerySet[Experiment]:
