@@ -46,7 +46,7 @@ class OldPlatform(RunningPlatform):
     def __init__(self, tree: Path, data_dir: Path) -> None:
         super().__init__(data_dir, environment={"NOREGRET_SECRET_KEY": "", "PYTHONPATH": f"{tree}:{tree / 'platform'}"})
         self.manage = tree / "manage.py"
-        self._command[1] = str(self.manage)
+        self._command[1:3] = [str(self.manage)]
 
 
 @pytest.fixture
