@@ -12,7 +12,7 @@ from bandits.inference.units import of_units
 from bandits.statistics import ArmStatistics as Statistics
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
-from noregret.experiments.rewards import learned_when_matured, reward_model
+from noregret.experiments.rewards import reward_model
 
 from .coarsening import Lengths
 from .knowledge import statistics_of
@@ -55,7 +55,7 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
     until = closed_until(experiment)
     if until is None:
         return Statistics.zeros(len(arms))
-    if until == FOREVER or learned_when_matured(experiment.reward):
+    if until == FOREVER:
         return known
     start, seconds = Lengths.of(experiment, ExperimentEvidence.objects.get(experiment=experiment)).interval(until)
     asked = {

@@ -20,7 +20,6 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from noregret.experiments.models import Experiment
-from noregret.experiments.rewards import learned_when_matured
 
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between, scored_of
@@ -132,8 +131,9 @@ def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
     sums = _open(experiment)
     if sums is None:
         return
-    # Elsewhere nothing of these buckets is folded yet, or it entered when it was.
-    folded_before = experiment.reward["default"] is not None and not learned_when_matured(experiment.reward)
+    # Without a default it entered when it was folded. Where a reward is learned when it has matured, an earlier version may have folded it
+    # at once; what is folded from here on enters then.
+    folded_before = experiment.reward["default"] is not None
     with connection.cursor() as cursor:
         if folded_before and is_summed(experiment) and fill(cursor, experiment, start, end):
             sums = sums + enter(cursor, experiment, sums)
