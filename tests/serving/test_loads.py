@@ -22,6 +22,7 @@ from noregret.registry.models import ModelVersion
 from serving import loading, snapshot, store
 from serving import process as processes
 from serving.loading import ModelLoader
+from serving.misses import FIRST_PAUSE_SECONDS
 from serving.process import process
 from serving.runtimes.static import StaticRuntime
 from tests import callables
@@ -356,4 +357,5 @@ def test_endpoint__made_a_moment_ago__is_known(alice: Api) -> None:
     endpoint = endpoint_of("pages", static_model("page", "a"))
     assert publish_endpoint(endpoint.pk)
     assert Endpoint.objects.count() == 1
+    time.sleep(2 * FIRST_PAUSE_SECONDS)  # for so long a name that was unknown a moment ago is not asked for again
     assert alice.post("/api/v1/endpoints/pages/decide").status == 200
