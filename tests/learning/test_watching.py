@@ -12,12 +12,12 @@ from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.experiments.transitions import move
 from noregret.learning import clock, pending, watched_rows, watching
+from noregret.learning.clock import FOREVER
 from noregret.learning.guardrails import Judgement, judge
 from noregret.learning.kept_watches import WatchedSums
 from noregret.learning.models import ExperimentEvidence, LedgerBase, WatchedMetric, WatchedValues
 from noregret.learning.rebuild import rebuild
 from noregret.learning.round import learn
-from noregret.learning.watched_comparisons import FOREVER
 from noregret.learning.watches import guardrails_of
 from noregret.learning.watching import keep_up
 

@@ -7,9 +7,9 @@ from django.db import connection
 
 from noregret.experiments.models import Arm, Experiment
 
+from .clock import EARLIEST
 from .models import ExperimentEvidence
 from .scoring import scored_newest
-from .summing import EVER
 from .sums import Sums
 
 OPEN_DECISIONS = 1000
@@ -23,7 +23,7 @@ def apprentice(experiment: Experiment, arms: Sequence[Arm], sums: Sums | None) -
     total = sum(sums.choices.values())
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     with connection.cursor() as cursor:
-        open_ones = scored_newest(cursor, experiment, closed or EVER, OPEN_DECISIONS)
+        open_ones = scored_newest(cursor, experiment, closed or EARLIEST, OPEN_DECISIONS)
     return {
         "decisions": total,
         "shares": {arm.name: sums.choices.get(arm.pk, 0) / total if total else None for arm in arms},

@@ -97,7 +97,7 @@ ON CONFLICT (arm_id, start) DO UPDATE SET
 
 def coarsen(experiment: Experiment) -> bool:
     """Merge what has become old enough; False where more is left. Safe beside itself and beside whoever adds to intervals."""
-    now = min(clock.now(), experiment.ended_at or datetime.max.replace(tzinfo=UTC))
+    now = min(clock.now(), experiment.ended_at or clock.FOREVER)
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
     lengths = Lengths.of(experiment, evidence)
     arms = list(experiment.arms.values_list("pk", flat=True))

@@ -6,7 +6,6 @@ that a snapshot is made: a policy that waited for windows to close would learn a
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from bandits.statistics import Array
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import learned_when_matured
 
+from .clock import earliest_decision
 from .quarantine import learnable
 
 # The newest open decisions that a snapshot is made from: more would keep a round from ending within its second.
@@ -128,7 +128,7 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
                 "experiment": experiment.pk,
                 "metric": experiment.reward["metric"],
                 "since": evidence.closed_until,
-                "started": (experiment.started_at or experiment.created_at) - timedelta(days=1),
+                "started": earliest_decision(experiment),
                 "limit": OPEN_ROWS,
                 "answers": not waits,
             },

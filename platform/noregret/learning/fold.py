@@ -16,6 +16,7 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.rewards import learned_when_matured
 
 from . import quarantine, summing
+from .clock import earliest_decision
 from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
 from .publishing import learned
@@ -100,7 +101,7 @@ def fold(experiment: Experiment) -> int:
 
 def unfolded_since(experiment: Experiment, held: ExperimentEvidence) -> datetime:
     """Every reward of a decision before this is folded: who looks for the others reads no day of the ledger before it."""
-    return held.folded_until or (experiment.started_at or experiment.created_at) - timedelta(days=1)
+    return held.folded_until or earliest_decision(experiment)
 
 
 def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:

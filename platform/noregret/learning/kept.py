@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from django.db import connection, transaction
 
 from noregret.experiments.models import Experiment
 
+from .clock import EARLIEST
 from .models import LedgerBase
 from .weighing import LONGEST_BUCKET
 
@@ -78,20 +79,17 @@ class ByBucket(KeptSum[State]):
     """A sum over closed buckets, in their order."""
 
 
-class Resummed(ABC):
+class Resummed(Protocol):
     """A sum that is too large to be noted, or held in memory, while it is computed. It is compared as the others are; where it differs
     it is made anew while the learner of its experiment waits. It stores its own base.
     """
 
-    @abstractmethod
     def differences(self, experiment: Experiment) -> Iterator[str]:
         """In what the live sum differs, a sentence each; called in a snapshot of the database."""
 
-    @abstractmethod
     def make(self, experiment: Experiment) -> None:
         """Make the live sum anew, in the caller's transaction."""
 
-    @abstractmethod
     def set_aside(self, experiment: Experiment, start: datetime, end: datetime) -> bool:
         """Add the decisions from `start` to `end`, the first day that the ledger has, to the base, in the transaction that drops them;
         False where they must stay, for the live sum has not come so far.
@@ -141,7 +139,7 @@ def days_of(experiment: Experiment, since: datetime | None = None, until: dateti
             {
                 "experiment": experiment.pk,
                 "arms": list(experiment.arms.values_list("pk", flat=True)),
-                "since": since or datetime(1970, 1, 1, tzinfo=UTC),
+                "since": since or EARLIEST,
             },
         )
         first, last = cursor.fetchone()
@@ -164,7 +162,7 @@ def kept_sums() -> Sequence[KeptSum[Any]]:
 
 def resummed() -> Sequence[Resummed]:
     """Every sum of the other kind."""
+    from . import resumming
     from .kept_watches import ShadowedSums, WatchedSums
-    from .resumming import UnitSums
 
-    return (UnitSums(), WatchedSums(), ShadowedSums())
+    return (resumming, WatchedSums(), ShadowedSums())

@@ -4,7 +4,7 @@ An interval is a sum of its own: it is compared in the database, a day at a time
 the experiment's evidence locked for so long. Intervals before a base (LedgerBase) are as they were when their days were dropped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,24 +24,23 @@ _TOLD = 20
 """So many intervals that differ are told one by one."""
 
 
+def _bin(seconds: int, at: str) -> str:
+    return f"date_bin('{seconds} seconds', {at}, 'epoch')"
+
+
+def _by_length(at: str, says: Callable[[int], str]) -> str:
+    """What `says` gives for the length of the interval that an instant lies in, as `coarsening.Lengths.interval` has it."""
+    longer = " ".join(
+        f"WHEN {at} < %(until_{seconds})s::timestamptz AND {_bin(seconds, at)} IS DISTINCT FROM %(kept_{seconds})s::timestamptz "
+        f"THEN {says(seconds)}"
+        for seconds in reversed(LENGTHS)
+    )
+    return f"CASE {longer} ELSE {says(INTERVAL_SECONDS)} END"
+
+
 def _interval(at: str) -> str:
-    """The start of the interval that an instant lies in, as `coarsening.Lengths.interval` has it."""
-    longer = " ".join(
-        f"WHEN {at} < %(until_{seconds})s::timestamptz AND date_bin('{seconds} seconds', {at}, 'epoch') "
-        f"IS DISTINCT FROM %(kept_{seconds})s::timestamptz THEN date_bin('{seconds} seconds', {at}, 'epoch')"
-        for seconds in reversed(LENGTHS)
-    )
-    return f"CASE {longer} ELSE date_bin('{INTERVAL_SECONDS} seconds', {at}, 'epoch') END"
-
-
-def _seconds(start: str) -> str:
-    """How long the interval is that begins then."""
-    longer = " ".join(
-        f"WHEN {start} < %(until_{seconds})s::timestamptz AND date_bin('{seconds} seconds', {start}, 'epoch') "
-        f"IS DISTINCT FROM %(kept_{seconds})s::timestamptz THEN {seconds}"
-        for seconds in reversed(LENGTHS)
-    )
-    return f"CASE {longer} ELSE {INTERVAL_SECONDS} END"
+    """The start of the interval that an instant lies in."""
+    return _by_length(at, lambda seconds: _bin(seconds, at))
 
 
 _LEDGER = f"""
@@ -93,7 +92,7 @@ ORDER BY start, arm_id
 """  # noqa: S608 - constants
 _INSERT = f"""
 INSERT INTO learning_arminterval (arm_id, start, seconds, {", ".join(_COLUMNS)})
-SELECT arm_id, start, {_seconds("start")}, {", ".join(_COLUMNS)} FROM ({_LEDGER}) AS ledger
+SELECT arm_id, start, {_by_length("start", str)}, {", ".join(_COLUMNS)} FROM ({_LEDGER}) AS ledger
 """  # noqa: S608 - constants
 
 

@@ -1,24 +1,24 @@
-"""What guardrails watch, and what predictions on copies sum up to, held against the ledger and made anew from it."""
+"""What guardrails watch, and what copies sum up to, held against the ledger and made anew from it: each a `kept.Resummed`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from noregret.experiments.models import Experiment
 
 from . import shadow_sums
+from .clock import EARLIEST, FOREVER
 from .comparing import same
-from .kept import Resummed, rows_from
+from .kept import rows_from
 from .models import SUMS, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
 from .pending import unsettled
 from .shadow_sums import ShadowSums
-from .watched_comparisons import FOREVER, begun, compare, edge_after
+from .watched_comparisons import begun, compare, edge_after
 from .watched_rows import NTH_DECISION, NTH_VALUE, SUMMED, end_of_piece, rows_between
 from .watched_values import ValueSums, of_row, sums_of, values_row
 from .watches import Watch, watches_of
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -50,8 +50,8 @@ def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: d
     """
     base = Summed.from_dict(row.base) if row.base else None
     sums = {} if base is None else dict(base.values)
-    start = rows_from(experiment) or _EARLIEST
-    end_of_values = min(row.summed_until or _EARLIEST, until)
+    start = rows_from(experiment) or EARLIEST
+    end_of_values = min(row.summed_until or EARLIEST, until)
     while start < end_of_values and watch.kind != "failures":
         end = min(end_of_piece(NTH_VALUE, experiment, watch.metric, start) or FOREVER, end_of_values)
         for arm, found in sums_of(rows_between(SUMMED, experiment, watch.metric, start, end), watch).items():
@@ -63,7 +63,7 @@ def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: d
     last = (
         until if until == FOREVER or watch.kind == "failures" else edge_after(experiment, watch, until - _MICROSECOND)
     )
-    end_of_compared = min(row.compared_until or _EARLIEST, last)
+    end_of_compared = min(row.compared_until or EARLIEST, last)
     while start < end_of_compared:
         query = NTH_DECISION if watch.kind == "failures" else NTH_VALUE
         piece = end_of_piece(query, experiment, watch.metric, start)
@@ -74,7 +74,7 @@ def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: d
     return Summed({arm: found for arm, found in sums.items() if arm in known}, compared, start)
 
 
-class WatchedSums(Resummed):
+class WatchedSums:
     """In WatchedMetric and WatchedValues. As far as each has come: what lies beyond, the learner adds in its rounds."""
 
     def differences(self, experiment: Experiment) -> Iterator[str]:
@@ -109,7 +109,7 @@ class WatchedSums(Resummed):
         return True
 
 
-class ShadowedSums(Resummed):
+class ShadowedSums:
     """In ShadowStatistics."""
 
     def differences(self, experiment: Experiment) -> Iterator[str]:

@@ -12,8 +12,9 @@ from bandits.inference.betting import Ladder, Wagers
 from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.models import Experiment
 
+from .clock import FOREVER
 from .models import ExperimentEvidence, WatchedMetric, WatchedValues
-from .watched_comparisons import FOREVER, begun, compare
+from .watched_comparisons import begun, compare
 from .watched_values import ValueSums, of_row
 from .watches import Watch
 

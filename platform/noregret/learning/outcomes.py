@@ -14,10 +14,11 @@ from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 
+from .clock import FOREVER
 from .coarsening import Lengths
 from .knowledge import statistics_of
 from .models import ExperimentEvidence
-from .summing import FOREVER, shown_until
+from .summing import shown_until
 from .sums import Sums
 from .weighing import keeps_units
 

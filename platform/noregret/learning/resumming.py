@@ -1,6 +1,6 @@
 """The sums of an experiment (noregret.learning.sums) computed anew from the ledger, and from the base of what it no longer has.
 
-Through the same statements by which rewards enter as they are learned, many days at a time.
+Through the same statements by which rewards enter as they are learned, many days at a time. This module is a `kept.Resummed`.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 from noregret.experiments.models import Experiment
 
 from .comparing import same
-from .kept import Resummed, days_of, rows_from
+from .kept import days_of, rows_from
 from .models import SUMS, ExperimentEvidence, LedgerSums
 from .scoring import scored_between
 from .summing import counted_between, enter, fill, is_summed, shown_until
@@ -134,16 +134,3 @@ def _fill(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: d
 
 def _closed_until(experiment: Experiment) -> datetime | None:
     return ExperimentEvidence.objects.filter(experiment=experiment).values_list("closed_until", flat=True).first()
-
-
-class UnitSums(Resummed):
-    """In LedgerSums, UnitOutcomes and UnitBase."""
-
-    def differences(self, experiment: Experiment) -> Iterator[str]:
-        return differences(experiment)
-
-    def make(self, experiment: Experiment) -> None:
-        make(experiment)
-
-    def set_aside(self, experiment: Experiment, start: datetime, end: datetime) -> bool:
-        return set_aside(experiment, start, end)

@@ -12,6 +12,7 @@ from bandits.inference.limits import proportion_evidence
 from noregret.experiments.models import Arm, Experiment
 from serving.models import ShadowPrediction
 
+from .clock import earliest_decision
 from .models import ArmStatistics
 from .summing import sums_of
 from .sums import NEWEST
@@ -63,15 +64,10 @@ def _count(
 ) -> int:
     whole = None if since is None else interval_start(since) + timedelta(seconds=INTERVAL_SECONDS)
     asked = {"experiment": experiment.pk, "arm": arm.pk, "since": since, "whole": whole, "metric": metric}
-    asked["begun"] = _begun(experiment)
+    asked["begun"] = earliest_decision(experiment)
     with connection.cursor() as cursor:
         cursor.execute(query, asked)
         return int(cursor.fetchone()[0])
-
-
-def _begun(experiment: Experiment) -> datetime:
-    """No decision of the experiment is older, by any machine's clock: days before are not looked into."""
-    return (experiment.started_at or experiment.created_at) - timedelta(days=1)
 
 
 def only_failed(arm: Arm) -> str:

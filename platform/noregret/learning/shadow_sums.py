@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,14 +22,13 @@ from noregret.experiments.models import Arm, Experiment
 from serving.feedback import MAX_VALUE
 from serving.ledger import latency
 
+from .clock import EARLIEST, FOREVER
 from .kept import rows_from
 from .models import ShadowStatistics
 from .watches import OUTCOME
 
 PIECE = 20_000
 ROUND_SECONDS = 0.3
-FOREVER = datetime.max.replace(tzinfo=UTC)
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = sys.float_info.max
 """Differences that no float holds are shown as the largest that one does."""
 _FINEST, _GROWTH = 1e-9, math.log(1.05)
@@ -199,7 +198,7 @@ def add_predictions(rows: dict[int, ShadowStatistics], predictions: Sequence[Pre
         cursor.execute(_TOLD, asked)
         truths = dict(cursor.fetchall())
     for arm, row in rows.items():
-        until = row.summed_until or _EARLIEST
+        until = row.summed_until or EARLIEST
         sums = ShadowSums()
         for each in predictions:
             if each.arm_id == arm and each.decided_at < until:
@@ -240,7 +239,7 @@ def add_outcomes(
     with connection.cursor() as cursor:
         cursor.execute(_OF_OUTCOMES, asked)
         for arm, at, predicted, champion, truth in cursor.fetchall():
-            if arm in rows and at < (rows[arm].summed_until or _EARLIEST):
+            if arm in rows and at < (rows[arm].summed_until or EARLIEST):
                 sums[arm].count_outcome(predicted, champion, truth)
     for arm, new in sums.items():
         _save(rows[arm], new)
@@ -267,7 +266,7 @@ def catch_up(experiment: Experiment) -> bool:
         with transaction.atomic():
             behind = [row for row in locked(experiment.pk, arms).values() if row.summed_until != FOREVER]
             for row in behind:
-                start = row.summed_until or _EARLIEST
+                start = row.summed_until or EARLIEST
                 sums, end = _piece(experiment, row.arm_id, start, FOREVER)
                 _save(row, sums, summed_until=end)
         if not behind or time.monotonic() >= until:
@@ -296,8 +295,8 @@ def of_ledger(experiment: Experiment, row: ShadowStatistics, until: datetime = F
 
     `until`: only decisions before it, for a base.
     """
-    sums, start = ShadowSums(), rows_from(experiment) or _EARLIEST
-    end = min(row.summed_until or _EARLIEST, until)
+    sums, start = ShadowSums(), rows_from(experiment) or EARLIEST
+    end = min(row.summed_until or EARLIEST, until)
     if row.base:
         sums.add(ShadowSums.from_dict(row.base))
     while start < end:

@@ -32,9 +32,10 @@ from serving.runtimes.protocol import Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 
+from .clock import FOREVER
 from .models import ShadowStatistics
 from .scoring import scored_late
-from .shadow_sums import FOREVER, LARGEST, Prediction, ShadowSums, add_predictions, locked, step_middle
+from .shadow_sums import LARGEST, Prediction, ShadowSums, add_predictions, locked, step_middle
 from .summing import add_scored
 from .sums import Scored
 

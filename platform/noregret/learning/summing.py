@@ -11,7 +11,7 @@ that comes later, is scored as it comes. Units are rows of their own, for a unit
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,13 +21,12 @@ from django.db.backends.utils import CursorWrapper
 
 from noregret.experiments.models import Experiment
 
+from .clock import EARLIEST, FOREVER
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between, scored_of
 from .sums import HELD_OUT, NEWEST, NOT_HELD_OUT, Part, Scored, Sums, newest
 from .weighing import keeps_units
 
-FOREVER = datetime.max.replace(tzinfo=UTC)
-EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 Named = Mapping[str, list[Any]]
@@ -117,7 +116,7 @@ def _counted(decisions: Sequence[NewDecision]) -> Sums:
     held_out = sum(1 for one in decisions if one.holdout)
     times: dict[int, list[int]] = {}
     for one in decisions:
-        at = (one.decided_at - EVER) // _MICROSECOND
+        at = (one.decided_at - EARLIEST) // _MICROSECOND
         times.setdefault(one.arm_id, []).append(-at if one.failed else at)
     return Sums(
         (len(decisions) - held_out, held_out),

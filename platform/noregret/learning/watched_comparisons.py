@@ -4,7 +4,7 @@ Values are compared once their bucket is closed, failures once their time is sea
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,13 @@ from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from serving.feedback import MAX_VALUE
 
+from .clock import FOREVER
 from .models import WatchedMetric
 from .totals import INTERVAL_SECONDS, interval_start
 from .watched_rows import rows_between
 from .watched_values import cut
 from .watches import Watch
 from .weighing import bucket_number, bucket_width, floor_to_bucket
-
-FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 def begun(experiment: Experiment, row: WatchedMetric) -> datetime:

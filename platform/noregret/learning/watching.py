@@ -9,7 +9,7 @@ its sums, under the locks of the experiment's watches, so that it is safe beside
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -17,9 +17,10 @@ from django.db import connection, transaction
 from noregret.experiments.models import Arm, Experiment
 
 from . import clock, shadow_sums
+from .clock import EARLIEST, FOREVER, earliest_decision
 from .models import ExperimentEvidence, WatchedMetric, WatchedValues
 from .totals import interval_start
-from .watched_comparisons import FOREVER, begun, compare, edge_after
+from .watched_comparisons import begun, compare, edge_after
 from .watched_rows import NTH_DECISION, NTH_VALUE, SUMMED, end_of_piece, rows_between
 from .watched_values import of_row, sums_of, values_row
 from .watches import OUTCOME, Watch, is_mirrored, metrics_of, watches_of
@@ -31,7 +32,6 @@ SLACK = timedelta(days=1)
 """So far behind the closed buckets no value is expected that was not late: one within its window has seconds to commit."""
 SEAL = timedelta(minutes=1)
 """Failures are compared when their decisions had so much time to come into the ledger."""
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def keep_up(experiment: Experiment, drained_until: datetime | None) -> bool:
@@ -72,25 +72,24 @@ def _locked(experiment: Experiment) -> list[WatchedMetric]:
     return list(WatchedMetric.objects.select_for_update().filter(experiment=experiment).order_by("pk"))
 
 
+_UNSUMMED = """experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
+    AND decided_at >= %(since)s"""
 # Which days the claim has to look into: of each it makes a plan of its own, and most rounds find nothing.
 # Some of them: asked for their first and last alone, the database would go through all that were summed in order of time.
-_WAITING = """
-WITH waiting AS MATERIALIZED (
-    SELECT decided_at FROM serving_reward
-    WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-        AND decided_at >= %(since)s LIMIT %(limit)s
-) SELECT min(decided_at), max(decided_at) FROM waiting
-"""
-_CLAIM = """
+_WAITING = f"""
+WITH waiting AS MATERIALIZED (SELECT decided_at FROM serving_reward WHERE {_UNSUMMED} LIMIT %(limit)s)
+SELECT min(decided_at), max(decided_at) FROM waiting
+"""  # noqa: S608 - constants
+# The conditions stand twice, as in `fold`.
+_CLAIM = f"""
 UPDATE serving_reward SET summed = true
 WHERE (decided_at, decision_id, metric) IN (
     SELECT decided_at, decision_id, metric FROM serving_reward
-    WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-    AND decided_at >= %(since)s AND decided_at <= %(until)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-AND experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
-AND decided_at >= %(since)s AND decided_at <= %(until)s
+    WHERE {_UNSUMMED} AND decided_at <= %(until)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+AND {_UNSUMMED} AND decided_at <= %(until)s
 RETURNING metric, arm_id, value, decided_at, decision_id, late
-"""
+"""  # noqa: S608 - constants
+_ANY_WAITING = f"SELECT 1 FROM serving_reward WHERE {_UNSUMMED} AND decided_at < %(end)s LIMIT 1"  # noqa: S608 - constants
 
 
 def claim_all(experiment: Experiment) -> None:
@@ -135,19 +134,12 @@ def claim(experiment: Experiment, watches: dict[str, Watch]) -> int:
     return len(values)
 
 
-_UNSUMMED = """
-SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed
-    AND (NOT late OR metric = %(truth)s) AND decided_at >= %(since)s AND decided_at < %(end)s LIMIT 1
-"""
-
-
 def unsummed(experiment: Experiment, end: datetime) -> bool:
     """Does a value of a decision before `end` wait to be claimed?"""
     truth = _truth(experiment)
     asked: dict[str, Any] = {"experiment": experiment.pk, "metrics": sorted(metrics_of(experiment)), "truth": truth}
-    began = (experiment.started_at or experiment.created_at) - SLACK
     with connection.cursor() as cursor:
-        cursor.execute(_UNSUMMED, asked | {"since": began, "end": end})
+        cursor.execute(_ANY_WAITING, asked | {"since": earliest_decision(experiment), "end": end})
         return cursor.fetchone() is not None
 
 
@@ -158,7 +150,7 @@ def _truth(experiment: Experiment) -> str | None:
 
 def _claimed_since(experiment: Experiment, truth: str | None) -> datetime:
     """Values of decisions before this are claimed on the way through, if at all: no day of the ledger before it is looked into."""
-    began = (experiment.started_at or experiment.created_at) - SLACK
+    began = earliest_decision(experiment)
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     return began if truth is not None or closed is None else max(began, closed - SLACK)
 
@@ -200,7 +192,7 @@ def _catch_up(experiment: Experiment, watches: dict[str, Watch]) -> bool:
             watch = watches.get(row.key)
             if watch is None or watch.kind == "failures" or row.summed_until == FOREVER:
                 continue
-            start = row.summed_until or _EARLIEST
+            start = row.summed_until or EARLIEST
             end = end_of_piece(NTH_VALUE, experiment, watch.metric, start) or FOREVER
             # Not those that are claimed: other watches of the metric would miss one that came in just now.
             asked: dict[str, Any] = {"experiment": experiment.pk, "metric": watch.metric, "start": start}
