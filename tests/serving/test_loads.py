@@ -2,13 +2,10 @@
 
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -27,7 +24,9 @@ from serving.process import process
 from serving.runtimes.static import StaticRuntime
 from tests import callables
 from tests.conftest import ACTOR, Api, endpoint_of, python_model, start_experiment, static_model
-from tests.serving.test_when_things_break import OwnRedis, wait_for
+from tests.serving.test_when_things_break import OwnRedis, own_redis, wait_for
+
+__all__ = ["own_redis"]
 
 ROWS = {"inputs": [[1.0]]}
 
@@ -262,19 +261,6 @@ def test_loader__model_that_nothing_names_any_more__is_dropped_and_not_waited_fo
 
 
 # Redis.
-
-
-@pytest.fixture
-def own_redis(settings: Any) -> Iterator[OwnRedis]:
-    folder = Path(tempfile.mkdtemp(prefix="nr-redis-"))
-    server = OwnRedis(folder)
-    server.start()
-    settings.REDIS_URL = server.url
-    client.cache_clear()
-    yield server
-    server.child.stop()
-    client.cache_clear()
-    rmtree(folder, ignore_errors=True)
 
 
 NOBODY = Api(None)
