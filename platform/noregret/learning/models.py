@@ -154,7 +154,7 @@ class LedgerSums(models.Model):
         return f"sums over the ledger of experiment {self.experiment_id}"
 
 
-class UnitOutcomes(models.Model):
+class _OfUnit(models.Model):
     """What a unit earned in one part of an experiment's outcomes: an arm, by its id, or a side of the holdout.
 
     `total` is of outcomes taken from the part's level; `weight` and `weighted` sum the weights by logged probabilities, and outcomes times
@@ -171,26 +171,21 @@ class UnitOutcomes(models.Model):
     weighted = models.FloatField()
 
     class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.unit} in experiment {self.experiment_id}"
+
+
+class UnitOutcomes(_OfUnit):
+    """Of every outcome that entered."""
+
+    class Meta:
         verbose_name_plural = "outcomes of units"
 
-    def __str__(self) -> str:
-        return f"{self.unit} in experiment {self.experiment_id}"
 
-
-class UnitBase(models.Model):
-    """The same, of days that the ledger no longer has: from here a rebuild goes on."""
-
-    pk = models.CompositePrimaryKey("experiment_id", "part", "unit")
-    experiment_id = models.BigIntegerField()
-    part = models.BigIntegerField()
-    unit = models.CharField(max_length=256)
-    count = models.FloatField()
-    total = models.FloatField()
-    weight = models.FloatField()
-    weighted = models.FloatField()
-
-    def __str__(self) -> str:
-        return f"{self.unit} in experiment {self.experiment_id}"
+class UnitBase(_OfUnit):
+    """Of days that the ledger no longer has: from here a rebuild goes on."""
 
 
 class WatchedMetric(models.Model):
