@@ -4,10 +4,11 @@ from django.contrib import admin
 from django.urls import include, path
 
 from noregret import operations
-from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.learning.api import decisions
 from noregret.notify import api as notify
 from noregret.registry import api as registry
 from noregret.rest import docs
+from noregret.rollout.api import endpoints, experiments
 
 _manage = [
     path("models", registry.ModelsView.as_view(), name="models"),

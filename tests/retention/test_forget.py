@@ -16,9 +16,9 @@ from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from noregret.learning import drain, kept_intervals
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 from noregret.retention.forget import forget
+from noregret.steering.round import learn
 
 from serving.ledger import events, ingest
 from serving.ledger.spool import Spool
