@@ -10,9 +10,9 @@ from bandits.inference.anytime import Verdict, more_needed, verdict
 from bandits.inference.evidence import Evidence
 from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, ChampionChange, Experiment
+from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.served import unfit
-from noregret.learning.weighing import evidence_of, not_comparable
 
 from . import canary
 from .phrases import evidence_told, listed, probability_told
