@@ -1,10 +1,12 @@
 """Endpoints, experiments and audit entries as documents of the API."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from noregret.access.models import AuditEntry
-from noregret.experiments.document import policy_document
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.learning.kept import rows_from
 from noregret.rollout.warnings import warnings_of
@@ -12,6 +14,10 @@ from noregret.rollout.warnings import warnings_of
 
 def time(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def _document(part: msgspec.Struct | Sequence[msgspec.Struct] | None) -> Any:
+    return msgspec.to_builtins(part)
 
 
 def endpoint(row: Endpoint) -> dict[str, Any]:
@@ -62,14 +68,14 @@ def experiment(row: Experiment) -> dict[str, Any]:
             }
             for arm in arms
         ],
-        "policy": policy_document(row.policy),
-        "reward": row.reward,
-        "promotion": row.promotion,
-        "context": row.context,
-        "canary": row.canary,
-        "shadow": row.shadow,
-        "guardrails": row.guardrails,
-        "schedule": row.schedule,
+        "policy": None if row.policy_ is None else _document(row.policy_.document),
+        "reward": _document(row.reward_),
+        "promotion": _document(row.promotion_),
+        "context": None if row.context is None else _document(row.context_),
+        "canary": _document(row.canary_),
+        "shadow": _document(row.shadow_),
+        "guardrails": _document(row.guardrails_),
+        "schedule": None if row.schedule is None else _document(row.schedule_),
         "sticky": row.sticky,
         "holdout": row.holdout,
         "apprentice": row.apprentice,
