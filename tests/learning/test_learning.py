@@ -11,7 +11,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.experiments.publish import publish_endpoint_on_commit
 from noregret.learning import pending, tasks
@@ -22,6 +21,7 @@ from noregret.learning.recommendation import recommend
 from noregret.learning.results import over_time, posterior_densities, results
 from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.trail.models import AuditEntry
 
 from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.arms import add_arm, set_enabled
 from noregret.experiments.document import Arm as ArmDocument
 from noregret.experiments.endpoints import update_endpoint
@@ -25,6 +24,7 @@ from noregret.learning.rebuild import rebuild
 from noregret.learning.recommendation import recommend
 from noregret.learning.results import results
 from noregret.learning.round import learn
+from noregret.trail.models import AuditEntry
 from past_traffic import begin_earlier, decide, fill, reward
 
 from serving import snapshot

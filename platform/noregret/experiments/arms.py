@@ -4,8 +4,8 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
 from noregret.learning.models import ArmStatistics
+from noregret.trail import audit
 
 from . import document as documents
 from .endpoints import check_compatible, find_model

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
 from noregret.learning.models import ArmStatistics, ExperimentEvidence, LedgerSums
 from noregret.learning.weighing import RULES
+from noregret.trail import audit
 
 from . import document as documents
 from .endpoints import check_compatible, find_model

@@ -5,9 +5,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
 from noregret.names import validate_name
 from noregret.registry.models import ModelVersion
+from noregret.trail import audit
 
 from .errors import Conflict, Invalid
 from .models import ChampionChange, Endpoint, Experiment

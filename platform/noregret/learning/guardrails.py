@@ -17,12 +17,12 @@ from django.db import transaction
 from bandits.inference.betting import Wagers
 from bandits.inference.limits import highest_proportion, proportion_evidence, proportion_wagers
 from bandits.inference.strata import FailureStrata, ValueStrata
-from noregret.access import audit
 from noregret.experiments.arms import set_enabled
 from noregret.experiments.document import ERROR_RATE, Guardrail, latency_quantile
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.transitions import move
+from noregret.trail import audit
 from serving.ledger import latency
 
 from . import metric_values

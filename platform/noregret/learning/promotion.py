@@ -3,11 +3,11 @@
 import structlog
 from django.db import transaction
 
-from noregret.access import audit
 from noregret.experiments.errors import Conflict
 from noregret.experiments.lifecycle import Action
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.experiments.transitions import advance, move
+from noregret.trail import audit
 
 from . import canary, guardrails, schedule
 from .recommendation import Recommendation, may_be_due, recommend

@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from bandits.inference.anytime import Verdict, more_needed, verdict
 from bandits.inference.evidence import Evidence
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, ChampionChange, Experiment
+from noregret.trail.models import AuditEntry
 
 from . import canary
 from .models import ExperimentEvidence

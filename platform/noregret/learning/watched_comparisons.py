@@ -11,8 +11,8 @@ import numpy as np
 from django.db import connection
 
 from bandits.inference.strata import FailureStrata, ValueStrata
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
+from noregret.trail.models import AuditEntry
 from serving.feedback import MAX_VALUE
 
 from .clock import FOREVER

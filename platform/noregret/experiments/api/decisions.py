@@ -15,9 +15,10 @@ from rest_framework.response import Response
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
 from noregret.rest.pagination import allow_parameters
-from noregret.rest.views import ManageView
 from serving import problems
 from serving.tokens import Signer, Token
+
+from .addressed import AddressedView
 
 _CHUNK = 2000
 
@@ -34,7 +35,7 @@ ORDER BY d.decided_at, d.id
 """
 
 
-class DecisionsView(ManageView):
+class DecisionsView(AddressedView):
     """GET /api/v1/experiments/{name}/decisions.ndjson"""
 
     def get(self, request: Request, name: str) -> StreamingHttpResponse | Response:

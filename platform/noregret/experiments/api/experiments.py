@@ -6,7 +6,6 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.access.models import AuditEntry
 from noregret.experiments import document as documents
 from noregret.experiments.arms import add_arm, set_enabled
 from noregret.experiments.creation import create_experiment
@@ -20,10 +19,10 @@ from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_e
 from noregret.learning.results import results
 from noregret.rest.pagination import allow_parameters, page
 from noregret.rest.parsers import typed
-from noregret.rest.views import ManageView
 from serving import problems
 
 from . import render
+from .addressed import AddressedView
 from .endpoints import Reason, ReasonRequest
 
 
@@ -34,7 +33,7 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: Reason = ""
 
 
-class ExperimentsView(ManageView):
+class ExperimentsView(AddressedView):
     """GET and POST /api/v1/experiments"""
 
     def get(self, request: Request) -> Response:
@@ -49,14 +48,14 @@ class ExperimentsView(ManageView):
         return Response(render.experiment(self.experiment(made.name)), status=201)
 
 
-class ExperimentView(ManageView):
+class ExperimentView(AddressedView):
     """GET /api/v1/experiments/{name}"""
 
     def get(self, request: Request, name: str) -> Response:
         return Response(render.experiment(self.experiment(name)))
 
 
-class TransitionView(ManageView):
+class TransitionView(AddressedView):
     """POST /api/v1/experiments/{name}/start, /pause, /resume, /stop, /rollback"""
 
     action: Action = "start"
@@ -68,7 +67,7 @@ class TransitionView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class PromoteView(ManageView):
+class PromoteView(AddressedView):
     """POST /api/v1/experiments/{name}/promote"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -81,7 +80,7 @@ class PromoteView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class AdvanceView(ManageView):
+class AdvanceView(AddressedView):
     """POST /api/v1/experiments/{name}/advance"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -91,7 +90,7 @@ class AdvanceView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class ActivateView(ManageView):
+class ActivateView(AddressedView):
     """POST /api/v1/experiments/{name}/activate"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -107,7 +106,7 @@ class ArmRequest(documents.Arm, forbid_unknown_fields=True, kw_only=True):
     reason: Reason = ""
 
 
-class ArmsView(ManageView):
+class ArmsView(AddressedView):
     """POST /api/v1/experiments/{name}/arms"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -118,7 +117,7 @@ class ArmsView(ManageView):
         return Response(render.experiment(self.experiment(name)), status=201)
 
 
-class ArmView(ManageView):
+class ArmView(AddressedView):
     """POST /api/v1/experiments/{name}/arms/{arm}/enable, /disable"""
 
     enabled: bool = True
@@ -133,7 +132,7 @@ class ArmView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class ResultsView(ManageView):
+class ResultsView(AddressedView):
     """GET /api/v1/experiments/{name}/results"""
 
     def get(self, request: Request, name: str) -> Response:
@@ -158,22 +157,6 @@ class ResultsView(ManageView):
             return of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
         except NotEvaluated as error:
             raise Invalid("params" if error.field == "params" else "evaluate", str(error)) from error
-
-
-class AuditView(ManageView):
-    """GET /api/v1/audit"""
-
-    def get(self, request: Request) -> Response:
-        rows = AuditEntry.objects.all()
-        if self.caller.endpoints is not None:
-            rows = rows.filter(endpoint__in=self.caller.endpoints)
-        for parameter in ("experiment", "endpoint"):
-            wanted = request.query_params.get(parameter)
-            if wanted is not None:
-                if len(wanted) > 63 or "\x00" in wanted:
-                    raise problems.invalid_fields([{"field": parameter, "message": "not a name"}])
-                rows = rows.filter(**{parameter: wanted})
-        return Response(page(request, rows, render.audit_entry, parameters={"experiment", "endpoint"}))
 
 
 ACTIONS: tuple[Action, ...] = tuple(action for action in TRANSITIONS if action != "promote")

@@ -1,9 +1,8 @@
-"""Endpoints, experiments and audit entries as documents of the API."""
+"""Endpoints and experiments as documents of the API."""
 
 from datetime import datetime
 from typing import Any
 
-from noregret.access.models import AuditEntry
 from noregret.experiments.document import policy_document
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.experiments.warnings import warnings_of
@@ -78,18 +77,4 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),
         "rows_from": time(rows_from(row)),
-    }
-
-
-def audit_entry(row: AuditEntry) -> dict[str, Any]:
-    return {
-        "id": row.pk,
-        "at": time(row.at),
-        "actor": row.actor,
-        "action": row.action,
-        "endpoint": row.endpoint or None,
-        "experiment": row.experiment or None,
-        "model": row.model or None,
-        "reason": row.reason or None,
-        "details": row.details,
     }

@@ -12,6 +12,7 @@ from noregret.experiments import document as documents
 from noregret.experiments.api import decisions, endpoints, experiments
 from noregret.notify import api as notify
 from noregret.registry import api as registry
+from noregret.trail import api as trail
 from serving.api import native
 
 from . import answers
@@ -300,7 +301,7 @@ def _describe_all() -> None:
     )(notify.WebhookView.delete)
     names = [OpenApiParameter("experiment", str), OpenApiParameter("endpoint", str)]
     _describe(
-        experiments.AuditView,
+        trail.AuditView,
         "get",
         "Who did what, when, why",
         answer={200: answers.AuditPage},
