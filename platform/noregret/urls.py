@@ -4,10 +4,11 @@ from django.contrib import admin
 from django.urls import include, path
 
 from noregret import operations
-from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.learning.api import decisions
 from noregret.notify import api as notify
 from noregret.openapi import docs
 from noregret.registry import api as registry
+from noregret.rollout.api import endpoints, experiments
 from noregret.trail import api as trail
 
 _manage = [

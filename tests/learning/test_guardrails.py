@@ -11,10 +11,11 @@ import pytest
 from django.utils import timezone
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning import clock, guardrails
-from noregret.learning.guardrails import Judgement, judge
-from noregret.learning.watches import guardrails_of
-from noregret.learning.watching import keep_up
+from noregret.learning import clock
+from noregret.learning.watched import guardrails
+from noregret.learning.watched.guardrails import Judgement, judge
+from noregret.learning.watched.watches import guardrails_of
+from noregret.learning.watched.watching import keep_up
 from noregret.trail.models import AuditEntry
 
 from bandits.inference import betting

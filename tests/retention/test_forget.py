@@ -15,9 +15,9 @@ from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.learning import drain, kept_intervals
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 from noregret.retention.forget import forget
+from noregret.steering.round import learn
 from noregret.trail.models import AuditEntry
 
 from serving.ledger import events, ingest

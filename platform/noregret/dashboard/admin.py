@@ -15,10 +15,10 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey
-from noregret.experiments.endpoints import rollback_endpoint, update_endpoint
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.notify.models import Delivery, Webhook
 from noregret.registry.models import ModelVersion
+from noregret.rollout.endpoints import rollback_endpoint, update_endpoint
 from noregret.trail.models import AuditEntry
 from serving.models import QuarantinedEvent
 

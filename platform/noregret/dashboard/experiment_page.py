@@ -16,13 +16,13 @@ from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.experiments.transitions import activate, advance, move
-from noregret.experiments.warnings import warnings_of
-from noregret.learning import forecast, segments
-from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.kept import rows_from
-from noregret.learning.standing import memory_of
+from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.shown.standing import memory_of
 from noregret.learning.weighing import keeps_units
+from noregret.rollout.transitions import activate, advance, move
+from noregret.rollout.warnings import warnings_of
 from noregret.trail.models import AuditEntry
 
 from .figures import (

@@ -9,10 +9,10 @@ from django.db.models import Prefetch
 from django.http import HttpRequest
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning.failing import in_words
 from noregret.learning.health import health
-from noregret.learning.results import results
+from noregret.learning.shown.results import results
 from noregret.registry.models import ModelVersion
+from noregret.steering.failing import in_words
 from noregret.trail.models import AuditEntry
 
 from .figures import facts, progress, tells_evidence

@@ -9,9 +9,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.views import APIView
 
 from noregret.experiments import document as documents
-from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.learning.api import decisions
 from noregret.notify import api as notify
 from noregret.registry import api as registry
+from noregret.rollout.api import endpoints, experiments
 from noregret.trail import api as trail
 from serving.api import native
 

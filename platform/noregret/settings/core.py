@@ -26,6 +26,8 @@ INSTALLED_APPS = [
     "noregret.registry",
     "noregret.experiments",
     "noregret.learning",
+    "noregret.rollout",
+    "noregret.steering",
     "noregret.dashboard",
     "noregret.embedded",
     "noregret.demo",
