@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import redis
 
+from serving.redis_clients import STARTING
+
 from .child import Child
 from .errors import StartFailed
 
@@ -78,7 +80,7 @@ class RedisServer:
 
     def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait until it answers; loading a large append-only file takes its time. Raises StartFailed, or what `check` does."""
-        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2.0)
+        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=STARTING.answer_seconds)
         until = time.monotonic() + READY_SECONDS
         try:
             while True:
