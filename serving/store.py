@@ -21,7 +21,8 @@ from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
-from .reading import TIMEOUT_SECONDS, SnapshotReader
+from .reading import SnapshotReader
+from .redis_clients import SNAPSHOTS
 from .redis_keys import ACCESS, Keys
 from .snapshot_files import SnapshotFiles
 
@@ -153,7 +154,7 @@ class SnapshotStore:
     def stop(self) -> None:
         self._reader.stop()
 
-    def refresh(self, seconds: float = 2 * TIMEOUT_SECONDS) -> bool:
+    def refresh(self, seconds: float = 2 * SNAPSHOTS.answer_seconds) -> bool:
         """Have what changed read now, and wait, so long at most, until it is served; True if Redis was reached.
 
         A load that has taken longer already is not waited for: it is another's affair.

@@ -12,10 +12,10 @@ from typing import Any
 import redis
 import structlog
 
+from serving import redis_clients
+
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS = 0.05
-BULK_TIMEOUT_SECONDS = 2.0
 # After a failure nobody asks Redis again for this long: while it hangs, requests must not each wait out the deadline.
 PAUSE_SECONDS = 1.0
 
@@ -45,10 +45,7 @@ class StreamWriter:
     """Appends for all threads of a process."""
 
     def __init__(self, url: str) -> None:
-        pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=None
-        )
-        self._pool = pool
+        self._pool = redis_clients.pool(url, redis_clients.APPEND)
         self._local = threading.local()
         self._paused_until = 0.0
 
@@ -90,11 +87,8 @@ class BulkWriter:
     """Appends many entries in one round trip, on a connection of its own; for one thread."""
 
     def __init__(self, url: str) -> None:
-        pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=BULK_TIMEOUT_SECONDS, socket_connect_timeout=BULK_TIMEOUT_SECONDS, retry=None
-        )
         # Any: the library's connections have no types of their own.
-        self._connection: Any = pool.make_connection()
+        self._connection: Any = redis_clients.pool(url, redis_clients.SHIPPING).make_connection()
 
     def append(self, prepared: bytes, bodies: Sequence[bytes]) -> None:
         """Append all of `bodies`, in order. Raises StreamUnavailable, and then some of them may be there."""

@@ -1,5 +1,6 @@
 """The admin in a real browser, and its rules without one."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import shadow_sums
 from noregret.learning.models import ArmInterval, ArmStatistics
+from noregret.learning.round import learn
+from noregret.package_path import PACKAGE
 from noregret.registry.models import ModelVersion
 from noregret.steering.round import learn
 from noregret.trail.models import AuditEntry
@@ -29,6 +32,13 @@ BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 PASSWORD = "correct horse battery staple"
+CHART_JS = PACKAGE / "dashboard" / "static" / "dashboard" / "chart.js"
+
+
+def test_chart_js__is_the_file_that_its_source_note_names() -> None:
+    digest = hashlib.sha256((CHART_JS / "chart.umd.min.js").read_bytes()).hexdigest()
+    assert f"{digest}  chart.umd.min.js" in (CHART_JS / "SOURCE.txt").read_text()
+    assert "The MIT License" in (CHART_JS / "LICENSE.md").read_text()
 
 
 @pytest.fixture
@@ -364,6 +374,8 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     assert tab.inner_text('[data-fact="as_of"]') != began
     tab.locator("#no-data").wait_for(state="hidden")
     assert [canvas.is_visible() for canvas in tab.locator("canvas").all()] == [True, True, True]
+    # The admin's theme brings a Chart.js of its own: the page draws with ours.
+    assert f"Chart.js {tab.evaluate('Chart.version')}," in (CHART_JS / "SOURCE.txt").read_text()
     tab.click("text=Promote an arm")
     assert "becomes the champion of pages" in tab.inner_text(".nr-question")
     tab.select_option("select[name=arm]", label="vb (page@b)")
