@@ -11,10 +11,10 @@ from django.db import connection
 
 from . import artifacts, runtimes
 from .ledger.backlog import Backlog
+from .ledger.decision_log import BULK_TIMEOUT_SECONDS, DecisionLog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
-from .ledger.stream import BULK_TIMEOUT_SECONDS, BulkWriter, StreamWriter
 from .reading import TIMEOUT_SECONDS
 from .redis_keys import Keys
 from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
@@ -27,7 +27,7 @@ from .tokens import Signer
 @dataclass(frozen=True, slots=True)
 class Process:
     store: SnapshotStore
-    stream: StreamWriter
+    log: DecisionLog
     backlog: Backlog
     spool: Spool
     shipper: Shipper
@@ -42,7 +42,7 @@ class Process:
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
-        self.stream.close()
+        self.log.close()
         self.spool.close()
         self.rewards.close()
 
@@ -77,7 +77,7 @@ def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
     files = artifacts.supplied()
-    stream = StreamWriter(settings.REDIS_URL)
+    log = DecisionLog(settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
@@ -104,15 +104,7 @@ def make() -> Process:
         retry=None,
     )
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
-    shipper = Shipper(
-        spool,
-        backlog,
-        BulkWriter(settings.REDIS_URL),
-        bulk,
-        keys,
-        lambda: [live.document.name for live in store.endpoints()],
-        stream.resume,
-    )
+    shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
     shipper.start()
     sticky = redis.Redis.from_url(
         settings.REDIS_URL,
@@ -122,7 +114,7 @@ def make() -> Process:
     )
     return Process(
         store,
-        stream,
+        log,
         backlog,
         spool,
         shipper,

@@ -14,7 +14,7 @@ from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.redis_client import client, keys
 from serving.learner_sign import Lag
-from serving.ledger.ingest import appended_at
+from serving.ledger.decision_log import appended_at
 from serving.models import Reward
 from serving.redis_keys import ACCESS, Keys
 
