@@ -10,10 +10,10 @@ from django.db import connection
 
 from . import artifacts, redis_clients, runtimes
 from .ledger.backlog import Backlog
+from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
-from .ledger.stream import BulkWriter, StreamWriter
 from .redis_keys import Keys
 from .shadowing import Shadower
 from .snapshot import Model
@@ -25,7 +25,7 @@ from .tokens import Signer
 @dataclass(frozen=True, slots=True)
 class Process:
     store: SnapshotStore
-    stream: StreamWriter
+    log: DecisionLog
     backlog: Backlog
     spool: Spool
     shipper: Shipper
@@ -40,7 +40,7 @@ class Process:
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
-        self.stream.close()
+        self.log.close()
         self.spool.close()
         self.rewards.close()
 
@@ -75,7 +75,7 @@ def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
     files = artifacts.supplied()
-    stream = StreamWriter(settings.REDIS_URL)
+    log = DecisionLog(settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
@@ -95,20 +95,12 @@ def make() -> Process:
     store.start()
     bulk = redis_clients.client(settings.REDIS_URL, redis_clients.SHIPPING)
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
-    shipper = Shipper(
-        spool,
-        backlog,
-        BulkWriter(settings.REDIS_URL),
-        bulk,
-        keys,
-        lambda: [live.document.name for live in store.endpoints()],
-        stream.resume,
-    )
+    shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
     shipper.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     return Process(
         store,
-        stream,
+        log,
         backlog,
         spool,
         shipper,

@@ -6,6 +6,7 @@ import redis
 from django.conf import settings
 
 from serving import redis_clients
+from serving.ledger.decision_log import DecisionLog
 from serving.redis_keys import Keys
 
 
@@ -18,3 +19,13 @@ def client() -> redis.Redis:
 def keys() -> Keys:
     """The key names under this process's prefix, read anew each time: tests change it."""
     return Keys(settings.REDIS_PREFIX)
+
+
+def decision_log() -> DecisionLog:
+    """The log that web processes append to, under this process's prefix."""
+    return _decision_log(settings.REDIS_URL, settings.REDIS_PREFIX)
+
+
+@cache
+def _decision_log(url: str, prefix: str) -> DecisionLog:
+    return DecisionLog(url, Keys(prefix))

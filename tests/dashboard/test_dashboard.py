@@ -17,7 +17,6 @@ from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import shadow_sums
 from noregret.learning.models import ArmInterval, ArmStatistics
-from noregret.learning.round import learn
 from noregret.package_path import PACKAGE
 from noregret.registry.models import ModelVersion
 from noregret.steering.round import learn
