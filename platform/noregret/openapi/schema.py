@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.views import APIView
 
 from noregret.experiments import document as documents
-from noregret.learning.api import decisions
+from noregret.learning.api import decisions, results
 from noregret.notify import api as notify
 from noregret.registry import api as registry
 from noregret.rollout.api import endpoints, experiments
@@ -266,7 +266,7 @@ def _describe_all() -> None:
         problems=(404, 409),
     )
     _describe(
-        experiments.ResultsView,
+        results.ResultsView,
         "get",
         "What an experiment has shown",
         answer={200: answers.Results},
