@@ -4,10 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from noregret import operations
-from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.learning.api import decisions
 from noregret.notify import api as notify
+from noregret.openapi import docs
 from noregret.registry import api as registry
-from noregret.rest import docs
+from noregret.rollout.api import endpoints, experiments
+from noregret.trail import api as trail
 
 _manage = [
     path("models", registry.ModelsView.as_view(), name="models"),
@@ -34,7 +36,7 @@ _manage = [
     ),
     path("experiments/<str:name>/results", experiments.ResultsView.as_view(), name="results"),
     path("experiments/<str:name>/decisions.ndjson", decisions.DecisionsView.as_view(), name="decisions"),
-    path("audit", experiments.AuditView.as_view(), name="audit"),
+    path("audit", trail.AuditView.as_view(), name="audit"),
 ]
 
 urlpatterns = [

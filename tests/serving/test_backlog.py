@@ -13,10 +13,10 @@ import redis
 from django.core.management import call_command
 from noregret.access.keys import create_key
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint
 from noregret.learning.drain import drain
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import publish_endpoint
+from noregret.steering.round import learn
 
 from serving import process as processes
 from serving.deciding import Decision as Answer

@@ -20,11 +20,11 @@ from noregret.learning import kept_intervals
 from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
-from noregret.learning.pending import LEARNED_AT_ONCE, unsettled
 from noregret.learning.rebuild import Computed
-from noregret.learning.watching import unsummed
+from noregret.learning.watched.watching import unsummed
 from noregret.learning.weighing import RULES, bucket_width
 from noregret.redis_client import client, keys
+from noregret.steering.pending import LEARNED_AT_ONCE, unsettled
 from serving.ledger import horizon, ingest, partitions
 
 log = structlog.get_logger(__name__)
