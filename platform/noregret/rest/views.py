@@ -16,8 +16,8 @@ from noregret.experiments import errors as experiments_errors
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.registry import errors as registry_errors
 from serving import problems
-from serving.api.bodies import drain
 from serving.process import process
+from serving.web.sent_bodies import drain
 
 from .reads import SAFE, bounded_reads
 
@@ -54,7 +54,7 @@ class ManageView(APIView):
             # Who changes something and then asks this process sees the change; other processes follow within their interval.
             process().store.refresh(seconds=1.0)
         if response.status_code >= 400 and self._caller_is_known:
-            drain(request._request, settings.ARTIFACT_LIMIT)
+            drain(request.META, settings.ARTIFACT_LIMIT, request._request.read)
         return super().finalize_response(request, response, *args, **kwargs)
 
     def seen_endpoints(self) -> "QuerySet[Endpoint]":
