@@ -1,4 +1,4 @@
-"""Every address of the service."""
+"""Every address of the control plane; those of the data plane are in serving.web.routes."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -40,7 +40,6 @@ _manage = [
 ]
 
 urlpatterns = [
-    path("", include("serving.urls")),  # first: the hot path
     path("api/v1/", include(_manage)),
     path("api/schema", docs.schema, name="schema"),
     path("api/docs", docs.page, name="docs"),
