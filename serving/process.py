@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 
 from . import artifacts, metrics, runtimes
+from .gathering import Gatherer
 from .ledger.backlog import Backlog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
@@ -35,13 +36,14 @@ class Process:
     signer: Signer
     assignments: Assignments
     shadower: Shadower
+    gatherer: Gatherer
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
     """The most bytes that a serving call's body may have."""
 
     def close(self) -> None:
-        metrics.flush()
+        self.gatherer.close()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -127,6 +129,8 @@ def make() -> Process:
         stream.resume,
     )
     shipper.start()
+    gatherer = Gatherer(metrics.GATHERING)
+    gatherer.start()
     sticky = redis.Redis.from_url(
         settings.REDIS_URL,
         socket_timeout=STICKY_TIMEOUT_SECONDS,
@@ -151,6 +155,7 @@ def make() -> Process:
             keys,
             lambda: backlog.shadows_have_room,
         ),
+        gatherer,
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )
