@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning import clock
@@ -18,6 +17,7 @@ from noregret.learning.watched.guardrails import Judgement, judge
 from noregret.learning.watched.watches import guardrails_of
 from noregret.learning.watched.watching import keep_up
 from noregret.steering import guardrails as acting
+from noregret.trail.models import AuditEntry
 
 from bandits.inference import betting
 from bandits.inference.betting import Wagers

@@ -11,7 +11,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
@@ -22,6 +21,7 @@ from noregret.redis_client import client, keys
 from noregret.rollout.publish import publish_endpoint_on_commit
 from noregret.steering import pending, tasks
 from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.document import Arm as ArmDocument
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
@@ -25,6 +24,7 @@ from noregret.steering import schedule
 from noregret.steering.pending import find
 from noregret.steering.promotion import act
 from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 from past_traffic import begin_earlier, decide, fill, reward
 
 from serving import snapshot

@@ -12,7 +12,6 @@ from django.views.decorators.http import require_safe
 from unfold.decorators import display
 
 from bandits import policies
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
@@ -24,6 +23,7 @@ from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated
 from noregret.learning.shown.standing import memory_of
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import warnings_of
+from noregret.trail.models import AuditEntry
 
 from .figures import (
     chart_rows,
@@ -217,7 +217,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
                 "shadows": shadow_rows(shown["results"]),
-                "sees_audit": may_see(request, "access", "auditentry"),
+                "sees_audit": may_see(request, "trail", "auditentry"),
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],  # asked for only where it is seen
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),

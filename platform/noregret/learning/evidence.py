@@ -24,7 +24,7 @@ from .closed_rows import Row, Served
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import are_probabilities, padded
 
-RULES = 1
+RULES = 2
 """Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
 
 

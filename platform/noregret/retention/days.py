@@ -25,7 +25,7 @@ from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import Computed
 from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
 from noregret.learning.watched.watching import unsummed
-from noregret.redis_client import client, keys
+from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
 
 log = structlog.get_logger(__name__)
@@ -113,7 +113,7 @@ def _waiting(day: date, end: datetime) -> Iterator[str]:
     """Decisions of the day that are not drained yet."""
     now = datetime.now(tz=UTC)
     for name in Endpoint.objects.values_list("name", flat=True):
-        batch = ingest.read(client(), keys().decisions(name), MOST_WAITING, now)
+        batch = ingest.read(decision_log(), name, MOST_WAITING, now)
         if len(batch.entry_ids) >= MOST_WAITING:
             yield f"{day}: more than {MOST_WAITING:,} decisions of {name} wait to be drained"
         elif any(decision.decided_at < end for decision in batch.decisions):

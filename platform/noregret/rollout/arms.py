@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
 from noregret.experiments import document as documents
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.lifecycle import Status
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.models import ArmStatistics
+from noregret.trail import audit
 
 from .endpoints import check_compatible, find_model
 from .publish import publish_endpoint_on_commit

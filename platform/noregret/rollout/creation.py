@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
 from noregret.experiments import document as documents
 from noregret.experiments import stored
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.evidence import RULES
 from noregret.learning.models import ArmStatistics, ExperimentEvidence, LedgerSums
+from noregret.trail import audit
 
 from .endpoints import check_compatible, find_model
 

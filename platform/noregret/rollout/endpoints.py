@@ -5,11 +5,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.names import validate_name
 from noregret.registry.models import ModelVersion
+from noregret.trail import audit
 
 from .publish import publish_endpoint_on_commit
 

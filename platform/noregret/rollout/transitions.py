@@ -8,11 +8,11 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from noregret.access import audit
 from noregret.experiments.errors import Conflict
 from noregret.experiments.lifecycle import TRANSITIONS, Action, Status
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.served import only_failed
+from noregret.trail import audit
 
 from .control import control_is_champion
 from .endpoints import set_champion

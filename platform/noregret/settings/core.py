@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "serving",
+    "noregret.trail",
     "noregret.access",
     "noregret.registry",
     "noregret.experiments",

@@ -28,7 +28,7 @@ CELERY_TASK_ROUTES = {
     "noregret.steering.tasks.*": {"queue": "learn"},
     "noregret.retention.tasks.*": {"queue": "upkeep"},
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
-    "noregret.notify.tasks.deliver": {"queue": "notify"},
+    "noregret.notify.tasks.deliver": {"queue": "deliver"},
 }
 # A worker process that a challenger made grow past this is replaced.
 SHADOW_MEMORY_BYTES = 700 * 2**20

@@ -5,13 +5,13 @@ import time
 import structlog
 from django.db import transaction
 
-from noregret.access import audit
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.watched.guardrails import LONG_SECONDS, REST, Judgement, judge
 from noregret.learning.watched.watches import guardrails_of
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.transitions import move
+from noregret.trail import audit
 
 log = structlog.get_logger(__name__)
 

@@ -20,7 +20,7 @@ from noregret.learning.unfinished import not_gone_through, unscored, unsettled
 from noregret.learning.upgrade import out_of_date
 from noregret.redis_client import client, keys
 from serving.learner_sign import Lag
-from serving.ledger.ingest import appended_at
+from serving.ledger.decision_log import appended_at
 from serving.redis_keys import ACCESS, Keys
 
 from . import publishing

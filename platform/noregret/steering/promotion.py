@@ -3,7 +3,6 @@
 import structlog
 from django.db import transaction
 
-from noregret.access import audit
 from noregret.experiments.errors import Conflict
 from noregret.experiments.lifecycle import Action
 from noregret.experiments.models import Endpoint, Experiment
@@ -11,6 +10,7 @@ from noregret.learning.served import unfit
 from noregret.learning.shown import canary
 from noregret.learning.shown.recommendation import Recommendation, may_be_due, recommend
 from noregret.rollout.transitions import advance, move
+from noregret.trail import audit
 
 from . import guardrails, schedule
 

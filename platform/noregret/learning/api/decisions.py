@@ -12,10 +12,10 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from noregret.experiments.addressed import AddressedView
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
 from noregret.rest.pagination import allow_parameters
-from noregret.rest.views import ManageView
 from serving import problems
 from serving.tokens import Signer, Token
 
@@ -34,7 +34,7 @@ ORDER BY d.decided_at, d.id
 """
 
 
-class DecisionsView(ManageView):
+class DecisionsView(AddressedView):
     """GET /api/v1/experiments/{name}/decisions.ndjson"""
 
     def get(self, request: Request, name: str) -> StreamingHttpResponse | Response:

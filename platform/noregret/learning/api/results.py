@@ -6,16 +6,16 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.results import results
 from noregret.rest.pagination import allow_parameters
-from noregret.rest.views import ManageView
 
 
-class ResultsView(ManageView):
+class ResultsView(AddressedView):
     """GET /api/v1/experiments/{name}/results"""
 
     def get(self, request: Request, name: str) -> Response:

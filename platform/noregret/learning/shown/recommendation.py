@@ -8,11 +8,11 @@ from django.utils import timezone
 
 from bandits.inference.anytime import Verdict, more_needed, verdict
 from bandits.inference.evidence import Evidence
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Arm, ChampionChange, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.served import unfit
+from noregret.trail.models import AuditEntry
 
 from . import canary
 from .phrases import evidence_told, listed, probability_told

@@ -31,7 +31,7 @@ class Standing:
 
 
 def standing(experiment: Experiment, arms: list[Arm], *, with_loss: bool = False) -> Standing:
-    """How the arms, given by position, stand. With a hundred arms each of the two figures takes a third of a second.
+    """How the arms, given by position, stand.
 
     Nothing is known before a reward came, where only the control serves (a shadow, an apprentice), and for a policy that learns from
     features: there an arm's mean is over the requests that it was chosen for, and says nothing of others.

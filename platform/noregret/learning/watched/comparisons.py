@@ -11,12 +11,12 @@ import numpy as np
 from django.db import connection
 
 from bandits.inference.strata import FailureStrata, ValueStrata
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from noregret.learning.buckets import bucket_number, bucket_width, floor_to_bucket
 from noregret.learning.clock import FOREVER
 from noregret.learning.models import WatchedMetric
 from noregret.learning.totals import INTERVAL_SECONDS, interval_start
+from noregret.trail.models import AuditEntry
 from serving.feedback import MAX_VALUE
 
 from .rows import rows_between

@@ -7,11 +7,11 @@ from msgspec import UNSET, Meta, UnsetType
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.experiments.document import ModelRef, Name
+from noregret.experiments.addressed import AddressedView
 from noregret.experiments.visibility import require_seen
+from noregret.names import ModelRef, Name
 from noregret.rest.pagination import page
 from noregret.rest.parsers import typed
-from noregret.rest.views import ManageView
 from noregret.rollout.endpoints import create_endpoint, rollback_endpoint, update_endpoint
 from serving import problems
 
@@ -51,7 +51,7 @@ class RollbackRequest(ReasonRequest, forbid_unknown_fields=True):
     to: ModelRef | UnsetType = UNSET
 
 
-class EndpointsView(ManageView):
+class EndpointsView(AddressedView):
     """GET and POST /api/v1/endpoints"""
 
     def get(self, request: Request) -> Response:
@@ -72,7 +72,7 @@ class EndpointsView(ManageView):
         return Response(render.endpoint(self.endpoint(made.name)), status=201)
 
 
-class EndpointView(ManageView):
+class EndpointView(AddressedView):
     """GET and PATCH /api/v1/endpoints/{name}"""
 
     def get(self, request: Request, name: str) -> Response:
@@ -94,7 +94,7 @@ class EndpointView(ManageView):
         return Response(render.endpoint(self.endpoint(name)))
 
 
-class EndpointRollbackView(ManageView):
+class EndpointRollbackView(AddressedView):
     """POST /api/v1/endpoints/{name}/rollback"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -107,7 +107,7 @@ class EndpointRollbackView(ManageView):
         return Response(render.endpoint(self.endpoint(name)))
 
 
-class ChampionsView(ManageView):
+class ChampionsView(AddressedView):
     """GET /api/v1/endpoints/{name}/champions"""
 
     def get(self, request: Request, name: str) -> Response:

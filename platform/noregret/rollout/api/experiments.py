@@ -4,14 +4,13 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.access.models import AuditEntry
 from noregret.experiments import document as documents
+from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.visibility import require_seen
 from noregret.rest.pagination import page
 from noregret.rest.parsers import typed
-from noregret.rest.views import ManageView
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.creation import create_experiment
 from noregret.rollout.transitions import activate, advance, move
@@ -28,7 +27,7 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: Reason = ""
 
 
-class ExperimentsView(ManageView):
+class ExperimentsView(AddressedView):
     """GET and POST /api/v1/experiments"""
 
     def get(self, request: Request) -> Response:
@@ -43,14 +42,14 @@ class ExperimentsView(ManageView):
         return Response(render.experiment(self.experiment(made.name)), status=201)
 
 
-class ExperimentView(ManageView):
+class ExperimentView(AddressedView):
     """GET /api/v1/experiments/{name}"""
 
     def get(self, request: Request, name: str) -> Response:
         return Response(render.experiment(self.experiment(name)))
 
 
-class TransitionView(ManageView):
+class TransitionView(AddressedView):
     """POST /api/v1/experiments/{name}/start, /pause, /resume, /stop, /rollback"""
 
     action: Action = "start"
@@ -62,7 +61,7 @@ class TransitionView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class PromoteView(ManageView):
+class PromoteView(AddressedView):
     """POST /api/v1/experiments/{name}/promote"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -75,7 +74,7 @@ class PromoteView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class AdvanceView(ManageView):
+class AdvanceView(AddressedView):
     """POST /api/v1/experiments/{name}/advance"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -85,7 +84,7 @@ class AdvanceView(ManageView):
         return Response(render.experiment(self.experiment(name)))
 
 
-class ActivateView(ManageView):
+class ActivateView(AddressedView):
     """POST /api/v1/experiments/{name}/activate"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -101,7 +100,7 @@ class ArmRequest(documents.Arm, frozen=True, forbid_unknown_fields=True, kw_only
     reason: Reason = ""
 
 
-class ArmsView(ManageView):
+class ArmsView(AddressedView):
     """POST /api/v1/experiments/{name}/arms"""
 
     def post(self, request: Request, name: str) -> Response:
@@ -112,7 +111,7 @@ class ArmsView(ManageView):
         return Response(render.experiment(self.experiment(name)), status=201)
 
 
-class ArmView(ManageView):
+class ArmView(AddressedView):
     """POST /api/v1/experiments/{name}/arms/{arm}/enable, /disable"""
 
     enabled: bool = True
@@ -125,22 +124,6 @@ class ArmView(ManageView):
             raise problems.not_found(f"{name} has no arm {arm[:80]}")
         set_enabled(found, self.enabled, actor=self.caller.name, reason=form.reason)
         return Response(render.experiment(self.experiment(name)))
-
-
-class AuditView(ManageView):
-    """GET /api/v1/audit"""
-
-    def get(self, request: Request) -> Response:
-        rows = AuditEntry.objects.all()
-        if self.caller.endpoints is not None:
-            rows = rows.filter(endpoint__in=self.caller.endpoints)
-        for parameter in ("experiment", "endpoint"):
-            wanted = request.query_params.get(parameter)
-            if wanted is not None:
-                if len(wanted) > 63 or "\x00" in wanted:
-                    raise problems.invalid_fields([{"field": parameter, "message": "not a name"}])
-                rows = rows.filter(**{parameter: wanted})
-        return Response(page(request, rows, render.audit_entry, parameters={"experiment", "endpoint"}))
 
 
 ACTIONS: tuple[Action, ...] = tuple(action for action in TRANSITIONS if action != "promote")

@@ -1,4 +1,4 @@
-"""Endpoints, experiments and audit entries as documents of the API."""
+"""Endpoints and experiments as documents of the API."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.learning.kept import rows_from
 from noregret.rollout.warnings import warnings_of
@@ -84,18 +83,4 @@ def experiment(row: Experiment) -> dict[str, Any]:
         "started_at": time(row.started_at),
         "ended_at": time(row.ended_at),
         "rows_from": time(rows_from(row)),
-    }
-
-
-def audit_entry(row: AuditEntry) -> dict[str, Any]:
-    return {
-        "id": row.pk,
-        "at": time(row.at),
-        "actor": row.actor,
-        "action": row.action,
-        "endpoint": row.endpoint or None,
-        "experiment": row.experiment or None,
-        "model": row.model or None,
-        "reason": row.reason or None,
-        "details": row.details,
     }

@@ -13,7 +13,8 @@ from noregret.learning.api import decisions, results
 from noregret.notify import api as notify
 from noregret.registry import api as registry
 from noregret.rollout.api import endpoints, experiments
-from serving.api import native
+from noregret.trail import api as trail
+from serving.api import documents as serving_documents
 
 from . import answers
 
@@ -43,10 +44,10 @@ _BODIES: tuple[type, ...] = (
     experiments.ArmRequest,
     documents.Experiment,
     notify.WebhookRequest,
-    native.PredictRequest,
-    native.DecideRequest,
-    native.FeedbackRequest,
-    native.FeedbackBatchRequest,
+    serving_documents.PredictRequest,
+    serving_documents.DecideRequest,
+    serving_documents.FeedbackRequest,
+    serving_documents.FeedbackBatchRequest,
 )
 _ANSWERS: tuple[type, ...] = (
     answers.Model,
@@ -64,8 +65,8 @@ _ANSWERS: tuple[type, ...] = (
     answers.Problem,
     answers.FeedbackStatus,
     answers.FeedbackResults,
-    native.PredictResponse,
-    native.DecideResponse,
+    serving_documents.PredictResponse,
+    serving_documents.DecideResponse,
 )
 
 
@@ -301,7 +302,7 @@ def _describe_all() -> None:
     )(notify.WebhookView.delete)
     names = [OpenApiParameter("experiment", str), OpenApiParameter("endpoint", str)]
     _describe(
-        experiments.AuditView,
+        trail.AuditView,
         "get",
         "Who did what, when, why",
         answer={200: answers.AuditPage},
@@ -359,8 +360,8 @@ def _serving_paths() -> dict[str, Any]:
         "/api/v1/endpoints/{endpoint}/predict": {
             "post": _operation(
                 "Route a request to an arm and predict",
-                body=[native.PredictRequest],
-                answer={200: native.PredictResponse},
+                body=[serving_documents.PredictRequest],
+                answer={200: serving_documents.PredictResponse},
                 problems=(404,),
             )
             | {"operationId": "predict"}
@@ -368,8 +369,8 @@ def _serving_paths() -> dict[str, Any]:
         "/api/v1/endpoints/{endpoint}/decide": {
             "post": _operation(
                 "Route a request to an arm",
-                body=[native.DecideRequest],
-                answer={200: native.DecideResponse},
+                body=[serving_documents.DecideRequest],
+                answer={200: serving_documents.DecideResponse},
                 problems=(404,),
             )
             | {"operationId": "decide"}
@@ -377,7 +378,7 @@ def _serving_paths() -> dict[str, Any]:
         "/api/v1/feedback": {
             "post": _operation(
                 "Say how a decision went, or many",
-                body=[native.FeedbackRequest, native.FeedbackBatchRequest],
+                body=[serving_documents.FeedbackRequest, serving_documents.FeedbackBatchRequest],
                 answer={200: answers.FeedbackStatus, 202: answers.FeedbackStatus, 207: answers.FeedbackResults},
                 problems=(404, 409),
                 path=False,

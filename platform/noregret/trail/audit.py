@@ -4,8 +4,7 @@ from typing import Any
 
 from django.db import transaction
 
-from noregret.notify.outbox import enqueue
-
+from . import outbox
 from .models import AuditEntry
 
 
@@ -23,7 +22,7 @@ def record(
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("audit entries are written in the transaction of the change that they record")
     told = {"actor": actor, "endpoint": endpoint, "experiment": experiment, "model": model, "reason": reason}
-    enqueue(action, endpoint=endpoint, body={**told, "details": details or {}})
+    outbox.tell(action, endpoint=endpoint, body={**told, "details": details or {}})
     return AuditEntry.objects.create(
         actor=actor,
         action=action,
