@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from noregret.experiments import document as documents
 from noregret.learning.api import decisions, results
+from noregret.learning.shown.results import Results
 from noregret.notify import api as notify
 from noregret.registry import api as registry
 from noregret.rollout.api import endpoints, experiments
@@ -53,7 +54,7 @@ _ANSWERS: tuple[type, ...] = (
     answers.Model,
     answers.Endpoint,
     answers.Experiment,
-    answers.Results,
+    Results,
     answers.ModelPage,
     answers.EndpointPage,
     answers.ChampionPage,
@@ -269,7 +270,7 @@ def _describe_all() -> None:
         results.ResultsView,
         "get",
         "What an experiment has shown",
-        answer={200: answers.Results},
+        answer={200: Results},
         problems=(404,),
         parameters=[
             OpenApiParameter("evaluate", str, description="A policy: what would it have earned on the logged traffic?"),

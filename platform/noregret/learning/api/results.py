@@ -10,7 +10,7 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
-from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
 from noregret.learning.shown.results import results
 from noregret.rest.pagination import allow_parameters
 
@@ -28,9 +28,10 @@ class ResultsView(AddressedView):
             raise Invalid("forecast", "true or false was expected")
         told = forecast.of_experiment(experiment) if wanted == "true" else None
         parts = segments.of_experiment(experiment)
-        return Response({**results(experiment), "segments": parts, "evaluation": evaluated, "forecast": told})
+        shown = msgspec.structs.replace(results(experiment), segments=parts, evaluation=evaluated, forecast=told)
+        return Response(msgspec.to_builtins(shown))
 
-    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
+    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> Evaluation:
         """What `policy` would have earned on the newest of the experiment's decisions."""
         try:
             params = msgspec.json.decode(request.query_params.get("params", "{}"), type=dict[str, Any])
