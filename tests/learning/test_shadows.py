@@ -11,7 +11,6 @@ from noregret.learning import shadow_sums, shadows
 from noregret.learning.models import ExperimentEvidence, ShadowStatistics
 from noregret.learning.rebuild import rebuild
 from noregret.learning.shadow_sums import LARGEST
-from noregret.learning.shown.results import results
 from noregret.redis_client import client, keys
 from noregret.rollout.transitions import move
 from noregret.steering import pending
@@ -21,6 +20,7 @@ from serving.models import Decision, Reward, ShadowPrediction
 from serving.process import process
 from serving.shadowing import QUEUE, VERSION, Shadower, ShadowEvent
 from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
+from tests.learning.told import results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

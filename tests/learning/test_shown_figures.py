@@ -11,7 +11,6 @@ from noregret.experiments.models import Experiment
 from noregret.learning import summing
 from noregret.learning.models import ArmStatistics
 from noregret.learning.shown import outcomes, savings
-from noregret.learning.shown.results import posterior_densities, results
 from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, fill, reward
 
@@ -20,6 +19,7 @@ from bandits.inference.intervals import interval
 from bandits.inference.units import UnitSums, of_units
 from bandits.reward import RewardModel
 from tests.conftest import Api
+from tests.learning.told import posterior_densities, results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

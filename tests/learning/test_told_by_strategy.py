@@ -10,11 +10,11 @@ from noregret.dashboard.words import in_words
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.phrases import evidence_told, listed, probability_told
-from noregret.learning.shown.results import results
 from noregret.steering.round import learn
 from past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 from tests.conftest import Api
+from tests.learning.told import document, results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -191,7 +191,7 @@ def test_contextual__tells_what_each_segment_would_lose__and_names_no_arm_the_be
         )  # fmt: skip
         reward(experiment, arm, identity, float(rng.random() < mean))
     learn(experiment.endpoint_id)
-    told = segments.segments(experiment)
+    told = document(segments.segments(experiment))
     assert told is not None
     assert told["decisions"] == 1500
     parts = {(part["field"], part["segment"]): part for part in told["segments"]}

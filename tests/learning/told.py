@@ -1,0 +1,29 @@
+"""What results and the like say, as the document that a caller gets of them: tests read it by the names of the API."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from noregret.experiments.models import Experiment
+from noregret.learning.shown import charts, evaluation
+from noregret.learning.shown import results as results_of
+
+
+def document(told: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(told))
+
+
+def results(experiment: Experiment) -> dict[str, Any]:
+    return dict(document(results_of.results(experiment)))
+
+
+def evaluated(experiment: Experiment, policy: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(document(evaluation.of_experiment(experiment, policy, params)))
+
+
+def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
+    return dict(document(charts.over_time(experiment, points)))
+
+
+def posterior_densities(experiment: Experiment) -> dict[str, Any]:
+    return dict(document(charts.posterior_densities(experiment)))
