@@ -231,7 +231,7 @@ def test_contextual__arms_that_served_different_requests__are_not_compared(two_a
         assert (arm["probability_best"], arm["expected_loss"], arm["mean_basis"]) == (None, None, "served")
         assert arm["interval"][0] < arm["mean"] < arm["interval"][1]
     low, high = found["comparison"]["saved_interval"]
-    assert f"rewards (95 %: {low:+,.1f} to {high:+,.1f})" in figures(experiment)["facts"]["saved"]
+    assert f"rewards (95 %: {low:+,.1f} to {high:+,.1f})" in figures(experiment).facts["saved"]
     assert posterior_densities(experiment)["x"] == []
 
 

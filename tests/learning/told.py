@@ -7,10 +7,11 @@ import msgspec
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import charts, evaluation
 from noregret.learning.shown import results as results_of
+from noregret.learning.shown.encoding import encoded
 
 
 def document(told: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(told))
+    return msgspec.json.decode(encoded(told))
 
 
 def results(experiment: Experiment) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.encoding import document
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
 from noregret.learning.shown.results import results
 from noregret.rest.pagination import allow_parameters
@@ -29,7 +30,7 @@ class ResultsView(AddressedView):
         told = forecast.of_experiment(experiment) if wanted == "true" else None
         parts = segments.of_experiment(experiment)
         shown = msgspec.structs.replace(results(experiment), segments=parts, evaluation=evaluated, forecast=told)
-        return Response(msgspec.to_builtins(shown))
+        return Response(document(shown))
 
     def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> Evaluation:
         """What `policy` would have earned on the newest of the experiment's decisions."""

@@ -16,6 +16,7 @@ from noregret.experiments import document as documents
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import evaluation
+from noregret.learning.shown.encoding import encoded
 from noregret.planning.arguments import parameters
 
 _TITLES = {
@@ -104,7 +105,7 @@ class Command(BaseCommand):
             hint = ": give --window, and --default" if getattr(error, "field", "") == "window" else ""
             raise CommandError(f"{error}{hint}") from error
         if options["json"]:
-            self.stdout.write(msgspec.json.encode(found).decode())
+            self.stdout.write(encoded(found).decode())
         else:
             self._tell(found)
         if found.refused:
