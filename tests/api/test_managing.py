@@ -11,6 +11,7 @@ from django.db import connection
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.learning.shown.results import Results
 from noregret.openapi import answers
 from noregret.registry.models import ModelVersion
 from noregret.trail.models import AuditEntry
@@ -150,7 +151,7 @@ def test_experiment__whole_life__as_the_contract_says(pages: Api) -> None:
     )
     assert pages.get(f"{ENDPOINTS}/pages")["champion"] == "page@b"
     assert pages.post(f"{EXPERIMENTS}/e/stop").status == 409
-    msgspec.convert(pages.get(f"{EXPERIMENTS}/e/results").body, answers.Results)
+    msgspec.convert(pages.get(f"{EXPERIMENTS}/e/results").body, Results)
     trail = pages.get("/api/v1/audit?experiment=e")["items"]
     assert [item["action"] for item in trail] == [
         "experiment.promoted",

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 from noregret.experiments.models import Experiment
-from noregret.learning.shown import charts, evaluation
+from noregret.learning.shown import charts, evaluation, shadow_comparison
 from noregret.learning.shown import results as results_of
 from noregret.learning.shown.encoding import encoded
 
@@ -20,6 +20,11 @@ def results(experiment: Experiment) -> dict[str, Any]:
 
 def evaluated(experiment: Experiment, policy: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return dict(document(evaluation.of_experiment(experiment, policy, params)))
+
+
+def compared(experiment: Experiment) -> dict[int, dict[str, Any]]:
+    """A shadow's challengers against the champion, by arm id."""
+    return {arm: document(told) for arm, told in shadow_comparison.comparison(experiment).items()}
 
 
 def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
