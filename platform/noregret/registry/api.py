@@ -1,7 +1,7 @@
 """The registry over HTTP."""
 
 from contextlib import nullcontext
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from django.core.files.uploadedfile import UploadedFile
@@ -9,9 +9,11 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.rest.pagination import page
+from noregret.rest.calls import call
+from noregret.rest.pagination import PAGING, Page, page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
+from noregret.times import Time
 from serving import problems, strict_json
 from serving.problems import FieldError
 from serving.runtimes.rows import MAX_ERRORS
@@ -34,23 +36,70 @@ class ModelRequest(msgspec.Struct, forbid_unknown_fields=True):
     payload: Any = None
 
 
-def render(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "id": version.pk,
-        "name": version.name,
-        "version": version.version,
-        "model": version.model,
-        "framework": version.framework,
-        "sha256": version.sha256 or None,
-        "signature": version.signature,
-        "compiled": version.compiled,
-        "compile_note": version.compile_note or None,
-        "call_seconds": version.call_seconds,
-        "row_seconds": version.row_seconds,
-        "callable": version.callable or None,
-        "payload": version.payload,
-        "created_at": version.created_at.isoformat().replace("+00:00", "Z"),
-    }
+Framework = Literal["sklearn", "python", "static"]
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What a model takes and gives."""
+
+    features: int | None
+    feature_names: list[str] | None
+    outputs: list[str]
+    classes: list[Any] | None
+    task: Literal["classifier", "regressor", "other"]
+    example_rows: list[list[float]] | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model version."""
+
+    id: int
+    name: str
+    version: str
+    model: str
+    framework: Framework
+    sha256: str | None
+    signature: Signature
+    compiled: bool
+    compile_note: str | None
+    call_seconds: float | None  # measured at registration, with what each row adds
+    row_seconds: float | None
+    callable: str | None
+    payload: Any
+    created_at: Time
+
+
+def shown(version: ModelVersion) -> Model:
+    return Model(
+        id=version.pk,
+        name=version.name,
+        version=version.version,
+        model=version.model,
+        framework=cast("Framework", version.framework),
+        sha256=version.sha256 or None,
+        signature=version.signature,
+        compiled=version.compiled,
+        compile_note=version.compile_note or None,
+        call_seconds=version.call_seconds,
+        row_seconds=version.row_seconds,
+        callable=version.callable or None,
+        payload=version.payload,
+        created_at=version.created_at,
+    )
+
+
+UPLOAD = {
+    "type": "object",
+    "required": ["name", "version", "framework", "artifact"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+        "framework": {"type": "string", "enum": ["sklearn"]},
+        "artifact": {"type": "string", "format": "binary", "description": "A file of skops.io.dump."},
+        "sample": {"type": "string", "description": "Rows as JSON, to check the compiled model on."},
+    },
+}
 
 
 class ModelsView(ManageView):
@@ -58,9 +107,16 @@ class ModelsView(ManageView):
 
     parser_classes = (StrictJSONParser, ArtifactParser)
 
-    def get(self, request: Request) -> Response:
-        return Response(page(request, seen_models(self.caller.endpoints), render))
+    @call("List model versions", parameters=PAGING, name="models_list")
+    def get(self, request: Request) -> Page[Model]:
+        return page(request, seen_models(self.caller.endpoints), shown)
 
+    @call(
+        "Register a model version",
+        bodies={"application/json": ModelRequest, "multipart/form-data": UPLOAD},
+        answers={201: Model, 200: Model},
+        problems=(409, 422),
+    )
     def post(self, request: Request) -> Response:
         multipart = (request.content_type or "").startswith("multipart/form-data")
         with uploads.slot() if multipart else nullcontext():
@@ -73,17 +129,18 @@ class ModelsView(ManageView):
                 endpoints=limit,
                 may_take=lambda name: may_register(limit, name) or known.exists(),
             )
-        return Response(render(version), status=201 if created else 200)
+        return Response(shown(version), status=201 if created else 200)
 
 
 class ModelView(ManageView):
     """GET /api/v1/models/{name}/{version}"""
 
-    def get(self, request: Request, name: str, version: str) -> Response:
-        found = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
-        if found is None:
+    @call("A model version", problems=(404,))
+    def get(self, request: Request, name: str, version: str) -> Model:
+        row = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
+        if row is None:
             raise problems.not_found(f"there is no model version {name[:80]}@{version[:80]}")
-        return Response(render(found))
+        return shown(row)
 
 
 def _from_json(data: Any) -> Definition:
