@@ -80,7 +80,7 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
     signer = Signer(settings.SECRET_KEY)
     encode = msgspec.json.Encoder().encode
     parameters = {
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "experiment": experiment.pk,
         "since": since,
         "until": until,

@@ -115,7 +115,7 @@ def _canary(experiment: Experiment) -> dict[str, Any] | None:
         return None
     return {
         "step": experiment.canary_step + 1,
-        "steps": len((experiment.canary or {})["steps"]),
+        "steps": 0 if experiment.canary_ is None else len(experiment.canary_.steps),
         "weight": canary_weight(experiment),
         "since": experiment.canary_since.isoformat().replace("+00:00", "Z"),
     }

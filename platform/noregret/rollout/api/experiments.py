@@ -96,7 +96,7 @@ class ActivateView(AddressedView):
         return render.experiment(self.experiment(name))
 
 
-class ArmRequest(documents.Arm, forbid_unknown_fields=True, kw_only=True):
+class ArmRequest(documents.Arm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A new arm, and why."""
 
     reason: Reason = ""

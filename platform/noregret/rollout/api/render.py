@@ -5,7 +5,6 @@ from typing import Any, Literal, cast
 import msgspec
 
 from noregret.experiments import document, models
-from noregret.experiments.document import policy_document
 from noregret.learning.kept import rows_from
 from noregret.rollout.warnings import warnings_of
 from noregret.times import Time
@@ -131,14 +130,14 @@ def experiment(row: models.Experiment) -> ExperimentState:
         outcome=cast("Outcome | None", row.outcome),
         promoted_arm=None if row.promoted_arm is None else row.promoted_arm.name,
         arms=[_arm(arm) for arm in sorted(row.arms.all(), key=lambda arm: arm.position)],
-        policy=cast("document.Policy | None", policy_document(row.policy)),
-        reward=row.reward,
-        promotion=cast("document.Promotion", row.promotion),
-        context=row.context,
-        canary=row.canary,
-        shadow=row.shadow,
-        guardrails=row.guardrails,
-        schedule=row.schedule,
+        policy=None if row.policy_ is None else row.policy_.document,
+        reward=row.reward_,
+        promotion=row.promotion_,
+        context=None if row.context is None else row.context_,
+        canary=row.canary_,
+        shadow=row.shadow_,
+        guardrails=row.guardrails_,
+        schedule=None if row.schedule is None else row.schedule_,
         sticky=row.sticky,
         holdout=row.holdout,
         apprentice=row.apprentice,
