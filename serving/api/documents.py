@@ -1,13 +1,14 @@
 """The documents of Noregret's own protocol, as they are decoded and answered; OpenAPI is made from these types."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from serving.feedback import MAX_BATCH
+from serving.names import NAME_PATTERN
 from serving.problems import FieldError
+from serving.times import Time
 
 from . import bodies
 
@@ -64,8 +65,7 @@ class PredictResponse(DecisionResponse):
     ]
 
 
-Metric = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
-Time = Annotated[datetime, Meta(tz=True)]
+Metric = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 
 
 class FeedbackRequest(Struct, forbid_unknown_fields=True):

@@ -13,10 +13,10 @@ from noregret.rest.calls import call
 from noregret.rest.pagination import PAGING, Page, page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
-from noregret.times import Time
 from serving import problems, strict_json
 from serving.problems import FieldError
 from serving.runtimes.rows import MAX_ERRORS
+from serving.times import Time
 
 from . import uploads
 from .models import ModelVersion

@@ -9,9 +9,9 @@ from noregret.names import NAME_MAX_LENGTH
 from noregret.rest.calls import call
 from noregret.rest.pagination import PAGING, Page, page
 from noregret.rest.views import ManageView
-from noregret.times import Time
 from serving import problems
 from serving.api.calls import Parameter
+from serving.times import Time
 
 from . import models
 

@@ -15,9 +15,9 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
 from noregret.rest.calls import call
-from noregret.times import told
 from serving import problems
 from serving.api.calls import Parameter
+from serving.times import told
 from serving.tokens import Signer, Token
 
 _CHUNK = 2000

@@ -7,7 +7,7 @@ import msgspec
 from noregret.experiments import document, models
 from noregret.learning.kept import rows_from
 from noregret.rollout.warnings import warnings_of
-from noregret.times import Time
+from serving.times import Time
 
 
 class Endpoint(msgspec.Struct, frozen=True):
