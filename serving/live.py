@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import structlog
@@ -41,6 +42,11 @@ class LiveModel:
     """As an arm, which the champion answers for."""
     patience: Breaker = field(default_factory=Breaker)
     """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its requests keep no threads from others."""
+
+    @property
+    def payload(self) -> Any:
+        """What a decision for this model hands on, where its arm has no payload of its own."""
+        return self.model.payload
 
 
 @dataclass(frozen=True, slots=True)

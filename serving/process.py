@@ -9,7 +9,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, runtimes
+from . import artifacts
 from .ledger.backlog import Backlog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
@@ -17,8 +17,8 @@ from .ledger.spool import Spool
 from .ledger.stream import BULK_TIMEOUT_SECONDS, BulkWriter, StreamWriter
 from .reading import TIMEOUT_SECONDS
 from .redis_keys import Keys
+from .runtimes import Resources, kinds
 from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
-from .snapshot import Model
 from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
 from .store import SnapshotStore
 from .tokens import Signer
@@ -76,26 +76,23 @@ def reset() -> None:
 def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
-    files = artifacts.supplied()
+    resources = Resources(artifacts.supplied(), settings)
     stream = StreamWriter(settings.REDIS_URL)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
-
-    def load(model: Model) -> runtimes.Runtime:
-        return runtimes.load(
-            model, files, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
-        )
 
     store = SnapshotStore(
         client=redis.Redis.from_url(
             settings.REDIS_URL, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
         ),
         keys=keys,
-        load=load,
+        load=lambda model: model.load(resources),
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
         stale_seconds=settings.STALE_SECONDS,
     )
+    for kind in kinds().values():
+        kind.prepare()
     store.start()
     bulk = redis.Redis.from_url(
         settings.REDIS_URL,

@@ -11,7 +11,7 @@ published, or Redis is away, the versions differ, and the learner publishes (nor
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import redis
@@ -25,8 +25,9 @@ from bandits.policies.allocation import allocate
 from noregret.learning.contextual import belief_of, policy_of
 from noregret.learning.knowledge import known_to_policy
 from noregret.redis_client import client, keys
-from noregret.registry.models import ModelVersion
+from noregret.registry.frameworks import model_document
 from serving import publication, snapshot
+from serving.snapshot import as_sent
 
 from .document import policy_document
 from .models import Arm, Endpoint, Experiment
@@ -37,39 +38,6 @@ log = structlog.get_logger(__name__)
 
 # Feedback may come until its window closes; so long an ended experiment's reward stays in the snapshot, and a little longer.
 _AFTER_WINDOW = timedelta(minutes=5)
-
-
-def model_document(version: ModelVersion) -> snapshot.Model:
-    signature = version.signature
-    return snapshot.Model(
-        model=version.model,
-        framework=version.framework,
-        runtime=version.runtime,
-        sha256=version.compiled_sha256 or version.sha256 or None,
-        callable=version.callable or None,
-        payload=as_sent(version.payload),
-        features=signature["features"],
-        feature_names=signature["feature_names"],
-        outputs=signature["outputs"],
-        classes=as_sent(signature["classes"]),
-        example_rows=as_sent(signature.get("example_rows")),  # models of before have none
-        call_seconds=version.call_seconds,
-        row_seconds=version.row_seconds,
-    )
-
-
-def as_sent(value: Any) -> Any:
-    """A JSON value as MessagePack takes it: PostgreSQL gives 1e30 back as a whole number, and MessagePack's have 64 bits."""
-    if isinstance(value, dict):
-        return {key: as_sent(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [as_sent(inner) for inner in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        try:
-            return float(value)
-        except OverflowError:  # four hundred digits: no number that a client's JSON would hold
-            return str(value)
-    return value
 
 
 def canary_weight(experiment: Experiment) -> float:

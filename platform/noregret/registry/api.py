@@ -1,9 +1,8 @@
 """The registry over HTTP."""
 
 from contextlib import nullcontext
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-import msgspec
 from django.core.files.uploadedfile import UploadedFile
 from django.http import QueryDict
 from rest_framework.request import Request
@@ -15,23 +14,12 @@ from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError
-from serving.runtimes.rows import MAX_ERRORS
 
 from . import uploads
+from .frameworks import Definition, Framework, frameworks
+from .frameworks.fields import COMMON, Field, own_fields
 from .models import ModelVersion
-from .register import Definition, register_model
-
-Text = Annotated[str, msgspec.Meta(max_length=255)]
-
-
-class ModelRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A model version that needs no artefact."""
-
-    name: Text
-    version: Text
-    framework: Text
-    callable: Text = ""
-    payload: Any = None
+from .register import register_model
 
 
 def render(version: ModelVersion) -> dict[str, Any]:
@@ -86,67 +74,77 @@ class ModelView(ManageView):
         return Response(render(found))
 
 
+def _framework(name: Any) -> Framework[Any]:
+    """Raises Problem 400."""
+    known = frameworks()
+    if not isinstance(name, str) or name not in known:
+        message = f"one of {', '.join(sorted(known))} was expected" if isinstance(name, str) else "a text was expected"
+        raise problems.invalid_fields([{"field": "framework", "message": message}])
+    return known[name]
+
+
+_LEFT_EMPTY = frozenset({"callable", "payload"})
+
+
 def _from_json(data: Any) -> Definition:
-    form = convert(data, ModelRequest)
-    if form.framework == "sklearn":
-        message = "a scikit-learn model is sent as multipart/form-data with its artefact"
+    if not isinstance(data, dict):
+        raise problems.invalid_fields([{"field": "", "message": "an object was expected"}])
+    if "framework" not in data:
+        raise problems.invalid_fields([{"field": "framework", "message": "required"}])
+    framework = _framework(data["framework"])
+    if framework.takes_artifact:
+        message = f"a {framework.label} model is sent as multipart/form-data with its artefact"
         raise problems.invalid_fields([{"field": "artifact", "message": message}])
-    errors: list[FieldError] = []
-    if form.framework == "static" and form.callable:
-        errors.append({"field": "callable", "message": "a static model has none"})
-    if form.framework == "python" and form.payload is not None:
-        errors.append({"field": "payload", "message": "a python model has none"})
-    if errors:
-        raise problems.invalid_fields(errors)
-    return Definition(form.name, form.version, form.framework, callable=form.callable, payload=form.payload)
-
-
-_Sample = Annotated[list[list[float]], msgspec.Meta(min_length=1)]
-_TEXTS = ("name", "version", "framework")
+    own = framework.definition.__struct_fields__
+    # Callers who fill in all that one document of before had send the fields of other frameworks empty.
+    given = {name: value for name, value in data.items() if name in own or name not in _LEFT_EMPTY or value}
+    return convert(given, framework.definition)
 
 
 def _from_form(request: Request) -> Definition:
+    """A definition whose fields came as parts of a form: a file, a text, or JSON in a text or a file."""
     form = cast("QueryDict", request.data)
-    errors: list[FieldError] = []
-    for field, values in form.lists():
-        if field not in {*_TEXTS, "artifact", "sample"}:
-            errors.append({"field": field, "message": "unknown field"})
-        elif len(values) > 1:
-            errors.append({"field": field, "message": "given more than once"})
-    for field in _TEXTS:
-        value = form.get(field)
-        if not isinstance(value, str):
-            errors.append({"field": field, "message": "required"})
-        elif "\x00" in value:
-            errors.append({"field": field, "message": "holds NUL"})
-    artifact = form.get("artifact")
-    if not isinstance(artifact, UploadedFile):
-        errors.append({"field": "artifact", "message": "a file was expected"})
-    if errors:
-        raise problems.invalid_fields(errors)
-    texts = {field: str(form[field]) for field in _TEXTS}
-    if texts["framework"] in {"static", "python"}:
-        message = f"a {texts['framework']} model has no artefact: send it as JSON"
+    named = form.get("framework")
+    framework = _framework(named) if isinstance(named, str) else None
+    if framework is not None and not framework.takes_artifact:
+        message = f"a {framework.name} model has no artefact: send it as JSON"
         raise problems.invalid_fields([{"field": "artifact", "message": message}])
-    assert isinstance(artifact, UploadedFile)
-    return Definition(**texts, artifact=artifact.read(), sample=_sample(form.get("sample")))
+    own = {} if framework is None else own_fields(framework.definition)
+    errors: list[FieldError] = []
+    for name, values in form.lists():
+        if name not in {*COMMON, *own} and framework is not None:
+            errors.append({"field": name, "message": "unknown field"})
+        elif len(values) > 1:
+            errors.append({"field": name, "message": "given more than once"})
+    wanted = [Field(name, "text", required=True, description="") for name in COMMON] + list(own.values())
+    given: dict[str, Any] = {}
+    for field in wanted:
+        if field.name not in form and not field.required:
+            continue
+        try:
+            given[field.name] = _read(field, form.get(field.name))
+        except ValueError as error:
+            errors.append({"field": field.name, "message": str(error)})
+    if errors or framework is None:
+        raise problems.invalid_fields(errors)
+    return convert(given, framework.definition)
 
 
-def _sample(given: Any) -> list[list[float]] | None:
-    """Rows to check the compiled model on, as JSON in a field or a file."""
-    if given is None:
-        return None
-    body = given.read() if isinstance(given, UploadedFile) else str(given).encode("utf-8", "surrogatepass")
-    try:
-        rows: list[list[float]] = msgspec.convert(strict_json.loads(body), _Sample)
-    except (strict_json.InvalidJSON, msgspec.ValidationError) as error:
-        message = f"rows of numbers as JSON were expected: {error}"
-        raise problems.invalid_fields([{"field": "sample", "message": message}]) from error
-    errors: list[FieldError] = [
-        {"field": f"sample[{i}]", "message": f"{len(row)} values where the first row has {len(rows[0])}"}
-        for i, row in enumerate(rows)
-        if len(row) != len(rows[0])
-    ]
-    if errors:
-        raise problems.invalid_fields(errors[:MAX_ERRORS])
-    return rows
+def _read(field: Field, part: Any) -> Any:
+    """A field's value from its part. Raises ValueError with what was expected."""
+    is_file = isinstance(part, UploadedFile)
+    if field.kind == "file":
+        if not is_file:
+            raise ValueError("a file was expected")
+        return part.read()
+    if field.kind == "json" and part is not None:
+        body = part.read() if is_file else str(part).encode("utf-8", "surrogatepass")
+        try:
+            return strict_json.loads(body)
+        except strict_json.InvalidJSON as error:
+            raise ValueError(f"JSON was expected: {error}") from error
+    if not isinstance(part, str):
+        raise ValueError("required")
+    if "\x00" in part:
+        raise ValueError("holds NUL")
+    return part

@@ -5,31 +5,24 @@ from django.db import models
 
 from noregret.names import NAME_MAX_LENGTH, validate_name
 
+from .frameworks import framework_choices, runtime_choices
+
 
 class ModelVersion(models.Model):
     """`name@version`. Nothing of it changes once it is registered: another artefact is another version."""
 
-    class Framework(models.TextChoices):
-        SKLEARN = "sklearn", "scikit-learn"
-        PYTHON = "python", "Python callable"
-        STATIC = "static", "Static payload"
-
-    class Runtime(models.TextChoices):
-        ONNX = "onnx", "ONNX Runtime"
-        SKLEARN = "sklearn", "scikit-learn"
-        PYTHON = "python", "Python callable"
-        STATIC = "static", "Static payload"
-
     name = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
     version = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
-    framework = models.CharField(max_length=16, choices=Framework)
-    runtime = models.CharField(max_length=16, choices=Runtime)
+    framework = models.CharField(max_length=16, choices=framework_choices)
+    runtime = models.CharField(max_length=16, choices=runtime_choices)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True, default="")
     size = models.PositiveBigIntegerField("size in bytes", default=0)
     compiled_sha256 = models.CharField("SHA-256 as compiled", max_length=64, blank=True, default="")
     compile_note = models.TextField(blank=True, default="")
     callable = models.CharField(max_length=255, blank=True, default="")
     payload = models.JSONField(null=True, blank=True)
+    # What else of its definition a framework needs. An earlier version of the program writes rows without it.
+    options = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()), blank=True)
     signature = models.JSONField(default=dict)
     # What a call takes and what each row adds, as measured at registration; null where nobody has measured.
     call_seconds = models.FloatField(null=True, blank=True)

@@ -23,7 +23,7 @@ class Model(Struct):
     name: str
     version: str
     model: str
-    framework: Literal["sklearn", "python", "static"]
+    framework: str  # one of those that registration takes
     sha256: str | None
     signature: Signature
     compiled: bool

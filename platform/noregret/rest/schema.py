@@ -12,6 +12,7 @@ from noregret.experiments import document as documents
 from noregret.experiments.api import decisions, endpoints, experiments
 from noregret.notify import api as notify
 from noregret.registry import api as registry
+from noregret.registry.bodies import request_bodies
 from serving.api import native
 
 from . import answers
@@ -33,7 +34,6 @@ _STATUSES = {
 _ALWAYS = (400, 401, 403, 405, 503)
 
 _BODIES: tuple[type, ...] = (
-    registry.ModelRequest,
     endpoints.EndpointRequest,
     endpoints.EndpointChange,
     endpoints.ReasonRequest,
@@ -90,18 +90,8 @@ _PAGING = [
     OpenApiParameter("limit", int, description="Items a page, 1 to 200; 50 by default."),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]
-_MULTIPART = {
-    "type": "object",
-    "required": ["name", "version", "framework", "artifact"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string"},
-        "version": {"type": "string"},
-        "framework": {"type": "string", "enum": ["sklearn"]},
-        "artifact": {"type": "string", "format": "binary", "description": "A file of skops.io.dump."},
-        "sample": {"type": "string", "description": "Rows as JSON, to check the compiled model on."},
-    },
-}
+_ANY_FORM = {"type": "object"}
+"""Stands for the bodies of registration until the document is made: they are the frameworks' to say."""
 
 
 def _problems(*statuses: int) -> dict[Any, Any]:
@@ -151,8 +141,7 @@ def _describe_all() -> None:
         registry.ModelsView,
         "post",
         "Register a model version",
-        body=registry.ModelRequest,
-        multipart=_MULTIPART,
+        multipart=_ANY_FORM,
         answer={201: model, 200: model},
         problems=(409, 422),
     )
@@ -411,9 +400,11 @@ def document() -> dict[str, Any]:
             operation["security"] = _SECURITY
             for status, response in operation["responses"].items():
                 response["description"] = _STATUSES.get(int(status), "Done")
+    content, definitions = request_bodies()
+    made["paths"]["/api/v1/models"]["post"]["requestBody"] = {"required": True, "content": content}
     made["paths"] |= _serving_paths()
     made["components"] = {
-        "schemas": _COMPONENTS,
+        "schemas": _COMPONENTS | definitions,
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
