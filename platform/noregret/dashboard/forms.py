@@ -26,8 +26,8 @@ from noregret.names import NAME_MAX_LENGTH
 from noregret.registry.errors import DefinitionInvalid
 from noregret.registry.frameworks import framework_choices, frameworks
 from noregret.registry.frameworks.fields import Field, own_fields
+from noregret.registry.jobs import register
 from noregret.registry.models import ModelVersion
-from noregret.registry.register import register_model
 from serving.api.bodies import field_error
 
 from .pages import ServiceForm
@@ -115,7 +115,7 @@ class ModelForm(ServiceForm):
         except msgspec.ValidationError as error:
             told = field_error(str(error))
             raise DefinitionInvalid(told["field"], told["message"]) from error
-        return register_model(definition, actor=actor)[0]
+        return register(definition, actor=actor)[0]
 
 
 class ModelChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # no generic at run time

@@ -1,6 +1,7 @@
 """The registry over HTTP."""
 
 from contextlib import nullcontext
+from datetime import datetime
 from typing import Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
@@ -8,18 +9,20 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.experiments.visibility import may_register, seen_models
+from noregret.experiments.visibility import seen_models
 from noregret.rest.pagination import page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
+from noregret.rest.views import _refusal as refusal
 from serving import problems, strict_json
 from serving.problems import FieldError
 
 from . import uploads
+from .errors import StillInspected
 from .frameworks import Definition, Framework, frameworks
 from .frameworks.fields import COMMON, Field, own_fields
-from .models import ModelVersion
-from .register import register_model
+from .jobs import refusal_of, register, seen_job
+from .models import ModelVersion, RegistrationJob
 
 
 def render(version: ModelVersion) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def render(version: ModelVersion) -> dict[str, Any]:
         "row_seconds": version.row_seconds,
         "callable": version.callable or None,
         "payload": version.payload,
-        "created_at": version.created_at.isoformat().replace("+00:00", "Z"),
+        "created_at": _iso(version.created_at),
     }
 
 
@@ -53,15 +56,39 @@ class ModelsView(ManageView):
         multipart = (request.content_type or "").startswith("multipart/form-data")
         with uploads.slot() if multipart else nullcontext():
             definition = _from_form(request) if multipart else _from_json(request.data)
-            limit = self.caller.endpoints
-            known = seen_models(limit).filter(name=definition.name, version=definition.version)
-            version, created = register_model(
-                definition,
-                actor=self.caller.name,
-                endpoints=limit,
-                may_take=lambda name: may_register(limit, name) or known.exists(),
-            )
-        return Response(render(version), status=201 if created else 200)
+            try:
+                version, is_new = register(definition, actor=self.caller.name, endpoints=self.caller.endpoints)
+            except StillInspected as error:
+                headers = {"Location": f"/api/v1/jobs/{error.job}", "Retry-After": "5"}
+                return Response({"job": str(error.job), "status": "running"}, status=202, headers=headers)
+        return Response(render(version), status=201 if is_new else 200)
+
+
+class JobView(ManageView):
+    """GET /api/v1/jobs/{job}"""
+
+    def get(self, request: Request, job: str) -> Response:
+        found = seen_job(job, self.caller.endpoints)
+        if found is None:
+            raise problems.not_found(f"there is no job {job[:80]}")
+        problem = None
+        if found.status == RegistrationJob.Status.FAILED:
+            error = refusal_of(found)
+            problem = (refusal(error) or problems.internal()).document()
+        return Response(
+            {
+                "job": str(found.pk),
+                "status": found.status,
+                "model": None if found.model is None else render(found.model),
+                "problem": problem,
+                "created_at": _iso(found.created_at),
+                "ended_at": None if found.ended_at is None else _iso(found.ended_at),
+            }
+        )
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
 class ModelView(ManageView):

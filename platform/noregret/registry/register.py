@@ -32,12 +32,11 @@ def register_model(
 
     Raises DefinitionInvalid, ArtifactRefused, NameTaken, VersionTaken, TooManyUploads, StoreUnavailable.
     """
-    framework = _framework(definition)
-    content = framework.content(definition)
-    _require(may_take, definition.name)
-    existing = ModelVersion.objects.filter(name=definition.name, version=definition.version).first()
+    existing = registered(definition, may_take=may_take)
     if existing is not None:
-        return _same(existing, definition, content), False
+        return existing, False
+    framework = frameworks()[definition.framework]
+    content = framework.content(definition)
     version = _examined(framework, definition, content)
     version.created_by = actor
     version.endpoints = None if endpoints is None else sorted(endpoints)
@@ -59,6 +58,19 @@ def register_model(
     return version, True
 
 
+def registered(definition: Definition, *, may_take: Callable[[str], bool]) -> ModelVersion | None:
+    """The version that stands under this definition, if one does. Raises DefinitionInvalid, NameTaken, VersionTaken."""
+    for field in ("name", "version"):
+        try:
+            validate_name(getattr(definition, field))
+        except ValidationError as error:
+            raise DefinitionInvalid(field, error.messages[0]) from error
+    content = frameworks()[definition.framework].content(definition)
+    _require(may_take, definition.name)
+    existing = ModelVersion.objects.filter(name=definition.name, version=definition.version).first()
+    return None if existing is None else _same(existing, definition, content)
+
+
 def _require(may_take: Callable[[str], bool], name: str) -> None:
     if not may_take(name):
         raise NameTaken(f"the name {name} is in use for other endpoints: choose another")
@@ -68,15 +80,6 @@ def _hold(name: str) -> None:
     """Until the end of the transaction nobody else registers under this name."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('noregret.registry.' || %s))", [name])
-
-
-def _framework(definition: Definition) -> Framework[Any]:
-    for field in ("name", "version"):
-        try:
-            validate_name(getattr(definition, field))
-        except ValidationError as error:
-            raise DefinitionInvalid(field, error.messages[0]) from error
-    return frameworks()[definition.framework]
 
 
 def _same(existing: ModelVersion, definition: Definition, content: Content) -> ModelVersion:
@@ -92,13 +95,13 @@ def _examined(framework: Framework[Any], definition: Definition, content: Conten
     with uploads.slot() if artifact is not None else nullcontext():
         examined = framework.examine(definition)
     if artifact is not None:
-        _kept(artifact)
+        keep(artifact)
     version = ModelVersion(
         name=definition.name,
         version=definition.version,
         framework=framework.name,
         size=len(artifact or b""),
-        compiled_sha256="" if examined.compiled is None else _kept(examined.compiled),
+        compiled_sha256="" if examined.compiled is None else keep(examined.compiled),
         compile_note=examined.note,
         signature=examined.signature.to_dict(),
         call_seconds=examined.call_seconds,
@@ -113,7 +116,7 @@ def _columns(content: Content) -> dict[str, Any]:
     return {field.name: getattr(content, field.name) for field in fields(content)}
 
 
-def _kept(body: bytes) -> str:
+def keep(body: bytes) -> str:
     """The SHA-256 of a file that is in the store. Raises StoreUnavailable."""
     try:
         return artifact_store().put(body)

@@ -35,6 +35,13 @@ class Model(Struct):
     created_at: str
 
 
+class RunningJob(Struct):
+    """A registration whose artefact is still inspected; `Location` says where to ask."""
+
+    job: str
+    status: Literal["running"]
+
+
 class Endpoint(Struct):
     """The stable name that clients call."""
 
@@ -441,6 +448,17 @@ class WebhookPage(Struct):
 class FieldError(Struct):
     field: str
     message: str
+
+
+class Job(Struct):
+    """What became of a registration: the answer that its caller would have had, in `model` or `problem`."""
+
+    job: str
+    status: Literal["running", "done", "failed"]
+    model: Model | None
+    problem: "Problem | None"
+    created_at: str
+    ended_at: str | None
 
 
 class Problem(Struct, omit_defaults=True):

@@ -49,6 +49,8 @@ _BODIES: tuple[type, ...] = (
 )
 _ANSWERS: tuple[type, ...] = (
     answers.Model,
+    answers.RunningJob,
+    answers.Job,
     answers.Endpoint,
     answers.Experiment,
     answers.Results,
@@ -142,9 +144,10 @@ def _describe_all() -> None:
         "post",
         "Register a model version",
         multipart=_ANY_FORM,
-        answer={201: model, 200: model},
+        answer={201: model, 200: model, 202: answers.RunningJob},
         problems=(409, 422),
     )
+    _describe(registry.JobView, "get", "What became of a registration", answer={200: answers.Job}, problems=(404,))
     _describe(registry.ModelView, "get", "A model version", answer={200: model}, problems=(404,))
     _describe(
         endpoints.EndpointsView,

@@ -87,7 +87,11 @@ def _refusal(error: Exception) -> problems.Problem | None:
             return problems.invalid_fields([{"field": error.field, "message": error.message}])
         case experiments_errors.Conflict() | registry_errors.NameTaken() | registry_errors.VersionTaken():
             return problems.conflict(str(error))
-        case registry_errors.TooManyUploads() | registry_errors.StoreUnavailable():
+        case (
+            registry_errors.TooManyUploads()
+            | registry_errors.StoreUnavailable()
+            | registry_errors.InspectionUnfinished()
+        ):
             return problems.unavailable(str(error), retry_after=10)
         case registry_errors.ArtifactRefused():
             return problems.refused(str(error))

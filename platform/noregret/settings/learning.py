@@ -21,6 +21,8 @@ CELERY_TIMEZONE = "UTC"
 CELERY_TASK_ROUTES = {
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
     "noregret.notify.tasks.deliver": {"queue": "notify"},
+    "noregret.registry.tasks.inspect": {"queue": "inspect"},
+    "noregret.registry.tasks.tend": {"queue": "inspect"},
 }
 # A worker process that a challenger made grow past this is replaced.
 SHADOW_MEMORY_BYTES = 700 * 2**20
