@@ -192,7 +192,7 @@ def _tell(identity: UUID) -> bool:
 
     RegistrationJob.objects.filter(pk=identity).update(sent_at=timezone.now())
     try:
-        inspect.apply_async([str(identity)], retry=False)
+        inspect.apply_async((str(identity),), retry=False)
     except (KombuError, redis.RedisError, OSError) as error:
         log.warning("broker out of reach", error=repr(error))
         return False

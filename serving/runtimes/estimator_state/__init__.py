@@ -10,15 +10,12 @@ scikit-learn itself compares the width of the rows with `n_features_in_` whereve
 here is that this number is there, and that what lies inside agrees with it.
 """
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from scipy.special import comb
 from sklearn.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest
@@ -26,13 +23,10 @@ from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.isotonic import IsotonicRegression
-from sklearn.metrics._dist_metrics import DistanceMetric
 from sklearn.mixture._base import BaseMixture
-from sklearn.multiclass import OneVsRestClassifier, _predict_binary
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, RegressorChain
-from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -46,10 +40,8 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 from sklearn.preprocessing._encoders import _BaseEncoder
-from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
+from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
-from sklearn.tree._tree import Tree
-from sklearn.utils import check_array
 
 from serving.runtimes.compiled_parts import StateInvalid
 
