@@ -19,9 +19,10 @@ from prometheus_client.registry import REGISTRY
 
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from noregret.rest.problem_response import problem_response
 from serving import problems
 from serving.ledger.rewards import LedgerUnavailable
-from serving.metrics import of_learner, web_processes
+from serving.metrics import GATHERING, of_learner, web_processes
 from serving.process import process
 
 Check = dict[str, Any]
@@ -59,9 +60,10 @@ def metrics(request: HttpRequest) -> HttpResponse:
     no counter.
     """
     if counts_alone():
-        return problems.response(
+        return problem_response(
             problems.unavailable("several web processes count alone: set PROMETHEUS_MULTIPROC_DIR", retry_after=60)
         )
+    GATHERING.flush()  # of this process; the others' are a second old at most
     registry = REGISTRY
     if settings.METRICS_DIR is not None:
         registry = CollectorRegistry()
@@ -81,6 +83,17 @@ def counts_alone() -> bool:
 def favicon(request: HttpRequest) -> HttpResponse:
     """GET /favicon.ico: browsers ask for it whatever a page says; there is none."""
     return HttpResponse(status=204)
+
+
+def answer_probes(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
+    probes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        probe = probes.get(request.path_info)
+        return respond(request) if probe is None else probe(request)
+
+    return middleware
 
 
 def _run(check: Callable[[], Check]) -> Check:

@@ -18,8 +18,6 @@ from unfold.widgets import (
 from bandits import policies
 from noregret.access.keys import SCOPES, create_key
 from noregret.experiments import document as documents
-from noregret.experiments.creation import create_experiment
-from noregret.experiments.endpoints import create_endpoint
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Endpoint
 from noregret.names import NAME_MAX_LENGTH
@@ -28,6 +26,8 @@ from noregret.registry.frameworks import framework_choices, frameworks
 from noregret.registry.frameworks.fields import Field, own_fields
 from noregret.registry.jobs import register
 from noregret.registry.models import ModelVersion
+from noregret.rollout.creation import create_experiment
+from noregret.rollout.endpoints import create_endpoint
 from serving.api.bodies import field_error
 
 from .pages import ServiceForm

@@ -12,13 +12,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from bandits.context import ContextSchema
 from bandits.policies import make
 from bandits.policies.allocation import default_floor
-from noregret.names import NAME_PATTERN
+from noregret.names import ModelRef, Name
 from serving.feedback import MAX_VALUE
 
 from .errors import Invalid
 
-Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z", description="Lower-case letters, digits, '.', '_' and '-'.")]
-ModelRef = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}@{NAME_PATTERN}\Z", description="`name@version`.")]
 DAY = 86_400
 # A model an arm of d features costs d^2 numbers in each snapshot, and as many multiplications for each request.
 MAX_FEATURES = 64

@@ -9,11 +9,10 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.experiments.visibility import seen_models
 from noregret.rest.pagination import page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
+from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
-from noregret.rest.views import _refusal as refusal
 from serving import problems, strict_json
 from serving.problems import FieldError
 
@@ -23,6 +22,7 @@ from .frameworks import Definition, Framework, frameworks
 from .frameworks.fields import COMMON, Field, own_fields
 from .jobs import refusal_of, register, seen_job
 from .models import ModelVersion, RegistrationJob
+from .visibility import seen_models
 
 
 def render(version: ModelVersion) -> dict[str, Any]:

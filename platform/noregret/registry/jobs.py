@@ -24,7 +24,6 @@ from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
-from noregret.experiments.visibility import may_register, seen_models
 from noregret.redis_client import client, keys
 from serving.artifacts import ArtifactMissing
 
@@ -34,6 +33,7 @@ from .frameworks import ArtifactDefinition, Definition, frameworks
 from .inspection import WALL_SECONDS
 from .models import ModelVersion, RegistrationJob
 from .register import keep, register_model, registered
+from .visibility import may_register, seen_models
 
 log = structlog.get_logger(__name__)
 

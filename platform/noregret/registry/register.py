@@ -9,8 +9,8 @@ import structlog
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
-from noregret.access import audit
 from noregret.names import validate_name
+from noregret.trail import audit
 
 from . import uploads
 from .artifact_storage import artifact_store

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
-from noregret.learning.pending import unsettled
+from noregret.learning.unfinished import unsettled
 from noregret.registry.models import ModelVersion
 from serving.artifacts import ArtifactStore
 
