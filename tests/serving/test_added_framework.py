@@ -7,9 +7,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from noregret.openapi.schema import document
 from noregret.registry import frameworks
 from noregret.registry.models import ModelVersion
-from noregret.rest.schema import document
 
 from serving import process, runtimes
 from tests.conftest import Api, endpoint_of

@@ -16,6 +16,7 @@ from noregret.registry.bodies import request_bodies
 from noregret.rollout.api import endpoints, experiments
 from noregret.trail import api as trail
 from serving.api import documents as serving_documents
+from serving.web import routes
 
 from . import answers
 
@@ -407,7 +408,7 @@ def document() -> dict[str, Any]:
                 response["description"] = _STATUSES.get(int(status), "Done")
     content, definitions = request_bodies()
     made["paths"]["/api/v1/models"]["post"]["requestBody"] = {"required": True, "content": content}
-    made["paths"] |= _serving_paths()
+    made["paths"] |= _serving_paths() | dict(routes.TABLE.openapi())
     made["components"] = {
         "schemas": _COMPONENTS | definitions,
         "securitySchemes": {
