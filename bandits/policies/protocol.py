@@ -70,11 +70,16 @@ class ContextualBelief:
         variance = np.einsum("...d,...kde,...e->...k", x, self.covariance, x, optimize=True)
         return mean, np.sqrt(np.maximum(variance, 1e-18))
 
-    def after_pull(self, arm: int, x: Array) -> "ContextualBelief":
-        """The belief (K, ...) when `arm` was pulled for `x` and its reward is still out: narrower, with the same mean."""
+    def after_pull(self, arm: int | NDArray[np.int64], x: Array) -> "ContextualBelief":
+        """The belief (..., K, d) when `arm` (...) was pulled for `x` (..., d) and its reward is still out: narrower, with the same mean.
+
+        One row's inverse from the last one's (Sherman & Morrison 1950).
+        """
         covariance = self.covariance.copy()
-        spread = covariance[arm] @ x
-        covariance[arm] -= np.outer(spread, spread) / (1.0 + float(x @ spread))
+        here = (*np.indices(np.shape(arm)), arm)
+        spread = np.einsum("...de,...e->...d", covariance[here], x)
+        narrower = 1.0 + np.einsum("...d,...d->...", x, spread)
+        covariance[here] -= spread[..., :, None] * spread[..., None, :] / narrower[..., None, None]
         return ContextualBelief(self.mean, covariance)
 
     def after_pulls(self, gram: Array) -> "ContextualBelief":
