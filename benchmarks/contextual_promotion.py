@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bandits.arm_models import ArmModels
-from bandits.inference.anytime import verdict
 from bandits.inference.evidence import Bucket, empty
+from bandits.inference.verdict import verdict
 from bandits.policies import make_contextual
 from bandits.policies.allocation import allocate_in_context
 from bandits.policies.protocol import ContextualBelief
