@@ -1,4 +1,4 @@
-"""What a policy is: from what was learned to the probability of each arm. One file a family, one registry line a policy.
+"""What a policy is: from what was learned to the probability of each arm. One file a family, one line a file.
 
 Two kinds, told apart by `contextual`. A `Policy` learns each arm's mean; its probabilities are the same for every request until
 something new is learned. A `ContextualPolicy` learns a model an arm, and its probabilities follow from the request's features.
@@ -26,6 +26,8 @@ class Policy(Protocol):
     """A way to choose. Policies are stateless: what they know is in the statistics that they are given."""
 
     name: ClassVar[str]
+    summary: ClassVar[str]
+    """A sentence for people who choose."""
     contextual: ClassVar[Literal[False]]
     counts_own_pulls: ClassVar[bool]
     """True for deterministic policies, which must be told of pulls whose rewards are still out (`pulls`)."""
@@ -94,6 +96,7 @@ class ContextualPolicy(Protocol):
     """A way to choose by the features of a request."""
 
     name: ClassVar[str]
+    summary: ClassVar[str]
     contextual: ClassVar[Literal[True]]
     counts_own_pulls: ClassVar[bool]
     model: ClassVar[Literal["linear", "logistic"]]

@@ -27,7 +27,6 @@ from noregret.registry.models import ModelVersion
 from noregret.registry.register import Definition, register_model
 
 from .pages import ServiceForm
-from .words import POLICIES
 
 
 def _text(**options: Any) -> forms.CharField:
@@ -169,7 +168,7 @@ class ExperimentForm(ServiceForm):
         choices=[(name, name) for name in policies.names()],
         initial="thompson",
         widget=UnfoldAdminSelectWidget(),
-        help_text=" ".join(POLICIES[name] for name in policies.names() if name in POLICIES),
+        help_text=" ".join(policies.summary(name) for name in policies.names()),
     )
     params = forms.JSONField(
         label="Parameters of the policy",
