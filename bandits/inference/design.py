@@ -24,10 +24,8 @@ from scipy import special
 
 from bandits.statistics import ArmStatistics, Array
 
-from .log_factors import STEPS, averaged, kept, pack, unpack
+from .log_factors import EDGE, STEPS, averaged, kept, pack, unpack
 from .protocol import Bucket
-
-_EDGE = 1e-4  # pooled means are kept this far from 0 and 1, where log-odds end
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, po
 
 def alternatives(pooled: Array, margin: float = 0.0) -> tuple[Array, Array]:
     """The greater and the smaller mean of each alternative of the grid around pooled means (...,), each (..., G)."""
-    within = np.clip(pooled, _EDGE, 1.0 - _EDGE)
+    within = np.clip(pooled, EDGE, 1.0 - EDGE)
     centre = special.logit((within + margin / 2.0) / (1.0 + margin))[..., None]
     return special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)
 

@@ -16,6 +16,7 @@ from django.db import connection
 from scipy import stats
 
 from bandits.context import ContextInvalid, ContextSchema
+from bandits.inference.sample_ratio import ALARM
 from bandits.ope import Estimate, Log, Unsupported, evaluate
 from bandits.policies import make
 from bandits.reward import RewardModel
@@ -32,9 +33,6 @@ MOST_DECISIONS = 200_000
 
 EVALUATED_DECISIONS = 20_000
 """As many while somebody waits for the answer: about a second."""
-
-ANSWERED_ALIKE_P = 0.001
-"""A probability of the shares of answers, were they the same for every arm, below which they are told to differ."""
 
 LEFT_OUT = {
     "open": "{:,} whose window is open",
@@ -427,7 +425,7 @@ def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int
     seen = with_reward + without > 0.0
     if seen.sum() < 2 or not without.any():
         return None
-    if stats.chi2_contingency(np.stack((with_reward[seen], without[seen]))).pvalue >= ANSWERED_ALIKE_P:
+    if stats.chi2_contingency(np.stack((with_reward[seen], without[seen]))).pvalue >= ALARM:
         return None
     shares = ", ".join(
         f"{name} {part:.1%}"
