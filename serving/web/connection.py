@@ -402,7 +402,9 @@ class Connection(asyncio.Protocol):
         self._break_off(_bad_request(why))
 
     def _head_too_large(self) -> None:
-        self._break_off(Problem(431, "head-too-large", "The head is too large", f"at most {HEAD_BYTES} bytes are taken"))
+        self._break_off(
+            Problem(431, "head-too-large", "The head is too large", f"at most {HEAD_BYTES} bytes are taken")
+        )
 
     def _break_off(self, problem: Problem) -> None:
         """What comes can't be told apart any more."""
