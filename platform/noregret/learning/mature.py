@@ -9,7 +9,6 @@ learned from, but enters no evidence: the buckets after its own were weighed wit
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
@@ -18,6 +17,7 @@ from bandits.delay import DelayHistograms
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 from serving.ledger import latency
+from serving.ledger.ingest import StreamedDecision
 
 from . import clock, contextual, quarantine, summing
 from .models import ArmStatistics, ExperimentEvidence
@@ -251,22 +251,20 @@ def _give_defaults(decisions: str, parameters: dict[str, Any]) -> None:
         cursor.execute(_DEFAULTS_FOR_LATE.format(decisions=decisions), parameters)
 
 
-def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[tuple[UUID, datetime, int]]) -> None:
-    """Default rewards for those of new decisions (id, decided at, arm id) whose bucket is closed; in the transaction that inserts them.
+def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> None:
+    """Default rewards for those of new decisions whose bucket is closed; in the transaction that inserts them.
 
-    Without them only what was rewarded among such decisions would be learned: every arm would look better than it is. The
-    caller leaves out what the arm could not serve.
+    Without them only what was rewarded among such decisions would be learned: every arm would look better than it is. What the
+    arm could not serve gets none.
     """
     closed = held.closed_until
-    late = [decision for decision in decisions if closed is not None and decision[1] < closed]
-    if not late or closed is None or held.experiment.reward["default"] is None:
+    if closed is None or held.experiment.reward["default"] is None:
         return
-    times = [decided_at for _, decided_at, _ in late]
-    listed = {
-        "ids": [decision_id for decision_id, _, _ in late],
-        "times": times,
-        "arms": [arm for _, _, arm in late],
-    }
+    late = [one for one in decisions if one.event.fallback_reason is None and one.decided_at < closed]
+    if not late:
+        return
+    times = [one.decided_at for one in late]
+    listed = {"ids": [one.id for one in late], "times": times, "arms": [one.event.arm_id for one in late]}
     _give_defaults(_LISTED, _parameters(held.experiment, min(times), closed) | listed)
     ExperimentEvidence.objects.filter(pk=held.pk, folded_until__gt=min(times)).update(folded_until=min(times))
 
