@@ -3,7 +3,9 @@
 python -m benchmarks.ledger_parts [--rows 200000] [--kinds 0,1] [--cores 0] [--profile]
 
 Real PostgreSQL and Redis, made for this and thrown away, on the cores that are given. Two rates each: rows a second of
-processor time of this process and both servers, which is what a core to itself would give, and rows a second as it came. `ingest` drains a stream
+processor time of this process and both servers, which is what a core to itself would give, and rows a second as it came.
+
+`ingest` drains a stream
 of so many decisions in batches, as a round of learning does. `rebuild` compares every sum of a ledger of so many decisions, each with
 a reward, with the live state (`manage.py rebuild --check`); its rows are decisions and rewards. It runs once before that, to write.
 """
@@ -163,11 +165,14 @@ class Parts:
             if self._arguments.profile:
                 profile.enable()
             began = time.perf_counter()
-            busy = _busy_seconds()
+            before = _busy()
             yield
-            seconds, busy = time.perf_counter() - began, _busy_seconds() - busy
+            seconds = time.perf_counter() - began
+            busy = {part: after - before[part] for part, after in _busy().items()}
             profile.disable()
-        _write(f"{self._kind}: {part} {rows / busy:,.0f} rows/s of a core, {rows / seconds:,.0f} rows/s as it came")
+        each = ", ".join(f"{name} {1e6 * of_it / rows:.1f}" for name, of_it in busy.items())
+        rate, wall = rows / sum(busy.values()), rows / seconds
+        _write(f"{self._kind}: {part} {rate:,.0f} rows/s of a core ({each} µs a row), {wall:,.0f} rows/s as it came")
         if self._arguments.profile:
             pstats.Stats(profile).sort_stats("tottime").print_stats(22)
         if self._arguments.statements:
@@ -233,21 +238,25 @@ class Parts:
             writer.close()
 
 
-def _busy_seconds() -> float:
-    """Processor time of this process and of both servers, with what their ended processes took: what else runs here is not in it."""
+def _busy() -> dict[str, float]:
+    """Processor seconds of this process and of both servers, with what their ended processes took: of nothing else that runs here."""
     from noregret.redis_client import client
 
     memory: Any = client().info("server")
-    me = psutil.Process()
-    servers = [psutil.Process(memory["process_id"]), _postmaster()]
-    busy = 0.0
-    for process in [me, *servers, *servers[1].children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            busy += times.user + times.system
-            if process == servers[1]:
-                busy += times.children_user + times.children_system
+    postmaster = _postmaster()
+    busy = {"self": _seconds(psutil.Process()), "redis": _seconds(psutil.Process(memory["process_id"]))}
+    with suppress(psutil.NoSuchProcess):
+        ended = postmaster.cpu_times()
+        backends = sum(_seconds(child) for child in postmaster.children(recursive=True))
+        busy["postgresql"] = _seconds(postmaster) + ended.children_user + ended.children_system + backends
     return busy
+
+
+def _seconds(process: psutil.Process) -> float:
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 @cache

@@ -8,7 +8,7 @@ import msgspec
 VERSION = 1
 
 
-class DecisionEvent(msgspec.Struct, array_like=True, frozen=True):
+class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One decision. Fields are only ever added at the end, with a default: entries outlive the process that wrote them."""
 
     version: int

@@ -66,6 +66,8 @@ def without_names(decisions: Sequence[StreamedDecision], readable: ReadableConte
         if unit in forgotten and decision.decided_at < forgotten[unit]:
             name = pseudonyms.setdefault((decision.event.experiment_id, unit), pseudonym())
             event = without_name(decision.event, name, readable)
-            decision = decision._replace(event=event, body=encode(event), context=as_json(event.context))
+            decision = msgspec.structs.replace(
+                decision, event=event, body=encode(event), context=as_json(event.context)
+            )
         found.append(decision)
     return found

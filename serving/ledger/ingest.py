@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -31,7 +31,7 @@ _encoder = msgspec.json.Encoder()
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-class StreamedDecision(NamedTuple):
+class StreamedDecision(msgspec.Struct, frozen=True, gc=False):
     """A decision as it came, with its place in the stream, and with what its row needs that the event holds otherwise."""
 
     entry_id: bytes
@@ -108,8 +108,8 @@ def _all_good(entries: Sequence[Entry], latest_us: int) -> Batch | None:
         contexts = [as_json(event.context) for event in events]
     except ValueError:
         return None
-    ids, bodies = [entry.id for entry in entries], [entry.body for entry in entries]
-    return Batch(list(map(StreamedDecision._make, zip(ids, bodies, events, times, contexts, strict=True))), ())
+    ids, bodies = [entry.id for entry in entries], [entry.body or b"" for entry in entries]
+    return Batch(list(map(StreamedDecision, ids, bodies, events, times, contexts)), ())
 
 
 def _one_by_one(entries: Sequence[Entry], latest_us: int) -> Batch:
