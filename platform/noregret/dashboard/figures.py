@@ -9,18 +9,18 @@ from typing import Any
 
 from msgspec import Struct
 
+from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.learning.shown.apprentice import Apprentice
 from noregret.learning.shown.charts import Densities, OverTime, over_time, posterior_densities
-from noregret.learning.shown.evaluation import Evaluation, left_out_in_words
+from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
 from noregret.learning.shown.phrases import evidence_told, probability_told
 from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm, results
 from noregret.learning.shown.segments import Segments
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
 POINTS = 24
-SAMPLE_RATIO_ALARM = 0.001
 UNKNOWN = "–"
 
 
@@ -52,7 +52,7 @@ def figures(experiment: Experiment) -> Figures:
         results=found,
         cells={arm.name: cells(arm) for arm in found.arms},
         facts=facts(found, looks_at_requests(experiment)),
-        alarms=Alarms(ratio is not None and ratio < SAMPLE_RATIO_ALARM, answers_differ(found)),
+        alarms=Alarms(ratio is not None and ratio < ALARM, answers_differ(found)),
         progress=progress(found.evidence) if tells_evidence(experiment) else None,
         over_time=over_time(experiment, POINTS),
         densities=posterior_densities(experiment),
@@ -100,20 +100,12 @@ def saved(comparison: Comparison) -> str:
     return f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
-ESTIMATORS = {
-    "ips": "Importance weighting",
-    "snips": "Importance weighting, self-normalised",
-    "dr": "Doubly robust",
-    "switch_dr": "Doubly robust, extreme weights left to the model",
-}
-
-
 def evaluation_texts(found: Evaluation) -> dict[str, Any]:
     """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample size)], "said": sentences}."""
     if found.refused or found.logged is None:
         return {"rows": [], "said": sentence(found.refused or "")}
     estimates = [("As logged", found.logged)]
-    estimates += [(ESTIMATORS[name], estimate) for name, estimate in found.estimates.items()]
+    estimates += [(ESTIMATORS[name].capitalize(), estimate) for name, estimate in found.estimates.items()]
     rows = [
         (
             title,
@@ -173,7 +165,7 @@ def sentence(reason: str, names: Sequence[str] = ()) -> str:
 def answers_differ(found: Results) -> bool:
     """Is it shown that arms are answered at different rates?"""
     p = found.comparison.answers_p
-    return p is not None and p < SAMPLE_RATIO_ALARM
+    return p is not None and p < ALARM
 
 
 def answers_said(found: Results) -> str:
@@ -276,8 +268,8 @@ def _evidence(found: Results) -> str:
 def _sample_ratio(p: float | None) -> str:
     if p is None:
         return "not known yet"
-    if p < SAMPLE_RATIO_ALARM:
-        return f"p < {SAMPLE_RATIO_ALARM:g}, not as logged: don't trust these figures"
+    if p < ALARM:
+        return f"p < {ALARM:g}, not as logged: don't trust these figures"
     return f"p = {p:.3f}, as logged"
 
 

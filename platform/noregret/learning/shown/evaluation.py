@@ -17,6 +17,7 @@ from msgspec import Struct
 from scipy import stats
 
 from bandits.context import ContextInvalid, ContextSchema
+from bandits.inference.sample_ratio import ALARM
 from bandits.ope import Estimate, Log, Unsupported, evaluate
 from bandits.policies import make
 from bandits.reward import RewardModel
@@ -27,6 +28,7 @@ from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.kept import rows_from
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
+from serving.times import told
 
 MOST_DECISIONS = 200_000
 """The newest matured decisions with a reward that an evaluation reads."""
@@ -34,8 +36,13 @@ MOST_DECISIONS = 200_000
 EVALUATED_DECISIONS = 20_000
 """As many while somebody waits for the answer: about a second."""
 
-ANSWERED_ALIKE_P = 0.001
-"""A probability of the shares of answers, were they the same for every arm, below which they are told to differ."""
+ESTIMATORS = {
+    "ips": "importance weighting",
+    "snips": "importance weighting, self-normalised",
+    "dr": "doubly robust",
+    "switch_dr": "doubly robust, extreme weights left to the model",
+}
+"""What an estimator of an evaluation is called."""
 
 LEFT_OUT = {
     "open": "{:,} whose window is open",
@@ -415,7 +422,7 @@ def answer(
         "params": dict(params),
         "decisions": len(log),
         "left_out": {why: int(left_out.get(why, 0)) for why in LEFT_OUT},
-        "matured_until": None if matured_until is None else matured_until.isoformat().replace("+00:00", "Z"),
+        "matured_until": None if matured_until is None else told(matured_until),
     }
     try:
         if len(log) < 2 and left_out.get("open", 0):
@@ -454,7 +461,7 @@ def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int
     seen = with_reward + without > 0.0
     if seen.sum() < 2 or not without.any():
         return None
-    if stats.chi2_contingency(np.stack((with_reward[seen], without[seen]))).pvalue >= ANSWERED_ALIKE_P:
+    if stats.chi2_contingency(np.stack((with_reward[seen], without[seen]))).pvalue >= ALARM:
         return None
     shares = ", ".join(
         f"{name} {part:.1%}"

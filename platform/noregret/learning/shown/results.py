@@ -14,6 +14,7 @@ from noregret.learning.shares import canary_weight, propensities
 from noregret.learning.summing import sums_of
 from noregret.learning.watched import states
 from noregret.learning.watched.states import GuardrailState
+from serving.times import told
 
 from . import answers, shadow_comparison
 from .apprentice import Apprentice, apprentice
@@ -131,7 +132,7 @@ def results(experiment: Experiment) -> Results:
         experiment=experiment.name,
         strategy=cast("Strategy", experiment.strategy),
         status=cast("Status", experiment.status),
-        as_of=timezone.now().isoformat().replace("+00:00", "Z"),
+        as_of=told(timezone.now()),
         policy_version=experiment.endpoint.policy_version,
         decisions=decisions,
         rewards=sum(row.rewards for row in rows.values()),
@@ -194,5 +195,5 @@ def _canary(experiment: Experiment) -> CanaryState | None:
         step=experiment.canary_step + 1,
         steps=0 if experiment.canary_ is None else len(experiment.canary_.steps),
         weight=canary_weight(experiment),
-        since=experiment.canary_since.isoformat().replace("+00:00", "Z"),
+        since=told(experiment.canary_since),
     )

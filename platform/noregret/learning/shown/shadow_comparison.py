@@ -10,6 +10,7 @@ from noregret.experiments.models import Experiment
 from noregret.learning.clock import FOREVER
 from noregret.learning.models import ShadowStatistics
 from noregret.learning.shadow_sums import ShadowSums, step_middle
+from serving.times import told
 
 from .latencies import Latency
 
@@ -103,7 +104,7 @@ def _examples(parameters: dict[str, Any]) -> list[Disagreement]:
         return [
             Disagreement(
                 decision,
-                at.isoformat().replace("+00:00", "Z"),
+                told(at),
                 msgspec.json.decode(champion),
                 msgspec.json.decode(predicted),
             )
