@@ -100,6 +100,15 @@ def too_large(limit: int) -> Problem:
     return Problem(413, "too-large", "The body is too large", f"at most {limit} bytes are taken here")
 
 
+def busy() -> Problem:
+    return unavailable("all threads are busy with other requests", retry_after=1)
+
+
+def slow_body(seconds: float) -> Problem:
+    detail = f"the request was not whole in time, or nothing of it came for {seconds:g} s"
+    return Problem(408, "request-timeout", "The request took too long to come", detail)
+
+
 def unsupported_media_type(expected: str) -> Problem:
     return Problem(415, "unsupported-media-type", "Unsupported media type", f"{expected} was expected")
 
