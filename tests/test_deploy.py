@@ -99,11 +99,12 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
     from noregret.embedded import services
 
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
+    untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
     started = [getattr(services, role)().command for role in ("worker", "shadow", "notify")]
     composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify")]
     for commands in (started, composed):
         heard: set[str] = set()
         for command in commands:
-            told = command[command.index("--queues") + 1] if "--queues" in command else "celery"
-            heard |= set(told.split(","))
+            told = command[command.index("--queues") + 1].split(",") if "--queues" in command else untold
+            heard |= set(told)
         assert heard >= routed | {"celery", "notify"}
