@@ -12,6 +12,7 @@ from serving.api.keys import presented
 from serving.deciding import Decision
 from serving.process import process
 
+from .route import Route
 from .sent_bodies import read_json
 
 _encode = msgspec.json.Encoder().encode
@@ -103,3 +104,11 @@ class Ping(Resource):
         response.data = _PONG
 
     on_head = on_get
+
+
+ROUTES = (
+    Route("/api/v1/endpoints/{endpoint}/predict", Predict(), ("POST",)),
+    Route("/api/v1/endpoints/{endpoint}/decide", Decide(), ("POST",)),
+    Route("/api/v1/feedback", Feedback(), ("POST",)),
+    Route("/api/v1/ping", Ping(), ("GET", "HEAD"), limit=0),
+)

@@ -1,25 +1,10 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the given rows alone."""
 
+from bandits import policies
 from noregret.experiments.document import Guardrail
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.standing import memory_of
-
-POLICIES = {
-    "thompson": "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns.",
-    "top-two-thompson": "Top-two Thompson sampling: traffic goes to the leader and its closest rivals. It decides soon, and earns less.",
-    "ucb1": "UCB1: the arm whose mean could still be highest gets the traffic, by a cautious margin.",
-    "ucb-tuned": "UCB-tuned: as UCB1, with margins that follow how much each arm's rewards vary.",
-    "kl-ucb": "KL-UCB: the arm whose mean could still be highest, by the tightest margin that the data allow.",
-    "bayes-ucb": "Bayes-UCB: the arm with the highest upper quantile of what is believed of it.",
-    "epsilon-greedy": "Epsilon-greedy: the best mean so far, and now and then any arm.",
-    "softmax": "Softmax: the better an arm's mean, the more traffic, by a fixed temperature.",
-    "uniform": "Uniform: every arm gets the same share. It earns no more while it learns, and decides soonest.",
-    "lin-ucb": "LinUCB: for each request the arm whose value could be highest, by its features.",
-    "lin-thompson": "Linear Thompson sampling: an arm gets a request as likely as it is to be the best for its features.",
-    "logistic-thompson": "Logistic Thompson sampling: as the linear one, for rewards of 0 and 1.",
-}
-"""A sentence for a policy; one that has none here is shown by its name alone."""
 
 _ENDING = {
     Experiment.Outcome.PROMOTED: "It has ended: {arm} was promoted.",
@@ -94,7 +79,7 @@ def _choice(experiment: Experiment, arms: list[Arm]) -> str:
 
 
 def _of_policy(experiment: Experiment, policy: Policy) -> str:
-    said = POLICIES.get(policy.name, f"{policy.name}.")
+    said = policies.summary(policy.name)
     if policy.params:
         said += f" With {', '.join(f'{name} {value}' for name, value in policy.params.items())}."
     fields = [field.name for field in experiment.context_.fields]

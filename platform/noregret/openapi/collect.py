@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.views import APIView
 
 from serving.api.calls import Call, call_of
-from serving.web.routes import ROUTES
+from serving.web import routes
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -47,7 +47,7 @@ def _of_control_plane(patterns: list[URLPattern | URLResolver], before: str = "/
 
 
 def _of_data_plane() -> Iterator[Address]:
-    for route in ROUTES:
+    for route in routes.TABLE.routes:
         for method in METHODS:
             call = call_of(getattr(route.resource, f"on_{method}", None))
             if call is not None:

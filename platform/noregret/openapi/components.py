@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from serving.api.calls import Call
-from serving.problems import CONTENT_TYPE, FieldError
+from serving.problems import CONTENT_TYPE, ProblemDocument
 
 from .collect import addresses
 
@@ -30,16 +30,6 @@ _ALWAYS = (400, 401, 403, 405, 503)
 _WITH_BODY = (413, 415)
 
 
-class Problem(msgspec.Struct, omit_defaults=True):
-    """RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldError] = []
-
-
 def described(status: int) -> str:
     """What an answer's status says."""
     return _STATUSES.get(status, "Done")
@@ -59,7 +49,7 @@ def answers(call: Call) -> dict[tuple[int, str], Schema | None]:
     if call.open:
         return {**good}
     refused = {*_ALWAYS, *call.problems, *(_WITH_BODY if call.bodies else ())}
-    return good | {(status, CONTENT_TYPE): _references()[Problem] for status in sorted(refused)}
+    return good | {(status, CONTENT_TYPE): _references()[ProblemDocument] for status in sorted(refused)}
 
 
 def schemas() -> dict[str, Schema]:
@@ -67,7 +57,13 @@ def schemas() -> dict[str, Schema]:
     return _made()[1]
 
 
+def _given(body: Any) -> Any:
+    """A body that is known only when all there is was loaded is told by a function."""
+    return body() if callable(body) and not isinstance(body, type) else body
+
+
 def _of_body(body: Any) -> Schema:
+    body = _given(body)
     if isinstance(body, dict):
         return body
     if isinstance(body, tuple):
@@ -76,9 +72,9 @@ def _of_body(body: Any) -> Schema:
 
 
 def _kinds() -> Iterator[Any]:
-    yield Problem
+    yield ProblemDocument
     for address in addresses():
-        for body in address.call.bodies.values():
+        for body in map(_given, address.call.bodies.values()):
             if not isinstance(body, dict):
                 yield from body if isinstance(body, tuple) else (body,)
         yield from (kind for kind in address.call.answers.values() if kind is not None)
@@ -93,6 +89,7 @@ def _made() -> tuple[dict[Any, Schema], dict[str, Schema]]:
     kinds = list(dict.fromkeys(_kinds()))
     references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     text = msgspec.json.encode([references, components]).decode()
+    text = re.sub(r"\bProblemDocument\b", "Problem", text)
     # A page of models is called ModelPage, as one would write it.
     references, components = msgspec.json.decode(re.sub(r"\bPage_(\w+)_(?=\")", r"\1Page", text))
     return dict(zip(kinds, references, strict=True)), components

@@ -27,8 +27,9 @@ from noregret.learning.contextual import belief_of, policy_of
 from noregret.learning.knowledge import known_to_policy
 from noregret.learning.shares import propensities
 from noregret.redis_client import client, keys
-from noregret.registry.snapshot_model import as_sent, model_document
+from noregret.registry.frameworks import model_document
 from serving import publication, snapshot
+from serving.snapshot import as_sent
 
 log = structlog.get_logger(__name__)
 

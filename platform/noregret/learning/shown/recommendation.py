@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from django.utils import timezone
 
-from bandits.inference.anytime import Verdict, more_needed, verdict
 from bandits.inference.evidence import Evidence
+from bandits.inference.verdict import Verdict, more_needed, verdict
 from noregret.experiments.models import Arm, ChampionChange, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ExperimentEvidence
