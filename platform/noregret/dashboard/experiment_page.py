@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -22,6 +21,7 @@ from noregret.learning.kept import rows_from
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.standing import memory_of
+from noregret.rest.encoding import document, encoded
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import warnings_of
 from noregret.trail.models import AuditEntry
@@ -210,7 +210,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "experiment": experiment,
                 "words": in_words(experiment, arms),
                 "figures": shown,
-                "figures_document": msgspec.to_builtins(shown),
+                "figures_document": document(shown),
                 "facts": labelled(shown.facts),
                 "rows": [(arm, [(key, shown.cells[arm.name][key]) for key, _ in columns]) for arm in served],
                 "columns": columns,
@@ -258,8 +258,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
 
     def figures_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The page's figures as JSON, for its refresh."""
-        document = msgspec.json.encode(figures(self._experiment(request, pk)))
-        return HttpResponse(document, content_type="application/json")
+        shown = figures(self._experiment(request, pk))
+        return HttpResponse(encoded(shown), content_type="application/json")
 
     def action_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         """GET asks for confirmation; POST does it."""

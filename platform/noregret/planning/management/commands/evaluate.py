@@ -17,6 +17,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import evaluation
 from noregret.planning.arguments import parameters
+from noregret.rest.encoding import encoded
 
 _OF_FILES = {
     "reward": "kind",
@@ -97,7 +98,7 @@ class Command(BaseCommand):
             hint = ": give --window, and --default" if getattr(error, "field", "") == "window" else ""
             raise CommandError(f"{error}{hint}") from error
         if options["json"]:
-            self.stdout.write(msgspec.json.encode(found).decode())
+            self.stdout.write(encoded(found).decode())
         else:
             self._tell(found)
         if found.refused:
