@@ -6,11 +6,13 @@ Settings come from the environment as everywhere; no address of the control plan
 import os
 
 import django
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
-django.setup()
+if not apps.ready:
+    django.setup()
 
-from django.conf import settings  # noqa: E402 - configured by the line above
+from django.conf import settings  # noqa: E402 - set up above
 
 from serving.request_lines import RequestLines  # noqa: E402
 from serving.starting import begin_serving  # noqa: E402

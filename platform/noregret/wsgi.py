@@ -9,13 +9,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import django
 import structlog
-from django.core.wsgi import get_wsgi_application
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
-_django = get_wsgi_application()
+if not apps.ready:
+    django.setup()
 
-from django.conf import settings  # noqa: E402 - configured by the line above
+from django.conf import settings  # noqa: E402 - set up above
+from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
 
 from noregret import control_plane  # noqa: E402
 from noregret.operations import counts_alone  # noqa: E402
@@ -29,6 +32,7 @@ from serving.web.rules import Rule  # noqa: E402
 
 log = structlog.get_logger(__name__)
 
+_django = WSGIHandler()
 _admitted = threading.BoundedSemaphore(control_plane.threads())
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
