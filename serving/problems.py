@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import msgspec
 
@@ -16,6 +16,16 @@ class FieldError(TypedDict):
 
     field: str
     message: str
+
+
+class ProblemDocument(TypedDict):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
 
 
 class Problem(Exception):
@@ -39,8 +49,8 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
-    def document(self) -> dict[str, object]:
-        document: dict[str, object] = {
+    def document(self) -> ProblemDocument:
+        document: ProblemDocument = {
             "type": self.type,
             "title": self.title,
             "status": self.status,

@@ -8,15 +8,16 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, metrics, redis_clients, runtimes
+from . import artifacts, metrics, redis_clients
+from .gathering import Gatherer
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
 from .redis_keys import Keys
+from .runtimes import Resources, kinds
 from .shadowing import Shadower
-from .snapshot import Model
 from .sticky import Assignments
 from .store import SnapshotStore
 from .tokens import Signer
@@ -33,13 +34,14 @@ class Process:
     signer: Signer
     assignments: Assignments
     shadower: Shadower
+    gatherer: Gatherer
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
     """The most bytes that a serving call's body may have."""
 
     def close(self) -> None:
-        metrics.flush()
+        self.gatherer.close()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -87,29 +89,28 @@ def reset() -> None:
 def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
-    files = artifacts.supplied()
+    resources = Resources(artifacts.supplied(), settings)
     log = DecisionLog(settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
-    def load(model: Model) -> runtimes.Runtime:
-        return runtimes.load(
-            model, files, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
-        )
-
     store = SnapshotStore(
         client=redis_clients.client(settings.REDIS_URL, redis_clients.SNAPSHOTS),
         keys=keys,
-        load=load,
+        load=lambda model: model.load(resources),
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
         stale_seconds=settings.STALE_SECONDS,
     )
+    for kind in kinds().values():
+        kind.prepare()
     store.start()
     bulk = redis_clients.client(settings.REDIS_URL, redis_clients.SHIPPING)
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
     shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
     shipper.start()
+    gatherer = Gatherer(metrics.GATHERING)
+    gatherer.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     return Process(
         store,
@@ -125,6 +126,7 @@ def make() -> Process:
             keys,
             lambda: backlog.shadows_have_room,
         ),
+        gatherer,
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from noregret.rest.parsers import ArtifactParser
 from serving.request_lines import RequestLines
 from serving.web.pools import Pool
-from serving.web.routes import BODY_SECONDS
+from serving.web.route import BODY_SECONDS
 from serving.web.rules import Find, Fixed, Plane, Rule
 
 UPLOAD_SECONDS = 900.0

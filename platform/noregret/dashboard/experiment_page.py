@@ -16,11 +16,11 @@ from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.evidence import keeps_units
 from noregret.learning.kept import rows_from
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.standing import memory_of
-from noregret.learning.weighing import keeps_units
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import warnings_of
 from noregret.trail.models import AuditEntry
@@ -143,11 +143,7 @@ def _steps(experiment: Experiment, allowed: list[Action]) -> list[tuple[str, str
     """The steps that the experiment allows now, as (action, label)."""
     steps = []
     running = experiment.status == Experiment.Status.RUNNING and "pause" in allowed
-    if (
-        running
-        and experiment.canary is not None
-        and (experiment.canary_step or 0) + 1 < len(experiment.canary["steps"])
-    ):
+    if running and experiment.canary_ is not None and (experiment.canary_step or 0) + 1 < len(experiment.canary_.steps):
         steps.append("advance")
     if experiment.apprentice and allowed:
         steps.append("activate")
@@ -246,7 +242,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
 
     def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         """The question what another policy would have earned, and the answer where one was asked for."""
-        schema = bool((experiment.context or {}).get("fields"))
+        schema = bool(experiment.context_.fields)
         choices = [name for name in policies.names() if schema or name not in policies.contextual_names()]
         asked = request.GET.get("evaluate", "")
         shown: dict[str, Any] = {"choices": choices, "asked": asked, "rows": [], "said": ""}

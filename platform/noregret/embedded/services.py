@@ -83,6 +83,13 @@ def notify() -> Child:
     return _celery("notify", "--queues", "deliver,notify", "--concurrency", "1", "--hostname", "notify@%h")
 
 
+def inspector() -> Child:
+    """The worker that inspects uploads, one at a time, each in a confined process of its own: so a thread is all that it needs."""
+    return _celery(
+        "inspect", "--queues", "inspect", "--pool", "threads", "--concurrency", "1", "--hostname", "inspect@%h"
+    )
+
+
 def beat() -> Child:
     schedule = settings.DATA_DIR / "beat-schedule"
     arguments = ["celery", "--quiet", "-A", "noregret.celery", "beat", "--loglevel", "WARNING"]

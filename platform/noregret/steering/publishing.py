@@ -11,8 +11,8 @@ from django.db.models import F, Sum
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import clock
+from noregret.learning.evidence import rule_of
 from noregret.learning.models import SUMS, ArmStatistics, ExperimentEvidence, without_sums
-from noregret.learning.weighing import rule_of
 from noregret.rollout.publish import publish_endpoint_on_commit
 
 DECISIONS_AN_ARM = 10
@@ -25,7 +25,7 @@ _MOST = timedelta(hours=1)
 
 def longest_in_force(experiment: Experiment, now: datetime) -> timedelta:
     """For how long a version stays that does not come to its decisions."""
-    window = timedelta(seconds=experiment.reward["window_seconds"])
+    window = timedelta(seconds=experiment.reward_.window_seconds)
     age = now - (experiment.started_at or now)
     return max(min(window * _SHARE_OF_WINDOW, age * _SHARE_OF_AGE, _MOST), _LEAST)
 

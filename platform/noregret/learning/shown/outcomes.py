@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from django.db import connection
@@ -15,11 +15,11 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 from noregret.learning.clock import FOREVER
 from noregret.learning.coarsening import Lengths
+from noregret.learning.evidence import keeps_units
 from noregret.learning.knowledge import statistics_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.summing import shown_until
 from noregret.learning.sums import Sums
-from noregret.learning.weighing import keeps_units
 
 INTERVAL_ALPHA = 0.05
 Method = Literal["jeffreys", "posterior", "by_unit"]
@@ -58,10 +58,10 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
     if until == FOREVER:
         return known
     start, seconds = Lengths.of(experiment, ExperimentEvidence.objects.get(experiment=experiment)).interval(until)
-    asked = {
+    asked: dict[str, Any] = {
         "arms": [arm.pk for arm in arms],
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "since": until,
         "whole": until if start == until else start + timedelta(seconds=seconds),
     }
