@@ -17,23 +17,23 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
 if not apps.ready:
     django.setup()
 
-from django.conf import settings  # noqa: E402 - set up above
-from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 
-from noregret import control_plane  # noqa: E402
-from noregret.operations import counts_alone  # noqa: E402
-from serving import problems  # noqa: E402
-from serving.request_lines import RequestLines  # noqa: E402
-from serving.starting import begin_serving  # noqa: E402
-from serving.web import app, routes  # noqa: E402
-from serving.web.data_plane import data_plane  # noqa: E402
-from serving.web.front import Front  # noqa: E402
-from serving.web.rules import Rule  # noqa: E402
+from noregret.control_plane import control_plane
+from noregret.operations import counts_alone
+from serving import problems
+from serving.request_lines import RequestLines
+from serving.starting import begin_serving
+from serving.web import app, routes
+from serving.web.data_plane import data_plane
+from serving.web.front import Front
+from serving.web.rules import Rule
 
 log = structlog.get_logger(__name__)
 
 _django = WSGIHandler()
-_admitted = threading.BoundedSemaphore(control_plane.threads())
+_admitted = threading.BoundedSemaphore(settings.CONTROL_THREADS)
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -82,7 +82,7 @@ class _Admitted:
 application = RequestLines(_by_plane, settings.ACCESS_LINES)
 
 _find_data = data_plane(threads=settings.ENVIRONMENT.blocking_threads, share=settings.ACCESS_LINES)
-_find_control = control_plane.control_plane(_django, share=settings.ACCESS_LINES)
+_find_control = control_plane(_django, share=settings.ACCESS_LINES)
 
 
 def _find(path: str) -> Rule | None:

@@ -216,7 +216,7 @@ def test_bodies_that_are_not_whole__take_no_thread(service: Service) -> None:
         for part in (b"", b"x", b"x" * 5_000):
             for _ in range(8):
                 sock = stack.enter_context(service.connect())
-                sock.sendall(post("/data", b"x" * 10_000)[: -10_000] + part)
+                sock.sendall(post("/data", b"x" * 10_000)[:-10_000] + part)
         with service.connect() as other:
             other.sendall(post("/data", b"{}"))
             assert read_answer(other).status == 200
@@ -328,9 +328,7 @@ def test_expecting_sender__is_told_to_go_on_only_for_a_body_that_is_taken(servic
         assert read_answer(sock).status == 413
 
 
-def test_silent_and_dripping_senders__get_a_408_and_are_gone(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_and_dripping_senders__get_a_408_and_are_gone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
     service.front.find = lambda path: Rule(service.data, ("POST",), LIMIT, 1.0)
