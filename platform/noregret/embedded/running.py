@@ -109,7 +109,7 @@ class RunningPlatform:
 _MARKS = {
     "postgres": "bin/postgres",
     "redis": "-server",
-    "web": "granian",
+    "web": "noregret.web",
     "worker": "noregret.celery worker --concurrency",
     "shadow": "noregret.celery worker --queues shadow",
     "notify": "noregret.celery worker --queues deliver,notify",
