@@ -99,8 +99,8 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
     from noregret.embedded import services
 
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
-    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify")]
-    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify")]
+    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify", "inspector")]
+    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify", "inspector")]
     for commands in (started, composed):
         heard: set[str] = set()
         for command in commands:
