@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bandits.inference.anytime import verdict
 from bandits.inference.evidence import Bucket, Evidence, empty
 from bandits.inference.sample_ratio import ALARM, SampleRatio
+from bandits.inference.verdict import verdict
 from bandits.policies import make
 from bandits.policies.allocation import allocate
 from bandits.reward import RewardModel

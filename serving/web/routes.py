@@ -5,9 +5,9 @@ Who stands in front (a dispatcher, a shell that reads bodies) asks this table; O
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.conf import settings
 
@@ -18,7 +18,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 class WebProtocol(Protocol):
-    """What a protocol's module holds. `OPENAPI`, where it has one, are its path items in the OpenAPI document."""
+    """What a protocol's module holds. What its resources declare (serving.api.calls) stands in the OpenAPI document."""
 
     @property
     def ROUTES(self) -> Sequence[Route]: ...  # noqa: N802 - a constant of a module
@@ -44,10 +44,6 @@ class Table:
     def find(self, path: str) -> Route | None:
         match = self._paths.fullmatch(path)
         return None if match is None or match.lastgroup is None else self.routes[int(match.lastgroup[1:])]
-
-    def openapi(self) -> Mapping[str, Any]:
-        """The path items that protocols describe themselves by."""
-        return {path: item for one in self.protocols for path, item in getattr(one, "OPENAPI", {}).items()}
 
 
 def _limited(route: Route) -> Route:

@@ -14,12 +14,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.utils import timezone
 from noregret.access.keys import create_key
-from noregret.access.models import AuditEntry
 from noregret.redis_client import client, keys
 from noregret.registry import jobs
 from noregret.registry.frameworks import Examined
 from noregret.registry.frameworks.sklearn import SklearnFramework
 from noregret.registry.models import ModelVersion, RegistrationJob
+from noregret.trail.models import AuditEntry
 from sklearn.datasets import load_iris
 from sklearn.naive_bayes import GaussianNB
 

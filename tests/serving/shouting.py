@@ -5,6 +5,7 @@ from falcon.util import code_to_http_status
 
 from serving import problems
 from serving.api import face
+from serving.api.calls import Call, declared
 from serving.api.documents import PredictRequest
 from serving.api.keys import presented
 from serving.problems import Problem
@@ -16,6 +17,7 @@ from serving.web.route import Route
 class Shout(Resource):
     """/shout/{endpoint}"""
 
+    @declared(Call("Shout", answers={200: str}, media_type="text/plain"))
     def on_post(self, request: Request, response: Response, endpoint: str) -> None:
         parts = process()
         live = face.admit(parts, presented(request.env), endpoint)
@@ -35,4 +37,3 @@ def tell(response: Response, problem: Problem) -> None:
 
 
 ROUTES = (Route("/shout/{endpoint}", Shout(), ("POST",), limit=1000, tell=tell),)
-OPENAPI = {"/shout/{endpoint}": {"post": {"summary": "Shout", "responses": {"200": {"description": "A line"}}}}}

@@ -1,13 +1,15 @@
 """A framework that one file adds is everywhere: the API, predict, the OpenAPI document, the admin's form. Nothing else knows its name."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from noregret.openapi.schema import document
+from noregret.openapi import components
+from noregret.openapi.document import document
 from noregret.registry import frameworks
 from noregret.registry.models import ModelVersion
 
@@ -18,12 +20,15 @@ from tests.serving.test_when_things_break import wait_for
 
 
 @pytest.fixture(autouse=True)
-def added(monkeypatch: pytest.MonkeyPatch) -> None:
+def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As its two lines would: taken back when the test is over."""
+    components._made.cache_clear()
     monkeypatch.setattr(runtimes, "_KINDS", dict(runtimes._KINDS))
     monkeypatch.setattr(frameworks, "_FRAMEWORKS", dict(frameworks._FRAMEWORKS))
     runtimes.register(DoublingModel)
     frameworks.register(DoublingFramework())
+    yield
+    components._made.cache_clear()
 
 
 def upload(api: Api, body: bytes, **fields: Any) -> Any:

@@ -1,8 +1,10 @@
 """A protocol that one file adds is routed, refused in its own words, and described; it decides and records as every other."""
 
+from collections.abc import Iterator
+
 import pytest
-from noregret import wsgi
-from noregret.openapi.schema import document
+from noregret.openapi import collect, components
+from noregret.openapi.document import document
 
 from serving.web import app, native, routes
 from tests.conftest import Api, endpoint_of, python_model
@@ -10,10 +12,18 @@ from tests.serving import shouting
 
 
 @pytest.fixture(autouse=True)
-def added(monkeypatch: pytest.MonkeyPatch) -> None:
+def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As its line would: taken back when the test is over."""
     monkeypatch.setattr(routes, "TABLE", routes.Table((*routes.PROTOCOLS, shouting)))
-    monkeypatch.setattr(wsgi, "_data_plane", app.make(routes.TABLE))
+    monkeypatch.setattr(app, "application", app.make(routes.TABLE))
+    _forget_document()
+    yield
+    _forget_document()
+
+
+def _forget_document() -> None:
+    collect.addresses.cache_clear()
+    components._made.cache_clear()
 
 
 def shout(api: Api, body: bytes, endpoint: str = "pages") -> tuple[int, str]:

@@ -31,7 +31,6 @@ from noregret.rollout.endpoints import create_endpoint
 from serving.api.bodies import field_error
 
 from .pages import ServiceForm
-from .words import POLICIES
 
 
 def _text(**options: Any) -> forms.CharField:
@@ -188,7 +187,7 @@ class ExperimentForm(ServiceForm):
         choices=[(name, name) for name in policies.names()],
         initial="thompson",
         widget=UnfoldAdminSelectWidget(),
-        help_text=" ".join(POLICIES[name] for name in policies.names() if name in POLICIES),
+        help_text=" ".join(policies.summary(name) for name in policies.names()),
     )
     params = forms.JSONField(
         label="Parameters of the policy",

@@ -14,8 +14,6 @@ from noregret.package_path import python_path
 
 from .child import Child
 
-WEB_STOP_SECONDS = 3
-"""A request that takes longer than this to end is cut off."""
 STOP_SECONDS = 6.0
 """Then a child is killed: a task is done again by the next round, and all of them together end within ten seconds."""
 
@@ -54,20 +52,11 @@ def prepare() -> Child:
 
 
 def web(host: str, port: int, workers: int) -> Child:
-    """Granian with `workers` processes. Its metrics folder is emptied: files of dead processes would be counted."""
+    """`workers` web processes. Their metrics folder is emptied: files of dead processes would be counted."""
     metrics = settings.DATA_DIR / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
-    arguments = ["granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", str(workers)]
-    arguments += ["--blocking-threads", str(settings.ENVIRONMENT.blocking_threads), "--no-ws", "--http", "1"]
-    arguments += [
-        "--respawn-failed-workers",
-        "--respawn-interval",
-        "0.5",
-        "--workers-kill-timeout",
-        str(WEB_STOP_SECONDS),
-    ]
-    arguments += ["--log-level", "warning", "noregret.wsgi:application"]
+    arguments = ["noregret.web", "--host", host, "--port", str(port), "--workers", str(workers)]
     return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
 
 

@@ -38,10 +38,10 @@ AND r.experiment_id = %(experiment)s AND r.decided_at >= %(start)s AND r.decided
 
 def span_parameters(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
     """What statements over the buckets of [start, end) are given."""
-    reward = experiment.reward
+    reward = experiment.reward_
     return {
-        "metric": reward["metric"],
-        "default": reward["default"],
+        "metric": reward.metric,
+        "default": reward.default,
         "experiment": experiment.pk,
         "start": start,
         "end": end,
@@ -67,7 +67,7 @@ def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[tu
     """
     closed = held.closed_until
     late = [decision for decision in decisions if closed is not None and decision[1] < closed]
-    if not late or closed is None or held.experiment.reward["default"] is None:
+    if not late or closed is None or held.experiment.reward_.default is None:
         return
     times = [decided_at for _, decided_at, _ in late]
     listed = {

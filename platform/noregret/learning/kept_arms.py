@@ -113,7 +113,7 @@ class ArmSums(Noted[Sums]):
         seats = seats_of(experiment)
         asked = {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "start": span.start,
             "end": span.end,
         }

@@ -1,22 +1,25 @@
 """The registry over HTTP."""
 
 from contextlib import nullcontext
-from datetime import datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import msgspec
 from django.core.files.uploadedfile import UploadedFile
 from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.rest.pagination import page
+from noregret.rest.calls import call
+from noregret.rest.pagination import PAGING, Page, page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
-from serving.problems import FieldError
+from serving.problems import FieldError, ProblemDocument
+from serving.times import Time
 
 from . import uploads
+from .bodies import forms, json_definitions
 from .errors import StillInspected
 from .frameworks import Definition, Framework, frameworks
 from .frameworks.fields import COMMON, Field, own_fields
@@ -25,23 +28,71 @@ from .models import ModelVersion, RegistrationJob
 from .visibility import seen_models
 
 
-def render(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "id": version.pk,
-        "name": version.name,
-        "version": version.version,
-        "model": version.model,
-        "framework": version.framework,
-        "sha256": version.sha256 or None,
-        "signature": version.signature,
-        "compiled": version.compiled,
-        "compile_note": version.compile_note or None,
-        "call_seconds": version.call_seconds,
-        "row_seconds": version.row_seconds,
-        "callable": version.callable or None,
-        "payload": version.payload,
-        "created_at": _iso(version.created_at),
-    }
+class Signature(msgspec.Struct, frozen=True):
+    """What a model takes and gives."""
+
+    features: int | None
+    feature_names: list[str] | None
+    outputs: list[str]
+    classes: list[Any] | None
+    task: Literal["classifier", "regressor", "other"]
+    example_rows: list[list[float]] | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model version."""
+
+    id: int
+    name: str
+    version: str
+    model: str
+    framework: str  # one of those that registration takes
+    sha256: str | None
+    signature: Signature
+    compiled: bool
+    compile_note: str | None
+    call_seconds: float | None  # measured at registration, with what each row adds
+    row_seconds: float | None
+    callable: str | None
+    payload: Any
+    created_at: Time
+
+
+class RunningJob(msgspec.Struct, frozen=True):
+    """A registration whose artefact is still inspected; `Location` says where to ask."""
+
+    job: str
+    status: Literal["running"] = "running"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What became of a registration: the answer that its caller would have had, in `model` or `problem`."""
+
+    job: str
+    status: Literal["running", "done", "failed"]
+    model: Model | None
+    problem: ProblemDocument | None
+    created_at: Time
+    ended_at: Time | None
+
+
+def shown(version: ModelVersion) -> Model:
+    return Model(
+        id=version.pk,
+        name=version.name,
+        version=version.version,
+        model=version.model,
+        framework=version.framework,
+        sha256=version.sha256 or None,
+        signature=version.signature,
+        compiled=version.compiled,
+        compile_note=version.compile_note or None,
+        call_seconds=version.call_seconds,
+        row_seconds=version.row_seconds,
+        callable=version.callable or None,
+        payload=version.payload,
+        created_at=version.created_at,
+    )
 
 
 class ModelsView(ManageView):
@@ -49,9 +100,16 @@ class ModelsView(ManageView):
 
     parser_classes = (StrictJSONParser, ArtifactParser)
 
-    def get(self, request: Request) -> Response:
-        return Response(page(request, seen_models(self.caller.endpoints), render))
+    @call("List model versions", parameters=PAGING, name="models_list")
+    def get(self, request: Request) -> Page[Model]:
+        return page(request, seen_models(self.caller.endpoints), shown)
 
+    @call(
+        "Register a model version",
+        bodies={"application/json": json_definitions, "multipart/form-data": forms},
+        answers={201: Model, 200: Model, 202: RunningJob},
+        problems=(409, 422),
+    )
     def post(self, request: Request) -> Response:
         multipart = (request.content_type or "").startswith("multipart/form-data")
         with uploads.slot() if multipart else nullcontext():
@@ -60,45 +118,40 @@ class ModelsView(ManageView):
                 version, is_new = register(definition, actor=self.caller.name, endpoints=self.caller.endpoints)
             except StillInspected as error:
                 headers = {"Location": f"/api/v1/jobs/{error.job}", "Retry-After": "5"}
-                return Response({"job": str(error.job), "status": "running"}, status=202, headers=headers)
-        return Response(render(version), status=201 if is_new else 200)
+                return Response(RunningJob(str(error.job)), status=202, headers=headers)
+        return Response(shown(version), status=201 if is_new else 200)
 
 
 class JobView(ManageView):
     """GET /api/v1/jobs/{job}"""
 
-    def get(self, request: Request, job: str) -> Response:
-        found = seen_job(job, self.caller.endpoints)
-        if found is None:
+    @call("What became of a registration", problems=(404,))
+    def get(self, request: Request, job: str) -> Job:
+        row = seen_job(job, self.caller.endpoints)
+        if row is None:
             raise problems.not_found(f"there is no job {job[:80]}")
         problem = None
-        if found.status == RegistrationJob.Status.FAILED:
-            error = refusal_of(found)
-            problem = (refusal(error) or problems.internal()).document()
-        return Response(
-            {
-                "job": str(found.pk),
-                "status": found.status,
-                "model": None if found.model is None else render(found.model),
-                "problem": problem,
-                "created_at": _iso(found.created_at),
-                "ended_at": None if found.ended_at is None else _iso(found.ended_at),
-            }
+        if row.status == RegistrationJob.Status.FAILED:
+            problem = (refusal(refusal_of(row)) or problems.internal()).document()
+        return Job(
+            job=str(row.pk),
+            status=cast("Literal['running', 'done', 'failed']", row.status),
+            model=None if row.model is None else shown(row.model),
+            problem=problem,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
         )
-
-
-def _iso(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
 
 
 class ModelView(ManageView):
     """GET /api/v1/models/{name}/{version}"""
 
-    def get(self, request: Request, name: str, version: str) -> Response:
-        found = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
-        if found is None:
+    @call("A model version", problems=(404,))
+    def get(self, request: Request, name: str, version: str) -> Model:
+        row = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
+        if row is None:
             raise problems.not_found(f"there is no model version {name[:80]}@{version[:80]}")
-        return Response(render(found))
+        return shown(row)
 
 
 def _framework(name: Any) -> Framework[Any]:

@@ -1,26 +1,20 @@
 """What POST /api/v1/models takes, as the OpenAPI document says it: made from the definitions of the frameworks that there are."""
 
-from typing import Any, Union
-
-import msgspec
+from typing import Any
 
 from .frameworks import Framework, frameworks
 from .frameworks.fields import own_fields
 
-_TEMPLATE = "#/components/schemas/{name}"
+
+def json_definitions() -> tuple[type, ...]:
+    """The documents of frameworks whose models need no artefact: any of them will do."""
+    return tuple(framework.definition for framework in frameworks().values() if not framework.takes_artifact)
 
 
-def request_bodies() -> tuple[dict[str, Any], dict[str, Any]]:
-    """(content by media type, component schemas that it refers to)."""
-    known = frameworks().values()
-    as_json = [framework.definition for framework in known if not framework.takes_artifact]
-    as_form = [_form(framework) for framework in known if framework.takes_artifact]
-    union: Any = Union[tuple(as_json)]  # noqa: UP007 - of as many as there are
-    (reference,), components = msgspec.json.schema_components([union], ref_template=_TEMPLATE)
-    return {
-        "application/json": {"schema": reference},
-        "multipart/form-data": {"schema": as_form[0] if len(as_form) == 1 else {"oneOf": as_form}},
-    }, components
+def forms() -> dict[str, Any]:
+    """The schema of the form that an artefact is sent in."""
+    those = [_form(framework) for framework in frameworks().values() if framework.takes_artifact]
+    return those[0] if len(those) == 1 else {"oneOf": those}
 
 
 def _form(framework: Framework[Any]) -> dict[str, Any]:
