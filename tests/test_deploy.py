@@ -100,8 +100,8 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
 
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
-    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify")]
-    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify")]
+    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify", "inspector")]
+    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify", "inspector")]
     for commands in (started, composed):
         heard: set[str] = set()
         for command in commands:
