@@ -186,12 +186,13 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     model, (low, high) = bounded
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in buckets((row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment)):
+    grouped = buckets((row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment))
+
+    def weighed(bucket: list[Row]) -> Bucket:
         outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
-        if model.direction == "minimize":
-            outcome = 1.0 - outcome
-        evidence = evidence.observe(_bucket(bucket, outcome, seats, by_version))
-    return evidence
+        return _bucket(bucket, 1.0 - outcome if model.direction == "minimize" else outcome, seats, by_version)
+
+    return evidence.observe_all(map(weighed, grouped))
 
 
 def replay_answers(experiment: Experiment, answers: Evidence | None, served: Iterable[Served]) -> Evidence | None:
@@ -200,9 +201,12 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Ite
         return None
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in buckets((row for row in served if can_be_weighed(row, seats)), bucket_width(experiment)):
-        answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
-    return answers
+    grouped = buckets((row for row in served if can_be_weighed(row, seats)), bucket_width(experiment))
+
+    def weighed(bucket: list[Served]) -> Bucket:
+        return _bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version)
+
+    return answers.observe_all(map(weighed, grouped))
 
 
 def seats_of(experiment: Experiment) -> dict[int, int]:
