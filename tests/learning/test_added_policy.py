@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import test_policies_in_service as in_service
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import build
+from noregret.rollout.publish import build
 
 from bandits import policies, simulation
 from bandits.policies import registry

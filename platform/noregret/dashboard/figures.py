@@ -10,9 +10,9 @@ from typing import Any
 from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.learning.evaluation import left_out_in_words
-from noregret.learning.phrases import evidence_told, probability_told
-from noregret.learning.results import over_time, posterior_densities, results
+from noregret.learning.shown.evaluation import ESTIMATORS, left_out_in_words
+from noregret.learning.shown.phrases import evidence_told, probability_told
+from noregret.learning.shown.results import over_time, posterior_densities, results
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
 POINTS = 24
@@ -77,20 +77,12 @@ def saved(comparison: dict[str, Any]) -> str:
     return "not known" if value is None else f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
-ESTIMATORS = {
-    "ips": "Importance weighting",
-    "snips": "Importance weighting, self-normalised",
-    "dr": "Doubly robust",
-    "switch_dr": "Doubly robust, extreme weights left to the model",
-}
-
-
 def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
     """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample size)], "said": sentences}."""
     if found["refused"]:
         return {"rows": [], "said": sentence(found["refused"])}
     estimates = [("As logged", found["logged"])]
-    estimates += [(ESTIMATORS[name], estimate) for name, estimate in found["estimates"].items()]
+    estimates += [(ESTIMATORS[name].capitalize(), estimate) for name, estimate in found["estimates"].items()]
     rows = [
         (
             title,

@@ -17,14 +17,15 @@ from django.db import OperationalError, ProgrammingError, connection, transactio
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import kept_intervals
+from noregret.learning.buckets import bucket_width
+from noregret.learning.evidence import RULES
 from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
-from noregret.learning.pending import LEARNED_AT_ONCE, unsettled
 from noregret.learning.rebuild import Computed
-from noregret.learning.watching import unsummed
-from noregret.learning.weighing import RULES, bucket_width
-from noregret.redis_client import client, keys
+from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
+from noregret.learning.watched.watching import unsummed
+from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
 
 log = structlog.get_logger(__name__)
@@ -93,11 +94,12 @@ def blockers(day: date) -> Iterator[str]:
         elif not held.gone_through:
             yield f"{day}: {experiment.name} goes through what an earlier version left"
         elif experiment.pk in open_ones and (
-            held.closed_until is None or held.closed_until < next_bucket(end, bucket_width(experiment))
+            held.closed_until is None
+            or held.closed_until < next_bucket(end, bucket_width(experiment.reward_.window_seconds))
         ):
             yield f"{day}: {experiment.name} has learned until {held.closed_until}"
         else:
-            asked = {"experiment": experiment.pk, "metric": experiment.reward["metric"], "end": end}
+            asked: dict[str, Any] = {"experiment": experiment.pk, "metric": experiment.reward_.metric, "end": end}
             with connection.cursor() as cursor:
                 cursor.execute(_UNFOLDED, asked | {"until": None if experiment.pk in at_once else held.closed_until})
                 if cursor.fetchone():
@@ -111,7 +113,7 @@ def _waiting(day: date, end: datetime) -> Iterator[str]:
     """Decisions of the day that are not drained yet."""
     now = datetime.now(tz=UTC)
     for name in Endpoint.objects.values_list("name", flat=True):
-        batch = ingest.read(client(), keys().decisions(name), MOST_WAITING, now)
+        batch = ingest.read(decision_log(), name, MOST_WAITING, now)
         if len(batch.entry_ids) >= MOST_WAITING:
             yield f"{day}: more than {MOST_WAITING:,} decisions of {name} wait to be drained"
         elif any(decision.decided_at < end for decision in batch.decisions):
