@@ -13,7 +13,7 @@ django.setup()
 from django.conf import settings  # noqa: E402 - configured by the line above
 
 from serving.request_lines import RequestLines  # noqa: E402
-from serving.starting import begin_serving  # noqa: E402
+from serving.starting import begin_serving, end_serving  # noqa: E402
 from serving.web import app  # noqa: E402
 from serving.web.data_plane import data_plane  # noqa: E402
 from serving.web.front import Front  # noqa: E402
@@ -24,5 +24,6 @@ front = Front(
     folder=settings.UPLOAD_DIR,
     disk_limit=settings.UPLOAD_DISK_LIMIT,
     share=settings.ACCESS_LINES,
+    at_end=end_serving,
 )
 begin_serving()

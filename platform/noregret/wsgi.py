@@ -21,7 +21,7 @@ from noregret import control_plane  # noqa: E402
 from noregret.operations import counts_alone  # noqa: E402
 from serving import problems  # noqa: E402
 from serving.request_lines import RequestLines  # noqa: E402
-from serving.starting import begin_serving  # noqa: E402
+from serving.starting import begin_serving, end_serving  # noqa: E402
 from serving.web import app, routes  # noqa: E402
 from serving.web.data_plane import data_plane  # noqa: E402
 from serving.web.front import Front  # noqa: E402
@@ -85,7 +85,13 @@ def _find(path: str) -> Rule | None:
     return _find_data(path) or _find_control(path)
 
 
-front = Front(_find, folder=settings.UPLOAD_DIR, disk_limit=settings.UPLOAD_DISK_LIMIT, share=settings.ACCESS_LINES)
+front = Front(
+    _find,
+    folder=settings.UPLOAD_DIR,
+    disk_limit=settings.UPLOAD_DISK_LIMIT,
+    share=settings.ACCESS_LINES,
+    at_end=end_serving,
+)
 
 if counts_alone():
     log.error("several web processes, and PROMETHEUS_MULTIPROC_DIR is not set: /metrics is refused")
