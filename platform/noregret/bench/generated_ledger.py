@@ -10,12 +10,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from noregret.experiments.models import Experiment
-from noregret.learning.closing import can_be_closed_until
 from noregret.learning.evidence import units_count_once
-from noregret.learning.models import ExperimentEvidence
 from serving.ledger import partitions
 
 CHUNK = 500_000
+DECISIONS_A_SECOND = 6.0
+"""How dense history is: a busy endpoint. What is summed by time has so many rows in each bucket."""
 
 DECISIONS = """
 INSERT INTO serving_decision (id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, latency_ms,
@@ -65,27 +65,30 @@ def parameters(experiment: Experiment, count: int) -> dict[str, Any]:
     }
 
 
-def begin_earlier(experiment: Experiment, days: int) -> None:
-    """As if it had been started so many days ago. Before its first decision."""
-    Experiment.objects.filter(pk=experiment.pk).update(started_at=timezone.now() - timedelta(days=days))
+def span_of(rows: int) -> timedelta:
+    """How far back so many rows reach, half of them decisions."""
+    return timedelta(seconds=rows / 2 / DECISIONS_A_SECOND)
 
 
-def make_days(days: int) -> datetime:
-    """The ledger's partitions from so many days ago on; when they begin."""
-    now = timezone.now()
-    start = now - timedelta(days=days)
+def begin_earlier(experiment: Experiment, rows: int) -> None:
+    """As if it had been started early enough for so many rows. Before its first decision."""
+    Experiment.objects.filter(pk=experiment.pk).update(started_at=timezone.now() - span_of(rows))
+
+
+def make_days(start: datetime) -> None:
+    """The ledger's partitions from then on."""
     with transaction.atomic(), connection.cursor() as cursor:
-        partitions.ensure(cursor, start.date(), now.date() + timedelta(days=1))
-    return start
+        partitions.ensure(cursor, start.date(), timezone.now().date() + timedelta(days=1))
 
 
-def write(experiment: Experiment, rows: int, days: int) -> int:
-    """About `rows` rows, half decisions and half their rewards; how many there were made."""
-    start = make_days(days)
-    end = can_be_closed_until(experiment, timezone.now())
+def write(experiment: Experiment, rows: int) -> int:
+    """About `rows` rows from the experiment's start on, half decisions and half their rewards; how many there were made."""
+    start = experiment.started_at
+    assert start is not None
+    make_days(start)
     count = rows // 2
     named = parameters(experiment, count) | {"start": start, "learned": True, "metric": "reward"}
-    named["step"] = (end - start).total_seconds() / max(count, 1)
+    named["step"] = 1.0 / DECISIONS_A_SECOND
     made = 0
     for first in range(0, count, CHUNK):
         last = min(first + CHUNK, count)
@@ -101,5 +104,4 @@ def write(experiment: Experiment, rows: int, days: int) -> int:
     with connection.cursor() as cursor:
         for table in partitions.TABLES:
             cursor.execute(f"VACUUM ANALYZE {table}")
-    ExperimentEvidence.objects.filter(experiment=experiment, closed_until__isnull=True).update(closed_until=end)
     return made

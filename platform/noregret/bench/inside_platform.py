@@ -18,11 +18,11 @@ SEATS_OF_INGEST = 3
 _FILL_AT_ONCE = 1000
 
 
-def begin_earlier(experiment: str, days: int) -> dict[str, Any]:
+def begin_earlier(experiment: str, rows: int) -> dict[str, Any]:
     from noregret.bench import generated_ledger
     from noregret.experiments.models import Experiment
 
-    generated_ledger.begin_earlier(Experiment.objects.get(name=experiment), days)
+    generated_ledger.begin_earlier(Experiment.objects.get(name=experiment), rows)
     return {}
 
 
@@ -40,14 +40,14 @@ def endpoints(count: int, models: int) -> dict[str, Any]:
     return {"endpoints": count}
 
 
-def history(experiment: str, rows: int, days: int) -> dict[str, Any]:
+def history(experiment: str, rows: int) -> dict[str, Any]:
     """So many rows behind the experiment, learned. Seconds of writing them."""
     from noregret.bench import generated_ledger
     from noregret.experiments.models import Experiment
 
     began = time.perf_counter()
     found = Experiment.objects.get(name=experiment)
-    written = generated_ledger.write(found, rows, days)
+    written = generated_ledger.write(found, rows)
     return {"rows": written, "seconds": time.perf_counter() - began}
 
 
@@ -160,9 +160,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="inside_platform", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     options: dict[str, dict[str, type]] = {
-        "begin-earlier": {"experiment": str, "days": int},
+        "begin-earlier": {"experiment": str, "rows": int},
         "endpoints": {"count": int, "models": int},
-        "history": {"experiment": str, "rows": int, "days": int},
+        "history": {"experiment": str, "rows": int},
         "rebuild": {"experiment": str, "rounds": int},
         "ingest": {"rows": int, "rounds": int},
     }

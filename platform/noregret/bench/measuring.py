@@ -27,8 +27,6 @@ from .open_loop import load_at
 from .rounds import ROUNDS, Load, Rounds, ratios
 from .scenario import BATCH, EXPERIMENT, Scenario, all_but_web, prepare, register_models, web_memory_mb
 
-DAYS = 10
-"""How far back the ledger's history reaches."""
 OPEN_CONNECTIONS = 64
 """Connections of loads at a fixed rate: enough that a request waits for the service, not for one of them."""
 INSIDE_SECONDS = 3600.0
@@ -96,7 +94,7 @@ class Run:
                 key = _key(platform)
                 client = stack.enter_context(contextlib.closing(Client(platform.url, key)))
                 scenario = prepare(platform, client, key, self._data, self._settings.arms)
-                _inside(platform, "begin-earlier", experiment=EXPERIMENT, days=DAYS)
+                _inside(platform, "begin-earlier", experiment=EXPERIMENT, rows=self._settings.history_rows)
                 scenario.targets["noop"] = noop
                 self._main(platform, scenario, running)
                 if self._settings.plot:
@@ -220,7 +218,7 @@ class Run:
         settings = self._settings
         before = self._predict_to_noop(scenario)
         self._tell(f"writing {settings.history_rows:,} rows of history")
-        written = _inside(platform, "history", experiment=EXPERIMENT, rows=settings.history_rows, days=DAYS)
+        written = _inside(platform, "history", experiment=EXPERIMENT, rows=settings.history_rows)
         self._tell("rebuilding what was learned of them")
         with self._cores.starting_services():
             rebuilt = _inside(platform, "rebuild", experiment=EXPERIMENT, rounds=ROUNDS)
