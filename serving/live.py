@@ -43,6 +43,11 @@ class LiveModel:
     patience: Breaker = field(default_factory=Breaker)
     """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its requests keep no threads from others."""
 
+    @property
+    def payload(self) -> Any:
+        """What a decision for this model hands on, where its arm has no payload of its own."""
+        return self.model.payload
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -154,12 +159,8 @@ def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], Live
 
 def _seats(document: snapshot.Endpoint, champion: LiveModel, arms: Sequence[LiveModel]) -> tuple[Seat, ...]:
     if document.experiment is None:
-        return (Seat(champion, _static_payload(champion)),)
+        return (Seat(champion, champion.payload),)
     return tuple(
-        Seat(live, _static_payload(live) if arm.payload is None else arm.payload, arm.id, arm.name)
+        Seat(live, live.payload if arm.payload is None else arm.payload, arm.id, arm.name)
         for arm, live in zip(document.experiment.arms, arms, strict=True)
     )
-
-
-def _static_payload(live: LiveModel) -> Any:
-    return live.model.payload if live.model.runtime == "static" else None
