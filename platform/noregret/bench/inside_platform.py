@@ -104,7 +104,8 @@ def _experiment(number: int) -> tuple[str, int, list[int]]:
     import msgspec
 
     from noregret.experiments import document
-    from noregret.registry.register import Definition, register_model
+    from noregret.registry.frameworks import StaticDefinition
+    from noregret.registry.register import register_model
     from noregret.rollout import creation
     from noregret.rollout.endpoints import create_endpoint
     from noregret.rollout.transitions import move
@@ -112,7 +113,7 @@ def _experiment(number: int) -> tuple[str, int, list[int]]:
     name = f"ingest-{number}"
     seats = []
     for seat in range(SEATS_OF_INGEST):
-        register_model(Definition(name, str(seat), "static", payload={"seat": seat}), actor="bench")
+        register_model(StaticDefinition(name=name, version=str(seat), payload={"seat": seat}), actor="bench")
         seats.append({"name": f"arm-{seat}", "model": f"{name}@{seat}"})
     create_endpoint(name=name, champion=f"{name}@0", deadline_ms=300, actor="bench")
     body = {"name": name, "endpoint": name, "strategy": "bandit", "arms": seats}

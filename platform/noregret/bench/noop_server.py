@@ -8,15 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 
-from django.conf import settings
-
 from noregret.embedded.errors import StartFailed
 from noregret.package_path import python_path
 
 from .cores import Cores
 from .load import LoadFailed, Target, http, load
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+_PROGRAM = "from serving.web.server import main; main('noregret.bench.noop_app:front', 'noop')"
 
 
 @contextlib.contextmanager
@@ -24,13 +23,9 @@ def noop_server(cores: Cores) -> Iterator[Target]:
     """It answers for the time of a `with`. Raises StartFailed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--blocking-threads", str(settings.ENVIRONMENT.blocking_threads), "--no-ws"]
-    command += ["--http", "1", "--log-level", "error", "noregret.bench.noop_app:application"]
+    command = [sys.executable, "-c", _PROGRAM, "--port", str(port)]
     with cores.starting_services():
-        process = subprocess.Popen(
-            command, env={**os.environ, **python_path()}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     request = http("GET", "/noop")
     target = Target("127.0.0.1", port, lambda: request)
     try:
@@ -42,6 +37,11 @@ def noop_server(cores: Cores) -> Iterator[Target]:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the settings that the process would find configured before it configures its own."""
+    return {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"} | python_path()
 
 
 def _wait(target: Target) -> None:

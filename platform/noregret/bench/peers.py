@@ -119,6 +119,24 @@ PEERS = (
         "/predict",
         needs=("onnx",),
     ),
+    Peer(
+        "django-noop",
+        "a bare Django view, Granian",
+        ("django", "granian"),
+        (
+            "-m",
+            "granian",
+            "--interface",
+            "wsgi",
+            "--port",
+            "{port}",
+            "--blocking-threads",
+            "8",
+            "--no-ws",
+            "django_noop:application",
+        ),
+        "/noop",
+    ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
 
@@ -150,7 +168,8 @@ def install(peer: Peer, folder: Path, data: Irises) -> str:
     python = str(_python(folder))
     _run([sys.executable, "-m", "venv", "environment"], folder)
     _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.packages], folder)
-    _run([python, "prepare.py", *peer.needs], folder)
+    if peer.needs:
+        _run([python, "prepare.py", *peer.needs], folder)
     asked = f"from importlib.metadata import version; print(version({peer.packages[0]!r}))"
     version = _run([python, "-c", asked], folder).strip()
     done.write_text(json.dumps({"wanted": wanted, "version": version}))
