@@ -7,7 +7,7 @@ import msgspec
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import charts, evaluation, shadow_comparison
 from noregret.learning.shown import results as results_of
-from noregret.learning.shown.encoding import encoded
+from noregret.rest.encoding import encoded
 
 
 def document(told: Any) -> Any:

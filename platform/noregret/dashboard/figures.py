@@ -234,7 +234,7 @@ def facts(found: Results, contextual: bool = False) -> dict[str, str]:
     return {name: texts[name] for name in FACTS[kind]} | {
         "reason": sentence(found.recommendation.reason, [arm.name for arm in found.arms]),
         "policy_version": f"{found.policy_version:,}",
-        "as_of": f"{found.as_of[:19].replace('T', ' ')} UTC",
+        "as_of": f"{found.as_of:%Y-%m-%d %H:%M:%S} UTC",
     }
 
 
@@ -276,7 +276,7 @@ def _sample_ratio(p: float | None) -> str:
 def _step(canary: CanaryState | None) -> str:
     if canary is None:
         return "not begun"
-    return f"{canary.step} of {canary.steps}: {canary.weight:.0%} of the units since {canary.since[11:19]} UTC"
+    return f"{canary.step} of {canary.steps}: {canary.weight:.0%} of the units since {canary.since:%H:%M:%S} UTC"
 
 
 def _by_arm(found: Results, figure: Callable[[ResultsArm], float | None], form: str) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.kept import rows_from
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
-from serving.times import told
+from serving.times import Time
 
 MOST_DECISIONS = 200_000
 """The newest matured decisions with a reward that an evaluation reads."""
@@ -95,7 +95,7 @@ class Evaluation(Struct, frozen=True):
     params: dict[str, Any]
     decisions: int
     left_out: dict[str, int]
-    matured_until: str | None
+    matured_until: Time | None
     refused: str | None
     logged: OffPolicyEstimate | None
     estimates: dict[str, OffPolicyEstimate]
@@ -204,9 +204,6 @@ def _features(schema: ContextSchema, contexts: Sequence[str | None]) -> Any:
     return np.array(found).reshape(len(contexts), schema.features)
 
 
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
 class _Line(msgspec.Struct):
     """What of a line of decisions.ndjson is needed."""
 
@@ -216,8 +213,8 @@ class _Line(msgspec.Struct):
     reward: float | bool | None = None
     fallback_reason: str | None = None
     unit: str | None = None
-    decided_at: _Time | None = None
-    rewarded_at: _Time | None = None
+    decided_at: Time | None = None
+    rewarded_at: Time | None = None
     propensities: dict[str, float] | None = None
     holdout: bool = False
     learnable: bool = True
@@ -422,7 +419,7 @@ def answer(
         "params": dict(params),
         "decisions": len(log),
         "left_out": {why: int(left_out.get(why, 0)) for why in LEFT_OUT},
-        "matured_until": None if matured_until is None else told(matured_until),
+        "matured_until": matured_until,
     }
     try:
         if len(log) < 2 and left_out.get("open", 0):

@@ -5,6 +5,7 @@ from typing import Literal, cast
 from django.utils import timezone
 from msgspec import Struct
 
+from noregret.experiments.document import Status, Strategy
 from noregret.experiments.models import Experiment
 from noregret.learning import health
 from noregret.learning.evidence import split_of
@@ -14,7 +15,7 @@ from noregret.learning.shares import canary_weight, propensities
 from noregret.learning.summing import sums_of
 from noregret.learning.watched import states
 from noregret.learning.watched.states import GuardrailState
-from serving.times import told
+from serving.times import Time
 
 from . import answers, shadow_comparison
 from .apprentice import Apprentice, apprentice
@@ -28,9 +29,6 @@ from .savings import against_even_split
 from .segments import Segments
 from .shadow_comparison import ShadowComparison
 from .standing import standing
-
-Strategy = Literal["shadow", "canary", "ab", "bandit"]
-Status = Literal["draft", "running", "paused", "completed"]
 
 
 class ResultsArm(Struct, frozen=True):
@@ -79,7 +77,7 @@ class CanaryState(Struct, frozen=True):
     step: int
     steps: int
     weight: float
-    since: str
+    since: Time
 
 
 class Recommendation(Struct, frozen=True):
@@ -94,7 +92,7 @@ class Results(Struct, frozen=True):
     experiment: str
     strategy: Strategy
     status: Status
-    as_of: str
+    as_of: Time
     policy_version: int
     decisions: int
     rewards: int
@@ -132,7 +130,7 @@ def results(experiment: Experiment) -> Results:
         experiment=experiment.name,
         strategy=cast("Strategy", experiment.strategy),
         status=cast("Status", experiment.status),
-        as_of=told(timezone.now()),
+        as_of=timezone.now(),
         policy_version=experiment.endpoint.policy_version,
         decisions=decisions,
         rewards=sum(row.rewards for row in rows.values()),
@@ -195,5 +193,5 @@ def _canary(experiment: Experiment) -> CanaryState | None:
         step=experiment.canary_step + 1,
         steps=0 if experiment.canary_ is None else len(experiment.canary_.steps),
         weight=canary_weight(experiment),
-        since=told(experiment.canary_since),
+        since=experiment.canary_since,
     )

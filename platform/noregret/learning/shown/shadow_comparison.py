@@ -10,7 +10,7 @@ from noregret.experiments.models import Experiment
 from noregret.learning.clock import FOREVER
 from noregret.learning.models import ShadowStatistics
 from noregret.learning.shadow_sums import ShadowSums, step_middle
-from serving.times import told
+from serving.times import Time
 
 from .latencies import Latency
 
@@ -31,7 +31,7 @@ class Bin(Struct, frozen=True, rename={"start": "from", "end": "to"}):
 
 class Disagreement(Struct, frozen=True):
     decision: str
-    decided_at: str
+    decided_at: Time
     champion: Any
     predicted: Any
 
@@ -104,7 +104,7 @@ def _examples(parameters: dict[str, Any]) -> list[Disagreement]:
         return [
             Disagreement(
                 decision,
-                told(at),
+                at,
                 msgspec.json.decode(champion),
                 msgspec.json.decode(predicted),
             )

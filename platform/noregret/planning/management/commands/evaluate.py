@@ -16,8 +16,8 @@ from noregret.experiments import document as documents
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import evaluation
-from noregret.learning.shown.encoding import encoded
 from noregret.planning.arguments import parameters
+from noregret.rest.encoding import encoded
 
 _OF_FILES = {
     "reward": "kind",

@@ -1,18 +1,17 @@
-"""What is shown, as JSON: the values here, encoded."""
+"""What is shown, as JSON: Structs, and what they hold. Times are told as RFC 3339, UTC with Z."""
 
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 
-def document(shown: Struct) -> Any:
+def document(shown: Any) -> Any:
     """As dicts, lists, strings and numbers."""
     return msgspec.to_builtins(shown, enc_hook=_plain)
 
 
-def encoded(shown: Struct) -> bytes:
+def encoded(shown: Any) -> bytes:
     """As JSON; a figure that is no number is null."""
     return msgspec.json.encode(shown, enc_hook=_plain)
 
