@@ -28,6 +28,7 @@ from noregret.redis_client import client, keys
 from noregret.registry.models import ModelVersion
 from serving import publication, snapshot
 
+from . import baselines
 from .document import policy_document
 from .models import Arm, Endpoint, Experiment
 from .policies import made_policy
@@ -217,7 +218,8 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
             champion=model_document(endpoint.champion),
             deadline_ms=endpoint.deadline_ms,
             experiment=None if running is None else _experiment_document(running),
-            rewards=_open_rewards(endpoint),
+            baseline=baselines.recorded(endpoint),
+            rewards=[*_open_rewards(endpoint), *baselines.open_rewards(endpoint, _AFTER_WINDOW)],
         )
 
 

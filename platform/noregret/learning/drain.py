@@ -16,7 +16,8 @@ from noregret.redis_client import client, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 from serving.ledger.rewards import DAYS_MADE
 
-from . import clock, summing
+from . import baselines, clock, summing
+from .baselines import BaselineDecision
 from .contextual import readable_context
 from .kept_arms import note_decisions
 from .mature import give_defaults_to_stragglers
@@ -149,10 +150,21 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
     by_experiment: dict[int, list[tuple[ingest.StreamedDecision, bool]]] = {}
     for decision, trial in new:
         by_experiment.setdefault(decision.event.experiment_id, []).append((decision, trial))
+    # What is neither an experiment's nor a baseline's is kept in the ledger, and counted nowhere.
+    baselines.count(
+        {
+            number: [
+                BaselineDecision(d.decided_at, d.event.latency_ms, d.event.fallback_reason is not None)
+                for d, _ in decisions
+            ]
+            for number, decisions in by_experiment.items()
+            if number not in evidence
+        }
+    )
     for experiment_id, decisions in sorted(by_experiment.items()):
         held = evidence.get(experiment_id)
         if held is None:
-            continue  # no experiment of ours: kept in the ledger, counted nowhere
+            continue
         arm_ids = list(seats_of(held.experiment))
         known = set(arm_ids)
         totals = DecisionTotals.of(

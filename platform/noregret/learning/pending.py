@@ -18,7 +18,7 @@ from serving.ledger.ingest import appended_at
 from serving.models import Reward
 from serving.redis_keys import ACCESS, Keys
 
-from . import clock, publishing
+from . import baselines, clock, publishing
 from .failing import Failure, Part, failures
 from .health import BEHIND_SECONDS
 from .mature import AFTER_END, GRACE_SECONDS, overdue_seconds
@@ -177,6 +177,7 @@ def find() -> Pending:
                 behind[names[pk]].append(Lag(seconds, why))
     for experiments in (out_of_date(), unscored(), not_gone_through()):
         learn |= set(experiments.values_list("endpoint_id", flat=True))
+    learn |= set(baselines.unfolded().values_list("endpoint_id", flat=True))
     publish: list[int] = []
     overtake: dict[int, int] = {}
     found = _ask_redis(keys(), list(names.values()))

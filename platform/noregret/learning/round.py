@@ -12,7 +12,7 @@ from django.utils import timezone
 from noregret.experiments.models import Endpoint, Experiment
 from serving.models import Reward
 
-from . import clock
+from . import baselines, clock
 from .coarsening import coarsen
 from .drain import Drained, drain
 from .fold import fold
@@ -51,6 +51,13 @@ def learn(endpoint_id: int) -> bool:
             return _taken_over(endpoint)
         except Exception as error:
             log.warning("stream not drained", endpoint=endpoint.name, error=repr(error))
+            problems.append(error)
+        try:
+            baselines.fold(endpoint_id)
+        except LeaseLost:
+            return _taken_over(endpoint)
+        except Exception as error:
+            log.exception("baseline not learned", endpoint=endpoint.name)
             problems.append(error)
         for experiment in _learning(endpoint):
             try:

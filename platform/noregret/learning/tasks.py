@@ -14,11 +14,13 @@ from django.core.management import call_command
 
 from noregret.access.publish import publish_access
 from noregret.celery import app
+from noregret.experiments.baselines import give_baseline, without_baseline
 from noregret.experiments.models import Endpoint
 from noregret.experiments.publish import overtake, publish_endpoint
 from serving.redis_keys import ACCESS
 
 from . import pending, schedule, shadows, sticky_units
+from .baselines import merge_old_hours
 from .days_ahead import make_days
 from .failing import failed, in_words, succeeded, waiting
 from .finishing import finish
@@ -30,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 # Of one look's time, so much goes into publications, and one more; the rest comes with the next look.
 PUBLISH_SECONDS = 3.0
+GIVEN_A_LOOK = 50
+"""So many endpoints that an earlier version made get their baseline in one look."""
 
 
 @app.task
@@ -47,6 +51,8 @@ def tick() -> None:
 
 def _look() -> None:
     schedule.start_due()
+    for endpoint_id in without_baseline().values_list("pk", flat=True)[:GIVEN_A_LOOK]:
+        give_baseline(endpoint_id)
     found = pending.find()
     for endpoint_id in found.learn:
         learn_endpoint.apply_async((endpoint_id,), expires=settings.LEARN_EXPIRES_SECONDS)
@@ -144,4 +150,5 @@ def housekeeping() -> None:
     """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
     make_days()
     finish()
+    merge_old_hours()
     call_command("clearsessions")
