@@ -72,7 +72,9 @@ class Reward(msgspec.Struct, frozen=True):
     window_seconds: float
     minimum: float | None = None
     maximum: float | None = None
-    declared: bool = True  # False: of a single deployment whose endpoint names no reward; true and false count as 1 and 0
+    declared: bool = (
+        True  # False: of a single deployment whose endpoint names no reward; true and false count as 1 and 0
+    )
     guardrails: list[str] = []  # metrics that its guardrails watch: taken of each decision, as the reward is
 
 

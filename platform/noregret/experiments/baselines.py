@@ -48,9 +48,7 @@ def _number() -> int:
 
 def without_baseline() -> "QuerySet[Endpoint]":
     """Endpoints whose champion has no open baseline: an earlier version of the program made or changed them."""
-    current = Baseline.objects.filter(
-        endpoint=OuterRef("pk"), ended_at__isnull=True, champion=OuterRef("champion")
-    )
+    current = Baseline.objects.filter(endpoint=OuterRef("pk"), ended_at__isnull=True, champion=OuterRef("champion"))
     return Endpoint.objects.filter(~Exists(current))
 
 
@@ -79,7 +77,9 @@ def recorded(endpoint: Endpoint) -> snapshot.Baseline | None:
 def open_rewards(endpoint: Endpoint, after_window: timedelta) -> list[snapshot.Reward]:
     """The rewards of the endpoint's baselines whose windows can still be open."""
     now = timezone.now()
-    recent = Baseline.objects.filter(Q(ended_at__isnull=True) | Q(ended_at__gt=now - timedelta(days=91)), endpoint=endpoint)
+    recent = Baseline.objects.filter(
+        Q(ended_at__isnull=True) | Q(ended_at__gt=now - timedelta(days=91)), endpoint=endpoint
+    )
     rewards = []
     for baseline in recent.order_by(F("id")):
         reward = reward_of(baseline)

@@ -17,9 +17,7 @@ class Endpoint(models.Model):
     )
     sticky = models.BooleanField(default=False)
     # The share of decisions that is recorded while no experiment runs, and what feedback on them is: None where nobody said.
-    record = models.FloatField(
-        default=1.0, db_default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)]
-    )
+    record = models.FloatField(default=1.0, db_default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
     reward = models.JSONField(null=True, blank=True)
     # Grows by one with every published snapshot: answers and decisions carry it as `policy_version`.
     policy_version = models.PositiveBigIntegerField(default=0, editable=False)

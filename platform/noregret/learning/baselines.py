@@ -12,12 +12,11 @@ from uuid import UUID
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 
-from noregret.experiments.baselines import reward_of
+from noregret.experiments.baselines import UNDECLARED, reward_of
 from noregret.experiments.models import Baseline
 from serving.ledger import horizon, latency
-from serving.models import Reward
 
 from . import clock, quarantine
 from .comparing import close, rounding
@@ -81,9 +80,7 @@ def _by_hour(decisions: Iterable[BaselineDecision]) -> dict[datetime, HourSums]:
     for decision in decisions:
         hours.setdefault(hour_of(decision.decided_at), []).append(decision)
     return {
-        hour: HourSums(
-            len(those), sum(one.failed for one in those), latency.count(one.latency_ms for one in those)
-        )
+        hour: HourSums(len(those), sum(one.failed for one in those), latency.count(one.latency_ms for one in those))
         for hour, those in hours.items()
     }
 
@@ -140,30 +137,55 @@ RETURNING decision_id, decided_at, arm_id, value
 """
 
 
-def unfolded(endpoint_ids: Iterable[int] | None = None) -> "QuerySet[Baseline]":
-    """Baselines with rewards that are in no sum; those of some endpoints, or of all."""
-    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False)
-    rows = Baseline.objects.filter(_may_get_rewards(), Exists(waiting))
-    return rows if endpoint_ids is None else rows.filter(endpoint__in=endpoint_ids)
+# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its window.
+_WAITING = """
+SELECT b.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8
+FROM experiments_baseline AS b CROSS JOIN LATERAL (
+    SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
+    WHERE r.experiment_id = b.id AND NOT r.folded AND NOT r.late AND r.decided_at >= greatest(
+        b.begun_at - interval '1 day', clock_timestamp() - interval '2 days'
+        - make_interval(secs => coalesce((b.reward->>'window_seconds')::float8, %(window)s)))
+) AS waiting
+WHERE (b.ended_at IS NULL OR b.ended_at > clock_timestamp() - interval '92 days') AND waiting.recorded_at IS NOT NULL
+"""
+_BEHIND = timedelta(days=2)
 
 
-def _may_get_rewards() -> Q:
-    """Ended ones until every window is over, and what came in with it is folded."""
-    return Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
+def waiting() -> dict[int, float]:
+    """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest has waited."""
+    waited: dict[int, float] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, {"window": UNDECLARED.window_seconds})
+        for endpoint_id, seconds in cursor.fetchall():
+            waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
+    return waited
 
 
 def fold(endpoint_id: int) -> int:
     """Fold what waits for the baselines of an endpoint; how many rewards. Called under its lease."""
-    return sum(_fold(baseline) for baseline in unfolded([endpoint_id]).select_related("endpoint").order_by("pk"))
+    rows = _that_get_rewards().filter(endpoint=endpoint_id)
+    now = clock.now()
+    return sum(_fold(row, now - _BEHIND - timedelta(seconds=reward_of(row).window_seconds)) for row in rows)
 
 
-def _fold(baseline: Baseline) -> int:
+def fold_leftovers() -> int:
+    """Fold what a learner that was away for days has left; how many rewards. Called now and then."""
+    return sum(_fold(row, row.begun_at) for row in _that_get_rewards())
+
+
+def _that_get_rewards() -> "QuerySet[Baseline]":
+    """Ended ones too, until every window is over."""
+    recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
+    return Baseline.objects.filter(recent).select_related("endpoint").order_by("pk")
+
+
+def _fold(baseline: Baseline, since: datetime) -> int:
     reward = msgspec.to_builtins(reward_of(baseline))
     asked = {
         "baseline": baseline.pk,
         "metric": reward["metric"],
         "limit": BATCH,
-        "since": baseline.begun_at - timedelta(days=1),
+        "since": max(since, baseline.begun_at - timedelta(days=1)),
     }
     total = 0
     while True:

@@ -168,6 +168,8 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     names = {pk: name for pk, name, _ in endpoints}
     waited = _waiting_rewards()
+    for endpoint_id, seconds in baselines.waiting().items():
+        waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     overdue = _overdue()
     learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
     behind: dict[str, list[Lag]] = {name: [] for name in names.values()}
@@ -177,7 +179,6 @@ def find() -> Pending:
                 behind[names[pk]].append(Lag(seconds, why))
     for experiments in (out_of_date(), unscored(), not_gone_through()):
         learn |= set(experiments.values_list("endpoint_id", flat=True))
-    learn |= set(baselines.unfolded().values_list("endpoint_id", flat=True))
     publish: list[int] = []
     overtake: dict[int, int] = {}
     found = _ask_redis(keys(), list(names.values()))

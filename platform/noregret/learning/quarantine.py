@@ -112,10 +112,7 @@ def without_bad_rewards(number: int, name: str, reward: dict[str, Any], rows: Se
     keep(
         name,
         "rewards",
-        [
-            BadRow(row.decision_id, row.decided_at, _problem(reward, row.value), {"value": row.value})
-            for row in bad
-        ],
+        [BadRow(row.decision_id, row.decided_at, _problem(reward, row.value), {"value": row.value}) for row in bad],
     )
     return [row for row, good in zip(rows, fits, strict=True) if good]
 

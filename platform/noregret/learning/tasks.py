@@ -20,7 +20,7 @@ from noregret.experiments.publish import overtake, publish_endpoint
 from serving.redis_keys import ACCESS
 
 from . import pending, schedule, shadows, sticky_units
-from .baselines import merge_old_hours
+from .baselines import fold_leftovers, merge_old_hours
 from .days_ahead import make_days
 from .failing import failed, in_words, succeeded, waiting
 from .finishing import finish
@@ -150,5 +150,6 @@ def housekeeping() -> None:
     """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
     make_days()
     finish()
+    fold_leftovers()
     merge_old_hours()
     call_command("clearsessions")
