@@ -20,19 +20,21 @@ UNDECLARED = Reward(kind="continuous")
 
 
 def keep_baseline(endpoint: Endpoint) -> Baseline:
-    """The endpoint's open baseline, of its present champion and reward; the former one ends.
+    """The endpoint's open baseline, of its present champion, share and reward; the former one ends.
 
     Called under the endpoint's lock, in the transaction of the change that it follows.
     """
     current = Baseline.objects.filter(endpoint=endpoint, ended_at__isnull=True).first()
     if current is not None:
-        if current.champion_id == endpoint.champion_id and current.reward == endpoint.reward:
+        followed = (endpoint.champion_id, endpoint.record, endpoint.reward)
+        if (current.champion_id, current.record, current.reward) == followed:
             return current
         Baseline.objects.filter(pk=current.pk).update(ended_at=timezone.now())
     return Baseline.objects.create(
         id=_number(),
         endpoint=endpoint,
         champion_id=endpoint.champion_id,
+        record=endpoint.record,
         reward=endpoint.reward,
         begun_at=timezone.now(),
     )
@@ -71,7 +73,7 @@ def recorded(endpoint: Endpoint) -> snapshot.Baseline | None:
     current = Baseline.objects.filter(endpoint=endpoint, ended_at__isnull=True, champion=endpoint.champion_id).first()
     if current is None:
         return None
-    return snapshot.Baseline(id=current.pk, model_id=current.champion_id, record=endpoint.record)
+    return snapshot.Baseline(id=current.pk, model_id=current.champion_id, record=current.record)
 
 
 def open_rewards(endpoint: Endpoint, after_window: timedelta) -> list[snapshot.Reward]:

@@ -55,12 +55,14 @@ class Baseline(models.Model):
     """What one champion does while no experiment runs: from when on it is recorded, and what feedback on it is.
 
     Its number is taken from the numbers of experiments, so that a row of the ledger names one or the
-    other. There is one open baseline an endpoint; a new champion, or another reward, begins the next.
+    other. There is one open baseline an endpoint; a new champion, another reward or another share
+    begins the next.
     """
 
     id = models.BigIntegerField(primary_key=True)
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="baselines")
     champion = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    record = models.FloatField()
     reward = models.JSONField(null=True)
     begun_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)

@@ -272,7 +272,11 @@ def _comparable_from(baseline: Baseline) -> datetime:
 
 
 def _from_ledger(baseline: Baseline, since: datetime) -> dict[datetime, HourSums]:
-    asked = {"baseline": baseline.pk, "metric": reward_of(baseline).metric, "since": since}
+    asked: dict[str, int | str | datetime] = {
+        "baseline": baseline.pk,
+        "metric": reward_of(baseline).metric,
+        "since": since,
+    }
     hours: dict[datetime, HourSums] = {}
     with connection.cursor() as cursor:
         cursor.execute(_LEDGER_DECISIONS, asked)
