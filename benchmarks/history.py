@@ -21,7 +21,7 @@ from typing import Any
 
 CALLS = 9
 ROUNDS = 30
-"""They go through what is there in pieces (noregret.learning.watching)."""
+"""They go through what is there in pieces (noregret.learning.watched.watching)."""
 FRESH = 50
 """Decisions that come before each round that is timed: a round that learns nothing would show nothing."""
 ALLOWED_RATIO, ALLOWED_MORE_MS = 1.5, 20.0
@@ -99,8 +99,8 @@ class Bench:
 
     def prepare(self) -> None:
         from django.core.management import call_command
-        from noregret.experiments.endpoints import create_endpoint
         from noregret.registry.register import Definition, register_model
+        from noregret.rollout.endpoints import create_endpoint
 
         call_command("migrate", verbosity=0)
         for version in ("1", "2"):
@@ -112,10 +112,10 @@ class Bench:
         """The experiment, begun `days` ago."""
         import msgspec
         from django.utils import timezone
-        from noregret.experiments import creation
         from noregret.experiments import document as documents
         from noregret.experiments.models import Experiment
-        from noregret.experiments.transitions import move
+        from noregret.rollout import creation
+        from noregret.rollout.transitions import move
 
         shadow = document["strategy"] == "shadow"
         arms = [{"name": "b", "model": "page@2"}]
@@ -178,7 +178,7 @@ class Bench:
     def bring_up(self, experiment: Any) -> None:
         from django.db import connection
         from noregret.learning.rebuild import rebuild
-        from noregret.learning.round import learn
+        from noregret.steering.round import learn
 
         rebuild(experiment, write=True)
         for _ in range(ROUNDS):
@@ -188,9 +188,9 @@ class Bench:
 
     def time(self, experiment: Any) -> Timed:
         import msgspec
-        from noregret.learning import segments
-        from noregret.learning.results import over_time, posterior_densities, results
-        from noregret.learning.round import learn
+        from noregret.learning.shown import segments
+        from noregret.learning.shown.results import over_time, posterior_densities, results
+        from noregret.steering.round import learn
 
         def call() -> None:
             msgspec.json.encode({**results(experiment), "segments": segments.of_experiment(experiment)})

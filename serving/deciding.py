@@ -14,8 +14,8 @@ from . import metrics, snapshot
 from .breaker import CircuitOpen
 from .deadline import DeadlineExceeded, Overloaded
 from .ledger import events
+from .ledger.decision_log import StreamUnavailable
 from .ledger.spool import SpoolFull
-from .ledger.stream import StreamUnavailable
 from .live import LiveEndpoint, LiveModel
 from .process import Process
 from .routing import Route
@@ -314,7 +314,7 @@ def _record(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -
     reason = "backlog"
     if process.backlog.has_room(endpoint):
         try:
-            process.stream.append(live.append_command, body)
+            process.log.append(endpoint, body)
         except StreamUnavailable as error:
             reason = error.reason
         else:

@@ -12,9 +12,7 @@ from bandits.context import ContextSchema
 from . import snapshot
 from .breaker import Breaker
 from .deadline import BoundedCaller
-from .ledger import stream
 from .pace import Pace
-from .redis_keys import Keys
 from .routing import Router, router
 from .runtimes.protocol import Runtime
 
@@ -52,7 +50,6 @@ class LiveEndpoint:
     arms: list[LiveModel] = field(default_factory=list)
     router: Router | None = None
     schema: ContextSchema | None = None
-    append_command: bytes = b""
 
     def models(self) -> Iterator[LiveModel]:
         yield self.champion
@@ -98,7 +95,7 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
     return None
 
 
-def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel], keys: Keys) -> LiveEndpoint:
+def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel]) -> LiveEndpoint:
     """The document with its models as `find` has them. Raises what a router raises for a policy that this version of the
     program does not know."""
     experiment = document.experiment
@@ -109,5 +106,4 @@ def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], Live
         arms=arms,
         router=router(experiment) if experiment else None,
         schema=ContextSchema.from_document(experiment.context) if experiment and experiment.context else None,
-        append_command=stream.prepare(keys.decisions(document.name)),
     )

@@ -5,21 +5,19 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, runtimes
+from . import artifacts, redis_clients, runtimes
 from .ledger.backlog import Backlog
+from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
-from .ledger.stream import BULK_TIMEOUT_SECONDS, BulkWriter, StreamWriter
-from .reading import TIMEOUT_SECONDS
 from .redis_keys import Keys
-from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
+from .shadowing import Shadower
 from .snapshot import Model
-from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
+from .sticky import Assignments
 from .store import SnapshotStore
 from .tokens import Signer
 
@@ -27,7 +25,7 @@ from .tokens import Signer
 @dataclass(frozen=True, slots=True)
 class Process:
     store: SnapshotStore
-    stream: StreamWriter
+    log: DecisionLog
     backlog: Backlog
     spool: Spool
     shipper: Shipper
@@ -42,7 +40,7 @@ class Process:
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
-        self.stream.close()
+        self.log.close()
         self.spool.close()
         self.rewards.close()
 
@@ -77,7 +75,7 @@ def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
     files = artifacts.supplied()
-    stream = StreamWriter(settings.REDIS_URL)
+    log = DecisionLog(settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
@@ -87,9 +85,7 @@ def make() -> Process:
         )
 
     store = SnapshotStore(
-        client=redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
-        ),
+        client=redis_clients.client(settings.REDIS_URL, redis_clients.SNAPSHOTS),
         keys=keys,
         load=load,
         folder=settings.SNAPSHOT_DIR,
@@ -97,32 +93,14 @@ def make() -> Process:
         stale_seconds=settings.STALE_SECONDS,
     )
     store.start()
-    bulk = redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=BULK_TIMEOUT_SECONDS,
-        socket_connect_timeout=BULK_TIMEOUT_SECONDS,
-        retry=None,
-    )
+    bulk = redis_clients.client(settings.REDIS_URL, redis_clients.SHIPPING)
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
-    shipper = Shipper(
-        spool,
-        backlog,
-        BulkWriter(settings.REDIS_URL),
-        bulk,
-        keys,
-        lambda: [live.document.name for live in store.endpoints()],
-        stream.resume,
-    )
+    shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
     shipper.start()
-    sticky = redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=STICKY_TIMEOUT_SECONDS,
-        socket_connect_timeout=STICKY_TIMEOUT_SECONDS,
-        retry=None,
-    )
+    sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     return Process(
         store,
-        stream,
+        log,
         backlog,
         spool,
         shipper,
@@ -130,11 +108,7 @@ def make() -> Process:
         Signer(settings.SECRET_KEY),
         Assignments(sticky, keys, lambda: backlog.has_reserve),
         Shadower(
-            redis.Redis.from_url(
-                settings.REDIS_URL,
-                socket_timeout=SHADOW_TIMEOUT_SECONDS,
-                socket_connect_timeout=SHADOW_TIMEOUT_SECONDS,
-            ),
+            redis_clients.client(settings.REDIS_URL, redis_clients.SHADOWS),
             keys,
             lambda: backlog.shadows_have_room,
         ),

@@ -1,7 +1,7 @@
 """The snapshot: the immutable, versioned document, one an endpoint, from which serving routes.
 
 It answers everything that a request needs to know: which models, which arms with which probabilities, which reward. The
-platform writes it (noregret.experiments.publish), web processes read it; no table is read on the way of a request. A second kind
+platform writes it (noregret.rollout.publish), web processes read it; no table is read on the way of a request. A second kind
 of document, `Access`, holds the digests of the API keys.
 """
 

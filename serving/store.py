@@ -21,7 +21,8 @@ from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
-from .reading import TIMEOUT_SECONDS, SnapshotReader
+from .reading import SnapshotReader
+from .redis_clients import SNAPSHOTS
 from .redis_keys import ACCESS, Keys
 from .snapshot_files import SnapshotFiles
 
@@ -59,7 +60,6 @@ class SnapshotStore:
         refresh_seconds: float,
         stale_seconds: float,
     ) -> None:
-        self._keys = keys
         self._files = SnapshotFiles(folder)
         self._refresh_seconds = refresh_seconds
         self._stale_seconds = stale_seconds
@@ -153,7 +153,7 @@ class SnapshotStore:
     def stop(self) -> None:
         self._reader.stop()
 
-    def refresh(self, seconds: float = 2 * TIMEOUT_SECONDS) -> bool:
+    def refresh(self, seconds: float = 2 * SNAPSHOTS.answer_seconds) -> bool:
         """Have what changed read now, and wait, so long at most, until it is served; True if Redis was reached.
 
         A load that has taken longer already is not waited for: it is another's affair.
@@ -206,7 +206,7 @@ class SnapshotStore:
                 return True
             document = snapshot.decode_endpoint(body)
             with self._swapping:
-                make_live(document, self._loader.get, self._keys)  # loads begin; one that can't be routed is refused
+                make_live(document, self._loader.get)  # loads begin; one that can't be routed is refused
                 since = self._newest[name].since if self._is_held(name) else time.monotonic()
                 self._newest[name] = _Newest(document, since, frozenset(map(key_of, models_of(document))))
         except Exception:
@@ -262,7 +262,7 @@ class SnapshotStore:
 
     def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
         if before is None or (before.document is not newest.document and self._is_ready(newest, before)):
-            return make_live(newest.document, self._loader.get, self._keys)
+            return make_live(newest.document, self._loader.get)
         champion, *arms = map(self._loader.get, models_of(before.document))
         return replace(before, champion=champion, arms=arms)
 

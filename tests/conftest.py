@@ -17,11 +17,12 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.db.models.signals import post_migrate
 from django.test import Client
 from noregret.access.keys import create_key
-from noregret.experiments import creation, document
-from noregret.experiments.endpoints import create_endpoint
+from noregret.experiments import document
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.transitions import move
 from noregret.registry.register import Definition, register_model
+from noregret.rollout import creation
+from noregret.rollout.endpoints import create_endpoint
+from noregret.rollout.transitions import move
 
 ACTOR = "tests"
 

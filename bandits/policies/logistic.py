@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits import checks
-from bandits.inference.best_arm import probabilities_best
+from bandits.inference.best_arm import probability_best
 from bandits.posteriors import BayesianLogistic, Gaussian
 from bandits.reward import RewardModel
 from bandits.statistics import Array
@@ -38,7 +38,7 @@ class LogisticThompson(Remembering):
         return ContextualBelief(stacked.mean, inverse(stacked.precision))
 
     def propensities(self, mean: Array, deviation: Array) -> Array:
-        return probabilities_best(Gaussian(mean, self.alpha * deviation))
+        return probability_best(Gaussian(mean, self.alpha * deviation))
 
     def choose(self, mean: Array, deviation: Array, rng: np.random.Generator) -> NDArray[np.int64]:
         return choose_sampled(mean, self.alpha * deviation, rng)

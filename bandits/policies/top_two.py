@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bandits import checks
 from bandits.belief import believe
-from bandits.inference.best_arm import probabilities_best, probability_best
+from bandits.inference.best_arm import probability_best
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
@@ -50,9 +50,7 @@ class TopTwoThompson(Remembering):
         checks.number("beta", self.beta, 0.0, 1.0, open_low=True)
 
     def propensities(self, statistics: ArmStatistics, reward: RewardModel, pulls: Array | None = None) -> Array:
-        posterior = believe(statistics, reward).posterior
-        one = statistics.count.ndim == 1
-        return top_two(probability_best(posterior) if one else probabilities_best(posterior), self.beta)
+        return top_two(probability_best(believe(statistics, reward).posterior), self.beta)
 
     def choose(
         self, statistics: ArmStatistics, reward: RewardModel, rng: np.random.Generator, pulls: Array | None = None

@@ -17,18 +17,18 @@ if settings.ENVIRONMENT.role == "beat":
 else:
     app = Celery("noregret")
     app.config_from_object("django.conf:settings", namespace="CELERY")
-    app.autodiscover_tasks(["noregret.learning", "noregret.notify", "noregret.retention"])
+    app.autodiscover_tasks(["noregret.steering", "noregret.notify", "noregret.retention"])
 # `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
 for words in ("You're running the worker with superuser", "An entry for the specified gid or egid was not found"):
     warnings.filterwarnings("ignore", words, SecurityWarning)
 app.conf.beat_schedule = {
     "learn": {
-        "task": "noregret.learning.tasks.tick",
+        "task": "noregret.steering.tasks.tick",
         "schedule": settings.LEARN_SECONDS,
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
     },
     "shadows": {
-        "task": "noregret.learning.tasks.mirror_shadows",
+        "task": "noregret.steering.tasks.mirror_shadows",
         "schedule": settings.LEARN_SECONDS,
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
     },
@@ -38,7 +38,7 @@ app.conf.beat_schedule = {
         "options": {"expires": 10.0},
     },
     "housekeeping": {
-        "task": "noregret.learning.tasks.housekeeping",
+        "task": "noregret.steering.tasks.housekeeping",
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },

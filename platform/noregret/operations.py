@@ -83,6 +83,17 @@ def favicon(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+def answer_probes(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
+    probes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        probe = probes.get(request.path_info)
+        return respond(request) if probe is None else probe(request)
+
+    return middleware
+
+
 def _run(check: Callable[[], Check]) -> Check:
     start = time.perf_counter()
     try:

@@ -5,15 +5,27 @@ from functools import cache
 import redis
 from django.conf import settings
 
+from serving import redis_clients
+from serving.ledger.decision_log import DecisionLog
 from serving.redis_keys import Keys
 
 
 @cache
 def client() -> redis.Redis:
     """One pooled client a process; raises redis.RedisError on use when the server is away."""
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5.0, socket_connect_timeout=2.0)
+    return redis_clients.client(settings.REDIS_URL, redis_clients.CONTROL)
 
 
 def keys() -> Keys:
     """The key names under this process's prefix, read anew each time: tests change it."""
     return Keys(settings.REDIS_PREFIX)
+
+
+def decision_log() -> DecisionLog:
+    """The log that web processes append to, under this process's prefix."""
+    return _decision_log(settings.REDIS_URL, settings.REDIS_PREFIX)
+
+
+@cache
+def _decision_log(url: str, prefix: str) -> DecisionLog:
+    return DecisionLog(url, Keys(prefix))

@@ -4,10 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from noregret import operations
-from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.learning.api import decisions
 from noregret.notify import api as notify
+from noregret.openapi import docs
 from noregret.registry import api as registry
-from noregret.rest import docs
+from noregret.rollout.api import endpoints, experiments
+from noregret.trail import api as trail
 
 _manage = [
     path("models", registry.ModelsView.as_view(), name="models"),
@@ -19,6 +21,7 @@ _manage = [
     path("experiments/<str:name>", experiments.ExperimentView.as_view(), name="experiment"),
     path("experiments/<str:name>/promote", experiments.PromoteView.as_view(), name="promote"),
     path("endpoints/<str:name>/champions", endpoints.ChampionsView.as_view(), name="champions"),
+    path("endpoints/<str:name>/baselines", endpoints.BaselinesView.as_view(), name="baselines"),
     path("webhooks", notify.WebhooksView.as_view(), name="webhooks"),
     path("webhooks/<str:name>", notify.WebhookView.as_view(), name="webhook"),
     path("experiments/<str:name>/advance", experiments.AdvanceView.as_view(), name="advance"),
@@ -34,7 +37,7 @@ _manage = [
     ),
     path("experiments/<str:name>/results", experiments.ResultsView.as_view(), name="results"),
     path("experiments/<str:name>/decisions.ndjson", decisions.DecisionsView.as_view(), name="decisions"),
-    path("audit", experiments.AuditView.as_view(), name="audit"),
+    path("audit", trail.AuditView.as_view(), name="audit"),
 ]
 
 urlpatterns = [

@@ -117,7 +117,7 @@ class Backlog:
         try:
             waiting = ask(self._client, self._keys, names, self._limit)
         except redis.ResponseError as error:
-            # A server that tells nobody its memory: then only its refusals are heard of (serving.ledger.stream).
+            # A server that tells nobody its memory: then only its refusals are heard of (serving.ledger.decision_log).
             log.warning("backlog not known", error=str(error))
             waiting = Waiting(0, 0, {})
         total = waiting.total

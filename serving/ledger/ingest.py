@@ -9,15 +9,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import msgspec
-import redis
 from django.db.backends.utils import CursorWrapper
 
-from serving.redis_keys import BODY_FIELD
-
+from .decision_log import DecisionLog
 from .events import DecisionEvent, decode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,14 +63,13 @@ class Batch:
         return [decision.entry_id for decision in self.decisions] + [entry.entry_id for entry in self.bad]
 
 
-def read(client: redis.Redis, key: str, limit: int, now: datetime) -> Batch:
-    """The oldest entries of a stream, at most `limit`. They stay there. Raises redis.RedisError."""
+def read(log: DecisionLog, endpoint: str, limit: int, now: datetime) -> Batch:
+    """The oldest decisions that wait, at most `limit`. They stay there. Raises redis.RedisError."""
     decisions: list[StreamedDecision] = []
     bad: list[BadEntry] = []
-    for entry_id, fields in _entries(client, key, limit):
-        body = fields.get(BODY_FIELD)
+    for entry_id, body, content in log.read(endpoint, limit):
         if body is None:
-            bad.append(BadEntry(entry_id, f"no field {BODY_FIELD.decode()}", repr(fields).encode()))
+            bad.append(BadEntry(entry_id, "it holds no decision", content))
             continue
         try:
             event = decode(body)
@@ -82,11 +79,6 @@ def read(client: redis.Redis, key: str, limit: int, now: datetime) -> Batch:
         except ValueError as error:
             bad.append(BadEntry(entry_id, str(error), body))
     return Batch(decisions, bad)
-
-
-def _entries(client: redis.Redis, key: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """XRANGE from the start; the client is one that decodes nothing, which its types can't say."""
-    return cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, count=limit) or [])
 
 
 def _time(event: DecisionEvent, now: datetime) -> datetime:
@@ -246,32 +238,3 @@ def quarantine(cursor: CursorWrapper, stream: str, bad: Sequence[BadEntry]) -> N
             "VALUES (clock_timestamp(), %s, %s, %s, %s) ON CONFLICT (stream, entry_id) DO NOTHING",
             [stream[:128], entry.entry_id.decode(), entry.problem.replace("\x00", "")[:2000], entry.body],
         )
-
-
-def forget(client: redis.Redis, key: str, entry_ids: Sequence[bytes]) -> None:
-    """Take entries out of the stream, after their rows are committed. Raises redis.RedisError."""
-    if entry_ids:
-        client.xdel(key, *entry_ids)
-
-
-def appended_at(entry_id: bytes) -> datetime:
-    """When an entry was appended, by Redis's clock."""
-    return _EPOCH + timedelta(milliseconds=int(entry_id.split(b"-")[0]))
-
-
-def oldest(client: redis.Redis, key: str) -> datetime | None:
-    """When the oldest entry of a stream was appended, or None for an empty one. Raises redis.RedisError."""
-    first = _entries(client, key, 1)
-    return appended_at(first[0][0]) if first else None
-
-
-def spooled_since(client: redis.Redis, key: str) -> datetime | None:
-    """Since when decisions of an endpoint wait on the disk of a web process, as those told (serving.ledger.shipping), or None.
-
-    Raises redis.RedisError.
-    """
-    told = client.get(key)
-    try:
-        return None if told is None else _EPOCH + timedelta(microseconds=min(int(told), 2**55))
-    except ValueError:  # not ours
-        return None

@@ -1,7 +1,7 @@
 """Looks after the backlog and ships what waits on disk: a thread of a web process, with connections of its own.
 
 No request waits for it. While decisions wait here, the learner is told since when: it closes no bucket of theirs, and decides nothing on
-figures that lack them. What is told is forgotten after TOLD_SECONDS, so that a machine that is gone holds nobody up for long.
+figures that lack them.
 """
 
 import threading
@@ -10,47 +10,31 @@ from collections.abc import Callable, Collection, Sequence
 import redis
 import structlog
 
-from serving.redis_keys import Keys
-
 from . import events
 from .backlog import Backlog
+from .decision_log import DecisionLog, StreamUnavailable
 from .spool import CannotSend, Spool
-from .stream import BulkWriter, StreamUnavailable, prepare
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-TOLD_SECONDS = 15
 STOP_SECONDS = 3.0
-
-# KEYS[1] {NAME}:spooled   ARGV[1] time of the oldest decision, µs   ARGV[2] seconds that it is remembered
-# Of several machines the one that waits longest counts.
-_TELL = """
-local told = redis.call('GET', KEYS[1])
-if not told or tonumber(told) >= tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end
-"""
 
 
 class Shipper:
-    """The thread of a process. `endpoints` names those whose streams are looked at; `appended` is called when Redis took something."""
+    """The thread of a process. `endpoints` names those whose streams are looked at."""
 
     def __init__(
         self,
         spool: Spool,
         backlog: Backlog,
-        writer: BulkWriter,
-        client: redis.Redis,
-        keys: Keys,
+        decisions: DecisionLog,
         endpoints: Callable[[], Collection[str]],
-        appended: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
         self._backlog = backlog
-        self._writer = writer
-        self._client = client
-        self._keys = keys
+        self._decisions = decisions
         self._endpoints = endpoints
-        self._appended = appended
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -62,7 +46,6 @@ class Shipper:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=STOP_SECONDS)
-        self._writer.close()
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
@@ -95,7 +78,7 @@ class Shipper:
                 decided_at = int.from_bytes(events.decode(body).id[:8], "big")
             except ValueError:  # for the learner to quarantine
                 continue
-            self._client.eval(_TELL, 1, self._keys.spooled(endpoint), str(decided_at), str(TOLD_SECONDS))
+            self._decisions.tell_held_back(endpoint, decided_at)
 
     def _may_ship(self, endpoint: str) -> bool:
         """Asked before each file, and the streams are looked at anew: the file before it is in them now."""
@@ -108,7 +91,6 @@ class Shipper:
         if self._stop.is_set():
             raise CannotSend("the process is stopping")
         try:
-            self._writer.append(prepare(self._keys.decisions(endpoint)), bodies)
+            self._decisions.append_many(endpoint, bodies)
         except StreamUnavailable as error:
             raise CannotSend(str(error), endpoint_only=error.reason == "refused") from error
-        self._appended()

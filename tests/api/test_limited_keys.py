@@ -11,10 +11,10 @@ import pytest
 from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
 from noregret.access.keys import SCOPES, create_key
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from noregret.notify.webhooks import create_webhook
 from noregret.registry.models import ModelVersion
+from noregret.trail.models import AuditEntry
 
 from tests.conftest import ACTOR, Api, endpoint_of, start_experiment, static_model
 
@@ -37,6 +37,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/<str:name>", "PATCH"): ("manage", 404),
     ("api/v1/endpoints/<str:name>/rollback", "POST"): ("manage", 404),
     ("api/v1/endpoints/<str:name>/champions", "GET"): ("manage", 404),
+    ("api/v1/endpoints/<str:name>/baselines", "GET"): ("manage", 404),
     ("api/v1/experiments", "GET"): ("manage", 200),
     ("api/v1/experiments", "POST"): ("manage", 400),
     ("api/v1/experiments/<str:name>", "GET"): ("manage", 404),

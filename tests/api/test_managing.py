@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from django.db import connection
 from noregret.access.keys import revoke_key
-from noregret.access.models import ApiKey, AuditEntry
+from noregret.access.models import ApiKey
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.openapi import answers
 from noregret.registry.models import ModelVersion
-from noregret.rest import answers
+from noregret.trail.models import AuditEntry
 
 from serving.process import process
 from tests.conftest import Api, endpoint_of, static_model

@@ -12,13 +12,13 @@ from uuid import UUID
 import psutil
 import pytest
 from django.db import connection
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Experiment
 from noregret.learning import health
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
 from noregret.package_path import python_path
 from noregret.redis_client import client, keys
+from noregret.trail.models import AuditEntry
 
 from serving.models import Decision, Reward
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning import clock, guardrails
-from noregret.learning.guardrails import Judgement, judge
-from noregret.learning.watches import guardrails_of
-from noregret.learning.watching import keep_up
+from noregret.learning import clock
+from noregret.learning.watched import guardrails
+from noregret.learning.watched.guardrails import Judgement, judge
+from noregret.learning.watched.watches import guardrails_of
+from noregret.learning.watched.watching import keep_up
+from noregret.trail.models import AuditEntry
 
 from bandits.inference import betting
 from bandits.inference.betting import Wagers

@@ -13,11 +13,13 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import days_ahead, drain, tasks
+from noregret.learning import drain
 from noregret.learning.models import ArmStatistics
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
-from noregret.redis_client import client, keys
+from noregret.redis_client import client, decision_log, keys
+from noregret.retention import days_ahead
+from noregret.steering import tasks
+from noregret.steering.round import learn
 
 from serving.ledger import events, ingest, partitions
 from serving.ledger.rewards import NewReward, RewardWriter
@@ -29,9 +31,8 @@ Start = Callable[..., Experiment]
 
 def taken_out(endpoint: str = "pages") -> list[events.DecisionEvent]:
     """What waits in the stream, which is then empty."""
-    key = keys().decisions(endpoint)
-    batch = ingest.read(client(), key, 1000, timezone.now())
-    ingest.forget(client(), key, batch.entry_ids)
+    batch = ingest.read(decision_log(), endpoint, 1000, timezone.now())
+    decision_log().forget(endpoint, batch.entry_ids)
     return [decision.event for decision in batch.decisions]
 
 
@@ -116,7 +117,7 @@ def test_store__row_that_only_postgresql_refuses__is_found_and_quarantined(two_a
     experiment = two_arms()
     identities = [decide(experiment, "a") for _ in range(7)]
     key = keys().decisions("pages")
-    batch = ingest.read(client(), key, 1000, timezone.now())
+    batch = ingest.read(decision_log(), "pages", 1000, timezone.now())
     refused = [
         ingest.StreamedDecision(
             d.entry_id, d.body, msgspec.structs.replace(d.event, unit="u" * 300), d.decided_at, None

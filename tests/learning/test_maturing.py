@@ -11,14 +11,15 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import mature, pending, weighing
+from noregret.learning import mature, weighing
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
-from noregret.learning.promotion import act
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown.results import results
+from noregret.rollout.transitions import move
+from noregret.steering import pending
+from noregret.steering.promotion import act
+from noregret.steering.round import learn
 
 from bandits.inference.evidence import from_dict
 from serving.ledger.rewards import NewReward

@@ -12,13 +12,13 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from noregret.learning import drain, kept_intervals
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
-from noregret.redis_client import client, keys
+from noregret.redis_client import client, decision_log, keys
 from noregret.retention.forget import forget
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving.ledger import events, ingest
 from serving.ledger.spool import Spool
@@ -136,7 +136,7 @@ def test_forget__what_is_on_its_way__comes_in_without_the_name(two_arms: Start, 
     key = keys().decisions("pages")
     decide(experiment, "a", unit=UNIT, seconds_ago=40, context={"email": UNIT})
     decide(experiment, "b", unit="another", seconds_ago=40)
-    read_before = ingest.read(client(), key, 100, timezone.now())  # a drain that is under way
+    read_before = ingest.read(decision_log(), "pages", 100, timezone.now())  # a drain that is under way
     decide(experiment, "b", unit=UNIT, seconds_ago=39)
     spooled = client().xrange(key)[-1]  # type: ignore[index]  # the client decodes nothing
     client().xdel(key, spooled[0])

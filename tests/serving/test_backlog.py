@@ -13,10 +13,10 @@ import redis
 from django.core.management import call_command
 from noregret.access.keys import create_key
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint
 from noregret.learning.drain import drain
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import publish_endpoint
+from noregret.steering.round import learn
 
 from serving import process as processes
 from serving.deciding import Decision as Answer
@@ -219,10 +219,11 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from serving.ledger.spool import Spool
-from serving.ledger.stream import BulkWriter, prepare
-writer = BulkWriter(sys.argv[3])
+from serving.ledger.decision_log import DecisionLog
+from serving.redis_keys import Keys
+log = DecisionLog(sys.argv[3], Keys(sys.argv[4]))
 def send(name, bodies):
-    writer.append(prepare(sys.argv[4]), bodies)
+    log.append_many(name, bodies)
     time.sleep(0.02)
 print("ships", flush=True)
 Spool(Path(sys.argv[2]), 10**9).ship(send)
@@ -246,7 +247,8 @@ def test_shipper_killed_half_way__another_ships_the_rest__each_decision_is_store
     client().delete(stream)
     root = str(Path(__file__).parents[2])
     with subprocess.Popen(
-        [sys.executable, "-c", SHIPS, root, str(settings.SPOOL_DIR), own_redis.url, stream], stdout=subprocess.PIPE
+        [sys.executable, "-c", SHIPS, root, str(settings.SPOOL_DIR), own_redis.url, settings.REDIS_PREFIX],
+        stdout=subprocess.PIPE,
     ) as ships:
         assert ships.stdout is not None
         ships.stdout.readline()

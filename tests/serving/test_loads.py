@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from noregret.access.keys import create_key, revoke_key
-from noregret.experiments.endpoints import update_endpoint
 from noregret.experiments.models import Endpoint
-from noregret.experiments.publish import publish_endpoint
 from noregret.redis_client import client
 from noregret.registry.models import ModelVersion
+from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.publish import publish_endpoint
 
 from serving import loading, snapshot, store
 from serving import process as processes

@@ -1,6 +1,5 @@
 """API keys on the control plane: read from the database, so that a revoked key ends at once."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
@@ -9,25 +8,13 @@ from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from noregret.rest.caller import Caller
 from serving.api.keys import digest, presented
 
 from .models import ApiKey
 
 if TYPE_CHECKING:  # REST framework imports this module from its views
     from rest_framework.views import APIView
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: the name for the audit trail, and the endpoints that it may see (None: all)."""
-
-    name: str
-    scopes: frozenset[str]
-    endpoints: frozenset[str] | None
-    is_authenticated: bool = True
-
-    def may_see(self, endpoint: str) -> bool:
-        return self.endpoints is None or endpoint in self.endpoints
 
 
 class ApiKeyAuthentication(BaseAuthentication):

@@ -12,18 +12,18 @@ from django.views.decorators.http import require_safe
 from unfold.decorators import display
 
 from bandits import policies
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.experiments.transitions import activate, advance, move
-from noregret.experiments.warnings import warnings_of
-from noregret.learning import forecast, segments
-from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.kept import rows_from
-from noregret.learning.standing import memory_of
+from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.shown.standing import memory_of
 from noregret.learning.weighing import keeps_units
+from noregret.rollout.transitions import activate, advance, move
+from noregret.rollout.warnings import warnings_of
+from noregret.trail.models import AuditEntry
 
 from .figures import (
     chart_rows,
@@ -221,7 +221,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
                 "shadows": shadow_rows(shown["results"]),
-                "sees_audit": may_see(request, "access", "auditentry"),
+                "sees_audit": may_see(request, "trail", "auditentry"),
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],  # asked for only where it is seen
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),

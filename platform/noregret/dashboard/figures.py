@@ -9,9 +9,9 @@ from typing import Any
 
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.learning.evaluation import left_out_in_words
-from noregret.learning.phrases import evidence_told, probability_told
-from noregret.learning.results import over_time, posterior_densities, results
+from noregret.learning.shown.evaluation import left_out_in_words
+from noregret.learning.shown.phrases import evidence_told, probability_told
+from noregret.learning.shown.results import over_time, posterior_densities, results
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
 POINTS = 24

@@ -18,13 +18,13 @@ from unfold.widgets import (
 from bandits import policies
 from noregret.access.keys import SCOPES, create_key
 from noregret.experiments import document as documents
-from noregret.experiments.creation import create_experiment
-from noregret.experiments.endpoints import create_endpoint
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Endpoint
 from noregret.names import NAME_MAX_LENGTH
 from noregret.registry.models import ModelVersion
 from noregret.registry.register import Definition, register_model
+from noregret.rollout.creation import create_experiment
+from noregret.rollout.endpoints import create_endpoint
 
 from .pages import ServiceForm
 from .words import POLICIES

@@ -3,7 +3,7 @@
 from typing import Any
 
 from noregret.experiments.models import Arm, Experiment
-from noregret.learning.standing import memory_of
+from noregret.learning.shown.standing import memory_of
 
 POLICIES = {
     "thompson": "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns.",

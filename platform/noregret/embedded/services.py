@@ -90,7 +90,8 @@ def shadow() -> Child:
 
 def notify() -> Child:
     """The worker that sends webhooks and e-mail: a receiver that hangs keeps nobody from learning."""
-    return _celery("notify", "--queues", "notify", "--concurrency", "1", "--hostname", "notify@%h")
+    # Earlier versions sent to `notify`: what waits there at an upgrade, or comes from one that still runs, is heard.
+    return _celery("notify", "--queues", "deliver,notify", "--concurrency", "1", "--hostname", "notify@%h")
 
 
 def beat() -> Child:

@@ -12,13 +12,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from bandits.context import ContextSchema
 from bandits.policies import make
 from bandits.policies.allocation import default_floor
-from noregret.names import NAME_PATTERN
+from noregret.names import ModelRef, Name
 from serving.feedback import MAX_VALUE
 
 from .errors import Invalid
 
-Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z", description="Lower-case letters, digits, '.', '_' and '-'.")]
-ModelRef = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}@{NAME_PATTERN}\Z", description="`name@version`.")]
 DAY = 86_400
 # A model an arm of d features costs d^2 numbers in each snapshot, and as many multiplications for each request.
 MAX_FEATURES = 64
@@ -69,6 +67,10 @@ class Reward(Struct, forbid_unknown_fields=True):
             "counted by the chance that feedback would have come by now (`exposure`). Without a default: always at once."
         ),
     ] = "ignore"
+
+
+class UnnamedReward(Reward, forbid_unknown_fields=True):
+    """The reward of an experiment whose document names none: its endpoint's, where that has one."""
 
 
 class Field(Struct, forbid_unknown_fields=True):
@@ -171,7 +173,7 @@ class Experiment(Struct, forbid_unknown_fields=True):
     strategy: Literal["shadow", "canary", "ab", "bandit"]
     arms: Annotated[list[Arm], Meta(min_length=1, max_length=100)]
     policy: Policy | UnsetType = UNSET
-    reward: Reward = msgspec.field(default_factory=Reward)
+    reward: Reward = msgspec.field(default_factory=UnnamedReward)
     promotion: Promotion = msgspec.field(default_factory=Promotion)
     context: Context | None = None
     canary: Canary | UnsetType | None = UNSET
@@ -224,7 +226,7 @@ def check(document: Experiment) -> None:
     for i, guardrail in enumerate(document.guardrails or []):
         _check_guardrail(guardrail, f"guardrails[{i}]", document.strategy)
     _check_schedule(document.schedule)
-    _check_reward(document.reward)
+    check_reward(document.reward)
     check_context(document.context)
     _check_promotion(document)
 
@@ -344,7 +346,14 @@ def _check_arms(document: Experiment) -> None:
             raise Invalid("arms", "at least one weight must be more than 0")
 
 
-def _check_reward(reward: Reward) -> None:
+def with_reward_of(document: Experiment, endpoint_reward: Mapping[str, Any] | None) -> Experiment:
+    """A document that names no reward has its endpoint's."""
+    if endpoint_reward is None or not isinstance(document.reward, UnnamedReward):
+        return document
+    return msgspec.structs.replace(document, reward=msgspec.convert(endpoint_reward, Reward))
+
+
+def check_reward(reward: Reward) -> None:
     low, high = reward.minimum, reward.maximum
     for name in ("minimum", "maximum", "default"):
         bound = getattr(reward, name)

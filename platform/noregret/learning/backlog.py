@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from noregret.experiments.models import Endpoint
-from noregret.redis_client import client, keys
-from serving.ledger import backlog, ingest
+from noregret.redis_client import client, decision_log, keys
+from serving.ledger import backlog
 from serving.ledger.spool import Spool
 
 from . import clock
@@ -41,7 +41,7 @@ def find() -> Found:
         for name in names:
             pipeline.xlen(keys().decisions(name))
         entries = sum(pipeline.execute())
-    appended = [ingest.oldest(redis_client, keys().decisions(name)) for name in names if entries]
+    appended = [decision_log().oldest(name) for name in names if entries]
     oldest = min((at for at in appended if at is not None), default=None)
     return Found(
         entries=entries,

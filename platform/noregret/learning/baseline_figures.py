@@ -88,7 +88,8 @@ def present_figures(endpoint: Endpoint) -> BaselineFigures | None:
     recorded = (
         BaselineInterval.objects.filter(baseline__in=own).order_by("-baseline").values_list("baseline", flat=True)
     )
-    chosen = own.filter(pk=recorded.first()).first() or own.filter(ended_at__isnull=True).first()
+    latest = recorded.first()
+    chosen = (None if latest is None else own.filter(pk=latest).first()) or own.filter(ended_at__isnull=True).first()
     return None if chosen is None else figures(chosen)
 
 

@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from noregret.experiments.models import Endpoint
-from noregret.redis_client import client, keys
+from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 from serving.ledger.rewards import DAYS_MADE
 
@@ -41,24 +41,23 @@ class Drained:
 
 def drain(endpoint: Endpoint) -> Drained:
     """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock. Raises redis.RedisError."""
-    redis_client = client()
-    key = keys().decisions(endpoint.name)
+    decisions = decision_log()
     total = 0
     # Asked before the stream is read: what was shipped since is in the stream then.
-    spooled = ingest.spooled_since(redis_client, keys().spooled(endpoint.name))
+    spooled = decisions.held_back_since(endpoint.name)
     for _ in range(BATCHES_A_ROUND):
         seen_at = clock.now()
-        batch = ingest.read(redis_client, key, BATCH, seen_at)
+        batch = ingest.read(decisions, endpoint.name, BATCH, seen_at)
         if not batch.entry_ids:
             return Drained(total, _earlier(seen_at, spooled))
         if total == 0:
             _ensure_partitions()
-        total += store(batch, key)
-        ingest.forget(redis_client, key, batch.entry_ids)
+        total += store(batch, keys().decisions(endpoint.name))
+        decisions.forget(endpoint.name, batch.entry_ids)
         if len(batch.entry_ids) < BATCH:
             return Drained(total, _earlier(seen_at, spooled))
     seen_at = clock.now()
-    oldest = ingest.oldest(redis_client, key)
+    oldest = decisions.oldest(endpoint.name)
     return Drained(total, _earlier(seen_at if oldest is None else oldest, spooled))
 
 

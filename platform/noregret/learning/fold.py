@@ -14,15 +14,15 @@ from django.db import connection, transaction
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.rewards import learned_when_matured
+from noregret.steering.publishing import learned
 
 from . import quarantine, summing
 from .clock import earliest_decision
 from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
-from .publishing import learned
 from .summing import Claimed
 from .totals import RewardIntervals
-from .watches import metrics_of
+from .watched.watches import metrics_of
 
 BATCH = 20_000
 
@@ -75,7 +75,7 @@ def fold(experiment: Experiment) -> int:
         "limit": BATCH,
         "since": unfolded_since(experiment, evidence),
         "until": until,
-        # What is watched is claimed for its sums apart (noregret.learning.watching).
+        # What is watched is claimed for its sums apart (learning.watched.watching).
         "watched": experiment.reward["metric"] in metrics_of(experiment),
     }
     total = 0

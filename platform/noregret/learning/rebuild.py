@@ -18,7 +18,7 @@ import structlog
 from django.db import transaction
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint_on_commit
+from noregret.rollout.publish import publish_endpoint_on_commit
 from serving.ledger import horizon
 
 from . import kept_intervals, meanwhile

@@ -22,8 +22,8 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import model_document
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import model_document
 from serving import artifacts, runtimes
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
 from serving.ledger import horizon, latency

@@ -8,8 +8,8 @@ from msgspec import Meta
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.access.authentication import Caller
-from noregret.experiments.document import Name
+from noregret.names import Name
+from noregret.rest.caller import Caller
 from noregret.rest.pagination import page
 from noregret.rest.parsers import typed
 from noregret.rest.views import ManageView

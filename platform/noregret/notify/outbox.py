@@ -22,7 +22,7 @@ MAILED = frozenset(
 
 
 def enqueue(event: str, *, endpoint: str, body: dict[str, Any]) -> None:
-    """A delivery for each receiver of an event. Called by the audit trail, for every entry."""
+    """A delivery for each receiver of an event. A recipient of the audit trail: called for every entry."""
     receivers = Webhook.objects.filter(Q(events__contains=[event]) | Q(events__contains=["*"]), active=True)
     if endpoint:
         receivers = receivers.filter(Q(endpoints__isnull=True) | Q(endpoints__contains=[endpoint]))

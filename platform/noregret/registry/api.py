@@ -9,7 +9,6 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.experiments.visibility import may_register, seen_models
 from noregret.rest.pagination import page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
 from noregret.rest.views import ManageView
@@ -20,6 +19,7 @@ from serving.runtimes.rows import MAX_ERRORS
 from . import uploads
 from .models import ModelVersion
 from .register import Definition, register_model
+from .visibility import may_register, seen_models
 
 Text = Annotated[str, msgspec.Meta(max_length=255)]
 

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
-from noregret.access import audit
 from noregret.names import validate_name
+from noregret.trail import audit
 from serving.runtimes import ModelError
 from serving.runtimes.python import resolve
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from noregret import operations
 from serving import problems
 
 # Scripts, styles and fonts are served by us. The admin's own scripts evaluate expressions in attributes (Alpine), and set styles.
@@ -53,17 +52,6 @@ def bound_pages(respond: Respond) -> Respond:
         if form and int(request.META.get("CONTENT_LENGTH") or 0) > limit:
             return problems.response(problems.too_large(limit))
         return respond(request)
-
-    return middleware
-
-
-def answer_probes(respond: Respond) -> Respond:
-    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
-    probes = {"/healthz": operations.healthz, "/readyz": operations.readyz, "/metrics": operations.metrics}
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        probe = probes.get(request.path_info)
-        return respond(request) if probe is None else probe(request)
 
     return middleware
 

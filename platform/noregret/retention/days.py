@@ -22,11 +22,11 @@ from noregret.learning.baselines import name_of
 from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
-from noregret.learning.pending import LEARNED_AT_ONCE, unsettled
 from noregret.learning.rebuild import Computed
-from noregret.learning.watching import unsummed
+from noregret.learning.watched.watching import unsummed
 from noregret.learning.weighing import RULES, bucket_width
-from noregret.redis_client import client, keys
+from noregret.redis_client import decision_log
+from noregret.steering.pending import LEARNED_AT_ONCE, unsettled
 from serving.ledger import horizon, ingest, partitions
 from serving.models import Reward
 
@@ -117,7 +117,7 @@ def _waiting(day: date, end: datetime) -> Iterator[str]:
     """Decisions of the day that are not drained yet."""
     now = datetime.now(tz=UTC)
     for name in Endpoint.objects.values_list("name", flat=True):
-        batch = ingest.read(client(), keys().decisions(name), MOST_WAITING, now)
+        batch = ingest.read(decision_log(), name, MOST_WAITING, now)
         if len(batch.entry_ids) >= MOST_WAITING:
             yield f"{day}: more than {MOST_WAITING:,} decisions of {name} wait to be drained"
         elif any(decision.decided_at < end for decision in batch.decisions):

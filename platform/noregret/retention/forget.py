@@ -11,22 +11,20 @@ What is on its way, in streams, in spools of any machine, comes in without the n
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from noregret.access import audit
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import clock
 from noregret.learning.contextual import context_fields, policy_of, readable_context
 from noregret.learning.models import ExperimentEvidence
-from noregret.redis_client import client, keys
+from noregret.redis_client import client, decision_log, keys
+from noregret.trail import audit
 from serving.ledger import forgotten, horizon, spool
 from serving.ledger.events import DecisionEvent, decode, encode
-from serving.redis_keys import BODY_FIELD
 
-STREAM_CHUNK = 5000
 LONGEST = 256
 
 
@@ -190,21 +188,15 @@ def _sticky(unit: str, pseudonyms: Pseudonyms) -> int:
 
 
 def _in_streams(unit: str) -> Iterator[tuple[str, bytes, DecisionEvent]]:
-    """(key, entry id, event) of decisions that are not drained yet."""
+    """(endpoint, entry id, event) of decisions that are not drained yet."""
     for name in Endpoint.objects.values_list("name", flat=True):
-        key, start = keys().decisions(name), b"-"
-        while entries := cast(
-            "list[tuple[bytes, dict[bytes, bytes]]]", client().xrange(key, min=start, count=STREAM_CHUNK)
-        ):
-            for entry_id, fields in entries:
-                try:
-                    event = decode(fields.get(BODY_FIELD, b""))
-                except ValueError:
-                    continue
-                if event.unit == unit:
-                    yield key, entry_id, event
-            milliseconds, number = entries[-1][0].split(b"-")
-            start = b"%b-%d" % (milliseconds, int(number) + 1)
+        for entry in decision_log().entries(name):
+            try:
+                event = decode(entry.body or b"")
+            except ValueError:
+                continue
+            if event.unit == unit:
+                yield name, entry.id, event
 
 
 def _count_in_streams(unit: str) -> int:
@@ -219,12 +211,9 @@ def _streams(unit: str, pseudonyms: Pseudonyms) -> int:
     def readable(experiment_id: int, context: dict[str, Any] | None) -> dict[str, Any] | None:
         return readable_context(known.get(experiment_id), context)
 
-    for key, entry_id, event in list(_in_streams(unit)):
+    for name, entry_id, event in list(_in_streams(unit)):
         body = encode(forgotten.without_name(event, pseudonyms[event.experiment_id], readable))
-        with client().pipeline(transaction=True) as pipeline:
-            pipeline.xadd(key, {BODY_FIELD: body})
-            pipeline.xdel(key, entry_id)
-            pipeline.execute()
+        decision_log().replace(name, entry_id, body)
         count += 1
     return count
 

@@ -19,8 +19,8 @@ CELERY_TIMEZONE = "UTC"
 
 # What leaves the house or runs what others wrote has a worker of its own: what that does to it is nobody else's trouble.
 CELERY_TASK_ROUTES = {
-    "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
-    "noregret.notify.tasks.deliver": {"queue": "notify"},
+    "noregret.steering.tasks.mirror_shadows": {"queue": "shadow"},
+    "noregret.notify.tasks.deliver": {"queue": "deliver"},
 }
 # A worker process that a challenger made grow past this is replaced.
 SHADOW_MEMORY_BYTES = 700 * 2**20

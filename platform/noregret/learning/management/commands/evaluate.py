@@ -16,7 +16,7 @@ from bandits import policies
 from noregret.experiments import document as documents
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning import evaluation
+from noregret.learning.shown import evaluation
 from noregret.planning.arguments import parameters
 
 _TITLES = {
