@@ -39,6 +39,17 @@ FEEDBACK_UNAVAILABLE = Counter(
     "Calls of feedback that PostgreSQL did not take (503), by why: no_connection, connection, timeout, disk_full, read_only, other.",
     ["reason"],
 )
+
+
+def count_decision(endpoint: str, arm: str, fallback_reason: str, seconds: float) -> None:
+    DECISIONS.labels(endpoint, arm, fallback_reason).inc()
+    PREDICT_SECONDS.labels(endpoint).observe(seconds)
+
+
+def flush() -> None:
+    pass
+
+
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])
 
 

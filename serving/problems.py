@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import msgspec
-from django.http import HttpResponse
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -51,13 +50,9 @@ class Problem(Exception):
             document["errors"] = self.errors
         return document
 
-
-def response(problem: Problem) -> HttpResponse:
-    """The HTTP answer of a problem."""
-    answer = HttpResponse(msgspec.json.encode(problem.document()), status=problem.status, content_type=CONTENT_TYPE)
-    for name, value in problem.headers.items():
-        answer[name] = value
-    return answer
+    def body(self) -> bytes:
+        """The document in JSON."""
+        return msgspec.json.encode(self.document())
 
 
 def invalid_json(detail: str) -> Problem:

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, redis_clients, runtimes
+from . import artifacts, metrics, redis_clients, runtimes
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
@@ -35,8 +35,11 @@ class Process:
     shadower: Shadower
     max_rows: int
     """The most rows that a request may bring."""
+    body_limit: int
+    """The most bytes that a serving call's body may have."""
 
     def close(self) -> None:
+        metrics.flush()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -47,28 +50,38 @@ class Process:
 
 _lock = threading.Lock()
 _process: Process | None = None
-_made_by = 0
 
 
 def process() -> Process:
-    """This process's parts; a forked child makes its own, for threads and sockets don't survive a fork."""
-    global _process, _made_by
-    held = _process
-    if held is None or _made_by != os.getpid():
-        with _lock:
-            if _process is None or _made_by != os.getpid():
-                _process, _made_by = make(), os.getpid()
-            held = _process
-    return held
+    """This process's parts."""
+    parts = _process
+    return _first() if parts is None else parts
+
+
+def _first() -> Process:
+    global _process
+    with _lock:
+        if _process is None:
+            _process = make()
+        return _process
+
+
+def _begin_anew() -> None:
+    """A forked child makes its own parts, for threads and sockets don't survive a fork; nor is a lock free that was held then."""
+    global _lock, _process
+    _lock, _process = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def reset() -> None:
     """Close this process's parts; the next request makes new ones from the settings of that moment."""
     global _process
     with _lock:
-        held, _process = _process, None
-    if held is not None and _made_by == os.getpid():
-        held.close()
+        parts, _process = _process, None
+    if parts is not None:
+        parts.close()
 
 
 def make() -> Process:
@@ -113,4 +126,5 @@ def make() -> Process:
             lambda: backlog.shadows_have_room,
         ),
         settings.MAX_ROWS,
+        settings.SERVING_BODY_LIMIT,
     )

@@ -9,7 +9,7 @@ disk even after a restart.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -263,8 +263,7 @@ class SnapshotStore:
     def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
         if before is None or (before.document is not newest.document and self._is_ready(newest, before)):
             return make_live(newest.document, self._loader.get)
-        champion, *arms = map(self._loader.get, models_of(before.document))
-        return replace(before, champion=champion, arms=arms)
+        return before.with_models(self._loader.get)
 
     def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:
         """May the newest document serve? Its predecessor does while the champion is being loaded, for a while also after that failed,

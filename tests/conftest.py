@@ -15,7 +15,6 @@ from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.contenttypes.management import create_contenttypes
 from django.db.models.signals import post_migrate
-from django.test import Client
 from noregret.access.keys import create_key
 from noregret.experiments import document
 from noregret.experiments.models import Endpoint, Experiment
@@ -23,6 +22,8 @@ from noregret.registry.register import Definition, register_model
 from noregret.rollout import creation
 from noregret.rollout.endpoints import create_endpoint
 from noregret.rollout.transitions import move
+
+from tests.both_planes import BothPlanes
 
 ACTOR = "tests"
 
@@ -84,7 +85,7 @@ class Api:
     """One member of the cast: calls with a key, and reads JSON."""
 
     def __init__(self, key: str | None) -> None:
-        self._client = Client(raise_request_exception=False)
+        self._client = BothPlanes(raise_request_exception=False)
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     def __call__(self, method: str, path: str, body: Any = None, **extra: Any) -> "Answer":

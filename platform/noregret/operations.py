@@ -19,6 +19,7 @@ from prometheus_client.registry import REGISTRY
 
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from noregret.rest.problem_response import problem_response
 from serving import problems
 from serving.ledger.rewards import LedgerUnavailable
 from serving.metrics import of_learner, web_processes
@@ -59,7 +60,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     no counter.
     """
     if counts_alone():
-        return problems.response(
+        return problem_response(
             problems.unavailable("several web processes count alone: set PROMETHEUS_MULTIPROC_DIR", retry_after=60)
         )
     registry = REGISTRY

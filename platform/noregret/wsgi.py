@@ -1,20 +1,31 @@
-"""The WSGI entry that Granian runs."""
+"""The WSGI entry that Granian runs: the data plane's addresses go to Falcon, all others to Django."""
 
 import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import structlog
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
-_django = get_wsgi_application()
+_control_plane = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - configured by the line above
 
 from noregret.operations import counts_alone  # noqa: E402
 from serving.request_lines import RequestLines  # noqa: E402
+from serving.web import routes  # noqa: E402
+from serving.web.app import application as _data_plane  # noqa: E402
 
-application = RequestLines(_django, settings.ACCESS_LINES)
 log = structlog.get_logger(__name__)
+
+
+def _by_plane(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    plane = _control_plane if routes.find(environ["PATH_INFO"]) is None else _data_plane
+    return plane(environ, start_response)
+
+
+application = RequestLines(_by_plane, settings.ACCESS_LINES)
 
 
 def _begin_serving() -> None:

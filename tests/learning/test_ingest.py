@@ -17,8 +17,7 @@ from noregret.learning import drain
 from noregret.learning.models import ArmStatistics
 from noregret.learning.rebuild import rebuild
 from noregret.redis_client import client, decision_log, keys
-from noregret.retention import days_ahead
-from noregret.steering import tasks
+from noregret.retention import days_ahead, tasks
 from noregret.steering.round import learn
 
 from serving.ledger import events, ingest, partitions

@@ -16,9 +16,9 @@ from noregret.learning.kept import snapshot
 from noregret.learning.locks import endpoint_lock
 from noregret.learning.models import Addition, ArmInterval, ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import Computed, rebuild
+from noregret.learning.unfinished import unsettled
 from noregret.rollout.transitions import move
 from noregret.steering import pending
-from noregret.steering.pending import unsettled
 from noregret.steering.round import learn
 
 from serving.models import Reward

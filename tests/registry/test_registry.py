@@ -35,8 +35,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from serving.api import bodies
-from serving.api.native import _predict_decoder
+from serving.api import documents
 from serving.artifacts import ArtifactStore
 from serving.problems import Problem
 from serving.runtimes import load
@@ -343,7 +342,7 @@ def test_upload__sample_that_is_no_table__is_told_by_its_row(alice: Api) -> None
 )
 def test_predict__value_of_a_wrong_type__is_told_by_its_name(body: str, field: str, message: str) -> None:
     with pytest.raises(Problem) as told:
-        bodies.decode(body.encode(), _predict_decoder, lambda document: 0)
+        documents.PREDICT.decode(body.encode())
     assert told.value.errors[0]["field"] == field
     assert message in told.value.errors[0]["message"]
 

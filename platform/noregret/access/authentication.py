@@ -21,7 +21,7 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer KEY` or `X-API-Key: KEY`."""
 
     def authenticate(self, request: Request) -> tuple[Caller, ApiKey] | None:
-        text = presented(request._request)
+        text = presented(request.META)
         if not text:
             return None
         key = ApiKey.objects.filter(digest=digest(text), revoked_at__isnull=True).first()

@@ -6,6 +6,8 @@ from django.db import models
 from noregret.names import NAME_MAX_LENGTH, validate_name
 from noregret.registry.models import ModelVersion
 
+from . import lifecycle
+
 
 class Endpoint(models.Model):
     """The stable name that clients call; it always has a champion."""
@@ -88,16 +90,8 @@ class Experiment(models.Model):
         AB = "ab", "A/B"
         BANDIT = "bandit", "Bandit"
 
-    class Status(models.TextChoices):
-        DRAFT = "draft", "Draft"
-        RUNNING = "running", "Running"
-        PAUSED = "paused", "Paused"
-        COMPLETED = "completed", "Completed"
-
-    class Outcome(models.TextChoices):
-        PROMOTED = "promoted", "Promoted"
-        ROLLED_BACK = "rolled_back", "Rolled back"
-        STOPPED = "stopped", "Stopped"
+    Status = lifecycle.Status
+    Outcome = lifecycle.Outcome
 
     name = models.CharField(max_length=NAME_MAX_LENGTH, unique=True, validators=[validate_name])
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="experiments")

@@ -14,7 +14,6 @@ from django.db import connection, transaction
 from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.rewards import learned_when_matured
-from noregret.steering.publishing import learned
 
 from . import quarantine, summing
 from .clock import earliest_decision
@@ -22,6 +21,7 @@ from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
 from .summing import Claimed
 from .totals import RewardIntervals
+from .unpublished import Learned, note
 from .watched.watches import metrics_of
 
 BATCH = 20_000
@@ -63,8 +63,8 @@ _BEHIND = timedelta(days=1)
 _MOVED_BY = timedelta(hours=1)
 
 
-def fold(experiment: Experiment) -> int:
-    """Fold every reward that may be learned, and publish what follows from it; how many. Called under the endpoint's lock."""
+def fold(experiment: Experiment, learned: Learned = note) -> int:
+    """Fold every reward that may be learned, and tell `learned`, batch by batch; how many. Called under the endpoint's lock."""
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
     until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward) else "infinity"
     if until is None:

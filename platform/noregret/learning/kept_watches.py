@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from noregret.experiments.models import Experiment
-from noregret.steering.pending import unsettled
+from noregret.learning.unfinished import unsettled
 
 from . import shadow_sums
 from .clock import EARLIEST, FOREVER

@@ -26,7 +26,7 @@ from noregret.experiments.rewards import reward_model
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import are_probabilities, padded
 
-RULES = 1
+RULES = 2
 """Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,12 +9,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.views import APIView
 
 from noregret.experiments import document as documents
-from noregret.learning.api import decisions
+from noregret.learning.api import decisions, results
 from noregret.notify import api as notify
 from noregret.registry import api as registry
 from noregret.rollout.api import endpoints, experiments
 from noregret.trail import api as trail
-from serving.api import native
+from serving.api import documents as serving_documents
 
 from . import answers
 
@@ -44,10 +44,10 @@ _BODIES: tuple[type, ...] = (
     experiments.ArmRequest,
     documents.Experiment,
     notify.WebhookRequest,
-    native.PredictRequest,
-    native.DecideRequest,
-    native.FeedbackRequest,
-    native.FeedbackBatchRequest,
+    serving_documents.PredictRequest,
+    serving_documents.DecideRequest,
+    serving_documents.FeedbackRequest,
+    serving_documents.FeedbackBatchRequest,
 )
 _ANSWERS: tuple[type, ...] = (
     answers.Model,
@@ -66,8 +66,8 @@ _ANSWERS: tuple[type, ...] = (
     answers.Problem,
     answers.FeedbackStatus,
     answers.FeedbackResults,
-    native.PredictResponse,
-    native.DecideResponse,
+    serving_documents.PredictResponse,
+    serving_documents.DecideResponse,
 )
 
 
@@ -275,7 +275,7 @@ def _describe_all() -> None:
         problems=(404, 409),
     )
     _describe(
-        experiments.ResultsView,
+        results.ResultsView,
         "get",
         "What an experiment has shown",
         answer={200: answers.Results},
@@ -369,8 +369,8 @@ def _serving_paths() -> dict[str, Any]:
         "/api/v1/endpoints/{endpoint}/predict": {
             "post": _operation(
                 "Route a request to an arm and predict",
-                body=[native.PredictRequest],
-                answer={200: native.PredictResponse},
+                body=[serving_documents.PredictRequest],
+                answer={200: serving_documents.PredictResponse},
                 problems=(404,),
             )
             | {"operationId": "predict"}
@@ -378,8 +378,8 @@ def _serving_paths() -> dict[str, Any]:
         "/api/v1/endpoints/{endpoint}/decide": {
             "post": _operation(
                 "Route a request to an arm",
-                body=[native.DecideRequest],
-                answer={200: native.DecideResponse},
+                body=[serving_documents.DecideRequest],
+                answer={200: serving_documents.DecideResponse},
                 problems=(404,),
             )
             | {"operationId": "decide"}
@@ -387,7 +387,7 @@ def _serving_paths() -> dict[str, Any]:
         "/api/v1/feedback": {
             "post": _operation(
                 "Say how a decision went, or many",
-                body=[native.FeedbackRequest, native.FeedbackBatchRequest],
+                body=[serving_documents.FeedbackRequest, serving_documents.FeedbackBatchRequest],
                 answer={200: answers.FeedbackStatus, 202: answers.FeedbackStatus, 207: answers.FeedbackResults},
                 problems=(404, 409),
                 path=False,

@@ -18,7 +18,7 @@ _MULTIPART_OVERHEAD = 64 * 1024
 
 def _measured(context: Mapping[str, Any] | None, limit: int) -> None:
     request = (context or {})["request"]
-    check_encoding(request)
+    check_encoding(request.META.get("HTTP_CONTENT_ENCODING", ""))
     length = request.META.get("CONTENT_LENGTH") or "0"
     if int(length) > limit:
         raise problems.too_large(limit)

@@ -10,8 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from serving.api.bodies import drain
 from serving.process import process
+from serving.web.sent_bodies import drain
 
 from .caller import Caller
 from .reads import SAFE, bounded_reads
@@ -50,5 +50,5 @@ class ManageView(APIView):
             # Who changes something and then asks this process sees the change; other processes follow within their interval.
             process().store.refresh(seconds=1.0)
         if response.status_code >= 400 and self._caller_is_known:
-            drain(request._request, settings.ARTIFACT_LIMIT)
+            drain(request.META, settings.ARTIFACT_LIMIT, request._request.read)
         return super().finalize_response(request, response, *args, **kwargs)

@@ -14,8 +14,8 @@ from django.db import connection
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
+from noregret.learning.unfinished import unsettled
 from noregret.registry.models import ModelVersion
-from noregret.steering.pending import unsettled
 from serving.artifacts import ArtifactStore
 
 AT_ONCE = 20_000

@@ -23,10 +23,10 @@ from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import Computed
+from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
 from noregret.learning.watched.watching import unsummed
 from noregret.learning.weighing import RULES, bucket_width
 from noregret.redis_client import decision_log
-from noregret.steering.pending import LEARNED_AT_ONCE, unsettled
 from serving.ledger import horizon, ingest, partitions
 from serving.models import Reward
 

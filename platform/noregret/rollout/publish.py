@@ -11,25 +11,23 @@ published, or Redis is away, the versions differ, and the learner publishes (nor
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import redis
 import structlog
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from bandits.policies import make
-from bandits.policies.allocation import allocate
 from noregret.experiments.document import policy_document
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 from noregret.learning.contextual import belief_of, policy_of
 from noregret.learning.knowledge import known_to_policy
+from noregret.learning.shares import propensities
 from noregret.redis_client import client, keys
-from noregret.registry.models import ModelVersion
+from noregret.registry.snapshot_model import as_sent, model_document
 from serving import publication, snapshot
 
 from . import baselines
@@ -38,84 +36,6 @@ log = structlog.get_logger(__name__)
 
 # Feedback may come until its window closes; so long an ended experiment's reward stays in the snapshot, and a little longer.
 _AFTER_WINDOW = timedelta(minutes=5)
-
-
-def model_document(version: ModelVersion) -> snapshot.Model:
-    signature = version.signature
-    return snapshot.Model(
-        model=version.model,
-        framework=version.framework,
-        runtime=version.runtime,
-        sha256=version.compiled_sha256 or version.sha256 or None,
-        callable=version.callable or None,
-        payload=as_sent(version.payload),
-        features=signature["features"],
-        feature_names=signature["feature_names"],
-        outputs=signature["outputs"],
-        classes=as_sent(signature["classes"]),
-        example_rows=as_sent(signature.get("example_rows")),  # models of before have none
-        call_seconds=version.call_seconds,
-        row_seconds=version.row_seconds,
-    )
-
-
-def as_sent(value: Any) -> Any:
-    """A JSON value as MessagePack takes it: PostgreSQL gives 1e30 back as a whole number, and MessagePack's have 64 bits."""
-    if isinstance(value, dict):
-        return {key: as_sent(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [as_sent(inner) for inner in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        try:
-            return float(value)
-        except OverflowError:  # four hundred digits: no number that a client's JSON would hold
-            return str(value)
-    return value
-
-
-def canary_weight(experiment: Experiment) -> float:
-    """The challenger's share at the canary's present step; 0 before it begins."""
-    if experiment.canary is None or experiment.canary_step is None:
-        return 0.0
-    steps = experiment.canary["steps"]
-    return float(steps[min(experiment.canary_step, len(steps) - 1)])
-
-
-def _weights(experiment: Experiment, arms: list[Arm]) -> list[float]:
-    """The weights of a fixed split."""
-    if experiment.strategy == Experiment.Strategy.CANARY:
-        weight = canary_weight(experiment)
-        return [1.0 - weight if arm.is_control else weight for arm in arms]
-    if experiment.strategy == Experiment.Strategy.SHADOW:
-        return [float(arm.is_control) for arm in arms]
-    return [arm.weight or 0.0 for arm in arms]
-
-
-def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
-    """The probability of each arm by position; 0 for one that is not enabled, None where it depends on the request's features."""
-    enabled = np.array([arm.enabled for arm in arms])
-    if experiment.strategy != Experiment.Strategy.BANDIT:
-        weights = np.array(_weights(experiment, arms)) * enabled
-        total = weights.sum()
-        shares = weights / total if total > 0 else enabled / max(enabled.sum(), 1)
-        return [float(share) for share in shares]
-    policy = experiment.policy or {}
-    made = make(policy["name"], **policy["params"])
-    if made.contextual:
-        return [None if arm.enabled else 0.0 for arm in arms]
-    known = known_to_policy(experiment, arms, made)
-    allocation = allocate(
-        made,
-        known.remembered,
-        reward_model(experiment),
-        floor=policy["floor"],
-        burn_in=policy["burn_in"],
-        learned=known.learned,
-        pulls=known.open if made.counts_own_pulls else None,
-        enabled=enabled,
-        costs=np.array([arm.cost for arm in arms]),
-    )
-    return [float(share) for share in allocation]
 
 
 def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
@@ -243,6 +163,11 @@ def publish_endpoint_on_commit(endpoint_id: int) -> None:
         raise RuntimeError("the version is raised in the transaction of the change that it stands for")
     Endpoint.objects.filter(pk=endpoint_id).update(policy_version=F("policy_version") + 1)
     transaction.on_commit(lambda: publish_endpoint(endpoint_id), robust=True)
+
+
+def publish_experiment_on_commit(experiment: Experiment) -> None:
+    """The same for an experiment of which something new is known (noregret.learning.unpublished)."""
+    publish_endpoint_on_commit(experiment.endpoint_id)
 
 
 def overtake(endpoint_id: int, version: int) -> None:

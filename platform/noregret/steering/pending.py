@@ -5,23 +5,21 @@ What is wrong with one endpoint, or with a row of one experiment, hides no other
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import baselines, clock
 from noregret.learning.health import BEHIND_SECONDS
-from noregret.learning.mature import AFTER_END, GRACE_SECONDS, overdue_seconds
+from noregret.learning.mature import GRACE_SECONDS, overdue_seconds
 from noregret.learning.models import without_sums
+from noregret.learning.unfinished import not_gone_through, unscored, unsettled
 from noregret.learning.upgrade import out_of_date
-from noregret.learning.watched.watches import OUTCOME
 from noregret.redis_client import client, keys
 from serving.learner_sign import Lag
 from serving.ledger.decision_log import appended_at
-from serving.models import Reward
 from serving.redis_keys import ACCESS, Keys
 
 from . import publishing
@@ -59,40 +57,6 @@ class Pending:
             if lags
         }
 
-
-def unsettled() -> QuerySet[Experiment]:
-    """Experiments whose buckets are not all closed: those that are going on, and ended ones until their windows are over."""
-    begun = Experiment.objects.filter(started_at__isnull=False)
-    return begun.filter(
-        Q(ended_at__isnull=True)
-        | Q(evidence__closed_until__isnull=True)
-        | Q(evidence__closed_until__lt=F("ended_at") + AFTER_END)
-    )
-
-
-def unscored() -> QuerySet[Experiment]:
-    """Experiments with copies that were told what was true since their last round: labels come long after windows, and after the end."""
-    mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
-    recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
-    begun = Experiment.objects.filter(mirrored, recent, started_at__isnull=False).exclude(reward__metric=OUTCOME)
-    waiting = Reward.objects.filter(metric=OUTCOME, summed=False)
-    # One by one: for all of them at once the database would look into every day that it has.
-    told = [
-        pk
-        for pk, started_at in begun.values_list("pk", "started_at")
-        if started_at is not None
-        and waiting.filter(experiment_id=pk, decided_at__gte=started_at - timedelta(days=1)).exists()
-    ]
-    return Experiment.objects.filter(pk__in=told)
-
-
-def not_gone_through() -> QuerySet[Experiment]:
-    """Experiments, ended ones too, of which not everything is in the sums that an earlier version did not keep."""
-    return Experiment.objects.filter(started_at__isnull=False, evidence__gone_through=False)
-
-
-LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
-"""noregret.experiments.rewards.learned_when_matured, the other way round, for rows of experiments."""
 
 # An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
 # From where all is folded: what lies more than a day behind the closed buckets, where that is not known, was left over by a crash, and

@@ -9,11 +9,10 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.served import unfit
 from noregret.learning.shown import canary
 from noregret.learning.shown.recommendation import Recommendation, may_be_due, recommend
-from noregret.learning.watched import guardrails
 from noregret.rollout.transitions import advance, move
 from noregret.trail import audit
 
-from . import schedule
+from . import guardrails, schedule
 
 log = structlog.get_logger(__name__)
 

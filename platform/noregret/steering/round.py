@@ -17,13 +17,14 @@ from noregret.learning.fold import fold
 from noregret.learning.locks import LeaseLost, endpoint_lock
 from noregret.learning.mature import mature
 from noregret.learning.models import ExperimentEvidence
+from noregret.learning.unfinished import LEARNED_AT_ONCE, not_gone_through, unscored, unsettled
 from noregret.learning.upgrade import bring_up_to_date, out_of_date
 from noregret.learning.watched.watching import claim_all, keep_up
+from noregret.rollout.publish import publish_experiment_on_commit
 from serving.models import Reward
 
-from .pending import LEARNED_AT_ONCE, not_gone_through, unscored, unsettled
 from .promotion import act, guard
-from .publishing import catch_up
+from .publishing import catch_up, learned
 
 log = structlog.get_logger(__name__)
 
@@ -102,11 +103,11 @@ def _learn(experiment: Experiment, drained: Drained | None) -> list[Exception]:
 
 
 def _take_in(experiment: Experiment, drained: Drained | None) -> None:
-    bring_up_to_date(experiment)
+    bring_up_to_date(experiment, publish_experiment_on_commit)
     claim_all(experiment)  # before closed buckets move on: no value behind them is looked for
     if drained is not None:  # or nobody knows which buckets are complete
         mature(experiment, drained.until)
-    fold(experiment)
+    fold(experiment, learned)
     with transaction.atomic():
         catch_up(experiment)
 

@@ -1,4 +1,4 @@
-"""Celery's side of learning: thin, idempotent, and nothing in a message but which endpoint to look at.
+"""Celery's side of steering: thin, idempotent, and nothing in a message but which endpoint to look at. Queue `learn`.
 
 What goes wrong with one endpoint is noted and told as its own (failing, health), and keeps no other from being learned for and published.
 """
@@ -10,17 +10,13 @@ from functools import partial
 import redis
 import structlog
 from django.conf import settings
-from django.core.management import call_command
 
 from noregret.access.publish import publish_access
 from noregret.celery import app
 from noregret.experiments.models import Endpoint
-from noregret.learning import shadows, sticky_units
-from noregret.learning.baselines import fold_leftovers, merge_old_hours
-from noregret.learning.finishing import finish
+from noregret.learning import sticky_units
 from noregret.learning.health import sign_of_life
-from noregret.learning.locks import LeaseLost, bounded_wait, lookout_lock, shadows_lock, units_lock
-from noregret.retention.days_ahead import make_days
+from noregret.learning.locks import LeaseLost, bounded_wait, lookout_lock, units_lock
 from noregret.rollout.baselines import give_baseline, without_baseline
 from noregret.rollout.publish import overtake, publish_endpoint
 from serving.redis_keys import ACCESS
@@ -133,24 +129,6 @@ def restore_units(experiment_id: int) -> None:
         log.warning("another puts arms of units back", experiment=experiment_id)
 
 
-@app.task
-def mirror_shadows() -> None:
-    """Let the challengers of shadow experiments predict on what waits for them. In the worker of the queue `shadow`."""
-    try:
-        with shadows_lock() as ours:
-            if ours:
-                shadows.rounds()
-    except redis.RedisError as error:
-        log.warning("redis out of reach", error=str(error))
-    except LeaseLost:
-        log.warning("another lets shadows predict")
-
-
-@app.task
-def housekeeping() -> None:
-    """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
-    make_days()
-    finish()
-    fold_leftovers()
-    merge_old_hours()
-    call_command("clearsessions")
+# What the version before sends: its beat and workers beside ours, and what waits in its queue at an upgrade.
+for _task in (tick, learn_endpoint, restore_units):
+    app.task(name=f"noregret.learning.tasks.{_task.__name__}")(_task.run)

@@ -19,8 +19,8 @@ from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 from noregret.learning.knowledge import statistics_of
 from noregret.learning.models import ExperimentEvidence
+from noregret.learning.shares import propensities
 from noregret.learning.weighing import evidence_of
-from noregret.rollout.publish import propensities
 
 RUNS = 80
 MOST_ARMS = 10

@@ -13,16 +13,16 @@ from bandits.statistics import ArmStatistics as Statistics
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
-from noregret.learning import contextual, health, shadows
+from noregret.learning import contextual, health
 from noregret.learning.knowledge import known_to_policy
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
+from noregret.learning.shares import canary_weight, propensities
 from noregret.learning.summing import sums_of
 from noregret.learning.watched import guardrails
 from noregret.learning.weighing import split_of
-from noregret.rollout.publish import canary_weight, propensities
 from serving.ledger import latency
 
-from . import answers
+from . import answers, shadow_comparison
 from .apprentice import apprentice
 from .holdout import holdout
 from .outcomes import intervals, own_outcomes
@@ -46,7 +46,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     held = ExperimentEvidence.objects.get(experiment=experiment)
     answered = answers.rates(experiment, held)
     mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
-    shadowed = shadows.comparison(experiment) if mirrored else {}
+    shadowed = shadow_comparison.comparison(experiment) if mirrored else {}
     return {
         "experiment": experiment.name,
         "strategy": experiment.strategy,

@@ -1,7 +1,5 @@
 """Experiments over HTTP: documents in, transitions, results out."""
 
-from typing import Any
-
 import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -10,12 +8,8 @@ from noregret.experiments import document as documents
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
-from noregret.experiments.models import Experiment
 from noregret.experiments.visibility import require_seen
-from noregret.learning.shown import forecast, segments
-from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
-from noregret.learning.shown.results import results
-from noregret.rest.pagination import allow_parameters, page
+from noregret.rest.pagination import page
 from noregret.rest.parsers import typed
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.creation import create_experiment
@@ -130,33 +124,6 @@ class ArmView(AddressedView):
             raise problems.not_found(f"{name} has no arm {arm[:80]}")
         set_enabled(found, self.enabled, actor=self.caller.name, reason=form.reason)
         return Response(render.experiment(self.experiment(name)))
-
-
-class ResultsView(AddressedView):
-    """GET /api/v1/experiments/{name}/results"""
-
-    def get(self, request: Request, name: str) -> Response:
-        experiment = self.experiment(name)
-        allow_parameters(request, {"evaluate", "params", "forecast"})
-        policy = request.query_params.get("evaluate")
-        evaluated = None if policy is None else self._evaluated(request, experiment, policy)
-        wanted = request.query_params.get("forecast", "false")
-        if wanted not in ("true", "false"):
-            raise Invalid("forecast", "true or false was expected")
-        told = forecast.of_experiment(experiment) if wanted == "true" else None
-        parts = segments.of_experiment(experiment)
-        return Response({**results(experiment), "segments": parts, "evaluation": evaluated, "forecast": told})
-
-    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
-        """What `policy` would have earned on the newest of the experiment's decisions."""
-        try:
-            params = msgspec.json.decode(request.query_params.get("params", "{}"), type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise Invalid("params", f"a JSON object was expected: {error}") from error
-        try:
-            return of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
-        except NotEvaluated as error:
-            raise Invalid("params" if error.field == "params" else "evaluate", str(error)) from error
 
 
 ACTIONS: tuple[Action, ...] = tuple(action for action in TRANSITIONS if action != "promote")

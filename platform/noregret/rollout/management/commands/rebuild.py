@@ -10,6 +10,7 @@ from noregret.experiments.models import Baseline, Experiment
 from noregret.learning import baselines
 from noregret.learning.rebuild import RebuildOvertaken, rebuild
 from noregret.learning.unlearned import unlearned
+from noregret.rollout.publish import publish_experiment_on_commit
 
 
 class Command(BaseCommand):
@@ -26,7 +27,7 @@ class Command(BaseCommand):
         differ = False
         for experiment in self._experiments(options["experiment"]):
             try:
-                differences = rebuild(experiment, write=not options["check"])
+                differences = rebuild(experiment, write=not options["check"], learned=publish_experiment_on_commit)
             except RebuildOvertaken as error:
                 raise CommandError(str(error)) from error
             for sentence in unlearned(experiment):

@@ -1,0 +1,24 @@
+"""Celery's side of shadows: in a worker of their own, of the queue `shadow`."""
+
+import redis
+import structlog
+
+from noregret.celery import app
+
+from . import shadows
+from .locks import LeaseLost, shadows_lock
+
+log = structlog.get_logger(__name__)
+
+
+@app.task
+def mirror_shadows() -> None:
+    """Let the challengers of shadow experiments predict on what waits for them."""
+    try:
+        with shadows_lock() as ours:
+            if ours:
+                shadows.rounds()
+    except redis.RedisError as error:
+        log.warning("redis out of reach", error=str(error))
+    except LeaseLost:
+        log.warning("another lets shadows predict")
