@@ -1,20 +1,22 @@
 """Single deployments are recorded: their decisions take feedback, and make the champion's baseline."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning import baselines, clock
-from noregret.learning.baseline_figures import figures
+from noregret.learning.baseline_figures import figures, glances
 from noregret.learning.models import BaselineInterval
 from noregret.rollout.baselines import give_baseline, without_baseline
 from noregret.rollout.endpoints import update_endpoint
 from noregret.rollout.publish import publish_endpoint
 from noregret.steering import pending
 from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving.models import Decision, QuarantinedEvent, Reward
 from serving.process import process
@@ -239,3 +241,64 @@ def test_experiment__with_a_reward_of_its_own__keeps_it(platform: None) -> None:
     )
     assert started.reward["metric"] == "own"
     assert Reward.objects.count() == 0
+
+
+def learned_pages(alice: Api, values: list[int], **fields: Any) -> None:
+    make(alice, reward=BINARY, **fields)
+    for one, value in zip(decide(alice, len(values)), values, strict=True):
+        alice.post("/api/v1/feedback", {"decision_id": one["decision_id"], "value": value})
+    learn(Endpoint.objects.get().pk)
+    Baseline.objects.update(begun_at=clock.now() - timedelta(minutes=30))
+
+
+def test_plan__of_an_endpoint__takes_traffic_and_mean_from_its_champion(
+    platform: None, alice: Api, capsys: Any
+) -> None:
+    learned_pages(alice, [1, 0, 1, 0, 0])
+    call_command("plan", endpoint="pages", lift=[0.5], policies=["uniform"], runs=4, days=10, json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["per_day"] == pytest.approx(5 * 48, rel=0.01)
+    for wrong, said in (
+        ({"endpoint": "nowhere", "lift": [0.1]}, "no endpoint"),
+        ({"lift": [0.1]}, "--endpoint"),
+        ({"endpoint": "pages"}, "--lift"),
+        ({"arms": [0.1, 0.2]}, "--traffic"),
+    ):
+        with pytest.raises(CommandError, match=said):
+            call_command("plan", runs=2, **wrong)
+
+
+def test_home__endpoints__tell_traffic_mean_and_latency(platform: None, alice: Api) -> None:
+    learned_pages(alice, [1, 0, 1, 0])
+    endpoint = Endpoint.objects.get()
+    glance = glances([endpoint])[endpoint.pk]
+    assert glance.decisions_per_day == pytest.approx(4 * 48, rel=0.01)
+    assert glance.mean == 0.5
+    assert glance.p99_ms is not None
+    silent = endpoint_of("silent", "page@a")
+    assert glances([silent])[silent.pk].mean is None
+
+
+def test_glance__with_a_default__tells_the_mean_that_the_baseline_tells(platform: None, alice: Api) -> None:
+    make(alice, reward=BINARY | {"default": 0})
+    for one in decide(alice, 4)[:1]:
+        alice.post("/api/v1/feedback", {"decision_id": one["decision_id"], "value": 1})
+    endpoint = Endpoint.objects.get()
+    learn(endpoint.pk)
+    assert glances([endpoint])[endpoint.pk].mean is None
+    BaselineInterval.objects.update(start=baselines.hour_of(clock.now()) - timedelta(hours=3))
+    assert glances([endpoint])[endpoint.pk].mean == figures(Baseline.objects.get()).mean == 0.25
+
+
+def test_experiment__at_little_traffic__is_told_to_be_long_and_its_start_says_what_was(
+    platform: None, alice: Api
+) -> None:
+    learned_pages(alice, [1, 0])
+    static_model("page", "b")
+    body = {"name": "e", "endpoint": "pages", "strategy": "ab", "arms": [{"name": "b", "model": "page@b"}]}
+    promotion = {"min_rewards": 10_000}
+    made = alice.post("/api/v1/experiments", body | {"promotion": promotion})
+    assert [said for said in made["warnings"] if "about 96 decisions a day" in said]
+    alice.post("/api/v1/experiments/e/start", {})
+    started = AuditEntry.objects.get(action="experiment.started").details["baseline"]
+    assert (started["champion"], started["mean"], started["decisions"]) == ("page@a", 0.5, 2)

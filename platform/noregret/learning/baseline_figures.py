@@ -3,9 +3,11 @@
 A baseline compares nothing: it says what is there before an experiment, so that one can be planned.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
+from django.db import connection
 from django.db.models import Q
 from msgspec import Struct
 
@@ -71,7 +73,7 @@ def figures(baseline: Baseline) -> BaselineFigures:
         until=baseline.ended_at,
         record=baseline.record,
         decisions=total.decisions,
-        decisions_per_day=_traffic(baseline, rows, now),
+        decisions_per_day=_traffic(baseline, {row.start: row.decisions for row in rows if not row.merged}, now),
         error_rate=total.failures / total.decisions if total.decisions else None,
         latency_ms=Latency(latency.quantile(total.latencies, 0.5), latency.quantile(total.latencies, 0.99)),
         metric=reward.metric,
@@ -91,6 +93,59 @@ def present_figures(endpoint: Endpoint) -> BaselineFigures | None:
     latest = recorded.first()
     chosen = (None if latest is None else own.filter(pk=latest).first()) or own.filter(ended_at__isnull=True).first()
     return None if chosen is None else figures(chosen)
+
+
+class Glance(Struct, frozen=True):
+    """What a list of endpoints tells of each champion."""
+
+    decisions_per_day: float | None
+    mean: float | None
+    p99_ms: float | None
+    """Of the last day in which something was recorded hourly."""
+
+
+# The mean as `_outcomes` has it: with a default, of decisions whose windows are over.
+_MEANS = """
+SELECT b.id, sum(i.rewards)::float8, sum(i.reward_total),
+    sum(greatest(i.decisions - i.failures - i.rewards, 0))::float8, (b.reward->>'default')::float8
+FROM experiments_baseline AS b JOIN learning_baselineinterval AS i ON i.baseline_id = b.id
+WHERE b.id = ANY(%(baselines)s) AND (b.reward->>'default' IS NULL OR i.merged OR i.start + interval '1 hour'
+    <= %(now)s::timestamptz - interval '5 minutes' - make_interval(secs => (b.reward->>'window_seconds')::float8))
+GROUP BY b.id
+"""
+
+
+def glances(endpoints: Iterable[Endpoint]) -> dict[int, Glance]:
+    """By endpoint's id, of open baselines. Few queries, however many endpoints there are."""
+    now = clock.now()
+    begin = hour_of(now - TRAFFIC_OF)
+    current = {row.pk: row for row in Baseline.objects.filter(endpoint__in=list(endpoints), ended_at__isnull=True)}
+    hours: dict[int, dict[datetime, int]] = {}
+    recent = BaselineInterval.objects.filter(baseline__in=current, merged=False, start__gte=begin)
+    for pk, start, decisions in recent.values_list("baseline", "start", "decisions"):
+        hours.setdefault(pk, {})[start] = decisions
+    latencies: dict[int, Sequence[int]] = {}
+    last_day = recent.filter(start__gte=hour_of(now - timedelta(days=1)))
+    for pk, counts in last_day.values_list("baseline", "latencies"):
+        latencies[pk] = latency.add(latencies.get(pk, ()), counts)
+    means = _means(list(current), now)
+    return {
+        row.endpoint_id: Glance(
+            _traffic(row, hours.get(pk, {}), now), means.get(pk), latency.quantile(latencies.get(pk, ()), 0.99)
+        )
+        for pk, row in current.items()
+    }
+
+
+def _means(baselines: list[int], now: datetime) -> dict[int, float]:
+    means: dict[int, float] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_MEANS, {"baselines": baselines, "now": now})
+        for pk, rewards, total, silent, default in cursor.fetchall():
+            count = rewards if default is None else rewards + silent
+            if count:
+                means[pk] = (total if default is None else total + silent * default) / count
+    return means
 
 
 def _outcomes(rows: list[BaselineInterval], reward: Reward, now: datetime) -> RewardMoments:
@@ -125,14 +180,13 @@ def _interval(moments: RewardMoments, reward: Reward) -> tuple[float, float] | N
     return ends if np.isfinite(ends).all() else None
 
 
-def _traffic(baseline: Baseline, rows: list[BaselineInterval], now: datetime) -> float | None:
+def _traffic(baseline: Baseline, decisions: dict[datetime, int], now: datetime) -> float | None:
     """Decisions a day, recorded or not, in the hours in which no experiment was under way."""
     end = min(baseline.ended_at or now, now)
     begin = max(baseline.begun_at, end - TRAFFIC_OF)
     if baseline.record <= 0.0:
         return None
     spans = _experiments(baseline, begin, end)
-    decisions = {row.start: row.decisions for row in rows if not row.merged}
     seconds, recorded = 0.0, 0
     hour = hour_of(begin)
     while hour < end:
