@@ -131,8 +131,8 @@ class Bench:
         """So many rows, all of them learned."""
         from django.db import connection, transaction
         from django.utils import timezone
+        from noregret.learning.buckets import bucket_width, floor_to_bucket
         from noregret.learning.models import ExperimentEvidence
-        from noregret.learning.weighing import bucket_width, floor_to_bucket
 
         from serving.ledger import partitions
 
@@ -140,7 +140,7 @@ class Bench:
         start = now - timedelta(days=self._days)
         with transaction.atomic(), connection.cursor() as cursor:
             partitions.ensure(cursor, start.date(), now.date() + timedelta(days=1))
-        closed = floor_to_bucket(now - timedelta(seconds=660), bucket_width(experiment))
+        closed = floor_to_bucket(now - timedelta(seconds=660), bucket_width(experiment.reward["window_seconds"]))
         mirrored = experiment.strategy == "shadow"
         metrics = ["outcome" if mirrored else "reward", *(["cost"] if experiment.guardrails else [])]
         count = self._rows // (1 + len(metrics) + mirrored)
@@ -160,7 +160,7 @@ class Bench:
         ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=closed, coarse_until={})
 
     def _parameters(self, experiment: Any, count: int) -> dict[str, Any]:
-        from noregret.learning.weighing import units_count_once
+        from noregret.learning.evidence import units_count_once
 
         arms = list(experiment.arms.order_by("position").values_list("pk", flat=True))
         return {

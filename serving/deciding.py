@@ -79,7 +79,7 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
     if rows is not None and recorded.learnable and live.shadow_sample > 0.0:
         _mirror(process, live, decision_id, rows, served, (predicted - routed) * 1000.0)
     done = time.perf_counter()
-    metrics.count_decision(document.name, seat.arm or "", served.fallback_reason or "", done - start)
+    metrics.GATHERING.note(document.name, seat.arm or "", served.fallback_reason or "", done - start)
     return Decision(
         recorded.signed_id,
         document.name,

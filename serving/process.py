@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import connection
 
 from . import artifacts, metrics, redis_clients, runtimes
+from .gathering import Gatherer
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
@@ -33,13 +34,14 @@ class Process:
     signer: Signer
     assignments: Assignments
     shadower: Shadower
+    gatherer: Gatherer
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
     """The most bytes that a serving call's body may have."""
 
     def close(self) -> None:
-        metrics.flush()
+        self.gatherer.close()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -110,6 +112,8 @@ def make() -> Process:
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
     shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
     shipper.start()
+    gatherer = Gatherer(metrics.GATHERING)
+    gatherer.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     return Process(
         store,
@@ -125,6 +129,7 @@ def make() -> Process:
             keys,
             lambda: backlog.shadows_have_room,
         ),
+        gatherer,
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )

@@ -35,6 +35,12 @@ def django_db_modify_db_settings(engines: None) -> None:
 
     # Threads of the live server would keep their connections, and with them the test database.
     settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
+    # Imported before any test looks at logs: an entry point sets them up, and begins to serve.
+    import noregret.wsgi  # noqa: F401
+
+    from serving import process
+
+    process.reset()
 
 
 @pytest.fixture(scope="session")

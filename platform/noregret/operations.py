@@ -22,7 +22,7 @@ from noregret.redis_client import client
 from noregret.rest.problem_response import problem_response
 from serving import problems
 from serving.ledger.rewards import LedgerUnavailable
-from serving.metrics import of_learner, web_processes
+from serving.metrics import GATHERING, of_learner, web_processes
 from serving.process import process
 
 Check = dict[str, Any]
@@ -63,6 +63,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return problem_response(
             problems.unavailable("several web processes count alone: set PROMETHEUS_MULTIPROC_DIR", retry_after=60)
         )
+    GATHERING.flush()  # of this process; the others' are a second old at most
     registry = REGISTRY
     if settings.METRICS_DIR is not None:
         registry = CollectorRegistry()

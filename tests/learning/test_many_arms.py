@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import F
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import mature, packed
+from noregret.learning import closing, mature, packed
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
 from noregret.redis_client import client, keys
@@ -169,7 +169,7 @@ def test_evidence__hundred_arms__is_written_every_ten_seconds__and_at_once_at_th
         status="completed", outcome="stopped", ended_at=beginning + timedelta(seconds=12)
     )
     experiment.refresh_from_db()
-    assert mature._step(experiment, ARMS) == timedelta(seconds=1)
+    assert closing.least_step(experiment, ARMS) == timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_evidence__hundred_arms__is_written_every_ten_seconds__and_at_once_at_th
 )
 def test_step__is_of_whole_buckets(window: int, arms: int, seconds: float) -> None:
     experiment = Experiment(reward={"window_seconds": window})
-    assert mature._step(experiment, arms).total_seconds() == pytest.approx(seconds, abs=1e-4)
+    assert closing.least_step(experiment, arms).total_seconds() == pytest.approx(seconds, abs=1e-4)
 
 
 def test_snapshot__while_it_is_built__the_endpoint_can_be_changed__and_the_later_version_stays(

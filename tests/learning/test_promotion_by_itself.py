@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from noregret.experiments.models import Experiment
+from noregret.learning.evidence import evidence_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.shown.results import results
-from noregret.learning.weighing import evidence_of
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.warnings import warnings_of
 from noregret.steering.promotion import act

@@ -16,11 +16,11 @@ from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.evidence import keeps_units
 from noregret.learning.kept import rows_from
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.standing import memory_of
-from noregret.learning.weighing import keeps_units
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import warnings_of
 from noregret.trail.models import AuditEntry

@@ -5,7 +5,7 @@ discount on their order, so the same buckets give the same numbers again. Feedba
 that a snapshot is made: a policy that waited for windows to close would learn a window late.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,9 +19,12 @@ from bandits.policies.protocol import ContextualBelief, ContextualPolicy
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 from noregret.experiments.models import Experiment
-from noregret.experiments.rewards import learned_when_matured
+from noregret.experiments.rewards import learned_when_matured, reward_model
 
+from .buckets import bucket_width, in_buckets
 from .clock import earliest_decision
+from .closed_rows import Row
+from .evidence import seats_of
 from .quarantine import learnable
 
 # The newest open decisions that a snapshot is made from: more would keep a round from ending within its second.
@@ -140,3 +143,28 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
     fits = learnable(experiment.reward, np.array([0.0 if value is None else value for _, value, _ in known]))
     models.learn([(position[row[0]], *row[1:]) for row, good in zip(known, fits, strict=True) if good])
     return models.belief()
+
+
+def replay_models(
+    experiment: Experiment, state: dict[str, Any], rows: Iterable[Row], unread: list[Row] | None = None
+) -> dict[str, Any]:
+    """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other.
+
+    Rows whose context can't be read are passed over, and added to `unread`.
+    """
+    policy = policy_of(experiment)
+    if policy is None:
+        return state
+    models = Models(experiment, policy, state, reward_model(experiment))
+    position = seats_of(experiment)
+    learned = False
+    for bucket in in_buckets(
+        (row for row in rows if row.arm_id in position), bucket_width(experiment.reward["window_seconds"])
+    ):
+        # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
+        bucket.sort(key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
+        places = models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
+        if unread is not None:
+            unread.extend(bucket[place] for place in places)
+        learned = True
+    return models.to_dict() if learned else state

@@ -105,7 +105,7 @@ def unfolded_since(experiment: Experiment, held: ExperimentEvidence) -> datetime
 
 
 def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:
-    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them turns this back (mature)."""
+    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them turns this back (defaults)."""
     if evidence.closed_until is None:
         return
     closed = evidence.closed_until - _BEHIND

@@ -14,10 +14,10 @@ from serving.ledger import latency
 
 from . import meanwhile
 from .comparing import close, rounding, same
+from .evidence import seats_of, split_of
 from .kept import Noted, Span, rows
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import CountedDecision, DecisionTotals
-from .weighing import seats_of, split_of
 
 NAME = "arms"
 

@@ -13,26 +13,24 @@ from noregret.experiments.models import Experiment
 from serving.ledger import latency
 
 from . import contextual
+from .buckets import bucket_number, bucket_width, floor_to_bucket
+from .closed_rows import ROW_COLUMNS, SERVED, Row, Served
 from .comparing import TOLERANCE, same
-from .kept import ByBucket, Span, rows
-from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
-from .models import ArmStatistics, ExperimentEvidence
-from .weighing import (
+from .contextual import replay_models
+from .delays import delays_of
+from .evidence import (
     RULES,
-    Row,
-    Served,
     answers_are_compared,
     answers_of,
     bounds_of,
-    bucket_number,
-    bucket_width,
     evidence_of,
-    floor_to_bucket,
     no_answers,
     no_evidence,
     replay,
     replay_answers,
 )
+from .kept import ByBucket, Span, rows
+from .models import ArmStatistics, ExperimentEvidence
 
 _MATURED = f"""
 SELECT {ROW_COLUMNS}
@@ -84,7 +82,7 @@ class EvidenceSums(ByBucket[Learned]):
         }
 
     def after(self, experiment: Experiment, state: Learned, span: Span) -> Learned:
-        width = bucket_width(experiment)
+        width = bucket_width(experiment.reward["window_seconds"])
         start, end = (next_bucket(at, width) for at in (span.start, span.end))
         asked = {
             "experiment": experiment.pk,

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from noregret.experiments.models import Experiment
-from noregret.learning.unfinished import unsettled
 
 from . import shadow_sums
 from .clock import EARLIEST, FOREVER
@@ -14,6 +13,7 @@ from .comparing import same
 from .kept import rows_from
 from .models import SUMS, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
 from .shadow_sums import ShadowSums
+from .unfinished import unsettled
 from .watched.comparisons import begun, compare, edge_after
 from .watched.rows import NTH_DECISION, NTH_VALUE, SUMMED, end_of_piece, rows_between
 from .watched.values import ValueSums, of_row, sums_of, values_row

@@ -15,8 +15,9 @@ from noregret.experiments.models import Experiment
 from serving.models import Reward
 
 from . import clock
+from .buckets import bucket_width, floor_to_bucket
+from .evidence import RULES
 from .models import SUMS, Addition, ArmStatistics, ExperimentEvidence
-from .weighing import RULES, bucket_width, floor_to_bucket
 
 NOTED_FOR = timedelta(hours=12)
 """A rebuild that takes longer is given up: one that was killed must not have the learner take notes for ever."""
@@ -68,5 +69,5 @@ def _last_closed(experiment: Experiment) -> datetime | None:
     last = marked.aggregate(last=Max("decided_at"))["last"]
     if last is None:
         return None
-    width = bucket_width(experiment)
+    width = bucket_width(experiment.reward["window_seconds"])
     return floor_to_bucket(last, width) + width

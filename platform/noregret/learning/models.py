@@ -69,7 +69,7 @@ class ExperimentEvidence(models.Model):
     state = PackedField(help_text="bandits.inference.evidence.Evidence.to_dict()")
     answers = PackedField(help_text="The same of how often arms are answered, where silence means nothing.")
     split = PackedField(help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials.")
-    # By which rules the sums were made (weighing.RULES); the learner makes them anew where they are old.
+    # By which rules the sums were made (evidence.RULES); the learner makes them anew where they are old.
     rules = models.PositiveSmallIntegerField(default=0, db_default=0)
     # Has something been learned that is not published? And when was it last, after how many decisions (publishing).
     unpublished = models.BooleanField(default=False, db_default=False)

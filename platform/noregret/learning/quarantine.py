@@ -2,7 +2,7 @@
 
 Today's door takes none of them. They are of a time before it was so narrow, or written by hand. A reward of such a value counts as one that
 came too late: its mark `late` keeps it from every sum, here and in a rebuild alike, and where silence means something its decision gets the
-default reward. A decision that can't be weighed keeps its reward, and the same rule passes over it in a rebuild (weighing, contextual).
+default reward. A decision that can't be weighed keeps its reward, and the same rule passes over it in a rebuild (evidence, contextual).
 """
 
 from collections.abc import Sequence

@@ -22,10 +22,10 @@ from django.db.backends.utils import CursorWrapper
 from noregret.experiments.models import Experiment
 
 from .clock import EARLIEST, FOREVER
+from .evidence import keeps_units
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between, scored_of
 from .sums import HELD_OUT, NEWEST, NOT_HELD_OUT, Part, Scored, Sums, newest
-from .weighing import keeps_units
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -9,7 +9,7 @@ from noregret.experiments.models import Experiment
 from serving.models import Reward
 
 from . import clock
-from .mature import AFTER_END
+from .closing import AFTER_END
 from .watched.watches import OUTCOME
 
 

@@ -11,7 +11,8 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import learned_when_matured
 
 from . import clock, quarantine
-from .mature import ENDED_PAUSE, GRACE_SECONDS, is_closed_until
+from .buckets import GRACE_SECONDS
+from .closing import ENDED_PAUSE, is_closed_until
 from .models import SUMS, ExperimentEvidence
 
 LONGEST_WAIT = timedelta(seconds=60)

@@ -11,10 +11,10 @@ from django.db.models import Q, QuerySet
 from noregret.experiments.models import Experiment
 
 from . import resumming
+from .evidence import RULES
 from .models import ExperimentEvidence, LedgerSums
 from .rebuild import rebuild
 from .unpublished import Learned, note
-from .weighing import RULES
 
 log = structlog.get_logger(__name__)
 

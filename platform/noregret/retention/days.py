@@ -19,13 +19,14 @@ from django.db.models import Exists, OuterRef
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning import kept_intervals
 from noregret.learning.baselines import name_of
+from noregret.learning.buckets import bucket_width
+from noregret.learning.evidence import RULES
 from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import Computed
 from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
 from noregret.learning.watched.watching import unsummed
-from noregret.learning.weighing import RULES, bucket_width
 from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
 from serving.models import Reward
@@ -96,7 +97,8 @@ def blockers(day: date) -> Iterator[str]:
         elif not held.gone_through:
             yield f"{day}: {experiment.name} goes through what an earlier version left"
         elif experiment.pk in open_ones and (
-            held.closed_until is None or held.closed_until < next_bucket(end, bucket_width(experiment))
+            held.closed_until is None
+            or held.closed_until < next_bucket(end, bucket_width(experiment.reward["window_seconds"]))
         ):
             yield f"{day}: {experiment.name} has learned until {held.closed_until}"
         else:

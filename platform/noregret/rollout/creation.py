@@ -9,8 +9,8 @@ from django.db import IntegrityError, transaction
 from noregret.experiments import document as documents
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.learning.evidence import RULES
 from noregret.learning.models import ArmStatistics, ExperimentEvidence, LedgerSums
-from noregret.learning.weighing import RULES
 from noregret.trail import audit
 
 from .endpoints import check_compatible, find_model

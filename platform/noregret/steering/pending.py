@@ -12,8 +12,9 @@ from django.db.models import Count, OuterRef, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import baselines, clock
+from noregret.learning.buckets import GRACE_SECONDS
+from noregret.learning.closing import overdue_seconds
 from noregret.learning.health import BEHIND_SECONDS
-from noregret.learning.mature import GRACE_SECONDS, overdue_seconds
 from noregret.learning.models import without_sums
 from noregret.learning.unfinished import not_gone_through, unscored, unsettled
 from noregret.learning.upgrade import out_of_date

@@ -11,8 +11,8 @@ from django.db.models import F, Sum
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import clock
+from noregret.learning.evidence import rule_of
 from noregret.learning.models import SUMS, ArmStatistics, ExperimentEvidence, without_sums
-from noregret.learning.weighing import rule_of
 from noregret.rollout.publish import publish_endpoint_on_commit
 
 DECISIONS_AN_ARM = 10

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from noregret.experiments.models import Experiment
+from noregret.learning.evidence import answers_of
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.weighing import answers_of
 
 
 @dataclass(frozen=True, slots=True)

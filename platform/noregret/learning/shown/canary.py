@@ -15,9 +15,9 @@ from django.utils import timezone
 from bandits.inference.evidence import Evidence
 from noregret.experiments.document import ERROR_RATE, latency_quantile
 from noregret.experiments.models import Arm, Experiment
+from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.served import is_heard, rewarded_since, served_since, unfit
-from noregret.learning.weighing import evidence_of, not_comparable
 
 from .phrases import evidence_told
 

@@ -21,8 +21,8 @@ from bandits.policies import make
 from bandits.reward import RewardModel
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
+from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.kept import rows_from
-from noregret.learning.mature import GRACE_SECONDS
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
 

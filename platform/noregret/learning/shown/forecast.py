@@ -17,10 +17,10 @@ from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
+from noregret.learning.evidence import evidence_of
 from noregret.learning.knowledge import statistics_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.shares import propensities
-from noregret.learning.weighing import evidence_of
 
 RUNS = 80
 MOST_ARMS = 10

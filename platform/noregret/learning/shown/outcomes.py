@@ -15,11 +15,11 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 from noregret.learning.clock import FOREVER
 from noregret.learning.coarsening import Lengths
+from noregret.learning.evidence import keeps_units
 from noregret.learning.knowledge import statistics_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.summing import shown_until
 from noregret.learning.sums import Sums
-from noregret.learning.weighing import keeps_units
 
 INTERVAL_ALPHA = 0.05
 Method = Literal["jeffreys", "posterior", "by_unit"]

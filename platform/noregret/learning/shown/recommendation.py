@@ -9,9 +9,9 @@ from django.utils import timezone
 from bandits.inference.anytime import Verdict, more_needed, verdict
 from bandits.inference.evidence import Evidence
 from noregret.experiments.models import Arm, ChampionChange, Experiment
+from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.served import unfit
-from noregret.learning.weighing import evidence_of, not_comparable
 from noregret.trail.models import AuditEntry
 
 from . import canary

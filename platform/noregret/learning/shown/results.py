@@ -14,12 +14,12 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 from noregret.learning import contextual, health
+from noregret.learning.evidence import split_of
 from noregret.learning.knowledge import known_to_policy
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.shares import canary_weight, propensities
 from noregret.learning.summing import sums_of
 from noregret.learning.watched import guardrails
-from noregret.learning.weighing import split_of
 from serving.ledger import latency
 
 from . import answers, shadow_comparison

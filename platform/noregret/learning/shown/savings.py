@@ -7,9 +7,9 @@ from bandits.inference.units import of_units
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
+from noregret.learning.evidence import keeps_units
 from noregret.learning.summing import weighs
 from noregret.learning.sums import Sums
-from noregret.learning.weighing import keeps_units
 
 from .outcomes import INTERVAL_ALPHA
 

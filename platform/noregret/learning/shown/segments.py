@@ -16,9 +16,9 @@ from bandits.inference.one_arm import OneArm, against_one_arm
 from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.evidence import silence_means_nothing
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
-from noregret.learning.weighing import silence_means_nothing
 
 READ_DECISIONS = 20_000
 _KEPT_SECONDS = 30

@@ -12,10 +12,10 @@ from django.db import connection
 
 from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.models import Experiment
+from noregret.learning.buckets import bucket_number, bucket_width, floor_to_bucket
 from noregret.learning.clock import FOREVER
 from noregret.learning.models import WatchedMetric
 from noregret.learning.totals import INTERVAL_SECONDS, interval_start
-from noregret.learning.weighing import bucket_number, bucket_width, floor_to_bucket
 from noregret.trail.models import AuditEntry
 from serving.feedback import MAX_VALUE
 
@@ -34,7 +34,7 @@ def edge_after(experiment: Experiment, watch: Watch, at: datetime) -> datetime:
     """The next instant at which a piece may end: nothing that belongs together is cut."""
     if watch.kind == "failures":
         return interval_start(at) + timedelta(seconds=INTERVAL_SECONDS)
-    width = bucket_width(experiment)
+    width = bucket_width(experiment.reward["window_seconds"])
     return floor_to_bucket(at, width) + width
 
 
@@ -83,7 +83,7 @@ def _differences(
     """A group of values is what one policy version decided in one bucket: its allocation was fixed, and no outcome of it steered it."""
     others, control = arms
     rows = rows_between(_COMPARED, experiment, watch.metric, start, end, most=MAX_VALUE)
-    width = bucket_width(experiment)
+    width = bucket_width(experiment.reward["window_seconds"])
     arm = np.array([row[0] for row in rows], dtype=np.int64)
     at = np.array([row[1].timestamp() for row in rows], dtype=np.float64)
     bucket = np.array([bucket_number(row[1], width) for row in rows], dtype=np.int64)

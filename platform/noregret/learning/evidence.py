@@ -5,12 +5,8 @@ their logged propensities; those of a policy that looks at the request by weight
 depend on who asks. Beside it stands the evidence that arms are answered at different rates, where silence means nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import groupby
-from typing import NamedTuple, TypeVar
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,60 +19,13 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 
+from .buckets import bucket_width, in_buckets
+from .closed_rows import Row, Served
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import are_probabilities, padded
 
 RULES = 2
 """Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class Row(NamedTuple):
-    """A matured decision with its reward."""
-
-    arm_id: int
-    propensities: list[float]  # by position
-    value: float
-    decided_at: datetime
-    delay_seconds: float | None  # of feedback; None for a default reward
-    context: str | None  # JSON, where the policy learns from it
-    policy_version: int
-    decision_id: UUID
-
-
-class Served(NamedTuple):
-    """A decision whose bucket is closed, and whether it was answered."""
-
-    arm_id: int
-    propensities: list[float]
-    decided_at: datetime
-    policy_version: int
-    answered: bool
-
-
-LONGEST_BUCKET = timedelta(minutes=1)
-
-
-def bucket_width(experiment: Experiment) -> timedelta:
-    """A sixtieth of the window, a second at least and a minute at most: a bucket must fit into memory, whatever the window."""
-    sixtieth = timedelta(seconds=experiment.reward["window_seconds"]) / 60
-    return min(max(timedelta(seconds=1), sixtieth), LONGEST_BUCKET)
-
-
-def bucket_number(at: datetime, width: timedelta) -> int:
-    """The bucket that an instant lies in, counted from 1970. Whole numbers throughout: in floating point an instant at the edge
-    would lie in one bucket for the query and in the next for the replay."""
-    return ((at - _EPOCH) // _MICROSECOND) // (width // _MICROSECOND)
-
-
-def bucket_start(number: int, width: timedelta) -> datetime:
-    return _EPOCH + number * (width // _MICROSECOND) * _MICROSECOND
-
-
-def floor_to_bucket(at: datetime, width: timedelta) -> datetime:
-    return bucket_start(bucket_number(at, width), width)
 
 
 def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]] | None:
@@ -186,7 +135,9 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     model, (low, high) = bounded
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in buckets((row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment)):
+    for bucket in in_buckets(
+        (row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment.reward["window_seconds"])
+    ):
         outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
         if model.direction == "minimize":
             outcome = 1.0 - outcome
@@ -200,7 +151,9 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Ite
         return None
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in buckets((row for row in served if can_be_weighed(row, seats)), bucket_width(experiment)):
+    for bucket in in_buckets(
+        (row for row in served if can_be_weighed(row, seats)), bucket_width(experiment.reward["window_seconds"])
+    ):
         answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
     return answers
 
@@ -248,12 +201,3 @@ def can_be_weighed(row: Row | Served, seats: dict[int, int]) -> bool:
         return False
     # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
     return len(row.propensities) == len(seats) or abs(sum(row.propensities) - 1.0) < 1e-6
-
-
-_Decided = TypeVar("_Decided", Row, Served)
-
-
-def buckets(rows: Iterable[_Decided], width: timedelta) -> Iterator[list[_Decided]]:
-    """Rows in order of decision time, a list a bucket."""
-    for _, bucket in groupby(rows, key=lambda row: bucket_number(row.decided_at, width)):
-        yield list(bucket)
