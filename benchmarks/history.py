@@ -99,12 +99,13 @@ class Bench:
 
     def prepare(self) -> None:
         from django.core.management import call_command
-        from noregret.registry.register import Definition, register_model
+        from noregret.registry.frameworks import StaticDefinition
+        from noregret.registry.register import register_model
         from noregret.rollout.endpoints import create_endpoint
 
         call_command("migrate", verbosity=0)
         for version in ("1", "2"):
-            register_model(Definition("page", version, "static", payload={"v": version}), actor="bench")
+            register_model(StaticDefinition(name="page", version=version, payload={"v": version}), actor="bench")
         for i in range(len(KINDS)):
             create_endpoint(name=f"e{i}", champion="page@1", deadline_ms=300, actor="bench")
 

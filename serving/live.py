@@ -45,6 +45,11 @@ class LiveModel:
     patience: Breaker = field(default_factory=Breaker)
     """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its requests keep no threads from others."""
 
+    @property
+    def payload(self) -> Any:
+        """What a decision for this model hands on, where its arm has no payload of its own."""
+        return self.model.payload
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -167,12 +172,8 @@ def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], Live
 def _seats(document: snapshot.Endpoint, champion: LiveModel, arms: Sequence[LiveModel]) -> tuple[Seat, ...]:
     if document.experiment is None:
         baseline = document.baseline or UNRECORDED
-        return (Seat(champion, _static_payload(champion), baseline.model_id),)
+        return (Seat(champion, champion.payload, baseline.model_id),)
     return tuple(
-        Seat(live, _static_payload(live) if arm.payload is None else arm.payload, arm.id, arm.name)
+        Seat(live, live.payload if arm.payload is None else arm.payload, arm.id, arm.name)
         for arm, live in zip(document.experiment.arms, arms, strict=True)
     )
-
-
-def _static_payload(live: LiveModel) -> Any:
-    return live.model.payload if live.model.runtime == "static" else None

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import msgspec
 
@@ -16,6 +16,16 @@ class FieldError(TypedDict):
 
     field: str
     message: str
+
+
+class ProblemDocument(TypedDict):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
 
 
 class Problem(Exception):
@@ -39,8 +49,8 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
-    def document(self) -> dict[str, object]:
-        document: dict[str, object] = {
+    def document(self) -> ProblemDocument:
+        document: ProblemDocument = {
             "type": self.type,
             "title": self.title,
             "status": self.status,
@@ -98,6 +108,15 @@ def conflict(detail: str) -> Problem:
 
 def too_large(limit: int) -> Problem:
     return Problem(413, "too-large", "The body is too large", f"at most {limit} bytes are taken here")
+
+
+def busy() -> Problem:
+    return unavailable("all threads are busy with other requests", retry_after=1)
+
+
+def slow_body(seconds: float) -> Problem:
+    detail = f"the request was not whole in time, or nothing of it came for {seconds:g} s"
+    return Problem(408, "request-timeout", "The request took too long to come", detail)
 
 
 def unsupported_media_type(expected: str) -> Problem:

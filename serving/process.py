@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, metrics, redis_clients, runtimes
+from . import artifacts, metrics, redis_clients
 from .gathering import Gatherer
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
@@ -16,8 +16,8 @@ from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
 from .redis_keys import Keys
+from .runtimes import Resources, kinds
 from .shadowing import Shadower
-from .snapshot import Model
 from .sticky import Assignments
 from .store import SnapshotStore
 from .tokens import Signer
@@ -89,24 +89,21 @@ def reset() -> None:
 def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
-    files = artifacts.supplied()
+    resources = Resources(artifacts.supplied(), settings)
     log = DecisionLog(settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
-    def load(model: Model) -> runtimes.Runtime:
-        return runtimes.load(
-            model, files, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
-        )
-
     store = SnapshotStore(
         client=redis_clients.client(settings.REDIS_URL, redis_clients.SNAPSHOTS),
         keys=keys,
-        load=load,
+        load=lambda model: model.load(resources),
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
         stale_seconds=settings.STALE_SECONDS,
     )
+    for kind in kinds().values():
+        kind.prepare()
     store.start()
     bulk = redis_clients.client(settings.REDIS_URL, redis_clients.SHIPPING)
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)

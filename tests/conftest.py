@@ -18,7 +18,8 @@ from django.db.models.signals import post_migrate
 from noregret.access.keys import create_key
 from noregret.experiments import document
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.registry.register import Definition, register_model
+from noregret.registry.frameworks import PythonDefinition, StaticDefinition
+from noregret.registry.register import register_model
 from noregret.rollout import creation
 from noregret.rollout.endpoints import create_endpoint
 from noregret.rollout.transitions import move
@@ -173,12 +174,12 @@ def charlie(platform: None) -> Api:
 
 
 def static_model(name: str, version: str, payload: Any = None) -> str:
-    register_model(Definition(name, version, "static", payload=payload), actor=ACTOR)
+    register_model(StaticDefinition(name=name, version=version, payload=payload), actor=ACTOR)
     return f"{name}@{version}"
 
 
 def python_model(name: str, version: str, function: str) -> str:
-    register_model(Definition(name, version, "python", callable=f"tests.callables.{function}"), actor=ACTOR)
+    register_model(PythonDefinition(name=name, version=version, callable=f"tests.callables.{function}"), actor=ACTOR)
     return f"{name}@{version}"
 
 

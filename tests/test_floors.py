@@ -13,7 +13,7 @@ def test_apps__import_each_other_in_no_circle() -> None:
     assert {"noregret.rest", "noregret.learning", "noregret.openapi"} <= apps
     for app in apps:
         graph.squash_module(app)
-    imported = {app: graph.find_modules_directly_imported_by(app) & apps for app in apps}
+    imported = {app: graph.find_modules_directly_imported_by(app) & (apps - {app}) for app in apps}
     assert len([app for app in apps if imported[app]]) > 10
     try:
         TopologicalSorter(imported).prepare()

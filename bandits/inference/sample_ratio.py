@@ -23,7 +23,8 @@ from scipy import special, stats
 from bandits.statistics import Array
 
 ALARM = 0.001
-"""Alarm below this p-value: at most one sound experiment in a thousand ever gets there."""
+"""Alarm below this p-value, of a split that did not go as logged, or of arms answered unevenly: at most one sound experiment in a
+thousand ever gets there."""
 _SMALLEST_EXPECTED = 5.0
 _STEPS = np.array([0.005, 0.02, 0.08, 0.3, 1.2])
 _TILTS = np.concatenate([_STEPS, -_STEPS])  # ln w
@@ -49,22 +50,26 @@ class SampleRatio:
     def arms(self) -> int:
         return len(self.seen)
 
-    def observe(self, arm: NDArray[np.int64], propensities: Array) -> Self:
-        """After decisions with arms `arm` (n,) that were drawn with `propensities` (n, K). Raises ValueError for another number of arms."""
+    def observe(self, arm: NDArray[np.int64], propensities: Array, counts: Array | None = None) -> Self:
+        """After decisions with arms `arm` (n,) that were drawn with `propensities` (n, K), each `counts` (n,) times, or once.
+
+        Raises ValueError for another number of arms.
+        """
         if propensities.shape != (len(arm), self.arms):
             raise ValueError(f"propensities are {propensities.shape}: ({len(arm)}, {self.arms}) was expected")
         if len(arm) == 0:
             return self
-        seen = np.bincount(arm, minlength=self.arms).astype(np.float64)
+        weights = np.ones(len(arm)) if counts is None else counts
+        seen = np.bincount(arm, weights=weights, minlength=self.arms)
         sums = seen[:, None] * _TILTS
-        if (propensities == propensities[0]).all():
-            sums -= len(arm) * np.log1p(propensities[0][:, None] * np.expm1(_TILTS))
-        else:
-            size = max(_AT_ONCE // sums.size, 1)
-            for start in range(0, len(arm), size):
-                block = propensities[start : start + size, :, None]
-                sums -= np.log1p(block * np.expm1(_TILTS)).sum(axis=0)
-        return type(self)(self.log_factors + sums, self.seen + seen, self.expected + propensities.sum(axis=0))
+        # Those in a row that were drawn alike, as between two snapshots, have the same factors but for their arms.
+        starts = np.flatnonzero(np.concatenate(([True], (propensities[1:] != propensities[:-1]).any(axis=1))))
+        alike, weights = propensities[starts], np.add.reduceat(weights, starts)
+        size = max(_AT_ONCE // sums.size, 1)
+        for start in range(0, len(alike), size):
+            block, weight = alike[start : start + size, :, None], weights[start : start + size]
+            sums -= np.einsum("nkg,n->kg", np.log1p(block * np.expm1(_TILTS)), weight)
+        return type(self)(self.log_factors + sums, self.seen + seen, self.expected + weights @ alike)
 
     def __add__(self, other: Self) -> Self:
         arms = max(self.arms, other.arms)

@@ -33,14 +33,13 @@ from numpy.typing import NDArray
 
 from bandits.statistics import ArmStatistics, Array
 
-from .log_factors import STEPS, averaged, kept, pack, unpack
+from .log_factors import EDGE, STEPS, averaged, kept, pack, unpack
 from .protocol import Bucket
 
 _BOLDEST = 0.9  # no bet may lose more than this share
 _SMALLEST_FLOOR = 1e-4
 _HIGHEST_FLOOR = 0.1  # of an even share: whatever was seen so far, less may come
 _ROWS_TO_BE_OFF = 20
-_EDGE = 1e-4
 _AT_ONCE = 2_000_000  # numbers of a block of log factors
 
 
@@ -91,7 +90,7 @@ class WeightedEvidence:
         if not len(bucket):
             return self
         count, mean, _ = self.matured.pooled()
-        base = float(np.clip((count * mean + 0.5) / (count + 1.0), _EDGE, 1.0 - _EDGE)[0])
+        base = float(np.clip((count * mean + 0.5) / (count + 1.0), EDGE, 1.0 - EDGE)[0])
         floor = self._lowest()
         stakes = self._stakes(base, floor)
         superior, noninferior = self.superior, self.noninferior

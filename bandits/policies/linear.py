@@ -14,6 +14,7 @@ from bandits.statistics import Array
 
 from .index import choose_leader, leaders, unit_scale
 from .protocol import ContextualBelief, Remembering
+from .registry import register
 
 
 def inverse(matrices: Array) -> Array:
@@ -42,11 +43,13 @@ class Linear(Remembering):
         return ContextualBelief(posterior.mean, inverse(posterior.precision))
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class LinUCB(Linear):
     """Play the greatest x'theta + alpha sqrt(x' A^-1 x)."""
 
     name: ClassVar[str] = "lin-ucb"
+    summary: ClassVar[str] = "LinUCB: for each request the arm whose value could be highest, by its features."
     counts_own_pulls: ClassVar[bool] = True
 
     def propensities(self, mean: Array, deviation: Array) -> Array:
@@ -56,6 +59,7 @@ class LinUCB(Linear):
         return choose_leader(mean + self.alpha * deviation, rng)
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class LinThompson(Linear):
     """Draw theta ~ N(theta^, alpha^2 A^-1) for each arm and play the greatest x'theta.
@@ -65,6 +69,9 @@ class LinThompson(Linear):
     """
 
     name: ClassVar[str] = "lin-thompson"
+    summary: ClassVar[str] = (
+        "Linear Thompson sampling: an arm gets a request as likely as it is to be the best for its features."
+    )
     counts_own_pulls: ClassVar[bool] = False
 
     alpha: float = 0.5

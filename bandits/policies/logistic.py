@@ -14,13 +14,16 @@ from bandits.statistics import Array
 
 from .linear import choose_sampled, inverse
 from .protocol import ContextualBelief, Remembering
+from .registry import register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class LogisticThompson(Remembering):
     """Draw each arm's coefficients from Laplace's Gaussian and play the greatest log-odds, which has the greatest probability too."""
 
     name: ClassVar[str] = "logistic-thompson"
+    summary: ClassVar[str] = "Logistic Thompson sampling: as the linear one, for rewards of 0 and 1."
     contextual: ClassVar[Literal[True]] = True
     counts_own_pulls: ClassVar[bool] = False
     model: ClassVar[Literal["linear", "logistic"]] = "logistic"

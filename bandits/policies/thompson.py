@@ -13,8 +13,10 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .protocol import Remembering
+from .registry import register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class Thompson(Remembering):
     """Draw a mean for each arm from its posterior and play the greatest; the probability of that is P(best), by quadrature.
@@ -23,6 +25,9 @@ class Thompson(Remembering):
     """
 
     name: ClassVar[str] = "thompson"
+    summary: ClassVar[str] = (
+        "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns."
+    )
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = False
 

@@ -14,6 +14,7 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .protocol import Remembering
+from .registry import register
 
 _DRAWS = 100
 
@@ -36,11 +37,15 @@ def top_two(best: Array, beta: float) -> Array:
     return np.asarray(psi / psi.sum(axis=-1, keepdims=True))
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class TopTwoThompson(Remembering):
     """Play the leader of a draw with probability beta, else draw again until another leads, and play that one."""
 
     name: ClassVar[str] = "top-two-thompson"
+    summary: ClassVar[str] = (
+        "Top-two Thompson sampling: traffic goes to the leader and its closest rivals. It decides soon, and earns less."
+    )
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = False
 

@@ -17,7 +17,6 @@ from bandits import checks
 from bandits.belief import believe
 from bandits.inference.best_arm import probability_best
 from bandits.inference.conditional import enough, summed_log_factors
-from bandits.inference.design import counted_log_factors, single_log_factors
 from bandits.inference.log_factors import averaged
 from bandits.policies import ContextualPolicy, Policy
 from bandits.policies.allocation import with_burn_in, with_floor
@@ -25,6 +24,7 @@ from bandits.policies.index import draw
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
+from .design_factors import counted_log_factors, single_log_factors
 from .environments import Environment, World
 from .regret import policy_of
 

@@ -17,7 +17,9 @@ if settings.ENVIRONMENT.role == "beat":
 else:
     app = Celery("noregret")
     app.config_from_object("django.conf:settings", namespace="CELERY")
-    app.autodiscover_tasks(["noregret.learning", "noregret.steering", "noregret.notify", "noregret.retention"])
+    app.autodiscover_tasks(
+        ["noregret.learning", "noregret.steering", "noregret.notify", "noregret.registry", "noregret.retention"]
+    )
 # `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
 for words in ("You're running the worker with superuser", "An entry for the specified gid or egid was not found"):
     warnings.filterwarnings("ignore", words, SecurityWarning)
@@ -43,6 +45,11 @@ app.conf.beat_schedule = {
         "task": "noregret.notify.tasks.deliver",
         "schedule": 2.0,
         "options": {"expires": 10.0},
+    },
+    "registrations": {
+        "task": "noregret.registry.tasks.tend",
+        "schedule": 10.0,
+        "options": {"expires": 20.0},
     },
     "housekeeping": {
         "task": "noregret.retention.tasks.housekeeping",

@@ -21,6 +21,7 @@ from noregret.learning.health import learner
 from noregret.redis_client import client
 from noregret.rest.problem_response import problem_response
 from serving import problems
+from serving.api.calls import Call, Parameter, declared
 from serving.ledger.rewards import LedgerUnavailable
 from serving.metrics import GATHERING, of_learner, web_processes
 from serving.process import process
@@ -29,12 +30,29 @@ Check = dict[str, Any]
 """`ok`: is it well? `serves`: where it is not, can this process not serve?"""
 
 
+@declared(Call("Does the process live?", {200: dict[str, Any]}, name="healthz", open=True))
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """GET /healthz: 200 while the process lives. It asks no server: a lost database is no reason to restart a process."""
     return HttpResponse(msgspec.json.encode({"status": "ok"}), content_type="application/json")
 
 
+@declared(
+    Call(
+        "Can this process serve?",
+        {200: dict[str, Any], 503: dict[str, Any]},
+        parameters=(
+            Parameter(
+                "strict",
+                str,
+                "`1`: 503 for anything that is wrong, also what other processes would have alike.",
+                ("0", "1"),
+            ),
+        ),
+        name="readyz",
+        open=True,
+    )
+)
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
     """GET /readyz: 200 while this process can serve, with what each check found; `?strict=1`: 503 for anything that is wrong.
@@ -52,6 +70,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     return HttpResponse(msgspec.json.encode(body), content_type="application/json", status=200 if good else 503)
 
 
+@declared(Call("Prometheus metrics", {200: str}, name="metrics", media_type="text/plain", open=True))
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """GET /metrics: Prometheus's text form, of all web processes of this machine together; the learner as this process hears of it.

@@ -14,6 +14,7 @@ from noregret.trail import api as trail
 _manage = [
     path("models", registry.ModelsView.as_view(), name="models"),
     path("models/<str:name>/<str:version>", registry.ModelView.as_view(), name="model"),
+    path("jobs/<str:job>", registry.JobView.as_view(), name="job"),
     path("endpoints", endpoints.EndpointsView.as_view(), name="endpoints"),
     path("endpoints/<str:name>", endpoints.EndpointView.as_view(), name="endpoint"),
     path("endpoints/<str:name>/rollback", endpoints.EndpointRollbackView.as_view(), name="endpoint-rollback"),

@@ -1,12 +1,14 @@
 """The documents of Noregret's own protocol, as they are decoded and answered; OpenAPI is made from these types."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from serving.feedback import MAX_BATCH
+from serving.names import NAME_PATTERN
+from serving.problems import FieldError
+from serving.times import Time
 
 from . import bodies
 
@@ -63,8 +65,7 @@ class PredictResponse(DecisionResponse):
     ]
 
 
-Metric = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
-Time = Annotated[datetime, Meta(tz=True)]
+Metric = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 
 
 class FeedbackRequest(Struct, forbid_unknown_fields=True):
@@ -80,6 +81,25 @@ class FeedbackBatchRequest(Struct, forbid_unknown_fields=True):
     """Body of feedback on many decisions."""
 
     feedback: Annotated[list[FeedbackRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class FeedbackStatus(Struct):
+    """Answer of feedback on one decision."""
+
+    status: Literal["recorded", "duplicate", "late"]
+
+
+class FeedbackResult(Struct):
+    """What became of an item of a batch."""
+
+    status: Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
+    error: FieldError | None
+
+
+class FeedbackResults(Struct):
+    """Answer of feedback on many decisions, in their order."""
+
+    results: list[FeedbackResult]
 
 
 class FeedbackBody(Struct, forbid_unknown_fields=True):

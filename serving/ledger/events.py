@@ -1,5 +1,6 @@
 """What a decision looks like on its way from a web process to the ledger: one msgpack array a stream entry."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 VERSION = 1
 
 
-class DecisionEvent(msgspec.Struct, array_like=True, frozen=True):
+class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One decision. Fields are only ever added at the end, with a default: entries outlive the process that wrote them."""
 
     version: int
@@ -45,3 +46,14 @@ def decode(body: bytes) -> DecisionEvent:
     if len(event.id) != 16:
         raise ValueError(f"decision id of {len(event.id)} bytes where 16 were expected")
     return event
+
+
+def decode_all(bodies: Sequence[bytes]) -> list[DecisionEvent]:
+    """Raises ValueError where one of them is no event of this version."""
+    try:
+        events = list(map(_decoder.decode, bodies))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    if any(event.version != VERSION or len(event.id) != 16 for event in events):
+        raise ValueError("one of them is of another version")
+    return events

@@ -6,7 +6,6 @@ Nothing here names them. A keyed digest tells that a decision that comes in is o
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -67,6 +66,8 @@ def without_names(decisions: Sequence[StreamedDecision], readable: ReadableConte
         if unit in forgotten and decision.decided_at < forgotten[unit]:
             name = pseudonyms.setdefault((decision.event.experiment_id, unit), pseudonym())
             event = without_name(decision.event, name, readable)
-            decision = replace(decision, event=event, body=encode(event), context=as_json(event.context))
+            decision = msgspec.structs.replace(
+                decision, event=event, body=encode(event), context=as_json(event.context)
+            )
         found.append(decision)
     return found

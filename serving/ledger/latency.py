@@ -6,6 +6,9 @@ Bucket i holds latencies up to FIRST_MS * GROWTH**i; a quantile read from it is 
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 FIRST_MS = 0.01
 GROWTH = 1.05
 BUCKETS = 340  # up to 1.6e5 ms
@@ -17,6 +20,26 @@ def bucket(latency_ms: float) -> int:
     if not latency_ms > FIRST_MS:
         return 0
     return math.ceil(min(math.log(latency_ms / FIRST_MS) / _LOG_GROWTH, BUCKETS - 1))
+
+
+def _first_above(i: int) -> float:
+    """The least latency of the bucket after `i`, by `bucket` itself."""
+    edge = FIRST_MS * GROWTH**i
+    while bucket(edge) > i:
+        edge = math.nextafter(edge, 0.0)
+    while bucket(edge) <= i:
+        edge = math.nextafter(edge, math.inf)
+    return edge
+
+
+STARTS = np.array([_first_above(i) for i in range(BUCKETS - 1)])
+"""(BUCKETS - 1,): where the second bucket begins, and each after it. By them many latencies are counted at once, here and in the
+database (`width_bucket`), and lie where `bucket` has them to the last bit."""
+
+
+def buckets(latencies_ms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`bucket` of each of (n,)."""
+    return np.searchsorted(STARTS, latencies_ms, side="right").astype(np.int64)
 
 
 def count(latencies_ms: Iterable[float]) -> list[int]:

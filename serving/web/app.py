@@ -9,22 +9,17 @@ from django.conf import settings
 from . import errors, routes
 from .outside import Outside
 
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-def _falcon() -> "falcon.App[falcon.Request, falcon.Response]":
-    app = falcon.App()
-    for route in routes.ROUTES:
+
+def make(table: routes.Table) -> Application:
+    """The application of a table of routes. Every path that is not in the table is a 404."""
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
+    for route in table.routes:
         app.add_route(route.template, route.resource)
-    errors.add_to(app)
-    return app
+    errors.add_to(app, table)
+    return Outside(app, hosts=lambda: settings.ALLOWED_HOSTS, https=settings.ENVIRONMENT.https)
 
 
-_inside = Outside(
-    _falcon(),
-    hosts=lambda: settings.ALLOWED_HOSTS,
-    https=settings.ENVIRONMENT.https,
-)
-
-
-def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The data plane. Every path that is not in serving.web.routes is a 404 here."""
-    return _inside(environ, start_response)
+application = make(routes.TABLE)
+"""The data plane."""

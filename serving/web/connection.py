@@ -17,9 +17,10 @@ import httptools
 from serving import problems
 from serving.problems import Problem
 
-from .exchange import AT_ONCE_BYTES, Exchange, head
+from .exchange import AT_ONCE_BYTES, Exchange, Headers, head
 from .front import UNSENT_BYTES, Front
 from .request_heads import add_address, add_header
+from .rules import Fixed, Plane
 from .spooling import DiskFull
 
 HEAD_BYTES = 64 * 1024
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._unsent = 0
         self._is_unfinished = False
+        self._is_deaf = False
         self._is_ending = False
         self._is_lost = False
         self.is_last = False
@@ -98,7 +100,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + HEAD_SECONDS
 
     def data_received(self, data: bytes) -> None:
-        if self._is_ending:
+        if self._is_ending or self._is_deaf:
             return
         reading = self._reading
         received = -1 if reading is None else reading.received
@@ -136,7 +138,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._reading is not None and not self._is_ending and self._running is None:
             self._refuse(self._reading, _bad_request("its body ended before its length"))
-            self._end()
+            self._is_ending = True
+            self._transport.close()
             return True
         return False  # nobody is there to read an answer
 
@@ -154,6 +157,7 @@ class Connection(asyncio.Protocol):
         self._reading = self._running = None
         self._in_line.clear()
         self.deadline = NEVER
+        del self._parser  # it holds the connection, too
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -171,7 +175,7 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """The process ends: what is answered is answered, and nothing else begins."""
         self.is_last = True
-        if self._running is None:
+        if self._running is None or self._running.is_told:
             self._transport.close()
 
     def give_up(self) -> None:
@@ -195,7 +199,7 @@ class Connection(asyncio.Protocol):
             # It waits for a thread.
             self.deadline = NEVER
             if self._running.claim():
-                self._running.refused = self._answer(self._running, busy(self._running))
+                self._running.refused = self._answer(self._running, problems.busy())
                 self._tell(self._running)
         elif self._reading is None:
             self._transport.close()
@@ -314,11 +318,16 @@ class Connection(asyncio.Protocol):
         self._running = exchange
         if exchange.refused is None:
             assert exchange.rule is not None
-            self.deadline = self._loop.time() + QUEUE_SECONDS
-            if exchange.rule.plane.pool.submit(exchange.run):
-                return
+            answers = exchange.rule.answers
+            if isinstance(answers, Plane):
+                exchange.application = answers.application
+                self.deadline = self._loop.time() + QUEUE_SECONDS
+                if answers.pool.submit(exchange.run):
+                    return
+                exchange.refused = self._answer(exchange, problems.busy())
+            else:
+                exchange.refused = self._fixed(exchange, answers)
             exchange.claim()
-            exchange.refused = self._answer(exchange, busy(exchange))
         self._tell(exchange)
 
     def _refuse(self, exchange: Exchange, problem: Problem) -> None:
@@ -331,9 +340,17 @@ class Connection(asyncio.Protocol):
         self._line_up(exchange)
 
     def _answer(self, exchange: Exchange, problem: Problem) -> bytes:
+        if problem.status == 408:
+            exchange.keep_alive = False
+        return self._whole(exchange, *self._front.answer(exchange.environ, problem))
+
+    def _fixed(self, exchange: Exchange, answer: Fixed) -> bytes:
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        return self._whole(exchange, "200 OK", headers, answer.body)
+
+    def _whole(self, exchange: Exchange, status: str, headers: Headers, body: bytes) -> bytes:
         environ = exchange.environ
-        status, headers, body = self._front.answer(environ, problem)
-        keep_alive = exchange.keep_alive and not self.is_last and problem.status != 408
+        keep_alive = exchange.keep_alive and not self.is_last
         is_old = environ.get("SERVER_PROTOCOL", "HTTP/1.1") != "HTTP/1.1"
         told = head(status, headers, length=None, keep_alive=keep_alive, is_old=is_old, date=self._front.date)
         return told if environ.get("REQUEST_METHOD") == "HEAD" else told + body
@@ -369,11 +386,11 @@ class Connection(asyncio.Protocol):
                 self._resume(_LINE)
         elif not self._is_writable:
             self.deadline = self._loop.time() + UNREAD_SECONDS
-        elif self._reading is None:
-            self.deadline = self._loop.time() + IDLE_SECONDS
+        else:
+            self.deadline = self._loop.time() + (IDLE_SECONDS if self._reading is None else SILENT_SECONDS)
 
     def _write(self, data: bytes) -> None:
-        if self._is_lost:
+        if self._is_lost or self._is_ending:
             return
         self._transport.write(data)
         if not self._is_writable:
@@ -394,8 +411,9 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + ENDING_SECONDS
 
     def _stop_reading(self) -> None:
-        self.is_last = True
-        if self._running is None and self._reading is None:
+        self._is_deaf = self.is_last = True
+        self._reading = None
+        if self._running is None:
             self._end()
 
     def _malformed(self, why: str) -> None:
@@ -409,10 +427,14 @@ class Connection(asyncio.Protocol):
     def _break_off(self, problem: Problem) -> None:
         """What comes can't be told apart any more."""
         reading = self._reading or Exchange(self, {})
-        reading.keep_alive = False
-        if self._running is None and reading.refused is None:
+        if self._running is None:
+            reading.keep_alive = False
             self._write(self._answer(reading, problem))
-        self._end()
+            self._end()
+        elif self._running.is_told:
+            self._end()
+        else:
+            self._stop_reading()
 
     # Bodies on disk.
 
@@ -473,15 +495,16 @@ class Connection(asyncio.Protocol):
         if self._is_writable:
             exchange.part_is_taken()
 
-    def failed(self, exchange: Exchange, data: bytes | None) -> None:
+    def failed(self, exchange: Exchange) -> None:
         """It can't be answered, or not to its end."""
         if exchange is not self._running:
             return
-        if data is None:
+        if exchange.is_sent:
             self._transport.abort()
         else:
-            self._write(data)
-            self._end()
+            exchange.keep_alive = False
+            exchange.refused = self._answer(exchange, problems.internal())
+            self._tell(exchange)
 
     # The flow of what is read.
 
@@ -494,10 +517,6 @@ class Connection(asyncio.Protocol):
         if self._paused and not self._paused & ~why and not self._is_lost:
             self._transport.resume_reading()
         self._paused &= ~why
-
-
-def busy(exchange: Exchange) -> Problem:
-    return problems.unavailable("all threads are busy with other requests", retry_after=1)
 
 
 def _bad_request(why: str) -> Problem:

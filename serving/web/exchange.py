@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from .rules import Rule
+from .rules import Application, Rule
 from .spooling import Spooled
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ STALL_SECONDS = 30.0
 
 _NO_BODY = frozenset({"204", "304"})
 _OF_THE_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "date"})
-_FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class ReaderGone(Exception):
@@ -46,9 +45,9 @@ class Exchange:
         "_claims",
         "_early",
         "_headers",
-        "_is_sent",
         "_status",
         "_taken",
+        "application",
         "buffer",
         "connection",
         "environ",
@@ -56,6 +55,7 @@ class Exchange:
         "gone",
         "head_is_read",
         "is_read",
+        "is_sent",
         "is_told",
         "keep_alive",
         "limit",
@@ -71,6 +71,7 @@ class Exchange:
         self.connection = connection
         self.environ = environ
         self.rule: Rule | None = None
+        self.application: Application | None = None
         self.limit = 0
         self.until = 0.0
         """When the body must be whole, by the loop's clock."""
@@ -91,7 +92,7 @@ class Exchange:
         self._status = ""
         self._headers: Headers = []
         self._early: list[bytes] = []
-        self._is_sent = False
+        self.is_sent = False
         self._taken: threading.Event | None = None
 
     def claim(self) -> bool:
@@ -117,21 +118,21 @@ class Exchange:
         if not self.claim() or self.gone:
             self._let_go()
             return
-        rule, environ = self.rule, self.environ
-        assert rule is not None
+        environ = self.environ
         environ["wsgi.input"] = io.BytesIO(self.buffer) if self.spooled is None else self.spooled.rewound()
         environ["wsgi.errors"] = sys.stderr
         if self.received:
             environ["CONTENT_LENGTH"] = str(self.received)
         parts: Iterable[bytes] = ()
         try:
-            parts = rule.plane.application(environ, self._start_response)
+            assert self.application is not None
+            parts = self.application(environ, self._start_response)
             self._send(parts)
         except ReaderGone:
             pass
         except BaseException as error:
             log.error("unforeseen error", path=environ.get("PATH_INFO"), exc_info=error)
-            self.connection.from_thread(self.connection.failed, self, None if self._is_sent else _FAILED)
+            self.connection.from_thread(self.connection.failed, self)
         finally:
             if hasattr(parts, "close"):
                 parts.close()
@@ -143,7 +144,7 @@ class Exchange:
             self.connection.from_thread(self.connection.close_body, self)
 
     def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
-        if exc_info is not None and self._is_sent:
+        if exc_info is not None and self.is_sent:
             raise exc_info[1]
         self._status, self._headers = status, headers
         return self._early.append
@@ -181,7 +182,7 @@ class Exchange:
 
     def _send_whole(self, body: bytes) -> None:
         head = self._head(length=len(body))
-        self._is_sent = True
+        self.is_sent = True
         data = head + body if self._has_body() else head
         self.connection.from_thread(self.connection.answered, self, data)
 
@@ -191,7 +192,7 @@ class Exchange:
         if length is None and not chunked:
             self.keep_alive = False  # its end is the connection's
         head = self._head(length=None, chunked=chunked)
-        self._is_sent = True
+        self.is_sent = True
         if not self._has_body():
             self.connection.from_thread(self.connection.answered, self, head)
             return
@@ -216,7 +217,7 @@ class Exchange:
         taken.clear()
         self.connection.from_thread(self.connection.send_part, self, data)
         if not taken.wait(STALL_SECONDS) or self.gone:
-            self.connection.from_thread(self.connection.failed, self, None)
+            self.connection.from_thread(self.connection.failed, self)
             raise ReaderGone
 
     def part_is_taken(self) -> None:
@@ -274,4 +275,4 @@ def head(
 
 
 def _framed(part: bytearray, chunked: bool) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(part), part) if chunked else bytes(part)
+    return b"%x\r\n%b\r\n" % (len(part), bytes(part)) if chunked else bytes(part)

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from serving.problems import CONTENT_TYPE, Problem
 from serving.request_lines import RequestLines
 
@@ -33,6 +31,7 @@ _REASONS = {
     408: "Request Timeout",
     413: "Content Too Large",
     417: "Expectation Failed",
+    500: "Internal Server Error",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
@@ -94,7 +93,7 @@ class Front:
 
 
 def _refuse(problem: Problem, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    body = msgspec.json.encode(problem.document())
+    body = problem.body()
     start_response(
         f"{problem.status} {_REASONS[problem.status]}",
         [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body))), *problem.headers.items()],

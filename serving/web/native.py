@@ -6,11 +6,13 @@ import msgspec
 from falcon import HTTPMethodNotAllowed, Request, Response
 from falcon.util import code_to_http_status
 
-from serving.api import face
+from serving.api import documents, face
+from serving.api.calls import JSON, Call, declared
 from serving.api.keys import presented
 from serving.deciding import Decision
 from serving.process import process
 
+from .route import Route
 from .sent_bodies import read_json
 
 _encode = msgspec.json.Encoder().encode
@@ -38,6 +40,15 @@ class Resource:
 class Predict(Resource):
     """/api/v1/endpoints/{endpoint}/predict"""
 
+    @declared(
+        Call(
+            "Route a request to an arm and predict",
+            {200: documents.PredictResponse},
+            bodies={JSON: documents.PredictRequest},
+            problems=(404,),
+            name="predict",
+        )
+    )
     def on_post(self, request: Request, response: Response, endpoint: str) -> None:
         parts = process()
         live = face.admit(parts, presented(request.env), endpoint)
@@ -49,6 +60,15 @@ class Predict(Resource):
 class Decide(Resource):
     """/api/v1/endpoints/{endpoint}/decide"""
 
+    @declared(
+        Call(
+            "Route a request to an arm",
+            {200: documents.DecideResponse},
+            bodies={JSON: documents.DecideRequest},
+            problems=(404,),
+            name="decide",
+        )
+    )
     def on_post(self, request: Request, response: Response, endpoint: str) -> None:
         parts = process()
         live = face.admit(parts, presented(request.env), endpoint)
@@ -60,6 +80,15 @@ class Decide(Resource):
 class Feedback(Resource):
     """/api/v1/feedback"""
 
+    @declared(
+        Call(
+            "Say how a decision went, or many",
+            {200: documents.FeedbackStatus, 202: documents.FeedbackStatus, 207: documents.FeedbackResults},
+            bodies={JSON: (documents.FeedbackRequest, documents.FeedbackBatchRequest)},
+            problems=(404, 409),
+            name="feedback",
+        )
+    )
     def on_post(self, request: Request, response: Response) -> None:
         parts = process()
         key = face.admit_feedback(parts, presented(request.env))
@@ -75,3 +104,11 @@ class Ping(Resource):
         response.data = _PONG
 
     on_head = on_get
+
+
+ROUTES = (
+    Route("/api/v1/endpoints/{endpoint}/predict", Predict(), ("POST",)),
+    Route("/api/v1/endpoints/{endpoint}/decide", Decide(), ("POST",)),
+    Route("/api/v1/feedback", Feedback(), ("POST",)),
+    Route("/api/v1/ping", Ping(), ("GET", "HEAD"), limit=0),
+)

@@ -1,54 +1,63 @@
-"""Every address of the data plane, in one table: what answers there, by which methods, and what body it takes.
+"""Every address of the data plane, in one table, by the protocols that there are. Adding one: a file, and a line here
+(docs/adding-a-protocol.md).
 
 Who stands in front (a dispatcher, a shell that reads bodies) asks this table; OpenAPI's document and the tests are held against it.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from django.conf import settings
 
 from . import native
+from .route import AS_SET, Route
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One address. `template` is Falcon's: a name in braces stands for one part of the path."""
+class WebProtocol(Protocol):
+    """What a protocol's module holds. What its resources declare (serving.api.calls) stands in the OpenAPI document."""
 
-    template: str
-    resource: Any  # a Falcon resource: a responder a method, by its name
-    methods: tuple[str, ...]
-    limit: int  # bytes of a body, at most
-    seconds: float  # within which a body must be whole
+    @property
+    def ROUTES(self) -> Sequence[Route]: ...  # noqa: N802 - a constant of a module
 
 
-BODY_SECONDS = 10.0
-"""A body that a client needs longer for is refused."""
+PROTOCOLS: tuple[WebProtocol, ...] = (native,)
 
-_limit: int = settings.SERVING_BODY_LIMIT
 
-ROUTES = (
-    Route("/api/v1/endpoints/{endpoint}/predict", native.Predict(), ("POST",), _limit, BODY_SECONDS),
-    Route("/api/v1/endpoints/{endpoint}/decide", native.Decide(), ("POST",), _limit, BODY_SECONDS),
-    Route("/api/v1/feedback", native.Feedback(), ("POST",), _limit, BODY_SECONDS),
-    Route("/api/v1/ping", native.Ping(), ("GET", "HEAD"), 0, BODY_SECONDS),
-)
+class Table:
+    """The addresses of some protocols."""
 
-BY_TEMPLATE = {route.template: route for route in ROUTES}
+    def __init__(self, protocols: Sequence[WebProtocol]) -> None:
+        self.protocols = tuple(protocols)
+        self.routes = tuple(_limited(route) for protocol in protocols for route in protocol.ROUTES)
+        self.by_template = {route.template: route for route in self.routes}
+        if len(self.by_template) < len(self.routes):
+            raise ValueError("two protocols have one address")
+        # One expression for all: which of them matched is the name of its group.
+        self._paths = re.compile(
+            "|".join(f"(?P<r{i}>{_pattern(route.template)})" for i, route in enumerate(self.routes))
+        )
+
+    def find(self, path: str) -> Route | None:
+        match = self._paths.fullmatch(path)
+        return None if match is None or match.lastgroup is None else self.routes[int(match.lastgroup[1:])]
+
+
+def _limited(route: Route) -> Route:
+    return replace(route, limit=settings.SERVING_BODY_LIMIT) if route.limit == AS_SET else route
 
 
 def _pattern(template: str) -> str:
     return _FIELD.sub(r"[^/\\x00]+", template)
 
 
-# One expression for all: which of them matched is the name of its group.
-_PATHS = re.compile("|".join(f"(?P<r{i}>{_pattern(route.template)})" for i, route in enumerate(ROUTES)))
+TABLE = Table(PROTOCOLS)
+ROUTES = TABLE.routes
 
 
 def find(path: str) -> Route | None:
     """The route of a path (WSGI's PATH_INFO), or None for one that is not the data plane's."""
-    match = _PATHS.fullmatch(path)
-    return None if match is None or match.lastgroup is None else ROUTES[int(match.lastgroup[1:])]
+    return TABLE.find(path)

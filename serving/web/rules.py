@@ -9,6 +9,8 @@ from .pools import Pool
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application."""
 
+WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -19,10 +21,18 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True)
+class Fixed:
+    """An answer that is always the same, and needs no thread."""
+
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """What the addresses of a route take."""
 
-    plane: Plane
+    answers: Plane | Fixed
     methods: tuple[str, ...]
     limit: int
     """Bytes of a body; 0 where none is taken."""
@@ -41,8 +51,5 @@ class Rule:
         return self.limit, self.seconds
 
 
-WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
-
 Find = Callable[[str], Rule | None]
 """The rule of a path (WSGI's PATH_INFO); None where nothing is."""
-SAFE = ("GET", "HEAD")

@@ -33,6 +33,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/models", "GET"): ("manage", 200),
     ("api/v1/models", "POST"): ("manage", 409),
     ("api/v1/models/<str:name>/<str:version>", "GET"): ("manage", 404),
+    ("api/v1/jobs/<str:job>", "GET"): ("manage", 404),
     ("api/v1/endpoints", "GET"): ("manage", 200),
     ("api/v1/endpoints", "POST"): ("manage", 404),
     ("api/v1/endpoints/<str:name>", "GET"): ("manage", 404),
@@ -109,6 +110,7 @@ def test_routes__every_one__is_decided() -> None:
 
 def filled(route: str) -> str:
     named = route.replace("{endpoint}", "theirs").replace("<str:version>", "1").replace("<str:arm>", "b")
+    named = named.replace("<str:job>", "theirs")
     if "models/" in route:
         name = "theirs-model"
     elif "experiments/" in route:

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from bandits.inference.anytime import verdict
-from bandits.inference.conditional import log_normaliser, pair_log_factors
 from bandits.inference.evidence import RULES, Bucket, Evidence, differences, empty, from_dict
+from bandits.inference.hypergeometric import log_normaliser, pair_log_factors
 from bandits.inference.log_factors import STEPS, pack, unpack
+from bandits.inference.verdict import verdict
 
 every_rule = pytest.mark.parametrize("rule", list(RULES))
 

@@ -8,7 +8,6 @@ from scipy import special, stats
 
 from bandits.belief import believe
 from bandits.delay import DelayHistograms, exposure_corrected
-from bandits.inference.anytime import more_needed
 from bandits.inference.best_arm import probability_best
 from bandits.inference.confidence_sequence import (
     mean_sequence,
@@ -17,6 +16,7 @@ from bandits.inference.confidence_sequence import (
     two_sided_boundary,
 )
 from bandits.inference.intervals import interval, watched_interval
+from bandits.inference.verdict import more_needed
 from bandits.policies.allocation import with_floor
 from bandits.reward import RewardModel
 from bandits.simulation import (

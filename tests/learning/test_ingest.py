@@ -119,7 +119,7 @@ def test_store__row_that_only_postgresql_refuses__is_found_and_quarantined(two_a
     batch = ingest.read(decision_log(), "pages", 1000, timezone.now())
     refused = [
         ingest.StreamedDecision(
-            d.entry_id, d.body, msgspec.structs.replace(d.event, unit="u" * 300), d.decided_at, None
+            d.entry_id, d.body, msgspec.structs.replace(d.event, unit="u" * 300), d.decided_us, None
         )
         for d in batch.decisions[2:4]
     ]
@@ -230,8 +230,7 @@ def test_partitions__made_while_their_rows_come_in__refuse_and_lose_none(two_arm
                     event = events.DecisionEvent(
                         events.VERSION, identity, experiment.pk, arm.pk, [1.0, 0.0], 1.0, 1, None, None, None, 1.0, None
                     )
-                    at = decided_at(identity)
-                    events_.append(ingest.StreamedDecision(b"1-1", events.encode(event), event, at, None))
+                    events_.append(ingest.StreamedDecision(b"1-1", events.encode(event), event, microseconds, None))
                 drain.store(ingest.Batch(events_, ()), "pages")
                 writer.write(rewards)
                 made += 1

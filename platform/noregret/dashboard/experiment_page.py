@@ -143,11 +143,7 @@ def _steps(experiment: Experiment, allowed: list[Action]) -> list[tuple[str, str
     """The steps that the experiment allows now, as (action, label)."""
     steps = []
     running = experiment.status == Experiment.Status.RUNNING and "pause" in allowed
-    if (
-        running
-        and experiment.canary is not None
-        and (experiment.canary_step or 0) + 1 < len(experiment.canary["steps"])
-    ):
+    if running and experiment.canary_ is not None and (experiment.canary_step or 0) + 1 < len(experiment.canary_.steps):
         steps.append("advance")
     if experiment.apprentice and allowed:
         steps.append("activate")
@@ -246,7 +242,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
 
     def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         """The question what another policy would have earned, and the answer where one was asked for."""
-        schema = bool((experiment.context or {}).get("fields"))
+        schema = bool(experiment.context_.fields)
         choices = [name for name in policies.names() if schema or name not in policies.contextual_names()]
         asked = request.GET.get("evaluate", "")
         shown: dict[str, Any] = {"choices": choices, "asked": asked, "rows": [], "said": ""}

@@ -1,7 +1,6 @@
 """What feedback on a single deployment is, by its baseline."""
 
-import msgspec
-
+from . import stored
 from .document import Reward
 from .models import Baseline
 
@@ -10,4 +9,4 @@ UNDECLARED = Reward(kind="continuous")
 
 
 def reward_of(baseline: Baseline) -> Reward:
-    return UNDECLARED if baseline.reward is None else msgspec.convert(baseline.reward, Reward)
+    return UNDECLARED if baseline.reward is None else stored.reward(baseline.reward)

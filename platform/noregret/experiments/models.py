@@ -6,7 +6,7 @@ from django.db import models
 from noregret.names import NAME_MAX_LENGTH, validate_name
 from noregret.registry.models import ModelVersion
 
-from . import lifecycle
+from . import lifecycle, stored
 
 
 class Endpoint(models.Model):
@@ -99,7 +99,8 @@ class Experiment(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
     outcome = models.CharField(max_length=16, choices=Outcome, null=True, blank=True)
     promoted_arm = models.ForeignKey("Arm", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    # The parts of an experiment's document, complete with their defaults, in the form of experiments.document.
+    # The parts of an experiment's document, complete with their defaults, in the form of experiments.document. They are read by the names
+    # with a line after them, below, as values.
     policy = models.JSONField(null=True, blank=True)
     reward = models.JSONField(default=dict)
     promotion = models.JSONField(null=True, blank=True)
@@ -120,6 +121,15 @@ class Experiment(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+
+    policy_ = stored.Decoded("policy", stored.policy)
+    reward_ = stored.Decoded("reward", stored.reward)
+    promotion_ = stored.Decoded("promotion", stored.promotion)
+    context_ = stored.Decoded("context", stored.context)
+    canary_ = stored.Decoded("canary", stored.canary)
+    shadow_ = stored.Decoded("shadow", stored.shadow)
+    guardrails_ = stored.Decoded("guardrails", stored.guardrails)
+    schedule_ = stored.Decoded("schedule", stored.schedule)
 
     class Meta:
         ordering = ("-id",)

@@ -18,6 +18,7 @@ from noregret.experiments.baselines import reward_of
 from noregret.experiments.document import Reward
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from serving.ledger import latency
+from serving.times import Time
 
 from . import clock
 from .baselines import HourSums, hour_of, sums_of
@@ -43,8 +44,8 @@ class BaselineFigures(Struct, frozen=True):
     """A baseline as API, dashboard and `plan` tell it."""
 
     champion: str
-    since: datetime
-    until: datetime | None
+    since: Time
+    until: Time | None
     record: float
     """The share of decisions that is recorded."""
     decisions: int

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import msgspec
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
-from noregret.experiments.baselines import UNDECLARED, reward_of
+from noregret.experiments.baselines import reward_of
 from noregret.experiments.models import Baseline
 from serving.ledger import horizon, latency
 
@@ -137,27 +136,36 @@ RETURNING decision_id, decided_at, arm_id, value
 """
 
 
-# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its window.
+# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its window. The days are named, not
+# computed, so that the others are not even planned for.
 _WAITING = """
 SELECT b.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8
-FROM experiments_baseline AS b CROSS JOIN LATERAL (
+FROM unnest(%(baselines)s::bigint[], %(endpoints)s::bigint[]) AS b (id, endpoint_id) CROSS JOIN LATERAL (
     SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
-    WHERE r.experiment_id = b.id AND NOT r.folded AND NOT r.late AND r.decided_at >= greatest(
-        b.begun_at - interval '1 day', clock_timestamp() - interval '2 days'
-        - make_interval(secs => coalesce((b.reward->>'window_seconds')::float8, %(window)s)))
+    WHERE r.experiment_id = b.id AND NOT r.folded AND NOT r.late AND r.decided_at >= %(since)s
 ) AS waiting
-WHERE (b.ended_at IS NULL OR b.ended_at > clock_timestamp() - interval '92 days') AND waiting.recorded_at IS NOT NULL
+WHERE waiting.recorded_at IS NOT NULL
 """
 _BEHIND = timedelta(days=2)
 
 
 def waiting() -> dict[int, float]:
     """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest has waited."""
+    now = clock.now()
+    by_window: dict[float, list[Baseline]] = {}
+    for baseline in _that_get_rewards():
+        by_window.setdefault(reward_of(baseline).window_seconds, []).append(baseline)
     waited: dict[int, float] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(_WAITING, {"window": UNDECLARED.window_seconds})
-        for endpoint_id, seconds in cursor.fetchall():
-            waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
+    for window, those in by_window.items():
+        asked = {
+            "baselines": [baseline.pk for baseline in those],
+            "endpoints": [baseline.endpoint_id for baseline in those],
+            "since": now - _BEHIND - timedelta(seconds=window),
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(_WAITING, asked)
+            for endpoint_id, seconds in cursor.fetchall():
+                waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     return waited
 
 
@@ -180,10 +188,10 @@ def _that_get_rewards() -> "QuerySet[Baseline]":
 
 
 def _fold(baseline: Baseline, since: datetime) -> int:
-    reward = msgspec.to_builtins(reward_of(baseline))
-    asked = {
+    reward = reward_of(baseline)
+    asked: dict[str, int | str | datetime] = {
         "baseline": baseline.pk,
-        "metric": reward["metric"],
+        "metric": reward.metric,
         "limit": BATCH,
         "since": max(since, baseline.begun_at - timedelta(days=1)),
     }

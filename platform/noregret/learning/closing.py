@@ -17,14 +17,14 @@ LONGEST_REST = timedelta(seconds=30)
 
 def can_be_closed_until(experiment: Experiment, now: datetime) -> datetime:
     """The end of the last bucket whose decisions have all matured."""
-    window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
-    return floor_to_bucket(now - window, bucket_width(experiment.reward["window_seconds"]))
+    window = timedelta(seconds=experiment.reward_.window_seconds + GRACE_SECONDS)
+    return floor_to_bucket(now - window, bucket_width(experiment.reward_.window_seconds))
 
 
 def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
     """Until when an experiment's buckets are closed; before the first is, when it began."""
     started = experiment.started_at or experiment.created_at
-    return held.closed_until or floor_to_bucket(started, bucket_width(experiment.reward["window_seconds"]))
+    return held.closed_until or floor_to_bucket(started, bucket_width(experiment.reward_.window_seconds))
 
 
 def least_step(experiment: Experiment, arms: int) -> timedelta:
@@ -32,14 +32,14 @@ def least_step(experiment: Experiment, arms: int) -> timedelta:
 
     A thousandth of a second a pair: nothing that is felt up to thirty arms, ten seconds with a hundred. Nobody waits at the end.
     """
-    width = bucket_width(experiment.reward["window_seconds"])
+    width = bucket_width(experiment.reward_.window_seconds)
     rest = timedelta(0) if experiment.ended_at is not None else min(arms * arms * _REST_A_PAIR, LONGEST_REST)
     return width * max(-(-rest // width), 1)
 
 
 def overdue_seconds(experiment: Experiment, arms: int, now: datetime) -> float:
     """For how long the next bucket could have been closed; negative while it can't be."""
-    window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
+    window = timedelta(seconds=experiment.reward_.window_seconds + GRACE_SECONDS)
     end = is_closed_until(experiment, experiment.evidence) + least_step(experiment, arms)
     if experiment.ended_at is not None:
         end += ENDED_PAUSE

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db import connection
 
 from noregret.experiments.models import Experiment
+from serving.ledger.ingest import StreamedDecision
 
 from .models import ExperimentEvidence
 
@@ -38,10 +38,10 @@ AND r.experiment_id = %(experiment)s AND r.decided_at >= %(start)s AND r.decided
 
 def span_parameters(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
     """What statements over the buckets of [start, end) are given."""
-    reward = experiment.reward
+    reward = experiment.reward_
     return {
-        "metric": reward["metric"],
-        "default": reward["default"],
+        "metric": reward.metric,
+        "default": reward.default,
         "experiment": experiment.pk,
         "start": start,
         "end": end,
@@ -59,21 +59,19 @@ def _give(decisions: str, parameters: dict[str, Any]) -> None:
         cursor.execute(_DEFAULTS_FOR_LATE.format(decisions=decisions), parameters)
 
 
-def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[tuple[UUID, datetime, int]]) -> None:
-    """Default rewards for those of new decisions (id, decided at, arm id) whose bucket is closed; in the transaction that inserts them.
+def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> None:
+    """Default rewards for those of new decisions whose bucket is closed; in the transaction that inserts them.
 
-    Without them only what was rewarded among such decisions would be learned: every arm would look better than it is. The
-    caller leaves out what the arm could not serve.
+    Without them only what was rewarded among such decisions would be learned: every arm would look better than it is. What the
+    arm could not serve gets none.
     """
     closed = held.closed_until
-    late = [decision for decision in decisions if closed is not None and decision[1] < closed]
-    if not late or closed is None or held.experiment.reward["default"] is None:
+    if closed is None or held.experiment.reward_.default is None:
         return
-    times = [decided_at for _, decided_at, _ in late]
-    listed = {
-        "ids": [decision_id for decision_id, _, _ in late],
-        "times": times,
-        "arms": [arm for _, _, arm in late],
-    }
+    late = [one for one in decisions if one.event.fallback_reason is None and one.decided_at < closed]
+    if not late:
+        return
+    times = [one.decided_at for one in late]
+    listed = {"ids": [one.id for one in late], "times": times, "arms": [one.event.arm_id for one in late]}
     _give(_LISTED, span_parameters(held.experiment, min(times), closed) | listed)
     ExperimentEvidence.objects.filter(pk=held.pk, folded_until__gt=min(times)).update(folded_until=min(times))

@@ -18,7 +18,7 @@ def delays_of(experiment: Experiment, rows: Sequence[Row]) -> dict[int, list[int
     counts = DelayHistograms.of(
         np.array([position[arm] for arm, _ in timed], dtype=np.int64),
         np.array([max(delay, 0.0) for _, delay in timed]),
-        experiment.reward["window_seconds"],
+        experiment.reward_.window_seconds,
         len(arms),
     ).counts
     return {arm: [int(count) for count in counts[i]] for arm, i in position.items()}

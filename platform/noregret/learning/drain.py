@@ -1,7 +1,9 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,12 +25,20 @@ from .defaults import give_defaults_to_stragglers
 from .evidence import RULES, seats_of, split_of, units_count_once
 from .kept_arms import note_decisions
 from .models import ArmStatistics, ExperimentEvidence
-from .totals import CountedDecision, DecisionTotals
+from .totals import CountedDecisions, DecisionTotals
 
 log = structlog.get_logger(__name__)
 
-BATCH = 5000
-BATCHES_A_ROUND = 20
+_ADD_TO_INTERVALS = """
+INSERT INTO learning_arminterval AS held (arm_id, start, decisions, failures, rewards, reward_total, reward_m2)
+SELECT arm_id, start, decisions, failures, 0, 0, 0 FROM unnest(
+    %(arms)s::bigint[], %(starts)s::timestamptz[], %(decisions)s::bigint[], %(failures)s::bigint[]
+) AS new (arm_id, start, decisions, failures) ORDER BY arm_id, start
+ON CONFLICT (arm_id, start) DO UPDATE SET
+    decisions = held.decisions + EXCLUDED.decisions, failures = held.failures + EXCLUDED.failures
+"""
+BATCH = 10_000
+BATCHES_A_ROUND = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,23 @@ class Drained:
 
 def drain(endpoint: Endpoint) -> Drained:
     """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock. Raises redis.RedisError."""
+    with _uncollected():
+        return _drain(endpoint)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collection of cycles: there is none in a decision, and to look for them takes longer than to decode it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _drain(endpoint: Endpoint) -> Drained:
     decisions = decision_log()
     total = 0
     # Asked before the stream is read: what was shipped since is in the stream then.
@@ -166,43 +193,26 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
             continue
         arm_ids = list(seats_of(held.experiment))
         known = set(arm_ids)
-        totals = DecisionTotals.of(
-            (_counted(decision, trial) for decision, trial in decisions if decision.event.arm_id in known), arm_ids
-        )
+        ours = [(decision, trial) for decision, trial in decisions if decision.event.arm_id in known]
+        totals = DecisionTotals.of(_columns(ours), arm_ids)
         add_totals(totals)
         note_decisions(held, totals, len(arm_ids))
         if held.rules >= RULES:  # until then they are all counted when the sums are made anew
             split = split_of(held.experiment, held) + totals.split
             ExperimentEvidence.objects.filter(pk=held.pk).update(split=split.to_dict())
-        give_defaults_to_stragglers(
-            held, [(d.id, d.decided_at, d.event.arm_id) for d, _ in decisions if d.event.fallback_reason is None]
-        )
-        summing.drained(
-            held,
-            [
-                summing.NewDecision(
-                    d.id,
-                    d.decided_at,
-                    d.event.arm_id,
-                    d.event.fallback_reason is not None,
-                    d.event.holdout,
-                    d.event.proposed_arm_id,
-                )
-                for d, _ in decisions
-                if d.event.arm_id in known
-            ],
-        )
+        give_defaults_to_stragglers(held, [decision for decision, _ in decisions])
+        summing.drained(held, [decision for decision, _ in ours])
 
 
-def _counted(decision: ingest.StreamedDecision, trial: bool) -> CountedDecision:
-    event = decision.event
-    return CountedDecision(
-        event.arm_id,
-        decision.decided_at,
-        event.propensities,
-        event.latency_ms,
-        event.fallback_reason is not None,
-        trial,
+def _columns(decisions: Sequence[tuple[ingest.StreamedDecision, bool]]) -> CountedDecisions:
+    events = [decision.event for decision, _ in decisions]
+    return CountedDecisions(
+        arm_ids=[event.arm_id for event in events],
+        decided_us=[decision.decided_us for decision, _ in decisions],
+        propensities=[event.propensities for event in events],
+        latencies_ms=[event.latency_ms for event in events],
+        failed=[event.fallback_reason is not None for event in events],
+        trial=[trial for _, trial in decisions],
     )
 
 
@@ -215,10 +225,13 @@ def add_totals(totals: DecisionTotals) -> None:
             failures=F("failures") + totals.failures[arm],
             latencies=latency.add(row.latencies, totals.latencies.get(arm, [])),
         )
+    if not totals.intervals:
+        return
+    columns: dict[str, list[Any]] = {
+        "arms": [arm for arm, _ in totals.intervals],
+        "starts": [start for _, start in totals.intervals],
+        "decisions": list(totals.intervals.values()),
+        "failures": [totals.failed_intervals[key] for key in totals.intervals],
+    }
     with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO learning_arminterval AS held (arm_id, start, decisions, failures, rewards, reward_total, reward_m2) "
-            "VALUES (%s, %s, %s, %s, 0, 0, 0) ON CONFLICT (arm_id, start) DO UPDATE SET "
-            "decisions = held.decisions + EXCLUDED.decisions, failures = held.failures + EXCLUDED.failures",
-            [(*key, count, totals.failed_intervals[key]) for key, count in sorted(totals.intervals.items())],
-        )
+        cursor.execute(_ADD_TO_INTERVALS, columns)

@@ -48,17 +48,17 @@ def rule_of(experiment: Experiment) -> str:
     """How the experiment's outcomes are weighed."""
     if looks_at_requests(experiment):
         return "weighted"
-    return "conditional" if experiment.reward["kind"] == "binary" else "design"
+    return "conditional" if experiment.reward_.kind == "binary" else "design"
 
 
 def silence_means_nothing(experiment: Experiment) -> bool:
     """Has a decision that nobody answers no outcome?"""
-    return experiment.reward["default"] is None
+    return experiment.reward_.default is None
 
 
 def no_evidence(experiment: Experiment) -> Evidence:
     """What an experiment begins with."""
-    indifference = float((experiment.promotion or {}).get("indifference", 0.0))
+    indifference = experiment.promotion_.indifference
     return inference.empty(rule_of(experiment), experiment.arms.count(), indifference)
 
 
@@ -136,7 +136,7 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     seats = seats_of(experiment)
     by_version = _learns(experiment)
     for bucket in in_buckets(
-        (row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment.reward["window_seconds"])
+        (row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment.reward_.window_seconds)
     ):
         outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
         if model.direction == "minimize":
@@ -152,7 +152,7 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Ite
     seats = seats_of(experiment)
     by_version = _learns(experiment)
     for bucket in in_buckets(
-        (row for row in served if can_be_weighed(row, seats)), bucket_width(experiment.reward["window_seconds"])
+        (row for row in served if can_be_weighed(row, seats)), bucket_width(experiment.reward_.window_seconds)
     ):
         answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
     return answers
@@ -178,8 +178,8 @@ def _bucket(
 def _learns(experiment: Experiment) -> bool:
     """Does what was learned change the allocation? Then a stratum is of one policy version: an allocation that comes back when outcomes
     make it (the same arm leads again) would let them steer where the stratum ends."""
-    policy = experiment.policy
-    return policy is not None and policy["name"] != "uniform"
+    policy = experiment.policy_
+    return policy is not None and policy.name != "uniform"
 
 
 def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:

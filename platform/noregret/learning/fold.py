@@ -66,17 +66,17 @@ _MOVED_BY = timedelta(hours=1)
 def fold(experiment: Experiment, learned: Learned = note) -> int:
     """Fold every reward that may be learned, and tell `learned`, batch by batch; how many. Called under the endpoint's lock."""
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
-    until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward) else "infinity"
+    until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward_) else "infinity"
     if until is None:
         return 0
-    asked = {
+    asked: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "limit": BATCH,
         "since": unfolded_since(experiment, evidence),
         "until": until,
         # What is watched is claimed for its sums apart (learning.watched.watching).
-        "watched": experiment.reward["metric"] in metrics_of(experiment),
+        "watched": experiment.reward_.metric in metrics_of(experiment),
     }
     total = 0
     while True:

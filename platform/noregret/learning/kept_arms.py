@@ -17,18 +17,23 @@ from .comparing import close, rounding, same
 from .evidence import seats_of, split_of
 from .kept import Noted, Span, rows
 from .models import ArmStatistics, ExperimentEvidence
-from .totals import CountedDecision, DecisionTotals
+from .totals import DecisionTotals, probabilities
 
 NAME = "arms"
 
-_DECISIONS = """
-SELECT arm_id, decided_at, propensities, latency_ms, fallback_reason IS NOT NULL, trial FROM serving_decision
-WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s
-"""
-_REWARDS = """
-SELECT arm_id, value FROM serving_reward WHERE experiment_id = %(experiment)s AND folded AND NOT late
-AND metric = %(metric)s AND decided_at >= %(start)s AND decided_at < %(end)s
-"""
+# The database counts: what comes here does not grow with the ledger, but for propensities that differ from request to request.
+_SPAN = "experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s"
+_DECISIONS = f"""
+SELECT arm_id, fallback_reason IS NOT NULL, width_bucket(latency_ms, %(latencies)s::float8[]), count(*)
+FROM serving_decision WHERE {_SPAN} GROUP BY 1, 2, 3
+"""  # noqa: S608 - constants
+_DRAWN = f"""
+SELECT arm_id, propensities, count(*) FROM serving_decision WHERE {_SPAN} AND trial GROUP BY arm_id, propensities
+"""  # noqa: S608 - constants
+_REWARDS = f"""
+SELECT arm_id, count(*), sum(value) / count(*), var_pop(value) * count(*)
+FROM serving_reward WHERE {_SPAN} AND metric = %(metric)s AND folded AND NOT late GROUP BY arm_id
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +118,22 @@ class ArmSums(Noted[Sums]):
         seats = seats_of(experiment)
         asked = {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "start": span.start,
             "end": span.end,
         }
-        for chunk in rows(_DECISIONS, asked):
-            known = (CountedDecision(*row) for row in chunk if row[0] in seats)
-            state = state + Sums.of(len(seats), DecisionTotals.of(known, list(seats)))
+        totals = DecisionTotals(split=SampleRatio.zeros(len(seats)))
+        for chunk in rows(_DECISIONS, asked | {"latencies": latency.STARTS.tolist()}):
+            for arm, failed, bucket, count in chunk:
+                if arm in seats:
+                    totals.decisions[arm] += count
+                    totals.failures[arm] += count * failed
+                    totals.latencies[arm] = latency.add(totals.latencies.get(arm, []), [*([0] * bucket), count])
+        for chunk in rows(_DRAWN, asked):
+            totals.split = _drawn(totals.split, [row for row in chunk if row[0] in seats], seats)
+        state = state + Sums.of(len(seats), totals)
         for chunk in rows(_REWARDS, asked):
-            state = state + Sums.of(len(seats), None, moments_of(chunk, seats))
+            state = state + Sums.of(len(seats), None, _moments([row for row in chunk if row[0] in seats], seats))
         return state
 
     def plus(self, experiment: Experiment, state: Sums, document: Any) -> Sums:
@@ -154,12 +166,20 @@ class ArmSums(Noted[Sums]):
         ExperimentEvidence.objects.filter(experiment=experiment).update(split=state.split.to_dict())
 
 
-def moments_of(folded: Sequence[tuple[Any, ...]], seats: dict[int, int]) -> Statistics:
-    """The moments of rewards (arm id, value)."""
-    known = [(seats[arm], value) for arm, value in folded if arm in seats]
-    return Statistics.from_rewards(
-        np.array([seat for seat, _ in known], dtype=np.int64), np.array([value for _, value in known]), len(seats)
-    )
+def _drawn(split: SampleRatio, rows: Sequence[tuple[Any, ...]], seats: dict[int, int]) -> SampleRatio:
+    """`split` after decisions (arm id, propensities, how many)."""
+    shares, known = probabilities([row[1] for row in rows], len(seats))
+    seat = np.array([seats[row[0]] for row in rows], dtype=np.int64)
+    counts = np.array([row[2] for row in rows], dtype=np.float64)
+    return split.observe(seat[known], shares[known], counts[known])
+
+
+def _moments(rows: Sequence[tuple[Any, ...]], seats: dict[int, int]) -> Statistics:
+    """Of rewards (arm id, count, mean, sum of squared deviations)."""
+    moments = np.zeros((3, len(seats)))
+    for arm, *numbers in rows:
+        moments[:, seats[arm]] = numbers
+    return Statistics(*moments)
 
 
 def _columns(state: Sums, i: int, arm: int) -> dict[str, Any]:

@@ -82,11 +82,11 @@ class EvidenceSums(ByBucket[Learned]):
         }
 
     def after(self, experiment: Experiment, state: Learned, span: Span) -> Learned:
-        width = bucket_width(experiment.reward["window_seconds"])
+        width = bucket_width(experiment.reward_.window_seconds)
         start, end = (next_bucket(at, width) for at in (span.start, span.end))
         asked = {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "with_context": contextual.policy_of(experiment) is not None,
             "start": start,
             "end": end,

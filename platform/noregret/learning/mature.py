@@ -94,13 +94,13 @@ def _at_once(experiment: Experiment, start: datetime, end: datetime) -> datetime
     with connection.cursor() as cursor:
         cursor.execute(_NTH_DECISION, span_parameters(experiment, start, end) | {"n": DECISIONS_AT_ONCE})
         row = cursor.fetchone()
-    width = bucket_width(experiment.reward["window_seconds"])
+    width = bucket_width(experiment.reward_.window_seconds)
     return end if row is None else min(end, floor_to_bucket(row[0], width) + width)
 
 
 def _close(experiment: Experiment, start: datetime, end: datetime) -> list[Row]:
     parameters = span_parameters(experiment, start, end)
-    defaults = experiment.reward["default"] is not None
+    defaults = experiment.reward_.default is not None
     if defaults:
         give_defaults(parameters)
     marked = _mark(experiment, parameters)

@@ -65,9 +65,9 @@ def _is_noted(held: ExperimentEvidence) -> bool:
 
 def _last_closed(experiment: Experiment) -> datetime | None:
     """Until when buckets are known to be closed where that was lost: up to the last marked reward, or it would bear no mark."""
-    marked = Reward.objects.filter(experiment_id=experiment.pk, metric=experiment.reward["metric"], matured=True)
+    marked = Reward.objects.filter(experiment_id=experiment.pk, metric=experiment.reward_.metric, matured=True)
     last = marked.aggregate(last=Max("decided_at"))["last"]
     if last is None:
         return None
-    width = bucket_width(experiment.reward["window_seconds"])
+    width = bucket_width(experiment.reward_.window_seconds)
     return floor_to_bucket(last, width) + width

@@ -18,6 +18,7 @@ from django.db.models import Count
 from numpy.typing import NDArray
 
 from bandits.statistics import Array
+from noregret.experiments import document
 from noregret.experiments.models import Experiment
 from serving.feedback import MAX_VALUE
 from serving.models import QuarantinedEvent
@@ -70,28 +71,28 @@ class Rewarded(Protocol):
 _Row = TypeVar("_Row", bound=Rewarded)
 
 
-def learnable(reward: dict[str, Any], values: Array) -> NDArray[np.bool_]:
+def learnable(reward: document.Reward, values: Array) -> NDArray[np.bool_]:
     """Which values (n,) the arithmetic of the reward's kind takes: bounded, for its squares are summed; 0 or 1 where it is binary."""
     fits: NDArray[np.bool_] = np.abs(values) <= MAX_VALUE  # NaN is not
-    if reward["kind"] == "binary":
+    if reward.kind == "binary":
         fits &= np.isin(values, (0.0, 1.0))
-    elif reward["kind"] == "count":
+    elif reward.kind == "count":
         fits &= values >= 0.0
     return fits
 
 
-def _problem(reward: dict[str, Any], value: float) -> str:
+def _problem(reward: document.Reward, value: float) -> str:
     if not -MAX_VALUE <= value <= MAX_VALUE:
         return f"its value is not between {-MAX_VALUE:g} and {MAX_VALUE:g}"
-    return "its value is neither 0 nor 1" if reward["kind"] == "binary" else "its value is no count"
+    return "its value is neither 0 nor 1" if reward.kind == "binary" else "its value is no count"
 
 
 def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Row]:
     """Those of `rows` whose values can be learned; the others are set aside, in the caller's transaction."""
-    return without_bad_rewards(experiment.pk, experiment.name, experiment.reward, rows)
+    return without_bad_rewards(experiment.pk, experiment.name, experiment.reward_, rows)
 
 
-def without_bad_rewards(number: int, name: str, reward: dict[str, Any], rows: Sequence[_Row]) -> list[_Row]:
+def without_bad_rewards(number: int, name: str, reward: document.Reward, rows: Sequence[_Row]) -> list[_Row]:
     """The same of an experiment or a baseline by its number in the ledger; `name` is told to people."""
     if not rows:
         return []
@@ -105,7 +106,7 @@ def without_bad_rewards(number: int, name: str, reward: dict[str, Any], rows: Se
             {
                 "ids": [row.decision_id for row in bad],
                 "times": [row.decided_at for row in bad],
-                "metric": reward["metric"],
+                "metric": reward.metric,
                 "experiment": number,
             },
         )

@@ -23,12 +23,12 @@ from django.db.models import Q
 
 from noregret.experiments.models import Experiment
 from noregret.redis_client import client, keys
-from noregret.registry.snapshot_model import model_document
-from serving import artifacts, runtimes
+from noregret.registry.frameworks import model_document
+from serving import artifacts
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
 from serving.ledger import horizon
 from serving.redis_keys import BODY_FIELD
-from serving.runtimes.protocol import Runtime
+from serving.runtimes.protocol import Resources, Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 
@@ -69,12 +69,7 @@ def _load(model: Model) -> tuple[Runtime | None, BoundedCaller, str]:
         runtime: Runtime | None = None
         problem = ""
         try:
-            runtime = runtimes.load(
-                model,
-                artifacts.supplied(),
-                python_callables=settings.PYTHON_CALLABLES,
-                skops_trusted=settings.SKOPS_TRUSTED,
-            )
+            runtime = model.load(Resources(artifacts.supplied(), settings))
         except Exception as error:  # whatever a model raises, it is the challenger's failure
             log.error("challenger not loaded", model=model.model, error=repr(error))
             problem = "unavailable"

@@ -12,10 +12,10 @@ from .knowledge import known_to_policy
 
 def canary_weight(experiment: Experiment) -> float:
     """The challenger's share at the canary's present step; 0 before it begins."""
-    if experiment.canary is None or experiment.canary_step is None:
+    if experiment.canary_ is None or experiment.canary_step is None:
         return 0.0
-    steps = experiment.canary["steps"]
-    return float(steps[min(experiment.canary_step, len(steps) - 1)])
+    steps = experiment.canary_.steps
+    return steps[min(experiment.canary_step, len(steps) - 1)]
 
 
 def _weights(experiment: Experiment, arms: list[Arm]) -> list[float]:
@@ -31,13 +31,13 @@ def _weights(experiment: Experiment, arms: list[Arm]) -> list[float]:
 def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
     """The probability of each arm by position; 0 for one that is not enabled, None where it depends on the request's features."""
     enabled = np.array([arm.enabled for arm in arms])
-    if experiment.strategy != Experiment.Strategy.BANDIT:
+    policy = experiment.policy_
+    if policy is None:
         weights = np.array(_weights(experiment, arms)) * enabled
         total = weights.sum()
         shares = weights / total if total > 0 else enabled / max(enabled.sum(), 1)
         return [float(share) for share in shares]
-    policy = experiment.policy or {}
-    made = make(policy["name"], **policy["params"])
+    made = make(policy.name, **policy.params)
     if made.contextual:
         return [None if arm.enabled else 0.0 for arm in arms]
     known = known_to_policy(experiment, arms, made)
@@ -45,8 +45,8 @@ def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
         made,
         known.remembered,
         reward_model(experiment),
-        floor=policy["floor"],
-        burn_in=policy["burn_in"],
+        floor=policy.floor,
+        burn_in=policy.burn_in,
         learned=known.learned,
         pulls=known.open if made.counts_own_pulls else None,
         enabled=enabled,

@@ -20,6 +20,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from noregret.experiments.models import Experiment
+from serving.ledger.ingest import StreamedDecision
 
 from .clock import EARLIEST, FOREVER
 from .evidence import keeps_units
@@ -47,7 +48,7 @@ def shown_until(experiment: Experiment, closed_until: datetime | None) -> dateti
 
     With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
     """
-    return FOREVER if experiment.reward["default"] is None else closed_until
+    return FOREVER if experiment.reward_.default is None else closed_until
 
 
 def sums_of(experiment: Experiment) -> Sums | None:
@@ -78,49 +79,75 @@ def folded(experiment: Experiment, rewards: Sequence[Claimed]) -> None:
         _keep(experiment, sums + enter(cursor, experiment, sums))
 
 
-class NewDecision(NamedTuple):
-    """A decision that was drained. `failed`: its arm could not serve it; `choice`: the arm that an apprentice would have served."""
-
-    id: UUID
-    decided_at: datetime
-    arm_id: int
-    failed: bool
-    holdout: bool
-    choice: int | None
-
-
-def drained(held: ExperimentEvidence, decisions: Sequence[NewDecision]) -> None:
-    """New decisions are counted, and those that were rewarded and folded before they came enter. The caller has locked the evidence."""
+def drained(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> None:
+    """New decisions of the experiment's arms are counted, and those that were rewarded and folded before they came enter. The caller
+    has locked the evidence."""
     experiment = held.experiment
     sums = _open(experiment)
     if sums is None or not decisions:
         return
     sums = sums + _counted(decisions)
     until = shown_until(experiment, held.closed_until)
-    came = [] if until is None else [one for one in decisions if one.decided_at < until]
     with connection.cursor() as cursor:
-        if came and is_summed(experiment):
-            times = [one.decided_at for one in came]
-            listed: Named = {"ids": [one.id for one in came], "times": times}
-            if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
-                sums = sums + enter(cursor, experiment, sums)
+        if until is not None and is_summed(experiment):
+            rewarded = _rewarded(cursor, experiment, decisions, until)
+            if rewarded:
+                times = [one.decided_at for one in rewarded]
+                listed: Named = {"ids": [one.id for one in rewarded], "times": times}
+                if fill(cursor, experiment, min(times), max(times) + _MICROSECOND, listed=listed):
+                    sums = sums + enter(cursor, experiment, sums)
         closed = held.closed_until
-        chosen = (
-            [] if closed is None else [one for one in decisions if one.choice is not None and one.decided_at < closed]
-        )
-        sums = sums + Sums(scored=scored_of(cursor, experiment, [(one.id, one.decided_at) for one in chosen]))
+        chosen = [
+            (one.id, one.decided_at)
+            for one in decisions
+            if closed is not None and one.event.proposed_arm_id is not None and one.decided_at < closed
+        ]
+        sums = sums + Sums(scored=scored_of(cursor, experiment, chosen))
     _keep(experiment, sums)
 
 
-def _counted(decisions: Sequence[NewDecision]) -> Sums:
-    held_out = sum(1 for one in decisions if one.holdout)
+# Where decisions come in time few have a reward, and of fewer it is folded: all that are of their time are read at once.
+_FOLDED_BEFORE = """
+SELECT decided_at, decision_id FROM serving_reward
+WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND folded AND NOT late
+    AND decided_at >= %(start)s AND decided_at < %(end)s LIMIT %(limit)s
+"""
+
+
+def _rewarded(
+    cursor: CursorWrapper, experiment: Experiment, decisions: Sequence[StreamedDecision], until: datetime
+) -> Sequence[StreamedDecision]:
+    """Those of `decisions` before `until` that may have a folded reward."""
+    came = [one for one in decisions if until == FOREVER or one.decided_at < until]
+    if not came:
+        return came
+    start, end = (EARLIEST + edge(one.decided_us for one in came) * _MICROSECOND for edge in (min, max))
+    cursor.execute(
+        _FOLDED_BEFORE,
+        {
+            "experiment": experiment.pk,
+            "metric": experiment.reward["metric"],
+            "start": start,
+            "end": end + _MICROSECOND,
+            "limit": len(came) + 1,
+        },
+    )
+    rows = cursor.fetchall()
+    if len(rows) > len(came):  # an outage, or a long one among them: each is looked up
+        return came
+    rewarded = {row[1].bytes for row in rows}
+    return [one for one in came if one.event.id in rewarded]
+
+
+def _counted(decisions: Sequence[StreamedDecision]) -> Sums:
+    held_out = sum(1 for one in decisions if one.event.holdout)
     times: dict[int, list[int]] = {}
     for one in decisions:
-        at = (one.decided_at - EARLIEST) // _MICROSECOND
-        times.setdefault(one.arm_id, []).append(-at if one.failed else at)
+        at = one.decided_us
+        times.setdefault(one.event.arm_id, []).append(at if one.event.fallback_reason is None else -at)
     return Sums(
         (len(decisions) - held_out, held_out),
-        Counter(one.choice for one in decisions if one.choice is not None),
+        Counter(one.event.proposed_arm_id for one in decisions if one.event.proposed_arm_id is not None),
         newest={arm: newest(made) for arm, made in times.items()},
     )
 
@@ -132,7 +159,7 @@ def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
         return
     # Without a default it entered when it was folded. Where a reward is learned when it has matured, an earlier version may have folded it
     # at once; what is folded from here on enters then.
-    folded_before = experiment.reward["default"] is not None
+    folded_before = experiment.reward_.default is not None
     with connection.cursor() as cursor:
         if folded_before and is_summed(experiment) and fill(cursor, experiment, start, end):
             sums = sums + enter(cursor, experiment, sums)
@@ -223,7 +250,7 @@ def fill(
     cursor.execute(_ENTERING)
     asked: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "weighs": weighs(experiment),
         "start": start,
         "end": end,

@@ -175,7 +175,8 @@ class Sums:
 
 def newest(times: Iterable[int]) -> tuple[int, ...]:
     """The latest of decisions, as `Sums.newest` has them, in an order that the decisions alone decide."""
-    return tuple(sorted(times, key=lambda at: (-abs(at), at))[:NEWEST])
+    at = np.array(tuple(times), dtype=np.int64)
+    return tuple(at[np.lexsort((at, -np.abs(at)))[:NEWEST]].tolist())
 
 
 def _longer(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:

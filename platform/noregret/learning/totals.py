@@ -2,17 +2,22 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandits.inference.sample_ratio import SampleRatio
+from bandits.statistics import Array
 from serving.ledger import latency
 
 INTERVAL_SECONDS = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTERVAL = timedelta(seconds=INTERVAL_SECONDS)
+_INTERVAL_US = INTERVAL_SECONDS * 1_000_000
 
 
 def padded(propensities: Sequence[float], arms: int) -> list[float]:
@@ -72,15 +77,15 @@ class RewardMoments(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class CountedDecision:
-    """What of a decision is counted. Propensities are by arm position."""
+class CountedDecisions:
+    """What of decisions is counted, a column each (n,). Times are in µs since 1970, propensities by arm position."""
 
-    arm_id: int
-    decided_at: datetime
-    propensities: Sequence[float]
-    latency_ms: float
-    failed: bool
-    trial: bool = True
+    arm_ids: Sequence[int]
+    decided_us: Sequence[int]
+    propensities: Sequence[Sequence[float]]
+    latencies_ms: Sequence[float]
+    failed: Sequence[bool]
+    trial: Sequence[bool]
 
 
 @dataclass(slots=True)
@@ -96,29 +101,28 @@ class DecisionTotals:
     failed_intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, decisions: Iterable[CountedDecision], arm_ids: Sequence[int]) -> "DecisionTotals":
-        """Totals of an experiment's decisions; `arm_ids` by position."""
-        totals = cls()
-        latencies: dict[int, list[float]] = {}
+    def of(cls, decisions: CountedDecisions, arm_ids: Sequence[int]) -> "DecisionTotals":
+        """Totals of an experiment's decisions, all of its arms; `arm_ids` by position."""
         seats = {arm: i for i, arm in enumerate(arm_ids)}
-        trials: list[tuple[int, list[float]]] = []
-        for decision in decisions:
-            totals.decisions[decision.arm_id] += 1
-            totals.intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
-            if decision.failed:
-                totals.failures[decision.arm_id] += 1
-                totals.failed_intervals[decision.arm_id, interval_start(decision.decided_at)] += 1
-            latencies.setdefault(decision.arm_id, []).append(decision.latency_ms)
-            if not are_probabilities(decision.propensities):
-                continue  # it happened; how likely that was nobody knows
-            if decision.trial:
-                trials.append((seats[decision.arm_id], padded(decision.propensities[: len(arm_ids)], len(arm_ids))))
-        totals.split = SampleRatio.zeros(len(arm_ids))
-        if trials:
-            totals.split = totals.split.observe(
-                np.array([seat for seat, _ in trials]), np.array([shares for _, shares in trials])
-            )
-        totals.latencies = {arm: latency.count(values) for arm, values in latencies.items()}
+        seat = np.array([seats[arm] for arm in decisions.arm_ids], dtype=np.int64)
+        failed = np.array(decisions.failed, dtype=np.bool_)
+        interval = np.array(decisions.decided_us, dtype=np.int64) // _INTERVAL_US
+        totals = cls(split=SampleRatio.zeros(len(arm_ids)))
+        for counts, which in ((totals.decisions, seat), (totals.failures, seat[failed])):
+            numbers = np.bincount(which, minlength=len(arm_ids)).tolist()
+            counts.update({arm: number for arm, number in zip(arm_ids, numbers, strict=True) if number})
+        for counted, some in ((totals.intervals, slice(None)), (totals.failed_intervals, failed)):
+            for arm, i in seats.items():
+                starts, numbers = np.unique(interval[some][seat[some] == i], return_counts=True)
+                for start, number in zip(starts.tolist(), numbers.tolist(), strict=True):
+                    counted[arm, _EPOCH + start * _INTERVAL] = number
+        bucket = latency.buckets(np.array(decisions.latencies_ms, dtype=np.float64))
+        for arm, i in seats.items():
+            if totals.decisions[arm]:
+                totals.latencies[arm] = np.bincount(bucket[seat == i]).tolist()
+        trial = np.array(decisions.trial, dtype=np.bool_)
+        shares, known = probabilities(decisions.propensities, len(arm_ids))
+        totals.split = totals.split.observe(seat[trial & known], shares[trial & known])
         return totals
 
     def __add__(self, other: "DecisionTotals") -> "DecisionTotals":
@@ -131,3 +135,16 @@ class DecisionTotals:
             self.split + other.split,
             self.failed_intervals + other.failed_intervals,
         )
+
+
+def probabilities(propensities: Sequence[Sequence[float]], arms: int) -> tuple[Array, NDArray[np.bool_]]:
+    """(n, arms) of the propensities of decisions, and of which they are any: what happened may be damaged, and is counted all the same."""
+    if all(len(shares) == arms for shares in propensities):
+        numbers = np.array(propensities, dtype=np.float64).reshape(len(propensities), arms)
+        return numbers, np.asarray(((numbers >= 0.0) & (numbers <= 1.0)).all(axis=1))
+    known = np.array([are_probabilities(shares) for shares in propensities], dtype=np.bool_)
+    rows = [
+        padded(shares[:arms], arms) if is_known else [0.0] * arms
+        for shares, is_known in zip(propensities, known, strict=True)
+    ]
+    return np.array(rows, dtype=np.float64), known

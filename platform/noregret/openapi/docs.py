@@ -1,20 +1,18 @@
 """The OpenAPI document and a page to read it by; the page's scripts are served by us."""
 
 from functools import cache
-from typing import Any
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from . import schema as schemas
+from .document import document
 
 
 @cache
 def _document() -> bytes:
-    document: dict[str, Any] = schemas.document()
-    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+    return msgspec.json.format(msgspec.json.encode(document()), indent=2)
 
 
 @require_safe

@@ -6,6 +6,7 @@ from serving import problems
 from .errors import (
     ArtifactRefused,
     DefinitionInvalid,
+    InspectionUnfinished,
     NameTaken,
     RegistryError,
     StoreUnavailable,
@@ -21,6 +22,7 @@ def tell_refusals() -> None:
     tell(VersionTaken, _conflict)
     tell(StoreUnavailable, _later)
     tell(TooManyUploads, _later)
+    tell(InspectionUnfinished, _later)
 
 
 def _conflict(error: RegistryError) -> problems.Problem:

@@ -98,11 +98,11 @@ def blockers(day: date) -> Iterator[str]:
             yield f"{day}: {experiment.name} goes through what an earlier version left"
         elif experiment.pk in open_ones and (
             held.closed_until is None
-            or held.closed_until < next_bucket(end, bucket_width(experiment.reward["window_seconds"]))
+            or held.closed_until < next_bucket(end, bucket_width(experiment.reward_.window_seconds))
         ):
             yield f"{day}: {experiment.name} has learned until {held.closed_until}"
         else:
-            asked = {"experiment": experiment.pk, "metric": experiment.reward["metric"], "end": end}
+            asked: dict[str, Any] = {"experiment": experiment.pk, "metric": experiment.reward_.metric, "end": end}
             with connection.cursor() as cursor:
                 cursor.execute(_UNFOLDED, asked | {"until": None if experiment.pk in at_once else held.closed_until})
                 if cursor.fetchone():

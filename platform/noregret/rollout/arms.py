@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from django.db import IntegrityError, transaction
 
 from noregret.experiments import document as documents
@@ -38,12 +39,11 @@ def add_arm(experiment: Experiment, arm: documents.Arm, *, actor: str, reason: s
             position = experiment.arms.count()
             if position >= MOST:
                 raise Conflict(f"{experiment.name} has {MOST} arms already")
-            policy = None if current.policy is None else documents.policy_row_for(current.policy, position + 1)
-            floor = float((policy or {}).get("floor", 0.0))
-            if floor * (position + 1) > 1:
-                raise Conflict(f"a floor of {floor:g} leaves no room for {position + 1} arms")
-            if policy != current.policy:
-                Experiment.objects.filter(pk=current.pk).update(policy=policy)
+            policy = None if current.policy_ is None else current.policy_.for_arms(position + 1)
+            if policy is not None and policy.floor * (position + 1) > 1:
+                raise Conflict(f"a floor of {policy.floor:g} leaves no room for {position + 1} arms")
+            if policy != current.policy_:
+                Experiment.objects.filter(pk=current.pk).update(policy=msgspec.to_builtins(policy))
             made = Arm.objects.create(
                 experiment=experiment, position=position, name=arm.name, model=model, payload=arm.payload, cost=arm.cost
             )

@@ -7,6 +7,7 @@ import msgspec
 from django.db import IntegrityError, transaction
 
 from noregret.experiments import document as documents
+from noregret.experiments import stored
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.evidence import RULES
@@ -38,7 +39,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 name=document.name,
                 endpoint=endpoint,
                 strategy=document.strategy,
-                policy=None if policy is None else documents.policy_row(policy, len(arms)),
+                policy=None if policy is None else msgspec.to_builtins(stored.Policy.complete(policy, len(arms))),
                 reward=msgspec.to_builtins(document.reward),
                 promotion=msgspec.to_builtins(documents.promotion_of(document)),
                 context=None if document.context is None else msgspec.to_builtins(document.context),

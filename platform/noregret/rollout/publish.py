@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import cast
 
+import msgspec
 import redis
 import structlog
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from noregret.experiments.document import policy_document
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
@@ -27,8 +27,9 @@ from noregret.learning.contextual import belief_of, policy_of
 from noregret.learning.knowledge import known_to_policy
 from noregret.learning.shares import propensities
 from noregret.redis_client import client, keys
-from noregret.registry.snapshot_model import as_sent, model_document
+from noregret.registry.frameworks import model_document
 from serving import publication, snapshot
+from serving.snapshot import as_sent
 
 from . import baselines
 
@@ -45,19 +46,24 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
     policy = made_policy(experiment)
     known = known_to_policy(experiment, arms, policy)
     shares = propensities(experiment, arms)
+    chosen = experiment.policy_
     belief = None if contextual is None else belief_of(experiment, contextual, reward_model(experiment))
     return snapshot.Experiment(
         id=experiment.pk,
         name=experiment.name,
         strategy=cast("snapshot.Strategy", experiment.strategy),
         reward=_reward_document(experiment),
-        policy=snapshot.Policy(**(policy_document(experiment.policy) or {})) if experiment.policy else None,
-        context=as_sent((experiment.context or {}).get("fields", [])),
+        policy=None if chosen is None else snapshot.Policy(chosen.name, chosen.params, chosen.floor, chosen.burn_in),
+        context=msgspec.to_builtins(experiment.context_.fields),
         holdout=experiment.holdout,
         apprentice=experiment.apprentice,
         sticky=experiment.sticky,
         # An apprentice's arms predict in the shadow, so that its choices can be scored.
-        shadow_sample=1.0 if experiment.apprentice else float((experiment.shadow or {}).get("sample", 0.0)),
+        shadow_sample=1.0
+        if experiment.apprentice
+        else 0.0
+        if experiment.shadow_ is None
+        else experiment.shadow_.sample,
         belief=None if belief is None else snapshot.Belief(belief.mean.tolist(), belief.covariance.tolist()),
         arms=[
             snapshot.Arm(
@@ -80,17 +86,17 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
 
 
 def _reward_document(experiment: Experiment) -> snapshot.Reward:
-    reward = experiment.reward
+    reward = experiment.reward_
     return snapshot.Reward(
         experiment_id=experiment.pk,
         experiment=experiment.name,
-        metric=reward["metric"],
-        kind=reward["kind"],
-        direction=reward["direction"],
-        window_seconds=reward["window_seconds"],
-        minimum=as_sent(reward["minimum"]),
-        maximum=as_sent(reward["maximum"]),
-        guardrails=sorted({guardrail["metric"] for guardrail in experiment.guardrails}),
+        metric=reward.metric,
+        kind=reward.kind,
+        direction=reward.direction,
+        window_seconds=reward.window_seconds,
+        minimum=reward.minimum,
+        maximum=reward.maximum,
+        guardrails=sorted({guardrail.metric for guardrail in experiment.guardrails_}),
     )
 
 
@@ -102,7 +108,7 @@ def _open_rewards(endpoint: Endpoint) -> list[snapshot.Reward]:
         _reward_document(experiment)
         for experiment in recent
         if experiment.ended_at is None
-        or experiment.ended_at + timedelta(seconds=experiment.reward["window_seconds"]) + _AFTER_WINDOW > now
+        or experiment.ended_at + timedelta(seconds=experiment.reward_.window_seconds) + _AFTER_WINDOW > now
     ]
 
 

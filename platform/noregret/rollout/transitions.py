@@ -93,13 +93,13 @@ def advance(
     step: int | None = None,
 ) -> Experiment:
     """A canary's next step; with `step`, only from that one. Raises Conflict: of several callers at once one succeeds."""
-    if experiment.strategy != Experiment.Strategy.CANARY or experiment.canary is None:
+    if experiment.strategy != Experiment.Strategy.CANARY or experiment.canary_ is None:
         raise Conflict(f"{experiment.name} has the strategy {experiment.strategy}: only a canary advances")
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
         current = Experiment.objects.get(pk=experiment.pk)
         held = current.canary_step
-        steps = experiment.canary["steps"]
+        steps = experiment.canary_.steps
         if current.status != Status.RUNNING or held is None:
             raise Conflict(f"{experiment.name} is {current.status}: only a canary that is running advances")
         if step is not None and step != held:

@@ -19,7 +19,7 @@ FLOORS_AT_MOST = 0.2
 
 def floors_take_much(experiment: Experiment) -> str | None:
     """The policy chooses with what the floors leave: with 100 arms of at least 1 % each nothing is left."""
-    floor = float((experiment.policy or {}).get("floor", 0.0))
+    floor = 0.0 if experiment.policy_ is None else experiment.policy_.floor
     arms = sum(arm.enabled for arm in experiment.arms.all())
     taken = floor * arms
     if taken <= FLOORS_AT_MOST + 1e-9:
@@ -33,13 +33,13 @@ def floors_take_much(experiment: Experiment) -> str | None:
 
 def _promotes_by_itself(experiment: Experiment) -> bool:
     strategies = (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
-    return experiment.strategy in strategies and bool((experiment.promotion or {}).get("auto", False))
+    return experiment.strategy in strategies and experiment.promotion_.auto
 
 
 def silence_is_no_outcome(experiment: Experiment) -> str | None:
     """Means of those who answered compare arms only where all are answered alike."""
-    kind = experiment.reward["kind"]
-    if not _promotes_by_itself(experiment) or kind == "binary" or experiment.reward["default"] is not None:
+    kind = experiment.reward_.kind
+    if not _promotes_by_itself(experiment) or kind == "binary" or experiment.reward_.default is not None:
         return None
     return (
         f"promotion.auto: nothing is promoted by itself while reward.default is null and the reward is a "
@@ -70,7 +70,7 @@ def promotes_one_for_all(experiment: Experiment) -> str | None:
 
 def takes_long(experiment: Experiment) -> str | None:
     """At the traffic that the champion had, how long until each arm has the rewards that a promotion asks for?"""
-    least = float((experiment.promotion or {}).get("min_rewards", 0))
+    least = float(0 if experiment.promotion_ is None else experiment.promotion_.min_rewards)
     if experiment.status != Experiment.Status.DRAFT or not _promotes_by_itself(experiment) or not least:
         return None
     before = present_figures(experiment.endpoint)
@@ -88,7 +88,7 @@ def takes_long(experiment: Experiment) -> str | None:
 
 def has_no_leader(experiment: Experiment) -> str | None:
     """Where features choose the arm none leads, so there is none to promote at the end."""
-    if not looks_at_requests(experiment) or (experiment.schedule or {}).get("at_end") != "promote_leader":
+    if not looks_at_requests(experiment) or experiment.schedule_.at_end != "promote_leader":
         return None
     return (
         "schedule.at_end: the policy chooses by the request's features, so no arm leads, and at its end the experiment is stopped "

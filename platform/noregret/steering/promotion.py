@@ -48,7 +48,7 @@ def act(experiment: Experiment) -> bool:
 
 def _advance(experiment: Experiment) -> bool:
     """A canary's next step, where it goes by itself."""
-    if experiment.status != Experiment.Status.RUNNING or not (experiment.canary or {}).get("auto", False):
+    if experiment.status != Experiment.Status.RUNNING or experiment.canary_ is None or not experiment.canary_.auto:
         return False
     found = canary.due(experiment, list(experiment.arms.select_related("model").order_by("position")))
     if found.step != "advance":
@@ -70,7 +70,7 @@ def _promote(experiment: Experiment) -> bool:
             Experiment.objects.filter(pk=experiment.pk).update(asked="")
         return False
     # A canary that is shown to be worse goes back whoever promotes: waiting for a person would serve the worse model.
-    if found.action != "rollback" and not (experiment.promotion or {}).get("auto", False):
+    if found.action != "rollback" and not experiment.promotion_.auto:
         return _ask(experiment, found)
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
@@ -131,7 +131,7 @@ def _due(experiment: Experiment) -> Recommendation | None:
 def _evidence(experiment: Experiment, found: Recommendation, policy_version: int) -> dict[str, object]:
     """What the audit trail keeps of why."""
     return {
-        "rule": (experiment.promotion or {})["rule"],
+        "rule": experiment.promotion_.rule,
         "value": found.evidence,
         "needed": found.needed,
         "policy_version": policy_version,

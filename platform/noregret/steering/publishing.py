@@ -25,7 +25,7 @@ _MOST = timedelta(hours=1)
 
 def longest_in_force(experiment: Experiment, now: datetime) -> timedelta:
     """For how long a version stays that does not come to its decisions."""
-    window = timedelta(seconds=experiment.reward["window_seconds"])
+    window = timedelta(seconds=experiment.reward_.window_seconds)
     age = now - (experiment.started_at or now)
     return max(min(window * _SHARE_OF_WINDOW, age * _SHARE_OF_AGE, _MOST), _LEAST)
 

@@ -25,7 +25,7 @@ def start_due() -> int:
     drafts = Experiment.objects.filter(status=Experiment.Status.DRAFT, schedule__start_at__isnull=False)
     for experiment in drafts.select_related("endpoint"):
         try:
-            at = _time(experiment, "start_at")
+            at = experiment.schedule_.start_at
             if at is None or at > now:
                 continue
             with bounded_wait():
@@ -41,10 +41,10 @@ def start_due() -> int:
 
 def ends_at(experiment: Experiment) -> datetime | None:
     """When a started experiment ends by itself, or None."""
-    schedule = experiment.schedule or {}
-    ends = [at for at in (_time(experiment, "end_at"),) if at is not None]
-    if schedule.get("max_seconds") is not None and experiment.started_at is not None:
-        ends.append(experiment.started_at + timedelta(seconds=schedule["max_seconds"]))
+    schedule = experiment.schedule_
+    ends = [] if schedule.end_at is None else [schedule.end_at]
+    if schedule.max_seconds is not None and experiment.started_at is not None:
+        ends.append(experiment.started_at + timedelta(seconds=schedule.max_seconds))
     return min(ends, default=None)
 
 
@@ -76,7 +76,7 @@ def act(experiment: Experiment) -> bool:
     found = recommend(experiment, arms)
     leader = found.arm or found.leader
     over = f"its time was over at {end:%Y-%m-%d %H:%M:%S} UTC"
-    promotes = (experiment.schedule or {})["at_end"] == "promote_leader" and leader is not None and leader.enabled
+    promotes = experiment.schedule_.at_end == "promote_leader" and leader is not None and leader.enabled
     hindered = unfit(experiment, leader) if promotes and leader is not None else ""
     if hindered:
         promotes, over = False, f"{over}; {hindered}, so it is not promoted"
@@ -93,8 +93,3 @@ def act(experiment: Experiment) -> bool:
     else:
         move(experiment, "stop", actor=ACTOR, reason=f"{over}; {found.reason}", evidence=evidence)
     return True
-
-
-def _time(experiment: Experiment, name: str) -> datetime | None:
-    text = (experiment.schedule or {}).get(name)
-    return datetime.fromisoformat(text) if text else None

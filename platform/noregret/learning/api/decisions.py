@@ -10,13 +10,14 @@ from django.db import connection, transaction
 from django.http import StreamingHttpResponse
 from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
-from noregret.rest.pagination import allow_parameters
+from noregret.rest.calls import call
 from serving import problems
+from serving.api.calls import Parameter
+from serving.times import told
 from serving.tokens import Signer, Token
 
 _CHUNK = 2000
@@ -37,12 +38,21 @@ ORDER BY d.decided_at, d.id
 class DecisionsView(AddressedView):
     """GET /api/v1/experiments/{name}/decisions.ndjson"""
 
-    def get(self, request: Request, name: str) -> StreamingHttpResponse | Response:
+    @call(
+        "The ledger of an experiment, a line of JSON a decision",
+        answers={200: str},
+        problems=(404,),
+        parameters=(
+            Parameter("since", str, "A time with its zone; included."),
+            Parameter("until", str, "A time with its zone; not included."),
+        ),
+        media_type="application/x-ndjson",
+    )
+    def get(self, request: Request, name: str) -> StreamingHttpResponse:
         experiment = self.experiment(name)
-        allow_parameters(request, {"since", "until"})
         since, until = (_time(request, parameter) for parameter in ("since", "until"))
         begins = rows_from(experiment)
-        headers = {} if begins is None else {"Rows-From": begins.isoformat().replace("+00:00", "Z")}
+        headers = {} if begins is None else {"Rows-From": told(begins)}
         return StreamingHttpResponse(
             lines(experiment, since, until), content_type="application/x-ndjson", headers=headers
         )
@@ -70,7 +80,7 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
     signer = Signer(settings.SECRET_KEY)
     encode = msgspec.json.Encoder().encode
     parameters = {
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "experiment": experiment.pk,
         "since": since,
         "until": until,

@@ -10,17 +10,28 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.documents import Results
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.results import results
-from noregret.rest.pagination import allow_parameters
+from noregret.rest.calls import call
+from serving.api.calls import Parameter
 
 
 class ResultsView(AddressedView):
     """GET /api/v1/experiments/{name}/results"""
 
+    @call(
+        "What an experiment has shown",
+        answers={200: Results},
+        problems=(404,),
+        parameters=(
+            Parameter("evaluate", str, "A policy: what would it have earned on the logged traffic?"),
+            Parameter("params", str, "That policy's parameters, a JSON object."),
+            Parameter("forecast", bool, "When might it promote? Simulated on from what is known."),
+        ),
+    )
     def get(self, request: Request, name: str) -> Response:
         experiment = self.experiment(name)
-        allow_parameters(request, {"evaluate", "params", "forecast"})
         policy = request.query_params.get("evaluate")
         evaluated = None if policy is None else self._evaluated(request, experiment, policy)
         wanted = request.query_params.get("forecast", "false")

@@ -8,12 +8,12 @@ metric that a guardrail watches. Before the step that leaves the control without
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from django.utils import timezone
 
 from bandits.inference.evidence import Evidence
-from noregret.experiments.document import ERROR_RATE, latency_quantile
+from noregret.experiments.document import ERROR_RATE, Canary, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
@@ -42,11 +42,11 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     """Of a running canary."""
     challenger = next((arm for arm in arms if not arm.is_control), None)
     control = next((arm for arm in arms if arm.is_control), None)
-    canary, at, since = experiment.canary, experiment.canary_step, experiment.canary_since
+    canary, at, since = experiment.canary_, experiment.canary_step, experiment.canary_since
     if challenger is None or control is None or canary is None or at is None or since is None:
         return Due("wait", "the canary has not begun")
-    promotion = experiment.promotion or {}
-    needed = 1.0 / promotion["alpha"]
+    promotion = experiment.promotion_
+    needed = 1.0 / promotion.alpha
     held = ExperimentEvidence.objects.get(experiment=experiment)
     unlike = not_comparable(experiment, held)
     # Outcomes that can't be compared speak neither for nor against: guardrails and service are what is left to go by.
@@ -55,27 +55,27 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     if against >= needed:
         said = f"{control.name} beats {challenger.name}: {evidence_told(against, needed)}"
         return Due("rollback", said, challenger, against, needed)
-    steps = canary["steps"]
+    steps = canary.steps
     place = f"step {at + 1} of {len(steps)}, {steps[at]:.0%} of the traffic"
     if not challenger.enabled:
         return Due("wait", f"{place}; {challenger.name} is disabled")
-    left = canary["bake_seconds"] - ((now or timezone.now()) - since).total_seconds()
+    left = canary.bake_seconds - ((now or timezone.now()) - since).total_seconds()
     if left > 0:
         return Due("wait", f"{place}; it bakes for another {left:,.0f} s", challenger, against, needed)
     last = at + 1 >= len(steps)
     missing = _missing(experiment, canary, since, challenger, control, at=at) or unfit(experiment, challenger)
     if missing:
         return Due("wait", f"{place}; {missing}", challenger, against, needed)
-    if promotion["indifference"] > 0 and unlike and (last or steps[at + 1] >= 1.0):
+    if promotion.indifference > 0 and unlike and (last or steps[at + 1] >= 1.0):
         return Due("wait", f"{place}; {unlike}", challenger, against, needed)
     shown = 1.0
-    if promotion["indifference"] > 0 and evidence is not None and (last or steps[at + 1] >= 1.0):
+    if promotion.indifference > 0 and evidence is not None and (last or steps[at + 1] >= 1.0):
         alike = evidence.noninferiority_e_values()
         better = _between(evidence, challenger, control)
         shown = max(better, 1.0 if alike is None else float(alike[challenger.position, control.position]))
         if shown < needed:
             said = (
-                f"{place}; waits to show that {challenger.name} is less than {promotion['indifference']:.1%} worse: "
+                f"{place}; waits to show that {challenger.name} is less than {promotion.indifference:.1%} worse: "
                 f"{evidence_told(shown, needed)}"
             )
             return Due("wait", said, challenger, shown, needed)
@@ -86,25 +86,23 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     return Due("advance", f"{place}, baked, and nothing speaks against {challenger.name}", challenger, shown, needed)
 
 
-def _missing(
-    experiment: Experiment, canary: dict[str, Any], since: datetime, challenger: Arm, control: Arm, *, at: int
-) -> str:
+def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger: Arm, control: Arm, *, at: int) -> str:
     """What a baked step still lacks of what could have spoken against the challenger; empty where it lacks nothing."""
-    steps = canary["steps"]
+    steps = canary.steps
     last = at + 1 >= len(steps)
-    asked = int(canary.get("min_decisions", MIN_DECISIONS))
+    asked = canary.min_decisions
     served = served_since(experiment, challenger, since)
     if served < asked:
         return f"waits for traffic: {challenger.name} has served {served:,} of the {asked:,} decisions that a step asks for"
-    min_rewards = int((experiment.promotion or {})["min_rewards"])
-    silent = experiment.reward["default"] is None
+    min_rewards = experiment.promotion_.min_rewards
+    silent = experiment.reward_.default is None
     if silent:
         # Silence means nothing here, so what was not answered says nothing for the challenger.
         wanted = min(asked, min_rewards)
         heard = rewarded_since(experiment, challenger, since)
         if heard < wanted:
             return f"waits for answers: {heard:,} of {wanted:,} rewards came for {challenger.name} at this step"
-    for guarded in sorted({guardrail["metric"] for guardrail in experiment.guardrails}):
+    for guarded in sorted({guardrail.metric for guardrail in experiment.guardrails_}):
         if guarded == ERROR_RATE or latency_quantile(guarded) is not None:
             continue
         if not is_heard(experiment, challenger, guarded):

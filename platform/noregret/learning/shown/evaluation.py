@@ -16,15 +16,18 @@ from django.db import connection
 from scipy import stats
 
 from bandits.context import ContextInvalid, ContextSchema
+from bandits.inference.sample_ratio import ALARM
 from bandits.ope import Estimate, Log, Unsupported, evaluate
 from bandits.policies import make
 from bandits.reward import RewardModel
+from noregret.experiments.document import schema_of
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
 from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.kept import rows_from
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
+from serving.times import told
 
 MOST_DECISIONS = 200_000
 """The newest matured decisions with a reward that an evaluation reads."""
@@ -32,8 +35,13 @@ MOST_DECISIONS = 200_000
 EVALUATED_DECISIONS = 20_000
 """As many while somebody waits for the answer: about a second."""
 
-ANSWERED_ALIKE_P = 0.001
-"""A probability of the shares of answers, were they the same for every arm, below which they are told to differ."""
+ESTIMATORS = {
+    "ips": "importance weighting",
+    "snips": "importance weighting, self-normalised",
+    "dr": "doubly robust",
+    "switch_dr": "doubly robust, extreme weights left to the model",
+}
+"""What an estimator of an evaluation is called."""
 
 LEFT_OUT = {
     "open": "{:,} whose window is open",
@@ -87,9 +95,9 @@ def of_experiment(
     begun = experiment.started_at or experiment.created_at
     closed = ExperimentEvidence.objects.filter(experiment=experiment).values_list("closed_until", flat=True).first()
     gone_before = rows_from(experiment)
-    asked = {
+    asked: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "until": closed or begun,
         "limit": limit,
         "rows_from": gone_before,
@@ -112,9 +120,8 @@ def of_experiment(
         left_out[why] += count
         if why == "unanswered" and arm in position:
             unanswered[position[arm]] += count
-    fields = (experiment.context or {}).get("fields", [])
-    schema = ContextSchema.from_document(fields) if fields else None
-    held = experiment.policy or {}
+    schema = schema_of(experiment.context_)
+    policy_in_force = experiment.policy_
     log = Log(
         np.array([position[row[0]] for row in rows], dtype=np.int64),
         np.array([row[2] for row in rows], dtype=np.float64),
@@ -130,8 +137,8 @@ def of_experiment(
         reward_model(experiment),
         policy,
         params,
-        floor=float(held.get("floor", 0.0)),
-        burn_in=float(held.get("burn_in", 0.0)),
+        floor=0.0 if policy_in_force is None else policy_in_force.floor,
+        burn_in=0.0 if policy_in_force is None else float(policy_in_force.burn_in),
         left_out=left_out,
         unanswered=unanswered,
         matured_until=closed,
@@ -211,17 +218,17 @@ class FileTerms:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "FileTerms":
-        reward, policy = experiment.reward, experiment.policy or {}
+        reward, policy = experiment.reward_, experiment.policy_
         return cls(
-            window_seconds=reward["window_seconds"],
-            default=reward["default"],
-            kind=reward["kind"],
-            direction=reward["direction"],
-            minimum=reward["minimum"],
-            maximum=reward["maximum"],
-            fields=(experiment.context or {}).get("fields", []),
-            floor=float(policy.get("floor", 0.0)),
-            burn_in=float(policy.get("burn_in", 0.0)),
+            window_seconds=reward.window_seconds,
+            default=reward.default,
+            kind=reward.kind,
+            direction=reward.direction,
+            minimum=reward.minimum,
+            maximum=reward.maximum,
+            fields=msgspec.to_builtins(experiment.context_.fields),
+            floor=0.0 if policy is None else policy.floor,
+            burn_in=0.0 if policy is None else float(policy.burn_in),
             arms=list(experiment.arms.order_by("position").values_list("name", flat=True)),
         )
 
@@ -382,12 +389,12 @@ def answer(
         target = make(policy, **params)
     except ValueError as error:
         raise NotEvaluated(str(error), "params" if "parameters" in str(error) else "policy") from error
-    asked = {
+    asked: dict[str, Any] = {
         "policy": policy,
         "params": dict(params),
         "decisions": len(log),
         "left_out": {why: int(left_out.get(why, 0)) for why in LEFT_OUT},
-        "matured_until": None if matured_until is None else matured_until.isoformat().replace("+00:00", "Z"),
+        "matured_until": None if matured_until is None else told(matured_until),
     }
     try:
         if len(log) < 2 and left_out.get("open", 0):
@@ -426,7 +433,7 @@ def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int
     seen = with_reward + without > 0.0
     if seen.sum() < 2 or not without.any():
         return None
-    if stats.chi2_contingency(np.stack((with_reward[seen], without[seen]))).pvalue >= ANSWERED_ALIKE_P:
+    if stats.chi2_contingency(np.stack((with_reward[seen], without[seen]))).pvalue >= ALARM:
         return None
     shares = ", ".join(
         f"{name} {part:.1%}"

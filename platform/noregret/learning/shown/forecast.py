@@ -70,7 +70,7 @@ def forecast(experiment: Experiment) -> Forecast:
     horizon = int(np.clip(HORIZON * matured, LEAST_HORIZON, MOST_HORIZON))
     seats = [arm.position for arm in arms]
     # What the rule asks for counts the arms that were taken out, too.
-    needed = evidence.arms / (experiment.promotion or {})["alpha"]
+    needed = evidence.arms / experiment.promotion_.alpha
     between = evidence.e_values()[np.ix_(seats, seats)]
     if (between + np.diag(np.full(len(seats), np.inf))).min(axis=1).max() >= needed:
         enough = "The evidence is enough: what the promotion still waits for stands in the recommendation."
@@ -112,9 +112,9 @@ def _simulated(experiment: Experiment, arms: list[Arm], evidence: Array, horizon
     won = known.total if reward_model(experiment).direction == "maximize" else known.count - known.total
     policy: Policy | ContextualPolicy | None = None
     shares: Array | None = None
-    document = experiment.policy or {}
-    if document:
-        policy = make(document["name"], **document["params"])
+    chosen = experiment.policy_
+    if chosen is not None:
+        policy = make(chosen.name, **chosen.params)
     else:
         shares = np.array([share or 0.0 for share in propensities(experiment, arms)])
     assert policy is None or not policy.contextual
@@ -128,8 +128,8 @@ def _simulated(experiment: Experiment, arms: list[Arm], evidence: Array, horizon
         needed=needed,
         seed=int(rng.integers(2**31)),
         shares=shares,
-        floor=min(float(document.get("floor", 0.0)), 1.0 / len(arms)),
-        burn_in=float(document.get("burn_in", 0.0)),
+        floor=0.0 if chosen is None else min(chosen.floor, 1.0 / len(arms)),
+        burn_in=0.0 if chosen is None else float(chosen.burn_in),
     )
 
 
@@ -146,10 +146,12 @@ def _sentence(experiment: Experiment, ends: list[int | None], ended: float, hori
         if low is None
         else f"It may promote after {low:,} matured rewards or later, or never: {like}; {so_far}."
     )
-    name = (experiment.policy or {}).get("name")
-    if name not in (None, "uniform", "top-two-thompson"):
-        said += f" {name} gives arms that lose little traffic: top-two-thompson or a larger floor decides sooner."
-    if not (experiment.promotion or {}).get("indifference", 0.0):
+    policy = experiment.policy_
+    if policy is not None and policy.name not in ("uniform", "top-two-thompson"):
+        said += (
+            f" {policy.name} gives arms that lose little traffic: top-two-thompson or a larger floor decides sooner."
+        )
+    if not experiment.promotion_.indifference:
         said += (
             " If the arms are alike there is no difference to show, and only an indifference would end it by itself."
         )

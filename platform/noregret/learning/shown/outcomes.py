@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from django.db import connection
@@ -58,10 +58,10 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
     if until == FOREVER:
         return known
     start, seconds = Lengths.of(experiment, ExperimentEvidence.objects.get(experiment=experiment)).interval(until)
-    asked = {
+    asked: dict[str, Any] = {
         "arms": [arm.pk for arm in arms],
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "since": until,
         "whole": until if start == until else start + timedelta(seconds=seconds),
     }

@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from django.utils import timezone
 
-from bandits.inference.anytime import Verdict, more_needed, verdict
 from bandits.inference.evidence import Evidence
+from bandits.inference.verdict import Verdict, more_needed, verdict
 from noregret.experiments.models import Arm, ChampionChange, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ExperimentEvidence
@@ -75,7 +75,7 @@ def may_be_due(experiment: Experiment, arms: list[Arm]) -> bool:
     evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
     if evidence is None:
         return False
-    found = verdict(evidence, (experiment.promotion or {})["alpha"], np.array([arm.enabled for arm in arms]))
+    found = verdict(evidence, experiment.promotion_.alpha, np.array([arm.enabled for arm in arms]))
     if found.action == "continue" or found.arm is None:
         return False
     winner = arms[found.arm] if found.action == "promote" else None
@@ -91,7 +91,7 @@ def _of_canary(experiment: Experiment, arms: list[Arm]) -> Recommendation:
         evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
         leader = standing(experiment, arms).leader
         value = None if evidence is None or leader is None else _weakest(evidence, arms, leader)
-        needed = None if value is None else 1.0 / (experiment.promotion or {})["alpha"]
+        needed = None if value is None else 1.0 / experiment.promotion_.alpha
         return Recommendation(action, None, found.reason, leader, value, needed)
     control = next((arm for arm in arms if arm.is_control), None)
     winner, leader = (found.arm, found.arm) if action == "promote" else (None, control)
@@ -101,10 +101,10 @@ def _of_canary(experiment: Experiment, arms: list[Arm]) -> Recommendation:
 def _of_contextual(experiment: Experiment, arms: list[Arm], evidence: Evidence | None) -> Recommendation:
     """Where features choose the arm the policy earns more than any arm would: one is promoted only if that was asked for."""
     told = "the policy chooses by the request's features: the policy is what earns, not an arm, and none is promoted by itself"
-    promotion = experiment.promotion or {}
-    if evidence is None or not promotion.get("auto", False):
+    promotion = experiment.promotion_
+    if evidence is None or not promotion.auto:
         return Recommendation("continue", None, told)
-    found = verdict(evidence, promotion["alpha"], np.array([arm.enabled for arm in arms]))
+    found = verdict(evidence, promotion.alpha, np.array([arm.enabled for arm in arms]))
     if found.action != "promote" or found.arm is None:
         return Recommendation(
             "continue", None, "the policy chooses by the request's features, and no arm is shown to be best for all"
@@ -132,9 +132,9 @@ def _ended(experiment: Experiment) -> Recommendation:
 
 
 def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: Standing) -> Recommendation:
-    promotion = experiment.promotion or {}
+    promotion = experiment.promotion_
     enabled = np.array([arm.enabled for arm in arms])
-    found = verdict(evidence, promotion["alpha"], enabled)
+    found = verdict(evidence, promotion.alpha, enabled)
     if enabled.sum() < 2:
         return Recommendation("continue", None, "fewer than two arms are enabled")
     leader = stand.leader
@@ -144,10 +144,10 @@ def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: S
         return Recommendation("continue", None, reason, leader, value, found.needed)
 
     if not int(evidence.matured.count.sum()):
-        window = experiment.reward["window_seconds"]
+        window = experiment.reward_.window_seconds
         return keep_on(f"no decision has matured yet: a decision counts {window:g} s after it was made")
     if found.action == "stop":
-        said = f"no arm is better than another by {promotion['indifference']:.1%} of the reward's range or more"
+        said = f"no arm is better than another by {promotion.indifference:.1%} of the reward's range or more"
         hindrance = _hindrance(experiment, arms, evidence, None)
         return (
             keep_on(f"{said}, but {hindrance}")
@@ -186,7 +186,7 @@ def _promoted_or_held_up(
     others = [arm.name for arm in arms if arm.enabled and arm.pk != winner.pk]
     said = f"{winner.name} beats {listed(others)}: {progress}"
     memory = memory_of(experiment)
-    if memory is not None and memory.forgets and not (experiment.promotion or {}).get("auto", False):
+    if memory is not None and memory.forgets and not experiment.promotion_.auto:
         said += "; the policy forgets because the world may change: promote by hand if it will not"
         return Recommendation("continue", None, said, winner, value, found.needed)
     return Recommendation("promote", winner, said, winner, value, found.needed)
@@ -227,15 +227,17 @@ def _prospect(
         return ""
     best = max((probability for probability in stand.best if probability is not None), default=0.0)
     if best < _LOOKS_BEST and value < 2.0:
-        indifference = (experiment.promotion or {}).get("indifference", 0.0)
+        indifference = experiment.promotion_.indifference
         ends = "" if indifference else ", and only an indifference would end it by itself"
         return f"the arms look alike: there may be no difference to show{ends}"
     more = more_needed(value, needed, matured)
-    policy = experiment.policy or {}
-    starves = policy.get("name") not in (None, "uniform", "top-two-thompson") and policy["floor"] < _STARVES_LOSERS
-    if starves and (more is None or more > 4.0 * matured):
+    policy = experiment.policy_
+    starves = (
+        policy is not None and policy.name not in ("uniform", "top-two-thompson") and policy.floor < _STARVES_LOSERS
+    )
+    if policy is not None and starves and (more is None or more > 4.0 * matured):
         return (
-            f"{policy['name']} gives arms that lose little traffic, so it may never be shown: "
+            f"{policy.name} gives arms that lose little traffic, so it may never be shown: "
             "top-two-thompson or a larger floor decides sooner"
         )
     return ""
@@ -243,16 +245,16 @@ def _prospect(
 
 def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winner: Arm | None) -> str:
     """What the rule still asks for though the evidence is enough; of every enabled arm, for one that is not heard of may be the best."""
-    promotion = experiment.promotion or {}
+    promotion = experiment.promotion_
     for arm in arms:
         matured = int(evidence.matured.count[arm.position])
-        if arm.enabled and matured < promotion["min_rewards"]:
-            return f"{arm.name} has {matured} of {promotion['min_rewards']} matured rewards: take it out or wait"
+        if arm.enabled and matured < promotion.min_rewards:
+            return f"{arm.name} has {matured} of {promotion.min_rewards} matured rewards: take it out or wait"
     for arm in arms:
         if arm.enabled and not evidence.matured.count[arm.position]:
             return _silent([arm.name])
     started = experiment.started_at or timezone.now()
-    left = promotion["min_seconds"] - (timezone.now() - started).total_seconds()
+    left = promotion.min_seconds - (timezone.now() - started).total_seconds()
     if left > 0:
         return f"{left:,.0f} s of the minimum are left"
     if winner is None:
@@ -260,7 +262,7 @@ def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winn
     failing = unfit(experiment, winner)
     if failing:
         return failing
-    if promotion.get("auto", False):
+    if promotion.auto:
         against = not_comparable(experiment, experiment.evidence)
         if against:
             return against
@@ -273,5 +275,4 @@ def cooling_seconds(experiment: Experiment) -> float:
     last = ChampionChange.objects.filter(endpoint_id=experiment.endpoint_id, previous__isnull=False).first()
     if last is None:
         return 0.0
-    cooldown: float = (experiment.promotion or {}).get("cooldown_seconds", 0.0)
-    return cooldown - (timezone.now() - last.at).total_seconds()
+    return experiment.promotion_.cooldown_seconds - (timezone.now() - last.at).total_seconds()

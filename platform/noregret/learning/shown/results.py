@@ -21,6 +21,7 @@ from noregret.learning.shares import canary_weight, propensities
 from noregret.learning.summing import sums_of
 from noregret.learning.watched import guardrails
 from serving.ledger import latency
+from serving.times import told
 
 from . import answers, shadow_comparison
 from .apprentice import apprentice
@@ -51,7 +52,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
         "experiment": experiment.name,
         "strategy": experiment.strategy,
         "status": experiment.status,
-        "as_of": timezone.now().isoformat().replace("+00:00", "Z"),
+        "as_of": told(timezone.now()),
         "policy_version": experiment.endpoint.policy_version,
         "decisions": decisions,
         "rewards": sum(row.rewards for row in rows.values()),
@@ -115,9 +116,9 @@ def _canary(experiment: Experiment) -> dict[str, Any] | None:
         return None
     return {
         "step": experiment.canary_step + 1,
-        "steps": len((experiment.canary or {})["steps"]),
+        "steps": 0 if experiment.canary_ is None else len(experiment.canary_.steps),
         "weight": canary_weight(experiment),
-        "since": experiment.canary_since.isoformat().replace("+00:00", "Z"),
+        "since": told(experiment.canary_since),
     }
 
 

@@ -34,7 +34,7 @@ def against_even_split(experiment: Experiment, arms: Sequence[Arm], sums: Sums |
 
 def _splits(experiment: Experiment) -> bool:
     """Does each request have a chance of several arms, with a probability that was logged?"""
-    policy, made = experiment.policy, made_policy(experiment)
+    policy, made = experiment.policy_, made_policy(experiment)
     if not weighs(experiment) or policy is None or made is None or experiment.apprentice:
         return False
-    return not made.counts_own_pulls or policy["floor"] > 0.0
+    return not made.counts_own_pulls or policy.floor > 0.0

@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 from django.core.cache import cache
 from django.db import connection
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from bandits.inference.one_arm import OneArm, against_one_arm
 from bandits.statistics import Array
+from noregret.experiments.document import Field
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.learning.evidence import silence_means_nothing
@@ -54,9 +56,9 @@ def segments(experiment: Experiment) -> dict[str, Any] | None:
     arms = list(experiment.arms.order_by("position"))
     until = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     position = {arm.pk: i for i, arm in enumerate(arms)}
-    asked = {
+    asked: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "until": until or experiment.created_at,
         "limit": READ_DECISIONS,
     }
@@ -65,7 +67,7 @@ def segments(experiment: Experiment) -> dict[str, Any] | None:
         rows = [row for row in cursor.fetchall() if _is_readable(row[0], row[1], position)]
     if not rows:
         return None
-    sign = -1.0 if experiment.reward["direction"] == "minimize" else 1.0
+    sign = -1.0 if experiment.reward_.direction == "minimize" else 1.0
     arm = np.array([position[row[0]] for row in rows], dtype=np.int64)
     rewards = sign * np.array([row[2] for row in rows], dtype=np.float64)
     propensities = np.array([padded(row[1], len(arms)) for row in rows], dtype=np.float64)
@@ -74,12 +76,12 @@ def segments(experiment: Experiment) -> dict[str, Any] | None:
     overall = against_one_arm(rewards, arm, propensities)
     contexts = [_read(row[3]) for row in rows]
     parts = []
-    for field in (experiment.context or {}).get("fields", []):
+    for field in experiment.context_.fields:
         for name, mask in _parts(field, contexts):
             here = against_one_arm(rewards[mask], arm[mask], propensities[mask])
             parts.append(
                 {
-                    "field": field["name"],
+                    "field": field.name,
                     "segment": name,
                     "decisions": int(mask.sum()),
                     "share": float(mask.mean()),
@@ -137,14 +139,16 @@ def _read(context: str | None) -> dict[str, Any]:
         return {}
 
 
-def _parts(field: dict[str, Any], contexts: list[dict[str, Any]]) -> list[tuple[str, NDArray[np.bool_]]]:
+def _parts(field: Field, contexts: list[dict[str, Any]]) -> list[tuple[str, NDArray[np.bool_]]]:
     """The parts of the traffic by a field: a category's values and what is none of them, or the halves of a number's range."""
-    given = [context.get(field["name"]) for context in contexts]
-    if field["type"] == "category":
-        parts = [(value, np.array([one == value for one in given])) for value in field["values"]]
-        parts.append(("other or unknown", np.array([one not in field["values"] for one in given])))
+    given = [context.get(field.name) for context in contexts]
+    if field.values is not UNSET:
+        parts = [(value, np.array([one == value for one in given])) for value in field.values]
+        parts.append(("other or unknown", np.array([one not in field.values for one in given])))
     else:
-        middle = (float(field["min"]) + float(field["max"])) / 2.0
+        assert field.min is not UNSET
+        assert field.max is not UNSET, "a number has both"
+        middle = (field.min + field.max) / 2.0
         numbers: Array = np.array(
             [float(one) if isinstance(one, int | float) and not isinstance(one, bool) else np.nan for one in given]
         )

@@ -11,6 +11,7 @@ from noregret.learning.clock import FOREVER
 from noregret.learning.models import ShadowStatistics
 from noregret.learning.shadow_sums import ShadowSums, step_middle
 from serving.ledger import latency
+from serving.times import told
 
 _EXAMPLES = """
 SELECT decision_id::text, decided_at, champion_predicted, predicted FROM serving_shadowprediction
@@ -68,7 +69,7 @@ def _examples(parameters: dict[str, Any]) -> list[dict[str, Any]]:
         return [
             {
                 "decision": decision,
-                "decided_at": at.isoformat().replace("+00:00", "Z"),
+                "decided_at": told(at),
                 "champion": msgspec.json.decode(champion),
                 "predicted": msgspec.json.decode(predicted),
             }

@@ -34,7 +34,7 @@ def edge_after(experiment: Experiment, watch: Watch, at: datetime) -> datetime:
     """The next instant at which a piece may end: nothing that belongs together is cut."""
     if watch.kind == "failures":
         return interval_start(at) + timedelta(seconds=INTERVAL_SECONDS)
-    width = bucket_width(experiment.reward["window_seconds"])
+    width = bucket_width(experiment.reward_.window_seconds)
     return floor_to_bucket(at, width) + width
 
 
@@ -83,7 +83,7 @@ def _differences(
     """A group of values is what one policy version decided in one bucket: its allocation was fixed, and no outcome of it steered it."""
     others, control = arms
     rows = rows_between(_COMPARED, experiment, watch.metric, start, end, most=MAX_VALUE)
-    width = bucket_width(experiment.reward["window_seconds"])
+    width = bucket_width(experiment.reward_.window_seconds)
     arm = np.array([row[0] for row in rows], dtype=np.int64)
     at = np.array([row[1].timestamp() for row in rows], dtype=np.float64)
     bucket = np.array([bucket_number(row[1], width) for row in rows], dtype=np.int64)

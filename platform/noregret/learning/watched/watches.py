@@ -37,7 +37,7 @@ class Watch:
 
 def guardrails_of(experiment: Experiment) -> list[Guardrail]:
     """An experiment's guardrails; a canary that was made before it got one on errors by itself has it too."""
-    return with_default_guardrails(experiment.strategy, msgspec.convert(experiment.guardrails, list[Guardrail]))
+    return with_default_guardrails(experiment.strategy, experiment.guardrails_)
 
 
 def watch_of(experiment: Experiment, guardrail: Guardrail) -> Watch | None:
@@ -72,7 +72,7 @@ def metrics_of(experiment: Experiment) -> set[str]:
 def _bounds(experiment: Experiment, guardrail: Guardrail) -> tuple[float | None, float | None]:
     """What a value is known to be at least and at most: as the guardrail declares it, or the reward where that is the metric."""
     minimum, maximum = guardrail.minimum, guardrail.maximum
-    if guardrail.metric == experiment.reward["metric"]:
+    if guardrail.metric == experiment.reward_.metric:
         reward = reward_model(experiment)
         low, high = (0.0, 1.0) if reward.kind == "binary" else (reward.minimum, reward.maximum)
         if low is None and reward.kind == "count":

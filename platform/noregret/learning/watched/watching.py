@@ -145,7 +145,7 @@ def unsummed(experiment: Experiment, end: datetime) -> bool:
 
 def _truth(experiment: Experiment) -> str | None:
     """What was true is scored however late it was told, unless it is the reward, whose late values a default replaces."""
-    return OUTCOME if is_mirrored(experiment) and experiment.reward["metric"] != OUTCOME else None
+    return OUTCOME if is_mirrored(experiment) and experiment.reward_.metric != OUTCOME else None
 
 
 def _claimed_since(experiment: Experiment, truth: str | None) -> datetime:

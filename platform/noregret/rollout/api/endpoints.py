@@ -5,18 +5,18 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.document import Reward
 from noregret.experiments.visibility import require_seen
 from noregret.names import ModelRef, Name
-from noregret.rest.pagination import page
-from noregret.rest.parsers import typed
+from noregret.rest.calls import call
+from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.endpoints import create_endpoint, rollback_endpoint, update_endpoint
 from serving import problems
 
 from . import render
+from .render import Baseline, ChampionChange, Endpoint
 
 Deadline = Annotated[int, Meta(ge=1, le=60_000, description="Milliseconds.")]
 Record = Annotated[
@@ -62,74 +62,82 @@ class RollbackRequest(ReasonRequest, forbid_unknown_fields=True):
 class EndpointsView(AddressedView):
     """GET and POST /api/v1/endpoints"""
 
-    def get(self, request: Request) -> Response:
-        return Response(page(request, self.seen_endpoints(), render.endpoint))
+    @call("List endpoints", parameters=PAGING, name="endpoints_list")
+    def get(self, request: Request) -> Page[Endpoint]:
+        return page(request, self.seen_endpoints(), render.endpoint)
 
-    def post(self, request: Request) -> Response:
-        form = typed(request, EndpointRequest)
-        if not self.caller.may_see(form.name):
+    @call("Make an endpoint", status=201, problems=(404, 409))
+    def post(self, request: Request, body: EndpointRequest) -> Endpoint:
+        if not self.caller.may_see(body.name):
             raise problems.not_found("this key is limited to other endpoints")
-        require_seen(self.caller.endpoints, {"champion": form.champion})
-        made = create_endpoint(
-            name=form.name,
-            champion=form.champion,
-            deadline_ms=form.deadline_ms,
-            sticky=form.sticky,
-            record=form.record,
-            reward=form.reward,
+        require_seen(self.caller.endpoints, {"champion": body.champion})
+        row = create_endpoint(
+            name=body.name,
+            champion=body.champion,
+            deadline_ms=body.deadline_ms,
+            sticky=body.sticky,
+            record=body.record,
+            reward=body.reward,
             actor=self.caller.name,
         )
-        return Response(render.endpoint(self.endpoint(made.name)), status=201)
+        return render.endpoint(self.endpoint(row.name))
 
 
 class EndpointView(AddressedView):
     """GET and PATCH /api/v1/endpoints/{name}"""
 
-    def get(self, request: Request, name: str) -> Response:
-        return Response(render.endpoint(self.endpoint(name)))
+    @call("An endpoint", problems=(404,))
+    def get(self, request: Request, name: str) -> Endpoint:
+        return render.endpoint(self.endpoint(name))
 
-    def patch(self, request: Request, name: str) -> Response:
-        endpoint = self.endpoint(name)
-        form = typed(request, EndpointChange)
-        if form.champion is not UNSET:
-            require_seen(self.caller.endpoints, {"champion": form.champion})
+    @call("Change an endpoint's champion, deadline, or what of it is recorded", problems=(404, 409))
+    def patch(self, request: Request, name: str, body: EndpointChange) -> Endpoint:
+        row = self.endpoint(name)
+        if body.champion is not UNSET:
+            require_seen(self.caller.endpoints, {"champion": body.champion})
         update_endpoint(
-            endpoint,
-            champion=None if form.champion is UNSET else form.champion,
-            deadline_ms=None if form.deadline_ms is UNSET else form.deadline_ms,
-            sticky=None if form.sticky is UNSET else form.sticky,
-            record=None if form.record is UNSET else form.record,
-            reward=form.reward,
-            reason=form.reason,
+            row,
+            champion=None if body.champion is UNSET else body.champion,
+            deadline_ms=None if body.deadline_ms is UNSET else body.deadline_ms,
+            sticky=None if body.sticky is UNSET else body.sticky,
+            record=None if body.record is UNSET else body.record,
+            reward=body.reward,
+            reason=body.reason,
             actor=self.caller.name,
         )
-        return Response(render.endpoint(self.endpoint(name)))
+        return render.endpoint(self.endpoint(name))
 
 
 class EndpointRollbackView(AddressedView):
     """POST /api/v1/endpoints/{name}/rollback"""
 
-    def post(self, request: Request, name: str) -> Response:
-        endpoint = self.endpoint(name)
-        form = typed(request, RollbackRequest)
-        to = None if form.to is UNSET else form.to
+    @call("Make the champion before this one, or an earlier one, champion again", problems=(404, 409))
+    def post(self, request: Request, name: str, body: RollbackRequest) -> Endpoint:
+        row = self.endpoint(name)
+        to = None if body.to is UNSET else body.to
         if to is not None:
             require_seen(self.caller.endpoints, {"to": to})
-        rollback_endpoint(endpoint, to=to, reason=form.reason, actor=self.caller.name)
-        return Response(render.endpoint(self.endpoint(name)))
+        rollback_endpoint(row, to=to, reason=body.reason, actor=self.caller.name)
+        return render.endpoint(self.endpoint(name))
 
 
 class ChampionsView(AddressedView):
     """GET /api/v1/endpoints/{name}/champions"""
 
-    def get(self, request: Request, name: str) -> Response:
+    @call("The champions that an endpoint had, newest first, and why", problems=(404,), parameters=PAGING)
+    def get(self, request: Request, name: str) -> Page[ChampionChange]:
         rows = self.endpoint(name).champion_changes.select_related("champion", "previous", "experiment")
-        return Response(page(request, rows, render.champion_change))
+        return page(request, rows, render.champion_change)
 
 
 class BaselinesView(AddressedView):
     """GET /api/v1/endpoints/{name}/baselines"""
 
-    def get(self, request: Request, name: str) -> Response:
+    @call(
+        "What the champions of an endpoint have shown while no experiment ran, newest first",
+        problems=(404,),
+        parameters=PAGING,
+    )
+    def get(self, request: Request, name: str) -> Page[Baseline]:
         rows = self.endpoint(name).baselines.select_related("champion", "endpoint")
-        return Response(page(request, rows, render.baseline))
+        return page(request, rows, render.baseline)

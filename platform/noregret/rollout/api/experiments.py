@@ -2,15 +2,14 @@
 
 import msgspec
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from noregret.experiments import document as documents
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.visibility import require_seen
-from noregret.rest.pagination import page
-from noregret.rest.parsers import typed
+from noregret.rest.calls import call
+from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.creation import create_experiment
 from noregret.rollout.transitions import activate, advance, move
@@ -18,6 +17,7 @@ from serving import problems
 
 from . import render
 from .endpoints import Reason, ReasonRequest
+from .render import ExperimentState
 
 
 class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,23 +30,25 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
 class ExperimentsView(AddressedView):
     """GET and POST /api/v1/experiments"""
 
-    def get(self, request: Request) -> Response:
-        return Response(page(request, self.seen_experiments(), render.experiment))
+    @call("List experiments", parameters=PAGING, name="experiments_list")
+    def get(self, request: Request) -> Page[ExperimentState]:
+        return page(request, self.seen_experiments(), render.experiment)
 
-    def post(self, request: Request) -> Response:
-        document = typed(request, documents.Experiment)
-        if not self.caller.may_see(document.endpoint):
-            raise Invalid("endpoint", f"there is no endpoint {document.endpoint}")
-        require_seen(self.caller.endpoints, {f"arms[{i}].model": arm.model for i, arm in enumerate(document.arms)})
-        made = create_experiment(document, actor=self.caller.name)
-        return Response(render.experiment(self.experiment(made.name)), status=201)
+    @call("Make an experiment, as a draft", status=201, problems=(409,))
+    def post(self, request: Request, body: documents.Experiment) -> ExperimentState:
+        if not self.caller.may_see(body.endpoint):
+            raise Invalid("endpoint", f"there is no endpoint {body.endpoint}")
+        require_seen(self.caller.endpoints, {f"arms[{i}].model": arm.model for i, arm in enumerate(body.arms)})
+        row = create_experiment(body, actor=self.caller.name)
+        return render.experiment(self.experiment(row.name))
 
 
 class ExperimentView(AddressedView):
     """GET /api/v1/experiments/{name}"""
 
-    def get(self, request: Request, name: str) -> Response:
-        return Response(render.experiment(self.experiment(name)))
+    @call("An experiment", problems=(404,))
+    def get(self, request: Request, name: str) -> ExperimentState:
+        return render.experiment(self.experiment(name))
 
 
 class TransitionView(AddressedView):
@@ -54,47 +56,47 @@ class TransitionView(AddressedView):
 
     action: Action = "start"
 
-    def post(self, request: Request, name: str) -> Response:
-        experiment = self.experiment(name)
-        form = typed(request, ReasonRequest)
-        move(experiment, self.action, actor=self.caller.name, reason=form.reason)
-        return Response(render.experiment(self.experiment(name)))
+    @call("Move an experiment along its lifecycle", problems=(404, 409))
+    def post(self, request: Request, name: str, body: ReasonRequest) -> ExperimentState:
+        row = self.experiment(name)
+        move(row, self.action, actor=self.caller.name, reason=body.reason)
+        return render.experiment(self.experiment(name))
 
 
 class PromoteView(AddressedView):
     """POST /api/v1/experiments/{name}/promote"""
 
-    def post(self, request: Request, name: str) -> Response:
-        experiment = self.experiment(name)
-        form = typed(request, PromoteRequest)
-        arm = experiment.arms.select_related("model").filter(name=form.arm).first()
+    @call("Make an arm's model champion, and end the experiment", problems=(404, 409))
+    def post(self, request: Request, name: str, body: PromoteRequest) -> ExperimentState:
+        row = self.experiment(name)
+        arm = row.arms.select_related("model").filter(name=body.arm).first()
         if arm is None:
-            raise Invalid("arm", f"{name} has no arm {form.arm[:80]}")
-        move(experiment, "promote", actor=self.caller.name, reason=form.reason, arm=arm)
-        return Response(render.experiment(self.experiment(name)))
+            raise Invalid("arm", f"{name} has no arm {body.arm[:80]}")
+        move(row, "promote", actor=self.caller.name, reason=body.reason, arm=arm)
+        return render.experiment(self.experiment(name))
 
 
 class AdvanceView(AddressedView):
     """POST /api/v1/experiments/{name}/advance"""
 
-    def post(self, request: Request, name: str) -> Response:
-        experiment = self.experiment(name)
-        form = typed(request, ReasonRequest)
-        advance(experiment, actor=self.caller.name, reason=form.reason)
-        return Response(render.experiment(self.experiment(name)))
+    @call("Advance a canary by a step", problems=(404, 409))
+    def post(self, request: Request, name: str, body: ReasonRequest) -> ExperimentState:
+        row = self.experiment(name)
+        advance(row, actor=self.caller.name, reason=body.reason)
+        return render.experiment(self.experiment(name))
 
 
 class ActivateView(AddressedView):
     """POST /api/v1/experiments/{name}/activate"""
 
-    def post(self, request: Request, name: str) -> Response:
-        experiment = self.experiment(name)
-        form = typed(request, ReasonRequest)
-        activate(experiment, actor=self.caller.name, reason=form.reason)
-        return Response(render.experiment(self.experiment(name)))
+    @call("Let an apprentice's policy serve", problems=(404, 409))
+    def post(self, request: Request, name: str, body: ReasonRequest) -> ExperimentState:
+        row = self.experiment(name)
+        activate(row, actor=self.caller.name, reason=body.reason)
+        return render.experiment(self.experiment(name))
 
 
-class ArmRequest(documents.Arm, forbid_unknown_fields=True, kw_only=True):
+class ArmRequest(documents.Arm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A new arm, and why."""
 
     reason: Reason = ""
@@ -103,12 +105,12 @@ class ArmRequest(documents.Arm, forbid_unknown_fields=True, kw_only=True):
 class ArmsView(AddressedView):
     """POST /api/v1/experiments/{name}/arms"""
 
-    def post(self, request: Request, name: str) -> Response:
-        experiment = self.experiment(name)
-        form = typed(request, ArmRequest)
-        require_seen(self.caller.endpoints, {"model": form.model})
-        add_arm(experiment, form, actor=self.caller.name, reason=form.reason)
-        return Response(render.experiment(self.experiment(name)), status=201)
+    @call("Add an arm", status=201, problems=(404, 409))
+    def post(self, request: Request, name: str, body: ArmRequest) -> ExperimentState:
+        row = self.experiment(name)
+        require_seen(self.caller.endpoints, {"model": body.model})
+        add_arm(row, body, actor=self.caller.name, reason=body.reason)
+        return render.experiment(self.experiment(name))
 
 
 class ArmView(AddressedView):
@@ -116,14 +118,14 @@ class ArmView(AddressedView):
 
     enabled: bool = True
 
-    def post(self, request: Request, name: str, arm: str) -> Response:
-        experiment = self.experiment(name)
-        form = typed(request, ReasonRequest)
-        found = experiment.arms.select_related("experiment", "model").filter(name=arm).first()
+    @call("Put an arm back into the traffic, or take it out", problems=(404, 409))
+    def post(self, request: Request, name: str, arm: str, body: ReasonRequest) -> ExperimentState:
+        row = self.experiment(name)
+        found = row.arms.select_related("experiment", "model").filter(name=arm).first()
         if found is None:
             raise problems.not_found(f"{name} has no arm {arm[:80]}")
-        set_enabled(found, self.enabled, actor=self.caller.name, reason=form.reason)
-        return Response(render.experiment(self.experiment(name)))
+        set_enabled(found, self.enabled, actor=self.caller.name, reason=body.reason)
+        return render.experiment(self.experiment(name))
 
 
 ACTIONS: tuple[Action, ...] = tuple(action for action in TRANSITIONS if action != "promote")

@@ -19,13 +19,6 @@ from noregret.experiments.models import Experiment
 from noregret.learning.shown import evaluation
 from noregret.planning.arguments import parameters
 
-_TITLES = {
-    "ips": "importance weighting",
-    "snips": "self-normalised",
-    "dr": "doubly robust",
-    "switch_dr": "doubly robust, extreme weights left to the model",
-}
-
 _OF_FILES = {
     "reward": "kind",
     "direction": "direction",
@@ -145,7 +138,10 @@ class Command(BaseCommand):
                 for heading in ("mean reward", "95 % interval", "effective sample size", "successes"):
                     table.add_column(heading, justify="right")
                 rows = [("as logged", found["logged"])]
-                rows += [(f"{name}, {_TITLES[name]}", estimate) for name, estimate in found["estimates"].items()]
+                rows += [
+                    (f"{name}, {evaluation.ESTIMATORS[name]}", estimate)
+                    for name, estimate in found["estimates"].items()
+                ]
                 for title, estimate in rows:
                     interval = estimate["interval"]
                     table.add_row(
