@@ -157,7 +157,7 @@ def waiting() -> dict[int, float]:
         by_window.setdefault(reward_of(baseline).window_seconds, []).append(baseline)
     waited: dict[int, float] = {}
     for window, those in by_window.items():
-        asked = {
+        asked: dict[str, list[int] | datetime] = {
             "baselines": [baseline.pk for baseline in those],
             "endpoints": [baseline.endpoint_id for baseline in those],
             "since": now - _BEHIND - timedelta(seconds=window),
