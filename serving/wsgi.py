@@ -15,7 +15,7 @@ if not apps.ready:
 from django.conf import settings
 
 from serving.request_lines import RequestLines
-from serving.starting import begin_serving
+from serving.starting import begin_serving, end_serving
 from serving.web import app
 from serving.web.data_plane import data_plane
 from serving.web.front import Front
@@ -26,5 +26,6 @@ front = Front(
     folder=settings.UPLOAD_DIR,
     disk_limit=settings.UPLOAD_DISK_LIMIT,
     share=settings.ACCESS_LINES,
+    at_end=end_serving,
 )
 begin_serving()

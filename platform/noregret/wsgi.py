@@ -24,7 +24,7 @@ from noregret.control_plane import control_plane
 from noregret.operations import counts_alone
 from serving import problems
 from serving.request_lines import RequestLines
-from serving.starting import begin_serving
+from serving.starting import begin_serving, end_serving
 from serving.web import app, routes
 from serving.web.data_plane import data_plane
 from serving.web.front import Front
@@ -89,7 +89,13 @@ def _find(path: str) -> Rule | None:
     return _find_data(path) or _find_control(path)
 
 
-front = Front(_find, folder=settings.UPLOAD_DIR, disk_limit=settings.UPLOAD_DISK_LIMIT, share=settings.ACCESS_LINES)
+front = Front(
+    _find,
+    folder=settings.UPLOAD_DIR,
+    disk_limit=settings.UPLOAD_DISK_LIMIT,
+    share=settings.ACCESS_LINES,
+    at_end=end_serving,
+)
 
 if counts_alone():
     log.error("several web processes, and PROMETHEUS_MULTIPROC_DIR is not set: /metrics is refused")

@@ -28,8 +28,8 @@ def main(front: str, program: str) -> None:
         http=Connection,
         loop="uvloop",
         ws="none",
-        lifespan="off",
-        interface="asgi3",  # taken as it is: a Front is no application, and needs no wrapping
+        lifespan="on",
+        interface="asgi3",  # taken as it is: a Front is called for the process's life alone
         proxy_headers=False,  # X-Forwarded-For is believed as NOREGRET_PROXIES says, by those who ask
         access_log=False,
         log_config=None,

@@ -113,6 +113,6 @@ _MARKS = {
     "worker": "noregret.celery worker --concurrency",
     "shadow": "noregret.celery worker --queues shadow",
     "notify": "noregret.celery worker --queues deliver,notify",
-    "inspect": "noregret.celery worker --queues inspect",
+    "inspector": "noregret.celery worker --queues inspect",
     "beat": "noregret.celery beat",
 }
