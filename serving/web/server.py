@@ -18,7 +18,7 @@ def main(front: str, program: str) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--workers", type=int, help="processes (default WEB_CONCURRENCY, else 1)")
     chosen = parser.parse_args()
     uvicorn.run(
         front,
