@@ -147,14 +147,17 @@ class Bench:
     def time(self, experiment: Any) -> Timed:
         import msgspec
         from noregret.learning.shown import segments
-        from noregret.learning.shown.results import over_time, posterior_densities, results
+        from noregret.learning.shown.charts import over_time, posterior_densities
+        from noregret.learning.shown.results import results
+        from noregret.rest.encoding import encoded
         from noregret.steering.round import learn
 
         def call() -> None:
-            msgspec.json.encode({**results(experiment), "segments": segments.of_experiment(experiment)})
+            encoded(msgspec.structs.replace(results(experiment), segments=segments.of_experiment(experiment)))
 
         def figures() -> None:
-            msgspec.json.encode([results(experiment), over_time(experiment), posterior_densities(experiment)])
+            for shown in (results(experiment), over_time(experiment), posterior_densities(experiment)):
+                encoded(shown)
 
         def one_round() -> None:
             learn(experiment.endpoint_id)

@@ -87,7 +87,9 @@ def test_check_deploy__without_a_lasting_key__says_what_to_do(tmp_path: Path) ->
 
 def test_image__web_processes__add_up_their_counters_in_a_folder_that_is_empty_after_a_restart() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    (folder,) = re.findall(r'^CMD \["env", "PROMETHEUS_MULTIPROC_DIR=([^"]+)", "granian"', text, re.MULTILINE)
+    (folder,) = re.findall(
+        r'^CMD \["env", "PROMETHEUS_MULTIPROC_DIR=([^"]+)", "python", "-m", "noregret.web"', text, re.MULTILINE
+    )
     assert re.search(rf"install --directory --owner noregret .*{folder}", text)
     (mounted,) = compose()["services"]["web"]["tmpfs"]
     assert mounted.startswith(f"{folder}:uid=10001")
@@ -99,11 +101,12 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
     from noregret.embedded import services
 
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
-    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify")]
-    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify")]
+    untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
+    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify", "inspector")]
+    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify", "inspector")]
     for commands in (started, composed):
         heard: set[str] = set()
         for command in commands:
-            told = command[command.index("--queues") + 1] if "--queues" in command else "celery"
-            heard |= set(told.split(","))
+            told = command[command.index("--queues") + 1].split(",") if "--queues" in command else untold
+            heard |= set(told)
         assert heard >= routed | {"celery", "notify"}

@@ -11,7 +11,7 @@ from django.db import connection
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
-from noregret.learning.shown.documents import Results
+from noregret.learning.shown.results import Results
 from noregret.registry import api as registry
 from noregret.registry.models import ModelVersion
 from noregret.rollout.api import render

@@ -36,7 +36,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[str]:
             cursor.execute("SELECT pg_sleep(1)")
         return {}
 
-    monkeypatch.setattr("noregret.learning.watched.guardrails.states", sleep)
+    monkeypatch.setattr("noregret.learning.watched.states.states", sleep)
     return seen
 
 

@@ -12,7 +12,6 @@ from noregret.experiments.models import Experiment
 from noregret.learning.drain import drain
 from noregret.learning.rebuild import rebuild
 from noregret.learning.served import unfit
-from noregret.learning.shown.results import results
 from noregret.rollout.transitions import advance, move
 from noregret.steering.promotion import act
 from noregret.steering.round import learn
@@ -21,6 +20,7 @@ from past_traffic import begin_earlier, decide, decided_at, fill, reward
 
 from serving.models import ShadowPrediction
 from tests.conftest import Api
+from tests.learning.told import results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

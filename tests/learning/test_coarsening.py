@@ -17,10 +17,10 @@ from noregret.learning.knowledge import known_to_policy
 from noregret.learning.models import ArmInterval, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
 from noregret.learning.served import served_since
-from noregret.learning.shown.results import over_time
 from noregret.steering.round import learn
 
 from tests.learning.past_traffic import decide, reward
+from tests.learning.told import over_time
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,11 +12,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning.shown.evaluation import of_experiment
 from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, reward
 
 from tests.conftest import Api
+from tests.learning.told import evaluated as ledger_evaluation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,8 +50,8 @@ def logged(two_arms: Start, n: int = 600, share: float = 0.5) -> Experiment:
 
 def test_evaluate__policy_that_learns_from_features__earns_what_it_would(two_arms: Start) -> None:
     experiment = logged(two_arms)
-    plain = of_experiment(experiment, "thompson", {})
-    by_age = of_experiment(experiment, "lin-ucb", {"alpha": 0.2})
+    plain = ledger_evaluation(experiment, "thompson", {})
+    by_age = ledger_evaluation(experiment, "lin-ucb", {"alpha": 0.2})
     assert plain["logged"]["value"] == pytest.approx(0.5, abs=0.07)
     for name in ("ips", "snips", "dr", "switch_dr"):
         assert abs(plain["estimates"][name]["value"] - 0.5) < 4 * plain["estimates"][name]["standard_error"] + 0.02
@@ -83,7 +83,7 @@ def test_evaluate__of_the_experiments_file__is_the_ledgers(two_arms: Start, alic
         stdout=out,
     )
     of_file = json.loads(out.getvalue())
-    ledger = of_experiment(experiment, "lin-thompson", {})
+    ledger = ledger_evaluation(experiment, "lin-thompson", {})
     assert of_file["decisions"] == ledger["decisions"] == 300
     for name in ("ips", "snips", "dr", "switch_dr"):
         assert of_file["estimates"][name]["value"] == pytest.approx(ledger["estimates"][name]["value"], abs=1e-6)
@@ -91,7 +91,7 @@ def test_evaluate__of_the_experiments_file__is_the_ledgers(two_arms: Start, alic
 
 def test_evaluate__target_that_the_log_can_not_show__is_refused(two_arms: Start) -> None:
     experiment = logged(two_arms, 100, share=1.0)
-    found = of_experiment(experiment, "uniform", {})
+    found = ledger_evaluation(experiment, "uniform", {})
     assert "could not have chosen" in found["refused"] or "never shows" in found["refused"]
     assert found["estimates"] == {}
     with pytest.raises(CommandError, match=r"log (says nothing|never shows)"):
@@ -174,7 +174,7 @@ def fill_two_windows(experiment: Experiment, n: int = 600) -> None:
 def test_evaluate__open_windows_where_silence_means_zero__are_left_out(two_arms: Start) -> None:
     experiment = silent_means_zero(two_arms)
     fill_two_windows(experiment)
-    found = of_experiment(experiment, "uniform", {})
+    found = ledger_evaluation(experiment, "uniform", {})
     assert found["logged"]["value"] == pytest.approx(0.1, abs=0.005)
     for estimate in found["estimates"].values():
         assert estimate["value"] == pytest.approx(0.1, abs=0.005)
@@ -190,7 +190,7 @@ def test_evaluate__nothing_matured__is_refused_with_how_many_are_open(two_arms: 
         identity = decide(experiment, "ab"[i % 2], seconds_ago=5)
         reward(experiment, "ab"[i % 2], identity, 1.0)
     learn(experiment.endpoint_id)
-    found = of_experiment(experiment, "uniform", {})
+    found = ledger_evaluation(experiment, "uniform", {})
     assert found["estimates"] == {}
     assert "20 whose window is open" in found["refused"]
 
@@ -198,7 +198,7 @@ def test_evaluate__nothing_matured__is_refused_with_how_many_are_open(two_arms: 
 def test_evaluate__file_with_open_windows__is_the_ledgers(two_arms: Start, alice: Api, tmp_path: Path) -> None:
     experiment = silent_means_zero(two_arms)
     fill_two_windows(experiment)
-    ledger = of_experiment(experiment, "uniform", {})
+    ledger = ledger_evaluation(experiment, "uniform", {})
     file = tmp_path / "decisions.ndjson"
     file.write_bytes(alice.get(f"/api/v1/experiments/{experiment.name}/decisions.ndjson").content)
     told = ["--window", str(WINDOW), "--default", "0"]
@@ -239,7 +239,7 @@ def test_evaluate__held_out_and_failed_decisions__are_left_out(two_arms: Start, 
     file.write_bytes(alice.get(f"/api/v1/experiments/{experiment.name}/decisions.ndjson").content)
     out = StringIO()
     call_command("evaluate", "--file", str(file), "--policy", "uniform", "--json", stdout=out)
-    for found in (of_experiment(experiment, "uniform", {}), json.loads(out.getvalue())):
+    for found in (ledger_evaluation(experiment, "uniform", {}), json.loads(out.getvalue())):
         assert found["decisions"] == 240
         assert (found["left_out"]["holdout"], found["left_out"]["fallback"]) == (30, 30)
         assert found["logged"]["value"] == 1.0
@@ -260,7 +260,7 @@ def test_evaluate__units_that_return__errors_are_of_units(two_arms: Start) -> No
         identity = decide(experiment, arm, at=at, unit=f"u{unit}")
         reward(experiment, arm, identity, float(unit % 3 == 0))
     learn(experiment.endpoint_id)
-    found = of_experiment(experiment, "uniform", {})
+    found = ledger_evaluation(experiment, "uniform", {})
     assert found["decisions"] == 300
     assert found["logged"]["standard_error"] == pytest.approx((1 / 3 * 2 / 3 / 29) ** 0.5, rel=0.01)
     assert found["logged"]["effective_sample_size"] == pytest.approx(30.0)
@@ -275,7 +275,7 @@ def test_evaluate__arms_that_are_answered_at_different_rates__are_told(two_arms:
         if arm == "a" or i % 4 == 1:
             reward(experiment, arm, identity, float(i % 3 == 0))
     learn(experiment.endpoint_id)
-    found = of_experiment(experiment, "thompson", {})
+    found = ledger_evaluation(experiment, "thompson", {})
     assert found["left_out"]["unanswered"] == 100
     assert any("a 100.0%, b 50.0%" in said for said in found["warnings"])
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning import clock
-from noregret.learning.watched import guardrails
+from noregret.learning.watched import states
 from noregret.learning.watched.guardrails import Judgement, judge
 from noregret.learning.watched.watches import guardrails_of
 from noregret.learning.watched.watching import keep_up
@@ -246,14 +246,14 @@ def test_guardrail__state_that_took_long__is_shown_again_as_it_was(
 ) -> None:
     experiment = guarded(two_arms, max=1.0)
     arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
-    monkeypatch.setattr(guardrails, "LONG_SECONDS", 0.0)
-    monkeypatch.setattr(guardrails, "REST", 1e6)
-    monkeypatch.setattr(guardrails, "_shown", {})
+    monkeypatch.setattr(states, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(states, "REST", 1e6)
+    monkeypatch.setattr(states, "_shown", {})
     keep_up(experiment, clock.now())
-    first = guardrails.states(experiment, arms)
-    assert [arm["state"] for arm in first[0]["arms"]] == ["unheard"]
+    first = states.states(experiment, arms)
+    assert [arm.state for arm in first[0].arms] == ["unheard"]
     send(experiment, "cost", [("b", 0.1)] * 60)
     keep_up(experiment, clock.now())
-    assert guardrails.states(experiment, arms) == first
-    guardrails._shown.clear()
-    assert guardrails.states(experiment, arms) != first
+    assert states.states(experiment, arms) == first
+    states._shown.clear()
+    assert states.states(experiment, arms) != first

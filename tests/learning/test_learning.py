@@ -16,7 +16,6 @@ from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
 from noregret.learning.shown.recommendation import recommend
-from noregret.learning.shown.results import over_time, posterior_densities, results
 from noregret.redis_client import client, keys
 from noregret.rollout.publish import publish_endpoint_on_commit
 from noregret.steering import pending, tasks
@@ -27,6 +26,7 @@ from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward
 from serving.process import process
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
+from tests.learning.told import over_time, posterior_densities, results
 
 Start = Callable[..., Experiment]
 

@@ -15,7 +15,6 @@ from noregret.learning import buckets, closing, mature
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.shown.results import results
 from noregret.rollout.transitions import move
 from noregret.steering import pending
 from noregret.steering.promotion import act
@@ -27,6 +26,7 @@ from serving.models import Decision, Reward
 from serving.process import process
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
 from tests.learning.test_ingest import append, taken_out
+from tests.learning.told import results
 
 Start = Callable[..., Experiment]
 DEFAULT = {"reward": {"kind": "binary", "window_seconds": 1, "default": 0}}

@@ -11,7 +11,6 @@ from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.learning.models import ArmInterval, ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.shown.results import results
 from noregret.rollout.publish import build
 from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, fill, reward
@@ -20,6 +19,7 @@ from bandits import policies
 from bandits.context import ContextInvalid, ContextSchema
 from serving import snapshot
 from serving.routing import router
+from tests.learning.told import results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

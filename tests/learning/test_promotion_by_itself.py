@@ -9,7 +9,6 @@ import pytest
 from noregret.experiments.models import Experiment
 from noregret.learning.evidence import evidence_of
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.shown.results import results
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.warnings import warnings_of
 from noregret.steering.promotion import act
@@ -17,6 +16,7 @@ from noregret.steering.round import learn
 from past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 from tests.conftest import Api, endpoint_of, static_model
+from tests.learning.told import results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,6 @@ from noregret.learning import quarantine
 from noregret.learning.drain import drain
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.shown.results import posterior_densities, results
 from noregret.learning.unlearned import unlearned
 from noregret.rollout.publish import build
 from noregret.steering.round import learn
@@ -23,6 +22,7 @@ from noregret.steering.round import learn
 from serving.models import Decision, QuarantinedEvent, Reward
 from tests.conftest import Api, endpoint_of, start_experiment, static_model
 from tests.learning.past_traffic import begin_earlier, decide, fill, reward
+from tests.learning.told import posterior_densities, results
 
 Start = Callable[..., Experiment]
 BINARY = {"kind": "binary", "window_seconds": 1}

@@ -15,7 +15,6 @@ from noregret.learning.drain import drain
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.rebuild import rebuild
 from noregret.learning.shown.recommendation import recommend
-from noregret.learning.shown.results import results
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.endpoints import update_endpoint
 from noregret.rollout.publish import build
@@ -31,6 +30,7 @@ from serving import snapshot
 from serving.models import Reward
 from serving.routing import router
 from tests.conftest import Api, static_model
+from tests.learning.told import results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

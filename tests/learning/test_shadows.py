@@ -11,7 +11,6 @@ from noregret.learning import shadow_sums, shadows
 from noregret.learning.models import ExperimentEvidence, ShadowStatistics
 from noregret.learning.rebuild import rebuild
 from noregret.learning.shadow_sums import LARGEST
-from noregret.learning.shown.results import results
 from noregret.redis_client import client, keys
 from noregret.rollout.transitions import move
 from noregret.steering import pending
@@ -21,6 +20,7 @@ from serving.models import Decision, Reward, ShadowPrediction
 from serving.process import process
 from serving.shadowing import QUEUE, VERSION, Shadower, ShadowEvent
 from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
+from tests.learning.told import compared, results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -197,7 +197,7 @@ def test_shadow__outcomes_before_and_after_their_predictions__are_scored_once(al
     tell(slice(4, 8))
     learn(experiment.endpoint_id)
     learn(experiment.endpoint_id)
-    shown = next(each for each in shadows.comparison(experiment).values())
+    shown = next(each for each in compared(experiment).values())
     assert (shown["outcomes"]["count"], shown["outcomes"]["accuracy"]) == (8, 0.5)
     assert rebuild(experiment, write=False) == []
 
@@ -218,7 +218,7 @@ def test_shadow__label_that_comes_long_after_the_end__is_scored(alice: Api) -> N
     assert told["status"] == "late"
     assert experiment.endpoint_id in pending.find().learn
     learn(experiment.endpoint_id)
-    assert next(iter(shadows.comparison(experiment).values()))["outcomes"]["count"] == 1
+    assert next(iter(compared(experiment).values()))["outcomes"]["count"] == 1
     assert experiment.endpoint_id not in pending.find().learn
 
 
@@ -232,16 +232,16 @@ def test_shadow__predictions_of_an_earlier_version__are_gone_through_once_and_sh
     copied(30)
     shadows.mirror(experiment)
     learn(experiment.endpoint_id)
-    before = shadows.comparison(experiment)
+    before = compared(experiment)
     ShadowStatistics.objects.all().delete()  # as before there were any
-    assert shadows.comparison(experiment) == {}
+    assert compared(experiment) == {}
     monkeypatch.setattr(shadow_sums, "PIECE", 10)
     monkeypatch.setattr(shadow_sums, "ROUND_SECONDS", 0.0)
     learn(experiment.endpoint_id)
-    assert shadows.comparison(experiment) == {}
+    assert compared(experiment) == {}
     for _ in range(4):
         learn(experiment.endpoint_id)
-    (was,), (now,) = before.values(), shadows.comparison(experiment).values()
+    (was,), (now,) = before.values(), compared(experiment).values()
     assert now["outcomes"] == pytest.approx(was["outcomes"])
     assert now["mean_absolute_difference"] == pytest.approx(was["mean_absolute_difference"])
     for figure in ("predictions", "agreement", "latency_ms", "histogram", "examples"):
@@ -256,13 +256,13 @@ def test_rebuild__sums_of_a_shadow__are_checked_and_made_anew(alice: Api) -> Non
     copied(10)
     shadows.mirror(experiment)
     learn(experiment.endpoint_id)
-    before = shadows.comparison(experiment)
+    before = compared(experiment)
     row = ShadowStatistics.objects.get(arm__is_control=False)
     ShadowStatistics.objects.filter(pk=row.pk).update(sums=row.sums | {"agreed": 9})
     assert rebuild(experiment, write=True) == [
         "nearly-sums: what its predictions on copies sum up to differs from the ledger's"
     ]
-    assert shadows.comparison(experiment) == before
+    assert compared(experiment) == before
 
 
 def test_shadower__queue_that_is_full__drops_and_does_not_wait() -> None:

@@ -11,7 +11,6 @@ from noregret.experiments.models import Experiment
 from noregret.learning import summing
 from noregret.learning.models import ArmStatistics
 from noregret.learning.shown import outcomes, savings
-from noregret.learning.shown.results import posterior_densities, results
 from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, fill, reward
 
@@ -20,6 +19,7 @@ from bandits.inference.intervals import interval
 from bandits.inference.units import UnitSums, of_units
 from bandits.reward import RewardModel
 from tests.conftest import Api
+from tests.learning.told import posterior_densities, results
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -231,7 +231,7 @@ def test_contextual__arms_that_served_different_requests__are_not_compared(two_a
         assert (arm["probability_best"], arm["expected_loss"], arm["mean_basis"]) == (None, None, "served")
         assert arm["interval"][0] < arm["mean"] < arm["interval"][1]
     low, high = found["comparison"]["saved_interval"]
-    assert f"rewards (95 %: {low:+,.1f} to {high:+,.1f})" in figures(experiment)["facts"]["saved"]
+    assert f"rewards (95 %: {low:+,.1f} to {high:+,.1f})" in figures(experiment).facts["saved"]
     assert posterior_densities(experiment)["x"] == []
 
 

@@ -20,7 +20,6 @@ from noregret.learning.fold import fold
 from noregret.learning.models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
 from noregret.learning.rebuild import rebuild
 from noregret.learning.served import unfit
-from noregret.learning.shown.results import results
 from noregret.redis_client import client, keys
 from noregret.steering.round import learn
 
@@ -30,6 +29,7 @@ from bandits.inference.units import UnitSums, of_units
 from bandits.reward import RewardModel
 from serving.models import Decision, Reward
 from tests.learning.past_traffic import begin_earlier, decide, decided_at, reward
+from tests.learning.told import results
 
 Start = Callable[..., Experiment]
 

@@ -15,6 +15,7 @@ from noregret.steering.round import learn
 from past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 from tests.conftest import Api
+from tests.learning.told import document
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,7 +74,7 @@ def test_canary__tells_its_step_and_both_arms__and_nothing_of_an_even_split(two_
     fill(experiment, {"control": (40, 20)})
     learn(experiment.endpoint_id)
     shown = results(experiment)
-    assert shown["comparison"]["saved_against_even_split"] is None
+    assert shown.comparison.saved_against_even_split is None
     told = facts(shown)
     assert told["step"].startswith("1 of 2: 25% of the units since ")
     assert told["failures"] == "new 5.00%, control 0.00%"
@@ -81,7 +82,7 @@ def test_canary__tells_its_step_and_both_arms__and_nothing_of_an_even_split(two_
     assert told["evidence"] in ("none that the control is better", "for control: no evidence yet (20 needed)")
     assert "saved" not in told
     assert "0.0 of" not in str(told)
-    assert figures(experiment)["progress"] is None
+    assert figures(experiment).progress is None
 
 
 def test_canary__beaten_beyond_doubt__is_told_in_words(two_arms: Start) -> None:
@@ -91,9 +92,9 @@ def test_canary__beaten_beyond_doubt__is_told_in_words(two_arms: Start) -> None:
     learn(experiment.endpoint_id)
     experiment.refresh_from_db()
     shown = results(experiment)
-    assert "control beats new: evidence far beyond the 20 needed" in shown["recommendation"]["reason"]
-    assert "by the learner" in shown["recommendation"]["reason"]
-    assert shown["evidence"]["leader"] == "control"
+    assert "control beats new: evidence far beyond the 20 needed" in shown.recommendation.reason
+    assert "by the learner" in shown.recommendation.reason
+    assert shown.evidence.leader == "control"
     assert facts(shown)["evidence"] == "for control: evidence far beyond the 20 needed"
 
 
@@ -103,13 +104,13 @@ def test_shadow__tells_agreement__and_nothing_of_who_is_best(two_arms: Start) ->
     fill(experiment, {"control": (40, 20)})
     learn(experiment.endpoint_id)
     shown = results(experiment)
-    assert [arm["probability_best"] for arm in shown["arms"]] == [None, None]
-    assert shown["evidence"]["leader"] is None
+    assert [arm.probability_best for arm in shown.arms] == [None, None]
+    assert shown.evidence.leader is None
     assert set(facts(shown)) == {
         "decisions", "rewards", "copies", "agreement", "reason", "policy_version", "as_of",
     }  # fmt: skip
     assert "the champion, page@a, answers every request" in words(experiment)
-    assert figures(experiment)["densities"]["x"] == []
+    assert figures(experiment).densities.x == []
 
 
 def test_split__tells_evidence_and_no_saving(two_arms: Start) -> None:
@@ -118,7 +119,7 @@ def test_split__tells_evidence_and_no_saving(two_arms: Start) -> None:
     fill(experiment, {"a": (60, 60), "b": (72, 48)})
     learn(experiment.endpoint_id)
     shown = results(experiment)
-    assert shown["comparison"]["saved_against_even_split"] is None
+    assert shown.comparison.saved_against_even_split is None
     told = facts(shown)
     assert told["evidence"].startswith("for b: ")
     assert "saved" not in told
@@ -131,7 +132,7 @@ def test_prospect__arms_alike__says_that_there_may_be_no_difference(two_arms: St
     begin_earlier(experiment)
     fill(experiment, {"a": (500, 510), "b": (503, 507)})
     learn(experiment.endpoint_id)
-    said = results(experiment)["recommendation"]["reason"]
+    said = results(experiment).recommendation.reason
     assert "there may be no difference to show, and only an indifference would end it by itself" in said
 
 
@@ -191,7 +192,7 @@ def test_contextual__tells_what_each_segment_would_lose__and_names_no_arm_the_be
         )  # fmt: skip
         reward(experiment, arm, identity, float(rng.random() < mean))
     learn(experiment.endpoint_id)
-    told = segments.segments(experiment)
+    told = document(segments.segments(experiment))
     assert told is not None
     assert told["decisions"] == 1500
     parts = {(part["field"], part["segment"]): part for part in told["segments"]}

@@ -12,7 +12,6 @@ from noregret.learning import mature
 from noregret.learning.evidence import RULES, answers_of, evidence_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.shown.results import results
 from noregret.steering import pending
 from noregret.steering.publishing import DECISIONS_AN_ARM, longest_in_force
 from noregret.steering.round import learn
@@ -21,6 +20,7 @@ from serving.models import Decision, FirstVisit, Reward
 from serving.routing import router
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, reward
 from tests.learning.test_rollouts import document
+from tests.learning.told import results
 
 Start = Callable[..., Experiment]
 

@@ -12,7 +12,6 @@ from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.models import ArmStatistics
 from noregret.learning.rebuild import rebuild
-from noregret.learning.shown.results import results
 from noregret.rollout.endpoints import update_endpoint
 from noregret.rollout.transitions import move
 from noregret.steering import pending
@@ -26,6 +25,7 @@ from serving.models import Decision
 from serving.process import process
 from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
 from tests.learning.past_traffic import begin_earlier, decide, reward
+from tests.learning.told import results
 
 Start = Callable[..., Experiment]
 

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_safe
 from unfold.decorators import display
@@ -21,6 +21,7 @@ from noregret.learning.kept import rows_from
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.standing import memory_of
+from noregret.rest.encoding import document, encoded
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import warnings_of
 from noregret.trail.models import AuditEntry
@@ -209,14 +210,15 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "experiment": experiment,
                 "words": in_words(experiment, arms),
                 "figures": shown,
-                "facts": labelled(shown["facts"]),
-                "rows": [(arm, [(key, shown["cells"][arm.name][key]) for key, _ in columns]) for arm in served],
+                "figures_document": document(shown),
+                "facts": labelled(shown.facts),
+                "rows": [(arm, [(key, shown.cells[arm.name][key]) for key, _ in columns]) for arm in served],
                 "columns": columns,
                 "arms_help": arms_help(experiment) + gone_help(experiment),
                 "over_time": chart_rows(shown),
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
-                "shadows": shadow_rows(shown["results"]),
+                "shadows": shadow_rows(shown.results),
                 "sees_audit": may_see(request, "trail", "auditentry"),
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],  # asked for only where it is seen
                 "live": experiment.status == Experiment.Status.RUNNING,
@@ -224,7 +226,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "charts": charts_of(experiment),
                 "evaluable": not mirrored and experiment.status != Experiment.Status.DRAFT,
                 "warnings": [
-                    sentence(warning) for warning in (*warnings_of(experiment), *troubles_of_learner(shown["results"]))
+                    sentence(warning) for warning in (*warnings_of(experiment), *troubles_of_learner(shown.results))
                 ],
                 "segments": parts,
                 "segment_rows": [] if parts is None else segment_rows(parts),
@@ -238,7 +240,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         if not begun or not tells_evidence(experiment):
             return None
         asked = request.GET.get("forecast") == "1"
-        return {"said": forecast.of_experiment(experiment)["said"] if asked else ""}
+        return {"said": forecast.of_experiment(experiment).said if asked else ""}
 
     def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         """The question what another policy would have earned, and the answer where one was asked for."""
@@ -256,7 +258,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
 
     def figures_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The page's figures as JSON, for its refresh."""
-        return JsonResponse(figures(self._experiment(request, pk)))
+        shown = figures(self._experiment(request, pk))
+        return HttpResponse(encoded(shown), content_type="application/json")
 
     def action_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         """GET asks for confirmation; POST does it."""

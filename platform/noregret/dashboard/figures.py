@@ -7,35 +7,56 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.learning.shown.evaluation import ESTIMATORS, left_out_in_words
+from noregret.learning.shown.apprentice import Apprentice
+from noregret.learning.shown.charts import Densities, OverTime, over_time, posterior_densities
+from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
 from noregret.learning.shown.phrases import evidence_told, probability_told
-from noregret.learning.shown.results import over_time, posterior_densities, results
+from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm, results
+from noregret.learning.shown.segments import Segments
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
 POINTS = 24
 UNKNOWN = "–"
 
 
-def figures(experiment: Experiment) -> dict[str, Any]:
-    """{"status", "results", "cells" (text by arm and column), "facts", "alarms", "progress", "over_time", "densities"}."""
+class Alarms(Struct, frozen=True):
+    """Is it shown that the split did not go as logged; that arms are answered at different rates?"""
+
+    sample_ratio: bool
+    answers: bool
+
+
+class Figures(Struct, frozen=True):
+    """`cells`: text by arm and column; `facts`: text by name; `progress` from 0 to 1, None where its end is no matter of evidence."""
+
+    status: str
+    results: Results
+    cells: dict[str, dict[str, str]]
+    facts: dict[str, str]
+    alarms: Alarms
+    progress: float | None
+    over_time: OverTime
+    densities: Densities
+
+
+def figures(experiment: Experiment) -> Figures:
     found = results(experiment)
-    ratio = found["comparison"]["sample_ratio_p"]
-    return {
-        "status": experiment.status,
-        "results": found,
-        "cells": {arm["name"]: cells(arm) for arm in found["arms"]},
-        "facts": facts(found, looks_at_requests(experiment)),
-        "alarms": {
-            "sample_ratio": ratio is not None and ratio < ALARM,
-            "answers": answers_differ(found),
-        },
-        "progress": progress(found["evidence"]) if tells_evidence(experiment) else None,
-        "over_time": over_time(experiment, POINTS),
-        "densities": posterior_densities(experiment),
-    }
+    ratio = found.comparison.sample_ratio_p
+    return Figures(
+        status=experiment.status,
+        results=found,
+        cells={arm.name: cells(arm) for arm in found.arms},
+        facts=facts(found, looks_at_requests(experiment)),
+        alarms=Alarms(ratio is not None and ratio < ALARM, answers_differ(found)),
+        progress=progress(found.evidence) if tells_evidence(experiment) else None,
+        over_time=over_time(experiment, POINTS),
+        densities=posterior_densities(experiment),
+    )
 
 
 def tells_evidence(experiment: Experiment) -> bool:
@@ -48,85 +69,87 @@ def _or_dash(value: Any, form: str) -> str:
     return UNKNOWN if value is None else format(value, form)
 
 
-def cells(arm: dict[str, Any]) -> dict[str, str]:
+def cells(arm: ResultsArm) -> dict[str, str]:
     """The row of an arm, as text."""
-    interval, watched = arm["interval"], arm["watched_interval"]
+    interval, watched = arm.interval, arm.watched_interval
     return {
-        "decisions": f"{arm['decisions']:,}",
-        "share": _or_dash(arm["share"], ".1%"),
-        "now": _or_dash(arm["propensity"], ".1%"),
-        "rewards": f"{arm['rewards']:,}",
-        "mean": _or_dash(arm["mean"], ".4f"),
+        "decisions": f"{arm.decisions:,}",
+        "share": _or_dash(arm.share, ".1%"),
+        "now": _or_dash(arm.propensity, ".1%"),
+        "rewards": f"{arm.rewards:,}",
+        "mean": _or_dash(arm.mean, ".4f"),
         "interval": _interval(interval),
         "watched": _interval(watched),
-        "best": UNKNOWN if arm["probability_best"] is None else probability_told(arm["probability_best"]),
-        "loss": _or_dash(arm["expected_loss"], ".4f"),
-        "errors": _or_dash(arm["error_rate"], ".2%"),
-        "p50": _or_dash(arm["latency_ms"]["p50"], ".2f"),
-        "p99": _or_dash(arm["latency_ms"]["p99"], ".2f"),
+        "best": UNKNOWN if arm.probability_best is None else probability_told(arm.probability_best),
+        "loss": _or_dash(arm.expected_loss, ".4f"),
+        "errors": _or_dash(arm.error_rate, ".2%"),
+        "p50": _or_dash(arm.latency_ms.p50, ".2f"),
+        "p99": _or_dash(arm.latency_ms.p99, ".2f"),
     }
 
 
-def _interval(ends: list[float] | None) -> str:
+def _interval(ends: tuple[float, float] | None) -> str:
     return UNKNOWN if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
-def saved(comparison: dict[str, Any]) -> str:
+def saved(comparison: Comparison) -> str:
     """What was earned beyond an even split, with its interval: a gain is one where the interval says so."""
-    value, ends = comparison["saved_against_even_split"], comparison["saved_interval"]
-    return "not known" if value is None else f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
+    value, ends = comparison.saved_against_even_split, comparison.saved_interval
+    if value is None or ends is None:
+        return "not known"
+    return f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
-def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
+def evaluation_texts(found: Evaluation) -> dict[str, Any]:
     """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample size)], "said": sentences}."""
-    if found["refused"]:
-        return {"rows": [], "said": sentence(found["refused"])}
-    estimates = [("As logged", found["logged"])]
-    estimates += [(ESTIMATORS[name].capitalize(), estimate) for name, estimate in found["estimates"].items()]
+    if found.refused or found.logged is None:
+        return {"rows": [], "said": sentence(found.refused or "")}
+    estimates = [("As logged", found.logged)]
+    estimates += [(ESTIMATORS[name].capitalize(), estimate) for name, estimate in found.estimates.items()]
     rows = [
         (
             title,
-            f"{estimate['value']:.4f}",
-            "–" if estimate["interval"] is None else f"{estimate['interval'][0]:.4f} to {estimate['interval'][1]:.4f}",
-            f"{estimate['effective_sample_size']:,.0f}",
+            f"{estimate.value:.4f}",
+            "–" if estimate.interval is None else f"{estimate.interval[0]:.4f} to {estimate.interval[1]:.4f}",
+            f"{estimate.effective_sample_size:,.0f}",
         )
         for title, estimate in estimates
     ]
-    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
-    said = f"From {found['decisions']:,} matured decisions with a reward. It would have chosen {shares}."
+    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found.shares.items())
+    said = f"From {found.decisions:,} matured decisions with a reward. It would have chosen {shares}."
     left_out = left_out_in_words(found)
     if left_out:
         said += f" Left out: {left_out}."
-    return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found["warnings"])])}
+    return {"rows": rows, "said": " ".join([said, *(sentence(warning) for warning in found.warnings)])}
 
 
-def shadow_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+def shadow_rows(found: Results) -> list[tuple[str, ...]]:
     """Challengers of a shadow against the champion: (arm, predictions, agreement, difference, p50, p99, errors, right, champion right)."""
     rows: list[tuple[str, ...]] = []
-    for arm in found["arms"]:
-        shadow = arm["shadow"]
+    for arm in found.arms:
+        shadow = arm.shadow
         if shadow is None:
             continue
-        outcomes = shadow["outcomes"] or {}
+        outcomes = shadow.outcomes
         rows.append(
             (
-                arm["name"],
-                f"{shadow['predictions']:,}",
-                _or_dash(shadow["agreement"], ".1%"),
-                _or_dash(shadow["mean_absolute_difference"], ".4g"),
-                _or_dash(shadow["latency_ms"]["p50"], ".2f"),
-                _or_dash(shadow["latency_ms"]["p99"], ".2f"),
-                _or_dash(shadow["error_rate"], ".2%"),
-                _or_dash(outcomes.get("accuracy"), ".1%"),
-                _or_dash(outcomes.get("champion_accuracy"), ".1%"),
+                arm.name,
+                f"{shadow.predictions:,}",
+                _or_dash(shadow.agreement, ".1%"),
+                _or_dash(shadow.mean_absolute_difference, ".4g"),
+                _or_dash(shadow.latency_ms.p50, ".2f"),
+                _or_dash(shadow.latency_ms.p99, ".2f"),
+                _or_dash(shadow.error_rate, ".2%"),
+                _or_dash(None if outcomes is None else outcomes.accuracy, ".1%"),
+                _or_dash(None if outcomes is None else outcomes.champion_accuracy, ".1%"),
             )
         )
     return rows
 
 
-def progress(evidence: dict[str, Any]) -> float | None:
+def progress(evidence: EvidenceProgress) -> float | None:
     """How far the evidence is, from 0 to 1, on a logarithmic scale: it multiplies with each decision, so its logarithm is what adds."""
-    value, needed = evidence["value"], evidence["needed"]
+    value, needed = evidence.value, evidence.needed
     if value is None or needed is None or needed <= 1:
         return None
     return min(1.0, max(0.0, math.log(max(value, 1.0)) / math.log(needed)))
@@ -139,15 +162,15 @@ def sentence(reason: str, names: Sequence[str] = ()) -> str:
     return capital if capital.endswith(".") else f"{capital}."
 
 
-def answers_differ(found: dict[str, Any]) -> bool:
+def answers_differ(found: Results) -> bool:
     """Is it shown that arms are answered at different rates?"""
-    p = found["comparison"]["answers_p"]
+    p = found.comparison.answers_p
     return p is not None and p < ALARM
 
 
-def answers_said(found: dict[str, Any]) -> str:
+def answers_said(found: Results) -> str:
     """How often arms are answered, in a sentence."""
-    shares = [arm["answered"] for arm in found["arms"] if arm["answered"] is not None]
+    shares = [arm.answered for arm in found.arms if arm.answered is not None]
     if not shares:
         return "not compared: every decision gets a reward, or no window is over yet"
     ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
@@ -187,42 +210,42 @@ FACTS: dict[str, tuple[str, ...]] = {
 """Which facts are of a strategy: another's would say nothing of it."""
 
 
-def facts(found: dict[str, Any], contextual: bool = False) -> dict[str, str]:
+def facts(found: Results, contextual: bool = False) -> dict[str, str]:
     """Single figures and sentences of the page, as text: those of its strategy, in the order in which they are shown, and its frame's."""
-    kind = str(found["strategy"])
+    kind = str(found.strategy)
     if kind == "bandit":
-        kind = "apprentice" if found["apprentice"] else "contextual" if contextual else kind
-    evidence = found["evidence"]
+        kind = "apprentice" if found.apprentice else "contextual" if contextual else kind
+    evidence = found.evidence
     texts = {
-        "decisions": f"{found['decisions']:,}",
-        "rewards": f"{found['rewards']:,}",
-        "matured": f"{evidence['matured']:,}",
+        "decisions": f"{found.decisions:,}",
+        "rewards": f"{found.rewards:,}",
+        "matured": f"{evidence.matured:,}",
         "evidence": _evidence(found),
-        "sample_ratio": _sample_ratio(found["comparison"]["sample_ratio_p"]),
+        "sample_ratio": _sample_ratio(found.comparison.sample_ratio_p),
         "answers": answers_said(found),
-        "saved": saved(found["comparison"]),
-        "step": _step(found["canary"]),
-        "failures": _by_arm(found, "error_rate", ".2%"),
-        "means": _by_arm(found, "mean", ".4g"),
-        "copies": _by_challenger(found, lambda arm: f"{arm['shadow']['predictions']:,}" if arm["shadow"] else UNKNOWN),
-        "agreement": _by_challenger(found, lambda arm: _or_dash(arm["agreement"], ".1%")),
-        "chosen": _chosen(found["apprentice"]),
+        "saved": saved(found.comparison),
+        "step": _step(found.canary),
+        "failures": _by_arm(found, lambda arm: arm.error_rate, ".2%"),
+        "means": _by_arm(found, lambda arm: arm.mean, ".4g"),
+        "copies": _by_challenger(found, lambda arm: f"{arm.shadow.predictions:,}" if arm.shadow else UNKNOWN),
+        "agreement": _by_challenger(found, lambda arm: _or_dash(arm.agreement, ".1%")),
+        "chosen": _chosen(found.apprentice),
     }
     return {name: texts[name] for name in FACTS[kind]} | {
-        "reason": sentence(found["recommendation"]["reason"], [arm["name"] for arm in found["arms"]]),
-        "policy_version": f"{found['policy_version']:,}",
-        "as_of": f"{found['as_of'][:19].replace('T', ' ')} UTC",
+        "reason": sentence(found.recommendation.reason, [arm.name for arm in found.arms]),
+        "policy_version": f"{found.policy_version:,}",
+        "as_of": f"{found.as_of:%Y-%m-%d %H:%M:%S} UTC",
     }
 
 
-def troubles_of_learner(results: dict[str, Any]) -> list[str]:
+def troubles_of_learner(shown: Results) -> list[str]:
     """What keeps the figures from being of all that came, in sentences."""
-    learner, found = results["learner"], []
-    if not learner["ok"] and results["status"] in ("running", "paused"):
-        since = "" if learner["behind_seconds"] is None else f" for {learner['behind_seconds']:,.0f} s"
-        found.append(f"what comes in is not learned{since}: {learner['why']}")
-    if learner["set_aside"]:
-        count = learner["set_aside"]
+    learner, found = shown.learner, []
+    if not learner.ok and shown.status in ("running", "paused"):
+        since = "" if learner.behind_seconds is None else f" for {learner.behind_seconds:,.0f} s"
+        found.append(f"what comes in is not learned{since}: {learner.why}")
+    if learner.set_aside:
+        count = learner.set_aside
         found.append(f"{count:,} {'row is' if count == 1 else 'rows are'} in quarantine, and in none of these figures")
     return found
 
@@ -232,14 +255,14 @@ def labelled(texts: dict[str, str]) -> list[tuple[str, str, str]]:
     return [(name, LABELS[name], text) for name, text in texts.items() if name in LABELS]
 
 
-def _evidence(found: dict[str, Any]) -> str:
+def _evidence(found: Results) -> str:
     """Whom the evidence is for, and how far it is; a canary's is told of the control, which it is held against."""
-    evidence = found["evidence"]
-    if evidence["value"] is None or evidence["needed"] is None or evidence["leader"] is None:
+    evidence = found.evidence
+    if evidence.value is None or evidence.needed is None or evidence.leader is None:
         return UNKNOWN
-    if found["canary"] and not any(arm["is_control"] and arm["name"] == evidence["leader"] for arm in found["arms"]):
+    if found.canary and not any(arm.is_control and arm.name == evidence.leader for arm in found.arms):
         return "none that the control is better"
-    return f"for {evidence['leader']}: {evidence_told(evidence['value'], evidence['needed'])}"
+    return f"for {evidence.leader}: {evidence_told(evidence.value, evidence.needed)}"
 
 
 def _sample_ratio(p: float | None) -> str:
@@ -250,45 +273,43 @@ def _sample_ratio(p: float | None) -> str:
     return f"p = {p:.3f}, as logged"
 
 
-def _step(canary: dict[str, Any] | None) -> str:
+def _step(canary: CanaryState | None) -> str:
     if canary is None:
         return "not begun"
-    return (
-        f"{canary['step']} of {canary['steps']}: {canary['weight']:.0%} of the units since {canary['since'][11:19]} UTC"
-    )
+    return f"{canary.step} of {canary.steps}: {canary.weight:.0%} of the units since {canary.since:%H:%M:%S} UTC"
 
 
-def _by_arm(found: dict[str, Any], key: str, form: str) -> str:
+def _by_arm(found: Results, figure: Callable[[ResultsArm], float | None], form: str) -> str:
     """A figure of the challenger beside the control's."""
-    ordered = sorted(found["arms"], key=lambda arm: bool(arm["is_control"]))
-    return ", ".join(f"{arm['name']} {_or_dash(arm[key], form)}" for arm in ordered)
+    ordered = sorted(found.arms, key=lambda arm: bool(arm.is_control))
+    return ", ".join(f"{arm.name} {_or_dash(figure(arm), form)}" for arm in ordered)
 
 
-def _by_challenger(found: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> str:
-    return ", ".join(f"{arm['name']} {text(arm)}" for arm in found["arms"] if not arm["is_control"])
+def _by_challenger(found: Results, text: Callable[[ResultsArm], str]) -> str:
+    return ", ".join(f"{arm.name} {text(arm)}" for arm in found.arms if not arm.is_control)
 
 
-def _chosen(apprentice: dict[str, Any] | None) -> str:
+def _chosen(apprentice: Apprentice | None) -> str:
     """Whom an apprentice would have served how often."""
-    if apprentice is None or not apprentice["decisions"]:
+    if apprentice is None or not apprentice.decisions:
         return UNKNOWN
-    return ", ".join(f"{name} {_or_dash(share, '.1%')}" for name, share in apprentice["shares"].items())
+    return ", ".join(f"{name} {_or_dash(share, '.1%')}" for name, share in apprentice.shares.items())
 
 
-def segment_rows(found: dict[str, Any]) -> list[tuple[str, str, str, list[str]]]:
+def segment_rows(found: Segments) -> list[tuple[str, str, str, list[str]]]:
     """What each segment would lose by one arm for all: (segment, decisions, share, a text an arm)."""
     return [
         (
-            f"{part['field']}: {part['segment']}",
-            f"{part['decisions']:,}",
-            f"{part['share']:.1%}",
-            [_loss(loss["loss"], loss["interval"]) for loss in part["losses"]],
+            f"{part.field}: {part.segment}",
+            f"{part.decisions:,}",
+            f"{part.share:.1%}",
+            [_loss(loss.loss, loss.interval) for loss in part.losses],
         )
-        for part in found["segments"]
+        for part in found.segments
     ]
 
 
-def _loss(loss: float | None, interval: list[float] | None) -> str:
+def _loss(loss: float | None, interval: tuple[float, float] | None) -> str:
     if loss is None:
         return UNKNOWN
     if interval is None:
@@ -296,14 +317,14 @@ def _loss(loss: float | None, interval: list[float] | None) -> str:
     return f"{loss:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f})"
 
 
-def chart_rows(found: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def chart_rows(found: Figures) -> list[tuple[str, list[tuple[str, str]]]]:
     """The series over time as the rows of a table, newest first: (time, (share, mean reward) by arm)."""
-    series = found["over_time"]
+    series = found.over_time
     rows = [
         (
             f"{at[:19].replace('T', ' ')}",
-            [(_or_dash(arm["share"][i], ".1%"), _or_dash(arm["mean"][i], ".4f")) for arm in series["arms"]],
+            [(_or_dash(arm.share[i], ".1%"), _or_dash(arm.mean[i], ".4f")) for arm in series.arms],
         )
-        for i, at in enumerate(series["at"])
+        for i, at in enumerate(series.at)
     ]
     return rows[::-1]

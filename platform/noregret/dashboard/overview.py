@@ -79,9 +79,9 @@ def _experiments() -> list[dict[str, Any]]:
         found.append(
             {
                 "row": row,
-                "decisions": f"{shown['decisions']:,}",
+                "decisions": f"{shown.decisions:,}",
                 "reason": facts(shown)["reason"],
-                "progress": progress(shown["evidence"]) if tells_evidence(row) else None,
+                "progress": progress(shown.evidence) if tells_evidence(row) else None,
                 "evidence": facts(shown).get("evidence", ""),
             }
         )

@@ -5,6 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
+from noregret.learning.shown.results import Results
+
 from .client import Client
 from .digits import Candidate, Digits
 from .ledger_check import LedgerCheck, check
@@ -15,14 +19,14 @@ EXPERIMENT = f"{ENDPOINT}-demo"
 LIMIT_SECONDS = 150.0
 POLL_SECONDS = 0.5
 
-Show = Callable[[dict[str, Any], float], None]
+Show = Callable[[Results, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """One experiment at its end: its results and document, the ledger beside what was sent, and what was sent."""
 
-    results: dict[str, Any]
+    results: Results
     experiment: dict[str, Any]
     ledger: LedgerCheck
     tally: Tally
@@ -57,7 +61,7 @@ class Scene(Protocol):
         """The models that it registers."""
 
     def prepare(self, client: Client, digits: Digits) -> None: ...
-    def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
+    def watch(self, client: Client, results: Results, traffic: Traffic) -> bool:
         """Is it over?"""
 
     def problem(self, sides: list[Side]) -> str | None: ...
@@ -72,6 +76,10 @@ def register(client: Client, candidates: list[Candidate]) -> None:
             data={"name": "digits", "version": candidate.version, "framework": "sklearn"},
             files={"artifact": ("model.skops", candidate.artifact)},
         )
+
+
+def results_of(client: Client, experiment: str) -> Results:
+    return msgspec.convert(client.get(f"/api/v1/experiments/{experiment}/results"), Results)
 
 
 def experiment_on(endpoint: str) -> str:
@@ -107,8 +115,8 @@ class Bandit:
             promotion={"rule": "anytime", "alpha": 0.05, "min_rewards": 100, "auto": True},
         )
 
-    def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
-        return bool(results["status"] == "completed")
+    def watch(self, client: Client, results: Results, traffic: Traffic) -> bool:
+        return results.status == "completed"
 
     def problem(self, sides: list[Side]) -> str | None:
         return None if sides[0].experiment["promoted_arm"] else "nothing was promoted"
@@ -135,8 +143,8 @@ class Canary:
             guardrails=[{"metric": "error_rate", "max": 0.05, "action": "rollback"}],
         )
 
-    def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
-        return bool(results["status"] == "completed")
+    def watch(self, client: Client, results: Results, traffic: Traffic) -> bool:
+        return results.status == "completed"
 
     def problem(self, sides: list[Side]) -> str | None:
         outcome = sides[0].experiment["outcome"]
@@ -163,7 +171,7 @@ class Shadow:
             reward={"kind": "binary", "window_seconds": 5},
         )
 
-    def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
+    def watch(self, client: Client, results: Results, traffic: Traffic) -> bool:
         scores = self._scores(results)
         if len(scores) < 2 or min(count for count, _ in scores.values()) < self.scored:
             return False
@@ -174,12 +182,12 @@ class Shadow:
         )
         return True
 
-    def _scores(self, results: dict[str, Any]) -> dict[str, tuple[int, float]]:
+    def _scores(self, results: Results) -> dict[str, tuple[int, float]]:
         """(scored, share that was right) of each challenger."""
-        outcomes = {
-            arm["name"]: (arm["shadow"] or {}).get("outcomes") for arm in results["arms"] if not arm["is_control"]
+        compared = {arm.name: arm.shadow.outcomes for arm in results.arms if arm.shadow and not arm.is_control}
+        return {
+            name: (told.count, told.accuracy) for name, told in compared.items() if told and told.accuracy is not None
         }
-        return {name: (found["count"], found["accuracy"]) for name, found in outcomes.items() if found}
 
     def problem(self, sides: list[Side]) -> str | None:
         return None if sides[0].experiment["promoted_arm"] else "the challengers were not scored in time"
@@ -220,9 +228,9 @@ class Drift:
                 promotion={"auto": False},
             )
 
-    def watch(self, client: Client, results: dict[str, Any], traffic: Traffic) -> bool:
-        shares = {arm["name"]: arm["propensity"] or 0.0 for arm in results["arms"]}
-        if not self.changed and results["decisions"] > self.scans_before and shares["upright"] > self.led:
+    def watch(self, client: Client, results: Results, traffic: Traffic) -> bool:
+        shares = {arm.name: arm.propensity or 0.0 for arm in results.arms}
+        if not self.changed and results.decisions > self.scans_before and shares["upright"] > self.led:
             traffic.inverted = self.changed = True
         elif self.changed and shares["inverted"] > self.led:
             self.followed = True
@@ -257,7 +265,7 @@ def run(scene: Scene, *, url: str, key: str, digits: Digits, seed: int, show: Sh
         traffic.start()
         try:
             while True:
-                results = client.get(f"/api/v1/experiments/{EXPERIMENT}/results")
+                results = results_of(client, EXPERIMENT)
                 seconds = time.monotonic() - start
                 show(results, seconds)
                 if scene.watch(client, results, traffic) or seconds > LIMIT_SECONDS or traffic.problems:
@@ -275,4 +283,4 @@ def _side(client: Client, endpoint: str, tally: Tally) -> Side:
     name = experiment_on(endpoint)
     ledger = check(client, name, tally)
     experiment = client.get(f"/api/v1/experiments/{name}")
-    return Side(client.get(f"/api/v1/experiments/{name}/results"), experiment, ledger, tally)
+    return Side(results_of(client, name), experiment, ledger, tally)

@@ -20,6 +20,12 @@ DAY = 86_400
 MAX_FEATURES = 64
 
 
+# As documents tell them; rows have the same values as choices (`lifecycle`).
+Strategy = Literal["shadow", "canary", "ab", "bandit"]
+Status = Literal["draft", "running", "paused", "completed"]
+Outcome = Literal["promoted", "rolled_back", "stopped"]
+
+
 class Arm(Struct, frozen=True, forbid_unknown_fields=True):
     """A model version's seat."""
 
@@ -164,7 +170,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     endpoint: Name
-    strategy: Literal["shadow", "canary", "ab", "bandit"]
+    strategy: Strategy
     arms: Annotated[list[Arm], Meta(min_length=1, max_length=100)]
     policy: Policy | UnsetType = UNSET
     reward: Reward = msgspec.field(default_factory=Reward)

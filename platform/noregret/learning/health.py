@@ -12,6 +12,7 @@ from typing import cast
 import msgspec
 import redis
 from django.conf import settings
+from msgspec import Struct
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.redis_client import client, keys
@@ -60,11 +61,10 @@ def learner() -> Learner:
     return Learner(round(max(0.0, time.time() - float(sign)), 1), told)
 
 
-@dataclass(frozen=True, slots=True)
-class OfExperiment:
-    """How the learner stands to an experiment: `behind_seconds` with its endpoint, and `why`.
+class LearnerState(Struct, frozen=True):
+    """Is the experiment learned for: seconds since the learner looked, for how long it has been behind with the endpoint, and why.
 
-    `set_aside` counts rows of the ledger that can't be learned.
+    `set_aside` counts rows of the ledger that can't be learned; they are in quarantine.
     """
 
     ok: bool
@@ -74,19 +74,19 @@ class OfExperiment:
     set_aside: int
 
 
-def of_experiment(experiment: Experiment) -> OfExperiment:
+def of_experiment(experiment: Experiment) -> LearnerState:
     """Never raises for Redis: that it is away is told."""
     count = set_aside(experiment.name)
     try:
         found = learner()
     except redis.RedisError:
-        return OfExperiment(False, None, None, "Redis can't be reached, so nothing is learned", count)
+        return LearnerState(False, None, None, "Redis can't be reached, so nothing is learned", count)
     lag = found.lagging.get(experiment.endpoint.name) or found.lagging.get("")
     if found.age_seconds is None or found.age_seconds > settings.LEARNER_DEAD_SECONDS:
-        return OfExperiment(False, found.age_seconds, None, "the learner gives no sign", count)
+        return LearnerState(False, found.age_seconds, None, "the learner gives no sign", count)
     if lag is None:
-        return OfExperiment(True, found.age_seconds, 0.0, None, count)
-    return OfExperiment(False, found.age_seconds, lag.seconds, lag.why, count)
+        return LearnerState(True, found.age_seconds, 0.0, None, count)
+    return LearnerState(False, found.age_seconds, lag.seconds, lag.why, count)
 
 
 def health() -> Health:

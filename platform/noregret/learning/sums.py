@@ -36,16 +36,6 @@ class Scored(NamedTuple):
     def minus(self, other: "Scored") -> "Scored":
         return Scored(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
 
-    def to_answer(self) -> dict[str, Any] | None:
-        """As the results tell it; None where nothing was scored."""
-        if not self.decisions:
-            return None
-        return {
-            "count": self.decisions,
-            "accuracy": self.right / self.judged if self.judged else None,
-            "control_accuracy": self.control_right / self.decisions,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from rest_framework.renderers import BaseRenderer
+
+from .encoding import encoded
 
 
 class DocumentRenderer(BaseRenderer):
@@ -17,4 +18,4 @@ class DocumentRenderer(BaseRenderer):
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
-        return b"" if data is None else msgspec.json.encode(data)
+        return b"" if data is None else encoded(data)

@@ -4,15 +4,13 @@ from typing import Any
 
 import msgspec
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
-from noregret.learning.shown.documents import Results
-from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
-from noregret.learning.shown.results import results
+from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
+from noregret.learning.shown.results import Results, results
 from noregret.rest.calls import call
 from serving.api.calls import Parameter
 
@@ -22,7 +20,6 @@ class ResultsView(AddressedView):
 
     @call(
         "What an experiment has shown",
-        answers={200: Results},
         problems=(404,),
         parameters=(
             Parameter("evaluate", str, "A policy: what would it have earned on the logged traffic?"),
@@ -30,7 +27,7 @@ class ResultsView(AddressedView):
             Parameter("forecast", bool, "When might it promote? Simulated on from what is known."),
         ),
     )
-    def get(self, request: Request, name: str) -> Response:
+    def get(self, request: Request, name: str) -> Results:
         experiment = self.experiment(name)
         policy = request.query_params.get("evaluate")
         evaluated = None if policy is None else self._evaluated(request, experiment, policy)
@@ -39,9 +36,9 @@ class ResultsView(AddressedView):
             raise Invalid("forecast", "true or false was expected")
         told = forecast.of_experiment(experiment) if wanted == "true" else None
         parts = segments.of_experiment(experiment)
-        return Response({**results(experiment), "segments": parts, "evaluation": evaluated, "forecast": told})
+        return msgspec.structs.replace(results(experiment), segments=parts, evaluation=evaluated, forecast=told)
 
-    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
+    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> Evaluation:
         """What `policy` would have earned on the newest of the experiment's decisions."""
         try:
             params = msgspec.json.decode(request.query_params.get("params", "{}"), type=dict[str, Any])

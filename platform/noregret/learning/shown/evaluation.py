@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 from django.db import connection
+from msgspec import Struct
 from scipy import stats
 
 from bandits.context import ContextInvalid, ContextSchema
@@ -27,7 +28,7 @@ from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.kept import rows_from
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
-from serving.times import told
+from serving.times import Time
 
 MOST_DECISIONS = 200_000
 """The newest matured decisions with a reward that an evaluation reads."""
@@ -74,6 +75,34 @@ GROUP BY 1, 2
 """
 
 
+class OffPolicyEstimate(Struct, frozen=True):
+    """A mean reward with its standard error and 95 % interval, null where nothing bounds them; `successes` are of equal weight."""
+
+    value: float
+    standard_error: float | None
+    interval: tuple[float, float] | None
+    effective_sample_size: float
+    successes: float
+
+
+class Evaluation(Struct, frozen=True):
+    """What another policy would have earned on the logged traffic that has matured; `refused` says why the log can't tell.
+
+    `left_out` counts decisions that were not read, by reason.
+    """
+
+    policy: str
+    params: dict[str, Any]
+    decisions: int
+    left_out: dict[str, int]
+    matured_until: Time | None
+    refused: str | None
+    logged: OffPolicyEstimate | None
+    estimates: dict[str, OffPolicyEstimate]
+    shares: dict[str, float]
+    warnings: list[str]
+
+
 class NotEvaluated(ValueError):
     """The question can't be asked so. `field` says what of it is wrong, where it is one thing."""
 
@@ -88,7 +117,7 @@ class LineInvalid(ValueError):
 
 def of_experiment(
     experiment: Experiment, policy: str, params: Mapping[str, Any], *, limit: int = MOST_DECISIONS
-) -> dict[str, Any]:
+) -> Evaluation:
     """The evaluation document, of decisions whose buckets are closed. Raises NotEvaluated."""
     arms = list(experiment.arms.order_by("position").values_list("pk", "name"))
     position = {pk: i for i, (pk, _) in enumerate(arms)}
@@ -144,9 +173,8 @@ def of_experiment(
         matured_until=closed,
     )
     if gone_before is not None and whole:
-        found["warnings"].append(
-            f"decisions before {gone_before:%Y-%m-%d} are not in the ledger any more, and in none of the figures"
-        )
+        told = f"decisions before {gone_before:%Y-%m-%d} are not in the ledger any more, and in none of the figures"
+        return msgspec.structs.replace(found, warnings=[*found.warnings, told])
     return found
 
 
@@ -176,9 +204,6 @@ def _features(schema: ContextSchema, contexts: Sequence[str | None]) -> Any:
     return np.array(found).reshape(len(contexts), schema.features)
 
 
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
 class _Line(msgspec.Struct):
     """What of a line of decisions.ndjson is needed."""
 
@@ -188,8 +213,8 @@ class _Line(msgspec.Struct):
     reward: float | bool | None = None
     fallback_reason: str | None = None
     unit: str | None = None
-    decided_at: _Time | None = None
-    rewarded_at: _Time | None = None
+    decided_at: Time | None = None
+    rewarded_at: Time | None = None
     propensities: dict[str, float] | None = None
     holdout: bool = False
     learnable: bool = True
@@ -235,7 +260,7 @@ class FileTerms:
 
 def of_lines(
     lines: Iterable[bytes], policy: str, params: Mapping[str, Any], terms: FileTerms | None = None
-) -> dict[str, Any]:
+) -> Evaluation:
     """The evaluation document of a file in the form of decisions.ndjson. Raises NotEvaluated, LineInvalid."""
     terms = terms or FileTerms()
     read = _read(lines, terms)
@@ -380,7 +405,7 @@ def answer(
     left_out: Mapping[str, int],
     unanswered: Mapping[int, int],
     matured_until: datetime | None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """The evaluation document of a log. What the log can't answer is said in `refused`. Raises NotEvaluated.
 
     `left_out` counts decisions by reason (LEFT_OUT); `unanswered` those that matured without a reward, by the arm's position.
@@ -394,7 +419,7 @@ def answer(
         "params": dict(params),
         "decisions": len(log),
         "left_out": {why: int(left_out.get(why, 0)) for why in LEFT_OUT},
-        "matured_until": None if matured_until is None else told(matured_until),
+        "matured_until": matured_until,
     }
     try:
         if len(log) < 2 and left_out.get("open", 0):
@@ -404,26 +429,26 @@ def answer(
             )
         found = evaluate(target, log, reward, floor=floor, burn_in=burn_in)
     except Unsupported as refusal:
-        return {**asked, "refused": str(refusal), "logged": None, "estimates": {}, "shares": {}, "warnings": []}
+        return Evaluation(**asked, refused=str(refusal), logged=None, estimates={}, shares={}, warnings=[])
     except ValueError as error:
         raise NotEvaluated(str(error), "policy") from error
     warnings = dict.fromkeys(
         f"{name}: {said}" for name, estimate in found.estimates.items() for said in estimate.warnings
     )
     answered = _answered_unlike(log, arms, unanswered)
-    return {
+    return Evaluation(
         **asked,
-        "refused": None,
-        "logged": _document(found.logged),
-        "estimates": {name: _document(estimate) for name, estimate in found.estimates.items()},
-        "shares": {name: float(share) for name, share in zip(arms, found.shares, strict=True)},
-        "warnings": [*([] if answered is None else [answered]), *warnings],
-    }
+        refused=None,
+        logged=_estimate(found.logged),
+        estimates={name: _estimate(estimate) for name, estimate in found.estimates.items()},
+        shares={name: float(share) for name, share in zip(arms, found.shares, strict=True)},
+        warnings=[*([] if answered is None else [answered]), *warnings],
+    )
 
 
-def left_out_in_words(found: Mapping[str, Any]) -> str:
+def left_out_in_words(found: Evaluation) -> str:
     """`120 whose window is open; 3 held out of the policy`, of an evaluation document; empty where all was read."""
-    return "; ".join(said.format(found["left_out"][why]) for why, said in LEFT_OUT.items() if found["left_out"][why])
+    return "; ".join(said.format(found.left_out[why]) for why, said in LEFT_OUT.items() if found.left_out[why])
 
 
 def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int]) -> str | None:
@@ -446,14 +471,14 @@ def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int
     )
 
 
-def _document(estimate: Estimate) -> dict[str, Any]:
+def _estimate(estimate: Estimate) -> OffPolicyEstimate:
     """Null is what can't be known: the warnings say why."""
     error = estimate.standard_error
     interval = estimate.interval
-    return {
-        "value": estimate.value,
-        "standard_error": error if math.isfinite(error) else None,
-        "interval": None if interval is None or not all(map(math.isfinite, interval)) else list(interval),
-        "effective_sample_size": estimate.effective_sample_size,
-        "successes": estimate.successes,
-    }
+    return OffPolicyEstimate(
+        value=estimate.value,
+        standard_error=error if math.isfinite(error) else None,
+        interval=None if interval is None or not all(map(math.isfinite, interval)) else interval,
+        effective_sample_size=estimate.effective_sample_size,
+        successes=estimate.successes,
+    )

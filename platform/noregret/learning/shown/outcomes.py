@@ -23,7 +23,7 @@ from noregret.learning.sums import Sums
 
 INTERVAL_ALPHA = 0.05
 Method = Literal["jeffreys", "posterior", "by_unit"]
-Ends = list[float] | None
+Ends = tuple[float, float] | None
 
 
 def closed_until(experiment: Experiment) -> datetime | None:
@@ -108,4 +108,4 @@ def intervals(
 
 def _finite(ends: tuple[Array, Array], i: int) -> Ends:
     low, high = float(ends[0][i]), float(ends[1][i])
-    return [low, high] if np.isfinite(low) and np.isfinite(high) else None
+    return (low, high) if np.isfinite(low) and np.isfinite(high) else None

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from django.core.cache import cache
 from django.db import connection
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
 from bandits.inference.one_arm import OneArm, against_one_arm
@@ -35,12 +35,50 @@ ORDER BY r.decided_at DESC LIMIT %(limit)s
 """
 
 
-def of_experiment(experiment: Experiment) -> dict[str, Any] | None:
+class SegmentLoss(Struct, frozen=True):
+    """What a segment would lose a decision if this arm served all of it, against the policy."""
+
+    arm: str
+    loss: float | None
+    interval: tuple[float, float] | None
+
+
+class Segment(Struct, frozen=True):
+    """A part of the traffic: a category's value, or half of a number's range."""
+
+    field: str
+    segment: str
+    decisions: int
+    share: float
+    losses: list[SegmentLoss]
+
+
+class SingleArm(Struct, frozen=True):
+    """What an arm would have earned a decision alone, and what the policy earned beyond that; intervals hold together at 95 %."""
+
+    name: str
+    value: float | None
+    gain: float | None
+    interval: tuple[float, float] | None
+
+
+class Segments(Struct, frozen=True):
+    """Of a policy that learns from features: what it earned a decision, what each arm alone would have, what each segment would lose."""
+
+    decisions: int
+    policy: float
+    arms: list[SingleArm]
+    best_arm: str | None
+    segments: list[Segment]
+    said: str
+
+
+def of_experiment(experiment: Experiment) -> Segments | None:
     """The document, the same for half a minute; None for a policy that does not look at the request, and before decisions matured."""
     if not looks_at_requests(experiment) or experiment.apprentice:
         return None
     key = f"segments:{experiment.pk}:{experiment.created_at.timestamp()}"
-    document: dict[str, Any] | None = cache.get(key)
+    document: Segments | None = cache.get(key)
     if document is None:
         document = segments(experiment)
         if document is not None:
@@ -48,7 +86,7 @@ def of_experiment(experiment: Experiment) -> dict[str, Any] | None:
     return document
 
 
-def segments(experiment: Experiment) -> dict[str, Any] | None:
+def segments(experiment: Experiment) -> Segments | None:
     """What the policy earned a decision, what each arm would have, and what each segment would lose by each arm.
 
     A loss is what the policy earned there beyond the arm, a decision, so that positive is bad for the arm whichever way the reward goes.
@@ -80,37 +118,37 @@ def segments(experiment: Experiment) -> dict[str, Any] | None:
         for name, mask in _parts(field, contexts):
             here = against_one_arm(rewards[mask], arm[mask], propensities[mask])
             parts.append(
-                {
-                    "field": field.name,
-                    "segment": name,
-                    "decisions": int(mask.sum()),
-                    "share": float(mask.mean()),
-                    "losses": [
-                        {"arm": one.name, "loss": found.gain, "interval": _interval(found, independent)}
+                Segment(
+                    field=field.name,
+                    segment=name,
+                    decisions=int(mask.sum()),
+                    share=float(mask.mean()),
+                    losses=[
+                        SegmentLoss(one.name, found.gain, _interval(found, independent))
                         for one, found in zip(arms, here, strict=True)
                     ],
-                }
+                )
             )
     earned = float(sign * rewards.mean())
-    singles: list[dict[str, Any]] = [
-        {
-            "name": one.name,
-            "value": None if found.value is None else sign * found.value,
-            "gain": found.gain,
-            "interval": _interval(found, independent),
-        }
+    singles = [
+        SingleArm(
+            name=one.name,
+            value=None if found.value is None else sign * found.value,
+            gain=found.gain,
+            interval=_interval(found, independent),
+        )
         for one, found in zip(arms, overall, strict=True)
     ]
     best = _best(arms, overall)
-    return {
-        "decisions": len(rows),
-        "policy": earned,
-        "arms": singles,
-        "best_arm": None if best is None else arms[best].name,
-        "segments": parts,
-        "said": _sentence(earned, None if best is None else singles[best])
+    return Segments(
+        decisions=len(rows),
+        policy=earned,
+        arms=singles,
+        best_arm=None if best is None else arms[best].name,
+        segments=parts,
+        said=_sentence(earned, None if best is None else singles[best])
         + (SILENCE if silence_means_nothing(experiment) else ""),
-    }
+    )
 
 
 def _is_readable(arm: int, propensities: list[float], position: dict[int, int]) -> bool:
@@ -118,8 +156,8 @@ def _is_readable(arm: int, propensities: list[float], position: dict[int, int]) 
     return seat is not None and seat < len(propensities) <= len(position) and propensities[seat] > 0.0
 
 
-def _interval(found: OneArm, independent: bool) -> list[float] | None:
-    return list(found.interval) if found.interval is not None and independent else None
+def _interval(found: OneArm, independent: bool) -> tuple[float, float] | None:
+    return found.interval if independent else None
 
 
 def _best(arms: list[Arm], overall: list[OneArm]) -> int | None:
@@ -157,17 +195,17 @@ def _parts(field: Field, contexts: list[dict[str, Any]]) -> list[tuple[str, NDAr
     return [(name, mask) for name, mask in parts if mask.any()]
 
 
-def _sentence(earned: float, best: dict[str, Any] | None) -> str:
+def _sentence(earned: float, best: SingleArm | None) -> str:
     said = f"The policy, not an arm, is what earns: {earned:.4g} a decision"
     if best is None:
         return f"{said}. What one arm alone would have earned is not known yet."
-    alone = f"{best['name']}, the best single arm, would have earned {best['value']:.4g}"
-    interval = best["interval"]
-    if interval is None:
+    alone = f"{best.name}, the best single arm, would have earned {best.value:.4g}"
+    interval = best.interval
+    if interval is None or best.gain is None:
         return f"{said}; {alone}, from too few choices for an interval."
     between = f"(95 %: {interval[0]:+.3g} to {interval[1]:+.3g})"
     if interval[0] > 0:
-        return f"{said}; {alone}: {best['gain']:.3g} less {between}."
+        return f"{said}; {alone}: {best.gain:.3g} less {between}."
     if interval[1] < 0:
-        return f"{said}; {alone}: {-best['gain']:.3g} more {between}."
+        return f"{said}; {alone}: {-best.gain:.3g} more {between}."
     return f"{said}; {alone}: a difference is not shown {between}."

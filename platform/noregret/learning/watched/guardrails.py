@@ -6,7 +6,6 @@ limit), and their counts are enough; other metrics are judged by bets on their v
 heard is within no limit: it is told as unheard.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from serving.ledger import latency
 
 from . import metric_values
 from .metric_values import Values
-from .watches import Watch, guardrails_of, watch_of
+from .watches import Watch, watch_of
 
 # Buckets that are open yet are read at each look: what took long is looked at more rarely, so that no experiment takes the learner's time.
 LONG_SECONDS = 0.5
@@ -273,7 +272,7 @@ def _judged(
     if evidence >= needed:
         return Judgement(guardrail, arm, "passed", count, mean, said, evidence, None, shown)
     if past:
-        wants = "too early to say how many more it needs" if more is None else f"needs about {_rounded(more):,} more"
+        wants = "too early to say how many more it needs" if more is None else f"needs about {rounded(more):,} more"
         said = f"{said}; evidence {evidence:.2g} of the {needed:g} needed, {wants}"
     return Judgement(
         guardrail, arm, "beyond" if past else "within", count, mean, said, evidence, more if past else None, shown
@@ -301,48 +300,7 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{share:.2g}"
 
 
-def _rounded(value: float) -> int:
+def rounded(value: float) -> int:
     """To one figure, upwards: a forecast promises no more."""
     size = 10 ** max(len(str(int(value))) - 1, 0)
     return int(-(-value // size) * size)
-
-
-_shown: dict[tuple[int, int], tuple[float, list[dict[str, Any]]]] = {}
-"""What took long to judge, by experiment and place, and until when it is shown again as it was."""
-
-
-def states(experiment: Experiment, arms: list[Arm]) -> list[dict[str, Any]]:
-    """Every guardrail with how each arm stands to it, for the results."""
-    found: list[dict[str, Any]] = []
-    for place, guardrail in enumerate(guardrails_of(experiment)):
-        began = time.monotonic()
-        until, judged = _shown.get((experiment.pk, place), (0.0, []))
-        if began >= until:
-            judged = [_told(judgement) for judgement in judge(experiment, arms, guardrail)]
-            took = time.monotonic() - began
-            if took > LONG_SECONDS:
-                _shown[experiment.pk, place] = (time.monotonic() + REST * took, judged)
-        found.append(
-            {
-                "metric": guardrail.metric,
-                "action": guardrail.action,
-                "versus": guardrail.versus,
-                "max": guardrail.max,
-                "min": guardrail.min,
-                "arms": judged,
-            }
-        )
-    return found
-
-
-def _told(judgement: Judgement) -> dict[str, Any]:
-    return {
-        "name": judgement.arm.name,
-        "state": judgement.state,
-        "count": int(judgement.count),
-        "mean": judgement.mean,
-        "evidence": judgement.evidence,
-        "needed": judgement.needed,
-        "more": None if judgement.more is None else _rounded(judgement.more),
-        "reason": judgement.reason,
-    }

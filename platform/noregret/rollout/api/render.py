@@ -1,10 +1,11 @@
 """Endpoints and experiments as documents of the API: their types, and how rows are shown as them."""
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
 from noregret.experiments import document, models
+from noregret.experiments.document import Outcome, Status, Strategy
 from noregret.learning.kept import rows_from
 from noregret.rollout.warnings import warnings_of
 from serving.times import Time
@@ -34,11 +35,6 @@ class ChampionChange(msgspec.Struct, frozen=True):
     reason: str | None
     evidence: dict[str, Any]
     rollback: bool
-
-
-Strategy = Literal["shadow", "canary", "ab", "bandit"]
-Status = Literal["draft", "running", "paused", "completed"]
-Outcome = Literal["promoted", "rolled_back", "stopped"]
 
 
 class ExperimentArm(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from rich.live import Live
 
 from noregret.demo import digits, report, scenes
 from noregret.embedded.running import RunningPlatform
+from noregret.learning.shown.results import Results
 from noregret.package_path import command
 
 LINE_SECONDS = 2.0
@@ -70,7 +71,7 @@ class Command(BaseCommand):
                 )
         shown = [float("-inf")]
 
-        def line(results: dict[str, Any], seconds: float) -> None:
+        def line(results: Results, seconds: float) -> None:
             if seconds - shown[0] >= LINE_SECONDS:
                 shown[0] = seconds
                 console.print(report.progress_line(results, seconds), soft_wrap=True)
@@ -109,13 +110,13 @@ class Command(BaseCommand):
         document = {
             "promoted": side.experiment["promoted_arm"],
             "outcome": side.experiment["outcome"],
-            "arms": [{key: arm[key] for key in keys} for arm in side.results["arms"]],
+            "arms": [{key: getattr(arm, key) for key in keys} for arm in side.results.arms],
             "decisions": side.ledger.decisions,
             "rewards": side.ledger.rewards,
             "seconds": round(ending.seconds, 1),
             "acknowledged_decisions": side.ledger.acknowledged_decisions,
             "acknowledged_rewards": side.ledger.acknowledged_rewards,
-            "saved_against_even_split": side.results["comparison"]["saved_against_even_split"],
+            "saved_against_even_split": side.results.comparison.saved_against_even_split,
         }
         if len(ending.sides) > 1:
             forgets, remembers = (one.tally for one in ending.sides)

@@ -1,7 +1,6 @@
 """`manage.py evaluate`: what another policy would have earned on logged traffic."""
 
 import argparse
-import json
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import evaluation
 from noregret.planning.arguments import parameters
+from noregret.rest.encoding import encoded
 
 _OF_FILES = {
     "reward": "kind",
@@ -98,11 +98,11 @@ class Command(BaseCommand):
             hint = ": give --window, and --default" if getattr(error, "field", "") == "window" else ""
             raise CommandError(f"{error}{hint}") from error
         if options["json"]:
-            self.stdout.write(json.dumps(found))
+            self.stdout.write(encoded(found).decode())
         else:
             self._tell(found)
-        if found["refused"]:
-            raise CommandError(found["refused"])
+        if found.refused:
+            raise CommandError(found.refused)
 
     def _experiment(self, name: str) -> Experiment:
         experiment = Experiment.objects.filter(name=name).first()
@@ -110,7 +110,7 @@ class Command(BaseCommand):
             raise CommandError(f"there is no experiment {name}")
         return experiment
 
-    def _of_file(self, options: dict[str, Any], experiment: Experiment | None) -> dict[str, Any]:
+    def _of_file(self, options: dict[str, Any], experiment: Experiment | None) -> evaluation.Evaluation:
         terms = evaluation.FileTerms() if experiment is None else evaluation.FileTerms.of(experiment)
         told = {term: options[name] for name, term in _OF_FILES.items() if options[name] is not None}
         try:
@@ -125,35 +125,34 @@ class Command(BaseCommand):
         except (msgspec.DecodeError, Invalid) as error:
             raise CommandError(f"{options['context']}: {error}") from error
 
-    def _tell(self, found: dict[str, Any]) -> None:
+    def _tell(self, found: evaluation.Evaluation) -> None:
         console = Console(width=110)
         with console.capture() as written:
-            console.print(f"{found['policy']} on {found['decisions']:,} logged decisions with a reward")
+            console.print(f"{found.policy} on {found.decisions:,} logged decisions with a reward")
             left_out = evaluation.left_out_in_words(found)
             if left_out:
                 console.print(f"Left out: {left_out}.")
-            if not found["refused"]:
+            if found.logged is not None:
                 table = Table()
                 table.add_column("")
                 for heading in ("mean reward", "95 % interval", "effective sample size", "successes"):
                     table.add_column(heading, justify="right")
-                rows = [("as logged", found["logged"])]
+                rows = [("as logged", found.logged)]
                 rows += [
-                    (f"{name}, {evaluation.ESTIMATORS[name]}", estimate)
-                    for name, estimate in found["estimates"].items()
+                    (f"{name}, {evaluation.ESTIMATORS[name]}", estimate) for name, estimate in found.estimates.items()
                 ]
                 for title, estimate in rows:
-                    interval = estimate["interval"]
+                    interval = estimate.interval
                     table.add_row(
                         title,
-                        f"{estimate['value']:.4f}",
+                        f"{estimate.value:.4f}",
                         "not known" if interval is None else f"{interval[0]:.4f} – {interval[1]:.4f}",
-                        f"{estimate['effective_sample_size']:,.0f}",
-                        f"{estimate['successes']:,.0f}",
+                        f"{estimate.effective_sample_size:,.0f}",
+                        f"{estimate.successes:,.0f}",
                     )
                 console.print(table)
-                shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found["shares"].items())
+                shares = ", ".join(f"{arm} {share:.1%}" for arm, share in found.shares.items())
                 console.print(f"It would have chosen {shares}.")
-                for warning in found["warnings"]:
+                for warning in found.warnings:
                     console.print(f"Warning: {warning}.")
         self.stdout.write(written.get(), ending="")
