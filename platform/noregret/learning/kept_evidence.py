@@ -3,9 +3,11 @@
 A bucket is learned whole. It belongs to the day that it begins in: where a day ends inside a bucket, the rest of it is read with that day.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from bandits.inference.evidence import Evidence, differences, from_dict
@@ -25,6 +27,7 @@ from .weighing import (
     answers_of,
     bounds_of,
     bucket_number,
+    bucket_start,
     bucket_width,
     evidence_of,
     floor_to_bucket,
@@ -93,7 +96,7 @@ class EvidenceSums(ByBucket[Learned]):
             "start": start,
             "end": end,
         }
-        chunks = ([Row(*row) for row in chunk] for chunk in rows(_MATURED, asked))
+        chunks = (list(map(Row._make, chunk)) for chunk in rows(_MATURED, asked))
         for marked in _whole_buckets(chunks, width):
             delays = dict(state.delays)
             for arm, counts in delays_of(experiment, marked).items():
@@ -110,7 +113,7 @@ class EvidenceSums(ByBucket[Learned]):
         # Of the buckets that are closed: until then a decision may be answered yet.
         asked["end"] = min(end, span.closed)
         answers: Evidence | None = state.answers
-        for served in _whole_buckets(([Served(*row) for row in chunk] for chunk in rows(SERVED, asked)), width):
+        for served in _whole_buckets((list(map(Served._make, chunk)) for chunk in rows(SERVED, asked)), width):
             answers = replay_answers(experiment, answers, served)
         return replace(state, answers=answers)
 
@@ -165,8 +168,8 @@ def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterat
     held: list[_Decided] = []
     for chunk in chunks:
         waiting = held + chunk
-        last = bucket_number(waiting[-1].decided_at, width)
-        cut = next(i for i, row in enumerate(waiting) if bucket_number(row.decided_at, width) == last)
+        last = bucket_start(bucket_number(waiting[-1].decided_at, width), width)
+        cut = bisect_left(waiting, last, key=attrgetter("decided_at"))
         if cut:
             yield waiting[:cut]
         held = waiting[cut:]

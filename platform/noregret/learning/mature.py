@@ -6,7 +6,7 @@ comes into the ledger later still (a web process kept it on its disk while Redis
 learned from, but enters no evidence: the buckets after its own were weighed without it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from serving.ledger import latency
 from serving.ledger.ingest import StreamedDecision
 
 from . import clock, contextual, quarantine, summing
+from .collector import uncollected
 from .models import ArmStatistics, ExperimentEvidence
 from .weighing import (
     Row,
@@ -142,7 +143,7 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
     end = _can_be_closed_until(experiment, min(drained_until, clock.now()))
     total = 0
     while True:
-        with transaction.atomic():
+        with transaction.atomic(), uncollected():
             held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
             start = is_closed_until(experiment, held)
             if end - start < _step(experiment, experiment.arms.count()):
@@ -208,7 +209,7 @@ def _mark(experiment: Experiment, parameters: dict[str, Any]) -> list[Row]:
             _MARK.format(columns=ROW_COLUMNS),
             parameters | {"with_context": contextual.policy_of(experiment) is not None},
         )
-        return [Row(*row) for row in cursor.fetchall()]
+        return list(map(Row._make, cursor.fetchall()))
 
 
 def _tell(experiment: Experiment, rows: Sequence[Row], unread: Sequence[Row]) -> None:
@@ -231,7 +232,7 @@ def _tell(experiment: Experiment, rows: Sequence[Row], unread: Sequence[Row]) ->
 def _served(experiment: Experiment, start: datetime, end: datetime) -> list[Served]:
     with connection.cursor() as cursor:
         cursor.execute(SERVED, _parameters(experiment, start, end))
-        return [Served(*row) for row in cursor.fetchall()]
+        return list(map(Served._make, cursor.fetchall()))
 
 
 def _parameters(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
@@ -270,7 +271,7 @@ def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[St
 
 
 def replay_models(
-    experiment: Experiment, state: dict[str, Any], rows: Iterable[Row], unread: list[Row] | None = None
+    experiment: Experiment, state: dict[str, Any], rows: Sequence[Row], unread: list[Row] | None = None
 ) -> dict[str, Any]:
     """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other.
 
@@ -282,9 +283,9 @@ def replay_models(
     models = contextual.Models(experiment, policy, state, reward_model(experiment))
     position = seats_of(experiment)
     learned = False
-    for bucket in buckets((row for row in rows if row.arm_id in position), bucket_width(experiment)):
+    for part in buckets([row for row in rows if row.arm_id in position], bucket_width(experiment)):
         # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
-        bucket.sort(key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
+        bucket = sorted(part, key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
         places = models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
         if unread is not None:
             unread.extend(bucket[place] for place in places)
