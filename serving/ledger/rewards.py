@@ -81,16 +81,19 @@ ON CONFLICT (decided_at, decision_id, metric) DO UPDATE SET late_value = EXCLUDE
 RETURNING encode(uuid_send(decision_id), 'hex'), metric, late OR defaulted
 """
 
+# Days outside the bounds are not even planned for: with a year of them that takes longer than all the rest.
 _READ = """
 SELECT encode(uuid_send(decision_id), 'hex'), metric, CASE WHEN defaulted THEN late_value ELSE value END
 FROM serving_reward
 JOIN unnest(%s::uuid[], %s::timestamptz[], %s::varchar[]) AS asked (decision_id, decided_at, metric)
     USING (decision_id, decided_at, metric)
+WHERE decided_at BETWEEN %s::timestamptz AND %s::timestamptz
 """
 
 _METRICS = """
 SELECT encode(uuid_send(decision_id), 'hex'), metric FROM serving_reward
 JOIN unnest(%s::uuid[], %s::timestamptz[]) AS asked (decision_id, decided_at) USING (decision_id, decided_at)
+WHERE decided_at BETWEEN %s::timestamptz AND %s::timestamptz
 """
 # Decisions share these locks, so that a batch holds few, and takes them in order.
 _LOCK = "SELECT pg_advisory_xact_lock(%s, slot) FROM unnest(%s::int[]) AS slot"
@@ -204,7 +207,17 @@ def _array(elements: Iterable[str]) -> str:
 
 
 def _times(rewards: Iterable[NewReward]) -> str:
-    return _array((_EPOCH + timedelta(microseconds=reward.decided_at_us)).isoformat() for reward in rewards)
+    return _array(_time(reward.decided_at_us) for reward in rewards)
+
+
+def _time(us: int) -> str:
+    return (_EPOCH + timedelta(microseconds=us)).isoformat()
+
+
+def _bounds(rewards: Iterable[NewReward]) -> tuple[str, str]:
+    """The first and the last time."""
+    times = [reward.decided_at_us for reward in rewards]
+    return _time(min(times)), _time(max(times))
 
 
 def _ids(rewards: Iterable[NewReward]) -> str:
@@ -240,7 +253,7 @@ def _values(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_
     if not rewards:
         return {}
     new = list(rewards.values())
-    asked = (_ids(new), _times(new), _metrics(new))
+    asked = (_ids(new), _times(new), _metrics(new), *_bounds(new))
     return {(bytes.fromhex(row[0]), row[1]): row[2] for row in _run(connection, _READ, asked)}
 
 
@@ -250,7 +263,7 @@ def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key
     _run(connection, _LOCK, (_LOCK_CLASS, slots))
     of_decisions = list({reward.decision_id: reward for reward in others}.values())
     held: dict[bytes, set[str]] = {reward.decision_id: set() for reward in of_decisions}
-    for decision, metric in _run(connection, _METRICS, (_ids(of_decisions), _times(of_decisions))):
+    for decision, metric in _run(connection, _METRICS, (_ids(of_decisions), _times(of_decisions), *_bounds(of_decisions))):
         held[bytes.fromhex(decision)].add(metric)
     refused: set[_Key] = set()
     for reward in others:

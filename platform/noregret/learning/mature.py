@@ -57,7 +57,8 @@ CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id
 SERVED = """
 SELECT d.arm_id, d.propensities, d.decided_at, d.policy_version, EXISTS (
     SELECT 1 FROM serving_reward AS r
-    WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured)
+    WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured
+    AND r.decided_at >= %(start)s AND r.decided_at < %(end)s)
 FROM serving_decision AS d
 WHERE d.experiment_id = %(experiment)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
 AND d.trial AND d.fallback_reason IS NULL
