@@ -7,7 +7,6 @@ Source: Vernade, Cappé & Perchet 2017; Vernade et al. 2020.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +45,6 @@ class DelayHistograms:
         cumulative /= cumulative[:, -1:]
         edges = np.linspace(0.0, 1.0, BINS + 1)
         return np.stack([np.interp(age, edges, of_arm) for of_arm in cumulative], axis=1)
-
-    def to_list(self) -> list[Any]:
-        counts: list[Any] = self.counts.tolist()
-        return counts
 
 
 def exposure_corrected(known: ArmStatistics, open_rewards: Array, open_exposure: Array) -> ArmStatistics:

@@ -81,11 +81,7 @@ class ArmStatistics:
         mean = np.where(self.count > 0, (self.mean - shift) / scale, 0.0)
         return ArmStatistics(self.count, mean, self.m2 / np.square(scale))
 
-    def negated(self) -> "ArmStatistics":
-        """The statistics of -reward: `minimize` is exactly `maximize` of these."""
-        return ArmStatistics(self.count, -self.mean, self.m2)
-
-    def decayed(self, factor: float) -> "ArmStatistics":
+    def faded(self, factor: float) -> "ArmStatistics":
         """Every reward's weight times `factor`, in (0, 1]."""
         return ArmStatistics(self.count * factor, self.mean, self.m2 * factor)
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bandits.inference.anytime import verdict
+from bandits.arm_models import ArmModels
 from bandits.inference.evidence import Bucket, empty
+from bandits.inference.verdict import verdict
 from bandits.policies import make_contextual
 from bandits.policies.allocation import allocate_in_context
 from bandits.policies.protocol import ContextualBelief
-from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 
@@ -57,26 +57,15 @@ class Learner:
 
     def __init__(self, policy: str, arms: int) -> None:
         self.policy = make_contextual(policy)
-        self._linear = LinearStatistics.zeros(arms, dimension=2)
-        self._logistic = [BayesianLogistic.prior(2, self.policy.ridge) for _ in range(arms)]
-        self._reward = RewardModel("binary")
+        self._models = ArmModels(self.policy, RewardModel("binary"), arms, features=2)
         self.count = np.zeros(arms)
 
     def learn(self, arm: NDArray[np.int64], x: Array, outcome: Array) -> None:
         self.count += np.bincount(arm, minlength=len(self.count))
-        if self.policy.model == "linear":
-            self._linear += LinearStatistics.from_rows(arm, x, outcome, len(self.count))
-            return
-        for position in np.unique(arm):
-            mine = arm == position
-            self._logistic[position] = self._logistic[position].update(x[mine], outcome[mine])
+        self._models.learn(arm, x, outcome)
 
     def believe(self) -> ContextualBelief:
-        if self.policy.model == "linear":
-            return self.policy.believe(self._linear, self._reward)
-        mean = np.stack([one.mean for one in self._logistic])
-        precision = np.stack([one.precision for one in self._logistic])
-        return self.policy.believe(BayesianLogistic(mean, precision), self._reward)
+        return self._models.belief()
 
 
 def promoted(

@@ -17,21 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bandits.inference.anytime import verdict
 from bandits.inference.evidence import Bucket, Evidence, empty
 from bandits.inference.sample_ratio import ALARM, SampleRatio
+from bandits.inference.verdict import verdict
 from bandits.policies import make
 from bandits.policies.allocation import allocate
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 from serving import snapshot
 from serving.routing import Route, router
+from serving.runtimes.static import StaticModel
 
 from .contextual_promotion import Learner, above
 
 ALPHA = 0.05
 BINARY = RewardModel("binary")
-MODEL = snapshot.Model("m@1", "static", "static")
+MODEL = StaticModel(model="m@1", framework="static")
 REWARD = snapshot.Reward(1, "e", "reward", "binary", "maximize", 60.0)
 FOUR_STEPS = (0.05, 0.25, 0.5, 1.0)
 TEN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)

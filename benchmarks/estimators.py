@@ -162,11 +162,14 @@ def inspected(body: bytes) -> dict[str, Any]:
     """What the inspecting child process would answer, without a process of its own."""
     sys.path.insert(0, str(TABLE.parents[2] / "platform"))
     from noregret.registry import inspect_artifact
+    from noregret.registry.frameworks.sklearn import SklearnFramework
 
     with tempfile.TemporaryDirectory(prefix="noregret-estimators-") as folder_name:
         folder = Path(folder_name)
         (folder / "artifact").write_bytes(body)
-        (folder / "request.json").write_text(json.dumps({"trusted": [], "sample": None}))
+        framework = f"{SklearnFramework.__module__}:{SklearnFramework.__qualname__}"
+        request = {"framework": framework, "options": {"trusted": [], "sample": None}}
+        (folder / "request.json").write_text(json.dumps(request))
         try:
             return inspect_artifact.inspect(folder)
         except Exception as error:  # as the child process itself does

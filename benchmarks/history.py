@@ -21,7 +21,7 @@ from typing import Any
 
 CALLS = 9
 ROUNDS = 30
-"""They go through what is there in pieces (noregret.learning.watching)."""
+"""They go through what is there in pieces (noregret.learning.watched.watching)."""
 FRESH = 50
 """Decisions that come before each round that is timed: a round that learns nothing would show nothing."""
 ALLOWED_RATIO, ALLOWED_MORE_MS = 1.5, 20.0
@@ -99,12 +99,13 @@ class Bench:
 
     def prepare(self) -> None:
         from django.core.management import call_command
-        from noregret.experiments.endpoints import create_endpoint
-        from noregret.registry.register import Definition, register_model
+        from noregret.registry.frameworks import StaticDefinition
+        from noregret.registry.register import register_model
+        from noregret.rollout.endpoints import create_endpoint
 
         call_command("migrate", verbosity=0)
         for version in ("1", "2"):
-            register_model(Definition("page", version, "static", payload={"v": version}), actor="bench")
+            register_model(StaticDefinition(name="page", version=version, payload={"v": version}), actor="bench")
         for i in range(len(KINDS)):
             create_endpoint(name=f"e{i}", champion="page@1", deadline_ms=300, actor="bench")
 
@@ -112,10 +113,10 @@ class Bench:
         """The experiment, begun `days` ago."""
         import msgspec
         from django.utils import timezone
-        from noregret.experiments import creation
         from noregret.experiments import document as documents
         from noregret.experiments.models import Experiment
-        from noregret.experiments.transitions import move
+        from noregret.rollout import creation
+        from noregret.rollout.transitions import move
 
         shadow = document["strategy"] == "shadow"
         arms = [{"name": "b", "model": "page@2"}]
@@ -131,8 +132,8 @@ class Bench:
         """So many rows, all of them learned."""
         from django.db import connection, transaction
         from django.utils import timezone
+        from noregret.learning.buckets import bucket_width, floor_to_bucket
         from noregret.learning.models import ExperimentEvidence
-        from noregret.learning.weighing import bucket_width, floor_to_bucket
 
         from serving.ledger import partitions
 
@@ -140,7 +141,7 @@ class Bench:
         start = now - timedelta(days=self._days)
         with transaction.atomic(), connection.cursor() as cursor:
             partitions.ensure(cursor, start.date(), now.date() + timedelta(days=1))
-        closed = floor_to_bucket(now - timedelta(seconds=660), bucket_width(experiment))
+        closed = floor_to_bucket(now - timedelta(seconds=660), bucket_width(experiment.reward["window_seconds"]))
         mirrored = experiment.strategy == "shadow"
         metrics = ["outcome" if mirrored else "reward", *(["cost"] if experiment.guardrails else [])]
         count = self._rows // (1 + len(metrics) + mirrored)
@@ -160,7 +161,7 @@ class Bench:
         ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=closed, coarse_until={})
 
     def _parameters(self, experiment: Any, count: int) -> dict[str, Any]:
-        from noregret.learning.weighing import units_count_once
+        from noregret.learning.evidence import units_count_once
 
         arms = list(experiment.arms.order_by("position").values_list("pk", flat=True))
         return {
@@ -178,7 +179,7 @@ class Bench:
     def bring_up(self, experiment: Any) -> None:
         from django.db import connection
         from noregret.learning.rebuild import rebuild
-        from noregret.learning.round import learn
+        from noregret.steering.round import learn
 
         rebuild(experiment, write=True)
         for _ in range(ROUNDS):
@@ -188,9 +189,9 @@ class Bench:
 
     def time(self, experiment: Any) -> Timed:
         import msgspec
-        from noregret.learning import segments
-        from noregret.learning.results import over_time, posterior_densities, results
-        from noregret.learning.round import learn
+        from noregret.learning.shown import segments
+        from noregret.learning.shown.results import over_time, posterior_densities, results
+        from noregret.steering.round import learn
 
         def call() -> None:
             msgspec.json.encode({**results(experiment), "segments": segments.of_experiment(experiment)})

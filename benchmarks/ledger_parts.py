@@ -94,11 +94,11 @@ class Parts:
     def __init__(self, i: int, kind: str, document: dict[str, Any], arguments: argparse.Namespace) -> None:
         import msgspec
         from django.utils import timezone
-        from noregret.experiments import creation
         from noregret.experiments import document as documents
-        from noregret.experiments.endpoints import create_endpoint
         from noregret.experiments.models import Experiment
-        from noregret.experiments.transitions import move
+        from noregret.rollout import creation
+        from noregret.rollout.endpoints import create_endpoint
+        from noregret.rollout.transitions import move
 
         self._kind, self._arguments = kind, arguments
         create_endpoint(name=f"e{i}", champion="page@1", deadline_ms=300, actor="bench")
@@ -116,7 +116,7 @@ class Parts:
         from noregret.learning.fold import fold
         from noregret.learning.mature import mature
         from noregret.learning.rebuild import rebuild
-        from noregret.learning.round import learn
+        from noregret.steering.round import learn
 
         from serving.ledger import partitions
 

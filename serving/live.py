@@ -1,8 +1,9 @@
 """A snapshot made ready to serve: its models, its router. Built off the request's way, then swapped in whole."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import structlog
@@ -13,13 +14,15 @@ from . import snapshot
 from .breaker import Breaker
 from .deadline import BoundedCaller
 from .pace import Pace
-from .routing import Router, router
+from .routing import OneSeatRouter, Router, router
 from .runtimes.protocol import Runtime
 
 log = structlog.get_logger(__name__)
 
 LoadRuntime = Callable[[snapshot.Model], Runtime]
 BEING_LOADED = "it is being loaded"
+NO_EXPERIMENT = 0
+"""Stands for the ids of an experiment and its arm where none runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +43,54 @@ class LiveModel:
     patience: Breaker = field(default_factory=Breaker)
     """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its requests keep no threads from others."""
 
+    @property
+    def payload(self) -> Any:
+        """What a decision for this model hands on, where its arm has no payload of its own."""
+        return self.model.payload
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Who may answer an endpoint's requests: an arm of its experiment, or the champion of a single deployment."""
+
+    live: LiveModel
+    payload: Any
+    arm_id: int = NO_EXPERIMENT
+    arm: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class LiveEndpoint:
-    """All that a request on one endpoint needs."""
+    """All that a request on one endpoint needs. What follows from the snapshot alone is worked out here, once.
+
+    A single deployment is routed like an experiment with one seat.
+    """
 
     document: snapshot.Endpoint
     champion: LiveModel
-    arms: list[LiveModel] = field(default_factory=list)
-    router: Router | None = None
-    schema: ContextSchema | None = None
+    arms: list[LiveModel]
+    seats: tuple[Seat, ...]
+    """By position, as the router counts."""
+    router: Router
+    schema: ContextSchema | None
+    experiment_id: int = NO_EXPERIMENT
+    experiment: str | None = None
+    strategy: str = "single"
+    recorded_share: float = 0.0
+    """Of its decisions, how many go into the ledger."""
+    shadow_sample: float = 0.0
+    is_sticky: bool = False
+    enabled_ids: tuple[int, ...] = ()
+    """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
 
     def models(self) -> Iterator[LiveModel]:
         yield self.champion
         yield from self.arms
+
+    def with_models(self, find: Callable[[snapshot.Model], LiveModel]) -> "LiveEndpoint":
+        """The same document, its models as `find` has them now."""
+        champion, *arms = map(find, models_of(self.document))
+        return replace(self, champion=champion, arms=arms, seats=_seats(self.document, champion, arms))
 
 
 def models_of(document: snapshot.Endpoint) -> list[snapshot.Model]:
@@ -98,12 +135,32 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
 def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel]) -> LiveEndpoint:
     """The document with its models as `find` has them. Raises what a router raises for a policy that this version of the
     program does not know."""
+    champion, *arms = map(find, models_of(document))
+    seats = _seats(document, champion, arms)
     experiment = document.experiment
-    champion, *arms = [find(model) for model in models_of(document)]
+    if experiment is None:
+        return LiveEndpoint(document, champion, arms, seats, OneSeatRouter(), None)
     return LiveEndpoint(
-        document=document,
-        champion=champion,
-        arms=arms,
-        router=router(experiment) if experiment else None,
-        schema=ContextSchema.from_document(experiment.context) if experiment and experiment.context else None,
+        document,
+        champion,
+        arms,
+        seats,
+        router(experiment),
+        ContextSchema.from_document(experiment.context) if experiment.context else None,
+        experiment_id=experiment.id,
+        experiment=experiment.name,
+        strategy=experiment.strategy,
+        recorded_share=1.0,
+        shadow_sample=experiment.shadow_sample,
+        is_sticky=experiment.sticky,
+        enabled_ids=tuple(arm.id if arm.enabled else -1 for arm in experiment.arms),
+    )
+
+
+def _seats(document: snapshot.Endpoint, champion: LiveModel, arms: Sequence[LiveModel]) -> tuple[Seat, ...]:
+    if document.experiment is None:
+        return (Seat(champion, champion.payload),)
+    return tuple(
+        Seat(live, live.payload if arm.payload is None else arm.payload, arm.id, arm.name)
+        for arm, live in zip(document.experiment.arms, arms, strict=True)
     )

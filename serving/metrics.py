@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from .gathering import Gathering, SummedHistogram
 from .learner_sign import LearnerWatch
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -16,9 +17,11 @@ DECISIONS = Counter(
     "Decisions answered, by endpoint, arm (empty without an experiment) and why the champion answered instead.",
     ["endpoint", "arm", "fallback_reason"],
 )
-PREDICT_SECONDS = Histogram(
+PREDICT_SECONDS = SummedHistogram(
     "noregret_predict_seconds", "Time of a predict call inside the service, in seconds.", ["endpoint"], buckets=_SECONDS
 )
+GATHERING = Gathering(DECISIONS, PREDICT_SECONDS)
+"""What each decision changes of the two above."""
 NOT_LEARNABLE = Counter(
     "noregret_decisions_lost_total",
     "Decisions that neither Redis nor the spool took, by endpoint and why the spool did not: limit, disk.",
@@ -39,6 +42,7 @@ FEEDBACK_UNAVAILABLE = Counter(
     "Calls of feedback that PostgreSQL did not take (503), by why: no_connection, connection, timeout, disk_full, read_only, other.",
     ["reason"],
 )
+
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])
 
 

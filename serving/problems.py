@@ -4,10 +4,9 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import msgspec
-from django.http import HttpResponse
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -17,6 +16,16 @@ class FieldError(TypedDict):
 
     field: str
     message: str
+
+
+class ProblemDocument(TypedDict):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
 
 
 class Problem(Exception):
@@ -40,8 +49,8 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
-    def document(self) -> dict[str, object]:
-        document: dict[str, object] = {
+    def document(self) -> ProblemDocument:
+        document: ProblemDocument = {
             "type": self.type,
             "title": self.title,
             "status": self.status,
@@ -51,13 +60,9 @@ class Problem(Exception):
             document["errors"] = self.errors
         return document
 
-
-def response(problem: Problem) -> HttpResponse:
-    """The HTTP answer of a problem."""
-    answer = HttpResponse(msgspec.json.encode(problem.document()), status=problem.status, content_type=CONTENT_TYPE)
-    for name, value in problem.headers.items():
-        answer[name] = value
-    return answer
+    def body(self) -> bytes:
+        """The document in JSON."""
+        return msgspec.json.encode(self.document())
 
 
 def invalid_json(detail: str) -> Problem:
@@ -103,6 +108,15 @@ def conflict(detail: str) -> Problem:
 
 def too_large(limit: int) -> Problem:
     return Problem(413, "too-large", "The body is too large", f"at most {limit} bytes are taken here")
+
+
+def busy() -> Problem:
+    return unavailable("all threads are busy with other requests", retry_after=1)
+
+
+def slow_body(seconds: float) -> Problem:
+    detail = f"the request was not whole in time, or nothing of it came for {seconds:g} s"
+    return Problem(408, "request-timeout", "The request took too long to come", detail)
 
 
 def unsupported_media_type(expected: str) -> Problem:

@@ -5,21 +5,20 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, runtimes
+from . import artifacts, metrics, redis_clients
+from .gathering import Gatherer
 from .ledger.backlog import Backlog
-from .ledger.decision_log import BULK_TIMEOUT_SECONDS, DecisionLog
+from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
-from .reading import TIMEOUT_SECONDS
 from .redis_keys import Keys
-from .shadowing import SHADOW_TIMEOUT_SECONDS, Shadower
-from .snapshot import Model
-from .sticky import STICKY_TIMEOUT_SECONDS, Assignments
+from .runtimes import Resources, kinds
+from .shadowing import Shadower
+from .sticky import Assignments
 from .store import SnapshotStore
 from .tokens import Signer
 
@@ -35,10 +34,14 @@ class Process:
     signer: Signer
     assignments: Assignments
     shadower: Shadower
+    gatherer: Gatherer
     max_rows: int
     """The most rows that a request may bring."""
+    body_limit: int
+    """The most bytes that a serving call's body may have."""
 
     def close(self) -> None:
+        self.gatherer.close()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -49,69 +52,66 @@ class Process:
 
 _lock = threading.Lock()
 _process: Process | None = None
-_made_by = 0
 
 
 def process() -> Process:
-    """This process's parts; a forked child makes its own, for threads and sockets don't survive a fork."""
-    global _process, _made_by
-    held = _process
-    if held is None or _made_by != os.getpid():
-        with _lock:
-            if _process is None or _made_by != os.getpid():
-                _process, _made_by = make(), os.getpid()
-            held = _process
-    return held
+    """This process's parts."""
+    parts = _process
+    return _first() if parts is None else parts
+
+
+def _first() -> Process:
+    global _process
+    with _lock:
+        if _process is None:
+            _process = make()
+        return _process
+
+
+def _begin_anew() -> None:
+    """A forked child makes its own parts, for threads and sockets don't survive a fork; nor is a lock free that was held then."""
+    global _lock, _process
+    _lock, _process = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def reset() -> None:
     """Close this process's parts; the next request makes new ones from the settings of that moment."""
     global _process
     with _lock:
-        held, _process = _process, None
-    if held is not None and _made_by == os.getpid():
-        held.close()
+        parts, _process = _process, None
+    if parts is not None:
+        parts.close()
 
 
 def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
-    files = artifacts.supplied()
+    resources = Resources(artifacts.supplied(), settings)
     log = DecisionLog(settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
-    def load(model: Model) -> runtimes.Runtime:
-        return runtimes.load(
-            model, files, python_callables=settings.PYTHON_CALLABLES, skops_trusted=settings.SKOPS_TRUSTED
-        )
-
     store = SnapshotStore(
-        client=redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
-        ),
+        client=redis_clients.client(settings.REDIS_URL, redis_clients.SNAPSHOTS),
         keys=keys,
-        load=load,
+        load=lambda model: model.load(resources),
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
         stale_seconds=settings.STALE_SECONDS,
     )
+    for kind in kinds().values():
+        kind.prepare()
     store.start()
-    bulk = redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=BULK_TIMEOUT_SECONDS,
-        socket_connect_timeout=BULK_TIMEOUT_SECONDS,
-        retry=None,
-    )
+    bulk = redis_clients.client(settings.REDIS_URL, redis_clients.SHIPPING)
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
     shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
     shipper.start()
-    sticky = redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=STICKY_TIMEOUT_SECONDS,
-        socket_connect_timeout=STICKY_TIMEOUT_SECONDS,
-        retry=None,
-    )
+    gatherer = Gatherer(metrics.GATHERING)
+    gatherer.start()
+    sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     return Process(
         store,
         log,
@@ -122,13 +122,11 @@ def make() -> Process:
         Signer(settings.SECRET_KEY),
         Assignments(sticky, keys, lambda: backlog.has_reserve),
         Shadower(
-            redis.Redis.from_url(
-                settings.REDIS_URL,
-                socket_timeout=SHADOW_TIMEOUT_SECONDS,
-                socket_connect_timeout=SHADOW_TIMEOUT_SECONDS,
-            ),
+            redis_clients.client(settings.REDIS_URL, redis_clients.SHADOWS),
             keys,
             lambda: backlog.shadows_have_room,
         ),
+        gatherer,
         settings.MAX_ROWS,
+        settings.SERVING_BODY_LIMIT,
     )

@@ -14,11 +14,11 @@ import redis
 import structlog
 
 from .learner_sign import LearnerWatch
+from .redis_clients import SNAPSHOTS
 from .redis_keys import ACCESS, Keys
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS = 1.0
 COMPARE_SECONDS = 2.0
 """How often the documents' own versions are held against those in memory: the index may not have been told of a publication."""
 OVERDUE_SECONDS = 0.5
@@ -70,7 +70,7 @@ class SnapshotReader:
         self._wanted.set()
         self.tell()
         if self._thread is not None:
-            self._thread.join(timeout=2 * TIMEOUT_SECONDS)
+            self._thread.join(timeout=2 * SNAPSHOTS.answer_seconds)
 
     # For whoever waits. They hold no lock that another needs.
 

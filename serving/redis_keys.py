@@ -8,6 +8,7 @@ key                        type    holds                                        
 {index}:learner            str     Unix time at which the learner last looked at everything   for ever
 {index}:lagging            str     endpoints that it is behind with, and why (serving.learner_sign)  for ever
 {index}:failing            hash    `round:NAME`, `publish:NAME` -> since when that fails, and why  until it succeeds
+{index}:inspector          str     Unix time of a sign that uploads are inspected by a worker  120 s
 {NAME}:snapshot            hash    version, body (msgpack of serving.snapshot)               for ever
 {NAME}:decisions           stream  decisions not yet in PostgreSQL, field `d` (msgpack)      until ingested
 {NAME}:shadow              stream  copies of requests for shadow challengers, at most 5,000      until predicted on
@@ -51,6 +52,10 @@ class Keys:
     @property
     def learner(self) -> str:
         return f"{self.prefix}{{index}}:learner"
+
+    @property
+    def inspector(self) -> str:
+        return f"{self.prefix}{{index}}:inspector"
 
     @property
     def lagging(self) -> str:

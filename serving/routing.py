@@ -48,6 +48,15 @@ def draw(cumulative: Sequence[float]) -> int:
     return bisect_right(cumulative, random.random() * cumulative[-1])
 
 
+class OneSeatRouter:
+    """A single deployment: its champion, certainly."""
+
+    _ROUTE = Route(0, (1.0,))
+
+    def route(self, unit: str | None, x: Array | None = None) -> Route:
+        return self._ROUTE
+
+
 class DrawnRouter:
     """Bandits whose probabilities are a function of the snapshot alone: each request draws its arm from them."""
 

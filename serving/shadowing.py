@@ -16,12 +16,12 @@ import redis
 import structlog
 
 from . import metrics
+from .redis_clients import SHADOWS
 from .redis_keys import BODY_FIELD, Keys
 
 log = structlog.get_logger(__name__)
 
 VERSION = 1
-SHADOW_TIMEOUT_SECONDS = 1.0
 QUEUE = 1000
 STREAM = 5000
 """More copies than this wait in no endpoint's stream: the oldest are dropped."""
@@ -83,7 +83,7 @@ class Shadower:
     def close(self) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=2 * SHADOW_TIMEOUT_SECONDS)
+            self._thread.join(timeout=2 * SHADOWS.answer_seconds)
 
     def _run(self) -> None:
         while not self._stop.wait(_PAUSE_SECONDS):

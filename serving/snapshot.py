@@ -1,13 +1,17 @@
 """The snapshot: the immutable, versioned document, one an endpoint, from which serving routes.
 
 It answers everything that a request needs to know: which models, which arms with which probabilities, which reward. The
-platform writes it (noregret.experiments.publish), web processes read it; no table is read on the way of a request. A second kind
+platform writes it (noregret.rollout.publish), web processes read it; no table is read on the way of a request. A second kind
 of document, `Access`, holds the digests of the API keys.
 """
 
-from typing import Any, Literal
+from abc import ABCMeta
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+from .runtimes import Model as Model  # what the rest of serving calls a model of any kind
+from .runtimes import model_of
 
 SCHEMA = 1
 """Grows when a reader of the older form would misread; readers refuse a form that they don't know and keep what they have."""
@@ -17,22 +21,15 @@ Kind = Literal["binary", "continuous", "count"]
 Direction = Literal["maximize", "minimize"]
 
 
-class Model(msgspec.Struct, frozen=True):
-    """What a runtime is built from."""
+if TYPE_CHECKING:
+    AnyModel = Model
+else:
 
-    model: str  # "name@version"
-    framework: str  # as registered: sklearn, python, static
-    runtime: str  # as served: onnx, sklearn, python, static
-    sha256: str | None = None  # of the file that the runtime loads
-    callable: str | None = None
-    payload: Any = None
-    features: int | None = None
-    feature_names: list[str] | None = None
-    outputs: list[str] = []
-    classes: list[Any] | None = None  # labels as they were trained
-    example_rows: list[list[float]] | None = None  # that the model is known to answer: it is warmed with them
-    call_seconds: float | None = None  # what a call took when it was registered, and what each row added
-    row_seconds: float | None = None
+    class AnyModel(metaclass=ABCMeta):  # noqa: B024 - nothing is called by this type: decoding asks for it alone
+        """A model of any kind that `serving.runtimes` knows, told apart by its tag `runtime`. It is no union that is written down
+        here: a decoder keeps the types that it was made with, and a framework may be added to a process that runs."""
+
+    AnyModel.register(Model)
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -40,7 +37,7 @@ class Arm(msgspec.Struct, frozen=True):
 
     id: int
     name: str
-    model: Model
+    model: AnyModel
     propensity: float  # after burn-in and floor; 0 for a disabled arm, and where it depends on the request
     enabled: bool = True
     is_control: bool = False
@@ -106,7 +103,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     name: str
     version: int  # the policy version
     published_at: float  # Unix time, seconds
-    champion: Model
+    champion: AnyModel
     deadline_ms: int
     experiment: Experiment | None = None
     # Rewards of this endpoint's experiments, running or ended, whose windows can still be open.
@@ -132,7 +129,15 @@ class Access(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_endpoint_decoder = msgspec.msgpack.Decoder(Endpoint)
+
+
+def _decode_model(kind: type, document: Any) -> Any:
+    if kind is not AnyModel:
+        raise NotImplementedError(kind)
+    return model_of(document)
+
+
+_endpoint_decoder = msgspec.msgpack.Decoder(Endpoint, dec_hook=_decode_model)
 _access_decoder = msgspec.msgpack.Decoder(Access)
 
 
@@ -164,3 +169,17 @@ def decode_access(body: bytes) -> Access:
     if document.schema != SCHEMA:
         raise SnapshotUnreadable(f"schema {document.schema} where {SCHEMA} was expected")
     return document
+
+
+def as_sent(value: Any) -> Any:
+    """A JSON value as MessagePack takes it: PostgreSQL gives 1e30 back as a whole number, and MessagePack's have 64 bits."""
+    if isinstance(value, dict):
+        return {key: as_sent(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_sent(inner) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:  # four hundred digits: no number that a client's JSON would hold
+            return str(value)
+    return value

@@ -25,7 +25,6 @@ from .redis_keys import Keys
 
 log = structlog.get_logger(__name__)
 
-STICKY_TIMEOUT_SECONDS = 0.05
 KEPT_SECONDS = 30 * 86_400
 """An assignment lives so long after it was last looked up in Redis."""
 # Looked up in Redis again after this long, so that the assignment of a unit that comes daily does not expire there.

@@ -9,7 +9,7 @@ disk even after a restart.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,8 @@ from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
-from .reading import TIMEOUT_SECONDS, SnapshotReader
+from .reading import SnapshotReader
+from .redis_clients import SNAPSHOTS
 from .redis_keys import ACCESS, Keys
 from .snapshot_files import SnapshotFiles
 
@@ -152,7 +153,7 @@ class SnapshotStore:
     def stop(self) -> None:
         self._reader.stop()
 
-    def refresh(self, seconds: float = 2 * TIMEOUT_SECONDS) -> bool:
+    def refresh(self, seconds: float = 2 * SNAPSHOTS.answer_seconds) -> bool:
         """Have what changed read now, and wait, so long at most, until it is served; True if Redis was reached.
 
         A load that has taken longer already is not waited for: it is another's affair.
@@ -262,8 +263,7 @@ class SnapshotStore:
     def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
         if before is None or (before.document is not newest.document and self._is_ready(newest, before)):
             return make_live(newest.document, self._loader.get)
-        champion, *arms = map(self._loader.get, models_of(before.document))
-        return replace(before, champion=champion, arms=arms)
+        return before.with_models(self._loader.get)
 
     def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:
         """May the newest document serve? Its predecessor does while the champion is being loaded, for a while also after that failed,

@@ -15,13 +15,16 @@ from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.contenttypes.management import create_contenttypes
 from django.db.models.signals import post_migrate
-from django.test import Client
 from noregret.access.keys import create_key
-from noregret.experiments import creation, document
-from noregret.experiments.endpoints import create_endpoint
+from noregret.experiments import document
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.transitions import move
-from noregret.registry.register import Definition, register_model
+from noregret.registry.frameworks import PythonDefinition, StaticDefinition
+from noregret.registry.register import register_model
+from noregret.rollout import creation
+from noregret.rollout.endpoints import create_endpoint
+from noregret.rollout.transitions import move
+
+from tests.both_planes import BothPlanes
 
 ACTOR = "tests"
 
@@ -33,6 +36,12 @@ def django_db_modify_db_settings(engines: None) -> None:
 
     # Threads of the live server would keep their connections, and with them the test database.
     settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
+    # Imported before any test looks at logs: an entry point sets them up, and begins to serve.
+    import noregret.wsgi  # noqa: F401
+
+    from serving import process
+
+    process.reset()
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +92,7 @@ class Api:
     """One member of the cast: calls with a key, and reads JSON."""
 
     def __init__(self, key: str | None) -> None:
-        self._client = Client(raise_request_exception=False)
+        self._client = BothPlanes(raise_request_exception=False)
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     def __call__(self, method: str, path: str, body: Any = None, **extra: Any) -> "Answer":
@@ -165,12 +174,12 @@ def charlie(platform: None) -> Api:
 
 
 def static_model(name: str, version: str, payload: Any = None) -> str:
-    register_model(Definition(name, version, "static", payload=payload), actor=ACTOR)
+    register_model(StaticDefinition(name=name, version=version, payload=payload), actor=ACTOR)
     return f"{name}@{version}"
 
 
 def python_model(name: str, version: str, function: str) -> str:
-    register_model(Definition(name, version, "python", callable=f"tests.callables.{function}"), actor=ACTOR)
+    register_model(PythonDefinition(name=name, version=version, callable=f"tests.callables.{function}"), actor=ACTOR)
     return f"{name}@{version}"
 
 

@@ -91,3 +91,19 @@ def test_image__web_processes__add_up_their_counters_in_a_folder_that_is_empty_a
     assert re.search(rf"install --directory --owner noregret .*{folder}", text)
     (mounted,) = compose()["services"]["web"]["tmpfs"]
     assert mounted.startswith(f"{folder}:uid=10001")
+
+
+def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
+    """Also those that earlier versions sent to: their messages may wait at an upgrade."""
+    from django.conf import settings
+    from noregret.embedded import services
+
+    routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
+    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify")]
+    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify")]
+    for commands in (started, composed):
+        heard: set[str] = set()
+        for command in commands:
+            told = command[command.index("--queues") + 1] if "--queues" in command else "celery"
+            heard |= set(told.split(","))
+        assert heard >= routed | {"celery", "notify"}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from serving.web.routes import ROUTES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -22,7 +24,7 @@ def addresses(patterns: list[URLPattern | URLResolver], before: str = "/") -> li
 
 def test_api__every_address__is_documented() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
-    for address in addresses(get_resolver().url_patterns):
+    for address in [*addresses(get_resolver().url_patterns), *(route.template for route in ROUTES)]:
         if address == "/favicon.ico":
             continue
         short = "`/" + address.rpartition("/")[2] + "`"

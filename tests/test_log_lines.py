@@ -92,7 +92,7 @@ def test_lines_of_one_kind__past_the_limit__are_counted_and_the_last_is_told(wri
 
 
 def test_lines_of_other_places_and_endpoints__are_kinds_of_their_own(written: io.StringIO) -> None:
-    log = structlog.get_logger("noregret.learning.round")
+    log = structlog.get_logger("noregret.steering.round")
     for i in range(50):
         log.error("experiment not learned", endpoint="a" if i else "b")
     tell(written)

@@ -24,10 +24,8 @@ from scipy import special
 
 from bandits.statistics import ArmStatistics, Array
 
-from .log_factors import STEPS, averaged, kept, pack, unpack
+from .log_factors import EDGE, STEPS, averaged, kept, pack, unpack
 from .protocol import Bucket
-
-_EDGE = 1e-4  # pooled means are kept this far from 0 and 1, where log-odds end
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class DesignEvidence:
             return self
         arm, outcome, propensities = bucket.arm, bucket.outcome, bucket.propensities
         count, mean, _ = self.matured.pooled()
-        pooled = float(np.clip((count * mean + 0.5) / (count + 1.0), _EDGE, 1.0 - _EDGE)[0])
+        pooled = float(((count * mean + 0.5) / (count + 1.0))[0])
         noninferior = self.noninferior
         if noninferior is not None:
             noninferior = kept(noninferior + _log_factors(arm, outcome, propensities, pooled, self.indifference))
@@ -115,8 +113,7 @@ def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, po
     With a margin m, i's outcomes become (Y + m) / (1 + m) and j's Y / (1 + m): equal there means i worse by m.
     """
     arms = propensities.shape[1]
-    centre = special.logit((pooled + margin / 2.0) / (1.0 + margin))
-    high, low = special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)  # (G,)
+    high, low = alternatives(np.asarray(pooled), margin)  # (G,)
     sums = np.zeros((arms, arms, len(STEPS)))
     for chosen in np.unique(arm):
         mine = arm == chosen
@@ -125,58 +122,20 @@ def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, po
         as_better = ((outcome[mine] + margin) / (1.0 + margin))[:, None, None]
         as_worse = (outcome[mine] / (1.0 + margin))[:, None, None]
         q = own[:, :, None]
-        sums[chosen] += np.log(_factor(as_better, high, q * high + (1.0 - q) * low)).sum(axis=0)
-        sums[:, chosen] += np.log(_factor(as_worse, low, q * low + (1.0 - q) * high)).sum(axis=0)
+        sums[chosen] += log_factor(as_better, high, q * high + (1.0 - q) * low).sum(axis=0)
+        sums[:, chosen] += log_factor(as_worse, low, q * low + (1.0 - q) * high).sum(axis=0)
     sums[np.arange(arms), np.arange(arms)] = 0.0
     return sums
 
 
-def alternatives(pooled: Array) -> tuple[Array, Array]:
+def alternatives(pooled: Array, margin: float = 0.0) -> tuple[Array, Array]:
     """The greater and the smaller mean of each alternative of the grid around pooled means (...,), each (..., G)."""
-    centre = special.logit(np.clip(pooled, _EDGE, 1.0 - _EDGE))[..., None]
+    within = np.clip(pooled, EDGE, 1.0 - EDGE)
+    centre = special.logit((within + margin / 2.0) / (1.0 + margin))[..., None]
     return special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)
 
 
-def single_log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: Array) -> Array:
-    """Log factors of one decision each of many experiments, (N, K, K, G): `arm` (N,), `outcome` (N,) in [0, 1], `propensities` (N, K),
-    `pooled` (N,) the means of earlier buckets. The same numbers as `DesignEvidence.observe`, for simulation."""
-    runs, arms = propensities.shape
-    rows = np.arange(runs)
-    own = propensities[rows, arm]
-    q = (own[:, None] / (own[:, None] + propensities))[..., None]  # P(chosen | chosen or the other), (N, K, 1)
-    high, low = (side[:, None, :] for side in alternatives(pooled))
-    y = outcome[:, None, None]
-    found = np.zeros((runs, arms, arms, len(STEPS)))
-    found[rows, arm] += np.log(_factor(y, high, q * high + (1.0 - q) * low))
-    found[rows, :, arm] += np.log(_factor(y, low, q * low + (1.0 - q) * high))
-    found[rows, arm, arm] = 0.0
-    return found
-
-
-def counted_log_factors(ones: Array, zeros: Array, propensities: Array, pooled: Array) -> Array:
-    """Sums of log factors of many experiments' buckets at once, (N, K, K, G), for binary outcomes and one propensity an arm.
-
-    `ones` and `zeros` (N, K) count outcomes by arm, `propensities` are (N, K), `pooled` (N,) the means of earlier buckets. The same
-    numbers as `DesignEvidence.observe`, for simulation.
-    """
-    high, low = (side[:, None, None, :] for side in alternatives(pooled))
-    first, second = propensities[:, :, None], propensities[:, None, :]
-    both = first + second
-    q = np.where(both > 0, first / np.where(both > 0, both, 1.0), 0.5)[..., None]
-    mixed = q * high + (1.0 - q) * low
-    log_mixed, log_rest = np.log(mixed), np.log1p(-mixed)
-    better, worse = (slice(None), slice(None), None, None), (slice(None), None, slice(None), None)
-    sums: Array = (
-        ones[better] * (np.log(high) - log_mixed)
-        + zeros[better] * (np.log1p(-high) - log_rest)
-        + ones[worse] * (np.log(low) - log_mixed)
-        + zeros[worse] * (np.log1p(-low) - log_rest)
-    )
-    seats = np.arange(propensities.shape[1])
-    sums[:, seats, seats] = 0.0
-    return sums
-
-
-def _factor(outcome: Array, own: Array, mixed: Array) -> Array:
-    factor: Array = outcome * own / mixed + (1.0 - outcome) * (1.0 - own) / (1.0 - mixed)
+def log_factor(outcome: Array, own: Array, mixed: Array) -> Array:
+    """Of outcomes in [0, 1] whose arm has the mean `own` by an alternative, and whatever was drawn the mean `mixed`."""
+    factor: Array = np.log(outcome * own / mixed + (1.0 - outcome) * (1.0 - own) / (1.0 - mixed))
     return factor

@@ -18,6 +18,9 @@ from bandits.statistics import Array
 STEPS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 """Distances in log-odds between the two means of an alternative; log-odds steps work at every base rate."""
 
+EDGE = 1e-4
+"""Pooled means are kept this far from 0 and 1, where log-odds end."""
+
 _UNIT = 2.0**-24
 _LIMIT = 2.0**14  # e**16384 is evidence enough in either direction
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bandits.ope.estimate import UNSUPPORTED_SHARE
 from bandits.statistics import Array
 
 LEAST_CHOICES = 50
@@ -18,8 +19,6 @@ LEAST_UNLIKE = 10
 """An arm's interval is told from so many choices of it, of which so many differ from the most frequent outcome: below, a normal limit
 says nothing. (With fewer, and outcomes of 0 and 1, an arm that never yet failed would look certain.)"""
 MOST_OF_WEIGHT = 0.05
-UNSUPPORTED_SHARE = 1e-3
-"""Where an arm had no chance in more decisions than that, nothing is known of it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def against_one_arm(rewards: Array, arm: NDArray[np.int64], propensities: Array,
 def _one(rewards: Array, chosen: NDArray[np.bool_], propensity: Array, level: float, z: float) -> OneArm:
     n, choices = len(rewards), int(chosen.sum())
     if choices == 0 or float((propensity <= 0).mean()) > UNSUPPORTED_SHARE:
-        return OneArm(None, None, None)
+        return OneArm(None, None, None)  # where it had no chance, nothing is known of it
     weights = 1.0 / propensity[chosen]
     scores = np.full(n, level)
     scores[chosen] += (rewards[chosen] - level) * weights

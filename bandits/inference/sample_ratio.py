@@ -23,7 +23,8 @@ from scipy import special, stats
 from bandits.statistics import Array
 
 ALARM = 0.001
-"""Alarm below this p-value: at most one sound experiment in a thousand ever gets there."""
+"""Alarm below this p-value, of a split that did not go as logged, or of arms answered unevenly: at most one sound experiment in a
+thousand ever gets there."""
 _SMALLEST_EXPECTED = 5.0
 _STEPS = np.array([0.005, 0.02, 0.08, 0.3, 1.2])
 _TILTS = np.concatenate([_STEPS, -_STEPS])  # ln w

@@ -18,6 +18,9 @@ So a policy without a floor can't steer what is compared by giving 0 where an ar
 allocation could get (switched off, or not there yet) is left out of its comparisons meanwhile: they are about the time when both
 could be drawn.
 
+An arm's comparisons begin with the bucket after the one in which a request first could get it. So what is bet on them, and how small a
+probability is expected, follows from the log alone, and never from when somebody added the arm to the experiment.
+
 Stakes come from earlier buckets: a step in log-odds times b (1 - b) is a difference of means, and divided by the variance of Z the
 stake that is best for it. Source: Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro 2022.
 """
@@ -30,21 +33,20 @@ from numpy.typing import NDArray
 
 from bandits.statistics import ArmStatistics, Array
 
-from .log_factors import STEPS, averaged, kept, pack, unpack
+from .log_factors import EDGE, STEPS, averaged, kept, pack, unpack
 from .protocol import Bucket
 
 _BOLDEST = 0.9  # no bet may lose more than this share
 _SMALLEST_FLOOR = 1e-4
-_FIRST_FLOOR = 0.1  # of an even share: before any propensity was seen
+_HIGHEST_FLOOR = 0.1  # of an even share: whatever was seen so far, less may come
 _ROWS_TO_BE_OFF = 20
-_EDGE = 1e-4
 _AT_ONCE = 2_000_000  # numbers of a block of log factors
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedEvidence:
     """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors; `floor` (K,) the smallest propensities that were seen,
-    `inverse` (K,) the sums of 1 / propensity over `rows` (K,) requests that could get the arm."""
+    1 where none was, `inverse` (K,) the sums of 1 / propensity over `rows` (K,) requests that could get the arm."""
 
     rule: ClassVar[str] = "weighted"
 
@@ -62,7 +64,7 @@ class WeightedEvidence:
         noninferior = np.zeros(shape) if indifference > 0 else None
         single = np.zeros(arms)
         matured = ArmStatistics.zeros(arms)
-        return cls(indifference, np.zeros(shape), noninferior, matured, single + _FIRST_FLOOR / arms, single, single)
+        return cls(indifference, np.zeros(shape), noninferior, matured, single + 1.0, single, single)
 
     @property
     def arms(self) -> int:
@@ -78,7 +80,7 @@ class WeightedEvidence:
             superior=np.pad(self.superior, pairs),
             noninferior=None if self.noninferior is None else np.pad(self.noninferior, pairs),
             matured=self.matured.padded(single),
-            floor=np.pad(self.floor, single, constant_values=_FIRST_FLOOR / arms),
+            floor=np.pad(self.floor, single, constant_values=1.0),
             inverse=np.pad(self.inverse, single),
             rows=np.pad(self.rows, single),
         )
@@ -88,51 +90,61 @@ class WeightedEvidence:
         if not len(bucket):
             return self
         count, mean, _ = self.matured.pooled()
-        base = float(np.clip((count * mean + 0.5) / (count + 1.0), _EDGE, 1.0 - _EDGE)[0])
-        stakes = self._stakes(base)
+        base = float(np.clip((count * mean + 0.5) / (count + 1.0), EDGE, 1.0 - EDGE)[0])
+        floor = self._lowest()
+        stakes = self._stakes(base, floor)
         superior, noninferior = self.superior, self.noninferior
         for rows, on in self._by_arms_on(bucket):
             part = Bucket(bucket.arm[rows], bucket.outcome[rows], bucket.propensities[rows], bucket.allocation[rows])
-            superior = superior + _log_factors(part, on, self.floor, base, stakes, 0.0)
+            superior = superior + _log_factors(part, on, floor, base, stakes, 0.0)
             if noninferior is not None:
-                noninferior = noninferior + _log_factors(part, on, self.floor, base, stakes, self.indifference)
+                noninferior = noninferior + _log_factors(part, on, floor, base, stakes, self.indifference)
         possible = bucket.propensities > 0.0
         least = np.where(possible, bucket.propensities, 1.0).min(axis=0) * (1.0 - 1e-9)
-        floor = np.minimum(self.floor, np.maximum(least, _SMALLEST_FLOOR))
         bounded = np.maximum(bucket.propensities, _SMALLEST_FLOOR)
         return replace(
             self,
             superior=kept(superior),
             noninferior=None if noninferior is None else kept(noninferior),
             matured=self.matured + ArmStatistics.from_rewards(bucket.arm, bucket.outcome, self.arms),
-            floor=floor,
+            floor=np.minimum(self.floor, np.maximum(least, _SMALLEST_FLOOR)),
             inverse=self.inverse + np.where(possible, 1.0 / bounded, 0.0).sum(axis=0),
             rows=self.rows + possible.sum(axis=0),
         )
 
-    def _stakes(self, base: float) -> Array:
+    @property
+    def _there(self) -> int:
+        """How many arms some request could get so far. Those that the experiment has are no part of the log."""
+        return max(int((self.rows > 0).sum()), 1)
+
+    def _lowest(self) -> Array:
+        """The propensities (K,) below which a request counts by its bound."""
+        lowest: Array = np.minimum(self.floor, _HIGHEST_FLOOR / self._there)
+        return lowest
+
+    def _stakes(self, base: float, floor: Array) -> Array:
         """(K, K, G): the best for each alternative, and no greater than keeps every factor positive."""
         # As many requests' worth of an even split as there are arms steadies the first estimates.
-        inverse = (self.inverse + self.arms**2) / (self.rows + self.arms)
+        inverse = (self.inverse + self._there**2) / (self.rows + self._there)
         best = STEPS / (inverse[:, None] + inverse[None, :])[..., None]
-        loss_by_i = base / self.floor[:, None] + (1.0 - base)
-        loss_by_j = (1.0 - base) / self.floor[None, :] + base
+        loss_by_i = base / floor[:, None] + (1.0 - base)
+        loss_by_j = (1.0 - base) / floor[None, :] + base
         stakes: Array = np.minimum(best, _BOLDEST / np.maximum(loss_by_i, loss_by_j)[..., None])
         return stakes
 
     def _by_arms_on(self, bucket: Bucket) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
         """Rows that are alike in which arms (K,) are on: some request of their allocation could get them, or there were too few to tell.
 
-        An arm that no request could ever get is not there yet, however few rows there are.
+        An arm that no request of an earlier bucket could get is not there yet, however few rows there are.
         """
         possible = bucket.propensities > 0.0
-        never = (self.rows == 0) & ~possible.any(axis=0)
+        there = self.rows > 0
         kinds: dict[bytes, tuple[list[NDArray[np.int64]], NDArray[np.bool_]]] = {}
         order = np.argsort(bucket.allocation, kind="stable")
         _, starts = np.unique(bucket.allocation[order], return_index=True)
         for rows in np.split(order, starts[1:]):
             on = np.ones(self.arms, dtype=np.bool_) if len(rows) < _ROWS_TO_BE_OFF else possible[rows].any(axis=0)
-            on = on & ~never
+            on = on & there
             kinds.setdefault(on.tobytes(), ([], on))[0].append(rows)
         return [(np.concatenate(parts), on) for parts, on in kinds.values()]
 
@@ -175,7 +187,7 @@ def _log_factors(
     for chosen in np.unique(bucket.arm[usual]):
         rows = usual[bucket.arm[usual] == chosen]
         weighted = (bucket.outcome[rows] - base) / bucket.propensities[rows, chosen]
-        for start, size in _blocks(len(rows), arms * len(STEPS)):
+        for start, size in _blocks(len(rows) if on[chosen] else 0, arms * len(STEPS)):
             z = weighted[start : start + size, None, None]
             sums[chosen] += np.log1p(stakes[chosen] * (z + margin)).sum(axis=0)
             sums[:, chosen] += np.log1p(stakes[:, chosen] * (margin - z)).sum(axis=0)

@@ -38,7 +38,7 @@ class Estimate:
 
     `interval` is None where nothing bounds it: rewards without declared bounds, of which too few stand out, or a single unit; the
     warnings say so. `effective_sample_size` is how many decisions (or units) drawn by the target itself would say as much (Kish 1965),
-    `largest_weight` the greatest ratio of probabilities, `warnings` sentences on what to mistrust. `successes` is how many rewards above
+    `warnings` sentences on what to mistrust. `successes` is how many rewards above
     the least possible, of equal weight, would say as much: what a small rate is known from.
     """
 
@@ -46,7 +46,6 @@ class Estimate:
     standard_error: float
     interval: tuple[float, float] | None
     effective_sample_size: float
-    largest_weight: float
     decisions: int
     warnings: tuple[str, ...] = ()
     successes: float = 0.0
@@ -282,7 +281,6 @@ def estimate(
         standard_error(by_cluster, n),
         interval,
         size,
-        float(log.weights.max()),
         n,
         tuple(warnings),
         successes,

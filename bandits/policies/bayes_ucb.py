@@ -10,13 +10,16 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .index import IndexPolicy
+from .registry import register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class BayesUCB(IndexPolicy):
     """Play the greatest quantile 1 - 1 / (t + 1) of the arms' posteriors."""
 
     name: ClassVar[str] = "bayes-ucb"
+    summary: ClassVar[str] = "Bayes-UCB: the arm with the highest upper quantile of what is believed of it."
 
     def index(self, statistics: ArmStatistics, reward: RewardModel, pulls: Array | None = None) -> Array:
         known = statistics if pulls is None else _as_if_known(statistics, pulls)

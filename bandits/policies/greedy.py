@@ -12,13 +12,16 @@ from bandits.statistics import ArmStatistics, Array
 
 from .index import draw, leaders, unit_means, with_first_pulls
 from .protocol import Remembering
+from .registry import register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class EpsilonGreedy(Remembering):
     """The arm with the greatest mean, and with probability epsilon any; each arm once first."""
 
     name: ClassVar[str] = "epsilon-greedy"
+    summary: ClassVar[str] = "Epsilon-greedy: the best mean so far, and now and then any arm."
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = False
 
@@ -39,11 +42,13 @@ class EpsilonGreedy(Remembering):
         return draw(self.propensities(statistics, reward), rng)
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class Softmax(Remembering):
     """Probabilities in proportion to exp(m / temperature), means scaled to [0, 1]; each arm once first."""
 
     name: ClassVar[str] = "softmax"
+    summary: ClassVar[str] = "Softmax: the better an arm's mean, the more traffic, by a fixed temperature."
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = False
 

@@ -10,6 +10,7 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .index import IndexPolicy, counted, unit_means, with_first_pulls
+from .registry import register
 
 _EDGE = 1e-12
 _STEPS = 60
@@ -44,11 +45,15 @@ def _xlogx(x: Array) -> Array:
     return np.asarray(np.where(x > 0, x * np.log(np.where(x > 0, x, 1.0)), 0.0))
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class KLUCB(IndexPolicy):
     """Play the greatest q with n d(m, q) <= ln t + c ln ln t; each arm once first. Rewards are scaled to [0, 1]."""
 
     name: ClassVar[str] = "kl-ucb"
+    summary: ClassVar[str] = (
+        "KL-UCB: the arm whose mean could still be highest, by the tightest margin that the data allow."
+    )
 
     c: float = 0.0
 

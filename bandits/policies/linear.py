@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits import checks
-from bandits.inference.best_arm import probabilities_best
+from bandits.inference.best_arm import probability_best
 from bandits.posteriors import BayesianLinear, Gaussian, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 
 from .index import choose_leader, leaders, unit_scale
 from .protocol import ContextualBelief, Remembering
+from .registry import register
 
 
 def inverse(matrices: Array) -> Array:
@@ -42,11 +43,13 @@ class Linear(Remembering):
         return ContextualBelief(posterior.mean, inverse(posterior.precision))
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class LinUCB(Linear):
     """Play the greatest x'theta + alpha sqrt(x' A^-1 x)."""
 
     name: ClassVar[str] = "lin-ucb"
+    summary: ClassVar[str] = "LinUCB: for each request the arm whose value could be highest, by its features."
     counts_own_pulls: ClassVar[bool] = True
 
     def propensities(self, mean: Array, deviation: Array) -> Array:
@@ -56,6 +59,7 @@ class LinUCB(Linear):
         return choose_leader(mean + self.alpha * deviation, rng)
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class LinThompson(Linear):
     """Draw theta ~ N(theta^, alpha^2 A^-1) for each arm and play the greatest x'theta.
@@ -65,6 +69,9 @@ class LinThompson(Linear):
     """
 
     name: ClassVar[str] = "lin-thompson"
+    summary: ClassVar[str] = (
+        "Linear Thompson sampling: an arm gets a request as likely as it is to be the best for its features."
+    )
     counts_own_pulls: ClassVar[bool] = False
 
     alpha: float = 0.5
@@ -74,7 +81,7 @@ class LinThompson(Linear):
         checks.number("ridge", self.ridge, 1e-9, float("inf"))
 
     def propensities(self, mean: Array, deviation: Array) -> Array:
-        return probabilities_best(Gaussian(mean, self.alpha * deviation))
+        return probability_best(Gaussian(mean, self.alpha * deviation))
 
     def choose(self, mean: Array, deviation: Array, rng: np.random.Generator) -> NDArray[np.int64]:
         return choose_sampled(mean, self.alpha * deviation, rng)

@@ -7,20 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits import checks
-from bandits.inference.best_arm import probabilities_best
+from bandits.inference.best_arm import probability_best
 from bandits.posteriors import BayesianLogistic, Gaussian
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 
 from .linear import choose_sampled, inverse
 from .protocol import ContextualBelief, Remembering
+from .registry import register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class LogisticThompson(Remembering):
     """Draw each arm's coefficients from Laplace's Gaussian and play the greatest log-odds, which has the greatest probability too."""
 
     name: ClassVar[str] = "logistic-thompson"
+    summary: ClassVar[str] = "Logistic Thompson sampling: as the linear one, for rewards of 0 and 1."
     contextual: ClassVar[Literal[True]] = True
     counts_own_pulls: ClassVar[bool] = False
     model: ClassVar[Literal["linear", "logistic"]] = "logistic"
@@ -38,7 +41,7 @@ class LogisticThompson(Remembering):
         return ContextualBelief(stacked.mean, inverse(stacked.precision))
 
     def propensities(self, mean: Array, deviation: Array) -> Array:
-        return probabilities_best(Gaussian(mean, self.alpha * deviation))
+        return probability_best(Gaussian(mean, self.alpha * deviation))
 
     def choose(self, mean: Array, deviation: Array, rng: np.random.Generator) -> NDArray[np.int64]:
         return choose_sampled(mean, self.alpha * deviation, rng)

@@ -1,4 +1,4 @@
-"""What a policy is: from what was learned to the probability of each arm. One file a family, one registry line a policy.
+"""What a policy is: from what was learned to the probability of each arm. One file a family, one line a file.
 
 Two kinds, told apart by `contextual`. A `Policy` learns each arm's mean; its probabilities are the same for every request until
 something new is learned. A `ContextualPolicy` learns a model an arm, and its probabilities follow from the request's features.
@@ -26,6 +26,8 @@ class Policy(Protocol):
     """A way to choose. Policies are stateless: what they know is in the statistics that they are given."""
 
     name: ClassVar[str]
+    summary: ClassVar[str]
+    """A sentence for people who choose."""
     contextual: ClassVar[Literal[False]]
     counts_own_pulls: ClassVar[bool]
     """True for deterministic policies, which must be told of pulls whose rewards are still out (`pulls`)."""
@@ -70,11 +72,16 @@ class ContextualBelief:
         variance = np.einsum("...d,...kde,...e->...k", x, self.covariance, x, optimize=True)
         return mean, np.sqrt(np.maximum(variance, 1e-18))
 
-    def after_pull(self, arm: int, x: Array) -> "ContextualBelief":
-        """The belief (K, ...) when `arm` was pulled for `x` and its reward is still out: narrower, with the same mean."""
+    def after_pull(self, arm: int | NDArray[np.int64], x: Array) -> "ContextualBelief":
+        """The belief (..., K, d) when `arm` (...) was pulled for `x` (..., d) and its reward is still out: narrower, with the same mean.
+
+        One row's inverse from the last one's (Sherman & Morrison 1950).
+        """
         covariance = self.covariance.copy()
-        spread = covariance[arm] @ x
-        covariance[arm] -= np.outer(spread, spread) / (1.0 + float(x @ spread))
+        here = (*np.indices(np.shape(arm)), arm)
+        spread = np.einsum("...de,...e->...d", covariance[here], x)
+        narrower = 1.0 + np.einsum("...d,...d->...", x, spread)
+        covariance[here] -= spread[..., :, None] * spread[..., None, :] / narrower[..., None, None]
         return ContextualBelief(self.mean, covariance)
 
     def after_pulls(self, gram: Array) -> "ContextualBelief":
@@ -89,6 +96,7 @@ class ContextualPolicy(Protocol):
     """A way to choose by the features of a request."""
 
     name: ClassVar[str]
+    summary: ClassVar[str]
     contextual: ClassVar[Literal[True]]
     counts_own_pulls: ClassVar[bool]
     model: ClassVar[Literal["linear", "logistic"]]

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from bandits import checks
 from bandits.belief import believe
-from bandits.inference.best_arm import probabilities_best, probability_best
+from bandits.inference.best_arm import probability_best
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .protocol import Remembering
+from .registry import register
 
 _DRAWS = 100
 
@@ -36,11 +37,15 @@ def top_two(best: Array, beta: float) -> Array:
     return np.asarray(psi / psi.sum(axis=-1, keepdims=True))
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class TopTwoThompson(Remembering):
     """Play the leader of a draw with probability beta, else draw again until another leads, and play that one."""
 
     name: ClassVar[str] = "top-two-thompson"
+    summary: ClassVar[str] = (
+        "Top-two Thompson sampling: traffic goes to the leader and its closest rivals. It decides soon, and earns less."
+    )
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = False
 
@@ -50,9 +55,7 @@ class TopTwoThompson(Remembering):
         checks.number("beta", self.beta, 0.0, 1.0, open_low=True)
 
     def propensities(self, statistics: ArmStatistics, reward: RewardModel, pulls: Array | None = None) -> Array:
-        posterior = believe(statistics, reward).posterior
-        one = statistics.count.ndim == 1
-        return top_two(probability_best(posterior) if one else probabilities_best(posterior), self.beta)
+        return top_two(probability_best(believe(statistics, reward).posterior), self.beta)
 
     def choose(
         self, statistics: ArmStatistics, reward: RewardModel, rng: np.random.Generator, pulls: Array | None = None

@@ -10,13 +10,18 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .protocol import Remembering
+from .registry import register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class Uniform(Remembering):
     """Probability 1/K for each of K arms."""
 
     name: ClassVar[str] = "uniform"
+    summary: ClassVar[str] = (
+        "Uniform: every arm gets the same share. It earns no more while it learns, and decides soonest."
+    )
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = False
 

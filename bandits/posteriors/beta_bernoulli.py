@@ -27,13 +27,6 @@ class BetaBernoulli:
         prior = prior or BetaBernoulli()
         return BetaBernoulli(self.alpha + other.alpha - prior.alpha, self.beta + other.beta - prior.beta)
 
-    def decay(self, factor: float, prior: "BetaBernoulli | None" = None) -> "BetaBernoulli":
-        """Every observation's weight times `factor`; the prior stays."""
-        prior = prior or BetaBernoulli()
-        return BetaBernoulli(
-            prior.alpha + factor * (self.alpha - prior.alpha), prior.beta + factor * (self.beta - prior.beta)
-        )
-
     @property
     def mean(self) -> Any:
         return self.alpha / (self.alpha + self.beta)
@@ -49,12 +42,3 @@ class BetaBernoulli:
 
     def sample(self, rng: np.random.Generator, size: Any = None) -> Any:
         return rng.beta(self.alpha, self.beta, size)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"alpha": np.asarray(self.alpha).tolist(), "beta": np.asarray(self.beta).tolist()}
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "BetaBernoulli":
-        return cls(
-            *(np.asarray(value) if isinstance(value, list) else value for value in (state["alpha"], state["beta"]))
-        )

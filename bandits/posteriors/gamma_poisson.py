@@ -52,13 +52,6 @@ class GammaPoisson:
         prior = prior or GammaPoisson()
         return GammaPoisson(self.shape + other.shape - prior.shape, self.rate + other.rate - prior.rate)
 
-    def decay(self, factor: float, prior: "GammaPoisson | None" = None) -> "GammaPoisson":
-        """Every observation's weight times `factor`; the prior stays."""
-        prior = prior or GammaPoisson()
-        return GammaPoisson(
-            prior.shape + factor * (self.shape - prior.shape), prior.rate + factor * (self.rate - prior.rate)
-        )
-
     @property
     def mean(self) -> Any:
         return self.shape / self.rate
@@ -86,12 +79,3 @@ class GammaPoisson:
 
     def sample(self, rng: np.random.Generator, size: Any = None) -> Any:
         return rng.gamma(self.shape, 1.0 / np.asarray(self.rate), size)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"shape": np.asarray(self.shape).tolist(), "rate": np.asarray(self.rate).tolist()}
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "GammaPoisson":
-        return cls(
-            *(np.asarray(value) if isinstance(value, list) else value for value in (state["shape"], state["rate"]))
-        )

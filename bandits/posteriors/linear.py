@@ -69,10 +69,10 @@ class LinearStatistics:
     def dimension(self) -> int:
         return int(self.moment.shape[-1])
 
-    def decayed(self, factor: float) -> "LinearStatistics":
+    def faded(self, factor: float) -> "LinearStatistics":
         """Every row's weight times `factor`, in (0, 1]."""
         return LinearStatistics(
-            self.gram * factor, self.moment * factor, self.features * factor, self.rewards.decayed(factor)
+            self.gram * factor, self.moment * factor, self.features * factor, self.rewards.faded(factor)
         )
 
     def affine(self, shift: float | Array, scale: float | Array) -> "LinearStatistics":
@@ -90,13 +90,6 @@ class LinearStatistics:
             np.pad(self.moment, (new, (0, 0))),
             np.pad(self.features, (new, (0, 0))),
             self.rewards.padded(new),
-        )
-
-    def among(self, mask: NDArray[np.bool_]) -> "LinearStatistics":
-        """Of the arms in `mask` (K,) only."""
-        rewards = ArmStatistics(*(part[..., mask] for part in (self.rewards.count, self.rewards.mean, self.rewards.m2)))
-        return LinearStatistics(
-            self.gram[..., mask, :, :], self.moment[..., mask, :], self.features[..., mask, :], rewards
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,56 +114,7 @@ class BayesianLinear:
     precision: Array
 
     @classmethod
-    def prior(cls, *shape: int, dimension: int, ridge: float = 1.0) -> "BayesianLinear":
-        """N(0, I / ridge) for each of `shape`."""
-        return cls(
-            np.zeros((*shape, dimension)), np.broadcast_to(np.eye(dimension) * ridge, (*shape, dimension, dimension))
-        )
-
-    @classmethod
     def of(cls, statistics: LinearStatistics, ridge: float = 1.0) -> "BayesianLinear":
         """The posteriors of all arms from the prior N(0, I / ridge)."""
         precision = statistics.gram + ridge * np.eye(statistics.dimension)
         return cls(solve(precision, statistics.moment), precision)
-
-    def update(self, x: Array, y: Array) -> "BayesianLinear":
-        """After rows `x` (n, d) with rewards `y` (n,)."""
-        precision = self.precision + x.T @ x
-        moment = self._moment() + x.T @ y
-        return BayesianLinear(solve(precision, moment), precision)
-
-    def merge(self, other: "BayesianLinear", prior: "BayesianLinear") -> "BayesianLinear":
-        """The posterior of both sides' data, when both began from `prior`."""
-        precision = self.precision + other.precision - prior.precision
-        moment = self._moment() + other._moment() - prior._moment()
-        return BayesianLinear(solve(precision, moment), precision)
-
-    def decay(self, factor: float, prior: "BayesianLinear") -> "BayesianLinear":
-        """Every row's weight times `factor`; the prior stays."""
-        precision = prior.precision + factor * (self.precision - prior.precision)
-        return BayesianLinear(
-            solve(precision, prior._moment() + factor * (self._moment() - prior._moment())), precision
-        )
-
-    def _moment(self) -> Array:
-        return np.asarray((self.precision @ self.mean[..., None])[..., 0])
-
-    def predict(self, x: Array) -> tuple[Array, Array]:
-        """(mean, standard deviation) of x'theta for `x` (..., d), the deviation in units of the noise's."""
-        mean = np.einsum("...d,...d->...", x, self.mean)
-        solved = solve(self.precision, x)
-        return mean, np.sqrt(np.maximum(np.einsum("...d,...d->...", x, solved), 0.0))
-
-    def sample(self, rng: np.random.Generator, scale: float = 1.0) -> Array:
-        """A draw of every theta, its deviation times `scale`: (..., d)."""
-        lower = np.linalg.cholesky(self.precision)
-        noise = rng.standard_normal(self.mean.shape)[..., None]
-        draw: Array = self.mean + scale * np.linalg.solve(np.swapaxes(lower, -1, -2), noise)[..., 0]
-        return draw
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean.tolist(), "precision": np.asarray(self.precision).tolist()}
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "BayesianLinear":
-        return cls(*(np.asarray(state[name], dtype=np.float64) for name in ("mean", "precision")))

@@ -59,12 +59,12 @@ class BayesianLogistic:
                 break
         return BayesianLogistic(theta, self._curvature(theta, x, weights))
 
-    def update_rows(self, x: Array, y: Array) -> "BayesianLogistic":
+    def update_rows(self, x: Array, y: Array, weight: float = 1.0) -> "BayesianLogistic":
         """After one row each, for posteriors stacked on leading axes: `x` (..., d), `y` (...); a single row needs only a scalar equation.
 
-        The mode is mean + P^-1 x (y - p) with p the probability at the mode, so u = x'theta solves u = x'mean + x'P^-1 x (y - p(u)).
+        The mode is mean + w P^-1 x (y - p) with p the probability at the mode, so u = x'theta solves u = x'mean + w x'P^-1 x (y - p(u)).
         """
-        direction = solve(self.precision, x)
+        direction = weight * solve(self.precision, x)
         start, variance = np.einsum("...d,...d->...", x, self.mean), np.einsum("...d,...d->...", x, direction)
         low = start + variance * (y - 1.0)  # p is in [0, 1], so the root is in here
         high = start + variance * y
@@ -80,7 +80,7 @@ class BayesianLogistic:
             if done:
                 break
         p = special.expit(u)
-        curvature = (p * (1.0 - p))[..., None, None] * x[..., :, None] * x[..., None, :]
+        curvature = weight * (p * (1.0 - p))[..., None, None] * x[..., :, None] * x[..., None, :]
         return BayesianLogistic(self.mean + direction * (y - p)[..., None], self.precision + curvature)
 
     def _objective(self, theta: Array, x: Array, y: Array, weights: Array) -> float:
@@ -92,31 +92,13 @@ class BayesianLogistic:
         p = special.expit(x @ theta)
         return self.precision + (x * (weights * p * (1.0 - p))[:, None]).T @ x
 
-    def merge(self, other: "BayesianLogistic", prior: "BayesianLogistic") -> "BayesianLogistic":
-        """The Gaussian of both sides' data, when both began from `prior`: natural parameters add, as far as Laplace's Gaussians hold."""
-        precision = self.precision + other.precision - prior.precision
-        moment = self.precision @ self.mean + other.precision @ other.mean - prior.precision @ prior.mean
-        return BayesianLogistic(solve(precision, moment), precision)
+    def faded(self, factor: float, prior: Array) -> "BayesianLogistic":
+        """What was learned since the `prior` precision (d, d) times `factor`: wider, with the same mode.
 
-    def decay(self, factor: float, prior: "BayesianLogistic") -> "BayesianLogistic":
-        """What was learned since `prior` times `factor` in natural parameters; the prior stays."""
-        precision = prior.precision + factor * (self.precision - prior.precision)
-        moment = prior.precision @ prior.mean + factor * (self.precision @ self.mean - prior.precision @ prior.mean)
-        return BayesianLogistic(solve(precision, moment), precision)
-
-    def predict(self, x: Array) -> tuple[Array, Array]:
-        """(mean, standard deviation) of the log-odds x'theta for `x` (..., d)."""
-        solved = np.linalg.solve(self.precision, np.swapaxes(np.atleast_2d(x), -1, -2))
-        variance = np.einsum("...d,d...->...", np.atleast_2d(x), solved)
-        deviation = np.sqrt(np.maximum(variance, 0.0))
-        return x @ self.mean, deviation if x.ndim > 1 else deviation[0]
-
-    def sample(self, rng: np.random.Generator, size: int | None = None) -> Array:
-        """Draws of theta, (d,) or (size, d)."""
-        shape = (len(self.mean),) if size is None else (size, len(self.mean))
-        lower = np.linalg.cholesky(self.precision)
-        draw: Array = self.mean + np.linalg.solve(lower.T, rng.standard_normal(shape).T).T
-        return draw
+        So what was learned counts less against what comes. (Natural parameters that fade draw the mode to 0 meanwhile: for outcomes of one
+        kind that would be evidence of the other.) For posteriors stacked on leading axes too.
+        """
+        return BayesianLogistic(self.mean, prior + factor * (self.precision - prior))
 
     def to_dict(self) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "precision": self.precision.tolist()}

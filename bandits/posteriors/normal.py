@@ -46,11 +46,6 @@ class NormalInverseGamma:
         first, second, start = self._natural(), other._natural(), prior._natural()
         return self._from_natural(*(a + b - c for a, b, c in zip(first, second, start, strict=True)))
 
-    def decay(self, factor: float, prior: "NormalInverseGamma | None" = None) -> "NormalInverseGamma":
-        """Every observation's weight times `factor`; the prior stays."""
-        start = (prior or NormalInverseGamma())._natural()
-        return self._from_natural(*(c + factor * (a - c) for a, c in zip(self._natural(), start, strict=True)))
-
     def _natural(self) -> tuple[Any, Any, Any, Any]:
         return self.kappa, self.kappa * self.mu, self.alpha, 2.0 * self.beta + self.kappa * np.square(self.mu)
 
@@ -78,11 +73,3 @@ class NormalInverseGamma:
 
     def sample(self, rng: np.random.Generator, size: Any = None) -> Any:
         return self.mu + self._scale * rng.standard_t(2.0 * np.asarray(self.alpha), size)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: np.asarray(getattr(self, name)).tolist() for name in ("mu", "kappa", "alpha", "beta")}
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "NormalInverseGamma":
-        values = (state[name] for name in ("mu", "kappa", "alpha", "beta"))
-        return cls(*(np.asarray(value) if isinstance(value, list) else value for value in values))

@@ -89,7 +89,7 @@ def simulate_intervals(
         if weights is not last_weights or t % check_every == 0:  # most policies change them at a check alone
             last_weights, shares = weights, with_floor(with_burn_in(weights, known_count, burn_in), floor)
         arm = draw(shares, rng)
-        learner.pulled(arm)
+        learner.pulled(arm, now.x)
         means = np.broadcast_to(now.means, count.shape)
         expected = means[rows, arm]
         reward = environment.draw(rng, expected, arm)

@@ -6,9 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bandits.memory import Memory
+from bandits.arm_models import ArmModels
 from bandits.policies import ContextualPolicy, Policy
-from bandits.posteriors import BayesianLogistic, LinearStatistics
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
@@ -24,7 +23,7 @@ class Learner(Protocol):
     def propensities(self, x: Array | None) -> Array:
         """The probability of each arm for each run, (runs, K), from what was known at the last `look`; before floor and burn-in."""
 
-    def pulled(self, arm: Arms) -> None:
+    def pulled(self, arm: Arms, x: Array | None) -> None:
         """An arm for each run was drawn from them, and its reward is out. `choose` does this by itself."""
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
@@ -58,7 +57,7 @@ class MomentsLearner:
 
     def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
         chosen = self._policy.choose(self._known, self._reward, rng, self._pulls)
-        self.pulled(chosen)
+        self.pulled(chosen, x)
         return chosen
 
     def propensities(self, x: Array | None) -> Array:
@@ -68,7 +67,7 @@ class MomentsLearner:
             self._shares = self._policy.propensities(self._known, self._reward)
         return self._shares
 
-    def pulled(self, arm: Arms) -> None:
+    def pulled(self, arm: Arms, x: Array | None) -> None:
         if self._pulls is not None:
             self._pulls[self._rows, arm] += 1.0
             self._out.append((self._now, arm))
@@ -131,131 +130,43 @@ class MomentsLearner:
                 held[arms] = 0.0
 
 
-class LinearLearner:
-    """For policies with a linear model an arm: one LinearStatistics of (runs, K)."""
+class ContextualLearner:
+    """For policies with a model an arm: the same models that the service and an evaluation learn, of all runs side by side."""
 
     def __init__(self, policy: ContextualPolicy, reward: RewardModel, runs: int, arms: int, features: int) -> None:
-        _only_discounts(policy.memory)
         self._policy = policy
-        self._reward = reward
-        self._rows = np.arange(runs)
-        self._held = LinearStatistics.zeros(runs, arms, dimension=features)
-        self._belief = policy.believe(self._held, reward)
-        # Sums of x x' of pulls whose rewards are out.
-        self._out = np.zeros((runs, arms, features, features)) if policy.counts_own_pulls else None
+        self._models = ArmModels(policy, reward, arms, features, runs=runs)
+        self._belief = self._models.belief()
 
     def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
-        if x is None:
-            raise ValueError(f"{self._policy.name} needs an environment with features")
-        chosen = self._policy.choose(*self._belief.values(x), rng)
-        if self._out is not None:
-            here = (self._rows, chosen)
-            self._out[here] += x[:, :, None] * x[:, None, :]
-            # One row's inverse from the last one's (Sherman & Morrison 1950).
-            covariance = self._belief.covariance
-            spread = np.einsum("nde,ne->nd", covariance[here], x)
-            covariance[here] -= (
-                spread[:, :, None] * spread[:, None, :] / (1.0 + np.einsum("nd,nd->n", x, spread))[:, None, None]
-            )
+        chosen = self._policy.choose(*self._belief.values(self._needed(x)), rng)
+        self.pulled(chosen, x)
         return chosen
 
     def propensities(self, x: Array | None) -> Array:
-        if x is None:
-            raise ValueError(f"{self._policy.name} needs an environment with features")
-        return self._policy.propensities(*self._belief.values(x))
+        return self._policy.propensities(*self._belief.values(self._needed(x)))
 
-    def pulled(self, arm: Arms) -> None:
-        """Of a caller that draws by itself: only `choose` narrows a model's belief by pulls whose rewards are out."""
-
-    def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
-        if x is None:
-            raise ValueError(f"{self._policy.name} needs an environment with features")
-        discount = self._policy.memory.discount
-        weight = 1.0 if discount is None else discount**age
-        here, held = (self._rows, arm), self._held
-        if self._out is not None:
-            self._out[here] -= (weight if discount is None else weight * discount) * x[:, :, None] * x[:, None, :]
-        held.gram[here] += weight * x[:, :, None] * x[:, None, :]
-        held.moment[here] += weight * reward[:, None] * x
-        held.features[here] += weight * x
-        rewards = held.rewards
-        rewards.count[here] += weight
-        delta = reward - rewards.mean[here]
-        rewards.mean[here] += weight * delta / rewards.count[here]
-        rewards.m2[here] += weight * delta * (reward - rewards.mean[here])
-
-    def pass_time(self) -> None:
-        if self._policy.memory.discount is not None:
-            self._held = self._held.decayed(self._policy.memory.discount)
-            if self._out is not None:
-                self._out *= self._policy.memory.discount
-
-    def look(self) -> None:
-        self._belief = self._policy.believe(self._held, self._reward)
-        if self._out is not None:
-            self._belief = self._belief.after_pulls(self._out)
-
-    def forget(self, arms: NDArray[np.bool_]) -> None:
-        for held in (self._held.gram, self._held.moment, self._held.features):
-            held[arms] = 0.0
-        for part in (self._held.rewards.count, self._held.rewards.mean, self._held.rewards.m2):
-            part[arms] = 0.0
-        if self._out is not None:
-            self._out[arms] = 0.0
-
-
-class LogisticLearner:
-    """For policies with a logistic model an arm: stacked Gaussians, one row at a time."""
-
-    def __init__(self, policy: ContextualPolicy, reward: RewardModel, runs: int, arms: int, features: int) -> None:
-        _only_discounts(policy.memory)
-        if reward.kind != "binary":
-            raise ValueError(f"{policy.name} needs binary rewards")
-        self._policy = policy
-        self._reward = reward
-        self._rows = np.arange(runs)
-        self._mean = np.zeros((runs, arms, features))
-        self._prior = policy.ridge * np.eye(features)
-        self._precision = np.tile(self._prior, (runs, arms, 1, 1))
-        self.look()
-
-    def choose(self, rng: np.random.Generator, x: Array | None) -> Arms:
-        if x is None:
-            raise ValueError(f"{self._policy.name} needs an environment with features")
-        return self._policy.choose(*self._belief.values(x), rng)
-
-    def propensities(self, x: Array | None) -> Array:
-        if x is None:
-            raise ValueError(f"{self._policy.name} needs an environment with features")
-        return self._policy.propensities(*self._belief.values(x))
-
-    def pulled(self, arm: Arms) -> None:
-        """Of a caller that draws by itself: only `choose` narrows a model's belief by pulls whose rewards are out."""
+    def pulled(self, arm: Arms, x: Array | None) -> None:
+        if self._policy.counts_own_pulls:
+            self._models.pull_each(arm, self._needed(x))
+            self._belief = self._belief.after_pull(arm, self._needed(x))
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
-        if x is None:
-            raise ValueError(f"{self._policy.name} needs an environment with features")
-        good = 1.0 - reward if self._reward.direction == "minimize" else reward
-        here = (self._rows, arm)
-        updated = BayesianLogistic(self._mean[here], self._precision[here]).update_rows(x, good)
-        self._mean[here], self._precision[here] = updated.mean, updated.precision
+        self._models.learn_each(arm, self._needed(x), reward, age)
 
     def pass_time(self) -> None:
-        factor = self._policy.memory.discount
-        if factor is not None:
-            # Wider, with the same mode: what was learned counts less against what comes.
-            self._precision = self._prior + factor * (self._precision - self._prior)
+        self._models.fade(1)
 
     def look(self) -> None:
-        self._belief = self._policy.believe(BayesianLogistic(self._mean.copy(), self._precision), self._reward)
+        self._belief = self._models.belief()
 
     def forget(self, arms: NDArray[np.bool_]) -> None:
-        self._mean[arms], self._precision[arms] = 0.0, self._prior
+        self._models.forget(arms)
 
-
-def _only_discounts(memory: Memory) -> None:
-    if memory.sliding_window is not None:
-        raise ValueError("a contextual policy forgets by discount: sliding_window is for policies without features")
+    def _needed(self, x: Array | None) -> Array:
+        if x is None:
+            raise ValueError(f"{self._policy.name} needs an environment with features")
+        return x
 
 
 def learner_of(
@@ -268,5 +179,4 @@ def learner_of(
         raise ValueError(
             f"{policy.name} needs an environment with features, as contextual_linear or contextual_logistic"
         )
-    kind = LinearLearner if policy.model == "linear" else LogisticLearner
-    return kind(policy, reward, runs, arms, features)
+    return ContextualLearner(policy, reward, runs, arms, features)

@@ -8,12 +8,13 @@ decision: as many runs as one likes cost hardly more than one. For rewards of 0 
 import numpy as np
 
 from bandits import checks
-from bandits.inference.design import counted_log_factors
 from bandits.inference.log_factors import STEPS, averaged
 from bandits.policies import Policy
 from bandits.policies.allocation import with_burn_in, with_floor
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
+
+from .design_factors import counted_log_factors
 
 
 def outlook(

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from bandits import checks
 from bandits.belief import believe
-from bandits.inference.best_arm import probabilities_best
+from bandits.inference.best_arm import probability_best
 from bandits.inference.conditional import enough, summed_log_factors
-from bandits.inference.design import counted_log_factors, single_log_factors
 from bandits.inference.log_factors import averaged
 from bandits.policies import ContextualPolicy, Policy
 from bandits.policies.allocation import with_burn_in, with_floor
@@ -25,6 +24,7 @@ from bandits.policies.index import draw
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
+from .design_factors import counted_log_factors, single_log_factors
 from .environments import Environment, World
 from .regret import policy_of
 
@@ -290,7 +290,7 @@ def _winners(state: _Experiments, reward: RewardModel, rule: Rule, alpha: float,
         best = weakest.argmax(axis=1)
         enough = weakest[np.arange(len(best)), best] >= arms / alpha
     else:
-        probability = probabilities_best(believe(state.statistics, reward).posterior)
+        probability = probability_best(believe(state.statistics, reward).posterior)
         best = probability.argmax(axis=1)
         enough = probability[np.arange(len(best)), best] > threshold
     return np.where(enough, best, -1)

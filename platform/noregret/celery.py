@@ -17,15 +17,24 @@ if settings.ENVIRONMENT.role == "beat":
 else:
     app = Celery("noregret")
     app.config_from_object("django.conf:settings", namespace="CELERY")
-    app.autodiscover_tasks(["noregret.learning", "noregret.notify", "noregret.retention"])
+    app.autodiscover_tasks(
+        ["noregret.learning", "noregret.steering", "noregret.notify", "noregret.registry", "noregret.retention"]
+    )
 # `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
 for words in ("You're running the worker with superuser", "An entry for the specified gid or egid was not found"):
     warnings.filterwarnings("ignore", words, SecurityWarning)
 app.conf.beat_schedule = {
     "learn": {
-        "task": "noregret.learning.tasks.tick",
+        "task": "noregret.steering.tasks.tick",
         "schedule": settings.LEARN_SECONDS,
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
+    },
+    # Workers of the version before know this name, and listen to the queue `celery` alone: beside a beat of this version they learn on.
+    # Ours take it too, and find nothing more to do.
+    "learn-with-workers-of-before": {
+        "task": "noregret.learning.tasks.tick",
+        "schedule": max(5.0, 3 * settings.LEARN_SECONDS),
+        "options": {"queue": "celery", "expires": settings.LEARN_EXPIRES_SECONDS},
     },
     "shadows": {
         "task": "noregret.learning.tasks.mirror_shadows",
@@ -37,8 +46,13 @@ app.conf.beat_schedule = {
         "schedule": 2.0,
         "options": {"expires": 10.0},
     },
+    "registrations": {
+        "task": "noregret.registry.tasks.tend",
+        "schedule": 10.0,
+        "options": {"expires": 20.0},
+    },
     "housekeeping": {
-        "task": "noregret.learning.tasks.housekeeping",
+        "task": "noregret.retention.tasks.housekeeping",
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },

@@ -1,9 +1,16 @@
-"""What names of Noregret's things look like: one pattern for models, endpoints, experiments, arms and keys."""
+"""Names as the control plane takes them: in documents, and in columns of the database."""
+
+from typing import Annotated
 
 from django.core.validators import RegexValidator
+from msgspec import Meta
 
-NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
-NAME_MAX_LENGTH = 63
+from serving.names import NAME_MAX_LENGTH, NAME_PATTERN
+
+__all__ = ["NAME_MAX_LENGTH", "ModelRef", "Name", "validate_name"]
+
+Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z", description="Lower-case letters, digits, '.', '_' and '-'.")]
+ModelRef = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}@{NAME_PATTERN}\Z", description="`name@version`.")]
 
 validate_name = RegexValidator(
     rf"\A{NAME_PATTERN}\Z",

@@ -19,21 +19,40 @@ from prometheus_client.registry import REGISTRY
 
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from noregret.rest.problem_response import problem_response
 from serving import problems
+from serving.api.calls import Call, Parameter, declared
 from serving.ledger.rewards import LedgerUnavailable
-from serving.metrics import of_learner, web_processes
+from serving.metrics import GATHERING, of_learner, web_processes
 from serving.process import process
 
 Check = dict[str, Any]
 """`ok`: is it well? `serves`: where it is not, can this process not serve?"""
 
 
+@declared(Call("Does the process live?", {200: dict[str, Any]}, name="healthz", open=True))
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """GET /healthz: 200 while the process lives. It asks no server: a lost database is no reason to restart a process."""
     return HttpResponse(msgspec.json.encode({"status": "ok"}), content_type="application/json")
 
 
+@declared(
+    Call(
+        "Can this process serve?",
+        {200: dict[str, Any], 503: dict[str, Any]},
+        parameters=(
+            Parameter(
+                "strict",
+                str,
+                "`1`: 503 for anything that is wrong, also what other processes would have alike.",
+                ("0", "1"),
+            ),
+        ),
+        name="readyz",
+        open=True,
+    )
+)
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
     """GET /readyz: 200 while this process can serve, with what each check found; `?strict=1`: 503 for anything that is wrong.
@@ -51,6 +70,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     return HttpResponse(msgspec.json.encode(body), content_type="application/json", status=200 if good else 503)
 
 
+@declared(Call("Prometheus metrics", {200: str}, name="metrics", media_type="text/plain", open=True))
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """GET /metrics: Prometheus's text form, of all web processes of this machine together; the learner as this process hears of it.
@@ -59,9 +79,10 @@ def metrics(request: HttpRequest) -> HttpResponse:
     no counter.
     """
     if counts_alone():
-        return problems.response(
+        return problem_response(
             problems.unavailable("several web processes count alone: set PROMETHEUS_MULTIPROC_DIR", retry_after=60)
         )
+    GATHERING.flush()  # of this process; the others' are a second old at most
     registry = REGISTRY
     if settings.METRICS_DIR is not None:
         registry = CollectorRegistry()
@@ -81,6 +102,17 @@ def counts_alone() -> bool:
 def favicon(request: HttpRequest) -> HttpResponse:
     """GET /favicon.ico: browsers ask for it whatever a page says; there is none."""
     return HttpResponse(status=204)
+
+
+def answer_probes(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
+    probes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        probe = probes.get(request.path_info)
+        return respond(request) if probe is None else probe(request)
+
+    return middleware
 
 
 def _run(check: Callable[[], Check]) -> Check:

@@ -5,6 +5,7 @@ from functools import cache
 import redis
 from django.conf import settings
 
+from serving import redis_clients
 from serving.ledger.decision_log import DecisionLog
 from serving.redis_keys import Keys
 
@@ -12,7 +13,7 @@ from serving.redis_keys import Keys
 @cache
 def client() -> redis.Redis:
     """One pooled client a process; raises redis.RedisError on use when the server is away."""
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5.0, socket_connect_timeout=2.0)
+    return redis_clients.client(settings.REDIS_URL, redis_clients.CONTROL)
 
 
 def keys() -> Keys:

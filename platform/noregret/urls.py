@@ -1,17 +1,20 @@
-"""Every address of the service."""
+"""Every address of the control plane; those of the data plane are in serving.web.routes."""
 
 from django.contrib import admin
 from django.urls import include, path
 
 from noregret import operations
-from noregret.experiments.api import decisions, endpoints, experiments
+from noregret.learning.api import decisions, results
 from noregret.notify import api as notify
+from noregret.openapi import docs
 from noregret.registry import api as registry
-from noregret.rest import docs
+from noregret.rollout.api import endpoints, experiments
+from noregret.trail import api as trail
 
 _manage = [
     path("models", registry.ModelsView.as_view(), name="models"),
     path("models/<str:name>/<str:version>", registry.ModelView.as_view(), name="model"),
+    path("jobs/<str:job>", registry.JobView.as_view(), name="job"),
     path("endpoints", endpoints.EndpointsView.as_view(), name="endpoints"),
     path("endpoints/<str:name>", endpoints.EndpointView.as_view(), name="endpoint"),
     path("endpoints/<str:name>/rollback", endpoints.EndpointRollbackView.as_view(), name="endpoint-rollback"),
@@ -32,13 +35,12 @@ _manage = [
         path(f"experiments/<str:name>/{action}", experiments.TransitionView.as_view(action=action), name=action)
         for action in experiments.ACTIONS
     ),
-    path("experiments/<str:name>/results", experiments.ResultsView.as_view(), name="results"),
+    path("experiments/<str:name>/results", results.ResultsView.as_view(), name="results"),
     path("experiments/<str:name>/decisions.ndjson", decisions.DecisionsView.as_view(), name="decisions"),
-    path("audit", experiments.AuditView.as_view(), name="audit"),
+    path("audit", trail.AuditView.as_view(), name="audit"),
 ]
 
 urlpatterns = [
-    path("", include("serving.urls")),  # first: the hot path
     path("api/v1/", include(_manage)),
     path("api/schema", docs.schema, name="schema"),
     path("api/docs", docs.page, name="docs"),

@@ -1,6 +1,13 @@
-"""The WSGI entry that Granian runs."""
+"""A web process with both planes: `front` for our own server (`python -m noregret.web`), `application` for any other of WSGI's.
+
+Under another server the control plane has a bulkhead too: of the server's threads it gets half as many as the data plane has,
+and a further call is told to come again. Bodies are then read as that server reads them: let a proxy that buffers stand in front.
+"""
 
 import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import structlog
 from django.core.wsgi import get_wsgi_application
@@ -10,23 +17,76 @@ _django = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - configured by the line above
 
+from noregret import control_plane  # noqa: E402
 from noregret.operations import counts_alone  # noqa: E402
+from serving import problems  # noqa: E402
 from serving.request_lines import RequestLines  # noqa: E402
+from serving.starting import begin_serving  # noqa: E402
+from serving.web import app, routes  # noqa: E402
+from serving.web.data_plane import data_plane  # noqa: E402
+from serving.web.front import Front  # noqa: E402
+from serving.web.rules import Rule  # noqa: E402
 
-application = RequestLines(_django, settings.ACCESS_LINES)
 log = structlog.get_logger(__name__)
 
+_admitted = threading.BoundedSemaphore(control_plane.threads())
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
-def _begin_serving() -> None:
-    """Read the snapshots and load their models before the first request comes: it would wait for them."""
-    from serving.process import process
 
-    try:
-        process()
-    except Exception as error:  # requests try again, and readiness says what is wrong
-        log.error("not serving yet", error=repr(error))
+def _by_plane(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    path = environ["PATH_INFO"]
+    if routes.find(path) is not None:
+        return app.application(environ, start_response)
+    if path in _PROBES:
+        return _django(environ, start_response)
+    if not _admitted.acquire(blocking=False):
+        problem = problems.busy()
+        body = problem.body()
+        headers = [("Content-Type", problems.CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        start_response("503 Service Unavailable", [*headers, *problem.headers.items()])
+        return [body]
+    return _Admitted(_django, environ, start_response)
 
+
+class _Admitted:
+    """The answer of an application that was let in; whoever waits is let in when it was sent, or is given up."""
+
+    def __init__(self, application: Any, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
+        self._is_over = False
+        try:
+            self._parts = application(environ, start_response)
+        except BaseException:
+            self._leave()
+            raise
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._parts
+
+    def close(self) -> None:
+        try:
+            if hasattr(self._parts, "close"):
+                self._parts.close()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            _admitted.release()
+
+
+application = RequestLines(_by_plane, settings.ACCESS_LINES)
+
+_find_data = data_plane(threads=settings.ENVIRONMENT.blocking_threads, share=settings.ACCESS_LINES)
+_find_control = control_plane.control_plane(_django, share=settings.ACCESS_LINES)
+
+
+def _find(path: str) -> Rule | None:
+    return _find_data(path) or _find_control(path)
+
+
+front = Front(_find, folder=settings.UPLOAD_DIR, disk_limit=settings.UPLOAD_DISK_LIMIT, share=settings.ACCESS_LINES)
 
 if counts_alone():
     log.error("several web processes, and PROMETHEUS_MULTIPROC_DIR is not set: /metrics is refused")
-_begin_serving()
+begin_serving()

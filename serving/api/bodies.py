@@ -1,14 +1,13 @@
-"""From an HTTP request to a typed body: size, media type, strict JSON, and a field's name for whatever is wrong."""
+"""From a body's bytes to a typed document: media type, strict JSON, and a field's name for whatever is wrong.
+
+Knows no framework: whoever has read a body says what it was sent as.
+"""
 
 import re
-import threading
-import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
-from django.conf import settings
-from django.http import HttpRequest
 
 from serving import problems, strict_json
 
@@ -17,71 +16,43 @@ T = TypeVar("T")
 UNCOUNTED = -1
 """A count of keys that no body has: the definite check for duplicates is made."""
 
-_REST_BYTES = 64 * 1024 * 1024
-_REST_SECONDS = 10.0
-_DRAINING = threading.BoundedSemaphore(2)  # a sender that drips holds a thread: no more than these
-
 _ANY_KEY = "[...]"
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w-]+)")
 
 
-def read(request: HttpRequest) -> bytes:
-    """The body, measured before it is read. Raises Problem 413 or 415."""
-    check_encoding(request)
-    media_type, _, parameters = request.META.get("CONTENT_TYPE", "").partition(";")
+class Form(Generic[T]):
+    """How a body of one type is decoded. `count_keys`: how many keys a document has, however deep."""
+
+    def __init__(self, kind: type[T], count_keys: Callable[[T], int]) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+        self._count_keys = count_keys
+
+    def decode(self, body: bytes) -> T:
+        """Raises Problem 400, with the field and what was expected where a field is wrong."""
+        return decode(body, self._decoder, self._count_keys)
+
+
+def check_media_type(content_type: str) -> None:
+    """Raises Problem 415 for what is sent as anything but JSON in UTF-8."""
+    if content_type == "application/json":
+        return
+    media_type, _, parameters = content_type.partition(";")
     if media_type.strip().lower() != "application/json":
         raise problems.unsupported_media_type("application/json")
-    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters)
+    charset = _CHARSET.search(parameters)
     if charset and charset.group(1).lower() not in {"utf-8", "utf8"}:
         raise problems.unsupported_media_type("application/json in UTF-8")
-    limit: int = settings.SERVING_BODY_LIMIT
-    length = request.META.get("CONTENT_LENGTH")
-    if length and int(length) > limit:
-        raise problems.too_large(limit)
-    # Django reads nothing of a body without a length; a chunked one is read from the server itself, up to the limit.
-    body: bytes = request.META["wsgi.input"].read(limit + 1) if _is_chunked(request) else request.read()
-    if len(body) > limit:
-        raise problems.too_large(limit)
-    return body
 
 
-def check_encoding(request: HttpRequest) -> None:
+def check_encoding(encoding: str) -> None:
     """Raises Problem 415 for a body that is compressed, which no decoder of ours undoes."""
-    encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip()
+    encoding = encoding.strip()
     if encoding and encoding.lower() != "identity":
         raise problems.unsupported_encoding(encoding)
-
-
-def drain(request: HttpRequest, limit: int) -> None:
-    """Read what is left of a body that is refused, within bounds: who is still sending reads no answer.
-
-    Only of callers with a key: it holds a thread. `limit`, in bytes, is what would have been taken; a few times that is read, no more.
-    """
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    most = max(_REST_BYTES, 4 * limit)
-    if not length.isdigit() or int(length) > most or not _DRAINING.acquire(blocking=False):
-        return
-    try:
-        read = request.META["wsgi.input"].read if _is_chunked(request) else request.read
-        until = time.monotonic() + _REST_SECONDS
-        while most > 0 and time.monotonic() < until:
-            part = read(65_536)
-            if not part:
-                return
-            most -= len(part)
-    except OSError:  # the sender has gone
-        return
-    finally:
-        _DRAINING.release()
-
-
-def _is_chunked(request: HttpRequest) -> bool:
-    return (
-        not request.META.get("CONTENT_LENGTH") and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
-    )
 
 
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int]) -> T:

@@ -2,20 +2,20 @@
 
 import hashlib
 import time
-
-from django.http import HttpRequest
+from collections.abc import Mapping
+from typing import Any
 
 from serving import problems, snapshot
 from serving.process import Process
 
 
-def presented(request: HttpRequest) -> str | None:
-    """The key that a request brings, by `Authorization: Bearer` or `X-API-Key`."""
-    authorization: str = request.META.get("HTTP_AUTHORIZATION", "")
+def presented(environ: Mapping[str, Any]) -> str | None:
+    """The key that a request brings, by `Authorization: Bearer` or `X-API-Key`; `environ` as WSGI names headers."""
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
     if authorization:
         scheme, _, credentials = authorization.partition(" ")
         return credentials.strip() if scheme.lower() == "bearer" else None
-    key: str | None = request.META.get("HTTP_X_API_KEY")
+    key: str | None = environ.get("HTTP_X_API_KEY")
     return key
 
 
@@ -24,9 +24,8 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def authorize(process: Process, request: HttpRequest, scope: str) -> snapshot.Key:
-    """The key of the request. Raises Problem 401 or 403."""
-    text = presented(request)
+def authorize(process: Process, text: str | None, scope: str) -> snapshot.Key:
+    """The key of this text. Raises Problem 401 or 403."""
     key = process.store.key(digest(text)) if text else None
     if key is None or (key.expires_at is not None and key.expires_at <= time.time()):
         raise problems.unauthorized()

@@ -15,13 +15,11 @@ from typing import Any, NamedTuple
 import redis
 import structlog
 
+from serving import redis_clients
 from serving.redis_keys import BODY_FIELD, Keys
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS = 0.05
-BULK_TIMEOUT_SECONDS = 2.0
-READ_TIMEOUT_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 """After a failure no request asks Redis again for this long: while it hangs, requests must not each wait out the deadline."""
 TOLD_SECONDS = 15
@@ -66,12 +64,10 @@ class DecisionLog:
 
     def __init__(self, url: str, keys: Keys) -> None:
         self._keys = keys
-        self._appending = _pool(url, TIMEOUT_SECONDS)
-        self._shipping = _pool(url, BULK_TIMEOUT_SECONDS)
+        self._appending = redis_clients.pool(url, redis_clients.APPEND)
+        self._shipping = redis_clients.pool(url, redis_clients.SHIPPING)
         self._shipper = redis.Redis(connection_pool=self._shipping)
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=READ_TIMEOUT_SECONDS, socket_connect_timeout=BULK_TIMEOUT_SECONDS
-        )
+        self._client = redis_clients.client(url, redis_clients.CONTROL)
         self._local = threading.local()
         self._paused_until = 0.0
         self._commands: dict[str, bytes] = {}  # by endpoint
@@ -205,10 +201,6 @@ class DecisionLog:
 def appended_at(entry_id: bytes) -> datetime:
     """When an entry was appended, by Redis's clock."""
     return _EPOCH + timedelta(milliseconds=int(entry_id.split(b"-")[0]))
-
-
-def _pool(url: str, seconds: float) -> redis.ConnectionPool:
-    return redis.ConnectionPool.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
 
 
 def _bulk(value: bytes) -> bytes:

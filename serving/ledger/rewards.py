@@ -263,7 +263,9 @@ def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key
     _run(connection, _LOCK, (_LOCK_CLASS, slots))
     of_decisions = list({reward.decision_id: reward for reward in others}.values())
     held: dict[bytes, set[str]] = {reward.decision_id: set() for reward in of_decisions}
-    for decision, metric in _run(connection, _METRICS, (_ids(of_decisions), _times(of_decisions), *_bounds(of_decisions))):
+    for decision, metric in _run(
+        connection, _METRICS, (_ids(of_decisions), _times(of_decisions), *_bounds(of_decisions))
+    ):
         held[bytes.fromhex(decision)].add(metric)
     refused: set[_Key] = set()
     for reward in others:

@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-# Rewards that are in the ledger are counted by going through it once, piece by piece (noregret.learning.watching), and not by claims:
+# Rewards that are in the ledger are counted by going through it once, piece by piece (learning.watched.watching), and not by claims:
 # they are marked at once, by a default that new rows do not have. Neither statement rewrites a row. What an interruption left is gone on with.
 ADD_SUMMED = """
 ALTER TABLE serving_reward ADD COLUMN IF NOT EXISTS summed boolean NOT NULL DEFAULT true;

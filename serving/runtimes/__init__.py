@@ -1,30 +1,52 @@
-"""Runtimes, one framework a file behind one protocol. Adding one: a file with a `load`, and a line here."""
+"""The runtimes by name. Adding one: a file with a kind of Model, and a line here (docs/adding-a-framework.md)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from serving.artifacts import ArtifactStore
-from serving.snapshot import Model
+import msgspec
 
-from . import onnx, python, sklearn, static
-from .protocol import ModelError, Outputs, Runtime
+from .onnx import OnnxModel
+from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, Runtime
+from .python import PythonModel
+from .sklearn import SklearnModel
+from .static import StaticModel
+from .unloadable import UnloadableModel
 
-__all__ = ["ModelError", "Outputs", "Runtime", "load"]
+__all__ = ["Model", "ModelError", "Outputs", "Resources", "RowsRefused", "Runtime", "kinds", "model_of", "register"]
 
-
-_LOADERS: dict[str, Callable[[Model, ArtifactStore, Sequence[str], Sequence[str]], Runtime]] = {
-    "onnx": lambda model, artifacts, callables, trusted: onnx.load(model, artifacts),
-    "python": lambda model, artifacts, callables, trusted: python.load(model, callables),
-    "sklearn": lambda model, artifacts, callables, trusted: sklearn.load(model, artifacts, trusted),
-    "static": lambda model, artifacts, callables, trusted: static.load(model),
-}
+_KINDS: dict[str, type[Model]] = {}
 
 
-def load(
-    model: Model, artifacts: ArtifactStore, *, python_callables: Sequence[str], skops_trusted: Sequence[str]
-) -> Runtime:
-    """The runtime of a model. Raises ValueError for a runtime that does not exist, ModelError, ArtifactMissing."""
-    try:
-        loader = _LOADERS[model.runtime]
-    except KeyError:
-        raise ValueError(f"runtime is {model.runtime!r}: one of {', '.join(sorted(_LOADERS))} was expected") from None
-    return loader(model, artifacts, python_callables, skops_trusted)
+def register(kind: type[Model]) -> None:
+    """From now on a snapshot may hold models of this kind. Raises ValueError for a name that is taken."""
+    name = str(kind.__struct_config__.tag)
+    if _KINDS.setdefault(name, kind) is not kind:
+        raise ValueError(f"there is a runtime {name} already")
+
+
+for _kind in (OnnxModel, PythonModel, SklearnModel, StaticModel):
+    register(_kind)
+
+
+def kinds() -> Mapping[str, type[Model]]:
+    """Every kind of model by its runtime's name."""
+    return dict(sorted(_KINDS.items()))
+
+
+def model_of(document: Any) -> Model:
+    """The model that a snapshot describes, by its tag `runtime`. One that can't be loaded here says so when it is.
+
+    Raises msgspec.ValidationError for what describes no model at all.
+    """
+    if not isinstance(document, dict):
+        raise msgspec.ValidationError("Expected `object` that describes a model")
+    name = document.get("runtime")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        problem = f"runtime is {name!r}: one of {', '.join(kinds())} was expected"
+    else:
+        try:
+            return msgspec.convert(document, kind)
+        except msgspec.ValidationError as error:
+            problem = f"its description is no {name} model's: {error}"
+    return msgspec.convert(document | {"runtime": "unloadable", "problem": problem}, UnloadableModel)

@@ -1,19 +1,22 @@
 """A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in parallel."""
 
+from typing import TYPE_CHECKING, ClassVar
+
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from serving.artifacts import ArtifactStore
-from serving.snapshot import Model
+from .protocol import Model, ModelError, Outputs, Resources
 
-from .protocol import ModelError, Outputs
+if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
+    import onnxruntime
 
 _DTYPES = {"tensor(double)": np.float64, "tensor(float)": np.float32}
 
 
-def session(body: bytes) -> onnxruntime.InferenceSession:
+def session(body: bytes) -> "onnxruntime.InferenceSession":
     """A session that starts no threads of its own and keeps no arena: small models need neither."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -51,8 +54,14 @@ class OnnxRuntime:
         return outputs
 
 
-def load(model: Model, artifacts: ArtifactStore) -> OnnxRuntime:
-    """Raises ArtifactMissing, ModelError."""
-    if model.sha256 is None:
-        raise ModelError(f"{model.model} has no compiled file")
-    return OnnxRuntime(artifacts.read(model.sha256), model.outputs)
+class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
+    label: ClassVar[str] = "ONNX Runtime"
+
+    sha256: str
+
+    @classmethod
+    def prepare(cls) -> None:
+        import onnxruntime  # noqa: F401 - not at the expense of the first endpoint's first request
+
+    def load(self, resources: Resources) -> OnnxRuntime:
+        return OnnxRuntime(resources.artifacts.read(self.sha256), self.outputs)

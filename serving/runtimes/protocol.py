@@ -1,9 +1,13 @@
-"""What serves a model: rows in, outputs by name out."""
+"""A model, twice: as the snapshot describes it, and loaded, with rows in and outputs by name out."""
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from serving.artifacts import ArtifactStore
 
 Outputs = dict[str, list[Any]]
 
@@ -24,3 +28,55 @@ class ModelError(Exception):
 
 class RowsRefused(ModelError):
     """The model says of these rows that it can't take them: an unknown category, a value outside what it was fitted to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a process lends to a model that is loaded: the files, and the deployment's settings by their names."""
+
+    artifacts: ArtifactStore
+    settings: Any
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
+    """What a runtime is built from, as the snapshot says it. Each runtime has a kind of its own, and its tag is the runtime's name.
+
+    A reader ignores fields that it does not know, and an earlier version of the program wants `model` and `framework` in each:
+    so a kind may gain fields with defaults, and must not lose any.
+    """
+
+    label: ClassVar[str] = ""
+    """The runtime as people read it."""
+
+    model: str  # "name@version"
+    framework: str  # as registered
+    features: int | None = None
+    feature_names: list[str] | None = None
+    outputs: list[str] = []
+    classes: list[Any] | None = None  # labels as they were trained
+    example_rows: list[list[float]] | None = None  # that the model is known to answer: it is warmed with them
+    call_seconds: float | None = None  # what a call took when it was registered, and what each row added
+    row_seconds: float | None = None
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's name."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file that the runtime loads; None for a kind without one."""
+        return None
+
+    @property
+    def payload(self) -> Any:
+        """What `decide` hands on for callers that do the work themselves; None for a kind without one."""
+        return None
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import what most deployments load this kind by; called once, before a process serves."""
+
+    def load(self, resources: Resources) -> Runtime:
+        """The loaded model; takes as long as it takes. Raises ModelError, ArtifactMissing, and what foreign code raises."""
+        raise NotImplementedError

@@ -2,14 +2,12 @@
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.snapshot import Model
-
-from .protocol import ModelError, Outputs
+from .protocol import Model, ModelError, Outputs, Resources
 
 
 def is_allowed(path: str, allowed: Sequence[str]) -> bool:
@@ -51,7 +49,10 @@ class PythonRuntime:
         return {"predict": answer.tolist()}
 
 
-def load(model: Model, allowed: Sequence[str]) -> PythonRuntime:
-    if model.callable is None:
-        raise ModelError(f"{model.model} names no callable")
-    return PythonRuntime(resolve(model.callable, allowed))
+class PythonModel(Model, frozen=True, kw_only=True, tag="python"):
+    label: ClassVar[str] = "Python callable"
+
+    callable: str
+
+    def load(self, resources: Resources) -> PythonRuntime:
+        return PythonRuntime(resolve(self.callable, resources.settings.PYTHON_CALLABLES))

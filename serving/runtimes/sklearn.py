@@ -1,17 +1,13 @@
 """A scikit-learn model as it was trained, for those that can't be compiled. Imported only where one is served: it is large."""
 
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.artifacts import ArtifactStore
-from serving.snapshot import Model
-
-from .protocol import ModelError, Outputs, RowsRefused
+from .protocol import Model, ModelError, Outputs, Resources, RowsRefused
 
 
 class SklearnRuntime:
@@ -58,12 +54,16 @@ def by_row(name: str, answer: Any, count: int) -> list[Any]:
     return values
 
 
-def load(model: Model, artifacts: ArtifactStore, trusted: Sequence[str]) -> SklearnRuntime:
-    """Raises ArtifactMissing, ModelError; Unreadable for a file that would not be taken today."""
-    from .skops_reading import read
+class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
+    label: ClassVar[str] = "scikit-learn"
 
-    # Models trained on named columns warn about every array without names; ours are in that order.
-    warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
-    if model.sha256 is None:
-        raise ModelError(f"{model.model} has no file")
-    return SklearnRuntime(read(artifacts.read(model.sha256), trusted), model.outputs)
+    sha256: str
+
+    def load(self, resources: Resources) -> SklearnRuntime:
+        """Raises Unreadable besides, for a file that would not be taken today."""
+        from .skops_reading import read
+
+        # Models trained on named columns warn about every array without names; ours are in that order.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
+        body = resources.artifacts.read(self.sha256)
+        return SklearnRuntime(read(body, resources.settings.SKOPS_TRUSTED), self.outputs)

@@ -1,13 +1,11 @@
 """A payload and nothing else: for callers that run the model, prompt or page themselves."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.snapshot import Model
-
-from .protocol import Outputs
+from .protocol import Model, Outputs, Resources
 
 
 class StaticRuntime:
@@ -22,5 +20,10 @@ class StaticRuntime:
         return {"predict": [self._payload] * len(rows)}
 
 
-def load(model: Model) -> StaticRuntime:
-    return StaticRuntime(model.payload)
+class StaticModel(Model, frozen=True, kw_only=True, tag="static"):
+    label: ClassVar[str] = "Static payload"
+
+    payload: Any = None
+
+    def load(self, resources: Resources) -> StaticRuntime:
+        return StaticRuntime(self.payload)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import build
 from noregret.learning.models import ArmStatistics
-from noregret.learning.round import learn
+from noregret.rollout.publish import build
+from noregret.steering.round import learn
 
 from tests.conftest import Api, endpoint_of, static_model
 

@@ -11,11 +11,12 @@ import pytest
 from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
 from noregret.access.keys import SCOPES, create_key
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from noregret.notify.webhooks import create_webhook
 from noregret.registry.models import ModelVersion
+from noregret.trail.models import AuditEntry
 
+from serving.web.routes import ROUTES
 from tests.conftest import ACTOR, Api, endpoint_of, start_experiment, static_model
 
 MARK = "their-secret"
@@ -25,12 +26,14 @@ OPEN = None
 # By route and method: the scope that it needs, and what a key with it, for another endpoint, is answered about `theirs`.
 # 200: a list or a shared address, without anything of theirs.
 DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
-    ("api/v1/endpoints/<str:endpoint>/predict", "POST"): ("predict", 404),
-    ("api/v1/endpoints/<str:endpoint>/decide", "POST"): ("predict", 404),
+    ("api/v1/endpoints/{endpoint}/predict", "POST"): ("predict", 404),
+    ("api/v1/endpoints/{endpoint}/decide", "POST"): ("predict", 404),
+    ("api/v1/ping", "GET"): (OPEN, 200),
     ("api/v1/feedback", "POST"): ("feedback", 404),
     ("api/v1/models", "GET"): ("manage", 200),
     ("api/v1/models", "POST"): ("manage", 409),
     ("api/v1/models/<str:name>/<str:version>", "GET"): ("manage", 404),
+    ("api/v1/jobs/<str:job>", "GET"): ("manage", 404),
     ("api/v1/endpoints", "GET"): ("manage", 200),
     ("api/v1/endpoints", "POST"): ("manage", 404),
     ("api/v1/endpoints/<str:name>", "GET"): ("manage", 404),
@@ -66,7 +69,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("favicon.ico", "GET"): (OPEN, 204),
 }
 BODIES: dict[tuple[str, str], Any] = {
-    ("api/v1/endpoints/<str:endpoint>/predict", "POST"): {"inputs": [[1.0]]},
+    ("api/v1/endpoints/{endpoint}/predict", "POST"): {"inputs": [[1.0]]},
     ("api/v1/models", "POST"): {"name": "theirs-model", "version": "9", "framework": "static", "payload": 1},
     ("api/v1/endpoints", "POST"): {"name": "theirs", "champion": "theirs-model@1"},
     ("api/v1/endpoints/<str:name>", "PATCH"): {"deadline_ms": 1},
@@ -83,7 +86,7 @@ BODIES: dict[tuple[str, str], Any] = {
 
 
 def routes(patterns: list[URLPattern | URLResolver], before: str = "") -> Iterator[tuple[str, str]]:
-    """Every route and method of the URL configuration; the admin's pages have people and roles instead."""
+    """Every route and method of the control plane; the admin's pages have people and roles instead."""
     for pattern in patterns:
         route = before + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
@@ -94,17 +97,19 @@ def routes(patterns: list[URLPattern | URLResolver], before: str = "") -> Iterat
         if view is not None:
             methods = [name.upper() for name in ("get", "post", "put", "patch", "delete") if hasattr(view, name)]
         else:
-            methods = ["POST" if route in {r for r, _ in DECIDED if (r, "POST") in DECIDED} else "GET"]
+            methods = ["GET"]
         for method in methods:
             yield route, method
 
 
 def test_routes__every_one__is_decided() -> None:
-    assert sorted(routes(get_resolver().url_patterns)) == sorted(DECIDED)
+    data_plane = [(route.template[1:], method) for route in ROUTES for method in route.methods if method != "HEAD"]
+    assert sorted([*data_plane, *routes(get_resolver().url_patterns)]) == sorted(DECIDED)
 
 
 def filled(route: str) -> str:
-    named = route.replace("<str:endpoint>", "theirs").replace("<str:version>", "1").replace("<str:arm>", "b")
+    named = route.replace("{endpoint}", "theirs").replace("<str:version>", "1").replace("<str:arm>", "b")
+    named = named.replace("<str:job>", "theirs")
     if "models/" in route:
         name = "theirs-model"
     elif "experiments/" in route:

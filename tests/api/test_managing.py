@@ -9,10 +9,14 @@ import msgspec
 import pytest
 from django.db import connection
 from noregret.access.keys import revoke_key
-from noregret.access.models import ApiKey, AuditEntry
+from noregret.access.models import ApiKey
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.learning.shown.documents import Results
+from noregret.registry import api as registry
 from noregret.registry.models import ModelVersion
-from noregret.rest import answers
+from noregret.rollout.api import render
+from noregret.trail import api as trail_api
+from noregret.trail.models import AuditEntry
 
 from serving.process import process
 from tests.conftest import Api, endpoint_of, static_model
@@ -43,7 +47,7 @@ def body(**changes: Any) -> dict[str, Any]:
 def test_models__static__is_made_shown_and_listed(alice: Api) -> None:
     made = alice.post(MODELS, {"name": "page", "version": "1", "framework": "static", "payload": {"x": 1}})
     assert made.status == 201
-    shown = msgspec.convert(made.body, answers.Model)
+    shown = msgspec.convert(made.body, registry.Model)
     assert (shown.model, shown.framework, shown.compiled, shown.payload) == ("page@1", "static", False, {"x": 1})
     assert alice.get(f"{MODELS}/page/1").body == made.body
     assert alice.get(MODELS).body == {"items": [made.body], "next_cursor": None}
@@ -88,7 +92,7 @@ def test_models__wrong__names_the_field_and_makes_nothing(
 def test_endpoints__made_shown_changed_and_rolled_back(pages: Api) -> None:
     made = pages.post(ENDPOINTS, {"name": "other", "champion": "page@b", "deadline_ms": 50})
     assert made.status == 201
-    msgspec.convert(made.body, answers.Endpoint)
+    msgspec.convert(made.body, render.Endpoint)
     assert pages.post(ENDPOINTS, {"name": "other", "champion": "page@a"}).status == 409
     assert pages.get(f"{ENDPOINTS}/other")["deadline_ms"] == 50
     changed = pages("PATCH", f"{ENDPOINTS}/other", {"champion": "page@a", "deadline_ms": 60, "reason": "try"})
@@ -131,7 +135,7 @@ def test_endpoints__wrong__names_the_field(pages: Api, change: dict[str, Any], f
 def test_experiment__whole_life__as_the_contract_says(pages: Api) -> None:
     made = pages.post(EXPERIMENTS, body())
     assert (made.status, made["status"]) == (201, "draft")
-    shown = msgspec.convert(made.body, answers.Experiment)
+    shown = msgspec.convert(made.body, render.ExperimentState)
     assert shown.policy is not None
     assert (shown.policy.name, shown.policy.floor, shown.policy.burn_in) == ("thompson", 0.01, 100)
     assert (shown.reward.window_seconds, shown.promotion.alpha) == (3600, 0.05)
@@ -149,7 +153,7 @@ def test_experiment__whole_life__as_the_contract_says(pages: Api) -> None:
     )
     assert pages.get(f"{ENDPOINTS}/pages")["champion"] == "page@b"
     assert pages.post(f"{EXPERIMENTS}/e/stop").status == 409
-    msgspec.convert(pages.get(f"{EXPERIMENTS}/e/results").body, answers.Results)
+    msgspec.convert(pages.get(f"{EXPERIMENTS}/e/results").body, Results)
     trail = pages.get("/api/v1/audit?experiment=e")["items"]
     assert [item["action"] for item in trail] == [
         "experiment.promoted",
@@ -160,7 +164,7 @@ def test_experiment__whole_life__as_the_contract_says(pages: Api) -> None:
         "experiment.created",
     ]
     assert (trail[0]["actor"], trail[0]["reason"]) == ("key:alice", "sure")
-    msgspec.convert(trail, list[answers.AuditEntry])
+    msgspec.convert(trail, list[trail_api.AuditEntry])
 
 
 def test_experiment__no_arm_has_the_champion__control_is_added(pages: Api) -> None:

@@ -8,8 +8,8 @@ from django.db import OperationalError, connection, transaction
 from django.test import Client
 from noregret.experiments.models import Experiment
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.rest.reads import bounded_reads
+from noregret.steering.round import learn
 
 from tests.conftest import Api
 
@@ -36,7 +36,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[str]:
             cursor.execute("SELECT pg_sleep(1)")
         return {}
 
-    monkeypatch.setattr("noregret.learning.guardrails.states", sleep)
+    monkeypatch.setattr("noregret.learning.watched.guardrails.states", sleep)
     return seen
 
 

@@ -1,14 +1,18 @@
 """The OpenAPI document against the running service: whatever it allows or forbids, the answer is one that it describes, and never a 5xx."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 import schemathesis
+from django.urls import get_resolver
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from serving.web.routes import ROUTES
 from tests.conftest import Api, endpoint_of, static_model
+from tests.test_docs import addresses
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -94,3 +98,18 @@ def test_service__bodies_of_the_schema__answer_as_described(
         assert str(answer.status) in statuses, (answer.status, answer.content)
 
     run()
+
+
+def test_document__every_address__is_declared_where_it_is_answered(document: dict[str, Any]) -> None:
+    """Of the data plane too. What is no API is left out, and the benchmark's fixed answer."""
+    named = {(path, method) for path, operations in document["paths"].items() for method in operations}
+    for route in ROUTES:
+        if route.template != "/api/v1/ping":
+            assert {(route.template, method.lower()) for method in route.methods} <= named
+    views = {path for path, operations in document["paths"].items() if path.startswith("/api/v1/")}
+    for text in addresses(get_resolver().url_patterns):
+        if text.startswith("/api/v1/"):
+            assert text in views
+    references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert references <= set(document["components"]["schemas"])
+    assert all(re.fullmatch(r"\w+", name) for name in document["components"]["schemas"])

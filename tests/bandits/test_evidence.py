@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from bandits.inference.anytime import verdict
-from bandits.inference.conditional import log_normaliser, pair_log_factors
 from bandits.inference.evidence import RULES, Bucket, Evidence, differences, empty, from_dict
+from bandits.inference.hypergeometric import log_normaliser, pair_log_factors
 from bandits.inference.log_factors import STEPS, pack, unpack
+from bandits.inference.verdict import verdict
 
 every_rule = pytest.mark.parametrize("rule", list(RULES))
 
@@ -124,6 +124,32 @@ def test_every_rule__arm_added_later__begins_without_evidence(rule: str) -> None
         )
     assert (evidence.e_values()[:, 2] == 1.0).all()
     assert evidence.e_values()[1, 0] > 1000.0
+
+
+@every_rule
+@pytest.mark.parametrize("added_after", [0, 3, 12])
+def test_every_rule__whenever_an_arm_was_added__the_same_log_gives_the_same_evidence(
+    rule: str, added_after: int
+) -> None:
+    """The third arm gets traffic from the 12th bucket on; a rebuild knows of it from the first."""
+    early = [*buckets([0.3, 0.5], 1200, 21)]
+    late = [*buckets([0.3, 0.5, 0.6], 1500, 22)]
+    live, rebuilt = empty(rule, 2, 0.05), empty(rule, 3, 0.05)
+    for number, bucket in enumerate([*early, *late]):
+        propensities = np.pad(bucket.propensities, ((0, 0), (0, 3 - bucket.propensities.shape[1])))
+        padded = Bucket(bucket.arm, bucket.outcome, propensities, bucket.allocation + 100 * (number >= len(early)))
+        if number == added_after:
+            live = live.with_arms(3)
+        live = live.observe(bucket if number < added_after else padded)
+        rebuilt = rebuilt.observe(padded)
+    assert list(differences(live, rebuilt, 0.0)) == []
+    assert rebuilt.e_values()[2, 0] > 1.0
+
+
+def test_weighted__first_bucket_of_an_arm__is_bet_on_by_nobody() -> None:
+    first, second = buckets([0.1, 0.9], 200, 23)
+    assert (empty("weighted", 2).observe(first).e_values() == 1.0).all()
+    assert empty("weighted", 2).observe(first).observe(second).e_values()[1, 0] > 1.0
 
 
 @every_rule

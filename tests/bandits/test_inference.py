@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.inference import expected_loss, potential_value_remaining, probability_best
+from bandits.inference.quadrature import cuts_of, nodes
 from bandits.posteriors import BetaBernoulli, GammaPoisson, NormalInverseGamma
 from bandits.statistics import ArmStatistics
 
@@ -36,6 +37,33 @@ def test_probability_best__fresh_arm_meets_mature_ones__is_exact() -> None:
 def test_probability_best__hundred_fresh_arms__is_even() -> None:
     found = probability_best(BetaBernoulli(np.ones(100), np.ones(100)))
     assert found == pytest.approx(np.full(100, 0.01), abs=1e-12)
+
+
+def test_probability_best__many_sets_of_arms_at_once__are_what_each_is_alone() -> None:
+    # Of the first set alone the panels have to be made finer: its new arm has a heavy tail.
+    count = np.array([[0.0, 0.0, 800.0], [50.0, 900.0, 20_000.0], [1e6, 1e6, 1e6]])
+    mean = np.array([[0.0, 0.0, 0.3], [0.1, 0.12, 0.11], [0.5, 0.5001, 0.499]])
+    together = NormalInverseGamma().update(count, mean, count)
+    for row in range(3):
+        alone = NormalInverseGamma().update(count[row], mean[row], count[row])
+        assert probability_best(together)[row] == pytest.approx(probability_best(alone), abs=1e-11)
+        assert expected_loss(together)[row] == pytest.approx(expected_loss(alone), abs=1e-9)
+
+
+def test_probability_best__arms_of_different_families__are_held_against_each_other() -> None:
+    found = probability_best([GammaPoisson(20.0, 10.0), NormalInverseGamma(2.0, 40.0, 30.0, 30.0)])
+    rng = np.random.default_rng(4)
+    counts, others = rng.gamma(20.0, 0.1, 400_000), NormalInverseGamma(2.0, 40.0, 30.0, 30.0).sample(rng, 400_000)
+    assert found[0] == pytest.approx(float((counts > others).mean()), abs=4 * 0.5 / 400_000**0.5)
+    assert found.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_quadrature__hundred_arms_that_lie_together__need_hardly_more_nodes_than_one() -> None:
+    def count(arms: int) -> int:
+        cuts = cuts_of(BetaBernoulli(np.linspace(40.0, 60.0, arms)[None, :], 950.0))
+        return len(nodes(cuts, cuts[0].min(axis=-1), cuts[-1].max(axis=-1))[0])
+
+    assert count(100) < 3 * count(1)
 
 
 def test_probability_best__other_families__match_sampling() -> None:

@@ -8,8 +8,7 @@ from scipy import special, stats
 
 from bandits.belief import believe
 from bandits.delay import DelayHistograms, exposure_corrected
-from bandits.inference.anytime import more_needed
-from bandits.inference.best_arm import probabilities_best
+from bandits.inference.best_arm import probability_best
 from bandits.inference.confidence_sequence import (
     mean_sequence,
     mixture_sequence,
@@ -17,6 +16,7 @@ from bandits.inference.confidence_sequence import (
     two_sided_boundary,
 )
 from bandits.inference.intervals import interval, watched_interval
+from bandits.inference.verdict import more_needed
 from bandits.policies.allocation import with_floor
 from bandits.reward import RewardModel
 from bandits.simulation import (
@@ -269,7 +269,7 @@ def test_exposure__slow_arm_that_is_better__is_not_given_up() -> None:
             else:
                 held = ArmStatistics(pulls, np.divide(rewards, pulls, out=np.zeros(2), where=pulls > 0), np.zeros(2))
             row = ArmStatistics(held.count[None], held.mean[None], held.m2[None])
-            share = with_floor(probabilities_best(believe(row, RewardModel()).posterior), 0.01)[0]
+            share = with_floor(probability_best(believe(row, RewardModel()).posterior), 0.01)[0]
             chosen = (rng.random(batch) >= share[0]).astype(np.int64)
             good = rng.random(batch) < means[chosen]
             now = np.arange(start, start + batch, dtype=np.float64)

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from bandits.inference.design import counted_log_factors
 from bandits.inference.log_factors import averaged
 from bandits.policies import make
 from bandits.simulation import outlook, plan
+from bandits.simulation.design_factors import counted_log_factors
 
 NOTHING = {"ones": np.zeros(2), "count": np.zeros(2), "evidence": np.ones((2, 2))}
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bandits import policies
-from bandits.inference.design import counted_log_factors, single_log_factors
 from bandits.inference.evidence import Bucket, empty
 from bandits.inference.log_factors import averaged
 from bandits.reward import RewardModel
@@ -21,6 +20,7 @@ from bandits.simulation import (
     simulate,
     simulate_promotion,
 )
+from bandits.simulation.design_factors import counted_log_factors, single_log_factors
 from bandits.simulation.environments import Environment, Poisson
 
 COEFFICIENTS = [[0.0, 1.0, 0.0], [0.5, 0.0, 0.0], [1.0, -1.0, 0.0]]

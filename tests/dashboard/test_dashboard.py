@@ -1,5 +1,6 @@
 """The admin in a real browser, and its rules without one."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -11,13 +12,15 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from noregret.access.models import ApiKey, AuditEntry
+from noregret.access.models import ApiKey
 from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import shadow_sums
 from noregret.learning.models import ArmInterval, ArmStatistics
-from noregret.learning.round import learn
+from noregret.package_path import PACKAGE
 from noregret.registry.models import ModelVersion
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving.models import QuarantinedEvent, ShadowPrediction
 from tests.conftest import endpoint_of, static_model
@@ -28,6 +31,13 @@ BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 PASSWORD = "correct horse battery staple"
+CHART_JS = PACKAGE / "dashboard" / "static" / "dashboard" / "chart.js"
+
+
+def test_chart_js__is_the_file_that_its_source_note_names() -> None:
+    digest = hashlib.sha256((CHART_JS / "chart.umd.min.js").read_bytes()).hexdigest()
+    assert f"{digest}  chart.umd.min.js" in (CHART_JS / "SOURCE.txt").read_text()
+    assert "The MIT License" in (CHART_JS / "LICENSE.md").read_text()
 
 
 @pytest.fixture
@@ -50,7 +60,7 @@ def test_pages__all__answer(admin: Client, two_arms: Start) -> None:
     paths = ["/admin/", page(experiment), f"/admin/experiments/endpoint/{experiment.endpoint_id}/change/"]
     for model in ("experiments/experiment", "experiments/endpoint", "registry/modelversion", "access/apikey"):
         paths += [f"/admin/{model}/", f"/admin/{model}/add/"]
-    paths += ["/admin/access/auditentry/", "/admin/serving/quarantinedevent/", "/admin/auth/user/"]
+    paths += ["/admin/trail/auditentry/", "/admin/serving/quarantinedevent/", "/admin/auth/user/"]
     paths += [f"/admin/registry/modelversion/{ModelVersion.objects.latest('pk').pk}/change/"]
     for path in paths:
         assert admin.get(path).status_code == 200, path
@@ -214,7 +224,7 @@ def test_overview__staff_without_permissions__learns_nothing(two_arms: Start) ->
     shown = client.get("/admin/")
     assert shown.status_code == 200
     assert b"Health" in shown.content
-    for secret in (b"page@a", b"experiment.started", b"/admin/experiments/experiment/", b"/admin/access/auditentry/"):
+    for secret in (b"page@a", b"experiment.started", b"/admin/experiments/experiment/", b"/admin/trail/auditentry/"):
         assert secret not in shown.content
 
 
@@ -363,6 +373,8 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     assert tab.inner_text('[data-fact="as_of"]') != began
     tab.locator("#no-data").wait_for(state="hidden")
     assert [canvas.is_visible() for canvas in tab.locator("canvas").all()] == [True, True, True]
+    # The admin's theme brings a Chart.js of its own: the page draws with ours.
+    assert f"Chart.js {tab.evaluate('Chart.version')}," in (CHART_JS / "SOURCE.txt").read_text()
     tab.click("text=Promote an arm")
     assert "becomes the champion of pages" in tab.inner_text(".nr-question")
     tab.select_option("select[name=arm]", label="vb (page@b)")
@@ -376,7 +388,7 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     phone = ["/admin/", page(running), f"/admin/registry/modelversion/{model}/change/", f"{do(running, 'stop')}"]
     phone += [f"/admin/experiments/endpoint/{running.endpoint_id}/change/"]
     phone += [f"/admin/{rows}/add/" for rows in ("experiments/experiment", "experiments/endpoint", "access/apikey")]
-    phone += ["/admin/access/auditentry/", "/admin/access/apikey/", "/admin/experiments/experiment/"]
+    phone += ["/admin/trail/auditentry/", "/admin/access/apikey/", "/admin/experiments/experiment/"]
     for path in phone:
         tab.goto(f"{live_server.url}{path}")
         assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, path

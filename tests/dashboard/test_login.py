@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client, RequestFactory
 from noregret.access import logins
-from noregret.access.models import AuditEntry
 from noregret.redis_client import client as redis_client
 from noregret.redis_client import keys
+from noregret.trail.models import AuditEntry
 
 PASSWORD = "correct horse battery staple"
 ATTACKER, HOME = "203.0.113.7", "198.51.100.9"

@@ -9,10 +9,10 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
-from noregret.access import audit
 from noregret.access.keys import create_key
 from noregret.experiments.models import Experiment
 from noregret.notify.models import Delivery, Webhook
+from noregret.trail import audit
 
 from serving.models import QuarantinedEvent
 

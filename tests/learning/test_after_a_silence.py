@@ -13,9 +13,9 @@ from noregret.experiments.models import Experiment
 from noregret.learning import shadows
 from noregret.learning.models import ExperimentEvidence, WatchedValues
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown.results import results
 from noregret.retention import days
+from noregret.steering.round import learn
 
 from serving.models import Reward
 from tests.learning.past_traffic import begin_earlier, decide, decided_at, reward

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import advance, move
 from noregret.learning.drain import drain
-from noregret.learning.promotion import act
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
 from noregret.learning.served import unfit
+from noregret.learning.shown.results import results
+from noregret.rollout.transitions import advance, move
+from noregret.steering.promotion import act
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 from past_traffic import begin_earlier, decide, decided_at, fill, reward
 
 from serving.models import ShadowPrediction

@@ -12,13 +12,13 @@ from uuid import UUID
 import psutil
 import pytest
 from django.db import connection
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Experiment
 from noregret.learning import health
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
 from noregret.package_path import python_path
 from noregret.redis_client import client, keys
+from noregret.trail.models import AuditEntry
 
 from serving.models import Decision, Reward
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
@@ -49,9 +49,14 @@ class Learners:
         self._started.append(started)
         return started
 
-    def worker(self) -> "subprocess.Popen[bytes]":
+    def worker(self, *arguments: str) -> "subprocess.Popen[bytes]":
         name = f"w{len(self._started)}@test"
-        return self._start("worker", "--concurrency", "1", "--without-gossip", "--without-mingle", "-n", name)
+        quiet = ("--concurrency", "1", "--without-gossip", "--without-mingle")
+        return self._start("worker", *quiet, "-n", name, *arguments)
+
+    def send(self, task: str, queue: str) -> None:
+        command = [sys.executable, "-m", "celery", "-A", "noregret.celery", "call", task, "--queue", queue]
+        subprocess.run(command, env=self._environment, stdout=subprocess.DEVNULL, check=True, timeout=60)
 
     def beat(self) -> "subprocess.Popen[bytes]":
         return self._start("beat", "--schedule", str(self._folder / f"beat{len(self._started)}"))
@@ -154,4 +159,22 @@ def test_worker_that_hangs__gives_no_sign_of_life__until_it_goes_on(learners: Le
     assert age >= 3.0
     for process in group:
         process.resume()
+    wait_until(lambda: (health.learner().age_seconds or 99.0) < 2.0)
+
+
+def test_worker__beat_of_before__learns_from_what_it_sends(learners: Learners, two_arms: Start) -> None:
+    experiment = two_arms()
+    decide(experiment, "a", seconds_ago=0)
+    learners.send("noregret.learning.tasks.tick", "celery")  # waits at the upgrade
+    learners.worker()
+    wait_until(lambda: client().xlen(keys().decisions("pages")) == 0)
+    assert Decision.objects.count() == 1
+
+
+def test_beat__workers_of_before__are_woken_under_the_name_and_in_the_queue_that_they_know(
+    learners: Learners, two_arms: Start
+) -> None:
+    two_arms()
+    learners.beat()
+    learners.worker("--queues", "celery")
     wait_until(lambda: (health.learner().age_seconds or 99.0) < 2.0)

@@ -16,9 +16,9 @@ from noregret.learning.coarsening import AGE, coarsen
 from noregret.learning.knowledge import known_to_policy
 from noregret.learning.models import ArmInterval, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import over_time
-from noregret.learning.round import learn
 from noregret.learning.served import served_since
+from noregret.learning.shown.results import over_time
+from noregret.steering.round import learn
 
 from tests.learning.past_traffic import decide, reward
 

@@ -12,8 +12,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning.evaluation import of_experiment
-from noregret.learning.round import learn
+from noregret.learning.shown.evaluation import of_experiment
+from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, reward
 
 from tests.conftest import Api

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning import clock, guardrails
-from noregret.learning.guardrails import Judgement, judge
-from noregret.learning.watches import guardrails_of
-from noregret.learning.watching import keep_up
+from noregret.learning import clock
+from noregret.learning.watched import guardrails
+from noregret.learning.watched.guardrails import Judgement, judge
+from noregret.learning.watched.watches import guardrails_of
+from noregret.learning.watched.watching import keep_up
+from noregret.steering import guardrails as acting
+from noregret.trail.models import AuditEntry
 
 from bandits.inference import betting
 from bandits.inference.betting import Wagers
@@ -110,7 +112,7 @@ def test_guardrail__value_of_1e160__silences_nothing(two_arms: Start) -> None:
     send(experiment, "cost", [("b", rng.gauss(5, 0.5)) for _ in range(200)] + [("b", 1e160)])
     judged = of(experiment)
     assert judged.state == "passed"
-    assert guardrails.act(experiment)
+    assert acting.act(experiment)
     assert not experiment.arms.get(name="b").enabled
     assert AuditEntry.objects.get(action="guardrail.acted").details["count"] == 200  # what no reward may be is none
 
@@ -227,16 +229,16 @@ def test_guardrail__look_that_took_long__rests_and_keeps_no_other_from_being_loo
     experiment = guarded(two_arms, max=1.0)
     send(experiment, "cost", [("b", 0.1)] * 60)
     keep_up(experiment, clock.now())
-    monkeypatch.setattr(guardrails, "LONG_SECONDS", 0.0)
-    monkeypatch.setattr(guardrails, "REST", 1e6)  # however fast the look was
-    monkeypatch.setattr(guardrails, "_resting", {})
-    assert not guardrails.act(experiment)
-    assert list(guardrails._resting) == [(experiment.pk, 0)]
+    monkeypatch.setattr(acting, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(acting, "REST", 1e6)  # however fast the look was
+    monkeypatch.setattr(acting, "_resting", {})
+    assert not acting.act(experiment)
+    assert list(acting._resting) == [(experiment.pk, 0)]
     send(experiment, "cost", [("b", 9.0)] * 200)
     keep_up(experiment, clock.now())
-    assert not guardrails.act(experiment)  # it rests
-    guardrails._resting.clear()
-    assert guardrails.act(experiment)
+    assert not acting.act(experiment)  # it rests
+    acting._resting.clear()
+    assert acting.act(experiment)
 
 
 def test_guardrail__state_that_took_long__is_shown_again_as_it_was(

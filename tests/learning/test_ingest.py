@@ -13,11 +13,12 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import days_ahead, drain, tasks
+from noregret.learning import drain
 from noregret.learning.models import ArmStatistics
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.redis_client import client, decision_log, keys
+from noregret.retention import days_ahead, tasks
+from noregret.steering.round import learn
 
 from serving.ledger import events, ingest, partitions
 from serving.ledger.rewards import NewReward, RewardWriter

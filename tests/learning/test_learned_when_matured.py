@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import build
 from noregret.learning.models import ArmStatistics
-from noregret.learning.pending import find
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
+from noregret.rollout.publish import build
+from noregret.steering.pending import find
+from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, reward
 
 from bandits import policies

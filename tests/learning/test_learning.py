@@ -11,17 +11,17 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint_on_commit
-from noregret.learning import pending, tasks
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.recommendation import recommend
-from noregret.learning.results import over_time, posterior_densities, results
-from noregret.learning.round import learn
+from noregret.learning.shown.recommendation import recommend
+from noregret.learning.shown.results import over_time, posterior_densities, results
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import publish_endpoint_on_commit
+from noregret.steering import pending, tasks
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward
@@ -311,7 +311,7 @@ def test_results__nothing_seen__says_null(two_arms: Start) -> None:
 
 
 def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None:
-    from noregret.experiments.publish import build
+    from noregret.rollout.publish import build
 
     from serving.publication import publish
 

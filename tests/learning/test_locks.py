@@ -11,7 +11,7 @@ from noregret.experiments.models import Experiment
 from noregret.learning import locks
 from noregret.learning.locks import LeaseLost, endpoint_lock
 from noregret.learning.models import ArmStatistics, Lease
-from noregret.learning.round import learn
+from noregret.steering.round import learn
 
 Start = Callable[..., Experiment]
 pytestmark = pytest.mark.usefixtures("platform")
@@ -126,7 +126,7 @@ def test_lock__transaction_rolled_back__leaves_the_lease_as_it_was() -> None:
 def test_round__that_lost_its_lease__folds_nothing_and_says_that_another_is_at_it(
     two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from noregret.learning import round as rounds
+    from noregret.steering import round as rounds
 
     experiment = two_arms()
     name = f"endpoint:{experiment.endpoint_id}"

@@ -13,12 +13,13 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import F
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import build, publish_endpoint
-from noregret.learning import mature, packed, pending
+from noregret.learning import closing, mature, packed
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import build, publish_endpoint
+from noregret.steering import pending
+from noregret.steering.round import learn
 
 from bandits.arm_models import ArmModels
 from bandits.inference import evidence
@@ -168,7 +169,7 @@ def test_evidence__hundred_arms__is_written_every_ten_seconds__and_at_once_at_th
         status="completed", outcome="stopped", ended_at=beginning + timedelta(seconds=12)
     )
     experiment.refresh_from_db()
-    assert mature._step(experiment, ARMS) == timedelta(seconds=1)
+    assert closing.least_step(experiment, ARMS) == timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +177,14 @@ def test_evidence__hundred_arms__is_written_every_ten_seconds__and_at_once_at_th
 )
 def test_step__is_of_whole_buckets(window: int, arms: int, seconds: float) -> None:
     experiment = Experiment(reward={"window_seconds": window})
-    assert mature._step(experiment, arms).total_seconds() == pytest.approx(seconds, abs=1e-4)
+    assert closing.least_step(experiment, arms).total_seconds() == pytest.approx(seconds, abs=1e-4)
 
 
 def test_snapshot__while_it_is_built__the_endpoint_can_be_changed__and_the_later_version_stays(
     platform: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred arms take their time to be weighed: whoever changes the endpoint meanwhile does not wait, and is not undone."""
-    from noregret.experiments import publish
+    from noregret.rollout import publish
 
     experiment = hundred()
     before = Endpoint.objects.get().policy_version
@@ -225,7 +226,7 @@ def test_snapshot__what_is_learned_while_it_is_built__is_in_none_of_it_or_in_all
     two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One state of the database, though no lock is held: not one arm's rewards of before and the other's of after."""
-    from noregret.experiments import publish
+    from noregret.rollout import publish
 
     experiment = two_arms()
     fill(experiment, {"a": (5, 5), "b": (5, 5)})

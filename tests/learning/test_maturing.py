@@ -11,14 +11,15 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import mature, pending, weighing
+from noregret.learning import buckets, closing, mature
 from noregret.learning.fold import fold
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
-from noregret.learning.promotion import act
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown.results import results
+from noregret.rollout.transitions import move
+from noregret.steering import pending
+from noregret.steering.promotion import act
+from noregret.steering.round import learn
 
 from bandits.inference.evidence import from_dict
 from serving.ledger.rewards import NewReward
@@ -49,14 +50,14 @@ def late(experiment: Experiment, arm: str, identity: bytes, value: float) -> str
 
 @pytest.mark.parametrize("seconds", [1.0, 61.0, 100.0, 7.0 * 60 + 1 / 3, 3600.0, 30.0 * 86_400])
 def test_buckets__every_instant__lies_in_the_one_that_the_query_takes(seconds: float) -> None:
-    width = weighing.bucket_width(Experiment(reward={"window_seconds": seconds}))
+    width = buckets.bucket_width(seconds)
     assert timedelta(seconds=1) <= width <= timedelta(minutes=1)
     now = datetime(2026, 11, 23, 12, 0, 0, 123_457, tzinfo=UTC)
-    for number in range(weighing.bucket_number(now, width), weighing.bucket_number(now, width) + 2000):
-        start = weighing.bucket_start(number, width)
-        assert weighing.bucket_number(start, width) == number
-        assert weighing.bucket_number(start - timedelta(microseconds=1), width) == number - 1
-        assert weighing.floor_to_bucket(start + width - timedelta(microseconds=1), width) == start
+    for number in range(buckets.bucket_number(now, width), buckets.bucket_number(now, width) + 2000):
+        start = buckets.bucket_start(number, width)
+        assert buckets.bucket_number(start, width) == number
+        assert buckets.bucket_number(start - timedelta(microseconds=1), width) == number - 1
+        assert buckets.floor_to_bucket(start + width - timedelta(microseconds=1), width) == start
 
 
 def test_mature__in_many_small_transactions__is_what_one_gives(
@@ -178,7 +179,7 @@ def test_ended__open_windows__are_still_closed_and_defaults_given(two_arms: Star
     learn(experiment.endpoint_id)
     assert Reward.objects.get().defaulted
     assert ArmStatistics.objects.get(arm__name="a").rewards == 1
-    Experiment.objects.update(ended_at=timezone.now() - mature.AFTER_END - timedelta(minutes=1))
+    Experiment.objects.update(ended_at=timezone.now() - closing.AFTER_END - timedelta(minutes=1))
     learn(experiment.endpoint_id)
     assert pending.find().learn == []  # settled: nothing is asked about it any more
     assert rebuild(experiment, write=False) == []
@@ -266,7 +267,9 @@ def test_stop__arms_that_are_alike__ends_when_every_arm_was_seen_enough(two_arms
     learn(experiment.endpoint_id)
     assert "but a has 100 of 120 matured rewards" in results(experiment)["recommendation"]["reason"]
     closed = timezone.now() - timedelta(seconds=200)
-    ExperimentEvidence.objects.update(closed_until=weighing.floor_to_bucket(closed, weighing.bucket_width(experiment)))
+    ExperimentEvidence.objects.update(
+        closed_until=buckets.floor_to_bucket(closed, buckets.bucket_width(experiment.reward["window_seconds"]))
+    )
     alternate(40, 100.0)
     learn(experiment.endpoint_id)
     experiment = Experiment.objects.select_related("endpoint", "promoted_arm").get()

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.utils import timezone
-from noregret.access import audit
 from noregret.notify import deliver
 from noregret.notify.addresses import AddressRefused, resolve
 from noregret.notify.deliver import ATTEMPTS, deliver_due, pause_after
 from noregret.notify.models import Delivery, Webhook
+from noregret.trail import audit
 
 from tests.conftest import Api, endpoint_of, static_model
 

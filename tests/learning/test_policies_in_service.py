@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import build
 from noregret.learning.models import ArmInterval, ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown.results import results
+from noregret.rollout.publish import build
+from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, fill, reward
 
 from bandits import policies

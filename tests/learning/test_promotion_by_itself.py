@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from noregret.experiments.arms import set_enabled
 from noregret.experiments.models import Experiment
-from noregret.experiments.warnings import warnings_of
+from noregret.learning.evidence import evidence_of
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.promotion import act
-from noregret.learning.results import results
-from noregret.learning.round import learn
-from noregret.learning.weighing import evidence_of
+from noregret.learning.shown.results import results
+from noregret.rollout.arms import set_enabled
+from noregret.rollout.warnings import warnings_of
+from noregret.steering.promotion import act
+from noregret.steering.round import learn
 from past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 from tests.conftest import Api, endpoint_of, static_model
@@ -177,7 +177,7 @@ def test_round__while_nothing_is_due__does_not_ask_how_the_arms_stand(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("a round asked")
 
-    monkeypatch.setattr("noregret.learning.recommendation.standing", never)
+    monkeypatch.setattr("noregret.learning.shown.recommendation.standing", never)
     learn(experiment.endpoint_id)
     assert ExperimentEvidence.objects.get(experiment=experiment).matured == 220
     assert act(Experiment.objects.select_related("endpoint").get(pk=experiment.pk)) is False

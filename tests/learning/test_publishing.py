@@ -10,14 +10,15 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 from noregret.access.models import ApiKey
-from noregret.experiments.endpoints import update_endpoint
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.experiments.publish import build, publish_endpoint, publish_endpoint_on_commit
-from noregret.experiments.transitions import move
-from noregret.learning import health, pending, tasks
+from noregret.learning import health
 from noregret.learning.locks import lookout_lock
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.publish import build, publish_endpoint, publish_endpoint_on_commit
+from noregret.rollout.transitions import move
+from noregret.steering import pending, tasks
+from noregret.steering.round import learn
 
 from serving.snapshot import Endpoint as Snapshot
 from serving.snapshot import decode_access, decode_endpoint

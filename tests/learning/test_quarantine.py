@@ -11,14 +11,14 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import build
 from noregret.learning import quarantine
 from noregret.learning.drain import drain
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import posterior_densities, results
-from noregret.learning.round import learn
+from noregret.learning.shown.results import posterior_densities, results
 from noregret.learning.unlearned import unlearned
+from noregret.rollout.publish import build
+from noregret.steering.round import learn
 
 from serving.models import Decision, QuarantinedEvent, Reward
 from tests.conftest import Api, endpoint_of, start_experiment, static_model

@@ -11,14 +11,15 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import kept_intervals, pending
+from noregret.learning import kept_intervals
 from noregret.learning.kept import snapshot
 from noregret.learning.locks import endpoint_lock
 from noregret.learning.models import Addition, ArmInterval, ArmStatistics, ExperimentEvidence
-from noregret.learning.pending import unsettled
 from noregret.learning.rebuild import Computed, rebuild
-from noregret.learning.round import learn
+from noregret.learning.unfinished import unsettled
+from noregret.rollout.transitions import move
+from noregret.steering import pending
+from noregret.steering.round import learn
 
 from serving.models import Reward
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.access.models import AuditEntry
-from noregret.experiments.arms import add_arm, set_enabled
 from noregret.experiments.document import Arm as ArmDocument
-from noregret.experiments.endpoints import update_endpoint
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import build
-from noregret.experiments.transitions import activate, advance, move
-from noregret.learning import schedule
 from noregret.learning.drain import drain
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.pending import find
-from noregret.learning.promotion import act
 from noregret.learning.rebuild import rebuild
-from noregret.learning.recommendation import recommend
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown.recommendation import recommend
+from noregret.learning.shown.results import results
+from noregret.rollout.arms import add_arm, set_enabled
+from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.publish import build
+from noregret.rollout.transitions import activate, advance, move
+from noregret.steering import schedule
+from noregret.steering.pending import find
+from noregret.steering.promotion import act
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 from past_traffic import begin_earlier, decide, fill, reward
 
 from serving import snapshot

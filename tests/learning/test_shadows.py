@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import pending, shadow_sums, shadows
+from noregret.learning import shadow_sums, shadows
 from noregret.learning.models import ExperimentEvidence, ShadowStatistics
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
 from noregret.learning.shadow_sums import LARGEST
+from noregret.learning.shown.results import results
 from noregret.redis_client import client, keys
+from noregret.rollout.transitions import move
+from noregret.steering import pending
+from noregret.steering.round import learn
 
 from serving.models import Decision, Reward, ShadowPrediction
 from serving.process import process

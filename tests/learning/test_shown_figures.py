@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from noregret.dashboard.figures import figures
 from noregret.experiments.models import Experiment
-from noregret.learning import outcomes, savings, summing
+from noregret.learning import summing
 from noregret.learning.models import ArmStatistics
-from noregret.learning.results import posterior_densities, results
-from noregret.learning.round import learn
+from noregret.learning.shown import outcomes, savings
+from noregret.learning.shown.results import posterior_densities, results
+from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, fill, reward
 
 from bandits.inference.even_split import EvenSplit, saved

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from noregret.experiments.endpoints import update_endpoint
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import schedule
+from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.transitions import move
+from noregret.steering import schedule
 
 from serving.process import process
 from tests.conftest import Api, static_model

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.db import connection
 from noregret.experiments.models import Arm, Experiment
-from noregret.learning import sticky_units, tasks
-from noregret.learning.round import learn
+from noregret.learning import sticky_units
 from noregret.redis_client import client, keys
+from noregret.steering import tasks
+from noregret.steering.round import learn
 
 from serving import process as processes
 from serving.models import Decision

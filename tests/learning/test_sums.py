@@ -19,10 +19,10 @@ from noregret.learning.finishing import FINAL_AFTER, finish
 from noregret.learning.fold import fold
 from noregret.learning.models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
 from noregret.learning.served import unfit
+from noregret.learning.shown.results import results
 from noregret.redis_client import client, keys
+from noregret.steering.round import learn
 
 from bandits.inference.even_split import EvenSplit, saved
 from bandits.inference.intervals import interval

@@ -13,12 +13,13 @@ from django.db import connection, transaction
 from django.test import Client
 from noregret.embedded.management.commands import doctor
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint_on_commit
-from noregret.learning import failing, health, pending, tasks
+from noregret.learning import health
 from noregret.learning.locks import endpoint_lock
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.redis_client import client, keys
 from noregret.registry.models import ModelVersion
+from noregret.rollout.publish import publish_endpoint_on_commit
+from noregret.steering import failing, pending, tasks
 
 from serving.process import process
 from serving.snapshot import decode_endpoint
@@ -400,7 +401,8 @@ def test_draft_whose_schedule_is_no_time__keeps_nobody_from_starting_or_learning
     well = start(WELL)
     static_model(SICK, "a")
     endpoint_of(SICK, f"{SICK}@a")
-    from noregret.experiments import creation, document
+    from noregret.experiments import document
+    from noregret.rollout import creation
 
     body = {
         "name": "draft",
@@ -420,7 +422,8 @@ def test_endpoint_that_somebody_holds__keeps_the_look_at_all_others_going(
     alice: Api, rounds: Callable[[], None]
 ) -> None:
     """A transaction that does not end has the endpoint's row: a draft that is due there, and a version to go past."""
-    from noregret.experiments import creation, document
+    from noregret.experiments import document
+    from noregret.rollout import creation
 
     static_model(SICK, "a")
     endpoint = endpoint_of(SICK, f"{SICK}@a")

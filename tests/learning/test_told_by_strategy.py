@@ -8,10 +8,10 @@ import pytest
 from noregret.dashboard.figures import facts, figures, sentence
 from noregret.dashboard.words import in_words
 from noregret.experiments.models import Experiment
-from noregret.learning import forecast, segments
-from noregret.learning.phrases import evidence_told, listed, probability_told
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.phrases import evidence_told, listed, probability_told
+from noregret.learning.shown.results import results
+from noregret.steering.round import learn
 from past_traffic import WINDOW, begin_earlier, decide, fill, reward
 
 from tests.conftest import Api

@@ -8,13 +8,14 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import mature, pending
+from noregret.learning import mature
+from noregret.learning.evidence import RULES, answers_of, evidence_of
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.publishing import DECISIONS_AN_ARM, longest_in_force
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
-from noregret.learning.weighing import RULES, answers_of, evidence_of
+from noregret.learning.shown.results import results
+from noregret.steering import pending
+from noregret.steering.publishing import DECISIONS_AN_ARM, longest_in_force
+from noregret.steering.round import learn
 
 from serving.models import Decision, FirstVisit, Reward
 from serving.routing import router

@@ -10,16 +10,19 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import clock, pending, watched_rows, watching
+from noregret.learning import clock
 from noregret.learning.clock import FOREVER
-from noregret.learning.guardrails import Judgement, judge
 from noregret.learning.kept_watches import WatchedSums
 from noregret.learning.models import ExperimentEvidence, LedgerBase, WatchedMetric, WatchedValues
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
-from noregret.learning.watches import guardrails_of
-from noregret.learning.watching import keep_up
+from noregret.learning.watched import rows as watched_rows
+from noregret.learning.watched import watching
+from noregret.learning.watched.guardrails import Judgement, judge
+from noregret.learning.watched.watches import guardrails_of
+from noregret.learning.watched.watching import keep_up
+from noregret.rollout.transitions import move
+from noregret.steering import pending
+from noregret.steering.round import learn
 
 from serving.models import Decision, Reward
 from tests.learning.past_traffic import decide

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.experiments.endpoints import update_endpoint
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.transitions import move
-from noregret.learning import pending
 from noregret.learning.models import ArmStatistics
 from noregret.learning.rebuild import rebuild
-from noregret.learning.results import results
-from noregret.learning.round import learn
+from noregret.learning.shown.results import results
+from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.transitions import move
+from noregret.steering import pending
+from noregret.steering.round import learn
 
 from bandits.belief import believe
 from bandits.inference import probability_best

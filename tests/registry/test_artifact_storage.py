@@ -16,9 +16,9 @@ from django.core.files.storage import FileSystemStorage, storages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from noregret.env import BadEnvironment, Environment
 from noregret.learning import shadows
-from noregret.registry import register
 from noregret.registry.artifact_storage import StorageSource, artifact_store
-from noregret.registry.inspection import Inspection, inspect
+from noregret.registry.frameworks import Examined
+from noregret.registry.frameworks.sklearn import SklearnFramework
 from noregret.registry.models import ModelVersion
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -28,6 +28,7 @@ from serving import process as processes
 from serving.artifacts import ArtifactMissing, ArtifactStore
 from serving.process import process
 from tests.conftest import Api, endpoint_of, python_model, start_experiment
+from tests.registry.inspected import inspect
 from tests.serving.test_when_things_break import wait_for
 
 IRIS, SPECIES = load_iris(return_X_y=True)
@@ -71,14 +72,14 @@ ARTIFACT = skops.io.dumps(LogisticRegression(max_iter=500).fit(IRIS, SPECIES))
 
 
 @cache
-def inspected() -> Inspection:
-    return inspect(ARTIFACT, trusted=(), sample=None)
+def inspected() -> Examined:
+    return inspect(ARTIFACT)
 
 
 @pytest.fixture(autouse=True)
 def inspected_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same file each time: its inspection takes seconds, and is not what these tests are about."""
-    monkeypatch.setattr(register, "inspect", lambda artifact, **options: inspected())
+    monkeypatch.setattr(SklearnFramework, "examine", lambda framework, definition: inspected())
 
 
 def upload(api: Api, version: str = "1") -> Any:

@@ -11,7 +11,6 @@ from noregret.registry import compiling, signature
 from noregret.registry.check_rows import check_rows, neighbours
 from noregret.registry.errors import ArtifactRefused
 from noregret.registry.examining import NotAnswering, examine
-from noregret.registry.inspection import inspect
 from noregret.registry.models import ModelVersion
 from noregret.registry.original import Answers
 from numpy.typing import NDArray
@@ -53,9 +52,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from serving.live import LiveModel, load_model
 from serving.runtimes.onnx import OnnxRuntime
 from serving.runtimes.protocol import ModelError, Outputs
-from serving.runtimes.sklearn import SklearnRuntime
-from serving.snapshot import Model
+from serving.runtimes.sklearn import SklearnModel, SklearnRuntime
 from tests.conftest import Api, endpoint_of
+from tests.registry.inspected import inspect
 
 IRIS, SPECIES = load_iris(return_X_y=True)
 Rows = NDArray[np.float64]
@@ -85,7 +84,7 @@ def sums(rows: int) -> tuple[Rows, Rows]:
 
 def test_forest__rows_with_one_decimal__no_label_and_no_probability_differs() -> None:
     model = RandomForestClassifier(50, random_state=1).fit(IRIS, SPECIES)
-    found = inspect(skops.io.dumps(model), trusted=(), sample=None)
+    found = inspect(skops.io.dumps(model))
     assert found.compiled is not None, found.note
     runtime = OnnxRuntime(found.compiled, found.signature["outputs"])
     assert runtime.predict(np.array([[6.9, 3.9, 5.5, 0.7]]))["predict"] == [0]
@@ -128,7 +127,7 @@ def test_scaled_support_vectors__epoch_seconds__every_row_is_answered_as_by_the_
 )
 def test_histogram_boosting__is_compiled_and_answers_the_same(model: Any) -> None:
     model = clone(model).fit(IRIS, SPECIES)
-    found = inspect(skops.io.dumps(model), trusted=(), sample=None)
+    found = inspect(skops.io.dumps(model))
     assert found.compiled is not None, found.note
     rows = iris_like(500)
     answers = OnnxRuntime(found.compiled, found.signature["outputs"]).predict(rows)
@@ -374,7 +373,7 @@ def test_model__whose_sample_holds_a_row_that_it_does_not_take__is_refused_with_
     with pytest.raises(NotAnswering, match=r"row 1 of the sample.*unknown categories"):
         examine(model, signature.read(model), np.array([[1.0, 1.0, 1.0], [1.0, 9.0, 1.0]]))
     with pytest.raises(ArtifactRefused, match="row 1 of the sample"):
-        inspect(skops.io.dumps(model), trusted=(), sample=[[1.0, 1.0, 1.0], [1.0, 9.0, 1.0]])
+        inspect(skops.io.dumps(model), sample=[[1.0, 1.0, 1.0], [1.0, 9.0, 1.0]])
 
 
 class Picky:
@@ -394,7 +393,7 @@ class Picky:
 
 def live_with(example_rows: list[list[float]] | None) -> tuple[Picky, LiveModel]:
     runtime = Picky()
-    model = Model("m@1", "sklearn", "sklearn", features=2, example_rows=example_rows)
+    model = SklearnModel(model="m@1", framework="sklearn", sha256="", features=2, example_rows=example_rows)
     return runtime, load_model(lambda model: runtime, model)
 
 

@@ -15,6 +15,8 @@ from django.conf import settings as django_settings
 from noregret.registry import confinement, inspection
 from noregret.registry.errors import ArtifactRefused
 
+from tests.registry.inspected import inspect
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -51,7 +53,7 @@ def aims(place: Path, settings: Any) -> Iterator[dict[str, Any]]:
 
 def taken_over(aims: dict[str, Any]) -> tuple[list[str], int]:
     with pytest.raises(ArtifactRefused) as refused:
-        inspection.inspect(json.dumps(aims).encode(), trusted=[], sample=None)
+        inspect(json.dumps(aims).encode())
     words = str(refused.value).split()
     assert words[0] == "could", refused.value
     return json.loads(" ".join(words[1:-2])), int(words[-1])

@@ -17,7 +17,7 @@ import skops.io
 from django.core.files.uploadedfile import SimpleUploadedFile
 from noregret.registry import inspect_artifact, signature, skops_file
 from noregret.registry.errors import ArtifactRefused
-from noregret.registry.inspection import _ending, inspect
+from noregret.registry.inspection import _ending
 from noregret.registry.models import ModelVersion
 from sklearn.cluster import BisectingKMeans, KMeans
 from sklearn.compose import ColumnTransformer
@@ -35,17 +35,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from serving.api import bodies
-from serving.api.native import _predict_decoder
+from serving.api import documents
 from serving.artifacts import ArtifactStore
 from serving.problems import Problem
-from serving.runtimes import load
 from serving.runtimes.estimator_state import parts
-from serving.runtimes.protocol import ModelError
+from serving.runtimes.protocol import ModelError, Resources
 from serving.runtimes.rows import RowsInvalid, to_array
-from serving.runtimes.sklearn import SklearnRuntime, by_row
-from serving.snapshot import Model
+from serving.runtimes.sklearn import SklearnModel, SklearnRuntime, by_row
 from tests.conftest import Api, endpoint_of
+from tests.registry.inspected import SKLEARN, inspect
 
 DIGITS, DIGIT = load_digits(return_X_y=True)
 IRIS, SPECIES = load_iris(return_X_y=True)
@@ -183,7 +181,7 @@ def test_upload__dangerous_function_in_a_skops_file__is_refused() -> None:
     model = make_pipeline(FunctionTransformer(os.system), GaussianNB())
     model[1].fit(IRIS, SPECIES)
     with pytest.raises(ArtifactRefused, match="not allowed"):
-        inspect(skops.io.dumps(model), trusted=(), sample=None)
+        inspect(skops.io.dumps(model))
 
 
 def test_upload__tree_whose_nodes_lead_nowhere__is_refused() -> None:
@@ -192,14 +190,14 @@ def test_upload__tree_whose_nodes_lead_nowhere__is_refused() -> None:
     state["nodes"]["left_child"][0] = 10_000
     model.tree_.__setstate__(state)
     with pytest.raises(ArtifactRefused, match="lead nowhere"):
-        inspect(skops.io.dumps(model), trusted=(), sample=None)
+        inspect(skops.io.dumps(model))
 
 
 def test_upload__not_fitted_or_no_model__is_refused() -> None:
     with pytest.raises(ArtifactRefused, match="fitted"):
-        inspect(skops.io.dumps(GaussianNB()), trusted=(), sample=None)
+        inspect(skops.io.dumps(GaussianNB()))
     with pytest.raises(ArtifactRefused, match="no predict"):
-        inspect(skops.io.dumps(StandardScaler().fit(IRIS)), trusted=(), sample=None)
+        inspect(skops.io.dumps(StandardScaler().fit(IRIS)))
 
 
 def test_upload__sample_of_another_shape__is_refused(alice: Api) -> None:
@@ -319,7 +317,9 @@ WORDS: dict[str, tuple[Any, str]] = {
 def test_refusal__names_its_true_cause(tmp_path: Path, cause: str) -> None:
     model, words = WORDS[cause]
     (tmp_path / "artifact").write_bytes(skops.io.dumps(model))
-    (tmp_path / "request.json").write_text(json.dumps({"trusted": [], "sample": None}))
+    (tmp_path / "request.json").write_text(
+        json.dumps({"framework": SKLEARN, "options": {"trusted": [], "sample": None}})
+    )
     assert words in inspect_artifact.inspect(tmp_path)["refused"]
 
 
@@ -343,7 +343,7 @@ def test_upload__sample_that_is_no_table__is_told_by_its_row(alice: Api) -> None
 )
 def test_predict__value_of_a_wrong_type__is_told_by_its_name(body: str, field: str, message: str) -> None:
     with pytest.raises(Problem) as told:
-        bodies.decode(body.encode(), _predict_decoder, lambda document: 0)
+        documents.PREDICT.decode(body.encode())
     assert told.value.errors[0]["field"] == field
     assert message in told.value.errors[0]["message"]
 
@@ -361,11 +361,12 @@ def test_model__fitted_on_a_table_with_names__takes_rows_without(tmp_path: Path)
     assert np.allclose(skops_file.load(skops.io.dumps(model), ()).predict_proba(IRIS), expected)
 
 
-def test_model__served_as_it_was_trained__starts_no_threads_of_its_own(tmp_path: Path) -> None:
+def test_model__served_as_it_was_trained__starts_no_threads_of_its_own(tmp_path: Path, settings: Any) -> None:
     model = RandomForestClassifier(2, random_state=0).fit(IRIS, SPECIES).set_params(n_jobs=1_000_000)
     store = ArtifactStore(tmp_path)
-    described = Model("m@1", "sklearn", "sklearn", store.put(skops.io.dumps(model)), outputs=["predict"])
-    runtime = load(described, store, python_callables=(), skops_trusted=())
+    sha256 = store.put(skops.io.dumps(model))
+    described = SklearnModel(model="m@1", framework="sklearn", sha256=sha256, outputs=["predict"])
+    runtime = described.load(Resources(store, settings))
     assert isinstance(runtime, SklearnRuntime)
     assert {part.n_jobs for part in parts(runtime._estimator) if hasattr(part, "n_jobs")} == {None}
     assert runtime.predict(IRIS[:2])["predict"] == [0, 0]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import skops.io
 from django.core.files.uploadedfile import SimpleUploadedFile
-from noregret.learning.round import learn
 from noregret.registry.compiling import never_equal
+from noregret.steering.round import learn
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

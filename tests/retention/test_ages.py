@@ -13,13 +13,13 @@ from django.conf import settings
 from django.utils import timezone
 from noregret.env import BadEnvironment, Environment
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
 from noregret.learning.models import ArmInterval, ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.notify.models import Delivery
 from noregret.registry.models import ModelVersion
 from noregret.retention import ages, tasks
+from noregret.rollout.transitions import move
+from noregret.steering.round import learn
 
 from serving.artifacts import ArtifactStore
 from serving.models import FirstVisit, QuarantinedEvent

@@ -9,9 +9,9 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.learning import pending
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.round import learn
+from noregret.steering import pending
+from noregret.steering.round import learn
 
 from serving.ledger import partitions
 from tests.learning.past_traffic import begin_earlier, decide, reward

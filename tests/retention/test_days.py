@@ -10,14 +10,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 from noregret.dashboard.experiment_page import gone_help
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
 from noregret.learning import kept_intervals
 from noregret.learning.kept import snapshot
 from noregret.learning.models import ArmInterval, ArmStatistics, ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
 from noregret.retention import days
+from noregret.rollout.transitions import move
+from noregret.steering.round import learn
 
 from serving.ledger import horizon, partitions
 from serving.models import Decision, QuarantinedEvent, Reward

@@ -12,13 +12,13 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
 from noregret.learning import drain, kept_intervals
 from noregret.learning.rebuild import rebuild
-from noregret.learning.round import learn
 from noregret.redis_client import client, decision_log, keys
 from noregret.retention.forget import forget
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving.ledger import events, ingest
 from serving.ledger.spool import Spool

@@ -13,14 +13,14 @@ import redis
 from django.core.management import call_command
 from noregret.access.keys import create_key
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint
 from noregret.learning.drain import drain
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import publish_endpoint
+from noregret.steering.round import learn
 
 from serving import process as processes
+from serving.deciding import Asked, decide
 from serving.deciding import Decision as Answer
-from serving.deciding import decide
 from serving.ledger import backlog, events
 from serving.ledger.backlog import Backlog
 from serving.ledger.spool import CannotSend, Spool
@@ -50,7 +50,7 @@ def two_processes(own_redis: OwnRedis, settings: Any, two_arms: Start) -> Iterat
 def decided(parts: Process, endpoint: str = "pages", **context: Any) -> Answer:
     live = parts.store.endpoint(endpoint)
     assert live is not None
-    return decide(parts, live, inputs=None, unit=None, context=context or None, request_id=None)
+    return decide(parts, live, Asked(context=context or None))
 
 
 def id_of(parts: Process, answer: Answer) -> UUID:

@@ -79,7 +79,7 @@ def test_metrics__eight_callers_at_once__get_no_more_between_them(alice: Api, de
 
 
 def test_metrics__of_an_experiment_that_left_the_snapshot__are_bounded_too(alice: Api, decision: str) -> None:
-    from noregret.experiments.publish import publish_endpoint_on_commit
+    from noregret.rollout.publish import publish_endpoint_on_commit
 
     from serving.process import process
 

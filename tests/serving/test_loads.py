@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 from noregret.access.keys import create_key, revoke_key
-from noregret.experiments.endpoints import update_endpoint
 from noregret.experiments.models import Endpoint
-from noregret.experiments.publish import publish_endpoint
 from noregret.redis_client import client
 from noregret.registry.models import ModelVersion
+from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.publish import publish_endpoint
 
 from serving import loading, snapshot, store
 from serving import process as processes
 from serving.loading import ModelLoader
 from serving.misses import FIRST_PAUSE_SECONDS
 from serving.process import process
-from serving.runtimes.static import StaticRuntime
+from serving.runtimes.static import StaticModel, StaticRuntime
 from tests import callables
 from tests.conftest import ACTOR, Api, endpoint_of, python_model, start_experiment, static_model
 from tests.serving.test_when_things_break import OwnRedis, own_redis, wait_for
@@ -186,7 +186,7 @@ def test_new_champion_whose_load_fails_at_first__the_old_one_answers_meanwhile__
 
 
 def model(name: str) -> snapshot.Model:
-    return snapshot.Model(name, "static", "static")
+    return StaticModel(model=name, framework="static")
 
 
 def test_loader__failure_after_failure__is_tried_ever_less_often() -> None:

@@ -11,9 +11,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
-from noregret.experiments.transitions import move
 from noregret.learning.models import ArmStatistics
-from noregret.learning.round import learn
+from noregret.rollout.transitions import move
+from noregret.steering.round import learn
 
 from serving.models import Decision, Reward
 from serving.process import process

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import publish_endpoint
 from noregret.learning.models import ArmStatistics
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.rollout.publish import publish_endpoint
+from noregret.steering.round import learn
+from noregret.trail.models import AuditEntry
 
 from serving import process as processes
 from serving.breaker import FAILURES

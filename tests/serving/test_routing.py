@@ -7,9 +7,10 @@ import pytest
 from bandits import policies
 from serving import snapshot
 from serving.routing import CountingRouter, DrawnRouter, HashedRouter, draw, router
+from serving.runtimes.static import StaticModel
 from serving.tokens import InvalidToken, Signer, Token, new_id
 
-MODEL = snapshot.Model("m@1", "static", "static")
+MODEL = StaticModel(model="m@1", framework="static")
 REWARD = snapshot.Reward(1, "e", "reward", "binary", "maximize", 60.0)
 
 

@@ -11,8 +11,8 @@ import pytest
 from noregret.embedded.child import Child
 from noregret.embedded.redis_server import binary
 from noregret.experiments.models import Experiment
-from noregret.learning.round import learn
 from noregret.redis_client import client
+from noregret.steering.round import learn
 
 from serving import process as processes
 from serving.ledger import spool as spools

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from noregret.learning.round import learn
 from noregret.redis_client import client, keys
+from noregret.steering.round import learn
 
 from serving import process as processes
 from serving.ledger import backlog

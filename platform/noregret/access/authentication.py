@@ -1,6 +1,5 @@
 """API keys on the control plane: read from the database, so that a revoked key ends at once."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
@@ -9,6 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from noregret.rest.caller import Caller
 from serving.api.keys import digest, presented
 
 from .models import ApiKey
@@ -17,24 +17,11 @@ if TYPE_CHECKING:  # REST framework imports this module from its views
     from rest_framework.views import APIView
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: the name for the audit trail, and the endpoints that it may see (None: all)."""
-
-    name: str
-    scopes: frozenset[str]
-    endpoints: frozenset[str] | None
-    is_authenticated: bool = True
-
-    def may_see(self, endpoint: str) -> bool:
-        return self.endpoints is None or endpoint in self.endpoints
-
-
 class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer KEY` or `X-API-Key: KEY`."""
 
     def authenticate(self, request: Request) -> tuple[Caller, ApiKey] | None:
-        text = presented(request._request)
+        text = presented(request.META)
         if not text:
             return None
         key = ApiKey.objects.filter(digest=digest(text), revoked_at__isnull=True).first()

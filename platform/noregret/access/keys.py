@@ -9,9 +9,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from noregret.names import validate_name
+from noregret.trail import audit
 from serving.api.keys import digest
 
-from . import audit
 from .models import ApiKey
 from .publish import publish_access
 

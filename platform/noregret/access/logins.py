@@ -24,8 +24,7 @@ from django.db import DatabaseError, transaction
 from django.http import HttpRequest
 
 from noregret.redis_client import client, keys
-
-from . import audit
+from noregret.trail import audit
 
 log = structlog.get_logger(__name__)
 

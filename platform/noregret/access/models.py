@@ -1,4 +1,4 @@
-"""Who may call, and who did what: API keys and the audit trail."""
+"""Who may call: API keys."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -27,24 +27,3 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
-
-
-class AuditEntry(models.Model):
-    """One change, by whom and why. Written in the transaction of the change itself; never altered."""
-
-    at = models.DateTimeField(auto_now_add=True)
-    actor = models.CharField(max_length=150, help_text="A user, `key:NAME`, or the part of the platform that acted.")
-    action = models.CharField(max_length=64, help_text="Noun and past participle, as `experiment.started`.")
-    endpoint = models.CharField(max_length=NAME_MAX_LENGTH, blank=True, default="")
-    experiment = models.CharField(max_length=NAME_MAX_LENGTH, blank=True, default="")
-    model = models.CharField(max_length=2 * NAME_MAX_LENGTH + 1, blank=True, default="")
-    reason = models.TextField(blank=True, default="")
-    details = models.JSONField(default=dict, blank=True)
-
-    class Meta:
-        ordering = ("-id",)
-        verbose_name_plural = "audit entries"
-        indexes = [models.Index(fields=["experiment", "-id"]), models.Index(fields=["endpoint", "-id"])]
-
-    def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.action}"

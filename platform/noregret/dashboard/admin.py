@@ -14,11 +14,12 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from noregret.access.keys import revoke_key
-from noregret.access.models import ApiKey, AuditEntry
-from noregret.experiments.endpoints import rollback_endpoint, update_endpoint
+from noregret.access.models import ApiKey
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.notify.models import Delivery, Webhook
 from noregret.registry.models import ModelVersion
+from noregret.rollout.endpoints import rollback_endpoint, update_endpoint
+from noregret.trail.models import AuditEntry
 from serving.models import QuarantinedEvent
 
 from .experiment_page import ExperimentPages
@@ -228,5 +229,5 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """What was told is what the audit trail holds: for those who may read that."""
-        told = ("body",) if may_see(request, "access", "auditentry") else ()
+        told = ("body",) if may_see(request, "trail", "auditentry") else ()
         return ("event", "webhook", "state", "attempts", "created_at", "due_at", "done_at", "problem", *told)

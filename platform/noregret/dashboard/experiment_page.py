@@ -12,18 +12,18 @@ from django.views.decorators.http import require_safe
 from unfold.decorators import display
 
 from bandits import policies
-from noregret.access.models import AuditEntry
 from noregret.experiments.errors import ExperimentsError
 from noregret.experiments.lifecycle import TRANSITIONS, Action, possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.experiments.transitions import activate, advance, move
-from noregret.experiments.warnings import warnings_of
-from noregret.learning import forecast, segments
-from noregret.learning.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.evidence import keeps_units
 from noregret.learning.kept import rows_from
-from noregret.learning.standing import memory_of
-from noregret.learning.weighing import keeps_units
+from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.shown.standing import memory_of
+from noregret.rollout.transitions import activate, advance, move
+from noregret.rollout.warnings import warnings_of
+from noregret.trail.models import AuditEntry
 
 from .figures import (
     chart_rows,
@@ -143,11 +143,7 @@ def _steps(experiment: Experiment, allowed: list[Action]) -> list[tuple[str, str
     """The steps that the experiment allows now, as (action, label)."""
     steps = []
     running = experiment.status == Experiment.Status.RUNNING and "pause" in allowed
-    if (
-        running
-        and experiment.canary is not None
-        and (experiment.canary_step or 0) + 1 < len(experiment.canary["steps"])
-    ):
+    if running and experiment.canary_ is not None and (experiment.canary_step or 0) + 1 < len(experiment.canary_.steps):
         steps.append("advance")
     if experiment.apprentice and allowed:
         steps.append("activate")
@@ -221,7 +217,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
                 "arms": arms,
                 "actions": [*_steps(experiment, allowed), *((action, LABELS[action]) for action in allowed)],
                 "shadows": shadow_rows(shown["results"]),
-                "sees_audit": may_see(request, "access", "auditentry"),
+                "sees_audit": may_see(request, "trail", "auditentry"),
                 "audit": AuditEntry.objects.filter(experiment=experiment.name)[:10],  # asked for only where it is seen
                 "live": experiment.status == Experiment.Status.RUNNING,
                 "evaluation": self._evaluation(request, experiment),
@@ -246,7 +242,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
 
     def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         """The question what another policy would have earned, and the answer where one was asked for."""
-        schema = bool((experiment.context or {}).get("fields"))
+        schema = bool(experiment.context_.fields)
         choices = [name for name in policies.names() if schema or name not in policies.contextual_names()]
         asked = request.GET.get("evaluate", "")
         shown: dict[str, Any] = {"choices": choices, "asked": asked, "rows": [], "said": ""}

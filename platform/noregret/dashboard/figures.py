@@ -7,15 +7,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.learning.evaluation import left_out_in_words
-from noregret.learning.phrases import evidence_told, probability_told
-from noregret.learning.results import over_time, posterior_densities, results
+from noregret.learning.shown.evaluation import ESTIMATORS, left_out_in_words
+from noregret.learning.shown.phrases import evidence_told, probability_told
+from noregret.learning.shown.results import over_time, posterior_densities, results
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
 POINTS = 24
-SAMPLE_RATIO_ALARM = 0.001
 UNKNOWN = "–"
 
 
@@ -29,7 +29,7 @@ def figures(experiment: Experiment) -> dict[str, Any]:
         "cells": {arm["name"]: cells(arm) for arm in found["arms"]},
         "facts": facts(found, looks_at_requests(experiment)),
         "alarms": {
-            "sample_ratio": ratio is not None and ratio < SAMPLE_RATIO_ALARM,
+            "sample_ratio": ratio is not None and ratio < ALARM,
             "answers": answers_differ(found),
         },
         "progress": progress(found["evidence"]) if tells_evidence(experiment) else None,
@@ -77,20 +77,12 @@ def saved(comparison: dict[str, Any]) -> str:
     return "not known" if value is None else f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
 
 
-ESTIMATORS = {
-    "ips": "Importance weighting",
-    "snips": "Importance weighting, self-normalised",
-    "dr": "Doubly robust",
-    "switch_dr": "Doubly robust, extreme weights left to the model",
-}
-
-
 def evaluation_texts(found: dict[str, Any]) -> dict[str, Any]:
     """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample size)], "said": sentences}."""
     if found["refused"]:
         return {"rows": [], "said": sentence(found["refused"])}
     estimates = [("As logged", found["logged"])]
-    estimates += [(ESTIMATORS[name], estimate) for name, estimate in found["estimates"].items()]
+    estimates += [(ESTIMATORS[name].capitalize(), estimate) for name, estimate in found["estimates"].items()]
     rows = [
         (
             title,
@@ -150,7 +142,7 @@ def sentence(reason: str, names: Sequence[str] = ()) -> str:
 def answers_differ(found: dict[str, Any]) -> bool:
     """Is it shown that arms are answered at different rates?"""
     p = found["comparison"]["answers_p"]
-    return p is not None and p < SAMPLE_RATIO_ALARM
+    return p is not None and p < ALARM
 
 
 def answers_said(found: dict[str, Any]) -> str:
@@ -253,8 +245,8 @@ def _evidence(found: dict[str, Any]) -> str:
 def _sample_ratio(p: float | None) -> str:
     if p is None:
         return "not known yet"
-    if p < SAMPLE_RATIO_ALARM:
-        return f"p < {SAMPLE_RATIO_ALARM:g}, not as logged: don't trust these figures"
+    if p < ALARM:
+        return f"p < {ALARM:g}, not as logged: don't trust these figures"
     return f"p = {p:.3f}, as logged"
 
 

@@ -18,16 +18,19 @@ from unfold.widgets import (
 from bandits import policies
 from noregret.access.keys import SCOPES, create_key
 from noregret.experiments import document as documents
-from noregret.experiments.creation import create_experiment
-from noregret.experiments.endpoints import create_endpoint
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Endpoint
 from noregret.names import NAME_MAX_LENGTH
+from noregret.registry.errors import DefinitionInvalid
+from noregret.registry.frameworks import framework_choices, frameworks
+from noregret.registry.frameworks.fields import Field, own_fields
+from noregret.registry.jobs import register
 from noregret.registry.models import ModelVersion
-from noregret.registry.register import Definition, register_model
+from noregret.rollout.creation import create_experiment
+from noregret.rollout.endpoints import create_endpoint
+from serving.api.bodies import field_error
 
 from .pages import ServiceForm
-from .words import POLICIES
 
 
 def _text(**options: Any) -> forms.CharField:
@@ -73,30 +76,45 @@ class KeyForm(ServiceForm):
         return key
 
 
+def _model_field(field: Field) -> forms.Field:
+    match field.kind:
+        case "file":
+            return forms.FileField(required=False, widget=UnfoldAdminFileFieldWidget(), help_text=field.description)
+        case "text":
+            return _text(required=False, help_text=field.description)
+        case "json":
+            return forms.JSONField(required=False, widget=UnfoldAdminTextareaWidget(), help_text=field.description)
+
+
 class ModelForm(ServiceForm):
+    """What every framework asks for, and below it the fields of each: those of the chosen one count."""
+
     name = _text()
     version = _text()
-    framework = forms.ChoiceField(choices=ModelVersion.Framework, widget=UnfoldAdminSelectWidget())
-    artifact = forms.FileField(
-        required=False, widget=UnfoldAdminFileFieldWidget(), help_text="For scikit-learn: a file of skops.io.dump."
-    )
-    callable = _text(required=False, help_text="For a Python callable: package.module.function, on the allow-list.")
-    payload = forms.JSONField(
-        required=False, widget=UnfoldAdminTextareaWidget(), help_text="For a static payload: any JSON."
-    )
+    framework = forms.ChoiceField(choices=framework_choices, widget=UnfoldAdminSelectWidget())
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for framework in frameworks().values():
+            for field in own_fields(framework.definition).values():
+                self.fields.setdefault(field.name, _model_field(field))
 
     def perform(self, actor: str) -> Model:
         data = self.cleaned_data
-        artifact = data["artifact"]
-        definition = Definition(
-            data["name"],
-            data["version"],
-            data["framework"],
-            artifact=None if artifact is None else artifact.read(),
-            callable=data["callable"],
-            payload=data["payload"],
-        )
-        return register_model(definition, actor=actor)[0]
+        framework = frameworks()[data["framework"]]
+        given: dict[str, Any] = {name: data[name] for name in ("name", "version")}
+        for field in own_fields(framework.definition).values():
+            value = data[field.name]
+            if value not in ("", None):
+                given[field.name] = value.read() if field.kind == "file" else value
+            elif field.required:
+                raise DefinitionInvalid(field.name, "required")
+        try:
+            definition = msgspec.convert(given, framework.definition)
+        except msgspec.ValidationError as error:
+            told = field_error(str(error))
+            raise DefinitionInvalid(told["field"], told["message"]) from error
+        return register(definition, actor=actor)[0]
 
 
 class ModelChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # no generic at run time
@@ -169,7 +187,7 @@ class ExperimentForm(ServiceForm):
         choices=[(name, name) for name in policies.names()],
         initial="thompson",
         widget=UnfoldAdminSelectWidget(),
-        help_text=" ".join(POLICIES[name] for name in policies.names() if name in POLICIES),
+        help_text=" ".join(policies.summary(name) for name in policies.names()),
     )
     params = forms.JSONField(
         label="Parameters of the policy",

@@ -8,12 +8,12 @@ from django.conf import settings
 from django.db.models import Prefetch
 from django.http import HttpRequest
 
-from noregret.access.models import AuditEntry
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning.failing import in_words
 from noregret.learning.health import health
-from noregret.learning.results import results
+from noregret.learning.shown.results import results
 from noregret.registry.models import ModelVersion
+from noregret.steering.failing import in_words
+from noregret.trail.models import AuditEntry
 
 from .figures import facts, progress, tells_evidence
 from .pages import may_see
@@ -37,7 +37,7 @@ def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
     context["see"] = {
         "experiments": may_see(request, "experiments", "experiment"),
         "endpoints": may_see(request, "experiments", "endpoint"),
-        "audit": may_see(request, "access", "auditentry"),
+        "audit": may_see(request, "trail", "auditentry"),
         "quarantine": may_see(request, "serving", "quarantinedevent"),
     }
     context["may"] = {

@@ -1,25 +1,10 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the given rows alone."""
 
-from typing import Any
-
+from bandits import policies
+from noregret.experiments.document import Guardrail
 from noregret.experiments.models import Arm, Experiment
-from noregret.learning.standing import memory_of
-
-POLICIES = {
-    "thompson": "Thompson sampling: an arm gets as much traffic as it is likely to be the best. It earns most while it learns.",
-    "top-two-thompson": "Top-two Thompson sampling: traffic goes to the leader and its closest rivals. It decides soon, and earns less.",
-    "ucb1": "UCB1: the arm whose mean could still be highest gets the traffic, by a cautious margin.",
-    "ucb-tuned": "UCB-tuned: as UCB1, with margins that follow how much each arm's rewards vary.",
-    "kl-ucb": "KL-UCB: the arm whose mean could still be highest, by the tightest margin that the data allow.",
-    "bayes-ucb": "Bayes-UCB: the arm with the highest upper quantile of what is believed of it.",
-    "epsilon-greedy": "Epsilon-greedy: the best mean so far, and now and then any arm.",
-    "softmax": "Softmax: the better an arm's mean, the more traffic, by a fixed temperature.",
-    "uniform": "Uniform: every arm gets the same share. It earns no more while it learns, and decides soonest.",
-    "lin-ucb": "LinUCB: for each request the arm whose value could be highest, by its features.",
-    "lin-thompson": "Linear Thompson sampling: an arm gets a request as likely as it is to be the best for its features.",
-    "logistic-thompson": "Logistic Thompson sampling: as the linear one, for rewards of 0 and 1.",
-}
-"""A sentence for a policy; one that has none here is shown by its name alone."""
+from noregret.experiments.stored import Policy
+from noregret.learning.shown.standing import memory_of
 
 _ENDING = {
     Experiment.Outcome.PROMOTED: "It has ended: {arm} was promoted.",
@@ -38,21 +23,23 @@ def duration(seconds: float) -> str:
 
 def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
     """Sentences: where its traffic goes now, how it chooses, what counts, and when it ends."""
-    guards = [_guardrail(guardrail) for guardrail in experiment.guardrails]
+    guards = [_guardrail(guardrail) for guardrail in experiment.guardrails_]
     return [_now(experiment), _choice(experiment, arms), _reward(experiment), *guards, _promotion(experiment)]
 
 
 _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
 
 
-def _guardrail(guardrail: dict[str, Any]) -> str:
+def _guardrail(guardrail: Guardrail) -> str:
     limits = [
-        f"{word} {guardrail[side]:g}"
-        for side, word in (("max", "more than"), ("min", "less than"))
-        if guardrail[side] is not None
+        f"{word} {limit:g}"
+        for limit, word in ((guardrail.max, "more than"), (guardrail.min, "less than"))
+        if limit is not None
     ]
-    against = " above the control's" if guardrail["versus"] == "control" else ""
-    return f"If an arm's {guardrail['metric']} is shown to be {' or '.join(limits)}{against}, {_ACTIONS[guardrail['action']]}."
+    against = " above the control's" if guardrail.versus == "control" else ""
+    return (
+        f"If an arm's {guardrail.metric} is shown to be {' or '.join(limits)}{against}, {_ACTIONS[guardrail.action]}."
+    )
 
 
 def _now(experiment: Experiment) -> str:
@@ -72,15 +59,14 @@ def _now(experiment: Experiment) -> str:
 
 
 def _choice(experiment: Experiment, arms: list[Arm]) -> str:
-    policy = experiment.policy
-    if experiment.strategy == Experiment.Strategy.CANARY:
-        canary = experiment.canary or {}
-        steps = ", ".join(f"{step:.0%}" for step in canary["steps"])
-        how = "goes on by itself" if canary["auto"] else "waits for a person"
-        baked = f"each step bakes for {duration(canary['bake_seconds'])} and then {how}"
+    policy, canary = experiment.policy_, experiment.canary_
+    if canary is not None:
+        steps = ", ".join(f"{step:.0%}" for step in canary.steps)
+        how = "goes on by itself" if canary.auto else "waits for a person"
+        baked = f"each step bakes for {duration(canary.bake_seconds)} and then {how}"
         return f"The challenger gets {steps} of the units, step by step; {baked}."
     if experiment.strategy == Experiment.Strategy.SHADOW:
-        share = (experiment.shadow or {}).get("sample", 1.0)
+        share = 1.0 if experiment.shadow_ is None else experiment.shadow_.sample
         return f"The champion answers; the challengers get a copy of {share:.0%} of the requests, after the answer."
     if policy is None:
         return f"{len(arms)} arms share the traffic in fixed parts."
@@ -92,17 +78,15 @@ def _choice(experiment: Experiment, arms: list[Arm]) -> str:
     return f"{apprentice}{held}{kept}{_of_policy(experiment, policy)}"
 
 
-def _of_policy(experiment: Experiment, policy: dict[str, Any]) -> str:
-    said = POLICIES.get(policy["name"], f"{policy['name']}.")
-    if policy["params"]:
-        said += f" With {', '.join(f'{name} {value}' for name, value in policy['params'].items())}."
-    fields = [field["name"] for field in (experiment.context or {}).get("fields", [])]
+def _of_policy(experiment: Experiment, policy: Policy) -> str:
+    said = policies.summary(policy.name)
+    if policy.params:
+        said += f" With {', '.join(f'{name} {value}' for name, value in policy.params.items())}."
+    fields = [field.name for field in experiment.context_.fields]
     if fields:
         said += f" Declared features: {', '.join(fields)}."
-    floor = f" Every arm keeps at least {policy['floor']:.1%} of the traffic" if policy["floor"] else ""
-    burn_in = (
-        f"the first {policy['burn_in']:,} rewards of each arm come from an even split" if policy["burn_in"] else ""
-    )
+    floor = f" Every arm keeps at least {policy.floor:.1%} of the traffic" if policy.floor else ""
+    burn_in = f"the first {policy.burn_in:,} rewards of each arm come from an even split" if policy.burn_in else ""
     rest = (
         f"{floor}, and {burn_in}."
         if floor and burn_in
@@ -116,45 +100,45 @@ def _of_policy(experiment: Experiment, policy: dict[str, Any]) -> str:
 
 
 def _reward(experiment: Experiment) -> str:
-    reward = experiment.reward
-    low, high = reward["minimum"], reward["maximum"]
+    reward = experiment.reward_
+    low, high = reward.minimum, reward.maximum
     kinds = {"binary": "0 or 1", "count": "a count", "continuous": "a number"}
-    bounds = f" from {low:g} to {high:g}" if reward["kind"] != "binary" and low is not None and high is not None else ""
-    better = "more is better" if reward["direction"] == "maximize" else "less is better"
+    bounds = f" from {low:g} to {high:g}" if reward.kind != "binary" and low is not None and high is not None else ""
+    better = "more is better" if reward.direction == "maximize" else "less is better"
     without = (
         "a decision without one is not learned from"
-        if reward["default"] is None
-        else f"a decision without one counts as {reward['default']:g}"
+        if reward.default is None
+        else f"a decision without one counts as {reward.default:g}"
     )
-    if reward.get("pending") == "exposure":
+    if reward.pending == "exposure":
         without += "; while its window is open it counts by the chance that feedback would have come"
     return (
-        f"The reward is the metric {reward['metric']}: {kinds[reward['kind']]}{bounds}; {better}. "
-        f"It counts if it comes within {duration(reward['window_seconds'])} of the decision; {without}."
+        f"The reward is the metric {reward.metric}: {kinds[reward.kind]}{bounds}; {better}. "
+        f"It counts if it comes within {duration(reward.window_seconds)} of the decision; {without}."
     )
 
 
 def _promotion(experiment: Experiment) -> str:
-    rule = experiment.promotion or {}
+    rule = experiment.promotion_
     if experiment.strategy == Experiment.Strategy.SHADOW:
         return "Nobody is promoted automatically: a person compares, and decides."
     if experiment.apprentice:
         return "Nobody is promoted while the policy is an apprentice."
-    if experiment.strategy == Experiment.Strategy.CANARY and rule.get("auto"):
+    if experiment.strategy == Experiment.Strategy.CANARY and rule.auto:
         return "The challenger is promoted when its last step has baked, and rolled back as soon as the control is shown to be better."
-    if not rule.get("auto"):
+    if not rule.auto:
         return f"Nobody is promoted automatically: a person decides.{_why_a_person(experiment)}"
-    if experiment.reward["kind"] != "binary" and experiment.reward["default"] is None:
+    if experiment.reward_.kind != "binary" and experiment.reward_.default is None:
         return "Nobody is promoted automatically while a decision without a reward means nothing: a person decides."
     also = [
-        f"every arm has {rule['min_rewards']:,} matured rewards" if rule["min_rewards"] else "",
-        f"{duration(rule['min_seconds'])} have passed" if rule["min_seconds"] else "",
+        f"every arm has {rule.min_rewards:,} matured rewards" if rule.min_rewards else "",
+        f"{duration(rule.min_seconds)} have passed" if rule.min_seconds else "",
     ]
     needs = " and ".join(part for part in also if part)
     return (
         "An arm is promoted as soon as the evidence shows that it is the best"
         + (f", not before {needs}" if needs else "")
-        + f"; however often one looks, the chance of promoting a wrong one is at most {rule['alpha']:.1%}."
+        + f"; however often one looks, the chance of promoting a wrong one is at most {rule.alpha:.1%}."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from noregret.learning.phrases import probability_told
+from noregret.learning.shown.phrases import probability_told
 
 from .scenes import Ending, Side
 from .traffic import Tally

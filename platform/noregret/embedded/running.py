@@ -112,6 +112,7 @@ _MARKS = {
     "web": "granian",
     "worker": "noregret.celery worker --concurrency",
     "shadow": "noregret.celery worker --queues shadow",
-    "notify": "noregret.celery worker --queues notify",
+    "notify": "noregret.celery worker --queues deliver,notify",
+    "inspect": "noregret.celery worker --queues inspect",
     "beat": "noregret.celery beat",
 }

@@ -14,8 +14,6 @@ from noregret.package_path import python_path
 
 from .child import Child
 
-WEB_STOP_SECONDS = 3
-"""A request that takes longer than this to end is cut off."""
 STOP_SECONDS = 6.0
 """Then a child is killed: a task is done again by the next round, and all of them together end within ten seconds."""
 
@@ -54,20 +52,11 @@ def prepare() -> Child:
 
 
 def web(host: str, port: int, workers: int) -> Child:
-    """Granian with `workers` processes. Its metrics folder is emptied: files of dead processes would be counted."""
+    """`workers` web processes. Their metrics folder is emptied: files of dead processes would be counted."""
     metrics = settings.DATA_DIR / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
-    arguments = ["granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", str(workers)]
-    arguments += ["--blocking-threads", str(settings.ENVIRONMENT.blocking_threads), "--no-ws", "--http", "1"]
-    arguments += [
-        "--respawn-failed-workers",
-        "--respawn-interval",
-        "0.5",
-        "--workers-kill-timeout",
-        str(WEB_STOP_SECONDS),
-    ]
-    arguments += ["--log-level", "warning", "noregret.wsgi:application"]
+    arguments = ["noregret.web", "--host", host, "--port", str(port), "--workers", str(workers)]
     return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
 
 
@@ -90,7 +79,15 @@ def shadow() -> Child:
 
 def notify() -> Child:
     """The worker that sends webhooks and e-mail: a receiver that hangs keeps nobody from learning."""
-    return _celery("notify", "--queues", "notify", "--concurrency", "1", "--hostname", "notify@%h")
+    # Earlier versions sent to `notify`: what waits there at an upgrade, or comes from one that still runs, is heard.
+    return _celery("notify", "--queues", "deliver,notify", "--concurrency", "1", "--hostname", "notify@%h")
+
+
+def inspector() -> Child:
+    """The worker that inspects uploads, one at a time, each in a confined process of its own: so a thread is all that it needs."""
+    return _celery(
+        "inspect", "--queues", "inspect", "--pool", "threads", "--concurrency", "1", "--hostname", "inspect@%h"
+    )
 
 
 def beat() -> Child:

@@ -92,7 +92,7 @@ def _user_of(data_dir: Path) -> User:
     )
 
 
-_OURS = {"artifacts", "logs", "metrics", "postgres", "redis", "snapshots", "spool"}
+_OURS = {"artifacts", "logs", "metrics", "postgres", "redis", "snapshots", "spool", "uploads"}
 
 _OF_THE_FILE_SYSTEM = {"lost+found"}
 

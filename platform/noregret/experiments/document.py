@@ -1,7 +1,6 @@
 """An experiment as a document: what a caller may write, with every default. Types only; what needs the database is in `creation`."""
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -11,20 +10,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bandits.context import ContextSchema
 from bandits.policies import make
-from bandits.policies.allocation import default_floor
-from noregret.names import NAME_PATTERN
+from noregret.names import ModelRef, Name
 from serving.feedback import MAX_VALUE
 
 from .errors import Invalid
 
-Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z", description="Lower-case letters, digits, '.', '_' and '-'.")]
-ModelRef = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}@{NAME_PATTERN}\Z", description="`name@version`.")]
 DAY = 86_400
 # A model an arm of d features costs d^2 numbers in each snapshot, and as many multiplications for each request.
 MAX_FEATURES = 64
 
 
-class Arm(Struct, forbid_unknown_fields=True):
+class Arm(Struct, frozen=True, forbid_unknown_fields=True):
     """A model version's seat."""
 
     name: Name
@@ -37,7 +33,7 @@ class Arm(Struct, forbid_unknown_fields=True):
     ] = 0.0
 
 
-class Policy(Struct, forbid_unknown_fields=True):
+class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """How a bandit chooses."""
 
     name: str = "thompson"
@@ -52,7 +48,7 @@ class Policy(Struct, forbid_unknown_fields=True):
     burn_in: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100
 
 
-class Reward(Struct, forbid_unknown_fields=True):
+class Reward(Struct, frozen=True, forbid_unknown_fields=True):
     """What feedback is, and how long it counts."""
 
     metric: Name = "reward"
@@ -71,7 +67,7 @@ class Reward(Struct, forbid_unknown_fields=True):
     ] = "ignore"
 
 
-class Field(Struct, forbid_unknown_fields=True):
+class Field(Struct, frozen=True, forbid_unknown_fields=True):
     """A feature of requests: a number with `min` and `max`, or a category with `values`."""
 
     name: Annotated[str, Meta(min_length=1, max_length=63)]
@@ -83,13 +79,13 @@ class Field(Struct, forbid_unknown_fields=True):
     max: float | UnsetType = UNSET
 
 
-class Context(Struct, forbid_unknown_fields=True):
+class Context(Struct, frozen=True, forbid_unknown_fields=True):
     """What of a request's context is learned from, and evaluated on."""
 
     fields: Annotated[list[Field], Meta(max_length=50)] = []
 
 
-class Promotion(Struct, forbid_unknown_fields=True):
+class Promotion(Struct, frozen=True, forbid_unknown_fields=True):
     """When the winner becomes champion."""
 
     rule: Literal["anytime"] = "anytime"
@@ -109,7 +105,7 @@ class Promotion(Struct, forbid_unknown_fields=True):
     ] = UNSET
 
 
-class Canary(Struct, forbid_unknown_fields=True):
+class Canary(Struct, frozen=True, forbid_unknown_fields=True):
     """The challenger's share, step by step; each step bakes before the next."""
 
     steps: Annotated[list[Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1, max_length=50)] = msgspec.field(
@@ -123,13 +119,13 @@ class Canary(Struct, forbid_unknown_fields=True):
     auto: bool = True
 
 
-class Shadow(Struct, forbid_unknown_fields=True):
+class Shadow(Struct, frozen=True, forbid_unknown_fields=True):
     """Which share of requests the challengers get a copy of."""
 
     sample: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
-class Guardrail(Struct, forbid_unknown_fields=True):
+class Guardrail(Struct, frozen=True, forbid_unknown_fields=True):
     """A limit on a metric of each arm, and what is done when an arm is shown to pass it."""
 
     metric: Name
@@ -154,7 +150,7 @@ class Guardrail(Struct, forbid_unknown_fields=True):
     ] = None
 
 
-class Schedule(Struct, forbid_unknown_fields=True):
+class Schedule(Struct, frozen=True, forbid_unknown_fields=True):
     """When it starts and ends by itself, and what is decided at its end."""
 
     start_at: Annotated[datetime, Meta(tz=True)] | None = None
@@ -163,7 +159,7 @@ class Schedule(Struct, forbid_unknown_fields=True):
     at_end: Literal["stop", "promote_leader"] = "stop"
 
 
-class Experiment(Struct, forbid_unknown_fields=True):
+class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     """One rollout on an endpoint."""
 
     name: Name
@@ -407,26 +403,6 @@ def _check_promotion(document: Experiment) -> None:
             f"reward.{missing}",
             "the anytime rule needs a bounded reward: give minimum and maximum, or set promotion.auto to false",
         )
-
-
-FLOOR_SCALES = "floor_scales"
-"""The mark of a policy's row whose floor was not given: it follows the number of arms."""
-
-
-def policy_row(policy: Policy, arms: int) -> dict[str, Any]:
-    """A checked policy as the row of an experiment with so many arms keeps it: the floor as a number, and where it came from."""
-    floor = default_floor(arms) if policy.floor is None else policy.floor
-    return {**msgspec.to_builtins(policy), "floor": floor, FLOOR_SCALES: policy.floor is None}
-
-
-def policy_row_for(row: Mapping[str, Any], arms: int) -> dict[str, Any]:
-    """The row when the experiment has so many arms: a floor that was not given follows."""
-    return {**row, "floor": default_floor(arms)} if row.get(FLOOR_SCALES) else dict(row)
-
-
-def policy_document(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A policy's row as a document, without the mark."""
-    return None if row is None else {name: value for name, value in row.items() if name != FLOOR_SCALES}
 
 
 def policy_of(document: Experiment, arms: int) -> Policy | None:

@@ -1,12 +1,24 @@
-"""What may follow what: an experiment's transitions, as data. No database and no clock enter this module."""
+"""What may follow what: an experiment's states and transitions, as data. No model, no database and no clock enter this module."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from .models import Experiment
+from django.db.models import TextChoices
 
-Status = Experiment.Status
-Outcome = Experiment.Outcome
+
+class Status(TextChoices):
+    DRAFT = "draft", "Draft"
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    COMPLETED = "completed", "Completed"
+
+
+class Outcome(TextChoices):
+    PROMOTED = "promoted", "Promoted"
+    ROLLED_BACK = "rolled_back", "Rolled back"
+    STOPPED = "stopped", "Stopped"
+
+
 Action = Literal["start", "pause", "resume", "stop", "promote", "rollback"]
 
 

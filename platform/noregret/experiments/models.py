@@ -6,6 +6,8 @@ from django.db import models
 from noregret.names import NAME_MAX_LENGTH, validate_name
 from noregret.registry.models import ModelVersion
 
+from . import lifecycle, stored
+
 
 class Endpoint(models.Model):
     """The stable name that clients call; it always has a champion."""
@@ -57,16 +59,8 @@ class Experiment(models.Model):
         AB = "ab", "A/B"
         BANDIT = "bandit", "Bandit"
 
-    class Status(models.TextChoices):
-        DRAFT = "draft", "Draft"
-        RUNNING = "running", "Running"
-        PAUSED = "paused", "Paused"
-        COMPLETED = "completed", "Completed"
-
-    class Outcome(models.TextChoices):
-        PROMOTED = "promoted", "Promoted"
-        ROLLED_BACK = "rolled_back", "Rolled back"
-        STOPPED = "stopped", "Stopped"
+    Status = lifecycle.Status
+    Outcome = lifecycle.Outcome
 
     name = models.CharField(max_length=NAME_MAX_LENGTH, unique=True, validators=[validate_name])
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="experiments")
@@ -74,7 +68,8 @@ class Experiment(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
     outcome = models.CharField(max_length=16, choices=Outcome, null=True, blank=True)
     promoted_arm = models.ForeignKey("Arm", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    # The parts of an experiment's document, complete with their defaults, in the form of experiments.document.
+    # The parts of an experiment's document, complete with their defaults, in the form of experiments.document. They are read by the names
+    # with a line after them, below, as values.
     policy = models.JSONField(null=True, blank=True)
     reward = models.JSONField(default=dict)
     promotion = models.JSONField(null=True, blank=True)
@@ -95,6 +90,15 @@ class Experiment(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+
+    policy_ = stored.Decoded("policy", stored.policy)
+    reward_ = stored.Decoded("reward", stored.reward)
+    promotion_ = stored.Decoded("promotion", stored.promotion)
+    context_ = stored.Decoded("context", stored.context)
+    canary_ = stored.Decoded("canary", stored.canary)
+    shadow_ = stored.Decoded("shadow", stored.shadow)
+    guardrails_ = stored.Decoded("guardrails", stored.guardrails)
+    schedule_ = stored.Decoded("schedule", stored.schedule)
 
     class Meta:
         ordering = ("-id",)

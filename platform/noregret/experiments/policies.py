@@ -7,8 +7,8 @@ from .models import Experiment
 
 def made_policy(experiment: Experiment) -> Policy | ContextualPolicy | None:
     """The bandit's policy; None for a fixed split."""
-    policy = experiment.policy
-    return None if policy is None else make(policy["name"], **policy["params"])
+    policy = experiment.policy_
+    return None if policy is None else make(policy.name, **policy.params)
 
 
 def looks_at_requests(experiment: Experiment) -> bool:

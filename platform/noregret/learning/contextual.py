@@ -19,9 +19,12 @@ from bandits.policies.protocol import ContextualBelief, ContextualPolicy
 from bandits.reward import RewardModel
 from bandits.statistics import Array
 from noregret.experiments.models import Experiment
-from noregret.experiments.rewards import learned_when_matured
+from noregret.experiments.rewards import learned_when_matured, reward_model
 
+from .buckets import bucket_width, in_buckets
 from .clock import earliest_decision
+from .closed_rows import Row
+from .evidence import seats_of
 from .quarantine import learnable
 
 # The newest open decisions that a snapshot is made from: more would keep a round from ending within its second.
@@ -33,10 +36,10 @@ Rows = Sequence[tuple[int, float | None, str | None]]
 
 def policy_of(experiment: Experiment) -> ContextualPolicy | None:
     """The experiment's policy if it learns from features."""
-    policy = experiment.policy
-    if policy is None or policy["name"] not in contextual_names():
+    policy = experiment.policy_
+    if policy is None or policy.name not in contextual_names():
         return None
-    return make_contextual(policy["name"], **policy["params"])
+    return make_contextual(policy.name, **policy.params)
 
 
 def readable_context(experiment: Experiment | None, context: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -47,7 +50,7 @@ def readable_context(experiment: Experiment | None, context: dict[str, Any] | No
 
 
 def context_fields(experiment: Experiment) -> list[str]:
-    return [field["name"] for field in (experiment.context or {}).get("fields", [])]
+    return [field.name for field in experiment.context_.fields]
 
 
 class Models:
@@ -56,7 +59,7 @@ class Models:
     def __init__(
         self, experiment: Experiment, policy: ContextualPolicy, state: dict[str, Any], reward: RewardModel
     ) -> None:
-        self._schema = ContextSchema.from_document((experiment.context or {}).get("fields", []))
+        self._schema = ContextSchema.from_document(msgspec.to_builtins(experiment.context_.fields))
         self._models = ArmModels(policy, reward, experiment.arms.count(), self._schema.features, state)
 
     def learn(self, rows: Rows) -> list[int]:
@@ -117,7 +120,7 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
     """
     evidence = experiment.evidence
     models = Models(experiment, policy, evidence.learned, reward)
-    waits = learned_when_matured(experiment.reward)
+    waits = learned_when_matured(experiment.reward_)
     if waits and not policy.counts_own_pulls:
         return models.belief()
     position = {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
@@ -126,7 +129,7 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
             _OPEN_AND_OUT if policy.counts_own_pulls else _OPEN,
             {
                 "experiment": experiment.pk,
-                "metric": experiment.reward["metric"],
+                "metric": experiment.reward_.metric,
                 "since": evidence.closed_until,
                 "started": earliest_decision(experiment),
                 "limit": OPEN_ROWS,
@@ -137,6 +140,30 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
     # The newest come first, so that the limit cuts off the oldest; they are learned in order of time.
     known = [row for row in reversed(rows) if row[0] in position]
     # Not every one of them has been looked at by the learner.
-    fits = learnable(experiment.reward, np.array([0.0 if value is None else value for _, value, _ in known]))
+    fits = learnable(experiment.reward_, np.array([0.0 if value is None else value for _, value, _ in known]))
     models.learn([(position[row[0]], *row[1:]) for row, good in zip(known, fits, strict=True) if good])
     return models.belief()
+
+
+def replay_models(
+    experiment: Experiment, state: dict[str, Any], rows: Sequence[Row], unread: list[Row] | None = None
+) -> dict[str, Any]:
+    """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other.
+
+    Rows whose context can't be read are passed over, and added to `unread`.
+    """
+    policy = policy_of(experiment)
+    if policy is None:
+        return state
+    models = Models(experiment, policy, state, reward_model(experiment))
+    position = seats_of(experiment)
+    learned = False
+    known = [row for row in rows if row.arm_id in position]
+    for part in in_buckets(known, bucket_width(experiment.reward_.window_seconds)):
+        # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
+        bucket = sorted(part, key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
+        places = models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
+        if unread is not None:
+            unread.extend(bucket[place] for place in places)
+        learned = True
+    return models.to_dict() if learned else state

@@ -19,11 +19,11 @@ from serving.ledger.rewards import DAYS_MADE
 from . import clock, summing
 from .collector import uncollected
 from .contextual import readable_context
+from .defaults import give_defaults_to_stragglers
+from .evidence import RULES, seats_of, split_of, units_count_once
 from .kept_arms import note_decisions
-from .mature import give_defaults_to_stragglers
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import CountedDecisions, DecisionTotals
-from .weighing import RULES, seats_of, split_of, units_count_once
 
 log = structlog.get_logger(__name__)
 

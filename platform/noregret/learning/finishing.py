@@ -10,7 +10,7 @@ from noregret.experiments.models import Experiment
 from serving.models import Reward
 
 from . import clock
-from .mature import AFTER_END
+from .closing import AFTER_END
 from .models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
 
 log = structlog.get_logger(__name__)

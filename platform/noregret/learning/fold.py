@@ -20,10 +20,10 @@ from .clock import earliest_decision
 from .collector import uncollected
 from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
-from .publishing import learned
 from .summing import Claimed
 from .totals import RewardIntervals
-from .watches import metrics_of
+from .unpublished import Learned, note
+from .watched.watches import metrics_of
 
 BATCH = 20_000
 
@@ -64,20 +64,20 @@ _BEHIND = timedelta(days=1)
 _MOVED_BY = timedelta(hours=1)
 
 
-def fold(experiment: Experiment) -> int:
-    """Fold every reward that may be learned, and publish what follows from it; how many. Called under the endpoint's lock."""
+def fold(experiment: Experiment, learned: Learned = note) -> int:
+    """Fold every reward that may be learned, and tell `learned`, batch by batch; how many. Called under the endpoint's lock."""
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
-    until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward) else "infinity"
+    until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward_) else "infinity"
     if until is None:
         return 0
-    asked = {
+    asked: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "limit": BATCH,
         "since": unfolded_since(experiment, evidence),
         "until": until,
-        # What is watched is claimed for its sums apart (noregret.learning.watching).
-        "watched": experiment.reward["metric"] in metrics_of(experiment),
+        # What is watched is claimed for its sums apart (learning.watched.watching).
+        "watched": experiment.reward_.metric in metrics_of(experiment),
     }
     total = 0
     while True:
@@ -106,7 +106,7 @@ def unfolded_since(experiment: Experiment, held: ExperimentEvidence) -> datetime
 
 
 def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:
-    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them turns this back (mature)."""
+    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them turns this back (defaults)."""
     if evidence.closed_until is None:
         return
     closed = evidence.closed_until - _BEHIND

@@ -20,9 +20,9 @@ from django.db import connection, transaction
 
 from noregret.experiments.models import Experiment
 
+from .buckets import LONGEST_BUCKET
 from .clock import EARLIEST
 from .models import LedgerBase
-from .weighing import LONGEST_BUCKET
 
 CHUNK = 20_000
 State = TypeVar("State")

@@ -14,10 +14,10 @@ from serving.ledger import latency
 
 from . import meanwhile
 from .comparing import close, rounding, same
+from .evidence import seats_of, split_of
 from .kept import Noted, Span, rows
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import DecisionTotals, probabilities
-from .weighing import seats_of, split_of
 
 NAME = "arms"
 
@@ -118,7 +118,7 @@ class ArmSums(Noted[Sums]):
         seats = seats_of(experiment)
         asked = {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "start": span.start,
             "end": span.end,
         }

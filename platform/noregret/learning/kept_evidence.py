@@ -8,34 +8,31 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from bandits.inference.evidence import Evidence, differences, from_dict
 from noregret.experiments.models import Experiment
 from serving.ledger import latency
 
 from . import contextual
+from .buckets import bucket_width, floor_to_bucket
+from .closed_rows import ROW_COLUMNS, SERVED, Decided, Row, Served
 from .comparing import TOLERANCE, same
-from .kept import ByBucket, Span, rows
-from .mature import ROW_COLUMNS, SERVED, delays_of, replay_models
-from .models import ArmStatistics, ExperimentEvidence
-from .weighing import (
+from .contextual import replay_models
+from .delays import delays_of
+from .evidence import (
     RULES,
-    Row,
-    Served,
     answers_are_compared,
     answers_of,
     bounds_of,
-    bucket_number,
-    bucket_start,
-    bucket_width,
     evidence_of,
-    floor_to_bucket,
     no_answers,
     no_evidence,
     replay,
     replay_answers,
 )
+from .kept import ByBucket, Span, rows
+from .models import ArmStatistics, ExperimentEvidence
 
 _MATURED = f"""
 SELECT {ROW_COLUMNS}
@@ -87,11 +84,11 @@ class EvidenceSums(ByBucket[Learned]):
         }
 
     def after(self, experiment: Experiment, state: Learned, span: Span) -> Learned:
-        width = bucket_width(experiment)
+        width = bucket_width(experiment.reward_.window_seconds)
         start, end = (next_bucket(at, width) for at in (span.start, span.end))
         asked = {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "with_context": contextual.policy_of(experiment) is not None,
             "start": start,
             "end": end,
@@ -160,15 +157,12 @@ def next_bucket(at: datetime, width: timedelta) -> datetime:
     return start if start == at else start + width
 
 
-_Decided = TypeVar("_Decided", Row, Served)
-
-
-def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterator[list[_Decided]]:
+def _whole_buckets(chunks: Iterable[list[Decided]], width: timedelta) -> Iterator[list[Decided]]:
     """The same rows, cut between buckets: what is learned of one is learned at once."""
-    held: list[_Decided] = []
+    held: list[Decided] = []
     for chunk in chunks:
         waiting = held + chunk
-        last = bucket_start(bucket_number(waiting[-1].decided_at, width), width)
+        last = floor_to_bucket(waiting[-1].decided_at, width)
         cut = bisect_left(waiting, last, key=attrgetter("decided_at"))
         if cut:
             yield waiting[:cut]

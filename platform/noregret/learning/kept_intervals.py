@@ -144,7 +144,7 @@ def _asked(experiment: Experiment, start: datetime, end: datetime) -> dict[str, 
     lengths = Lengths({}, None) if held is None else Lengths.of(experiment, held)
     return {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "arms": list(experiment.arms.values_list("pk", flat=True)),
         "start": start,
         "end": end,

@@ -12,12 +12,12 @@ from .clock import EARLIEST, FOREVER
 from .comparing import same
 from .kept import rows_from
 from .models import SUMS, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
-from .pending import unsettled
 from .shadow_sums import ShadowSums
-from .watched_comparisons import begun, compare, edge_after
-from .watched_rows import NTH_DECISION, NTH_VALUE, SUMMED, end_of_piece, rows_between
-from .watched_values import ValueSums, of_row, sums_of, values_row
-from .watches import Watch, watches_of
+from .unfinished import unsettled
+from .watched.comparisons import begun, compare, edge_after
+from .watched.rows import NTH_DECISION, NTH_VALUE, SUMMED, end_of_piece, rows_between
+from .watched.values import ValueSums, of_row, sums_of, values_row
+from .watched.watches import Watch, watches_of
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -52,7 +52,7 @@ def known_to_policy(experiment: Experiment, arms: Sequence[Arm], policy: Policy 
     blocks = _Blocks.read(arms, memory) if memory.forgets else None
     remembered = everything if blocks is None else memory.recall(blocks.learned, blocks.steps)
     weights = None if blocks is None else blocks.weights(memory)
-    if experiment.reward.get("pending") != "exposure":
+    if experiment.reward_.pending != "exposure":
         counts = policy.counts_own_pulls
         return Known(remembered, everything.count, _unanswered(experiment, arms, weights) if counts else nothing_open)
     rewards, exposure, decided = _exposed(experiment, arms, weights)
@@ -88,7 +88,7 @@ def _unanswered(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[da
     From sums alone. Of the interval that the last closed bucket ends in, the part that is open counts.
     """
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
-    if weights is None and experiment.reward["default"] is not None:
+    if weights is None and experiment.reward_.default is not None:
         # Every closed decision has a reward, so what has none is open.
         left = (rows[arm.pk].decisions - rows[arm.pk].failures - rows[arm.pk].rewards for arm in arms)
         return np.maximum(np.fromiter(left, dtype=np.float64, count=len(arms)), 0.0)
@@ -115,7 +115,7 @@ def _open_since(experiment: Experiment, now: datetime) -> datetime:
     closed: datetime | None = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(
         experiment=experiment
     )
-    return closed or now - timedelta(seconds=experiment.reward["window_seconds"])
+    return closed or now - timedelta(seconds=experiment.reward_.window_seconds)
 
 
 def _intervals(arms: Sequence[Arm], since: datetime) -> list[tuple[int, datetime, int, int, int]]:
@@ -181,7 +181,7 @@ def _exposed(
     """Of open decisions: the rewards that came, the exposure, and how many they are, each (K,); by the weights of what is remembered."""
     now = clock.now()
     since = _open_since(experiment, now)
-    window = timedelta(seconds=experiment.reward["window_seconds"])
+    window = timedelta(seconds=experiment.reward_.window_seconds)
     position = {arm.pk: i for i, arm in enumerate(arms)}
     statistics = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     histograms = DelayHistograms.zeros(len(arms))

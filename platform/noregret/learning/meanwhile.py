@@ -15,8 +15,9 @@ from noregret.experiments.models import Experiment
 from serving.models import Reward
 
 from . import clock
+from .buckets import bucket_width, floor_to_bucket
+from .evidence import RULES
 from .models import SUMS, Addition, ArmStatistics, ExperimentEvidence
-from .weighing import RULES, bucket_width, floor_to_bucket
 
 NOTED_FOR = timedelta(hours=12)
 """A rebuild that takes longer is given up: one that was killed must not have the learner take notes for ever."""
@@ -64,9 +65,9 @@ def _is_noted(held: ExperimentEvidence) -> bool:
 
 def _last_closed(experiment: Experiment) -> datetime | None:
     """Until when buckets are known to be closed where that was lost: up to the last marked reward, or it would bear no mark."""
-    marked = Reward.objects.filter(experiment_id=experiment.pk, metric=experiment.reward["metric"], matured=True)
+    marked = Reward.objects.filter(experiment_id=experiment.pk, metric=experiment.reward_.metric, matured=True)
     last = marked.aggregate(last=Max("decided_at"))["last"]
     if last is None:
         return None
-    width = bucket_width(experiment)
+    width = bucket_width(experiment.reward_.window_seconds)
     return floor_to_bucket(last, width) + width

@@ -59,7 +59,7 @@ class ExperimentEvidence(models.Model):
     experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, primary_key=True, related_name="evidence")
     # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
     closed_until = models.DateTimeField(null=True)
-    # Failures beside the control's are counted up to here: a decision that comes later still is not `timely` (noregret.learning.watching).
+    # Failures beside the control's are counted up to here: a decision that comes later still is not `timely` (learning.watched.watching).
     sealed_until = models.DateTimeField(null=True)
     # Before which instants intervals are so many seconds long or longer, by these seconds (noregret.learning.coarsening).
     coarse_until = models.JSONField(default=dict, db_default={})
@@ -69,7 +69,7 @@ class ExperimentEvidence(models.Model):
     state = PackedField(help_text="bandits.inference.evidence.Evidence.to_dict()")
     answers = PackedField(help_text="The same of how often arms are answered, where silence means nothing.")
     split = PackedField(help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials.")
-    # By which rules the sums were made (weighing.RULES); the learner makes them anew where they are old.
+    # By which rules the sums were made (evidence.RULES); the learner makes them anew where they are old.
     rules = models.PositiveSmallIntegerField(default=0, db_default=0)
     # Has something been learned that is not published? And when was it last, after how many decisions (publishing).
     unpublished = models.BooleanField(default=False, db_default=False)
@@ -189,10 +189,10 @@ class UnitBase(_OfUnit):
 
 
 class WatchedMetric(models.Model):
-    """How far the sums of a guardrail have come (noregret.learning.watching), and those that compare an arm with the control."""
+    """How far the sums of a guardrail have come (learning.watched.watching), and those that compare an arm with the control."""
 
     experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="watched")
-    key = models.CharField(max_length=300, help_text="noregret.learning.watches.Watch.key")
+    key = models.CharField(max_length=300, help_text="noregret.learning.watched.watches.Watch.key")
     # Values of decisions before this instant are in the sums; those after it are added later, in pieces.
     summed_until = models.DateTimeField(null=True)
     compared_until = models.DateTimeField(null=True)

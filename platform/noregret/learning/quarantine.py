@@ -2,7 +2,7 @@
 
 Today's door takes none of them. They are of a time before it was so narrow, or written by hand. A reward of such a value counts as one that
 came too late: its mark `late` keeps it from every sum, here and in a rebuild alike, and where silence means something its decision gets the
-default reward. A decision that can't be weighed keeps its reward, and the same rule passes over it in a rebuild (weighing, contextual).
+default reward. A decision that can't be weighed keeps its reward, and the same rule passes over it in a rebuild (evidence, contextual).
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from django.db.models import Count
 from numpy.typing import NDArray
 
 from bandits.statistics import Array
+from noregret.experiments import document
 from noregret.experiments.models import Experiment
 from serving.feedback import MAX_VALUE
 from serving.models import QuarantinedEvent
@@ -70,27 +71,27 @@ class Rewarded(Protocol):
 _Row = TypeVar("_Row", bound=Rewarded)
 
 
-def learnable(reward: dict[str, Any], values: Array) -> NDArray[np.bool_]:
+def learnable(reward: document.Reward, values: Array) -> NDArray[np.bool_]:
     """Which values (n,) the arithmetic of the reward's kind takes: bounded, for its squares are summed; 0 or 1 where it is binary."""
     fits: NDArray[np.bool_] = np.abs(values) <= MAX_VALUE  # NaN is not
-    if reward["kind"] == "binary":
+    if reward.kind == "binary":
         fits &= np.isin(values, (0.0, 1.0))
-    elif reward["kind"] == "count":
+    elif reward.kind == "count":
         fits &= values >= 0.0
     return fits
 
 
-def _problem(reward: dict[str, Any], value: float) -> str:
+def _problem(reward: document.Reward, value: float) -> str:
     if not -MAX_VALUE <= value <= MAX_VALUE:
         return f"its value is not between {-MAX_VALUE:g} and {MAX_VALUE:g}"
-    return "its value is neither 0 nor 1" if reward["kind"] == "binary" else "its value is no count"
+    return "its value is neither 0 nor 1" if reward.kind == "binary" else "its value is no count"
 
 
 def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Row]:
     """Those of `rows` whose values can be learned; the others are set aside, in the caller's transaction."""
     if not rows:
         return []
-    fits = learnable(experiment.reward, np.array([row.value for row in rows], dtype=np.float64))
+    fits = learnable(experiment.reward_, np.array([row.value for row in rows], dtype=np.float64))
     if fits.all():
         return list(rows)
     bad = [row for row, good in zip(rows, fits, strict=True) if not good]
@@ -100,7 +101,7 @@ def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Ro
             {
                 "ids": [row.decision_id for row in bad],
                 "times": [row.decided_at for row in bad],
-                "metric": experiment.reward["metric"],
+                "metric": experiment.reward_.metric,
                 "experiment": experiment.pk,
             },
         )
@@ -108,7 +109,7 @@ def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Ro
         experiment,
         "rewards",
         [
-            BadRow(row.decision_id, row.decided_at, _problem(experiment.reward, row.value), {"value": row.value})
+            BadRow(row.decision_id, row.decided_at, _problem(experiment.reward_, row.value), {"value": row.value})
             for row in bad
         ],
     )

@@ -18,7 +18,6 @@ import structlog
 from django.db import transaction
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.experiments.publish import publish_endpoint_on_commit
 from serving.ledger import horizon
 
 from . import kept_intervals, meanwhile
@@ -26,6 +25,7 @@ from .collector import uncollected
 from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, resummed, snapshot
 from .models import SUMS, Addition, ExperimentEvidence, LedgerBase
 from .trials import mark_trials
+from .unpublished import Learned, note
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +39,9 @@ class RebuildOvertaken(Exception):
     """Another rebuild of the same experiment, or a change of the ledger's rows, came between each time."""
 
 
-def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
-    """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced.
+def rebuild(experiment: Experiment, *, write: bool, learned: Learned = note) -> list[str]:
+    """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced,
+    and `learned` told in that transaction.
 
     Raises RebuildOvertaken.
     """
@@ -50,13 +51,13 @@ def rebuild(experiment: Experiment, *, write: bool) -> list[str]:
             return [*Computed(experiment, compare=True).differences(), *others]
     mark_trials(experiment)
     for _ in range(ATTEMPTS):
-        differences = _replace(experiment)
+        differences = _replace(experiment, learned)
         if differences is not None:
             return differences
     raise RebuildOvertaken(f"{experiment.name} was rebuilt, or a unit of it forgotten, by another meanwhile; try again")
 
 
-def _replace(experiment: Experiment) -> list[str] | None:
+def _replace(experiment: Experiment, learned: Learned) -> list[str] | None:
     """One attempt; None where another came between."""
     with transaction.atomic():
         token = meanwhile.begin(experiment)
@@ -72,7 +73,7 @@ def _replace(experiment: Experiment) -> list[str] | None:
                 computed.catch_up()
             if time.monotonic() - began < SHORT_SECONDS:
                 break
-        if not _swap(experiment, computed, token):
+        if not _swap(experiment, computed, token, learned):
             return None
         for part, of_part in others:
             if of_part:
@@ -85,7 +86,7 @@ def _replace(experiment: Experiment) -> list[str] | None:
             meanwhile.end(experiment, token)
 
 
-def _swap(experiment: Experiment, computed: "Computed", token: UUID) -> bool:
+def _swap(experiment: Experiment, computed: "Computed", token: UUID, learned: Learned) -> bool:
     with transaction.atomic():
         # In the order in which the learner locks them.
         Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
@@ -95,7 +96,7 @@ def _swap(experiment: Experiment, computed: "Computed", token: UUID) -> bool:
         computed.catch_up()
         computed.write()
         meanwhile.end(experiment, token)
-        publish_endpoint_on_commit(experiment.endpoint_id)
+        learned(experiment)
     return True
 
 

@@ -51,7 +51,7 @@ def served_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
 
 def rewarded_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
     """How many of the arm's decisions made since then have a reward."""
-    return _count(_REWARDED, experiment, arm, since=since, metric=experiment.reward["metric"])
+    return _count(_REWARDED, experiment, arm, since=since, metric=experiment.reward_.metric)
 
 
 def is_heard(experiment: Experiment, arm: Arm, metric: str) -> bool:

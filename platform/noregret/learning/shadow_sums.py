@@ -25,7 +25,7 @@ from serving.ledger import latency
 from .clock import EARLIEST, FOREVER
 from .kept import rows_from
 from .models import ShadowStatistics
-from .watches import OUTCOME
+from .watched.watches import OUTCOME
 
 PIECE = 20_000
 ROUND_SECONDS = 0.3

@@ -22,20 +22,18 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
-from noregret.experiments.publish import model_document
 from noregret.redis_client import client, keys
-from serving import artifacts, runtimes
+from noregret.registry.frameworks import model_document
+from serving import artifacts
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
-from serving.ledger import horizon, latency
+from serving.ledger import horizon
 from serving.redis_keys import BODY_FIELD
-from serving.runtimes.protocol import Runtime
+from serving.runtimes.protocol import Resources, Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 
-from .clock import FOREVER
-from .models import ShadowStatistics
 from .scoring import scored_late
-from .shadow_sums import LARGEST, Prediction, ShadowSums, add_predictions, locked, step_middle
+from .shadow_sums import LARGEST, Prediction, add_predictions, locked
 from .summing import add_scored
 from .sums import Scored
 
@@ -71,12 +69,7 @@ def _load(model: Model) -> tuple[Runtime | None, BoundedCaller, str]:
         runtime: Runtime | None = None
         problem = ""
         try:
-            runtime = runtimes.load(
-                model,
-                artifacts.supplied(),
-                python_callables=settings.PYTHON_CALLABLES,
-                skops_trusted=settings.SKOPS_TRUSTED,
-            )
+            runtime = model.load(Resources(artifacts.supplied(), settings))
         except Exception as error:  # whatever a model raises, it is the challenger's failure
             log.error("challenger not loaded", model=model.model, error=repr(error))
             problem = "unavailable"
@@ -235,80 +228,3 @@ def _insert(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
             new,
         )
         add_predictions(sums, [Prediction(row[0], row[1], row[3], (row[4], row[5]), *row[6:]) for row in new])
-
-
-_EXAMPLES = """
-SELECT decision_id::text, decided_at, champion_predicted, predicted FROM serving_shadowprediction
-WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND agrees = false
-ORDER BY decided_at DESC LIMIT %(limit)s
-"""
-HISTOGRAM_BINS = 20
-EXAMPLES = 10
-
-
-def comparison(experiment: Experiment) -> dict[int, dict[str, Any]]:
-    """Each challenger against the champion, by arm id: agreement, differences, latency, errors, examples, and scores on what was true.
-
-    A challenger whose predictions are not all in its sums yet is left out.
-    """
-    found: dict[int, dict[str, Any]] = {}
-    for row in ShadowStatistics.objects.filter(arm__experiment=experiment, summed_until=FOREVER):
-        sums = ShadowSums.from_dict(row.sums)
-        if not sums.predictions:
-            continue
-        found[row.arm_id] = {
-            "predictions": sums.predictions,
-            "errors": sums.errors,
-            "error_rate": sums.errors / sums.predictions,
-            "agreement": sums.agreed / sums.compared if sums.compared else None,
-            "mean_absolute_difference": sums.difference.mean if sums.difference.count else None,
-            "latency_ms": _quantiles(sums.latencies),
-            "champion_latency_ms": _quantiles(sums.champion_latencies),
-            "histogram": _histogram(sums),
-            "examples": _examples({"experiment": experiment.pk, "arm": row.arm_id}),
-            "outcomes": _outcomes(sums),
-        }
-    return found
-
-
-def _quantiles(latencies: Sequence[int]) -> dict[str, float | None]:
-    return {"p50": latency.quantile(latencies, 0.5), "p99": latency.quantile(latencies, 0.99)}
-
-
-def _histogram(sums: ShadowSums) -> list[dict[str, Any]]:
-    """Equal stretches up to the largest difference, to the resolution of the steps that differences are counted in."""
-    top = sums.highest
-    if not top:
-        return []
-    counts = [0] * HISTOGRAM_BINS
-    for step, count in sums.differences.items():
-        counts[min(int(min(step_middle(step) / top, 1.0) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += count
-    ends = [top * (i / HISTOGRAM_BINS) for i in range(HISTOGRAM_BINS + 1)]
-    return [{"from": ends[i], "to": ends[i + 1], "count": count} for i, count in enumerate(counts)]
-
-
-def _examples(parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(_EXAMPLES, parameters | {"limit": EXAMPLES})
-        return [
-            {
-                "decision": decision,
-                "decided_at": at.isoformat().replace("+00:00", "Z"),
-                "champion": msgspec.json.decode(champion),
-                "predicted": msgspec.json.decode(predicted),
-            }
-            for decision, at, champion, predicted in cursor.fetchall()
-        ]
-
-
-def _outcomes(sums: ShadowSums) -> dict[str, Any] | None:
-    if not sums.told:
-        return None
-    own, champion = sums.score, sums.champion_score
-    return {
-        "count": sums.told,
-        "accuracy": own.right / own.off.count if own.off.count else None,
-        "champion_accuracy": champion.right / champion.off.count if champion.off.count else None,
-        "mean_absolute_error": own.off.mean if own.off.count else None,
-        "champion_mean_absolute_error": champion.off.mean if champion.off.count else None,
-    }

@@ -23,10 +23,10 @@ from noregret.experiments.models import Experiment
 from serving.ledger.ingest import StreamedDecision
 
 from .clock import EARLIEST, FOREVER
+from .evidence import keeps_units
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between, scored_of
 from .sums import HELD_OUT, NEWEST, NOT_HELD_OUT, Part, Scored, Sums, newest
-from .weighing import keeps_units
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -48,7 +48,7 @@ def shown_until(experiment: Experiment, closed_until: datetime | None) -> dateti
 
     With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
     """
-    return FOREVER if experiment.reward["default"] is None else closed_until
+    return FOREVER if experiment.reward_.default is None else closed_until
 
 
 def sums_of(experiment: Experiment) -> Sums | None:
@@ -159,7 +159,7 @@ def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
         return
     # Without a default it entered when it was folded. Where a reward is learned when it has matured, an earlier version may have folded it
     # at once; what is folded from here on enters then.
-    folded_before = experiment.reward["default"] is not None
+    folded_before = experiment.reward_.default is not None
     with connection.cursor() as cursor:
         if folded_before and is_summed(experiment) and fill(cursor, experiment, start, end):
             sums = sums + enter(cursor, experiment, sums)
@@ -251,7 +251,7 @@ def fill(
     cursor.execute(_ENTERING)
     asked: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
+        "metric": experiment.reward_.metric,
         "weighs": weighs(experiment),
         "start": start,
         "end": end,

@@ -4,8 +4,8 @@ from django.db import connection, transaction
 
 from noregret.experiments.models import Experiment
 
+from .evidence import RULES, units_count_once
 from .models import SUMS, ExperimentEvidence
-from .weighing import RULES, units_count_once
 
 _FIRST_VISITS = """
 INSERT INTO serving_firstvisit (experiment_id, unit, decision_id)

@@ -4,6 +4,7 @@ A comparison of the sums with the marked rows (rebuild) does not see these: they
 """
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -11,7 +12,8 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import learned_when_matured
 
 from . import clock, quarantine
-from .mature import ENDED_PAUSE, GRACE_SECONDS, is_closed_until
+from .buckets import GRACE_SECONDS
+from .closing import ENDED_PAUSE, is_closed_until
 from .models import SUMS, ExperimentEvidence
 
 LONGEST_WAIT = timedelta(seconds=60)
@@ -34,11 +36,11 @@ def unlearned(experiment: Experiment) -> list[str]:
         return []  # a rebuild tells that, and then there is one
     before = clock.now() - LONGEST_WAIT - (timedelta(0) if experiment.ended_at is None else ENDED_PAUSE)
     closed = is_closed_until(experiment, held)
-    window = timedelta(seconds=experiment.reward["window_seconds"] + GRACE_SECONDS)
-    parameters = {
+    window = timedelta(seconds=experiment.reward_.window_seconds + GRACE_SECONDS)
+    parameters: dict[str, Any] = {
         "experiment": experiment.pk,
-        "metric": experiment.reward["metric"],
-        "until": min(closed, before - window) if learned_when_matured(experiment.reward) else "infinity",
+        "metric": experiment.reward_.metric,
+        "until": min(closed, before - window) if learned_when_matured(experiment.reward_) else "infinity",
         "before": before,
         "start": closed,
         "end": before - window,

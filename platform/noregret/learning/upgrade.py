@@ -11,9 +11,10 @@ from django.db.models import Q, QuerySet
 from noregret.experiments.models import Experiment
 
 from . import resumming
+from .evidence import RULES
 from .models import ExperimentEvidence, LedgerSums
 from .rebuild import rebuild
-from .weighing import RULES
+from .unpublished import Learned, note
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +25,10 @@ def out_of_date() -> QuerySet[Experiment]:
     return Experiment.objects.filter(old, started_at__isnull=False)
 
 
-def bring_up_to_date(experiment: Experiment) -> None:
+def bring_up_to_date(experiment: Experiment, learned: Learned = note) -> None:
     """Make an experiment's sums anew if they are of older rules. Called under the endpoint's lock."""
     if ExperimentEvidence.objects.filter(experiment=experiment, rules__lt=RULES).exists():
-        rebuild(experiment, write=True)
+        rebuild(experiment, write=True, learned=learned)
         log.info("sums made anew by the present rules", experiment=experiment.name)
     elif not LedgerSums.objects.filter(experiment=experiment).exists():
         with transaction.atomic():

@@ -6,16 +6,15 @@ import msgspec
 from django.db.models import QuerySet
 from msgspec import Meta
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from noregret.access.authentication import Caller
-from noregret.experiments.document import Name
-from noregret.rest.pagination import page
-from noregret.rest.parsers import typed
+from noregret.names import Name
+from noregret.rest.caller import Caller
+from noregret.rest.calls import call
+from noregret.rest.pagination import PAGING, Page, page
 from noregret.rest.views import ManageView
 from serving import problems
 
-from .models import Webhook
+from . import models
 from .webhooks import create_webhook, delete_webhook
 
 Event = Annotated[str, Meta(pattern=r"^(\*|[a-z_]+\.[a-z_]+)\Z", max_length=64)]
@@ -29,7 +28,30 @@ class WebhookRequest(msgspec.Struct, forbid_unknown_fields=True):
     events: Annotated[list[Event], Meta(min_length=1, max_length=50)] = msgspec.field(default_factory=lambda: ["*"])
 
 
-def render(row: Webhook) -> dict[str, Any]:
+class Webhook(msgspec.Struct, frozen=True):
+    """An address that is told of events, with how many messages wait for it and how many were given up."""
+
+    id: int
+    name: str
+    url: str
+    events: list[str]
+    endpoints: list[str] | None
+    active: bool
+    waiting: int
+    failed: int
+
+
+class NewWebhook(Webhook, frozen=True):
+    """With its secret, which is told once: it signs X-Noregret-Signature."""
+
+    secret: str
+
+
+def shown(row: models.Webhook) -> Webhook:
+    return Webhook(**_fields(row))
+
+
+def _fields(row: models.Webhook) -> dict[str, Any]:
     return {
         "id": row.pk,
         "name": row.name,
@@ -42,43 +64,45 @@ def render(row: Webhook) -> dict[str, Any]:
     }
 
 
-def seen(caller: Caller) -> "QuerySet[Webhook]":
+def seen(caller: Caller) -> "QuerySet[models.Webhook]":
     """The webhooks that a caller may see: a key for some endpoints sees those that are limited to these."""
-    rows = Webhook.objects.all()
+    rows = models.Webhook.objects.all()
     return rows if caller.endpoints is None else rows.filter(endpoints__contained_by=sorted(caller.endpoints))
 
 
 class WebhooksView(ManageView):
     """GET and POST /api/v1/webhooks"""
 
-    def get(self, request: Request) -> Response:
-        return Response(page(request, seen(self.caller), render))
+    @call("List webhooks", parameters=PAGING, name="webhooks_list")
+    def get(self, request: Request) -> Page[Webhook]:
+        return page(request, seen(self.caller), shown)
 
-    def post(self, request: Request) -> Response:
-        form = typed(request, WebhookRequest)
+    @call("Make a webhook; its secret is told once", status=201, problems=(409,))
+    def post(self, request: Request, body: WebhookRequest) -> NewWebhook:
         limited = self.caller.endpoints
-        made = create_webhook(
-            name=form.name,
-            url=form.url,
-            events=form.events,
+        row = create_webhook(
+            name=body.name,
+            url=body.url,
+            events=body.events,
             endpoints=None if limited is None else sorted(limited),
             actor=self.caller.name,
         )
-        return Response({**render(made), "secret": made.secret}, status=201)
+        return NewWebhook(**_fields(row), secret=row.secret)
 
 
 class WebhookView(ManageView):
     """GET and DELETE /api/v1/webhooks/{name}"""
 
-    def _one(self, name: str) -> Webhook:
-        found: Webhook | None = seen(self.caller).filter(name=name).first()
-        if found is None:
+    def _one(self, name: str) -> models.Webhook:
+        row: models.Webhook | None = seen(self.caller).filter(name=name).first()
+        if row is None:
             raise problems.not_found(f"there is no webhook {name[:80]}")
-        return found
+        return row
 
-    def get(self, request: Request, name: str) -> Response:
-        return Response(render(self._one(name)))
+    @call("A webhook", problems=(404,))
+    def get(self, request: Request, name: str) -> Webhook:
+        return shown(self._one(name))
 
-    def delete(self, request: Request, name: str) -> Response:
+    @call("Remove a webhook", status=204, problems=(404,))
+    def delete(self, request: Request, name: str) -> None:
         delete_webhook(self._one(name), actor=self.caller.name)
-        return Response(status=204)

@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
+from serving.times import told
+
 from .models import Delivery, Webhook
 
 MAILED = frozenset(
@@ -22,7 +24,7 @@ MAILED = frozenset(
 
 
 def enqueue(event: str, *, endpoint: str, body: dict[str, Any]) -> None:
-    """A delivery for each receiver of an event. Called by the audit trail, for every entry."""
+    """A delivery for each receiver of an event. A recipient of the audit trail: called for every entry."""
     receivers = Webhook.objects.filter(Q(events__contains=[event]) | Q(events__contains=["*"]), active=True)
     if endpoint:
         receivers = receivers.filter(Q(endpoints__isnull=True) | Q(endpoints__contains=[endpoint]))
@@ -30,7 +32,7 @@ def enqueue(event: str, *, endpoint: str, body: dict[str, Any]) -> None:
         receivers = receivers.filter(endpoints__isnull=True)
     mailed = event in MAILED and bool(settings.ALERT_EMAILS)
     now = timezone.now()
-    message = {"id": str(uuid.uuid4()), "event": event, "at": now.isoformat().replace("+00:00", "Z"), **body}
+    message = {"id": str(uuid.uuid4()), "event": event, "at": told(now), **body}
     Delivery.objects.bulk_create(
         [Delivery(webhook=webhook, event=event, body=message, due_at=now) for webhook in receivers]
         + ([Delivery(event=event, body=message, due_at=now)] if mailed else [])

@@ -1,4 +1,4 @@
-"""Celery's side of sending: in the worker of the queue `notify`."""
+"""Celery's side of sending: in the worker of the queue `deliver`."""
 
 from noregret.celery import app
 

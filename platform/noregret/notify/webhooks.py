@@ -5,21 +5,21 @@ import secrets
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from noregret.access import audit
-from noregret.experiments.errors import Conflict, Invalid
+from noregret.trail import audit
 
 from .addresses import AddressRefused, check
+from .errors import WebhookInvalid, WebhookNameTaken
 from .models import Webhook
 
 RESOLVE_SECONDS = 2.0
 
 
 def create_webhook(*, name: str, url: str, events: list[str], endpoints: list[str] | None, actor: str) -> Webhook:
-    """Raises Invalid, Conflict. The secret is told once, by whoever made it."""
+    """Raises WebhookInvalid, WebhookNameTaken. The secret is told once, by whoever made it."""
     try:
         check(url, allow_private=settings.WEBHOOK_PRIVATE, seconds=RESOLVE_SECONDS)
     except (AddressRefused, ValueError) as error:
-        raise Invalid("url", str(error)) from error
+        raise WebhookInvalid("url", str(error)) from error
     try:
         with transaction.atomic():
             made = Webhook.objects.create(
@@ -32,7 +32,7 @@ def create_webhook(*, name: str, url: str, events: list[str], endpoints: list[st
             )
             audit.record(actor=actor, action="webhook.created", details={"name": name, "url": url, "events": events})
     except IntegrityError as error:
-        raise Conflict(f"there is a webhook {name} already") from error
+        raise WebhookNameTaken(f"there is a webhook {name} already") from error
     return made
 
 

@@ -1,7 +1,7 @@
 """The registry over HTTP."""
 
 from contextlib import nullcontext
-from typing import Annotated, Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from django.core.files.uploadedfile import UploadedFile
@@ -9,48 +9,90 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from noregret.experiments.visibility import may_register, seen_models
-from noregret.rest.pagination import page
+from noregret.rest.calls import call
+from noregret.rest.pagination import PAGING, Page, page
 from noregret.rest.parsers import ArtifactParser, StrictJSONParser, convert
+from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
-from serving.problems import FieldError
-from serving.runtimes.rows import MAX_ERRORS
+from serving.problems import FieldError, ProblemDocument
+from serving.times import Time
 
 from . import uploads
-from .models import ModelVersion
-from .register import Definition, register_model
-
-Text = Annotated[str, msgspec.Meta(max_length=255)]
-
-
-class ModelRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A model version that needs no artefact."""
-
-    name: Text
-    version: Text
-    framework: Text
-    callable: Text = ""
-    payload: Any = None
+from .bodies import forms, json_definitions
+from .errors import StillInspected
+from .frameworks import Definition, Framework, frameworks
+from .frameworks.fields import COMMON, Field, own_fields
+from .jobs import refusal_of, register, seen_job
+from .models import ModelVersion, RegistrationJob
+from .visibility import seen_models
 
 
-def render(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "id": version.pk,
-        "name": version.name,
-        "version": version.version,
-        "model": version.model,
-        "framework": version.framework,
-        "sha256": version.sha256 or None,
-        "signature": version.signature,
-        "compiled": version.compiled,
-        "compile_note": version.compile_note or None,
-        "call_seconds": version.call_seconds,
-        "row_seconds": version.row_seconds,
-        "callable": version.callable or None,
-        "payload": version.payload,
-        "created_at": version.created_at.isoformat().replace("+00:00", "Z"),
-    }
+class Signature(msgspec.Struct, frozen=True):
+    """What a model takes and gives."""
+
+    features: int | None
+    feature_names: list[str] | None
+    outputs: list[str]
+    classes: list[Any] | None
+    task: Literal["classifier", "regressor", "other"]
+    example_rows: list[list[float]] | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model version."""
+
+    id: int
+    name: str
+    version: str
+    model: str
+    framework: str  # one of those that registration takes
+    sha256: str | None
+    signature: Signature
+    compiled: bool
+    compile_note: str | None
+    call_seconds: float | None  # measured at registration, with what each row adds
+    row_seconds: float | None
+    callable: str | None
+    payload: Any
+    created_at: Time
+
+
+class RunningJob(msgspec.Struct, frozen=True):
+    """A registration whose artefact is still inspected; `Location` says where to ask."""
+
+    job: str
+    status: Literal["running"] = "running"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What became of a registration: the answer that its caller would have had, in `model` or `problem`."""
+
+    job: str
+    status: Literal["running", "done", "failed"]
+    model: Model | None
+    problem: ProblemDocument | None
+    created_at: Time
+    ended_at: Time | None
+
+
+def shown(version: ModelVersion) -> Model:
+    return Model(
+        id=version.pk,
+        name=version.name,
+        version=version.version,
+        model=version.model,
+        framework=version.framework,
+        sha256=version.sha256 or None,
+        signature=version.signature,
+        compiled=version.compiled,
+        compile_note=version.compile_note or None,
+        call_seconds=version.call_seconds,
+        row_seconds=version.row_seconds,
+        callable=version.callable or None,
+        payload=version.payload,
+        created_at=version.created_at,
+    )
 
 
 class ModelsView(ManageView):
@@ -58,95 +100,131 @@ class ModelsView(ManageView):
 
     parser_classes = (StrictJSONParser, ArtifactParser)
 
-    def get(self, request: Request) -> Response:
-        return Response(page(request, seen_models(self.caller.endpoints), render))
+    @call("List model versions", parameters=PAGING, name="models_list")
+    def get(self, request: Request) -> Page[Model]:
+        return page(request, seen_models(self.caller.endpoints), shown)
 
+    @call(
+        "Register a model version",
+        bodies={"application/json": json_definitions, "multipart/form-data": forms},
+        answers={201: Model, 200: Model, 202: RunningJob},
+        problems=(409, 422),
+    )
     def post(self, request: Request) -> Response:
         multipart = (request.content_type or "").startswith("multipart/form-data")
         with uploads.slot() if multipart else nullcontext():
             definition = _from_form(request) if multipart else _from_json(request.data)
-            limit = self.caller.endpoints
-            known = seen_models(limit).filter(name=definition.name, version=definition.version)
-            version, created = register_model(
-                definition,
-                actor=self.caller.name,
-                endpoints=limit,
-                may_take=lambda name: may_register(limit, name) or known.exists(),
-            )
-        return Response(render(version), status=201 if created else 200)
+            try:
+                version, is_new = register(definition, actor=self.caller.name, endpoints=self.caller.endpoints)
+            except StillInspected as error:
+                headers = {"Location": f"/api/v1/jobs/{error.job}", "Retry-After": "5"}
+                return Response(RunningJob(str(error.job)), status=202, headers=headers)
+        return Response(shown(version), status=201 if is_new else 200)
+
+
+class JobView(ManageView):
+    """GET /api/v1/jobs/{job}"""
+
+    @call("What became of a registration", problems=(404,))
+    def get(self, request: Request, job: str) -> Job:
+        row = seen_job(job, self.caller.endpoints)
+        if row is None:
+            raise problems.not_found(f"there is no job {job[:80]}")
+        problem = None
+        if row.status == RegistrationJob.Status.FAILED:
+            problem = (refusal(refusal_of(row)) or problems.internal()).document()
+        return Job(
+            job=str(row.pk),
+            status=cast("Literal['running', 'done', 'failed']", row.status),
+            model=None if row.model is None else shown(row.model),
+            problem=problem,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+        )
 
 
 class ModelView(ManageView):
     """GET /api/v1/models/{name}/{version}"""
 
-    def get(self, request: Request, name: str, version: str) -> Response:
-        found = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
-        if found is None:
+    @call("A model version", problems=(404,))
+    def get(self, request: Request, name: str, version: str) -> Model:
+        row = seen_models(self.caller.endpoints).filter(name=name, version=version).first()
+        if row is None:
             raise problems.not_found(f"there is no model version {name[:80]}@{version[:80]}")
-        return Response(render(found))
+        return shown(row)
+
+
+def _framework(name: Any) -> Framework[Any]:
+    """Raises Problem 400."""
+    known = frameworks()
+    if not isinstance(name, str) or name not in known:
+        message = f"one of {', '.join(sorted(known))} was expected" if isinstance(name, str) else "a text was expected"
+        raise problems.invalid_fields([{"field": "framework", "message": message}])
+    return known[name]
+
+
+_LEFT_EMPTY = frozenset({"callable", "payload"})
 
 
 def _from_json(data: Any) -> Definition:
-    form = convert(data, ModelRequest)
-    if form.framework == "sklearn":
-        message = "a scikit-learn model is sent as multipart/form-data with its artefact"
+    if not isinstance(data, dict):
+        raise problems.invalid_fields([{"field": "", "message": "an object was expected"}])
+    if "framework" not in data:
+        raise problems.invalid_fields([{"field": "framework", "message": "required"}])
+    framework = _framework(data["framework"])
+    if framework.takes_artifact:
+        message = f"a {framework.label} model is sent as multipart/form-data with its artefact"
         raise problems.invalid_fields([{"field": "artifact", "message": message}])
-    errors: list[FieldError] = []
-    if form.framework == "static" and form.callable:
-        errors.append({"field": "callable", "message": "a static model has none"})
-    if form.framework == "python" and form.payload is not None:
-        errors.append({"field": "payload", "message": "a python model has none"})
-    if errors:
-        raise problems.invalid_fields(errors)
-    return Definition(form.name, form.version, form.framework, callable=form.callable, payload=form.payload)
-
-
-_Sample = Annotated[list[list[float]], msgspec.Meta(min_length=1)]
-_TEXTS = ("name", "version", "framework")
+    own = framework.definition.__struct_fields__
+    # Callers who fill in all that one document of before had send the fields of other frameworks empty.
+    given = {name: value for name, value in data.items() if name in own or name not in _LEFT_EMPTY or value}
+    return convert(given, framework.definition)
 
 
 def _from_form(request: Request) -> Definition:
+    """A definition whose fields came as parts of a form: a file, a text, or JSON in a text or a file."""
     form = cast("QueryDict", request.data)
-    errors: list[FieldError] = []
-    for field, values in form.lists():
-        if field not in {*_TEXTS, "artifact", "sample"}:
-            errors.append({"field": field, "message": "unknown field"})
-        elif len(values) > 1:
-            errors.append({"field": field, "message": "given more than once"})
-    for field in _TEXTS:
-        value = form.get(field)
-        if not isinstance(value, str):
-            errors.append({"field": field, "message": "required"})
-        elif "\x00" in value:
-            errors.append({"field": field, "message": "holds NUL"})
-    artifact = form.get("artifact")
-    if not isinstance(artifact, UploadedFile):
-        errors.append({"field": "artifact", "message": "a file was expected"})
-    if errors:
-        raise problems.invalid_fields(errors)
-    texts = {field: str(form[field]) for field in _TEXTS}
-    if texts["framework"] in {"static", "python"}:
-        message = f"a {texts['framework']} model has no artefact: send it as JSON"
+    named = form.get("framework")
+    framework = _framework(named) if isinstance(named, str) else None
+    if framework is not None and not framework.takes_artifact:
+        message = f"a {framework.name} model has no artefact: send it as JSON"
         raise problems.invalid_fields([{"field": "artifact", "message": message}])
-    assert isinstance(artifact, UploadedFile)
-    return Definition(**texts, artifact=artifact.read(), sample=_sample(form.get("sample")))
+    own = {} if framework is None else own_fields(framework.definition)
+    errors: list[FieldError] = []
+    for name, values in form.lists():
+        if name not in {*COMMON, *own} and framework is not None:
+            errors.append({"field": name, "message": "unknown field"})
+        elif len(values) > 1:
+            errors.append({"field": name, "message": "given more than once"})
+    wanted = [Field(name, "text", required=True, description="") for name in COMMON] + list(own.values())
+    given: dict[str, Any] = {}
+    for field in wanted:
+        if field.name not in form and not field.required:
+            continue
+        try:
+            given[field.name] = _read(field, form.get(field.name))
+        except ValueError as error:
+            errors.append({"field": field.name, "message": str(error)})
+    if errors or framework is None:
+        raise problems.invalid_fields(errors)
+    return convert(given, framework.definition)
 
 
-def _sample(given: Any) -> list[list[float]] | None:
-    """Rows to check the compiled model on, as JSON in a field or a file."""
-    if given is None:
-        return None
-    body = given.read() if isinstance(given, UploadedFile) else str(given).encode("utf-8", "surrogatepass")
-    try:
-        rows: list[list[float]] = msgspec.convert(strict_json.loads(body), _Sample)
-    except (strict_json.InvalidJSON, msgspec.ValidationError) as error:
-        message = f"rows of numbers as JSON were expected: {error}"
-        raise problems.invalid_fields([{"field": "sample", "message": message}]) from error
-    errors: list[FieldError] = [
-        {"field": f"sample[{i}]", "message": f"{len(row)} values where the first row has {len(rows[0])}"}
-        for i, row in enumerate(rows)
-        if len(row) != len(rows[0])
-    ]
-    if errors:
-        raise problems.invalid_fields(errors[:MAX_ERRORS])
-    return rows
+def _read(field: Field, part: Any) -> Any:
+    """A field's value from its part. Raises ValueError with what was expected."""
+    is_file = isinstance(part, UploadedFile)
+    if field.kind == "file":
+        if not is_file:
+            raise ValueError("a file was expected")
+        return part.read()
+    if field.kind == "json" and part is not None:
+        body = part.read() if is_file else str(part).encode("utf-8", "surrogatepass")
+        try:
+            return strict_json.loads(body)
+        except strict_json.InvalidJSON as error:
+            raise ValueError(f"JSON was expected: {error}") from error
+    if not isinstance(part, str):
+        raise ValueError("required")
+    if "\x00" in part:
+        raise ValueError("holds NUL")
+    return part

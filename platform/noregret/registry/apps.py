@@ -9,5 +9,7 @@ class RegistryConfig(AppConfig):
 
     def ready(self) -> None:
         from .artifact_storage import artifact_store
+        from .refusals import tell_refusals
 
         artifacts.supply(artifact_store)
+        tell_refusals()

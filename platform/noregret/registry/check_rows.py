@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .traces import JOINT, USUAL, VALUES, Reader, Rows, Traces
+from .trace_reader import Reader
+from .traces import JOINT, USUAL, VALUES, Rows, Traces
 
 ROWS = 3072
 """At most as many rows of values combined; whole rows that the model remembers come on top."""

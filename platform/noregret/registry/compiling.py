@@ -26,8 +26,8 @@ from sklearn.preprocessing import Normalizer, OrdinalEncoder
 from serving.runtimes.onnx import OnnxRuntime
 
 from . import step_conversion, tree_conversion
+from .frameworks.protocol import Signature
 from .original import Answers
-from .signature import Signature
 
 TOLERANCE = 1e-6
 """Of a probability; of a number, relative to itself."""

@@ -3,10 +3,15 @@
 RegistryError
 ├── ArtifactRefused      the artefact is unsafe, damaged, or no model
 ├── DefinitionInvalid    what describes the model can't be used; `field` says which part
+├── InspectionUnfinished a job was cut off again and again, or nobody took it up in time
+├── NameTaken            the name of the model is others'
+├── StillInspected       the inspection goes on; `job` can be asked what comes of it
 ├── StoreUnavailable     the artefact could not be kept where all machines reach it
 ├── TooManyUploads       as many artefacts are inspected as this process does at once
 └── VersionTaken         the version exists with another content
 """
+
+from uuid import UUID
 
 
 class RegistryError(Exception):
@@ -24,6 +29,18 @@ class DefinitionInvalid(RegistryError):
         super().__init__(message)
         self.field = field
         self.message = message
+
+
+class InspectionUnfinished(RegistryError):
+    """A job was cut off again and again, or nobody took it up in time; nothing is known of the artefact."""
+
+
+class StillInspected(RegistryError):
+    """The inspection goes on, and the caller need not wait for it."""
+
+    def __init__(self, job: UUID) -> None:
+        super().__init__(f"its inspection goes on as job {job}: look again in a minute")
+        self.job = job
 
 
 class StoreUnavailable(RegistryError):

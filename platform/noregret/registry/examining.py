@@ -7,8 +7,8 @@ from serving.runtimes.sklearn import SklearnRuntime
 
 from .check_rows import check_rows
 from .compiling import Compiled, compile_to_onnx
+from .frameworks.protocol import Signature
 from .original import Original
-from .signature import Signature
 from .traces import Rows
 
 EXAMPLE_ROWS = 2

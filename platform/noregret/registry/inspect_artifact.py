@@ -1,6 +1,7 @@
 """The child process that opens an uploaded artefact: `python -m noregret.registry.inspect_artifact FOLDER [HIDDEN ...]`.
 
-It reads `artifact` and `request.json` in FOLDER, writes `answer.json` there and, where the model could be compiled, `model.onnx`. Before it
+It reads `artifact` and `request.json` in FOLDER, has the framework that the request names inspect the file, writes `answer.json` there
+and, where the model could be compiled, `model.onnx`. Before it
 reads anything it gives up the right to more memory, time and file size than an honest model needs, to the network and to every file
 that is not Python's (`confinement`); the HIDDEN folders above all. It knows no secret: the parent starts it with an empty environment.
 """
@@ -8,15 +9,18 @@ that is not Python's (`confinement`); the HIDDEN folders above all. It knows no 
 import json
 import resource
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .confinement import confine
+from .errors import ArtifactRefused
 
 MEMORY_BYTES = 4 << 30
 CPU_SECONDS = 60
 FILE_BYTES = 512 << 20
+COMPILED = "model.onnx"
 
 
 def limit() -> None:
@@ -28,47 +32,17 @@ def limit() -> None:
 
 
 def inspect(folder: Path) -> dict[str, Any]:
-    """{"signature", "note", "compiled", "cost"} or {"refused": why}."""
-    import numpy as np
-
-    from serving.runtimes.onnx import OnnxRuntime
-    from serving.runtimes.sklearn import SklearnRuntime
-
-    from . import cost, examining, signature, skops_file
-
+    """What the framework of the request says: the fields of Examined, or {"refused": why}."""
     request = json.loads((folder / "request.json").read_text())
+    module, _, name = request["framework"].partition(":")
+    framework = getattr(import_module(module), name)()
     try:
-        estimator = skops_file.load((folder / "artifact").read_bytes(), request["trusted"])
-        known = signature.read(estimator)
-    except (skops_file.Refused, ValueError) as error:
+        examined = framework.inspect((folder / "artifact").read_bytes(), request["options"])
+    except ArtifactRefused as error:
         return {"refused": str(error)}
-    sample = None
-    if request["sample"] is not None:
-        sample = np.asarray(request["sample"], dtype=np.float64)
-        if sample.ndim != 2 or (known.features is not None and sample.shape[1] != known.features):
-            return {"refused": f"the sample has shape {sample.shape}: (rows, {known.features}) was expected"}
-    try:
-        known, compiled = examining.examine(estimator, known, sample)
-    except examining.NotAnswering as error:
-        return {"refused": str(error)}
-    if compiled.body is not None:
-        (folder / "model.onnx").write_bytes(compiled.body)
-    runtime = SklearnRuntime(estimator, known.outputs)
-    try:
-        measured = asdict(
-            cost.measure(
-                runtime if compiled.body is None else OnnxRuntime(compiled.body, known.outputs),
-                np.array(known.example_rows, dtype=np.float64),
-            )
-        )
-    except Exception:  # it answers many rows and not these few: then nobody knows what a call takes
-        measured = {"call_seconds": None, "row_seconds": None}
-    return {
-        "signature": known.to_dict(),
-        "note": compiled.note,
-        "compiled": compiled.body is not None,
-        "cost": measured,
-    }
+    if examined.compiled is not None:
+        (folder / COMPILED).write_bytes(examined.compiled)
+    return asdict(replace(examined, compiled=None)) | {"compiled": examined.compiled is not None}
 
 
 def main() -> None:

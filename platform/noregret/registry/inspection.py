@@ -10,50 +10,47 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from django.conf import settings
 
 from noregret.env import socket_dir
 
 from .confinement import ALL, Confinement
 from .errors import ArtifactRefused
-from .inspect_artifact import CPU_SECONDS, FILE_BYTES, MEMORY_BYTES
+from .frameworks.protocol import Examined
+from .inspect_artifact import COMPILED, CPU_SECONDS, FILE_BYTES, MEMORY_BYTES
 
 WALL_SECONDS = 90
 ANSWER_BYTES = 64 << 20
 INSPECTOR = "noregret.registry.inspect_artifact"
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What an artefact turned out to be; `compiled` is the ONNX file, or None with the reason in `note`."""
+def inspect(artifact: bytes, framework: str, options: Mapping[str, Any]) -> Examined:
+    """What `framework`, a class as `package.module:Class`, finds an artefact to be.
 
-    signature: dict[str, Any]
-    compiled: bytes | None
-    note: str
-    call_seconds: float | None
-    row_seconds: float | None
-
-
-def inspect(artifact: bytes, *, trusted: Sequence[str], sample: list[list[float]] | None) -> Inspection:
-    """Raises ArtifactRefused, also when the child took too much memory or time."""
+    Raises ArtifactRefused, also when the child took too much memory or time.
+    """
     with tempfile.TemporaryDirectory(prefix="noregret-inspect-") as name:
         folder = Path(name)
         (folder / "artifact").write_bytes(artifact)
-        (folder / "request.json").write_text(json.dumps({"trusted": list(trusted), "sample": sample}))
+        (folder / "request.json").write_text(json.dumps({"framework": framework, "options": options}))
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             answer = _run(folder, descriptor)
             if "refused" in answer:
                 raise ArtifactRefused(answer["refused"])
-            compiled = _left(descriptor, "model.onnx", FILE_BYTES) if answer["compiled"] else None
+            compiled = _left(descriptor, COMPILED, FILE_BYTES) if answer.get("compiled") else None
         finally:
             os.close(descriptor)
-        return Inspection(answer["signature"], compiled, answer["note"], **answer["cost"])
+    try:
+        return replace(msgspec.convert(answer | {"compiled": None}, Examined), compiled=compiled)
+    except msgspec.ValidationError as error:  # a child that was taken over answers what it likes
+        raise ArtifactRefused(f"its inspection gave no answer that can be used: {error}") from error
 
 
 def confinement() -> Confinement:
@@ -114,7 +111,9 @@ def _run(folder: Path, descriptor: int) -> dict[str, Any]:
     answer = _left(descriptor, "answer.json", ANSWER_BYTES)
     if done.returncode or answer is None:
         raise ArtifactRefused(_ending(done.returncode, (_left(descriptor, "said", FILE_BYTES) or b"")[-4096:]))
-    found: dict[str, Any] = json.loads(answer)
+    found = json.loads(answer)
+    if not isinstance(found, dict):
+        raise ArtifactRefused("its inspection gave no answer that can be used")
     return found
 
 

@@ -1,6 +1,5 @@
 """What a model takes and gives: number and names of features, outputs, classes, task. Runs only in the inspecting child process."""
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,28 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """As kept in the registry; `classes` are the labels as they were trained, of a model with several outputs a list an output.
-
-    `features` is None for a model that takes rows of any width, as those that ignore them do.
-    """
-
-    features: int | None
-    feature_names: list[str] | None
-    outputs: list[str]
-    classes: list[Any] | None
-    task: str
-    example_rows: list[list[float]] | None = None  # that the model answers
-
-    @property
-    def has_several_outputs(self) -> bool:
-        """Of a classifier: does a row get a label of each of several outputs?"""
-        return bool(self.classes) and isinstance((self.classes or [None])[0], list)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+from .frameworks.protocol import Signature
 
 
 def read(estimator: Any) -> Signature:

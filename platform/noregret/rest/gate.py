@@ -9,8 +9,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from noregret import operations
 from serving import problems
+
+from .problem_response import problem_response
 
 # Scripts, styles and fonts are served by us. The admin's own scripts evaluate expressions in attributes (Alpine), and set styles.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -35,7 +36,7 @@ def refuse_nul(respond: Respond) -> Respond:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "\x00" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
-            return problems.response(
+            return problem_response(
                 problems.Problem(400, "bad-request", "The request can't be understood", "its address holds NUL")
             )
         return respond(request)
@@ -51,19 +52,8 @@ def bound_pages(respond: Respond) -> Respond:
         upload = request.META.get("CONTENT_TYPE", "").startswith("multipart/form-data")
         limit: int = settings.ARTIFACT_LIMIT + settings.SERVING_BODY_LIMIT if upload else settings.SERVING_BODY_LIMIT
         if form and int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-            return problems.response(problems.too_large(limit))
+            return problem_response(problems.too_large(limit))
         return respond(request)
-
-    return middleware
-
-
-def answer_probes(respond: Respond) -> Respond:
-    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
-    probes = {"/healthz": operations.healthz, "/readyz": operations.readyz, "/metrics": operations.metrics}
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        probe = probes.get(request.path_info)
-        return respond(request) if probe is None else probe(request)
 
     return middleware
 

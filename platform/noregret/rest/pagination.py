@@ -4,17 +4,32 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
+import msgspec
 from django.db.models import Model, QuerySet
 from rest_framework.request import Request
 
 from serving import problems
+from serving.api.calls import Parameter
 
 M = TypeVar("M", bound=Model)
+D = TypeVar("D")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+
+PAGING = (
+    Parameter("limit", int, f"Items a page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} by default."),
+    Parameter("cursor", str, "`next_cursor` of the page before."),
+)
+
+
+class Page(msgspec.Struct, Generic[D], frozen=True):
+    """Some of a list, and where it goes on; null at its end."""
+
+    items: list[D]
+    next_cursor: str | None
 
 
 def _limit(text: str | None) -> int:
@@ -66,17 +81,12 @@ def allow_parameters(request: Request, allowed: Collection[str]) -> None:
         raise problems.invalid_fields(errors)
 
 
-def page(
-    request: Request, rows: "QuerySet[M]", render: Callable[[M], dict[str, Any]], *, parameters: Collection[str] = ()
-) -> dict[str, Any]:
-    """One page of `rows`, newest first by primary key."""
-    allow_parameters(request, {"limit", "cursor", *parameters})
+def page(request: Request, rows: "QuerySet[M]", show: Callable[[M], D]) -> Page[D]:
+    """One page of `rows`, newest first by primary key. The call declares PAGING among its parameters."""
     limit = _limit(request.query_params.get("limit"))
     after = _after(request.query_params.get("cursor"))
     if after is not None:
         rows = rows.filter(pk__lt=after)
-    found = list(rows.order_by("-pk")[: limit + 1])
-    cursor = None
-    if len(found) > limit:
-        cursor = _cursor(found[limit - 1].pk)
-    return {"items": [render(row) for row in found[:limit]], "next_cursor": cursor}
+    shown = list(rows.order_by("-pk")[: limit + 1])
+    following = _cursor(shown[limit - 1].pk) if len(shown) > limit else None
+    return Page([show(row) for row in shown[:limit]], following)

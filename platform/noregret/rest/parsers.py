@@ -13,12 +13,11 @@ from serving import problems, strict_json
 from serving.api.bodies import check_encoding, field_error
 
 T = TypeVar("T")
-_MULTIPART_OVERHEAD = 64 * 1024
 
 
 def _measured(context: Mapping[str, Any] | None, limit: int) -> None:
     request = (context or {})["request"]
-    check_encoding(request)
+    check_encoding(request.META.get("HTTP_CONTENT_ENCODING", ""))
     length = request.META.get("CONTENT_LENGTH") or "0"
     if int(length) > limit:
         raise problems.too_large(limit)
@@ -48,10 +47,13 @@ class StrictJSONParser(BaseParser):
 class ArtifactParser(MultiPartParser):
     """multipart/form-data with one artefact."""
 
+    OVERHEAD = 64 * 1024
+    """Bytes of such a body beside the artefact's."""
+
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        _measured(parser_context, settings.ARTIFACT_LIMIT + _MULTIPART_OVERHEAD)
+        _measured(parser_context, settings.ARTIFACT_LIMIT + self.OVERHEAD)
         return super().parse(stream, media_type, parser_context)
 
 

@@ -12,6 +12,7 @@ from rest_framework.views import set_rollback
 from serving import problems
 from serving.problems import Problem
 
+from .problem_response import problem_response
 from .reads import too_long, took_too_long
 
 log = structlog.get_logger(__name__)
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse:
     """REST framework's exception handler."""
     set_rollback()
-    return problems.response(as_problem(error))
+    return problem_response(as_problem(error))
 
 
 def as_problem(error: Exception) -> Problem:
@@ -59,7 +60,7 @@ def as_problem(error: Exception) -> Problem:
 
 
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problems.response(
+    return problem_response(
         Problem(
             400,
             "bad-request",
@@ -70,12 +71,12 @@ def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problems.response(Problem(403, "forbidden", "Not allowed", "this address is not for you"))
+    return problem_response(Problem(403, "forbidden", "Not allowed", "this address is not for you"))
 
 
 def handle_404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problems.response(problems.not_found(f"there is nothing at {request.path[:200]}"))
+    return problem_response(problems.not_found(f"there is nothing at {request.path[:200]}"))
 
 
 def handle_500(request: HttpRequest) -> HttpResponse:
-    return problems.response(problems.internal())
+    return problem_response(problems.internal())

@@ -15,6 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from serving import problems
 from serving.problems import Problem
 
+from .problem_response import problem_response
+
 SAFE = ("GET", "HEAD")
 
 
@@ -49,4 +51,4 @@ class BoundedPages:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Called for what a view or the rendering of its page raises."""
-        return problems.response(too_long()) if took_too_long(error) else None
+        return problem_response(too_long()) if took_too_long(error) else None

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
-from noregret.learning.pending import unsettled
+from noregret.learning.unfinished import unsettled
 from noregret.registry.models import ModelVersion
 from serving.artifacts import ArtifactStore
 
@@ -115,11 +115,20 @@ def _is_named(sha256: str) -> bool:
     return ModelVersion.objects.filter(Q(sha256=sha256) | Q(compiled_sha256=sha256)).exists()
 
 
+def _jobs(before: datetime) -> int:
+    return _in_steps(
+        "DELETE FROM registry_registrationjob WHERE id IN ("
+        "SELECT id FROM registry_registrationjob WHERE status <> 'running' AND created_at < %s LIMIT %s)",
+        [before],
+    )
+
+
 AGES = (
     Age("webhook deliveries and e-mail, sent or given up", 30, _deliveries),
     Age("quarantined events", 90, _quarantine),
     Age("first visits of units, after their experiment ended", 30, _first_visits),
     Age("digests of forgotten units", 400, _forgotten),
     Age("arm intervals, after their experiment ended", 400, _intervals),
+    Age("registration jobs that ended", 30, _jobs),
     Age("artefacts that no model version names", 7, _artifacts),
 )

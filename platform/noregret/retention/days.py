@@ -17,13 +17,14 @@ from django.db import OperationalError, ProgrammingError, connection, transactio
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import kept_intervals
+from noregret.learning.buckets import bucket_width
+from noregret.learning.evidence import RULES
 from noregret.learning.kept import resummed, snapshot
 from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
-from noregret.learning.pending import LEARNED_AT_ONCE, unsettled
 from noregret.learning.rebuild import Computed
-from noregret.learning.watching import unsummed
-from noregret.learning.weighing import RULES, bucket_width
+from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
+from noregret.learning.watched.watching import unsummed
 from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
 
@@ -93,11 +94,12 @@ def blockers(day: date) -> Iterator[str]:
         elif not held.gone_through:
             yield f"{day}: {experiment.name} goes through what an earlier version left"
         elif experiment.pk in open_ones and (
-            held.closed_until is None or held.closed_until < next_bucket(end, bucket_width(experiment))
+            held.closed_until is None
+            or held.closed_until < next_bucket(end, bucket_width(experiment.reward_.window_seconds))
         ):
             yield f"{day}: {experiment.name} has learned until {held.closed_until}"
         else:
-            asked = {"experiment": experiment.pk, "metric": experiment.reward["metric"], "end": end}
+            asked: dict[str, Any] = {"experiment": experiment.pk, "metric": experiment.reward_.metric, "end": end}
             with connection.cursor() as cursor:
                 cursor.execute(_UNFOLDED, asked | {"until": None if experiment.pk in at_once else held.closed_until})
                 if cursor.fetchone():

@@ -16,12 +16,12 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 
-from noregret.access import audit
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import clock
 from noregret.learning.contextual import context_fields, policy_of, readable_context
 from noregret.learning.models import ExperimentEvidence
 from noregret.redis_client import client, decision_log, keys
+from noregret.trail import audit
 from serving.ledger import forgotten, horizon, spool
 from serving.ledger.events import DecisionEvent, decode, encode
 

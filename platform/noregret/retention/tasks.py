@@ -1,14 +1,17 @@
-"""Celery's side of retention: thin, bounded, idempotent."""
+"""Celery's side of retention: thin, bounded, idempotent. Queue `upkeep`."""
 
 import redis
 import structlog
 from django.conf import settings
+from django.core.management import call_command
 from django.utils import timezone
 
 from noregret.celery import app
+from noregret.learning.finishing import finish
 from noregret.learning.locks import retention_lock
 
 from . import ages, days
+from .days_ahead import make_days
 
 log = structlog.get_logger(__name__)
 
@@ -32,3 +35,15 @@ def retain() -> None:
             log.info("days of the ledger dropped", days=len(dropped.closed), tables=dropped.tables)
         if dropped.blocked:
             log.warning("an old day of the ledger stays", why=dropped.blocked)
+
+
+@app.task
+def housekeeping() -> None:
+    """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
+    make_days()
+    finish()
+    call_command("clearsessions")
+
+
+# As the beat of the version before names it.
+app.task(name="noregret.learning.tasks.housekeeping")(housekeeping.run)

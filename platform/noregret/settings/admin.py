@@ -79,7 +79,7 @@ UNFOLD = {
                 "title": "Access",
                 "items": [
                     _item("API keys", "key", "admin:access_apikey_changelist"),
-                    _item("Audit trail", "history", "admin:access_auditentry_changelist"),
+                    _item("Audit trail", "history", "admin:trail_auditentry_changelist"),
                     _item("Users", "person", "admin:auth_user_changelist"),
                 ],
             },

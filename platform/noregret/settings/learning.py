@@ -1,5 +1,7 @@
 """Celery: queues carry only wake-ups; what is to be done is read from the ledger."""
 
+from kombu import Exchange, Queue
+
 from .core import ENVIRONMENT
 
 CELERY_BROKER_URL = ENVIRONMENT.redis_url.replace("unix://", "redis+socket://", 1)
@@ -17,10 +19,17 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
+# A worker that is not told its queues listens to these: learning, what may take long and is never urgent, and the one queue of the version
+# before, whose beat and workers may be at work beside ours for a while.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("learn", "upkeep", "celery")]
+CELERY_TASK_DEFAULT_QUEUE = "learn"
 # What leaves the house or runs what others wrote has a worker of its own: what that does to it is nobody else's trouble.
 CELERY_TASK_ROUTES = {
+    "noregret.steering.tasks.*": {"queue": "learn"},
+    "noregret.retention.tasks.*": {"queue": "upkeep"},
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
-    "noregret.notify.tasks.deliver": {"queue": "notify"},
+    "noregret.notify.tasks.deliver": {"queue": "deliver"},
+    "noregret.registry.tasks.*": {"queue": "inspect"},
 }
 # A worker process that a challenger made grow past this is replaced.
 SHADOW_MEMORY_BYTES = 700 * 2**20

@@ -3,11 +3,12 @@
 import structlog
 
 from noregret.log_lines import cap
+from serving.request_lines import add_request_id
 
 from .core import ENVIRONMENT
 
 _SHARED: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
+    add_request_id,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

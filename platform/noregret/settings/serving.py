@@ -9,6 +9,9 @@ REDIS_PREFIX = ENVIRONMENT.redis_prefix
 SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
 MAX_ROWS = ENVIRONMENT.max_rows
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
+# Bodies that are larger than a few pages go here while they come, without a name; all of them together take so much.
+UPLOAD_DIR = DATA_DIR / "uploads"
+UPLOAD_DISK_LIMIT = 4 * ARTIFACT_LIMIT
 ARTIFACT_DIR = DATA_DIR / "artifacts"
 ARTIFACT_CACHE_LIMIT = ENVIRONMENT.artifact_cache_limit
 STORAGES = {

@@ -11,7 +11,7 @@ ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts)
 CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.trusted_origins)
 
 MIDDLEWARE = [
-    "noregret.rest.gate.answer_probes",
+    "noregret.operations.answer_probes",
     "noregret.rest.gate.refuse_nul",
     "noregret.rest.gate.bound_pages",
     "noregret.rest.gate.content_security",

@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             name='WatchedMetric',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(help_text='noregret.learning.watches.Watch.key', max_length=300)),
+                ('key', models.CharField(help_text='noregret.learning.watched.watches.Watch.key', max_length=300)),
                 ('summed_until', models.DateTimeField(null=True)),
                 ('compared_until', models.DateTimeField(null=True)),
                 ('compared', models.JSONField(default=dict, help_text='bandits.inference.strata by arm id')),

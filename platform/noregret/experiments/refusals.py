@@ -1,0 +1,11 @@
+"""How what goes wrong with endpoints and experiments is told over HTTP."""
+
+from noregret.rest.refusals import tell
+from serving import problems
+
+from .errors import Conflict, Invalid
+
+
+def tell_refusals() -> None:
+    tell(Invalid, lambda error: problems.invalid_fields([{"field": error.field, "message": error.message}]))
+    tell(Conflict, lambda error: problems.conflict(str(error)))

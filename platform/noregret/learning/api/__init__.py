@@ -1,0 +1,1 @@
+"""What was learned, and from what, over HTTP. No call here changes anything."""

@@ -1,0 +1,116 @@
+"""The ledger of an experiment as lines of JSON, streamed: memory stays bounded however long it is."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.db import connection, transaction
+from django.http import StreamingHttpResponse
+from django.utils.dateparse import parse_datetime
+from rest_framework.request import Request
+
+from noregret.experiments.addressed import AddressedView
+from noregret.experiments.models import Experiment
+from noregret.learning.kept import rows_from
+from noregret.rest.calls import call
+from serving import problems
+from serving.api.calls import Parameter
+from serving.times import told
+from serving.tokens import Signer, Token
+
+_CHUNK = 2000
+
+_QUERY = """
+SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
+    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout
+FROM serving_decision AS d
+LEFT JOIN serving_reward AS r
+    ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
+WHERE d.experiment_id = %(experiment)s AND d.decided_at >= coalesce(%(rows_from)s::timestamptz, '-infinity')
+    AND (%(since)s::timestamptz IS NULL OR d.decided_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR d.decided_at < %(until)s)
+ORDER BY d.decided_at, d.id
+"""
+
+
+class DecisionsView(AddressedView):
+    """GET /api/v1/experiments/{name}/decisions.ndjson"""
+
+    @call(
+        "The ledger of an experiment, a line of JSON a decision",
+        answers={200: str},
+        problems=(404,),
+        parameters=(
+            Parameter("since", str, "A time with its zone; included."),
+            Parameter("until", str, "A time with its zone; not included."),
+        ),
+        media_type="application/x-ndjson",
+    )
+    def get(self, request: Request, name: str) -> StreamingHttpResponse:
+        experiment = self.experiment(name)
+        since, until = (_time(request, parameter) for parameter in ("since", "until"))
+        begins = rows_from(experiment)
+        headers = {} if begins is None else {"Rows-From": told(begins)}
+        return StreamingHttpResponse(
+            lines(experiment, since, until), content_type="application/x-ndjson", headers=headers
+        )
+
+
+def _time(request: Request, parameter: str) -> datetime | None:
+    text = request.query_params.get(parameter)
+    if text is None:
+        return None
+    try:
+        # A `+` in a query is a space unless it was escaped: of an offset it can only have been a plus.
+        found = parse_datetime(text.replace(" ", "+")) if "T" in text else parse_datetime(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise problems.invalid_fields(
+            [{"field": parameter, "message": "a time with its zone was expected, as 2026-11-23T10:00:00Z"}]
+        )
+    return found
+
+
+def lines(experiment: Experiment, since: datetime | None, until: datetime | None) -> Iterator[bytes]:
+    """A line a decision, in order of decision time; decision ids are as they were answered."""
+    arms = dict(experiment.arms.order_by("position").values_list("pk", "name"))
+    signer = Signer(settings.SECRET_KEY)
+    encode = msgspec.json.Encoder().encode
+    parameters = {
+        "metric": experiment.reward_.metric,
+        "experiment": experiment.pk,
+        "since": since,
+        "until": until,
+        "rows_from": rows_from(experiment),
+    }
+    connection.ensure_connection()
+    with transaction.atomic(), connection.connection.cursor(name="decisions") as cursor:
+        cursor.execute(_QUERY, parameters)
+        while rows := cursor.fetchmany(_CHUNK):
+            yield b"".join(encode(_line(row, experiment.pk, arms, signer)) + b"\n" for row in rows)
+
+
+def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> dict[str, Any]:
+    identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
+    reason, value, recorded, propensities, holdout = rest
+    token = Token(identity.bytes, experiment_id, arm_id, policy_version, propensity, learnable=reason is None)
+    return {
+        "decision_id": signer.sign(token),
+        "unit": unit,
+        "arm": arms.get(arm_id),
+        "propensity": propensity,
+        "policy_version": policy_version,
+        # As PostgreSQL wrote it: it is JSON already.
+        "context": None if context is None else msgspec.Raw(context.encode()),
+        "decided_at": decided_at,
+        "latency_ms": round(latency_ms, 3),
+        "fallback_reason": reason,
+        "reward": value,
+        "rewarded_at": recorded,
+        # By arm, as an evaluation needs them; an arm that was added later had none.
+        "propensities": dict(zip(arms.values(), propensities, strict=False)),
+        "holdout": holdout,
+    }

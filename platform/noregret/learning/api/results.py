@@ -1,0 +1,53 @@
+"""What an experiment has shown so far, over HTTP; with what another policy would have earned and when it might end, where that is asked."""
+
+from typing import Any
+
+import msgspec
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from noregret.experiments.addressed import AddressedView
+from noregret.experiments.errors import Invalid
+from noregret.experiments.models import Experiment
+from noregret.learning.shown import forecast, segments
+from noregret.learning.shown.documents import Results
+from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.shown.results import results
+from noregret.rest.calls import call
+from serving.api.calls import Parameter
+
+
+class ResultsView(AddressedView):
+    """GET /api/v1/experiments/{name}/results"""
+
+    @call(
+        "What an experiment has shown",
+        answers={200: Results},
+        problems=(404,),
+        parameters=(
+            Parameter("evaluate", str, "A policy: what would it have earned on the logged traffic?"),
+            Parameter("params", str, "That policy's parameters, a JSON object."),
+            Parameter("forecast", bool, "When might it promote? Simulated on from what is known."),
+        ),
+    )
+    def get(self, request: Request, name: str) -> Response:
+        experiment = self.experiment(name)
+        policy = request.query_params.get("evaluate")
+        evaluated = None if policy is None else self._evaluated(request, experiment, policy)
+        wanted = request.query_params.get("forecast", "false")
+        if wanted not in ("true", "false"):
+            raise Invalid("forecast", "true or false was expected")
+        told = forecast.of_experiment(experiment) if wanted == "true" else None
+        parts = segments.of_experiment(experiment)
+        return Response({**results(experiment), "segments": parts, "evaluation": evaluated, "forecast": told})
+
+    def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> dict[str, Any]:
+        """What `policy` would have earned on the newest of the experiment's decisions."""
+        try:
+            params = msgspec.json.decode(request.query_params.get("params", "{}"), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise Invalid("params", f"a JSON object was expected: {error}") from error
+        try:
+            return of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
+        except NotEvaluated as error:
+            raise Invalid("params" if error.field == "params" else "evaluate", str(error)) from error

@@ -1,0 +1,1 @@
+"""Endpoints and experiments over HTTP: documents in, acts done, documents out."""

@@ -1,0 +1,163 @@
+"""Makes endpoints and changes their champions. Every change of champion is recorded, and can be undone."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from noregret.experiments.errors import Conflict, Invalid
+from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.names import validate_name
+from noregret.registry.models import ModelVersion
+from noregret.trail import audit
+
+from .publish import publish_endpoint_on_commit
+
+
+def find_model(reference: str, field: str) -> ModelVersion:
+    """The model version `name@version`. Raises Invalid."""
+    name, _, version = reference.partition("@")
+    found = ModelVersion.objects.filter(name=name, version=version).first()
+    if found is None:
+        raise Invalid(field, f"no model version {reference} is registered")
+    return found
+
+
+def check_compatible(model: ModelVersion, with_model: ModelVersion, field: str) -> None:
+    """Models behind one endpoint take the same rows and give the same kind of outputs. Raises Invalid."""
+    ours, theirs = model.signature, with_model.signature
+    for part, said in (("features", "number of features"), ("feature_names", "names of features")):
+        if ours[part] is not None and theirs[part] is not None and ours[part] != theirs[part]:
+            raise Invalid(field, f"{model.model} differs from {with_model.model} in its {said}")
+    if ours["task"] != theirs["task"] and "other" not in (ours["task"], theirs["task"]):
+        raise Invalid(field, f"{model.model} is a {ours['task']}, {with_model.model} a {theirs['task']}")
+
+
+def create_endpoint(*, name: str, champion: str, deadline_ms: int, actor: str, sticky: bool = False) -> Endpoint:
+    """Raises Invalid, Conflict."""
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        raise Invalid("name", error.messages[0]) from error
+    model = find_model(champion, "champion")
+    try:
+        with transaction.atomic():
+            endpoint = Endpoint.objects.create(name=name, champion=model, deadline_ms=deadline_ms, sticky=sticky)
+            ChampionChange.objects.create(endpoint=endpoint, champion=model, previous=None, actor=actor)
+            audit.record(actor=actor, action="endpoint.created", endpoint=name, model=model.model)
+            publish_endpoint_on_commit(endpoint.pk)
+    except IntegrityError as error:
+        raise Conflict(f"there is an endpoint {name} already") from error
+    return endpoint
+
+
+def update_endpoint(
+    endpoint: Endpoint,
+    *,
+    champion: str | None,
+    deadline_ms: int | None,
+    reason: str,
+    actor: str,
+    sticky: bool | None = None,
+) -> Endpoint:
+    """Change the champion, the deadline, or whether its next bandits are sticky. Raises Invalid, Conflict."""
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        details: dict[str, Any] = {}
+        if deadline_ms is not None and deadline_ms != endpoint.deadline_ms:
+            details["deadline_ms"] = [endpoint.deadline_ms, deadline_ms]
+            endpoint.deadline_ms = deadline_ms
+            endpoint.save(update_fields=["deadline_ms"])
+        if sticky is not None and sticky != endpoint.sticky:
+            details["sticky"] = [endpoint.sticky, sticky]
+            endpoint.sticky = sticky
+            endpoint.save(update_fields=["sticky"])
+        if champion is not None:
+            model = find_model(champion, "champion")
+            if model.pk != endpoint.champion_id:
+                _refuse_while_running(endpoint)
+                check_compatible(model, endpoint.champion, "champion")
+                set_champion(endpoint, model, actor=actor, reason=reason)
+        if details:
+            audit.record(actor=actor, action="endpoint.updated", endpoint=endpoint.name, reason=reason, details=details)
+        publish_endpoint_on_commit(endpoint.pk)
+    return endpoint
+
+
+def rollback_endpoint(endpoint: Endpoint, *, reason: str, actor: str, to: str | None = None) -> Endpoint:
+    """The champion before this one is champion again; once more goes one further back. `to` names any earlier one.
+
+    Raises Invalid, Conflict.
+    """
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        _refuse_while_running(endpoint)
+        if to is not None:
+            return _roll_back_to(endpoint, to, reason=reason, actor=actor)
+        change = _change_to_undo(endpoint)
+        if change is None or change.previous is None:
+            raise Conflict(f"{endpoint.name} has no earlier champion to go back to")
+        set_champion(endpoint, change.previous, actor=actor, reason=reason, undoes=change)
+        publish_endpoint_on_commit(endpoint.pk)
+    return endpoint
+
+
+def _roll_back_to(endpoint: Endpoint, to: str, *, reason: str, actor: str) -> Endpoint:
+    """Under the endpoint's lock. The change that brought the present champion is what is undone."""
+    model = find_model(to, "to")
+    if model.pk == endpoint.champion_id:
+        raise Conflict(f"{to} is the champion of {endpoint.name} already")
+    changes = endpoint.champion_changes.order_by("-pk")
+    if not changes.filter(champion=model).exists():
+        raise Invalid("to", f"{to} never was the champion of {endpoint.name}")
+    set_champion(endpoint, model, actor=actor, reason=reason, undoes=changes.filter(champion=endpoint.champion).first())
+    publish_endpoint_on_commit(endpoint.pk)
+    return endpoint
+
+
+def _change_to_undo(endpoint: Endpoint) -> ChampionChange | None:
+    """The newest change that was neither undone nor is an undoing itself."""
+    changes = endpoint.champion_changes.select_related("previous").order_by("-pk")
+    undone = set(changes.filter(undoes__isnull=False).values_list("undoes_id", flat=True))
+    return next((change for change in changes if change.undoes_id is None and change.pk not in undone), None)
+
+
+def _refuse_while_running(endpoint: Endpoint) -> None:
+    running = endpoint.experiments.filter(status=Experiment.Status.RUNNING).first()
+    if running is not None:
+        raise Conflict(f"the experiment {running.name} runs on {endpoint.name}: stop or pause it first")
+
+
+def set_champion(
+    endpoint: Endpoint,
+    model: ModelVersion,
+    *,
+    actor: str,
+    reason: str,
+    experiment: Experiment | None = None,
+    evidence: dict[str, Any] | None = None,
+    undoes: ChampionChange | None = None,
+) -> None:
+    """Make `model` champion, with its record and audit row. Called under the endpoint's lock, in a transaction."""
+    previous = endpoint.champion
+    endpoint.champion = model
+    endpoint.save(update_fields=["champion"])
+    ChampionChange.objects.create(
+        endpoint=endpoint,
+        champion=model,
+        previous=previous,
+        experiment=experiment,
+        actor=actor,
+        reason=reason,
+        evidence=evidence or {},
+        undoes=undoes,
+    )
+    audit.record(
+        actor=actor,
+        action="endpoint.rolled_back" if undoes else "endpoint.champion_changed",
+        endpoint=endpoint.name,
+        experiment=experiment.name if experiment else "",
+        model=model.model,
+        reason=reason,
+        details={"previous": previous.model},
+    )

@@ -1,0 +1,51 @@
+"""`manage.py rebuild`: what was learned, computed anew from the ledger, and compared with the live state."""
+
+import argparse
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from noregret.experiments.models import Experiment
+from noregret.learning.rebuild import RebuildOvertaken, rebuild
+from noregret.learning.unlearned import unlearned
+from noregret.rollout.publish import publish_experiment_on_commit
+
+
+class Command(BaseCommand):
+    help = (
+        "Recomputes arm statistics and evidence from the ledger; --check only compares, and exits 1 on a difference. "
+        "Both tell what of the ledger is in no sum, and why: what waits too long, and what was set aside."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--experiment", help="name or number of one experiment (default: every one that began)")
+        parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something differs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        differ = False
+        for experiment in self._experiments(options["experiment"]):
+            try:
+                differences = rebuild(experiment, write=not options["check"], learned=publish_experiment_on_commit)
+            except RebuildOvertaken as error:
+                raise CommandError(str(error)) from error
+            for sentence in unlearned(experiment):
+                self.stdout.write(f"{experiment.name}: {sentence}")
+            differ |= bool(differences)
+            for difference in differences:
+                self.stdout.write(f"{experiment.name}: {difference}")
+            if not differences:
+                self.stdout.write(f"{experiment.name}: equal to the ledger")
+            elif not options["check"]:
+                self.stdout.write(f"{experiment.name}: rebuilt")
+        if differ and options["check"]:
+            sys.exit(1)
+
+    def _experiments(self, asked: str | None) -> list[Experiment]:
+        begun = Experiment.objects.filter(started_at__isnull=False).select_related("endpoint").order_by("pk")
+        if asked is None:
+            return list(begun)
+        found = [e for e in begun if e.name == asked or str(e.pk) == asked]
+        if not found:
+            raise CommandError(f"no experiment {asked} has begun")
+        return found

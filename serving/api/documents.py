@@ -1,0 +1,136 @@
+"""The documents of Noregret's own protocol, as they are decoded and answered; OpenAPI is made from these types."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from serving.feedback import MAX_BATCH
+from serving.names import NAME_PATTERN
+from serving.problems import FieldError
+from serving.times import Time
+
+from . import bodies
+
+Text256 = Annotated[str, Meta(min_length=1, max_length=256)]
+Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
+Context = dict[str, str | Number | bool | None]
+
+
+class DecideRequest(Struct, forbid_unknown_fields=True):
+    """Body of decide."""
+
+    unit: Text256 | UnsetType | None = UNSET
+    context: Context | UnsetType | None = UNSET
+    request_id: Text256 | UnsetType | None = UNSET
+
+
+class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
+    """Body of predict."""
+
+    inputs: Annotated[list[list[float] | dict[str, float]], Meta(min_length=1)]
+
+
+class DecisionResponse(Struct):
+    """What predict and decide answer alike."""
+
+    decision_id: str
+    endpoint: str
+    experiment: str | None
+    arm: str | None
+    model: str
+    strategy: str
+    propensity: float
+    policy_version: int
+    learnable: bool
+    stale: bool
+    fallback_reason: str | None
+
+
+class DecideResponse(DecisionResponse):
+    """Answer of decide."""
+
+    payload: Any
+
+
+class PredictResponse(DecisionResponse):
+    """Answer of predict."""
+
+    outputs: Annotated[
+        dict[str, list[Any]],
+        Meta(
+            description="Under each output's name a value a row. Of a model with several outputs, a row's `predict` is a list with "
+            "a value an output, and its `predict_proba` a list with an output's probabilities of its classes each."
+        ),
+    ]
+
+
+Metric = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
+
+
+class FeedbackRequest(Struct, forbid_unknown_fields=True):
+    """Body of feedback on one decision, and each item of a batch."""
+
+    decision_id: str
+    value: float | bool
+    metric: Metric | UnsetType | None = UNSET
+    occurred_at: Time | UnsetType | None = UNSET
+
+
+class FeedbackBatchRequest(Struct, forbid_unknown_fields=True):
+    """Body of feedback on many decisions."""
+
+    feedback: Annotated[list[FeedbackRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class FeedbackStatus(Struct):
+    """Answer of feedback on one decision."""
+
+    status: Literal["recorded", "duplicate", "late"]
+
+
+class FeedbackResult(Struct):
+    """What became of an item of a batch."""
+
+    status: Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
+    error: FieldError | None
+
+
+class FeedbackResults(Struct):
+    """Answer of feedback on many decisions, in their order."""
+
+    results: list[FeedbackResult]
+
+
+class FeedbackBody(Struct, forbid_unknown_fields=True):
+    """Either form, as it is decoded. A batch's items are checked one by one, so that one wrong item spoils no other."""
+
+    decision_id: str | UnsetType = UNSET
+    value: float | bool | UnsetType = UNSET
+    metric: Metric | UnsetType | None = UNSET
+    occurred_at: Time | UnsetType | None = UNSET
+    feedback: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)] | UnsetType = UNSET
+
+
+def _count_decide(body: DecideRequest) -> int:
+    count = (body.unit is not UNSET) + (body.context is not UNSET) + (body.request_id is not UNSET)
+    if body.context:
+        count += len(body.context)
+    return count
+
+
+def _count_predict(body: PredictRequest) -> int:
+    return 1 + _count_decide(body) + sum(len(row) for row in body.inputs if isinstance(row, dict))
+
+
+def _count_feedback(body: FeedbackBody) -> int:
+    if body.feedback is not UNSET:
+        return bodies.UNCOUNTED
+    fields = (body.decision_id, body.value, body.metric, body.occurred_at)
+    return sum(field is not UNSET for field in fields)
+
+
+PREDICT = bodies.Form(PredictRequest, _count_predict)
+DECIDE = bodies.Form(DecideRequest, _count_decide)
+FEEDBACK = bodies.Form(FeedbackBody, _count_feedback)
+FEEDBACK_ITEM = msgspec.json.Decoder(FeedbackRequest)

@@ -1,0 +1,179 @@
+"""The serving calls as every protocol makes them: a key's text and a body in, an answer's document out; refusals are Problems.
+
+No framework and no protocol enters this module. A call has two steps, so that a protocol reads the body of nobody without a key, and
+shapes it by the endpoint's model where it must: `admit` (401, 403, 404), then the call itself.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from bandits.context import ContextInvalid
+from serving import problems
+from serving.deciding import Asked, Decision, ModelFailed, decide
+from serving.feedback import Feedback, Result, record_rewards
+from serving.ledger.rewards import LedgerUnavailable
+from serving.live import LiveEndpoint
+from serving.process import Process
+from serving.runtimes.rows import RowsInvalid
+from serving.snapshot import Key
+
+from . import bodies, documents
+from .documents import DecideRequest, DecideResponse, FeedbackBody, PredictRequest, PredictResponse
+from .keys import authorize
+
+
+class Predicted(NamedTuple):
+    """`document` is what is answered; `decision` says also how long its parts took."""
+
+    document: PredictResponse
+    decision: Decision
+
+
+class Decided(NamedTuple):
+    """As Predicted, of decide."""
+
+    document: DecideResponse
+    decision: Decision
+
+
+class Heard(NamedTuple):
+    """What became of feedback: an HTTP status, and the document that goes with it."""
+
+    status: int
+    document: dict[str, Any]
+
+
+def admit(process: Process, key_text: str | None, endpoint: str) -> LiveEndpoint:
+    """The endpoint, for a key that may predict on it. Raises Problem 401, 403 or 404."""
+    key = authorize(process, key_text, "predict")
+    live = process.store.endpoint(endpoint)
+    if live is None or (key.endpoints is not None and endpoint not in key.endpoints):
+        raise problems.not_found(f"there is no endpoint {endpoint}")
+    return live
+
+
+def admit_feedback(process: Process, key_text: str | None) -> Key:
+    """The key, if it may give feedback. Raises Problem 401 or 403."""
+    return authorize(process, key_text, "feedback")
+
+
+def predict(process: Process, live: LiveEndpoint, body: bytes | PredictRequest) -> Predicted:
+    """Route, predict, record. Raises Problem 400 or 503."""
+    request = documents.PREDICT.decode(body) if isinstance(body, bytes) else body
+    decision = _decide(process, live, request, request.inputs)
+    return Predicted(PredictResponse(*_common(decision), decision.outputs), decision)
+
+
+def decide_only(process: Process, live: LiveEndpoint, body: bytes | DecideRequest) -> Decided:
+    """Route and record, for callers that run the model themselves. Raises Problem 400."""
+    request = documents.DECIDE.decode(body) if isinstance(body, bytes) else body
+    decision = _decide(process, live, request, None)
+    return Decided(DecideResponse(*_common(decision), decision.payload), decision)
+
+
+def feedback(process: Process, key: Key, body: bytes | FeedbackBody) -> Heard:
+    """One piece, or a batch under the key `feedback`. Raises Problem 400, 404, 409 or 503."""
+    request = documents.FEEDBACK.decode(body) if isinstance(body, bytes) else body
+    if request.feedback is not UNSET:
+        return _feedback_batch(process, key, request, request.feedback)
+    if request.decision_id is UNSET or request.value is UNSET:
+        missing = [name for name in ("decision_id", "value") if getattr(request, name) is UNSET]
+        raise problems.invalid_fields([{"field": name, "message": "required"} for name in missing])
+    try:
+        item = _feedback(request.decision_id, request.value, request.metric, request.occurred_at)
+    except msgspec.ValidationError as invalid:
+        raise problems.invalid_fields([bodies.field_error(str(invalid))]) from invalid
+    result = _recorded(process, [item], key)[0]
+    if result.status in {"recorded", "late"}:
+        return Heard(202, {"status": result.status})
+    if result.status == "duplicate":
+        return Heard(200, {"status": "duplicate"})
+    raise _problem(result)
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is UNSET else value
+
+
+def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: Sequence[Any] | None) -> Decision:
+    asked = Asked(inputs, _or_none(body.unit), _or_none(body.context), _or_none(body.request_id))
+    try:
+        return decide(process, live, asked)
+    except RowsInvalid as error:
+        raise problems.invalid_fields(error.errors) from error
+    except ContextInvalid as error:
+        raise problems.invalid_fields([{"field": f"context.{error.field}", "message": error.message}]) from error
+    except ModelFailed as error:
+        raise problems.unavailable(f"the champion could not answer: {error}", retry_after=1) from error
+
+
+def _common(
+    decision: Decision,
+) -> tuple[str, str, str | None, str | None, str, str, float, int, bool, bool, str | None]:
+    """The fields of DecisionResponse, in its order."""
+    return (
+        decision.decision_id,
+        decision.endpoint,
+        decision.experiment,
+        decision.arm,
+        decision.model,
+        decision.strategy,
+        decision.propensity,
+        decision.policy_version,
+        decision.learnable,
+        decision.stale,
+        decision.fallback_reason,
+    )
+
+
+def _feedback_batch(process: Process, key: Key, body: FeedbackBody, items: list[msgspec.Raw]) -> Heard:
+    beside = [name for name in ("decision_id", "value", "metric", "occurred_at") if getattr(body, name) is not UNSET]
+    if beside:
+        raise problems.invalid_fields([{"field": name, "message": "not beside `feedback`"} for name in beside])
+    answers: list[dict[str, Any]] = [{} for _ in items]
+    good: list[Feedback] = []
+    places: list[int] = []
+    for i, raw in enumerate(items):
+        try:
+            item = documents.FEEDBACK_ITEM.decode(raw)
+            good.append(_feedback(item.decision_id, item.value, item.metric, item.occurred_at))
+        except msgspec.ValidationError as invalid:
+            answers[i] = {"status": "invalid", "error": bodies.field_error(str(invalid))}
+        else:
+            places.append(i)
+    for i, result in zip(places, _recorded(process, good, key), strict=True):
+        error = None if result.problem is None else {"field": result.field or "value", "message": result.problem}
+        answers[i] = {"status": result.status, "error": error}
+    return Heard(207, {"results": answers})
+
+
+def _feedback(
+    decision_id: str, value: float | bool, metric: str | UnsetType | None, occurred_at: datetime | UnsetType | None
+) -> Feedback:
+    at = _or_none(occurred_at)
+    if at is not None:
+        try:
+            at = at.astimezone(UTC)
+        except OverflowError as error:
+            raise msgspec.ValidationError("Out of range - at `$.occurred_at`") from error
+    return Feedback(decision_id, value, _or_none(metric), at)
+
+
+def _recorded(process: Process, items: list[Feedback], key: Key) -> list[Result]:
+    try:
+        return record_rewards(process, items, key)
+    except LedgerUnavailable as error:
+        raise problems.unavailable("the ledger did not take the feedback: send it again", retry_after=2) from error
+
+
+def _problem(result: Result) -> problems.Problem:
+    detail = result.problem or ""
+    if result.status == "unknown":
+        return problems.not_found(detail)
+    if result.status in {"conflict", "not_learnable"}:
+        return problems.conflict(detail)
+    return problems.invalid_fields([{"field": result.field or "value", "message": detail}])

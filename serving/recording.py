@@ -1,0 +1,95 @@
+"""Third of a decision's three steps: it goes into the ledger's stream, or onto the disk, and gets the id that feedback names.
+
+Who decides elsewhere (a device, a package) takes this step alone.
+"""
+
+import random
+from typing import Any, NamedTuple
+
+import structlog
+
+from . import metrics
+from .choosing import Chosen
+from .ledger import events
+from .ledger.decision_log import StreamUnavailable
+from .ledger.spool import SpoolFull
+from .live import LiveEndpoint
+from .process import Process
+from .tokens import Token
+
+log = structlog.get_logger(__name__)
+
+
+class Recorded(NamedTuple):
+    """What a decision is called, and whether it teaches."""
+
+    signed_id: str  # as callers know it
+    learnable: bool
+
+
+def record(
+    process: Process,
+    live: LiveEndpoint,
+    chosen: Chosen,
+    decision_id: bytes,
+    *,
+    unit: str | None,
+    context: dict[str, Any] | None,
+    request_id: str | None,
+    latency_ms: float,
+    fallback_reason: str | None,
+) -> Recorded:
+    """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was, and the chosen arm served.
+
+    `decision_id`: 16 bytes that say also when it was made (serving.tokens).
+    """
+    seat, version = chosen.seat, live.document.version
+    kept = _is_sampled(live.recorded_share) and _keep(
+        process,
+        live,
+        events.DecisionEvent(
+            events.VERSION,
+            decision_id,
+            live.experiment_id,
+            seat.arm_id,
+            chosen.propensities,  # type: ignore[arg-type]  # any sequence is encoded alike: no list is made a request
+            chosen.propensity,
+            version,
+            unit,
+            context,
+            request_id,
+            latency_ms,
+            fallback_reason,
+            chosen.holdout,
+            None if chosen.proposed is None else chosen.proposed.arm_id,
+        ),
+    )
+    learnable = kept and fallback_reason is None
+    token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable)
+    return Recorded(process.signer.sign(token), learnable)
+
+
+def _is_sampled(share: float) -> bool:
+    return share >= 1.0 or (share > 0.0 and random.random() < share)
+
+
+def _keep(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -> bool:
+    """Append the decision to its stream, or to the spool; False when neither took it."""
+    body = events.encode(event)
+    endpoint = live.document.name
+    reason = "backlog"
+    if process.backlog.has_room(endpoint):
+        try:
+            process.log.append(endpoint, body)
+        except StreamUnavailable as error:
+            reason = error.reason
+        else:
+            return True
+    try:
+        process.spool.add(endpoint, body)
+    except SpoolFull as error:
+        metrics.NOT_LEARNABLE.labels(endpoint, error.reason).inc()
+        log.error("decision not kept", endpoint=endpoint, reason=error.reason, error=str(error), not_appended=reason)
+        return False
+    metrics.SPOOLED.labels(endpoint, reason).inc()
+    return True

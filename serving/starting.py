@@ -1,0 +1,20 @@
+"""What a web process does before its first request."""
+
+import gc
+
+import structlog
+
+from .process import process
+
+log = structlog.get_logger(__name__)
+
+
+def begin_serving() -> None:
+    """Read the snapshots and load their models: the first request would wait for them. Once a process, after it has forked."""
+    try:
+        process()
+    except Exception as error:  # requests try again, and readiness says what is wrong
+        log.error("not serving yet", error=repr(error))
+    # What is loaded now stays: it is not searched for garbage again, which takes a moment of every request that waits.
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,523 @@
+"""One connection of a client, as uvicorn's server accepts it: requests are read whole, within their route's limit and deadline,
+before a thread is taken for one.
+
+The parser is httptools' (llhttp). What is decided here: whose body is read, how far and for how long, in which order answers go
+out, and when the connection ends. A request that is refused is read on within bounds, so that its sender reads the answer.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import httptools
+
+from serving import problems
+from serving.problems import Problem
+
+from .exchange import AT_ONCE_BYTES, Exchange, Headers, head
+from .front import UNSENT_BYTES, Front
+from .request_heads import add_address, add_header
+from .rules import Fixed, Plane
+from .spooling import DiskFull
+
+HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 10.0
+SILENT_SECONDS = 10.0
+"""A body of which nothing comes for so long is given up, whatever its deadline."""
+IDLE_SECONDS = 75.0
+"""Between requests: longer than a proxy in front keeps a connection that it does not use."""
+QUEUE_SECONDS = 5.0
+"""A request that no thread takes for so long is refused."""
+BLOCK_BYTES = 64 * 1024
+"""What is held in memory of a body; more goes to disk."""
+REST_BYTES = 64 * 1024 * 1024
+REST_SECONDS = 10.0
+"""How far a request that is refused is read on."""
+UNREAD_SECONDS = 60.0
+"""A reader that takes nothing of its answer for so long is gone."""
+ENDING_SECONDS = 2.0
+MOST_IN_LINE = 16
+"""Requests that a client may send ahead of its answers."""
+NEVER = float("inf")
+
+_DISK, _LINE, _UNSENT = 1, 2, 4
+
+
+class Connection(asyncio.Protocol):
+    """uvicorn makes one for each connection; `config.loaded_app` is the process's Front."""
+
+    def __init__(
+        self, config: Any, server_state: Any, app_state: Any = None, _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        self._front: Front = config.loaded_app
+        self._server = server_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._base: dict[str, Any] = {}
+        self._reading: Exchange | None = None
+        self._running: Exchange | None = None
+        self._in_line: deque[Exchange] = deque()
+        self._target = b""
+        self._head_bytes = 0
+        self._idle_bytes = 0
+        self._rest_bytes = 0
+        self._paused = 0
+        self._is_writable = True
+        self._unsent = 0
+        self._is_unfinished = False
+        self._is_deaf = False
+        self._is_ending = False
+        self._is_lost = False
+        self.is_last = False
+        """No request is read after the one that is answered."""
+        self.deadline = NEVER
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._front.joined(self, self._loop):
+            self._transport.abort()
+            return
+        self._server.connections.add(self)
+        here, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        is_network = isinstance(here, tuple) and isinstance(peer, tuple)
+        self._base = {
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": str(here[0]) if is_network else "localhost",
+            "SERVER_PORT": str(here[1]) if is_network else "0",
+            "REMOTE_ADDR": str(peer[0]) if is_network else "",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+        }
+        self.deadline = self._loop.time() + HEAD_SECONDS
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_ending or self._is_deaf:
+            return
+        reading = self._reading
+        received = -1 if reading is None else reading.received
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Another protocol is asked for, which nobody must speak: the request itself is whole, and the last.
+            self._stop_reading()
+        except httptools.HttpParserError:
+            self._malformed("it is no HTTP/1.1 request")
+            return
+        now = self._loop.time()
+        reading = self._reading
+        if reading is None or self._is_ending:
+            if self._is_unfinished:
+                self._is_unfinished = False
+                self._front.unfinished.pop(self, None)
+            return
+        # Heads, chunks' sizes and trailers are no body, and their length is bounded like a head's.
+        self._idle_bytes = 0 if reading.received != received and reading.head_is_read else self._idle_bytes + len(data)
+        if self._idle_bytes > HEAD_BYTES:
+            self._head_too_large()
+            return
+        if not self._is_unfinished:
+            self._is_unfinished = True
+            self._front.is_unfinished(self)
+            if not reading.head_is_read:
+                self.deadline = now + HEAD_SECONDS
+        if reading.head_is_read and reading.refused is None:
+            self.deadline = min(reading.until, now + SILENT_SECONDS)
+            if reading.expects_continue and not reading.received and self._running is None:
+                reading.expects_continue = False
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def eof_received(self) -> bool:
+        if self._reading is not None and not self._is_ending and self._running is None:
+            self._refuse(self._reading, _bad_request("its body ended before its length"))
+            self._is_ending = True
+            self._transport.close()
+            return True
+        return False  # nobody is there to read an answer
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is_lost = True
+        self._front.left(self)
+        self._front.unsent -= self._unsent
+        self._unsent = 0
+        self._server.connections.discard(self)
+        for exchange in (self._reading, self._running, *self._in_line):
+            if exchange is not None:
+                exchange.lost()
+                if exchange.claim():  # no thread has it, or will have it
+                    self.close_body(exchange)
+        self._reading = self._running = None
+        self._in_line.clear()
+        self.deadline = NEVER
+        del self._parser  # it holds the connection, too
+
+    def pause_writing(self) -> None:
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        self._is_writable = True
+        self._front.unsent -= self._unsent
+        self._unsent = 0
+        if self._running is not None:
+            self._running.part_is_taken()
+        self._resume(_UNSENT)
+
+    # What the server and the clock say.
+
+    def shutdown(self) -> None:
+        """The process ends: what is answered is answered, and nothing else begins."""
+        self.is_last = True
+        if self._running is None or self._running.is_told:
+            self._transport.close()
+
+    def give_up(self) -> None:
+        """Another needs the room of what is not whole here."""
+        self._is_unfinished = False
+        self.overdue(self._loop.time())
+
+    def overdue(self, now: float) -> None:
+        """The deadline has passed."""
+        if self._is_ending:
+            self._transport.abort()
+        elif not self._is_writable:
+            left = self._transport.get_write_buffer_size()
+            if left < self._unsent:
+                self._front.unsent -= self._unsent - left
+                self._unsent = left
+                self.deadline = now + UNREAD_SECONDS
+            else:
+                self._transport.abort()
+        elif self._running is not None and self._running.refused is None:
+            # It waits for a thread.
+            self.deadline = NEVER
+            if self._running.claim():
+                self._running.refused = self._answer(self._running, problems.busy())
+                self._tell(self._running)
+        elif self._reading is None:
+            self._transport.close()
+        elif self._reading.refused is None:
+            self._refuse(self._reading, problems.slow_body(SILENT_SECONDS))
+            self._end()
+        else:
+            self._end()
+
+    # What the parser says.
+
+    def on_message_begin(self) -> None:
+        self._reading = Exchange(self, self._base.copy())
+        self._target = b""
+        self._head_bytes = self._idle_bytes = 0
+
+    def on_url(self, part: bytes) -> None:
+        if self._fits(part):
+            self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        reading = self._reading
+        if reading is None or reading.head_is_read:  # a trailer
+            return
+        if self._fits(name) and self._fits(value):
+            add_header(reading.environ, name, value)
+
+    def _fits(self, part: bytes) -> bool:
+        self._head_bytes += len(part)
+        return self._head_bytes <= HEAD_BYTES
+
+    def on_headers_complete(self) -> None:
+        reading = self._reading
+        if reading is None or self._is_ending:
+            return
+        reading.head_is_read = True
+        environ = reading.environ
+        method = environ["REQUEST_METHOD"] = self._parser.get_method().decode("latin-1")
+        version = self._parser.get_http_version()
+        environ["SERVER_PROTOCOL"] = f"HTTP/{version}"
+        reading.keep_alive = self._parser.should_keep_alive()
+        if self._head_bytes > HEAD_BYTES:
+            self._head_too_large()
+            return
+        if not add_address(environ, self._target):
+            environ["PATH_INFO"] = ""
+            self._refuse(reading, _bad_request("its target is no path"))
+            return
+        rule = reading.rule = self._front.find(environ["PATH_INFO"])
+        if rule is None:
+            self._refuse(reading, problems.not_found(f"there is nothing at {environ['PATH_INFO'][:200]}"))
+            return
+        if method not in rule.methods:
+            self._refuse(reading, problems.method_not_allowed(rule.methods))
+            return
+        limit, seconds = rule.of_body(method, environ.get("CONTENT_TYPE", ""))
+        length = environ.get("CONTENT_LENGTH")
+        reading.limit = limit
+        if length is not None and int(length) > limit:
+            self._refuse(reading, problems.too_large(limit))
+            return
+        # Bodies come whole to an application: none is in chunks.
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        expected = environ.pop("HTTP_EXPECT", None)
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                self._refuse(reading, Problem(417, "expectation-failed", "Not expected", "only 100-continue is known"))
+                return
+            reading.expects_continue = True
+        reading.until = self._loop.time() + seconds
+
+    def on_body(self, part: bytes) -> None:
+        reading = self._reading
+        if reading is None or self._is_ending:
+            return
+        if reading.refused is not None:
+            self._rest_bytes -= len(part)
+            reading.received += len(part)
+            if self._rest_bytes < 0 and reading is self._running:
+                self._end()
+            return
+        reading.take_body(part)
+        if reading.received > reading.limit:
+            self._refuse(reading, problems.too_large(reading.limit))
+        elif len(reading.buffer) >= BLOCK_BYTES:
+            self._keep_on_disk(reading)
+
+    def on_message_complete(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is None or self._is_ending:
+            return
+        reading.is_read = True
+        if reading.refused is not None:
+            if reading.is_told:
+                self._next()
+            return
+        if reading.spooled is not None:
+            if reading.buffer:
+                self._keep_on_disk(reading)
+            if reading.pending or reading.refused is not None:
+                return
+        self._line_up(reading)
+
+    # From a request to its answer.
+
+    def _line_up(self, exchange: Exchange) -> None:
+        if self._running is None:
+            self._start(exchange)
+            return
+        self._in_line.append(exchange)
+        self._pause(_LINE)
+        if len(self._in_line) > MOST_IN_LINE:
+            self._transport.abort()
+
+    def _start(self, exchange: Exchange) -> None:
+        self._running = exchange
+        if exchange.refused is None:
+            assert exchange.rule is not None
+            answers = exchange.rule.answers
+            if isinstance(answers, Plane):
+                exchange.application = answers.application
+                self.deadline = self._loop.time() + QUEUE_SECONDS
+                if answers.pool.submit(exchange.run):
+                    return
+                exchange.refused = self._answer(exchange, problems.busy())
+            else:
+                exchange.refused = self._fixed(exchange, answers)
+            exchange.claim()
+        self._tell(exchange)
+
+    def _refuse(self, exchange: Exchange, problem: Problem) -> None:
+        """No thread for this one. It keeps its place among the answers."""
+        exchange.claim()
+        self.close_body(exchange)
+        exchange.buffer = b""
+        exchange.refused = self._answer(exchange, problem)
+        self._rest_bytes = max(REST_BYTES, 4 * exchange.limit)
+        self._line_up(exchange)
+
+    def _answer(self, exchange: Exchange, problem: Problem) -> bytes:
+        if problem.status == 408:
+            exchange.keep_alive = False
+        return self._whole(exchange, *self._front.answer(exchange.environ, problem))
+
+    def _fixed(self, exchange: Exchange, answer: Fixed) -> bytes:
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        return self._whole(exchange, "200 OK", headers, answer.body)
+
+    def _whole(self, exchange: Exchange, status: str, headers: Headers, body: bytes) -> bytes:
+        environ = exchange.environ
+        keep_alive = exchange.keep_alive and not self.is_last
+        is_old = environ.get("SERVER_PROTOCOL", "HTTP/1.1") != "HTTP/1.1"
+        told = head(status, headers, length=None, keep_alive=keep_alive, is_old=is_old, date=self._front.date)
+        return told if environ.get("REQUEST_METHOD") == "HEAD" else told + body
+
+    def _tell(self, exchange: Exchange) -> None:
+        assert exchange.refused is not None
+        exchange.is_told = True
+        self.close_body(exchange)
+        self._write(exchange.refused)
+        if exchange.is_read:
+            self._next()
+        elif not exchange.keep_alive or self.is_last:
+            self._end()
+        else:
+            self.deadline = self._loop.time() + REST_SECONDS
+
+    def _next(self) -> None:
+        """An answer is out: the next request's turn, or the end."""
+        last, self._running = self._running, None
+        if self._is_lost or self._is_ending:
+            return
+        if self.is_last or (last is not None and not last.keep_alive):
+            if self._reading is None:
+                self._is_ending = True
+                self._transport.close()
+                self.deadline = self._loop.time() + (ENDING_SECONDS if self._is_writable else UNREAD_SECONDS)
+            else:
+                self._end()
+            return
+        if self._in_line:
+            self._start(self._in_line.popleft())
+            if not self._in_line:
+                self._resume(_LINE)
+        elif not self._is_writable:
+            self.deadline = self._loop.time() + UNREAD_SECONDS
+        else:
+            self.deadline = self._loop.time() + (IDLE_SECONDS if self._reading is None else SILENT_SECONDS)
+
+    def _write(self, data: bytes) -> None:
+        if self._is_lost or self._is_ending:
+            return
+        self._transport.write(data)
+        if not self._is_writable:
+            self._unsent += len(data)
+            self._front.unsent += len(data)
+            self._pause(_UNSENT)
+
+    def _end(self) -> None:
+        """Nothing more is read as a request. What still comes is dropped for a moment, so that the answer is not lost with it."""
+        if self._is_ending or self._is_lost:
+            return
+        self._is_ending = True
+        self._front.unfinished.pop(self, None)
+        self._resume(_DISK | _LINE | _UNSENT)
+        if self._transport.can_write_eof():
+            with contextlib.suppress(OSError, RuntimeError):
+                self._transport.write_eof()
+        self.deadline = self._loop.time() + ENDING_SECONDS
+
+    def _stop_reading(self) -> None:
+        self._is_deaf = self.is_last = True
+        self._reading = None
+        if self._running is None:
+            self._end()
+
+    def _malformed(self, why: str) -> None:
+        self._break_off(_bad_request(why))
+
+    def _head_too_large(self) -> None:
+        self._break_off(
+            Problem(431, "head-too-large", "The head is too large", f"at most {HEAD_BYTES} bytes are taken")
+        )
+
+    def _break_off(self, problem: Problem) -> None:
+        """What comes can't be told apart any more."""
+        reading = self._reading or Exchange(self, {})
+        if self._running is None:
+            reading.keep_alive = False
+            self._write(self._answer(reading, problem))
+            self._end()
+        elif self._running.is_told:
+            self._end()
+        else:
+            self._stop_reading()
+
+    # Bodies on disk.
+
+    def _keep_on_disk(self, exchange: Exchange) -> None:
+        spooler = self._front.spooler
+        exchange.spooled = exchange.spooled or spooler.open()
+        part, exchange.buffer = bytes(exchange.buffer), b""
+        try:
+            spooler.write(exchange.spooled, part, partial(self.from_thread, self._is_kept, exchange))
+        except DiskFull:
+            self._refuse(exchange, problems.unavailable("too many large bodies are on their way", retry_after=10))
+            return
+        exchange.pending += 1
+        self._pause(_DISK)
+
+    def _is_kept(self, exchange: Exchange, error: OSError | None) -> None:
+        exchange.pending -= 1
+        if self._is_lost or exchange.refused is not None:
+            return
+        if error is not None:
+            self._refuse(exchange, problems.unavailable("the body could not be kept on disk", retry_after=10))
+        if exchange.pending == 0:
+            self._resume(_DISK)
+            if exchange.is_read and exchange.refused is None:
+                self._line_up(exchange)
+
+    def close_body(self, exchange: Exchange) -> None:
+        if exchange.spooled is not None:
+            self._front.spooler.close(exchange.spooled)
+            exchange.spooled = None
+
+    # What threads that answer ask for.
+
+    @property
+    def date(self) -> str:
+        return self._front.date
+
+    def room_for_answers(self) -> int:
+        """Bytes of an answer that may be handed over whole."""
+        return min(AT_ONCE_BYTES, UNSENT_BYTES - self._front.unsent)
+
+    def from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its connections with it
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def answered(self, exchange: Exchange, data: bytes) -> None:
+        """The answer, or its last part."""
+        if exchange is self._running:
+            self._write(data)
+            self._next()
+
+    def send_part(self, exchange: Exchange, data: bytes) -> None:
+        if exchange is not self._running:
+            exchange.part_is_taken()
+            return
+        self.deadline = NEVER
+        self._transport.write(data)
+        if self._is_writable:
+            exchange.part_is_taken()
+
+    def failed(self, exchange: Exchange) -> None:
+        """It can't be answered, or not to its end."""
+        if exchange is not self._running:
+            return
+        if exchange.is_sent:
+            self._transport.abort()
+        else:
+            exchange.keep_alive = False
+            exchange.refused = self._answer(exchange, problems.internal())
+            self._tell(exchange)
+
+    # The flow of what is read.
+
+    def _pause(self, why: int) -> None:
+        if not self._paused and not self._is_lost:
+            self._transport.pause_reading()
+        self._paused |= why
+
+    def _resume(self, why: int) -> None:
+        if self._paused and not self._paused & ~why and not self._is_lost:
+            self._transport.resume_reading()
+        self._paused &= ~why
+
+
+def _bad_request(why: str) -> Problem:
+    return Problem(400, "bad-request", "The request can't be understood", why)

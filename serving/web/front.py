@@ -1,0 +1,101 @@
+"""What the connections of a process share: the rules, the bounds of what all of them together may hold, and the clock."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serving.problems import CONTENT_TYPE, Problem
+from serving.request_lines import RequestLines
+
+from .rules import Find
+from .spooling import Spooler
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+MOST_CONNECTIONS = 4096
+MOST_UNFINISHED = 256
+"""Requests that are not whole yet. Past it the oldest is given up: an honest sender is done in moments."""
+UNSENT_BYTES = 64 * 1024 * 1024
+"""Of answers that are made and wait for slow readers; past it an answer is sent in parts, from its thread."""
+SWEEP_SECONDS = 0.5
+
+_REASONS = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    417: "Expectation Failed",
+    500: "Internal Server Error",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+class Front:
+    """`find` gives the rule of a path, `folder` is where large bodies go, `disk_limit` how many bytes all of them may take there.
+
+    `share` of the requests that are refused here get a line in the log.
+    """
+
+    def __init__(self, find: Find, *, folder: Path, disk_limit: int, share: float) -> None:
+        self.find = find
+        self.spooler = Spooler(folder, disk_limit)
+        self.connections: set[Connection] = set()
+        self.unfinished: dict[Connection, None] = {}
+        self.unsent = 0
+        self.date = formatdate(time.time(), usegmt=True)
+        self._share = share
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def joined(self, connection: "Connection", loop: asyncio.AbstractEventLoop) -> bool:
+        """False where there are too many already."""
+        if self._sweeping is None:
+            self._sweep(loop)
+        if len(self.connections) >= MOST_CONNECTIONS:
+            return False
+        self.connections.add(connection)
+        return True
+
+    def left(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        self.unfinished.pop(connection, None)
+
+    def is_unfinished(self, connection: "Connection") -> None:
+        """It has begun to send a request, and has more to send."""
+        self.unfinished[connection] = None
+        if len(self.unfinished) > MOST_UNFINISHED:
+            oldest = next(iter(self.unfinished))
+            del self.unfinished[oldest]
+            oldest.give_up()
+
+    def answer(self, environ: dict[str, Any], problem: Problem) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Status, headers and body of a request that gets no thread; told in the log as any other."""
+        told: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            told.extend((status, headers))
+
+        body = b"".join(RequestLines(partial(_refuse, problem), self._share)(environ, start))
+        return told[0], told[1], body
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+        self.date = formatdate(time.time(), usegmt=True)
+        now = loop.time()
+        for connection in [other for other in self.connections if other.deadline <= now]:
+            connection.overdue(now)
+
+
+def _refuse(problem: Problem, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    body = problem.body()
+    start_response(
+        f"{problem.status} {_REASONS[problem.status]}",
+        [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body))), *problem.headers.items()],
+    )
+    return [body]

@@ -1,0 +1,114 @@
+"""Noregret's own protocol over HTTP: predict, decide, feedback. What they do is in serving.api.face."""
+
+from typing import Any
+
+import msgspec
+from falcon import HTTPMethodNotAllowed, Request, Response
+from falcon.util import code_to_http_status
+
+from serving.api import documents, face
+from serving.api.calls import JSON, Call, declared
+from serving.api.keys import presented
+from serving.deciding import Decision
+from serving.process import process
+
+from .route import Route
+from .sent_bodies import read_json
+
+_encode = msgspec.json.Encoder().encode
+_PONG = _encode({"status": "ok"})
+
+
+def _times(decision: Decision) -> str:
+    return (
+        f"route;dur={decision.route_seconds * 1000:.3f}, predict;dur={decision.predict_seconds * 1000:.3f}, "
+        f"record;dur={decision.record_seconds * 1000:.3f}"
+    )
+
+
+def _answer(response: Response, document: Any) -> None:
+    response.data = _encode(document)
+
+
+class Resource:
+    """One address. Falcon answers OPTIONS by itself where nobody else does; here it is a method like any other."""
+
+    def on_options(self, request: Request, response: Response, **path: str) -> None:
+        raise HTTPMethodNotAllowed([])
+
+
+class Predict(Resource):
+    """/api/v1/endpoints/{endpoint}/predict"""
+
+    @declared(
+        Call(
+            "Route a request to an arm and predict",
+            {200: documents.PredictResponse},
+            bodies={JSON: documents.PredictRequest},
+            problems=(404,),
+            name="predict",
+        )
+    )
+    def on_post(self, request: Request, response: Response, endpoint: str) -> None:
+        parts = process()
+        live = face.admit(parts, presented(request.env), endpoint)
+        predicted = face.predict(parts, live, read_json(request.env, parts.body_limit))
+        _answer(response, predicted.document)
+        response.set_header("Server-Timing", _times(predicted.decision))
+
+
+class Decide(Resource):
+    """/api/v1/endpoints/{endpoint}/decide"""
+
+    @declared(
+        Call(
+            "Route a request to an arm",
+            {200: documents.DecideResponse},
+            bodies={JSON: documents.DecideRequest},
+            problems=(404,),
+            name="decide",
+        )
+    )
+    def on_post(self, request: Request, response: Response, endpoint: str) -> None:
+        parts = process()
+        live = face.admit(parts, presented(request.env), endpoint)
+        decided = face.decide_only(parts, live, read_json(request.env, parts.body_limit))
+        _answer(response, decided.document)
+        response.set_header("Server-Timing", _times(decided.decision))
+
+
+class Feedback(Resource):
+    """/api/v1/feedback"""
+
+    @declared(
+        Call(
+            "Say how a decision went, or many",
+            {200: documents.FeedbackStatus, 202: documents.FeedbackStatus, 207: documents.FeedbackResults},
+            bodies={JSON: (documents.FeedbackRequest, documents.FeedbackBatchRequest)},
+            problems=(404, 409),
+            name="feedback",
+        )
+    )
+    def on_post(self, request: Request, response: Response) -> None:
+        parts = process()
+        key = face.admit_feedback(parts, presented(request.env))
+        status, document = face.feedback(parts, key, read_json(request.env, parts.body_limit))
+        response.status = code_to_http_status(status)
+        _answer(response, document)
+
+
+class Ping(Resource):
+    """/api/v1/ping: fixed JSON, for the benchmark: what the data plane answers at most."""
+
+    def on_get(self, request: Request, response: Response) -> None:
+        response.data = _PONG
+
+    on_head = on_get
+
+
+ROUTES = (
+    Route("/api/v1/endpoints/{endpoint}/predict", Predict(), ("POST",)),
+    Route("/api/v1/endpoints/{endpoint}/decide", Decide(), ("POST",)),
+    Route("/api/v1/feedback", Feedback(), ("POST",)),
+    Route("/api/v1/ping", Ping(), ("GET", "HEAD"), limit=0),
+)
