@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.http import StreamingHttpResponse
 from django.utils.dateparse import parse_datetime
 from msgspec import Struct
@@ -16,12 +16,15 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
 from noregret.rest.calls import call
+from noregret.rest.reads import bounded_reads
 from serving import problems
 from serving.api.calls import Parameter
 from serving.times import told
 from serving.tokens import Signer, Token
 
 _CHUNK = 2000
+_PARTS_READS = 6
+"""A part of an export may take so many times as long as another statement: the first sorts them all."""
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
@@ -87,8 +90,7 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
         "until": until,
         "rows_from": rows_from(experiment),
     }
-    connection.ensure_connection()
-    with transaction.atomic(), connection.connection.cursor(name="decisions") as cursor:
+    with bounded_reads(_PARTS_READS * settings.READ_SECONDS), connection.connection.cursor(name="decisions") as cursor:
         cursor.execute(_QUERY, parameters)
         while rows := cursor.fetchmany(_CHUNK):
             yield b"".join(encode(_line(row, experiment.pk, arms, signer)) + b"\n" for row in rows)
