@@ -22,5 +22,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "-c", \
     "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 # Several web processes add up their counters in a folder; other commands write none there.
-CMD ["env", "PROMETHEUS_MULTIPROC_DIR=/run/noregret-metrics", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "1", "--blocking-threads", "8", \
-    "--no-ws", "--http", "1", "--respawn-failed-workers", "--log-level", "warning", "noregret.wsgi:application"]
+CMD ["env", "PROMETHEUS_MULTIPROC_DIR=/run/noregret-metrics", "python", "-m", "noregret.web", "--host", "0.0.0.0", "--port", "8000"]

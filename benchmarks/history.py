@@ -43,34 +43,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "shadow": {"strategy": "shadow", "reward": BINARY},
 }
 
-# Each decision's id begins with its time, as real ones do. Two arms; a unit decides about ten times.
-_DECISIONS = """
-INSERT INTO serving_decision (id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, latency_ms,
-    holdout, trial)
-SELECT (lpad(to_hex((extract(epoch FROM at) * 1000000)::bigint), 16, '0') || substr(md5(%(salt)s || i::text), 1, 16))::uuid,
-    at, %(experiment)s, CASE WHEN NOT %(shadow)s AND NOT held_out AND i %% 2 = 1 THEN %(second)s ELSE %(first)s END,
-    CASE WHEN %(shadow)s THEN ARRAY[1.0, 0.0] ELSE ARRAY[0.5, 0.5] END, CASE WHEN %(shadow)s THEN 1.0 ELSE 0.5 END,
-    1 + extract(epoch FROM at)::bigint / 60, unit, 1 + random(), held_out, NOT held_out AND (NOT %(once)s OR i < %(units)s)
-FROM (
-    SELECT i, %(start)s::timestamptz + make_interval(secs => i * %(step)s) AS at, 'u' || (i %% %(units)s) AS unit,
-        %(holdout)s > 0 AND i %% 10 = 0 AS held_out
-    FROM generate_series(0, %(count)s - 1) AS i
-) AS made ON CONFLICT DO NOTHING
-"""
-_VISITS = """
-INSERT INTO serving_firstvisit (experiment_id, unit, decision_id)
-SELECT experiment_id, unit, id FROM serving_decision WHERE experiment_id = %(experiment)s AND trial ON CONFLICT DO NOTHING
-"""
-_REWARDS = """
-INSERT INTO serving_reward (decision_id, decided_at, metric, experiment_id, arm_id, value, recorded_at, late, defaulted, folded, matured,
-    summed)
-SELECT id, decided_at, %(metric)s, experiment_id, arm_id,
-    CASE WHEN %(metric)s = 'cost' THEN 2 * random() * (1 + random()) ELSE (random() < 0.1)::int END,
-    decided_at + interval '2 seconds', false, false, %(learned)s, %(learned)s AND trial AND %(metric)s = 'reward',
-    %(learned)s AND %(metric)s = 'reward'
-FROM serving_decision WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s
-ON CONFLICT DO NOTHING
-"""
 _PREDICTIONS = """
 INSERT INTO serving_shadowprediction (decision_id, decided_at, experiment_id, arm_id, latency_ms, champion_latency_ms, agrees,
     difference, predicted, champion_predicted)
@@ -132,6 +104,7 @@ class Bench:
         """So many rows, all of them learned."""
         from django.db import connection, transaction
         from django.utils import timezone
+        from noregret.bench import generated_ledger
         from noregret.learning.buckets import bucket_width, floor_to_bucket
         from noregret.learning.models import ExperimentEvidence
 
@@ -145,36 +118,20 @@ class Bench:
         mirrored = experiment.strategy == "shadow"
         metrics = ["outcome" if mirrored else "reward", *(["cost"] if experiment.guardrails else [])]
         count = self._rows // (1 + len(metrics) + mirrored)
-        parameters = self._parameters(experiment, count) | {"start": start, "end": closed, "learned": True}
+        parameters = generated_ledger.parameters(experiment, count) | {"start": start, "end": closed, "learned": True}
         parameters["step"] = (closed - start).total_seconds() / count
         with connection.cursor() as cursor:
-            cursor.execute(_DECISIONS, parameters)
+            cursor.execute(generated_ledger.DECISIONS, parameters)
             if parameters["once"]:
-                cursor.execute(_VISITS, parameters)
+                cursor.execute(generated_ledger.VISITS, parameters)
             for metric in metrics:
-                cursor.execute(_REWARDS, parameters | {"metric": metric})
+                cursor.execute(generated_ledger.REWARDS, parameters | {"metric": metric})
             if mirrored:
-                cursor.execute(_PREDICTIONS, parameters)
+                cursor.execute(_PREDICTIONS, parameters | {"second": parameters["arms"][1]})
             for table in partitions.TABLES:
                 cursor.execute(f"VACUUM ANALYZE {table}")
         # As if the learner had met them all: what was merged of an empty ledger is not taken for them.
         ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=closed, coarse_until={})
-
-    def _parameters(self, experiment: Any, count: int) -> dict[str, Any]:
-        from noregret.learning.evidence import units_count_once
-
-        arms = list(experiment.arms.order_by("position").values_list("pk", flat=True))
-        return {
-            "experiment": experiment.pk,
-            "first": arms[0],
-            "second": arms[1],
-            "count": count,
-            "units": max(count // 10, 1),
-            "salt": str(experiment.pk),
-            "holdout": experiment.holdout,
-            "shadow": experiment.strategy == "shadow",
-            "once": units_count_once(experiment),
-        }
 
     def bring_up(self, experiment: Any) -> None:
         from django.db import connection
@@ -215,15 +172,16 @@ class Bench:
         """A second's worth of decisions and rewards."""
         from django.db import connection
         from django.utils import timezone
+        from noregret.bench import generated_ledger
 
         now = timezone.now()
         start = now - timedelta(seconds=1)
         step = {"start": start, "end": now, "step": 1.0 / FRESH, "learned": False}
-        parameters = self._parameters(experiment, FRESH) | step | {"salt": str(time.monotonic_ns())}
+        parameters = generated_ledger.parameters(experiment, FRESH) | step | {"salt": str(time.monotonic_ns())}
         with connection.cursor() as cursor:
-            cursor.execute(_DECISIONS, parameters)
+            cursor.execute(generated_ledger.DECISIONS, parameters)
             for metric in ("reward", *(["cost"] if experiment.guardrails else [])):
-                cursor.execute(_REWARDS, parameters | {"metric": metric})
+                cursor.execute(generated_ledger.REWARDS, parameters | {"metric": metric})
 
 
 def _milliseconds(call: Callable[[], None], before: Callable[[], None] = lambda: None) -> float:

@@ -33,6 +33,9 @@ class ArtifactSource(Protocol):
     def store(self, sha256: str, body: bytes) -> None:
         """Keep a file; storing twice is harmless."""
 
+    def remove(self, sha256: str) -> None:
+        """Keep it no longer; harmless where it is not held."""
+
 
 class ArtifactStore:
     """A directory of immutable files, which several processes may share. With a `source` at most about `limit` bytes are kept in it,
@@ -168,6 +171,8 @@ class ArtifactStore:
             _put_back(aside, path)
             return False
         aside.unlink(missing_ok=True)
+        if self._source is not None:
+            self._source.remove(sha256)
         return True
 
 

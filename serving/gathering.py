@@ -45,6 +45,9 @@ class Gathering:
         self._decisions = decisions
         self._seconds = seconds
         self._notes: deque[Note] = deque()
+        # What `labels` gave, which looks each up under a lock.
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._histograms: dict[str, SummedHistogram] = {}
         self._adding = threading.Lock()
         os.register_at_fork(after_in_child=self._begin_anew)
         # A process ends by one of two ways; multiprocessing's children, which web processes are, forget both when they begin.
@@ -68,9 +71,15 @@ class Gathering:
                 decisions[endpoint, arm, fallback_reason] += 1
                 seconds[endpoint].append(took)
             for labels, count in decisions.items():
-                self._decisions.labels(*labels).inc(count)
+                counter = self._counters.get(labels)
+                if counter is None:
+                    counter = self._counters[labels] = self._decisions.labels(*labels)
+                counter.inc(count)
             for endpoint, amounts in seconds.items():
-                self._seconds.labels(endpoint).observe_all(amounts)
+                histogram = self._histograms.get(endpoint)
+                if histogram is None:
+                    histogram = self._histograms[endpoint] = self._seconds.labels(endpoint)
+                histogram.observe_all(amounts)
 
     def _flush_at_the_end(self) -> None:
         util.Finalize(None, self.flush, exitpriority=0)

@@ -74,7 +74,7 @@ class _LearnerCollector(Collector):
 
 
 def web_processes(arguments: Sequence[str], default: int) -> int:
-    """How many Granian runs, by the command line that its processes have too; `default` where that does not say."""
+    """How many run, by the command line that its processes have too; `default` where that does not say."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--workers", type=int, default=default)
     try:

@@ -1,9 +1,10 @@
-"""What a web process does before its first request."""
+"""What a web process does before its first request, and after its last."""
 
 import gc
 
 import structlog
 
+from .metrics import GATHERING
 from .process import process
 
 log = structlog.get_logger(__name__)
@@ -18,3 +19,8 @@ def begin_serving() -> None:
     # What is loaded now stays: it is not searched for garbage again, which takes a moment of every request that waits.
     gc.collect()
     gc.freeze()
+
+
+def end_serving() -> None:
+    """Add up what was counted since the last second."""
+    GATHERING.flush()

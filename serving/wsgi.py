@@ -6,17 +6,19 @@ Settings come from the environment as everywhere; no address of the control plan
 import os
 
 import django
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
-django.setup()
+if not apps.ready:
+    django.setup()
 
-from django.conf import settings  # noqa: E402 - configured by the line above
+from django.conf import settings
 
-from serving.request_lines import RequestLines  # noqa: E402
-from serving.starting import begin_serving  # noqa: E402
-from serving.web import app  # noqa: E402
-from serving.web.data_plane import data_plane  # noqa: E402
-from serving.web.front import Front  # noqa: E402
+from serving.request_lines import RequestLines
+from serving.starting import begin_serving, end_serving
+from serving.web import app
+from serving.web.data_plane import data_plane
+from serving.web.front import Front
 
 application = RequestLines(app.application, settings.ACCESS_LINES)
 front = Front(
@@ -24,5 +26,6 @@ front = Front(
     folder=settings.UPLOAD_DIR,
     disk_limit=settings.UPLOAD_DISK_LIMIT,
     share=settings.ACCESS_LINES,
+    at_end=end_serving,
 )
 begin_serving()

@@ -96,5 +96,6 @@ def test_connections__of_a_web_process__are_bounded_by_one_setting() -> None:
     assert Environment.read(SECRET | {"NOREGRET_BLOCKING_THREADS": "4"}).database_connections == 8
     few = SECRET | {"NOREGRET_BLOCKING_THREADS": "4", "NOREGRET_DATABASE_CONNECTIONS": "5"}
     assert Environment.read(few).database_connections == 5
+    assert Environment.read(SECRET | {"NOREGRET_BLOCKING_THREADS": "1"}).database_connections == 4
     with pytest.raises(BadEnvironment, match="NOREGRET_DATABASE_CONNECTIONS"):
-        Environment.read(few | {"NOREGRET_DATABASE_CONNECTIONS": "4"})
+        Environment.read(few | {"NOREGRET_DATABASE_CONNECTIONS": "3"})

@@ -87,7 +87,9 @@ def test_check_deploy__without_a_lasting_key__says_what_to_do(tmp_path: Path) ->
 
 def test_image__web_processes__add_up_their_counters_in_a_folder_that_is_empty_after_a_restart() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    (folder,) = re.findall(r'^CMD \["env", "PROMETHEUS_MULTIPROC_DIR=([^"]+)", "granian"', text, re.MULTILINE)
+    (folder,) = re.findall(
+        r'^CMD \["env", "PROMETHEUS_MULTIPROC_DIR=([^"]+)", "python", "-m", "noregret.web"', text, re.MULTILINE
+    )
     assert re.search(rf"install --directory --owner noregret .*{folder}", text)
     (mounted,) = compose()["services"]["web"]["tmpfs"]
     assert mounted.startswith(f"{folder}:uid=10001")
@@ -101,7 +103,7 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
     roles = [name for name, service in compose()["services"].items() if "worker" in service.get("command", ())]
-    assert {"worker", "shadow", "notify"} <= set(roles)
+    assert {"worker", "shadow", "notify", "inspector"} <= set(roles)
     started = [getattr(services, role)().command for role in roles]
     composed = [compose()["services"][role]["command"] for role in roles]
     for commands in (started, composed):

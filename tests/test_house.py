@@ -74,7 +74,7 @@ def test_environment__is_read_in_one_file_only() -> None:
     ]
     # These two hand the environment on to child processes, and look at nothing in it.
     handing_on = {"platform/noregret/embedded/services.py", "platform/noregret/embedded/running.py"}
-    sets_only = {"platform/noregret/wsgi.py", "platform/noregret/celery.py"}
+    sets_only = {"platform/noregret/wsgi.py", "platform/noregret/celery.py", "serving/wsgi.py"}
     assert set(readers) - handing_on - sets_only - {"platform/noregret/embedded/postgres.py"} == {
         "platform/noregret/env.py"
     }

@@ -79,17 +79,23 @@ def _in_rows(posteriors: Posterior | Sequence[Posterior]) -> tuple[Posterior, tu
         shape: tuple[int, ...] = (len(posteriors),)
         rows: Posterior = _Apart(posteriors)
     else:
-        shape = np.shape(posteriors.quantile(0.5)) or (1,)
-        rows = _with_parameters(posteriors, lambda parameter: parameter.reshape(-1, shape[-1]))
+        shape = np.shape(posteriors.mean) or (1,)
+        rows = (
+            posteriors
+            if len(shape) == 2
+            else _with_parameters(posteriors, lambda parameter: parameter.reshape(-1, shape[-1]))
+        )
     if shape[-1] < 1:
         raise ValueError("at least one arm was expected")
     return rows, shape
 
 
-def _slices(posterior: Posterior, rows: NDArray[np.int64], arms: int) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
-    """(rows, posterior of these) few enough to be summed at once."""
+def _slices(
+    posterior: Posterior, rows: NDArray[np.int64], arms: int, every: bool
+) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
+    """(rows, posterior of these) few enough to be summed at once; `every` where these are all rows that there are."""
     size = max(_ARMS_AT_ONCE // arms, 1)
-    if isinstance(posterior, _Apart):
+    if every and len(rows) <= size:
         yield rows, posterior
         return
     for start in range(0, len(rows), size):
@@ -120,7 +126,7 @@ def _summed(
     left = np.arange(count)
     for levels, finer in _PASSES:
         before = missed[left]
-        for rows, part in _slices(posterior, left, arms):
+        for rows, part in _slices(posterior, left, arms, len(left) == count):
             best[rows], greatest[rows] = integrate(part, levels, finer)
             missed[rows] = np.abs(best[rows].sum(axis=1) - 1.0)
         # What finer panels hardly change is rounding: of densities at parameters of 1e8, say.

@@ -19,7 +19,7 @@ means. Sources: Fisher 1935 (the law); Ramdas et al. 2023 (e-processes). Countin
 far was rejected: between equal arms it promotes in up to all runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, ClassVar, Self
@@ -39,6 +39,7 @@ ROWS_AN_ARM = 10
 """A stratum ends at 10 rows an arm, 20 at least: of smaller ones, too much is lost by taking S as given."""
 _MOST_OPEN = 8
 _AT_ONCE = 4096  # pairs whose sums are taken in one go: about 30 MB
+_NUMBERS_AT_ONCE = 2_000_000  # log factors of buckets that are found together
 
 
 def enough(arms: int) -> int:
@@ -122,27 +123,46 @@ class ConditionalEvidence:
         )
 
     def observe(self, bucket: Bucket) -> Self:
-        """Raises ValueError for outcomes that are neither 0 nor 1, too."""
-        bucket.check(self.arms)
-        if not len(bucket):
-            return self
-        if not np.isin(bucket.outcome, (0.0, 1.0)).all():
-            raise ValueError("the conditional rule is for outcomes of 0 and 1")
-        open_, ended = self._sorted(self._carried_on(bucket))
-        matured = self.matured + ArmStatistics.from_rewards(bucket.arm, bucket.outcome, self.arms)
-        if not ended:
-            return replace(self, matured=matured, open=open_)
-        ones, count = np.stack([one.ones for one in ended]), np.stack([one.count for one in ended])
-        noninferior = self.noninferior
-        if noninferior is not None:
-            noninferior = kept(noninferior + summed_log_factors(ones, count, self._margins()))
-        return replace(
-            self,
-            superior=kept(self.superior + summed_log_factors(ones, count)),
-            noninferior=noninferior,
-            matured=matured,
-            open=open_,
+        return self.observe_all((bucket,))
+
+    def observe_all(self, buckets: Iterable[Bucket]) -> Self:
+        """Raises ValueError for outcomes that are neither 0 nor 1, too.
+
+        Strata are counted bucket by bucket; what those say that have ended is found for many buckets at once.
+        """
+        evidence, ended, margins = self, list[list[Stratum]](), list[Array]()
+        at_once = max(_NUMBERS_AT_ONCE // self.superior.size, 1)
+        for bucket in buckets:
+            bucket.check(self.arms)
+            if not len(bucket):
+                continue
+            if not ((bucket.outcome == 0.0) | (bucket.outcome == 1.0)).all():
+                raise ValueError("the conditional rule is for outcomes of 0 and 1")
+            open_, over = self._sorted(evidence._carried_on(bucket))
+            if over:
+                ended.append(over)
+                margins.append(evidence._margins())
+            matured = evidence.matured + ArmStatistics.from_rewards(bucket.arm, bucket.outcome, self.arms)
+            evidence = replace(evidence, matured=matured, open=open_)
+            if len(ended) >= at_once:
+                evidence = evidence._weighed(ended, margins)
+                ended.clear()
+                margins.clear()
+        return evidence._weighed(ended, margins) if ended else evidence
+
+    def _weighed(self, ended: list[list[Stratum]], margins: list[Array]) -> Self:
+        """With what the strata say that ended in each of some buckets, one bucket after the other; `margins` were each bucket's."""
+        ones, count = (
+            np.stack([getattr(one, name) for strata in ended for one in strata]) for name in ("ones", "count")
         )
+        of = np.repeat(np.arange(len(ended)), [len(strata) for strata in ended])
+        superior, noninferior = self.superior, self.noninferior
+        for sums in summed_log_factors(ones, count, of=of, experiments=len(ended)):
+            superior = kept(superior + sums)
+        if noninferior is not None:
+            for sums in summed_log_factors(ones, count, np.stack(margins), of=of, experiments=len(ended)):
+                noninferior = kept(noninferior + sums)
+        return replace(self, superior=superior, noninferior=noninferior)
 
     def _carried_on(self, bucket: Bucket) -> list[Stratum]:
         """Every open stratum after the bucket's rows, and those that begin with it."""
@@ -175,6 +195,8 @@ class ConditionalEvidence:
         Between means p - m/2 and p + m/2 it is the smaller the nearer p is to one half, and the smaller margin claims less. So p, the
         pair's pooled mean, is moved towards one half by two standard errors, and by m/2, which unequal counts can shift it.
         """
+        if self.noninferior is None:
+            return np.zeros(0)
         count, total = self.matured.count.copy(), self.matured.total
         for one in self.open:
             count, total = count - one.count, total - one.ones
@@ -218,6 +240,16 @@ class ConditionalEvidence:
 
 def _counted(bucket: Bucket, arms: int) -> Iterator[Stratum]:
     """The bucket's strata. Arms that an allocation does not know yet are no part of it: zeros at its end say nothing."""
+    alike = bucket.allocation[0] == bucket.allocation[-1] and (bucket.propensities[0] == bucket.propensities[-1]).all()
+    if (
+        alike
+        and (bucket.allocation == bucket.allocation[0]).all()
+        and (bucket.propensities == bucket.propensities[0]).all()
+    ):
+        count = np.bincount(bucket.arm, minlength=arms)
+        ones = np.bincount(bucket.arm[bucket.outcome == 1.0], minlength=arms)
+        yield _begun(int(bucket.allocation[0]), np.round(bucket.propensities[0], 9) + 0.0, ones, count)
+        return
     rounded = np.round(bucket.propensities, 9) + 0.0
     labels, first, of_label = np.unique(bucket.allocation, return_index=True, return_inverse=True)
     if (rounded == rounded[first[of_label]]).all():
@@ -231,9 +263,15 @@ def _counted(bucket: Bucket, arms: int) -> Iterator[Stratum]:
     count = np.bincount(flat, minlength=size).reshape(-1, arms)
     ones = np.bincount(flat[bucket.outcome == 1.0], minlength=size).reshape(-1, arms)
     for (label, vector), successes, rows in zip(kinds, ones, count, strict=True):
-        known = np.trim_zeros(vector, "b")
-        digest = blake2b(known.tobytes(), digest_size=8).hexdigest()
-        yield Stratum(label, digest, successes, rows, 0, enough(int(np.count_nonzero(known))))
+        yield _begun(label, vector, successes, rows)
+
+
+def _begun(label: int, propensities: Array, ones: NDArray[np.int64], count: NDArray[np.int64]) -> Stratum:
+    """A stratum of rows that were drawn with these propensities (K,)."""
+    last = int(np.flatnonzero(propensities)[-1]) + 1
+    known = propensities[:last]
+    digest = blake2b(known.tobytes(), digest_size=8).hexdigest()
+    return Stratum(label, digest, ones, count, 0, enough(int(np.count_nonzero(known))))
 
 
 def summed_log_factors(
@@ -245,8 +283,8 @@ def summed_log_factors(
 ) -> Array:
     """Sums over strata of log factors that i is better than j by more than -margin: `ones`, `count` (strata, K) by arm.
 
-    Of one experiment, (K, K, G), or with `of` (strata,) of each of so many, (experiments, K, K, G). `margins` (K, K) are in log-odds,
-    symmetric; none at all if None.
+    Of one experiment, (K, K, G), or with `of` (strata,) of each of so many experiments or buckets, (experiments, K, K, G). `margins`
+    (experiments, K, K) are in log-odds, symmetric; none at all if None.
     """
     arms = ones.shape[1]
     better, worse = np.triu_indices(arms, 1)
@@ -255,9 +293,9 @@ def summed_log_factors(
     for start in range(0, len(stratum), _AT_ONCE):
         s, p = stratum[start : start + _AT_ONCE], pair[start : start + _AT_ONCE]
         i, j = better[p], worse[p]
-        margin = None if margins is None else margins[i, j]
-        for_i, for_j = pair_log_factors(count[s, i], count[s, j], ones[s, i], ones[s, j], margin)
         experiment = np.zeros(len(s), dtype=np.int64) if of is None else of[s]
+        margin = None if margins is None else margins[experiment, i, j]
+        for_i, for_j = pair_log_factors(count[s, i], count[s, j], ones[s, i], ones[s, j], margin)
         np.add.at(sums, (experiment, i, j), for_i)
         np.add.at(sums, (experiment, j, i), for_j)
     return sums[0] if of is None else sums

@@ -15,6 +15,7 @@ depend on what the propensity depends on: not for policies that look at the requ
 Alternatives come from earlier buckets only, so the same buckets always give the same numbers. Source: Ramdas et al. 2023 (e-processes).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -61,6 +62,12 @@ class DesignEvidence:
             noninferior=None if self.noninferior is None else np.pad(self.noninferior, pairs),
             matured=self.matured.padded((0, more)),
         )
+
+    def observe_all(self, buckets: Iterable[Bucket]) -> Self:
+        evidence = self
+        for bucket in buckets:
+            evidence = evidence.observe(bucket)
+        return evidence
 
     def observe(self, bucket: Bucket) -> Self:
         bucket.check(self.arms)

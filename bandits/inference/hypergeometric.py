@@ -14,6 +14,8 @@ from bandits.statistics import Array
 from .log_factors import STEPS
 
 _TABLE = 2**17
+_WHOLE = (16, 64)  # so many possible counts, and every one of them is summed
+_STEEPEST = 10.0  # log-odds whose powers up to the 64th are no larger than a number can be
 
 
 def pair_log_factors(
@@ -49,7 +51,42 @@ def log_normaliser(
 ) -> Array:
     """ln of Z(r) = sum over x of C(first, x) C(second, ones - x) r**x, less ln(first! second!), (P, M) for ln r in `log_odds` (P, M).
 
-    Summed around the mode. The count is a sum of independent indicators (Vatutin & Mikhailov 1982), so with steps of half its standard
+    Each pair's number follows from the pair alone, to the last digit: whoever sums many strata at once gets what each gives by itself.
+    """
+    sums = np.empty((len(first), log_odds.shape[1]))
+    counts = np.minimum(first, ones) - np.maximum(0, ones - second) + 1
+    counts = np.where(np.abs(log_odds).max(axis=1, initial=0.0) < _STEEPEST, counts, _WHOLE[-1] + 1)
+    sizes = np.searchsorted(_WHOLE, counts)
+    for size in np.unique(sizes):
+        mine = np.flatnonzero(sizes == size)
+        pairs = first[mine], second[mine], ones[mine], log_odds[mine]
+        sums[mine] = _sum_around_mode(*pairs) if size == len(_WHOLE) else _whole_sum(*pairs, terms=_WHOLE[size])
+    return sums
+
+
+def _whole_sum(
+    first: NDArray[np.int64], second: NDArray[np.int64], ones: NDArray[np.int64], log_odds: Array, terms: int
+) -> Array:
+    """Of pairs with so many possible counts at most: each term once, whatever the odds."""
+    n, m, s = (part[:, None] for part in (first, second, ones))
+    low, high = np.maximum(0, s - m), np.minimum(n, s)
+    steps = np.arange(terms)
+    x = np.minimum(low + steps, high)
+    logs = -sum(_log_factorial(cell) for cell in (x, n - x, s - x, m - s + x))
+    logs = np.where(low + steps <= high, logs, -np.inf)
+    top = logs.max(axis=1, keepdims=True)
+    same = bool((log_odds == log_odds[0]).all())
+    powers = np.exp(steps * (log_odds[:1] if same else log_odds)[..., None])
+    # Not a product of matrices, which would add in an order that depends on how many pairs there are.
+    sums = (np.exp(logs - top)[:, None, :] * powers).sum(axis=-1)
+    found: Array = np.log(sums) + top + low * log_odds
+    return found
+
+
+def _sum_around_mode(
+    first: NDArray[np.int64], second: NDArray[np.int64], ones: NDArray[np.int64], log_odds: Array
+) -> Array:
+    """Of any pairs. The count is a sum of independent indicators (Vatutin & Mikhailov 1982), so with steps of half its standard
     deviation, taken only where that is 4 or more, the sum is exact to 1e-13; some 60 terms do for a million rows.
     """
     n, m, s = (part[:, None].astype(np.float64) for part in (first, second, ones))
@@ -72,7 +109,11 @@ def log_normaliser(
     logs = x * log_odds[..., None]
     for cell in (x, n - x, s - x, m - s + x):
         logs -= _log_factorial(cell)
-    found: Array = special.logsumexp(np.where(inside, logs, -np.inf), axis=-1) + np.log(step)
+    logs = np.where(inside, logs, -np.inf)
+    top = logs.max(axis=-1, keepdims=True)
+    # Along the first axis numpy adds term after term, so that further terms of other pairs, which are 0 here, change nothing.
+    sums = np.ascontiguousarray(np.moveaxis(np.exp(logs - top), -1, 0)).sum(axis=0)
+    found: Array = np.log(sums) + top[..., 0] + np.log(step)
     return found
 
 

@@ -1,5 +1,6 @@
 """What evidence is, whichever rule made it, and what it is fed: one bucket of decision time after the other."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -63,6 +64,9 @@ class Evidence(Protocol):
 
     def observe(self, bucket: Bucket) -> Self:
         """After one bucket more; buckets come in order of decision time."""
+
+    def observe_all(self, buckets: Iterable[Bucket]) -> Self:
+        """After all of these, one after the other: the same numbers as `observe` gives bucket by bucket, sooner."""
 
     def e_values(self) -> Array:
         """Evidence that i is better than j, (K, K); 1 where nothing was seen.

@@ -48,7 +48,7 @@ def nodes(cuts: Array, low: Array, high: Array, finer: int = 1) -> tuple[Array, 
     """
     edges = _edges(cuts, low, high, finer)
     x, w = _rule()
-    half = np.diff(edges, axis=1)[..., None] / 2.0
+    half = (edges[:, 1:, None] - edges[:, :-1, None]) / 2.0
     middle = (edges[:, 1:, None] + edges[:, :-1, None]) / 2.0
     rows = len(edges)
     return (middle + half * x).reshape(rows, -1).T, (half * w).reshape(rows, -1).T
@@ -56,6 +56,8 @@ def nodes(cuts: Array, low: Array, high: Array, finer: int = 1) -> tuple[Array, 
 
 def _edges(cuts: Array, low: Array, high: Array, finer: int) -> Array:
     """Panel edges, (N, P + 1): as many for every row as the row that needs most."""
+    if len(low) == 1:
+        return _edges_of_one(cuts[:, 0], float(low[0]), float(high[0]), finer)[None, :]
     levels, rows, features = cuts.shape
     flat = np.moveaxis(cuts, 1, 0).reshape(rows, levels * features)
     order = np.argsort(flat, axis=1)
@@ -80,3 +82,26 @@ def _edges(cuts: Array, low: Array, high: Array, finer: int) -> Array:
     wanted = np.linspace(0.0, 1.0, panels + 1)[1:-1] + of_row
     inner = np.interp(wanted.ravel(), (share + of_row).ravel(), points.ravel()).reshape(rows, panels - 1)
     return np.concatenate((low[:, None], inner, high[:, None]), axis=1)
+
+
+def _edges_of_one(cuts: Array, low: float, high: float, finer: int) -> Array:
+    """The same for one row, (P + 1,), `cuts` (L, F): a request waits for it."""
+    levels, features = cuts.shape
+    points = np.sort(cuts, axis=None)
+    panel = np.empty((features, len(points) - 1), dtype=np.int64)
+    for feature in range(features):
+        panel[feature] = np.searchsorted(cuts[:, feature], points[:-1], side="right")
+    widths = cuts[1:] - cuts[:-1]
+    density = np.zeros((levels + 1, features))
+    np.divide(1.0, widths, out=density[1:levels], where=widths > 0.0)
+    at = density[panel, np.arange(features)[:, None]].max(axis=0)
+    points = points.clip(low, high)
+    passed = np.zeros(len(points))
+    np.cumsum(at * (points[1:] - points[:-1]), out=passed[1:])
+    most = float(passed[-1])
+    if not np.isfinite(most):
+        raise ValueError("posteriors have no quantiles")
+    panels = max(int(np.ceil(finer * most)), finer)
+    edges: Array = np.interp(np.arange(panels + 1) * (most / panels), passed, points)
+    edges[0], edges[-1] = low, high
+    return edges

@@ -25,6 +25,7 @@ Stakes come from earlier buckets: a step in log-odds times b (1 - b) is a differ
 stake that is best for it. Source: Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro 2022.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -84,6 +85,12 @@ class WeightedEvidence:
             inverse=np.pad(self.inverse, single),
             rows=np.pad(self.rows, single),
         )
+
+    def observe_all(self, buckets: Iterable[Bucket]) -> Self:
+        evidence = self
+        for bucket in buckets:
+            evidence = evidence.observe(bucket)
+        return evidence
 
     def observe(self, bucket: Bucket) -> Self:
         bucket.check(self.arms)

@@ -33,15 +33,10 @@ _SAFE = ("GET", "HEAD")
 _FIELD = re.compile(r"<\w+:\w+>")
 
 
-def threads() -> int:
-    """Half of the data plane's, at most."""
-    return max(1, settings.ENVIRONMENT.blocking_threads // 2)
-
-
 def control_plane(application: WSGIHandler, *, share: float) -> Find:
     """The rule of a path of Django's, None for any other. `share` of the requests get a line in the log."""
     lines = RequestLines(application, share)
-    calls = Plane(lines, Pool("control", threads(), WAITING_EACH * threads()))
+    calls = Plane(lines, Pool("control", settings.CONTROL_THREADS, WAITING_EACH * settings.CONTROL_THREADS))
     probes = Plane(lines, Pool("probes", PROBE_THREADS, _WAITING))
     files = Plane(lines, Pool("files", FILE_THREADS, _WAITING))
     limit: int = settings.SERVING_BODY_LIMIT

@@ -123,11 +123,16 @@ LEDGER_DAYS = _variable(
 READ_SECONDS = _variable(
     "NOREGRET_READ_SECONDS", "after how long a statement of a control-plane read is ended, in seconds", "10"
 )
-BLOCKING_THREADS = _variable("NOREGRET_BLOCKING_THREADS", "request threads of a web process", "8")
+BLOCKING_THREADS = _variable(
+    "NOREGRET_BLOCKING_THREADS",
+    "threads of a web process for the data plane; the control plane has half as many beside them",
+    "8",
+)
 DATABASE_CONNECTIONS = _variable(
     "NOREGRET_DATABASE_CONNECTIONS",
-    "the most connections that a web process opens to PostgreSQL: one for each request thread, the rest for feedback; more than threads",
-    "twice the request threads",
+    "the most connections that a web process opens to PostgreSQL: one for each thread of the control plane and one for probes, "
+    "the rest for feedback",
+    "twice the threads of the data plane, and at least 4",
 )
 PROXIES = _variable(
     "NOREGRET_PROXIES",
@@ -153,8 +158,8 @@ EMAIL_URL = _variable(
     "`smtp://localhost:25`",
 )
 EMAIL_FROM = _variable("NOREGRET_EMAIL_FROM", "the sender of e-mail", "`noregret@localhost`")
-GRANIAN_WORKERS = _variable(
-    "GRANIAN_WORKERS", "web processes, as Granian reads it; several need `PROMETHEUS_MULTIPROC_DIR`", "1"
+WEB_CONCURRENCY = _variable(
+    "WEB_CONCURRENCY", "web processes, where `--workers` does not say; several need `PROMETHEUS_MULTIPROC_DIR`", "1"
 )
 ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
 
@@ -282,7 +287,7 @@ class Environment:
     spool_limit: int
     backlog_limit: int | None
     access_lines: float
-    granian_workers: int
+    web_processes: int
     learn_seconds: float
     ledger_days: int
     read_seconds: float
@@ -341,13 +346,15 @@ class Environment:
             backlog_limit=None
             if not source.get(BACKLOG_LIMIT, "").strip()
             else int(_number(source, BACKLOG_LIMIT, 0, 65536)),
-            granian_workers=int(_number(source, GRANIAN_WORKERS, 1, 1)),
+            web_processes=int(_number(source, WEB_CONCURRENCY, 1, 1)),
             access_lines=_number(source, ACCESS_LINES, 0.01, 0.0, 1.0),
             learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
             ledger_days=_whole(source, LEDGER_DAYS, 400, 1),
             read_seconds=_number(source, READ_SECONDS, 10.0, 0.001),
             blocking_threads=threads,
-            database_connections=int(_number(source, DATABASE_CONNECTIONS, 2 * threads, threads + 1)),
+            database_connections=int(
+                _number(source, DATABASE_CONNECTIONS, max(4, 2 * threads), max(1, threads // 2) + 2)
+            ),
             proxies=int(_number(source, PROXIES, 0, 0)),
             https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,

@@ -94,7 +94,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def counts_alone() -> bool:
     """Is this one of several web processes that have no folder through which they add up their counters?"""
-    workers = settings.ENVIRONMENT.granian_workers
+    workers = settings.ENVIRONMENT.web_processes
     return settings.METRICS_DIR is None and web_processes(sys.argv[1:], workers) > 1
 
 

@@ -9,27 +9,31 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import django
 import structlog
-from django.core.wsgi import get_wsgi_application
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
-_django = get_wsgi_application()
+if not apps.ready:
+    django.setup()
 
-from django.conf import settings  # noqa: E402 - configured by the line above
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 
-from noregret import control_plane  # noqa: E402
-from noregret.operations import counts_alone  # noqa: E402
-from serving import problems  # noqa: E402
-from serving.request_lines import RequestLines  # noqa: E402
-from serving.starting import begin_serving  # noqa: E402
-from serving.web import app, routes  # noqa: E402
-from serving.web.data_plane import data_plane  # noqa: E402
-from serving.web.front import Front  # noqa: E402
-from serving.web.rules import Rule  # noqa: E402
+from noregret.control_plane import control_plane
+from noregret.operations import counts_alone
+from serving import problems
+from serving.request_lines import RequestLines
+from serving.starting import begin_serving, end_serving
+from serving.web import app, routes
+from serving.web.data_plane import data_plane
+from serving.web.front import Front
+from serving.web.rules import Rule
 
 log = structlog.get_logger(__name__)
 
-_admitted = threading.BoundedSemaphore(control_plane.threads())
+_django = WSGIHandler()
+_admitted = threading.BoundedSemaphore(settings.CONTROL_THREADS)
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -78,14 +82,20 @@ class _Admitted:
 application = RequestLines(_by_plane, settings.ACCESS_LINES)
 
 _find_data = data_plane(threads=settings.ENVIRONMENT.blocking_threads, share=settings.ACCESS_LINES)
-_find_control = control_plane.control_plane(_django, share=settings.ACCESS_LINES)
+_find_control = control_plane(_django, share=settings.ACCESS_LINES)
 
 
 def _find(path: str) -> Rule | None:
     return _find_data(path) or _find_control(path)
 
 
-front = Front(_find, folder=settings.UPLOAD_DIR, disk_limit=settings.UPLOAD_DISK_LIMIT, share=settings.ACCESS_LINES)
+front = Front(
+    _find,
+    folder=settings.UPLOAD_DIR,
+    disk_limit=settings.UPLOAD_DISK_LIMIT,
+    share=settings.ACCESS_LINES,
+    at_end=end_serving,
+)
 
 if counts_alone():
     log.error("several web processes, and PROMETHEUS_MULTIPROC_DIR is not set: /metrics is refused")

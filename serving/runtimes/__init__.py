@@ -33,6 +33,23 @@ def kinds() -> Mapping[str, type[Model]]:
     return dict(sorted(_KINDS.items()))
 
 
+_MOST_MODELS = 10_000
+# Each model once, however many endpoints name it: of a thousand endpoints models are most of what is held.
+_models: dict[tuple[type[Model], bytes], Model] = {}
+
+
+def _shared(kind: type[Model], document: dict[str, Any]) -> Model:
+    """The model of a description, told apart to the letter: 1, 1.0 and true are equal to Python."""
+    key = kind, msgspec.msgpack.encode(document)
+    model = _models.get(key)
+    if model is None:
+        model = msgspec.convert(document, kind)
+        if len(_models) >= _MOST_MODELS:
+            _models.clear()
+        _models[key] = model
+    return model
+
+
 def model_of(document: Any) -> Model:
     """The model that a snapshot describes, by its tag `runtime`. One that can't be loaded here says so when it is.
 
@@ -46,7 +63,7 @@ def model_of(document: Any) -> Model:
         problem = f"runtime is {name!r}: one of {', '.join(kinds())} was expected"
     else:
         try:
-            return msgspec.convert(document, kind)
+            return _shared(kind, document)
         except msgspec.ValidationError as error:
             problem = f"its description is no {name} model's: {error}"
     return msgspec.convert(document | {"runtime": "unloadable", "problem": problem}, UnloadableModel)

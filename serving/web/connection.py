@@ -452,9 +452,9 @@ class Connection(asyncio.Protocol):
 
     def _is_kept(self, exchange: Exchange, error: OSError | None) -> None:
         exchange.pending -= 1
-        if self._is_lost or exchange.refused is not None:
+        if self._is_lost:
             return
-        if error is not None:
+        if error is not None and exchange.refused is None:
             self._refuse(exchange, problems.unavailable("the body could not be kept on disk", retry_after=10))
         if exchange.pending == 0:
             self._resume(_DISK)

@@ -40,10 +40,12 @@ _REASONS = {
 class Front:
     """`find` gives the rule of a path, `folder` is where large bodies go, `disk_limit` how many bytes all of them may take there.
 
-    `share` of the requests that are refused here get a line in the log.
+    `share` of the requests that are refused here get a line in the log. `at_end` is called after the last request.
     """
 
-    def __init__(self, find: Find, *, folder: Path, disk_limit: int, share: float) -> None:
+    def __init__(
+        self, find: Find, *, folder: Path, disk_limit: int, share: float, at_end: Callable[[], None] = lambda: None
+    ) -> None:
         self.find = find
         self.spooler = Spooler(folder, disk_limit)
         self.connections: set[Connection] = set()
@@ -51,7 +53,18 @@ class Front:
         self.unsent = 0
         self.date = formatdate(time.time(), usegmt=True)
         self._share = share
+        self._at_end = at_end
         self._sweeping: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        """ASGI's lifespan and nothing else: the server's word that the process begins, and that it ends.
+
+        A signal ends it right after: what Python does at its exit is not done.
+        """
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        self._at_end()
+        await send({"type": "lifespan.shutdown.complete"})
 
     def joined(self, connection: "Connection", loop: asyncio.AbstractEventLoop) -> bool:
         """False where there are too many already."""

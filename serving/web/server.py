@@ -18,7 +18,7 @@ def main(front: str, program: str) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--workers", type=int, help="processes (default WEB_CONCURRENCY, else 1)")
     chosen = parser.parse_args()
     uvicorn.run(
         front,
@@ -28,8 +28,8 @@ def main(front: str, program: str) -> None:
         http=Connection,
         loop="uvloop",
         ws="none",
-        lifespan="off",
-        interface="asgi3",  # taken as it is: a Front is no application, and needs no wrapping
+        lifespan="on",
+        interface="asgi3",  # taken as it is: a Front is called for the process's life alone
         proxy_headers=False,  # X-Forwarded-For is believed as NOREGRET_PROXIES says, by those who ask
         access_log=False,
         log_config=None,

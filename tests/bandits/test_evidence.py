@@ -99,6 +99,20 @@ def test_every_rule__state_read_between_buckets__goes_on_as_in_one_go(rule: str)
 
 
 @every_rule
+@pytest.mark.parametrize(("n", "size", "labels"), [(2000, 7, 3), (6000, 300, 1), (4000, 2000, 1)])
+def test_every_rule__many_buckets_at_once__give_the_same_numbers_as_one_by_one(
+    rule: str, n: int, size: int, labels: int
+) -> None:
+    """To the last digit: a rebuild takes them at once, the learner as they close."""
+    parts = [*buckets([0.3, 0.4, 0.02], n, 31, size, labels=labels)]
+    one_by_one = empty(rule, 3, 0.05)
+    for bucket in parts:
+        one_by_one = one_by_one.observe(bucket)
+    at_once = empty(rule, 3, 0.05).observe_all(parts[: len(parts) // 2]).observe_all(iter(parts[len(parts) // 2 :]))
+    assert at_once.to_dict() == one_by_one.to_dict()
+
+
+@every_rule
 def test_every_rule__order_within_a_bucket__does_not_matter(rule: str) -> None:
     generator = np.random.default_rng(4)
     e = np.round(generator.dirichlet(np.ones(3), 500), 1) * 0.97 + 0.01

@@ -17,6 +17,7 @@ from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import shadow_sums
 from noregret.learning.models import ArmInterval, ArmStatistics
+from noregret.learning.shown.results import EvidenceProgress
 from noregret.package_path import PACKAGE
 from noregret.registry.models import ModelVersion
 from noregret.steering.round import learn
@@ -115,10 +116,10 @@ def test_figures__of_a_running_experiment__are_those_of_the_page(admin: Client, 
 
 
 def test_progress__is_logarithmic__and_none_where_nothing_is_known() -> None:
-    assert progress({"value": 10.0, "needed": 100.0}) == pytest.approx(0.5)
-    assert progress({"value": 0.2, "needed": 40.0}) == 0.0
-    assert progress({"value": 1e9, "needed": 40.0}) == 1.0
-    assert progress({"value": None, "needed": None}) is None
+    assert progress(EvidenceProgress("b", 10.0, 100.0, 0)) == pytest.approx(0.5)
+    assert progress(EvidenceProgress("b", 0.2, 40.0, 0)) == 0.0
+    assert progress(EvidenceProgress("b", 1e9, 40.0, 0)) == 1.0
+    assert progress(EvidenceProgress("b", None, None, 0)) is None
 
 
 def test_page__says_in_words__what_the_experiment_does(admin: Client, two_arms: Start) -> None:

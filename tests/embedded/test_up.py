@@ -20,7 +20,7 @@ from noregret.embedded.engines import running_engines
 from noregret.embedded.running import MANAGE, RunningPlatform
 from noregret.env import secret_key_file, socket_dir
 
-ROLES = ("postgres", "redis", "web", "worker", "shadow", "beat")
+ROLES = ("postgres", "redis", "web", "worker", "shadow", "notify", "inspector", "beat")
 
 
 def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.CompletedProcess[str]":

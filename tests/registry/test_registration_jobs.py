@@ -200,6 +200,21 @@ def test_same_upload__from_four_at_once__is_inspected_and_registered_once(
     assert (len(inspected_once), ModelVersion.objects.count()) == (1, 1)
 
 
+def test_artefact__refused__is_kept_nowhere__and_one_that_a_version_names_stays(alice: Api, settings: Any) -> None:
+    def files() -> set[str]:
+        return {path.name for path in settings.ARTIFACT_DIR.glob("??/*")}
+
+    assert upload(alice, b"(pickle").status == 422
+    assert files() == set()
+    assert upload(alice).status == 201
+    held = files()
+    assert held == {ModelVersion.objects.get().sha256, ModelVersion.objects.get().compiled_sha256}
+    assert upload(alice, version="2").status == 201
+    job = RegistrationJob.objects.latest("created_at")
+    jobs._discard(job, time.time())
+    assert files() == held
+
+
 def test_job__is_seen_by_keys_of_its_limit_and_wider_ones(alice: Api, carol: Api, inspected_once: list[int]) -> None:
     assert upload(carol).status == 201
     job = RegistrationJob.objects.get()

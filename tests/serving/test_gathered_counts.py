@@ -2,16 +2,26 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from noregret import env
+from noregret.embedded import services
+from noregret.experiments.models import Experiment
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.gathering import Gathering, SummedHistogram
+from tests.serving.test_refused_bodies import DECIDE, _answers, _database_url, bearer
+from tests.serving.test_when_things_break import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("noregret_decisions_total", "noregret_predict_seconds_count", "noregret_predict_seconds_sum")
@@ -69,6 +79,29 @@ def test_counts__of_two_processes_that_end__add_up(tmp_path: Path, ending: str, 
     assert [one.wait(30) for one in processes] == [code, code]
     expected = 430 + 2 * more
     assert counted(tmp_path) == [expected, expected, expected / 4]
+
+
+def test_counts__of_web_processes_that_are_told_to_end__are_all_there(
+    two_arms: Callable[..., Experiment], settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_arms()
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setenv(env.REDIS_PREFIX, settings.REDIS_PREFIX)
+    monkeypatch.setenv(env.DATABASE_URL, _database_url())
+    child = services.web("127.0.0.1", port, 2)
+    child.log = tmp_path / "web.log"
+    child.start()
+    url, headers = f"http://127.0.0.1:{port}", bearer()
+    try:
+        assert wait_for(lambda: _answers(url), 60.0), child.last_lines()
+        for _ in range(20):  # each on a connection of its own, for any process to take
+            assert httpx.post(url + DECIDE, json={}, headers=headers).status_code == 200
+    finally:
+        child.stop()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(settings.DATA_DIR / "metrics"))  # type: ignore[no-untyped-call]
+    assert registry.get_sample_value("noregret_predict_seconds_count", {"endpoint": "pages"}) == 20
 
 
 def gathering() -> tuple[Gathering, CollectorRegistry]:

@@ -311,3 +311,14 @@ def test_frameworks__every_one__names_itself_and_says_what_it_takes() -> None:
         assert {"name", "version"} < set(framework.definition.__struct_fields__)
     for name, kind in kinds().items():
         assert kind.label, name
+
+
+def test_model__that_many_endpoints_name__is_held_once_until_it_is_described_otherwise() -> None:
+    def read(name: str, payload: Any) -> Model:
+        model = StaticModel(model="shared@1", framework="static", payload=payload)
+        return snapshot.decode_endpoint(snapshot.encode(snapshot.Endpoint(1, name, 1, 0.0, model, 300))).champion
+
+    first = read("a", [1])
+    assert read("b", [1]) is first
+    others = [read(name, payload) for name, payload in (("c", [True]), ("d", [1.0]), ("e", [2]))]
+    assert repr([model.payload for model in (first, *others)]) == "[[1], [True], [1.0], [2]]"

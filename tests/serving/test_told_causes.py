@@ -144,12 +144,12 @@ def test_metrics__of_several_processes_that_count_alone__are_refused(
     alice: Api, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert alice.get("/metrics").status == 200
-    monkeypatch.setattr("sys.argv", ["granian", "--workers", "2", "noregret.wsgi:application"])
+    monkeypatch.setattr("sys.argv", ["web", "--workers", "2"])
     assert operations.counts_alone()
     answer = alice.get("/metrics")
     assert (answer.status, answer["type"]) == (503, "/problems/unavailable")
     assert "PROMETHEUS_MULTIPROC_DIR" in answer["detail"]
-    monkeypatch.setattr("sys.argv", ["granian", "--workers", "1", "noregret.wsgi:application"])
+    monkeypatch.setattr("sys.argv", ["web", "--workers", "1"])
     assert alice.get("/metrics").status == 200
 
 

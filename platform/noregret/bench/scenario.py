@@ -1,97 +1,105 @@
-"""What the benchmark measures: a running platform with a bandit over digit models, and the four loads on it."""
+"""What is loaded: a running platform with a bandit over small models, and the requests of each load."""
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import psutil
 
 from noregret.demo.client import Client
-from noregret.demo.digits import Digits
-from noregret.demo.scenes import register
 from noregret.embedded.running import RunningPlatform
 from noregret.env import secret_key_file
 from serving.tokens import Signer, Token, new_id
 
-from .load import Measured, Request, http, load
+from .load import Target, http
+from .models import Irises, artifact
 
 ENDPOINT = "bench"
 EXPERIMENT = "bench-bandit"
-LOADS = ("noop", "predict", "decide", "feedback")
+MANY_ARMS = 100
+BATCH = 100
+WINDOW_SECONDS = 600
 _BODIES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """The requests of each load, and what their answers' status must be."""
+    """The targets of the loads by name, and who may call what. `experiment_id` is EXPERIMENT's."""
 
     host: str
     port: int
-    requests: dict[str, Request]
-    expected: dict[str, int]
+    key: str
+    experiment_id: int
+    targets: dict[str, Target]
 
-    def run(self, name: str, connections: int, seconds: float) -> Measured:
-        return load(
-            self.host,
-            self.port,
-            request=self.requests[name],
-            connections=connections,
-            seconds=seconds,
-            expected=self.expected[name],
+
+def register_models(client: Client, data: Irises, numbers: Iterable[int]) -> None:
+    """Register irises@1, irises@2, ..."""
+    for number in numbers:
+        client.call(
+            "POST",
+            "/api/v1/models",
+            data={"name": "irises", "version": str(number), "framework": "sklearn"},
+            files={"artifact": ("model.skops", artifact(data, number))},
         )
 
 
-def prepare(platform: RunningPlatform, client: Client, key: str, digits: Digits, arms: int) -> Scenario:
-    """Register the models, start a bandit with so many arms over them, and make the requests."""
-    register(client, digits.candidates)
-    versions = itertools.islice(itertools.cycle(candidate.version for candidate in digits.candidates), arms)
-    client.post("/api/v1/endpoints", {"name": ENDPOINT, "champion": "digits@1"})
-    made = client.post(
-        "/api/v1/experiments",
-        {
-            "name": EXPERIMENT,
-            "endpoint": ENDPOINT,
-            "strategy": "bandit",
-            "arms": [{"name": f"arm-{i}", "model": f"digits@{version}"} for i, version in enumerate(versions)],
-            "policy": {"floor": 0.5 / arms},
-            "reward": {"window_seconds": 86_400},
-            "promotion": {"auto": False},
-        },
-    )
-    client.post(f"/api/v1/experiments/{EXPERIMENT}/start", {})
+def prepare(platform: RunningPlatform, client: Client, key: str, data: Irises, arms: int) -> Scenario:
+    """Register three models, start a bandit of `arms` arms and one of 100, and make the requests."""
+    register_models(client, data, (1, 2, 3))
+    experiment_id = _bandit(client, ENDPOINT, EXPERIMENT, arms)
+    many = f"{ENDPOINT}-{MANY_ARMS}"
+    _bandit(client, many, f"{EXPERIMENT}-{MANY_ARMS}", MANY_ARMS)
     parts = urlsplit(platform.url)
     assert parts.hostname is not None
     assert parts.port is not None
-    predict = _cycle(
-        http(
-            "POST",
-            f"/api/v1/endpoints/{ENDPOINT}/predict",
-            key,
-            json.dumps({"unit": f"user-{i}", "inputs": [digits.images[i % len(digits.images)].tolist()]}).encode(),
-        )
-        for i in range(_BODIES)
-    )
-    decide = _cycle(
-        http("POST", f"/api/v1/endpoints/{ENDPOINT}/decide", key, json.dumps({"unit": f"user-{i}"}).encode())
-        for i in range(_BODIES)
-    )
-    signer = Signer(secret_key_file(platform.data_dir).read_text().strip())
-    token = _first_token(client, signer)
+    host, port = parts.hostname, parts.port
+    inputs = [[data.rows[i % len(data.rows)].tolist()] for i in range(_BODIES)]
 
-    def feedback() -> bytes:
-        # Ids of decisions as the service would have made them: each is new to the ledger.
-        fresh = signer.sign(Token(new_id(), made["id"], token.arm_id, token.policy_version, token.propensity, True))
-        return http("POST", "/api/v1/feedback", key, b'{"decision_id": "%b", "value": 1}' % fresh.encode())
+    def call(endpoint: str, action: str, bodies: Iterable[Mapping[str, object]]) -> Target:
+        path = f"/api/v1/endpoints/{endpoint}/{action}"
+        return Target(host, port, _cycle(http("POST", path, key, json.dumps(body).encode()) for body in bodies))
 
-    noop = http("GET", "/healthz", key)
+    units = [{"unit": f"user-{i}"} for i in range(_BODIES)]
+    asked = [{**unit, "inputs": rows} for unit, rows in zip(units, inputs, strict=True)]
+    rewarded = _Rewards(client, platform, experiment_id, key)
+    ping = http("GET", "/api/v1/ping")
     return Scenario(
-        parts.hostname,
-        parts.port,
-        {"noop": lambda: noop, "predict": predict, "decide": decide, "feedback": feedback},
-        {"noop": 200, "predict": 200, "decide": 200, "feedback": 202},
+        host,
+        port,
+        key,
+        experiment_id,
+        {
+            "wsgi": Target(host, port, lambda: ping),
+            "predict": call(ENDPOINT, "predict", asked),
+            "decide": call(ENDPOINT, "decide", units),
+            "feedback": Target(host, port, rewarded.one, expected=202),
+            "feedback_batch": Target(host, port, rewarded.batch, expected=207),
+            "predict_100_arms": call(many, "predict", asked),
+        },
     )
+
+
+def _bandit(client: Client, endpoint: str, experiment: str, arms: int) -> int:
+    """An endpoint with a running bandit; the experiment's number."""
+    versions = itertools.islice(itertools.cycle((1, 2, 3)), arms)
+    client.post("/api/v1/endpoints", {"name": endpoint, "champion": "irises@1"})
+    created = client.post(
+        "/api/v1/experiments",
+        {
+            "name": experiment,
+            "endpoint": endpoint,
+            "strategy": "bandit",
+            "arms": [{"name": f"arm-{i}", "model": f"irises@{version}"} for i, version in enumerate(versions)],
+            "policy": {"floor": 0.5 / arms},
+            "reward": {"window_seconds": WINDOW_SECONDS},
+            "promotion": {"auto": False},
+        },
+    )
+    client.post(f"/api/v1/experiments/{experiment}/start", {})
+    return int(created["id"])
 
 
 def _cycle(bodies: Iterable[bytes]) -> Callable[[], bytes]:
@@ -99,11 +107,37 @@ def _cycle(bodies: Iterable[bytes]) -> Callable[[], bytes]:
     return lambda: next(endless)
 
 
-def _first_token(client: Client, signer: Signer) -> Token:
-    answer = client.post(f"/api/v1/endpoints/{ENDPOINT}/decide", {})
-    return signer.read(answer["decision_id"])
+class _Rewards:
+    """Feedback on decisions that have none yet: their ids are signed as the service signs them."""
+
+    def __init__(self, client: Client, platform: RunningPlatform, experiment_id: int, key: str) -> None:
+        self._signer = Signer(secret_key_file(platform.data_dir).read_text().strip())
+        self._token = self._signer.read(client.post(f"/api/v1/endpoints/{ENDPOINT}/decide", {})["decision_id"])
+        self._experiment_id = experiment_id
+        self._key = key
+
+    def _item(self) -> bytes:
+        token = self._token
+        fresh = Token(new_id(), self._experiment_id, token.arm_id, token.policy_version, token.propensity, True)
+        return b'{"decision_id": "%b", "value": 1}' % self._signer.sign(fresh).encode()
+
+    def one(self) -> bytes:
+        return http("POST", "/api/v1/feedback", self._key, self._item())
+
+    def batch(self) -> bytes:
+        items = b", ".join(self._item() for _ in range(BATCH))
+        return http("POST", "/api/v1/feedback", self._key, b'{"feedback": [%b]}' % items)
 
 
 def web_memory_mb(platform: RunningPlatform) -> float:
     """Resident memory of the largest web process, in MB (10^6 bytes)."""
     return max(psutil.Process(pid).memory_info().rss for pid in platform.pids("web")) / 1e6
+
+
+def all_but_web(platform: RunningPlatform) -> list[int]:
+    """Every process of the platform that answers no requests."""
+    if platform.process is None:
+        return []
+    top = psutil.Process(platform.process.pid)
+    web = set(platform.pids("web"))
+    return [top.pid, *(child.pid for child in top.children(recursive=True) if child.pid not in web)]

@@ -109,10 +109,10 @@ class RunningPlatform:
 _MARKS = {
     "postgres": "bin/postgres",
     "redis": "-server",
-    "web": "granian",
+    "web": "noregret.web",
     "worker": "noregret.celery worker --concurrency",
     "shadow": "noregret.celery worker --queues shadow",
     "notify": "noregret.celery worker --queues deliver,notify",
-    "inspect": "noregret.celery worker --queues inspect",
+    "inspector": "noregret.celery worker --queues inspect",
     "beat": "noregret.celery beat",
 }

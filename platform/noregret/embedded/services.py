@@ -86,7 +86,7 @@ def notify() -> Child:
 def inspector() -> Child:
     """The worker that inspects uploads, one at a time, each in a confined process of its own: so a thread is all that it needs."""
     return _celery(
-        "inspect", "--queues", "inspect", "--pool", "threads", "--concurrency", "1", "--hostname", "inspect@%h"
+        "inspector", "--queues", "inspect", "--pool", "threads", "--concurrency", "1", "--hostname", "inspector@%h"
     )
 
 

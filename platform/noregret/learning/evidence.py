@@ -135,14 +135,14 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     model, (low, high) = bounded
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in in_buckets(
-        (row for row in rows if can_be_weighed(row, seats)), bucket_width(experiment.reward_.window_seconds)
-    ):
+    width = bucket_width(experiment.reward_.window_seconds)
+    grouped = in_buckets((row for row in rows if can_be_weighed(row, seats)), width)
+
+    def weighed(bucket: list[Row]) -> Bucket:
         outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
-        if model.direction == "minimize":
-            outcome = 1.0 - outcome
-        evidence = evidence.observe(_bucket(bucket, outcome, seats, by_version))
-    return evidence
+        return _bucket(bucket, 1.0 - outcome if model.direction == "minimize" else outcome, seats, by_version)
+
+    return evidence.observe_all(map(weighed, grouped))
 
 
 def replay_answers(experiment: Experiment, answers: Evidence | None, served: Iterable[Served]) -> Evidence | None:
@@ -151,11 +151,13 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Ite
         return None
     seats = seats_of(experiment)
     by_version = _learns(experiment)
-    for bucket in in_buckets(
-        (row for row in served if can_be_weighed(row, seats)), bucket_width(experiment.reward_.window_seconds)
-    ):
-        answers = answers.observe(_bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version))
-    return answers
+    width = bucket_width(experiment.reward_.window_seconds)
+    grouped = in_buckets((row for row in served if can_be_weighed(row, seats)), width)
+
+    def weighed(bucket: list[Served]) -> Bucket:
+        return _bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version)
+
+    return answers.observe_all(map(weighed, grouped))
 
 
 def seats_of(experiment: Experiment) -> dict[int, int]:

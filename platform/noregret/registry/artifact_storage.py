@@ -33,6 +33,9 @@ class StorageSource:
             self._storage.delete(name)  # whoever stored it was killed over it
         self._storage.save(name, ContentFile(body))
 
+    def remove(self, sha256: str) -> None:
+        self._storage.delete(_name(sha256))
+
 
 def _name(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}"

@@ -27,12 +27,12 @@ from kombu.exceptions import KombuError
 from noregret.redis_client import client, keys
 from serving.artifacts import ArtifactMissing
 
-from . import errors
+from . import errors, uploads
 from .artifact_storage import artifact_store
 from .frameworks import ArtifactDefinition, Definition, frameworks
 from .inspection import WALL_SECONDS
 from .models import ModelVersion, RegistrationJob
-from .register import keep, register_model, registered
+from .register import is_file_of_a_version, keep, register_model, registered
 from .visibility import may_register, seen_models
 
 log = structlog.get_logger(__name__)
@@ -64,10 +64,11 @@ def register(
     version = registered(definition, may_take=lambda name: _may_take(definition, endpoints))
     if version is not None:
         return version, False
-    job, is_ours = _begin(definition, actor, endpoints)
-    if not (_is_somebody_there() and _tell(job.pk)):
-        run(job.pk)
-    job = _ended(job.pk, WAIT_SECONDS)
+    with uploads.slot():
+        job, is_ours = _begin(definition, actor, endpoints)
+        if not (_is_somebody_there() and _tell(job.pk)):
+            run(job.pk)
+        job = _ended(job.pk, WAIT_SECONDS)
     if job.status == RegistrationJob.Status.RUNNING:
         raise errors.StillInspected(job.pk)
     if job.model is None:
@@ -104,8 +105,11 @@ def run(identity: UUID) -> None:
     if job.attempts > MOST_ATTEMPTS:
         _end(job, refusal=errors.InspectionUnfinished(f"its inspection was cut off {MOST_ATTEMPTS} times"))
         return
+    read_at = time.time()
     try:
-        version, is_new = _register(_definition(job), job.created_by, job.endpoints)
+        definition = _definition(job)
+        read_at = time.time()
+        version, is_new = _register(definition, job.created_by, job.endpoints)
     except errors.TooManyUploads:
         RegistrationJob.objects.filter(pk=identity).update(claimed_until=None, attempts=F("attempts") - 1)
     except DatabaseError:
@@ -114,6 +118,7 @@ def run(identity: UUID) -> None:
         if not isinstance(error, errors.RegistryError):
             log.exception("registration failed", model=str(job))
         _end(job, refusal=error)
+        _discard(job, read_at)
     else:
         # Cut off between the two: it was this job that made it all the same.
         is_new |= job.attempts > 1 and version.created_by == job.created_by and version.created_at >= job.created_at
@@ -243,6 +248,22 @@ def _end(
         refusal=None if refusal is None else _told(refusal),
         ended_at=timezone.now(),
     )
+
+
+def _discard(job: RegistrationJob, read_at: float) -> None:
+    """Remove an artefact that nobody wants: whoever sends what is refused fills no disk. Best effort.
+
+    `read_at` is the Unix time at which the job read it: what was stored again since then is another's, whose job may not stand yet.
+    """
+
+    def is_named() -> bool:
+        others = RegistrationJob.objects.filter(sha256=job.sha256, status=RegistrationJob.Status.RUNNING)
+        return others.exists() or is_file_of_a_version(job.sha256)
+
+    try:
+        artifact_store().remove(job.sha256, read_at, is_named)
+    except Exception as error:  # whatever a storage's library raises
+        log.warning("artefact not removed", sha256=job.sha256, error=repr(error))
 
 
 def _told(error: Exception) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
 
 from noregret.names import validate_name
 from noregret.trail import audit
@@ -123,3 +124,8 @@ def keep(body: bytes) -> str:
     except Exception as error:  # a full disk, or whatever a storage's library raises
         log.error("artefact not kept", error=repr(error))
         raise StoreUnavailable(f"the artefact could not be kept: {type(error).__name__}") from error
+
+
+def is_file_of_a_version(sha256: str) -> bool:
+    """Does a version name the file, as it was sent or as compiled?"""
+    return ModelVersion.objects.filter(Q(sha256=sha256) | Q(compiled_sha256=sha256)).exists()

@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from noregret.experiments.models import Experiment
 from noregret.learning.unfinished import unsettled
-from noregret.registry.models import ModelVersion
+from noregret.registry.register import is_file_of_a_version
 from serving.artifacts import ArtifactStore
 
 AT_ONCE = 20_000
@@ -105,14 +105,10 @@ def _artifacts(before: datetime) -> int:
     store = ArtifactStore(settings.ARTIFACT_DIR)
     at = before.timestamp()
     return sum(
-        store.remove(sha256, at, partial(_is_named, sha256))
+        store.remove(sha256, at, partial(is_file_of_a_version, sha256))
         for sha256 in list(store.older_than(at))
-        if not _is_named(sha256)
+        if not is_file_of_a_version(sha256)
     )
-
-
-def _is_named(sha256: str) -> bool:
-    return ModelVersion.objects.filter(Q(sha256=sha256) | Q(compiled_sha256=sha256)).exists()
 
 
 def _jobs(before: datetime) -> int:

@@ -60,8 +60,9 @@ DATABASES["default"]["OPTIONS"] |= {
     "application_name": f"noregret-{ENVIRONMENT.role or 'command'}",
 }
 
-# A web process: one connection for each request thread, and these for feedback beside them; half the threads at most, so that a server
-# that hangs leaves the other half to predict.
+# A web process: one connection for each thread of the control plane, one for probes, and these for feedback beside them; half the
+# data plane's threads at most, so that a server that hangs leaves the other half to predict.
+CONTROL_THREADS = max(1, ENVIRONMENT.blocking_threads // 2)
 REWARD_CONNECTIONS = min(
-    ENVIRONMENT.database_connections - ENVIRONMENT.blocking_threads, max(1, ENVIRONMENT.blocking_threads // 2)
+    ENVIRONMENT.database_connections - CONTROL_THREADS - 1, max(1, ENVIRONMENT.blocking_threads // 2)
 )
