@@ -18,7 +18,8 @@ from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 from serving.ledger.rewards import DAYS_MADE
 
-from . import clock, summing
+from . import baselines, clock, summing
+from .baselines import BaselineDecision
 from .contextual import readable_context
 from .defaults import give_defaults_to_stragglers
 from .evidence import RULES, seats_of, split_of, units_count_once
@@ -175,10 +176,21 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
     by_experiment: dict[int, list[tuple[ingest.StreamedDecision, bool]]] = {}
     for decision, trial in new:
         by_experiment.setdefault(decision.event.experiment_id, []).append((decision, trial))
+    # What is neither an experiment's nor a baseline's is kept in the ledger, and counted nowhere.
+    baselines.count(
+        {
+            number: [
+                BaselineDecision(d.decided_at, d.event.latency_ms, d.event.fallback_reason is not None)
+                for d, _ in decisions
+            ]
+            for number, decisions in by_experiment.items()
+            if number not in evidence
+        }
+    )
     for experiment_id, decisions in sorted(by_experiment.items()):
         held = evidence.get(experiment_id)
         if held is None:
-            continue  # no experiment of ours: kept in the ledger, counted nowhere
+            continue
         arm_ids = list(seats_of(held.experiment))
         known = set(arm_ids)
         ours = [(decision, trial) for decision, trial in decisions if decision.event.arm_id in known]

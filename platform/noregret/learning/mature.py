@@ -135,7 +135,7 @@ def _tell(experiment: Experiment, rows: Sequence[Row], unread: Sequence[Row]) ->
             )
             for row in bad
         ]
-        quarantine.keep(experiment, "decisions", told)
+        quarantine.keep(experiment.name, "decisions", told)
 
 
 def _served(experiment: Experiment, start: datetime, end: datetime) -> list[Served]:

@@ -126,7 +126,7 @@ def _rewarded(
         _FOLDED_BEFORE,
         {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "start": start,
             "end": end + _MICROSECOND,
             "limit": len(came) + 1,

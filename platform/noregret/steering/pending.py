@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Count, OuterRef, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.learning import clock
+from noregret.learning import baselines, clock
 from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.closing import overdue_seconds
 from noregret.learning.health import BEHIND_SECONDS
@@ -134,6 +134,8 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     names = {pk: name for pk, name, _ in endpoints}
     waited = _waiting_rewards()
+    for endpoint_id, seconds in baselines.waiting().items():
+        waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     overdue = _overdue()
     learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
     behind: dict[str, list[Lag]] = {name: [] for name in names.values()}

@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import clock
+from noregret.learning import baselines, clock
 from noregret.learning.coarsening import coarsen
 from noregret.learning.drain import Drained, drain
 from noregret.learning.fold import fold
@@ -52,6 +52,13 @@ def learn(endpoint_id: int) -> bool:
             return _taken_over(endpoint)
         except Exception as error:
             log.warning("stream not drained", endpoint=endpoint.name, error=repr(error))
+            problems.append(error)
+        try:
+            baselines.fold(endpoint_id)
+        except LeaseLost:
+            return _taken_over(endpoint)
+        except Exception as error:
+            log.exception("baseline not learned", endpoint=endpoint.name)
             problems.append(error)
         for experiment in _learning(endpoint):
             try:
