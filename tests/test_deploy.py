@@ -24,7 +24,18 @@ def compose() -> dict[str, Any]:
 
 def test_compose__services__are_all_there_and_watched() -> None:
     services = compose()["services"]
-    assert set(services) == {"postgres", "redis", "migrate", "web", "proxy", "worker", "shadow", "notify", "beat", "inspector"}
+    assert set(services) == {
+        "postgres",
+        "redis",
+        "migrate",
+        "web",
+        "proxy",
+        "worker",
+        "shadow",
+        "notify",
+        "beat",
+        "inspector",
+    }
     assert {"appendonly", "noeviction"} <= {part.removeprefix("--") for part in services["redis"]["command"]}
     for name in ("postgres", "redis", "worker", "shadow", "notify"):
         assert services[name]["healthcheck"]["test"]
