@@ -1,9 +1,7 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
 
 import contextlib
-import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +18,7 @@ from serving.ledger.rewards import DAYS_MADE
 
 from . import baselines, clock, summing
 from .baselines import BaselineDecision
+from .collector import uncollected
 from .contextual import readable_context
 from .defaults import give_defaults_to_stragglers
 from .evidence import RULES, seats_of, split_of, units_count_once
@@ -51,20 +50,8 @@ class Drained:
 
 def drain(endpoint: Endpoint) -> Drained:
     """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock. Raises redis.RedisError."""
-    with _uncollected():
+    with uncollected():
         return _drain(endpoint)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the collection of cycles: there is none in a decision, and to look for them takes longer than to decode it."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _drain(endpoint: Endpoint) -> Drained:
