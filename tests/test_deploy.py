@@ -24,7 +24,18 @@ def compose() -> dict[str, Any]:
 
 def test_compose__services__are_all_there_and_watched() -> None:
     services = compose()["services"]
-    assert set(services) == {"postgres", "redis", "migrate", "web", "proxy", "worker", "shadow", "notify", "beat", "inspector"}
+    assert set(services) == {
+        "postgres",
+        "redis",
+        "migrate",
+        "web",
+        "proxy",
+        "worker",
+        "shadow",
+        "notify",
+        "beat",
+        "inspector",
+    }
     assert {"appendonly", "noeviction"} <= {part.removeprefix("--") for part in services["redis"]["command"]}
     for name in ("postgres", "redis", "worker", "shadow", "notify"):
         assert services[name]["healthcheck"]["test"]
@@ -135,8 +146,10 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
 
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
-    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify", "inspector")]
-    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify", "inspector")]
+    roles = [name for name, service in compose()["services"].items() if "worker" in service.get("command", ())]
+    assert {"worker", "shadow", "notify"} <= set(roles)
+    started = [getattr(services, role)().command for role in roles]
+    composed = [compose()["services"][role]["command"] for role in roles]
     for commands in (started, composed):
         heard: set[str] = set()
         for command in commands:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import connection
 from django.http import StreamingHttpResponse
 from django.utils.dateparse import parse_datetime
+from msgspec import Struct
 from rest_framework.request import Request
 
 from noregret.experiments.addressed import AddressedView
@@ -95,24 +96,41 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
             yield b"".join(encode(_line(row, experiment.pk, arms, signer)) + b"\n" for row in rows)
 
 
-def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> dict[str, Any]:
+class Line(Struct, frozen=True):
+    """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by arm, as an evaluation needs them; an arm
+    that was added later had none."""
+
+    decision_id: str
+    unit: str | None
+    arm: str | None
+    propensity: float
+    policy_version: int
+    context: msgspec.Raw | None
+    decided_at: datetime
+    latency_ms: float
+    fallback_reason: str | None
+    reward: float | None
+    rewarded_at: datetime | None
+    propensities: dict[str, float]
+    holdout: bool
+
+
+def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
     identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
     reason, value, recorded, propensities, holdout = rest
     token = Token(identity.bytes, experiment_id, arm_id, policy_version, propensity, learnable=reason is None)
-    return {
-        "decision_id": signer.sign(token),
-        "unit": unit,
-        "arm": arms.get(arm_id),
-        "propensity": propensity,
-        "policy_version": policy_version,
-        # As PostgreSQL wrote it: it is JSON already.
-        "context": None if context is None else msgspec.Raw(context.encode()),
-        "decided_at": decided_at,
-        "latency_ms": round(latency_ms, 3),
-        "fallback_reason": reason,
-        "reward": value,
-        "rewarded_at": recorded,
-        # By arm, as an evaluation needs them; an arm that was added later had none.
-        "propensities": dict(zip(arms.values(), propensities, strict=False)),
-        "holdout": holdout,
-    }
+    return Line(
+        decision_id=signer.sign(token),
+        unit=unit,
+        arm=arms.get(arm_id),
+        propensity=propensity,
+        policy_version=policy_version,
+        context=None if context is None else msgspec.Raw(context.encode()),
+        decided_at=decided_at,
+        latency_ms=round(latency_ms, 3),
+        fallback_reason=reason,
+        reward=value,
+        rewarded_at=recorded,
+        propensities=dict(zip(arms.values(), propensities, strict=False)),
+        holdout=holdout,
+    )
