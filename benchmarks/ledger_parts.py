@@ -171,7 +171,7 @@ class Parts:
             busy = {part: after - before[part] for part, after in _busy().items()}
             profile.disable()
         each = ", ".join(f"{name} {1e6 * of_it / rows:.1f}" for name, of_it in busy.items())
-        rate, wall = rows / sum(busy.values()), rows / seconds
+        rate, wall = rows / max(sum(busy.values()), 0.001), rows / seconds
         _write(f"{self._kind}: {part} {rate:,.0f} rows/s of a core ({each} µs a row), {wall:,.0f} rows/s as it came")
         if self._arguments.profile:
             pstats.Stats(profile).sort_stats("tottime").print_stats(22)

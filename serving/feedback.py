@@ -135,7 +135,7 @@ def value_problem(value: float | bool, reward: snapshot.Reward) -> str | None:
     """What is wrong with a value of the experiment's reward, or None."""
     if reward.kind == "binary":
         return None if value in (0, 1) else "must be 0, 1, false or true: the reward is binary"
-    if isinstance(value, bool):
+    if isinstance(value, bool) and reward.declared:
         return f"must be a number: the reward is {reward.kind}"
     if not math.isfinite(value):
         return "must be finite"

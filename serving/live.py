@@ -23,6 +23,8 @@ LoadRuntime = Callable[[snapshot.Model], Runtime]
 BEING_LOADED = "it is being loaded"
 NO_EXPERIMENT = 0
 """Stands for the ids of an experiment and its arm where none runs."""
+UNRECORDED = snapshot.Baseline(NO_EXPERIMENT, NO_EXPERIMENT, record=0.0)
+"""Of a single deployment whose endpoint has no baseline yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,17 @@ def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], Live
     seats = _seats(document, champion, arms)
     experiment = document.experiment
     if experiment is None:
-        return LiveEndpoint(document, champion, arms, seats, OneSeatRouter(), None)
+        baseline = document.baseline or UNRECORDED
+        return LiveEndpoint(
+            document,
+            champion,
+            arms,
+            seats,
+            OneSeatRouter(),
+            None,
+            experiment_id=baseline.id,
+            recorded_share=baseline.record,
+        )
     return LiveEndpoint(
         document,
         champion,
@@ -159,7 +171,8 @@ def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], Live
 
 def _seats(document: snapshot.Endpoint, champion: LiveModel, arms: Sequence[LiveModel]) -> tuple[Seat, ...]:
     if document.experiment is None:
-        return (Seat(champion, champion.payload),)
+        baseline = document.baseline or UNRECORDED
+        return (Seat(champion, champion.payload, baseline.model_id),)
     return tuple(
         Seat(live, live.payload if arm.payload is None else arm.payload, arm.id, arm.name)
         for arm, live in zip(document.experiment.arms, arms, strict=True)

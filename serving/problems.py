@@ -142,7 +142,7 @@ def internal() -> Problem:
 
 
 def read_timeout(seconds: float) -> Problem:
-    detail = f"a statement ran longer than the {seconds:g} s that reads may take (NOREGRET_READ_SECONDS); ask for less, or later"
+    detail = f"a statement ran longer than the {seconds:g} s that it may take (NOREGRET_READ_SECONDS); ask for less, or later"
     return Problem(503, "read-timeout", "Reading took too long", detail, headers={"Retry-After": "10"})
 
 

@@ -69,6 +69,9 @@ class Reward(msgspec.Struct, frozen=True):
     window_seconds: float
     minimum: float | None = None
     maximum: float | None = None
+    declared: bool = (
+        True  # False: of a single deployment whose endpoint names no reward; true and false count as 1 and 0
+    )
     guardrails: list[str] = []  # metrics that its guardrails watch: taken of each decision, as the reward is
 
 
@@ -96,6 +99,14 @@ class Experiment(msgspec.Struct, frozen=True):
     shadow_sample: float = 0.0  # share of requests that challengers get a copy of
 
 
+class Baseline(msgspec.Struct, frozen=True):
+    """How decisions are recorded while no experiment runs: under which number, for which share of requests."""
+
+    id: int  # from the numbers of experiments
+    model_id: int  # the champion's, in the place of an arm's
+    record: float = 1.0
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """The snapshot of one endpoint."""
 
@@ -106,8 +117,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     champion: AnyModel
     deadline_ms: int
     experiment: Experiment | None = None
-    # Rewards of this endpoint's experiments, running or ended, whose windows can still be open.
+    # Rewards of this endpoint's experiments and baselines, running or ended, whose windows can still be open.
     rewards: list[Reward] = []
+    baseline: Baseline | None = None
     schema: int = SCHEMA
 
 

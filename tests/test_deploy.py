@@ -2,12 +2,17 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from django.conf import settings
+from django.urls import reverse
+from noregret.rest.parsers import ArtifactParser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,7 +24,18 @@ def compose() -> dict[str, Any]:
 
 def test_compose__services__are_all_there_and_watched() -> None:
     services = compose()["services"]
-    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "shadow", "notify", "beat"}
+    assert set(services) == {
+        "postgres",
+        "redis",
+        "migrate",
+        "web",
+        "proxy",
+        "worker",
+        "shadow",
+        "notify",
+        "beat",
+        "inspector",
+    }
     assert {"appendonly", "noeviction"} <= {part.removeprefix("--") for part in services["redis"]["command"]}
     for name in ("postgres", "redis", "worker", "shadow", "notify"):
         assert services[name]["healthcheck"]["test"]
@@ -27,14 +43,16 @@ def test_compose__services__are_all_there_and_watched() -> None:
         assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     named = set(compose()["volumes"])
     for service in services.values():
-        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= named
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in named or (ROOT / source).is_file()
         assert set(service.get("depends_on", {})) <= set(services)
 
 
 def test_compose__services__are_bounded_and_listen_on_this_machine_alone() -> None:
     services = compose()["services"]
-    assert [name for name, service in services.items() if "ports" in service] == ["web"]
-    assert all(port.startswith("${NOREGRET_BIND:-127.0.0.1}:") for port in services["web"]["ports"])
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    assert all(port.startswith("${NOREGRET_BIND:-127.0.0.1}:") for port in services["proxy"]["ports"])
     for service in services.values():
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["mem_limit"]
@@ -57,6 +75,32 @@ def test_compose__environment__is_what_the_settings_read() -> None:
 
     for name in ("web", "worker", "beat", "migrate"):
         assert set(compose()["services"][name]["environment"]) <= set(VARIABLES)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not here to read it")
+def test_proxy__configuration__is_read_by_nginx(tmp_path: Path) -> None:
+    folder = ROOT / "deploy" / "nginx"
+    main = tmp_path / "nginx.conf"
+    main.write_text(
+        f"pid {tmp_path}/pid; events {{}} http {{ include {folder}/noregret.conf; include {folder}/upstream.machine.conf; }}"
+    )
+    found = subprocess.run(
+        ["nginx", "-t", "-p", str(tmp_path), "-c", str(main), "-e", str(tmp_path / "errors")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+
+
+def test_proxy__limits__are_not_below_the_services() -> None:
+    text = (ROOT / "deploy" / "nginx" / "noregret.conf").read_text()
+    limits = [int(limit) * 1024 * 1024 for limit in re.findall(r"client_max_body_size\s+(\d+)m;", text)]
+    assert limits[0] >= settings.SERVING_BODY_LIMIT
+    assert min(limits[1:]) >= settings.ARTIFACT_LIMIT + ArtifactParser.OVERHEAD
+    for view in ("models", "admin:registry_modelversion_add"):
+        assert f"location = {reverse(view)} {{" in text
 
 
 def test_dockerfile__copies_what_exists_and_runs_as_nobody_special() -> None:
@@ -102,8 +146,10 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
 
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
-    started = [getattr(services, role)().command for role in ("worker", "shadow", "notify", "inspector")]
-    composed = [compose()["services"][role]["command"] for role in ("worker", "shadow", "notify", "inspector")]
+    roles = [name for name, service in compose()["services"].items() if "worker" in service.get("command", ())]
+    assert {"worker", "shadow", "notify"} <= set(roles)
+    started = [getattr(services, role)().command for role in roles]
+    composed = [compose()["services"][role]["command"] for role in roles]
     for commands in (started, composed):
         heard: set[str] = set()
         for command in commands:

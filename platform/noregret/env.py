@@ -121,7 +121,9 @@ LEDGER_DAYS = _variable(
     "400",
 )
 READ_SECONDS = _variable(
-    "NOREGRET_READ_SECONDS", "after how long a statement of a control-plane read is ended, in seconds", "10"
+    "NOREGRET_READ_SECONDS",
+    "after how long a statement of a control-plane call is ended, in seconds; of an export, six times that",
+    "10",
 )
 BLOCKING_THREADS = _variable(
     "NOREGRET_BLOCKING_THREADS",

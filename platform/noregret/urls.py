@@ -22,6 +22,7 @@ _manage = [
     path("experiments/<str:name>", experiments.ExperimentView.as_view(), name="experiment"),
     path("experiments/<str:name>/promote", experiments.PromoteView.as_view(), name="promote"),
     path("endpoints/<str:name>/champions", endpoints.ChampionsView.as_view(), name="champions"),
+    path("endpoints/<str:name>/baselines", endpoints.BaselinesView.as_view(), name="baselines"),
     path("webhooks", notify.WebhooksView.as_view(), name="webhooks"),
     path("webhooks/<str:name>", notify.WebhookView.as_view(), name="webhook"),
     path("experiments/<str:name>/advance", experiments.AdvanceView.as_view(), name="advance"),

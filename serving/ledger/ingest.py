@@ -211,6 +211,7 @@ JOIN serving_firstvisit AS first ON first.experiment_id = new.experiment_id AND 
 _KNOWN = """
 SELECT d.id FROM unnest(%s::timestamptz[], %s::uuid[]) AS new (decided_at, id)
 JOIN serving_decision AS d ON d.decided_at = new.decided_at AND d.id = new.id
+WHERE d.decided_at BETWEEN %s AND %s
 """
 _TRIES = 3
 """An insertion that others' rows stand in the way of is tried again without those rows."""
@@ -240,7 +241,7 @@ def insert(
             if not isinstance(error.__cause__, UniqueViolation) or left == 1:
                 raise
         times = [decision.decided_at for decision in by_id.values()]
-        cursor.execute(_KNOWN, [times, [UUID(bytes=identity) for identity in by_id]])
+        cursor.execute(_KNOWN, [times, [UUID(bytes=identity) for identity in by_id], min(times), max(times)])
         for (known,) in cursor.fetchall():
             del by_id[known.bytes]
     raise AssertionError("unreachable: the last try raises or returns")

@@ -7,14 +7,15 @@ Nothing is set for longer than a transaction, and nothing is prepared: behind a 
 """
 
 import contextlib
+import re
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 from psycopg import ClientCursor, Connection
@@ -28,12 +29,13 @@ HANGS_SECONDS = 2.5
 DAYS_MADE = 8
 """So many days may get their partition, one after another, while rows of them wait at the default one: written again, they find it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QUOTED = re.compile(r'[\\"]')  # in an array's element
 
 MOST_OTHER_METRICS = 16
 """So many metrics a decision has beside those that its experiment names: nobody fills the ledger with names of his own."""
 
 Outcome = Literal["recorded", "late", "duplicate", "conflict", "too_many"]
-_Key = tuple[UUID, str]  # decision, metric
+_Key = tuple[bytes, str]  # decision, metric
 
 
 # Sent before a statement in the same message: one round trip, and both are one transaction.
@@ -76,19 +78,22 @@ FROM unnest(
 WHERE decided_at >= coalesce((SELECT begins_at FROM serving_ledgerhorizon), '-infinity')
 ON CONFLICT (decided_at, decision_id, metric) DO UPDATE SET late_value = EXCLUDED.value
     WHERE held.defaulted AND held.late_value IS NULL
-RETURNING decision_id, metric, late OR defaulted
+RETURNING encode(uuid_send(decision_id), 'hex'), metric, late OR defaulted
 """
 
+# Days outside the bounds are not even planned for: with a year of them that takes longer than all the rest.
 _READ = """
-SELECT decision_id, metric, CASE WHEN defaulted THEN late_value ELSE value END
+SELECT encode(uuid_send(decision_id), 'hex'), metric, CASE WHEN defaulted THEN late_value ELSE value END
 FROM serving_reward
 JOIN unnest(%s::uuid[], %s::timestamptz[], %s::varchar[]) AS asked (decision_id, decided_at, metric)
     USING (decision_id, decided_at, metric)
+WHERE decided_at BETWEEN %s::timestamptz AND %s::timestamptz
 """
 
 _METRICS = """
-SELECT decision_id, metric FROM serving_reward
+SELECT encode(uuid_send(decision_id), 'hex'), metric FROM serving_reward
 JOIN unnest(%s::uuid[], %s::timestamptz[]) AS asked (decision_id, decided_at) USING (decision_id, decided_at)
+WHERE decided_at BETWEEN %s::timestamptz AND %s::timestamptz
 """
 # Decisions share these locks, so that a batch holds few, and takes them in order.
 _LOCK = "SELECT pg_advisory_xact_lock(%s, slot) FROM unnest(%s::int[]) AS slot"
@@ -190,48 +195,78 @@ class RewardWriter:
 
 
 def _key(reward: NewReward) -> _Key:
-    return UUID(bytes=reward.decision_id), reward.metric
+    return reward.decision_id, reward.metric
 
 
-def _decided_at(reward: NewReward) -> datetime:
-    return _EPOCH + timedelta(microseconds=reward.decided_at_us)
+# Arrays as text, for a driver that adapts element by element takes longer than PostgreSQL does to write the rows.
+
+
+def _array(elements: Iterable[str]) -> str:
+    """Of elements that need no quotes."""
+    return f"{{{','.join(elements)}}}"
+
+
+def _times(rewards: Iterable[NewReward]) -> str:
+    return _array(_time(reward.decided_at_us) for reward in rewards)
+
+
+def _time(us: int) -> str:
+    return (_EPOCH + timedelta(microseconds=us)).isoformat()
+
+
+def _bounds(rewards: Iterable[NewReward]) -> tuple[str, str]:
+    """The first and the last time."""
+    times = [reward.decided_at_us for reward in rewards]
+    return _time(min(times)), _time(max(times))
+
+
+def _ids(rewards: Iterable[NewReward]) -> str:
+    return _array(reward.decision_id.hex() for reward in rewards)
+
+
+def _metrics(rewards: Sequence[NewReward]) -> str:
+    quoted = {reward.metric: _QUOTED.sub(r"\\\g<0>", reward.metric) for reward in rewards}
+    return _array(f'"{quoted[reward.metric]}"' for reward in rewards)
 
 
 def _insert(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_Key, bool]:
     """Those that were new, and whether each came late."""
     if not rewards:
         return {}
+    new = list(rewards.values())
     columns = (
-        [decision for decision, _ in rewards],
-        [_decided_at(reward) for reward in rewards.values()],
-        [metric for _, metric in rewards],
-        [reward.experiment_id for reward in rewards.values()],
-        [reward.arm_id for reward in rewards.values()],
-        [reward.value for reward in rewards.values()],
-        [reward.occurred_at for reward in rewards.values()],
-        [reward.window_seconds for reward in rewards.values()],
-        [reward.learned for reward in rewards.values()],
+        _ids(new),
+        _times(new),
+        _metrics(new),
+        _array(str(reward.experiment_id) for reward in new),
+        _array(str(reward.arm_id) for reward in new),
+        _array(repr(reward.value) for reward in new),
+        _array("NULL" if reward.occurred_at is None else f'"{reward.occurred_at.isoformat()}"' for reward in new),
+        _array(repr(reward.window_seconds) for reward in new),
+        _array("t" if reward.learned else "f" for reward in new),
     )
-    return {(row[0], row[1]): bool(row[2]) for row in _run(connection, _INSERT, columns)}
+    return {(bytes.fromhex(row[0]), row[1]): bool(row[2]) for row in _run(connection, _INSERT, columns)}
 
 
 def _values(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_Key, float]:
     """What the ledger holds of rewards that were not new."""
     if not rewards:
         return {}
-    times = [_decided_at(reward) for reward in rewards.values()]
-    asked = ([decision for decision, _ in rewards], times, [metric for _, metric in rewards])
-    return {(row[0], row[1]): row[2] for row in _run(connection, _READ, asked)}
+    new = list(rewards.values())
+    asked = (_ids(new), _times(new), _metrics(new), *_bounds(new))
+    return {(bytes.fromhex(row[0]), row[1]): row[2] for row in _run(connection, _READ, asked)}
 
 
 def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key]:
     """Those that would be more than MOST_OTHER_METRICS of their decision. In a transaction, until whose end nobody else adds any."""
     slots = sorted({zlib.crc32(reward.decision_id) % _LOCK_SLOTS for reward in others})
     _run(connection, _LOCK, (_LOCK_CLASS, slots))
-    times = {UUID(bytes=reward.decision_id): _decided_at(reward) for reward in others}
-    held: dict[UUID, set[str]] = {decision: set() for decision in times}
-    for decision, metric in _run(connection, _METRICS, (list(times), list(times.values()))):
-        held[decision].add(metric)
+    of_decisions = list({reward.decision_id: reward for reward in others}.values())
+    held: dict[bytes, set[str]] = {reward.decision_id: set() for reward in of_decisions}
+    for decision, metric in _run(
+        connection, _METRICS, (_ids(of_decisions), _times(of_decisions), *_bounds(of_decisions))
+    ):
+        held[bytes.fromhex(decision)].add(metric)
     refused: set[_Key] = set()
     for reward in others:
         decision, metric = _key(reward)

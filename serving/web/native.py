@@ -100,10 +100,12 @@ class Feedback(Resource):
 class Ping(Resource):
     """/api/v1/ping: fixed JSON, for the benchmark: what the data plane answers at most."""
 
+    @declared(Call("Fixed JSON, for the benchmark alone", {200: dict[str, Any]}, name="ping", open=True))
     def on_get(self, request: Request, response: Response) -> None:
         response.data = _PONG
 
-    on_head = on_get
+    def on_head(self, request: Request, response: Response) -> None:
+        self.on_get(request, response)
 
 
 ROUTES = (

@@ -40,6 +40,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/<str:name>", "PATCH"): ("manage", 404),
     ("api/v1/endpoints/<str:name>/rollback", "POST"): ("manage", 404),
     ("api/v1/endpoints/<str:name>/champions", "GET"): ("manage", 404),
+    ("api/v1/endpoints/<str:name>/baselines", "GET"): ("manage", 404),
     ("api/v1/experiments", "GET"): ("manage", 200),
     ("api/v1/experiments", "POST"): ("manage", 400),
     ("api/v1/experiments/<str:name>", "GET"): ("manage", 404),

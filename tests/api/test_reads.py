@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.test import Client
@@ -62,6 +63,28 @@ def test_page__that_takes_too_long__is_a_503_that_says_so(
         answer = admin_client.get(path)
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/read-timeout")
     assert admin_client.get("/admin/experiments/experiment/").status_code == 200
+
+
+def test_changes_and_logins__that_wait_too_long__are_a_503_too(
+    alice: Api, two_arms: Start, settings: Any, admin_client: Client, client: Client
+) -> None:
+    experiment = two_arms()
+    settings.READ_SECONDS = 0.2
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
+        for table in ("experiments_experiment", "access_apikey", "auth_user"):
+            other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        paused = alice.post("/api/v1/experiments/e/pause", {})
+        page = f"/admin/experiments/experiment/{experiment.pk}/change/"
+        for answer in (
+            paused.response,
+            admin_client.post(page, {"reason": "x"}),
+            client.post("/admin/login/", {"username": "admin", "password": "a password that is wrong"}),
+        ):
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/read-timeout")
+    settings.READ_SECONDS = 10
+    assert timeout() == "0"
+    assert alice.get("/api/v1/experiments/e")["status"] == "running"
+    assert alice.post("/api/v1/experiments/e/pause", {}).status == 200
 
 
 def test_learner_and_rebuild__take_what_they_take(two_arms: Start, slow: list[str]) -> None:

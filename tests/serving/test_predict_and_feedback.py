@@ -26,7 +26,7 @@ DECIDE = "/api/v1/endpoints/pages/decide"
 FEEDBACK = "/api/v1/feedback"
 
 
-def test_predict__without_experiment__is_single_and_not_learnable(alice: Api) -> None:
+def test_predict__without_experiment__is_single_and_recorded(alice: Api) -> None:
     endpoint_of("pages", python_model("zero", "1", "zeros"))
     answer = alice.post(PREDICT, {"inputs": [[1.0, 2.0], [3.0, 4.0]]})
     assert answer.status == 200, answer.content
@@ -42,7 +42,7 @@ def test_predict__without_experiment__is_single_and_not_learnable(alice: Api) ->
         "propensity": 1.0,
         "policy_version": 1,
         "outputs": {"predict": [0, 0]},
-        "learnable": False,
+        "learnable": True,
         "stale": False,
         "fallback_reason": None,
     }

@@ -9,6 +9,7 @@ from django.db.models import Prefetch
 from django.http import HttpRequest
 
 from noregret.experiments.models import Endpoint, Experiment
+from noregret.learning.baseline_figures import glances
 from noregret.learning.health import health
 from noregret.learning.shown.results import results
 from noregret.registry.models import ModelVersion
@@ -55,11 +56,13 @@ def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
         context["experiments"] = _experiments()
     if context["see"]["endpoints"]:
         begun = Experiment.objects.filter(status__in=_BEGUN).order_by("-started_at")
-        context["endpoints"] = (
+        endpoints = list(
             Endpoint.objects.select_related("champion")
             .prefetch_related(Prefetch("experiments", begun, to_attr="begun"))
             .order_by("name")[:SHOWN_ENDPOINTS]
         )
+        shown = glances(endpoints)
+        context["endpoints"] = [(endpoint, shown.get(endpoint.pk)) for endpoint in endpoints]
     if context["see"]["audit"]:
         context["audit"] = AuditEntry.objects.order_by("-pk")[:SHOWN_ENTRIES]
     return context

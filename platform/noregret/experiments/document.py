@@ -1,6 +1,7 @@
 """An experiment as a document: what a caller may write, with every default. Types only; what needs the database is in `creation`."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -71,6 +72,10 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
             "counted by the chance that feedback would have come by now (`exposure`). Without a default: always at once."
         ),
     ] = "ignore"
+
+
+class UnnamedReward(Reward, frozen=True, forbid_unknown_fields=True):
+    """The reward of an experiment whose document names none: its endpoint's, where that has one."""
 
 
 class Field(Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,7 +178,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     strategy: Strategy
     arms: Annotated[list[Arm], Meta(min_length=1, max_length=100)]
     policy: Policy | UnsetType = UNSET
-    reward: Reward = msgspec.field(default_factory=Reward)
+    reward: Reward = msgspec.field(default_factory=UnnamedReward)
     promotion: Promotion = msgspec.field(default_factory=Promotion)
     context: Context | None = None
     canary: Canary | UnsetType | None = UNSET
@@ -226,7 +231,7 @@ def check(document: Experiment) -> None:
     for i, guardrail in enumerate(document.guardrails or []):
         _check_guardrail(guardrail, f"guardrails[{i}]", document.strategy)
     _check_schedule(document.schedule)
-    _check_reward(document.reward)
+    check_reward(document.reward)
     check_context(document.context)
     _check_promotion(document)
 
@@ -346,7 +351,14 @@ def _check_arms(document: Experiment) -> None:
             raise Invalid("arms", "at least one weight must be more than 0")
 
 
-def _check_reward(reward: Reward) -> None:
+def with_reward_of(document: Experiment, endpoint_reward: Mapping[str, Any] | None) -> Experiment:
+    """A document that names no reward has its endpoint's."""
+    if endpoint_reward is None or not isinstance(document.reward, UnnamedReward):
+        return document
+    return msgspec.structs.replace(document, reward=msgspec.convert(endpoint_reward, Reward))
+
+
+def check_reward(reward: Reward) -> None:
     low, high = reward.minimum, reward.maximum
     for name in ("minimum", "maximum", "default"):
         bound = getattr(reward, name)

@@ -18,6 +18,9 @@ class Endpoint(models.Model):
         "deadline in ms", default=300, validators=[MinValueValidator(1), MaxValueValidator(60_000)]
     )
     sticky = models.BooleanField(default=False)
+    # The share of decisions that is recorded while no experiment runs, and what feedback on them is: None where nobody said.
+    record = models.FloatField(default=1.0, db_default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
+    reward = models.JSONField(null=True, blank=True)
     # Grows by one with every published snapshot: answers and decisions carry it as `policy_version`.
     policy_version = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -48,6 +51,34 @@ class ChampionChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.endpoint_id}: {self.champion_id} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Baseline(models.Model):
+    """What one champion does while no experiment runs: from when on it is recorded, and what feedback on it is.
+
+    Its number is taken from the numbers of experiments, so that a row of the ledger names one or the
+    other. There is one open baseline an endpoint; a new champion, another reward or another share
+    begins the next.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="baselines")
+    champion = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    record = models.FloatField()
+    reward = models.JSONField(null=True)
+    begun_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["endpoint"], condition=models.Q(ended_at__isnull=True), name="one_open_baseline_per_endpoint"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.champion_id} on {self.endpoint_id} since {self.begun_at:%Y-%m-%d %H:%M:%S}"
 
 
 class Experiment(models.Model):

@@ -2,9 +2,10 @@
 clock asked.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 GRACE_SECONDS = 2.0
@@ -44,7 +45,11 @@ class Decided(Protocol):
 _Row = TypeVar("_Row", bound=Decided)
 
 
-def in_buckets(rows: Iterable[_Row], width: timedelta) -> Iterator[list[_Row]]:
-    """Rows in order of decision time, a list a bucket."""
-    for _, bucket in groupby(rows, key=lambda row: bucket_number(row.decided_at, width)):
-        yield list(bucket)
+def in_buckets(rows: Sequence[_Row], width: timedelta) -> Iterator[Sequence[_Row]]:
+    """Rows in order of decision time, a part of them a bucket."""
+    start = 0
+    while start < len(rows):
+        until = bucket_start(bucket_number(rows[start].decided_at, width) + 1, width)
+        end = bisect_left(rows, until, start + 1, key=attrgetter("decided_at"))
+        yield rows[start:end]
+        start = end

@@ -1,7 +1,7 @@
 """Rows of the ledger that buckets are closed with: as they are read, live and in a rebuild."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 ROW_COLUMNS = """
@@ -14,7 +14,8 @@ CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id
 SERVED = """
 SELECT d.arm_id, d.propensities, d.decided_at, d.policy_version, EXISTS (
     SELECT 1 FROM serving_reward AS r
-    WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured)
+    WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured
+    AND r.decided_at >= %(start)s AND r.decided_at < %(end)s)
 FROM serving_decision AS d
 WHERE d.experiment_id = %(experiment)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
 AND d.trial AND d.fallback_reason IS NULL
@@ -43,3 +44,6 @@ class Served(NamedTuple):
     decided_at: datetime
     policy_version: int
     answered: bool
+
+
+Decided = TypeVar("Decided", Row, Served)

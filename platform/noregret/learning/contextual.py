@@ -5,7 +5,7 @@ discount on their order, so the same buckets give the same numbers again. Feedba
 that a snapshot is made: a policy that waited for windows to close would learn a window late.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -146,7 +146,7 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
 
 
 def replay_models(
-    experiment: Experiment, state: dict[str, Any], rows: Iterable[Row], unread: list[Row] | None = None
+    experiment: Experiment, state: dict[str, Any], rows: Sequence[Row], unread: list[Row] | None = None
 ) -> dict[str, Any]:
     """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other.
 
@@ -158,11 +158,10 @@ def replay_models(
     models = Models(experiment, policy, state, reward_model(experiment))
     position = seats_of(experiment)
     learned = False
-    for bucket in in_buckets(
-        (row for row in rows if row.arm_id in position), bucket_width(experiment.reward_.window_seconds)
-    ):
+    known = [row for row in rows if row.arm_id in position]
+    for part in in_buckets(known, bucket_width(experiment.reward_.window_seconds)):
         # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
-        bucket.sort(key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
+        bucket = sorted(part, key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
         places = models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
         if unread is not None:
             unread.extend(bucket[place] for place in places)

@@ -1,9 +1,7 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
 
 import contextlib
-import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +16,9 @@ from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 from serving.ledger.rewards import DAYS_MADE
 
-from . import clock, summing
+from . import baselines, clock, summing
+from .baselines import BaselineDecision
+from .collector import uncollected
 from .contextual import readable_context
 from .defaults import give_defaults_to_stragglers
 from .evidence import RULES, seats_of, split_of, units_count_once
@@ -50,20 +50,8 @@ class Drained:
 
 def drain(endpoint: Endpoint) -> Drained:
     """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock. Raises redis.RedisError."""
-    with _uncollected():
+    with uncollected():
         return _drain(endpoint)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the collection of cycles: there is none in a decision, and to look for them takes longer than to decode it."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _drain(endpoint: Endpoint) -> Drained:
@@ -175,10 +163,21 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
     by_experiment: dict[int, list[tuple[ingest.StreamedDecision, bool]]] = {}
     for decision, trial in new:
         by_experiment.setdefault(decision.event.experiment_id, []).append((decision, trial))
+    # What is neither an experiment's nor a baseline's is kept in the ledger, and counted nowhere.
+    baselines.count(
+        {
+            number: [
+                BaselineDecision(d.decided_at, d.event.latency_ms, d.event.fallback_reason is not None)
+                for d, _ in decisions
+            ]
+            for number, decisions in by_experiment.items()
+            if number not in evidence
+        }
+    )
     for experiment_id, decisions in sorted(by_experiment.items()):
         held = evidence.get(experiment_id)
         if held is None:
-            continue  # no experiment of ours: kept in the ledger, counted nowhere
+            continue
         arm_ids = list(seats_of(held.experiment))
         known = set(arm_ids)
         ours = [(decision, trial) for decision, trial in decisions if decision.event.arm_id in known]

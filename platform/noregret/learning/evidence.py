@@ -5,7 +5,7 @@ their logged propensities; those of a policy that looks at the request by weight
 depend on who asks. Beside it stands the evidence that arms are answered at different rates, where silence means nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -20,9 +20,9 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 
 from .buckets import bucket_width, in_buckets
-from .closed_rows import Row, Served
+from .closed_rows import Decided, Row, Served
 from .models import ArmStatistics, ExperimentEvidence
-from .totals import are_probabilities, padded
+from .totals import are_probabilities, probabilities
 
 RULES = 2
 """Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
@@ -124,7 +124,7 @@ def split_of(experiment: Experiment, held: ExperimentEvidence) -> SampleRatio:
     return SampleRatio.from_dict(held.split).with_arms(arms)
 
 
-def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row]) -> Evidence | None:
+def replay(experiment: Experiment, evidence: Evidence | None, rows: Sequence[Row]) -> Evidence | None:
     """The evidence after these rows, which come in order of decision time, whole buckets at a time.
 
     Rows that can't be weighed are passed over, here and in a rebuild alike: a damaged row must not stop all others.
@@ -132,32 +132,22 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Iterable[Row
     bounded = bounds_of(experiment)
     if evidence is None or bounded is None:
         return None
+    if not rows:
+        return evidence
     model, (low, high) = bounded
-    seats = seats_of(experiment)
-    by_version = _learns(experiment)
-    width = bucket_width(experiment.reward_.window_seconds)
-    grouped = in_buckets((row for row in rows if can_be_weighed(row, seats)), width)
-
-    def weighed(bucket: list[Row]) -> Bucket:
-        outcome = np.clip((np.array([row.value for row in bucket]) - low) / (high - low), 0.0, 1.0)
-        return _bucket(bucket, 1.0 - outcome if model.direction == "minimize" else outcome, seats, by_version)
-
-    return evidence.observe_all(map(weighed, grouped))
+    outcome = np.clip((np.array([row.value for row in rows], dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+    if model.direction == "minimize":
+        outcome = 1.0 - outcome
+    return evidence.observe_all(_weighed(experiment, rows, outcome))
 
 
-def replay_answers(experiment: Experiment, answers: Evidence | None, served: Iterable[Served]) -> Evidence | None:
+def replay_answers(experiment: Experiment, answers: Evidence | None, served: Sequence[Served]) -> Evidence | None:
     """What is known of the rates of answers after these decisions, as for `replay`."""
-    if answers is None:
-        return None
-    seats = seats_of(experiment)
-    by_version = _learns(experiment)
-    width = bucket_width(experiment.reward_.window_seconds)
-    grouped = in_buckets((row for row in served if can_be_weighed(row, seats)), width)
-
-    def weighed(bucket: list[Served]) -> Bucket:
-        return _bucket(bucket, np.array([float(row.answered) for row in bucket]), seats, by_version)
-
-    return answers.observe_all(map(weighed, grouped))
+    if answers is None or not served:
+        return answers
+    return answers.observe_all(
+        _weighed(experiment, served, np.array([row.answered for row in served], dtype=np.float64))
+    )
 
 
 def seats_of(experiment: Experiment) -> dict[int, int]:
@@ -165,16 +155,32 @@ def seats_of(experiment: Experiment) -> dict[int, int]:
     return {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
 
 
-def _bucket(
-    rows: Sequence[Row] | Sequence[Served], outcome: NDArray[np.float64], seats: dict[int, int], by_version: bool
-) -> Bucket:
-    propensities = np.array([padded(row.propensities, len(seats)) for row in rows])
-    return Bucket(
-        np.array([seats[row.arm_id] for row in rows]),
-        outcome,
-        propensities,
-        np.array([row.policy_version for row in rows]) if by_version else _labels(propensities),
-    )
+def _weighed(experiment: Experiment, rows: Sequence[Decided], outcome: NDArray[np.float64]) -> Iterator[Bucket]:
+    """The rows that can be weighed, bucket by bucket; `outcome` (n,) is of all."""
+    seats = seats_of(experiment)
+    seat = np.array([seats.get(row.arm_id, -1) for row in rows], dtype=np.int64)
+    propensities, weighable = _weighable([row.propensities for row in rows], seat, len(seats))
+    kept = np.flatnonzero(weighable)
+    seat, outcome, propensities = seat[kept], outcome[kept], propensities[kept]
+    versions = np.array([row.policy_version for row in rows], dtype=np.int64)
+    allocation = versions[kept] if _learns(experiment) else _labels(propensities)
+    place = 0
+    for bucket in in_buckets(rows, bucket_width(experiment.reward_.window_seconds)):
+        start, end = np.searchsorted(kept, (place, place := place + len(bucket)))
+        if start < end:
+            yield Bucket(seat[start:end], outcome[start:end], propensities[start:end], allocation[start:end])
+
+
+def _weighable(
+    propensities: Sequence[Sequence[float]], seat: NDArray[np.int64], arms: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Propensities as (n, arms), and `can_be_weighed` of each row; `seat` (n,) is -1 where the arm is none of the experiment's."""
+    shares, known = probabilities(propensities, arms)
+    sizes = np.array([len(each) for each in propensities], dtype=np.int64)
+    chosen = shares[np.arange(len(seat)), seat] > 0.0
+    # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
+    whole = (sizes == arms) | ((sizes < arms) & (np.abs(shares.sum(axis=1) - 1.0) < 1e-6))
+    return shares, known & (seat >= 0) & (seat < sizes) & chosen & whole
 
 
 def _learns(experiment: Experiment) -> bool:
@@ -187,11 +193,16 @@ def _learns(experiment: Experiment) -> bool:
 def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
     """One number for each allocation of a fixed split, the same whenever it comes: by the probabilities and not by the policy version,
     for a split that is published anew each second stays one allocation, and slow traffic its strata."""
-    distinct, which = np.unique(propensities, axis=0, return_inverse=True)
+    if not len(propensities):
+        return np.zeros(0, dtype=np.int64)
+    changes = np.concatenate(([True], (propensities[1:] != propensities[:-1]).any(axis=1)))
+    distinct, which = np.unique(propensities[changes], axis=0, return_inverse=True)
+    which = which.ravel()[np.cumsum(changes) - 1]
     # Without the zeros of arms that were added later: the allocation did not know them.
     known = [np.trim_zeros(row, "b").tobytes() for row in distinct]
     numbers = [int.from_bytes(blake2b(vector, digest_size=8).digest(), "big") >> 1 for vector in known]
-    return np.array(numbers, dtype=np.int64)[which.ravel()]
+    labels: NDArray[np.int64] = np.array(numbers, dtype=np.int64)[which]
+    return labels
 
 
 def can_be_weighed(row: Row | Served, seats: dict[int, int]) -> bool:

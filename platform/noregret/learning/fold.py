@@ -17,6 +17,7 @@ from noregret.experiments.rewards import learned_when_matured
 
 from . import quarantine, summing
 from .clock import earliest_decision
+from .collector import uncollected
 from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
 from .summing import Claimed
@@ -80,10 +81,10 @@ def fold(experiment: Experiment, learned: Learned = note) -> int:
     }
     total = 0
     while True:
-        with transaction.atomic():
+        with transaction.atomic(), uncollected():
             with connection.cursor() as cursor:
                 cursor.execute(_CLAIM, asked)
-                rows = [Claimed(*row) for row in cursor.fetchall()]
+                rows = list(map(Claimed._make, cursor.fetchall()))
             good = quarantine.without_bad_values(experiment, rows)
             if good:
                 # In the order in which everybody locks them; whoever computes the sums anew holds the second.

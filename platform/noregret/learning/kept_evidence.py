@@ -3,18 +3,20 @@
 A bucket is learned whole. It belongs to the day that it begins in: where a day ends inside a bucket, the rest of it is read with that day.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any
 
 from bandits.inference.evidence import Evidence, differences, from_dict
 from noregret.experiments.models import Experiment
 from serving.ledger import latency
 
 from . import contextual
-from .buckets import bucket_number, bucket_width, floor_to_bucket
-from .closed_rows import ROW_COLUMNS, SERVED, Row, Served
+from .buckets import bucket_width, floor_to_bucket
+from .closed_rows import ROW_COLUMNS, SERVED, Decided, Row, Served
 from .comparing import TOLERANCE, same
 from .contextual import replay_models
 from .delays import delays_of
@@ -91,7 +93,7 @@ class EvidenceSums(ByBucket[Learned]):
             "start": start,
             "end": end,
         }
-        chunks = ([Row(*row) for row in chunk] for chunk in rows(_MATURED, asked))
+        chunks = (list(map(Row._make, chunk)) for chunk in rows(_MATURED, asked))
         for marked in _whole_buckets(chunks, width):
             delays = dict(state.delays)
             for arm, counts in delays_of(experiment, marked).items():
@@ -108,7 +110,7 @@ class EvidenceSums(ByBucket[Learned]):
         # Of the buckets that are closed: until then a decision may be answered yet.
         asked["end"] = min(end, span.closed)
         answers: Evidence | None = state.answers
-        for served in _whole_buckets(([Served(*row) for row in chunk] for chunk in rows(SERVED, asked)), width):
+        for served in _whole_buckets((list(map(Served._make, chunk)) for chunk in rows(SERVED, asked)), width):
             answers = replay_answers(experiment, answers, served)
         return replace(state, answers=answers)
 
@@ -155,16 +157,13 @@ def next_bucket(at: datetime, width: timedelta) -> datetime:
     return start if start == at else start + width
 
 
-_Decided = TypeVar("_Decided", Row, Served)
-
-
-def _whole_buckets(chunks: Iterable[list[_Decided]], width: timedelta) -> Iterator[list[_Decided]]:
+def _whole_buckets(chunks: Iterable[list[Decided]], width: timedelta) -> Iterator[list[Decided]]:
     """The same rows, cut between buckets: what is learned of one is learned at once."""
-    held: list[_Decided] = []
+    held: list[Decided] = []
     for chunk in chunks:
         waiting = held + chunk
-        last = bucket_number(waiting[-1].decided_at, width)
-        cut = next(i for i, row in enumerate(waiting) if bucket_number(row.decided_at, width) == last)
+        last = floor_to_bucket(waiting[-1].decided_at, width)
+        cut = bisect_left(waiting, last, key=attrgetter("decided_at"))
         if cut:
             yield waiting[:cut]
         held = waiting[cut:]

@@ -19,6 +19,7 @@ from . import clock, contextual, quarantine, summing
 from .buckets import bucket_width, floor_to_bucket
 from .closed_rows import ROW_COLUMNS, SERVED, Row, Served
 from .closing import can_be_closed_until, is_closed_until, least_step
+from .collector import uncollected
 from .contextual import replay_models
 from .defaults import give_defaults, span_parameters
 from .delays import delays_of
@@ -52,7 +53,7 @@ def mature(experiment: Experiment, drained_until: datetime) -> int:
     end = can_be_closed_until(experiment, min(drained_until, clock.now()))
     total = 0
     while True:
-        with transaction.atomic():
+        with transaction.atomic(), uncollected():
             held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
             start = is_closed_until(experiment, held)
             if end - start < least_step(experiment, experiment.arms.count()):
@@ -118,7 +119,7 @@ def _mark(experiment: Experiment, parameters: dict[str, Any]) -> list[Row]:
             _MARK.format(columns=ROW_COLUMNS),
             parameters | {"with_context": contextual.policy_of(experiment) is not None},
         )
-        return [Row(*row) for row in cursor.fetchall()]
+        return list(map(Row._make, cursor.fetchall()))
 
 
 def _tell(experiment: Experiment, rows: Sequence[Row], unread: Sequence[Row]) -> None:
@@ -135,13 +136,13 @@ def _tell(experiment: Experiment, rows: Sequence[Row], unread: Sequence[Row]) ->
             )
             for row in bad
         ]
-        quarantine.keep(experiment, "decisions", told)
+        quarantine.keep(experiment.name, "decisions", told)
 
 
 def _served(experiment: Experiment, start: datetime, end: datetime) -> list[Served]:
     with connection.cursor() as cursor:
         cursor.execute(SERVED, span_parameters(experiment, start, end))
-        return [Served(*row) for row in cursor.fetchall()]
+        return list(map(Served._make, cursor.fetchall()))
 
 
 def _add_delays(experiment: Experiment, rows: Sequence[Row]) -> None:

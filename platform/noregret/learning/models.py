@@ -4,7 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import QuerySet
 
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, Baseline, Experiment
 
 from .packed import PackedField
 
@@ -240,3 +240,31 @@ class ShadowStatistics(models.Model):
 
     def __str__(self) -> str:
         return f"shadow statistics of arm {self.arm_id}"
+
+
+class BaselineInterval(models.Model):
+    """What a baseline's champion did in the hour from `start`; or, `merged`, in all hours before `start`.
+
+    Written under the lock of the baseline's row (noregret.learning.baselines).
+    """
+
+    baseline = models.ForeignKey(Baseline, on_delete=models.CASCADE, related_name="intervals")
+    start = models.DateTimeField()
+    merged = models.BooleanField(default=False)
+    decisions = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(default=0)
+    latencies = ArrayField(models.BigIntegerField(), default=list)
+    rewards = models.PositiveBigIntegerField(default=0)
+    reward_total = models.FloatField(default=0.0)
+    reward_m2 = models.FloatField(default=0.0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["baseline", "merged", "start"], name="baseline_interval_unique"),
+            models.UniqueConstraint(
+                fields=["baseline"], condition=models.Q(merged=True), name="one_merged_interval_per_baseline"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"baseline {self.baseline_id} from {self.start:%Y-%m-%d %H:%M}"

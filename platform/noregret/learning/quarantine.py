@@ -89,9 +89,14 @@ def _problem(reward: document.Reward, value: float) -> str:
 
 def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Row]:
     """Those of `rows` whose values can be learned; the others are set aside, in the caller's transaction."""
+    return without_bad_rewards(experiment.pk, experiment.name, experiment.reward_, rows)
+
+
+def without_bad_rewards(number: int, name: str, reward: document.Reward, rows: Sequence[_Row]) -> list[_Row]:
+    """The same of an experiment or a baseline by its number in the ledger; `name` is told to people."""
     if not rows:
         return []
-    fits = learnable(experiment.reward_, np.array([row.value for row in rows], dtype=np.float64))
+    fits = learnable(reward, np.array([row.value for row in rows], dtype=np.float64))
     if fits.all():
         return list(rows)
     bad = [row for row, good in zip(rows, fits, strict=True) if not good]
@@ -101,22 +106,19 @@ def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Ro
             {
                 "ids": [row.decision_id for row in bad],
                 "times": [row.decided_at for row in bad],
-                "metric": experiment.reward_.metric,
-                "experiment": experiment.pk,
+                "metric": reward.metric,
+                "experiment": number,
             },
         )
     keep(
-        experiment,
+        name,
         "rewards",
-        [
-            BadRow(row.decision_id, row.decided_at, _problem(experiment.reward_, row.value), {"value": row.value})
-            for row in bad
-        ],
+        [BadRow(row.decision_id, row.decided_at, _problem(reward, row.value), {"value": row.value}) for row in bad],
     )
     return [row for row, good in zip(rows, fits, strict=True) if good]
 
 
-def keep(experiment: Experiment, kind: Kind, bad: Sequence[BadRow]) -> None:
+def keep(name: str, kind: Kind, bad: Sequence[BadRow]) -> None:
     """Point to rows where people see it, each once; in the caller's transaction."""
     if not bad:
         return
@@ -124,18 +126,18 @@ def keep(experiment: Experiment, kind: Kind, bad: Sequence[BadRow]) -> None:
         cursor.execute(
             _KEEP,
             {
-                "stream": stream_of(experiment.name, kind),
+                "stream": stream_of(name, kind),
                 "ids": [str(row.decision_id) for row in bad],
                 "problems": [row.problem for row in bad],
-                "bodies": [msgspec.msgpack.encode(_shown(experiment, row)) for row in bad],
+                "bodies": [msgspec.msgpack.encode(_shown(name, row)) for row in bad],
             },
         )
-    log.warning("rows set aside", experiment=experiment.name, kind=kind, rows=len(bad), problem=bad[0].problem)
+    log.warning("rows set aside", experiment=name, kind=kind, rows=len(bad), problem=bad[0].problem)
 
 
-def _shown(experiment: Experiment, row: BadRow) -> dict[str, Any]:
+def _shown(name: str, row: BadRow) -> dict[str, Any]:
     return {
-        "experiment": experiment.name,
+        "experiment": name,
         "decision_id": str(row.decision_id),
         "decided_at": row.decided_at.isoformat(),
         **row.content,

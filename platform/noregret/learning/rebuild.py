@@ -21,6 +21,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from serving.ledger import horizon
 
 from . import kept_intervals, meanwhile
+from .collector import uncollected
 from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, resummed, snapshot
 from .models import SUMS, Addition, ExperimentEvidence, LedgerBase
 from .trials import mark_trials
@@ -126,9 +127,10 @@ class Computed:
                 kept_intervals.compare(experiment, self.intervals, day, end)
 
     def _go_on(self, span: Span, *, by_bucket_alone: bool = False) -> None:
-        for name, (kept, state) in self._sums.items():
-            if isinstance(kept, ByBucket) or not by_bucket_alone:
-                self._sums[name] = (kept, kept.after(self._experiment, state, span))
+        with uncollected():
+            for name, (kept, state) in self._sums.items():
+                if isinstance(kept, ByBucket) or not by_bucket_alone:
+                    self._sums[name] = (kept, kept.after(self._experiment, state, span))
 
     def _closed_until(self) -> datetime | None:
         rows = ExperimentEvidence.objects.filter(experiment=self._experiment)

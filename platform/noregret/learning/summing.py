@@ -126,7 +126,7 @@ def _rewarded(
         _FOLDED_BEFORE,
         {
             "experiment": experiment.pk,
-            "metric": experiment.reward["metric"],
+            "metric": experiment.reward_.metric,
             "start": start,
             "end": end + _MICROSECOND,
             "limit": len(came) + 1,
@@ -210,7 +210,8 @@ SELECT r.arm_id, d.unit, d.holdout, r.value, CASE WHEN drawn THEN 1 / (d.propens
     CASE WHEN drawn THEN d.propensities END
 FROM {outcomes} JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN %(weighs)s THEN (SELECT NULLIF(count(*), 0) FROM unnest(d.propensities) AS p WHERE p > 0) END AS chances
+    SELECT CASE WHEN %(weighs)s AND array_ndims(d.propensities) = 1
+        THEN cardinality(array_remove(array_remove(d.propensities, 0), NULL)) END AS chances
 ) AS drawing
 CROSS JOIN LATERAL (
     SELECT chances > 0 AND d.fallback_reason IS NULL AND NOT d.holdout AND d.propensity > 1e-12 AS drawn

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -140,8 +141,9 @@ class DecisionTotals:
 def probabilities(propensities: Sequence[Sequence[float]], arms: int) -> tuple[Array, NDArray[np.bool_]]:
     """(n, arms) of the propensities of decisions, and of which they are any: what happened may be damaged, and is counted all the same."""
     if all(len(shares) == arms for shares in propensities):
-        numbers = np.array(propensities, dtype=np.float64).reshape(len(propensities), arms)
-        return numbers, np.asarray(((numbers >= 0.0) & (numbers <= 1.0)).all(axis=1))
+        with suppress(TypeError, ValueError):  # what somebody wrote by hand may be no list of numbers
+            numbers = np.array(propensities, dtype=np.float64).reshape(len(propensities), arms)
+            return numbers, np.asarray(((numbers >= 0.0) & (numbers <= 1.0)).all(axis=1))
     known = np.array([are_probabilities(shares) for shares in propensities], dtype=np.bool_)
     rows = [
         padded(shares[:arms], arms) if is_known else [0.0] * arms

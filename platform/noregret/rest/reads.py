@@ -1,11 +1,12 @@
-"""What somebody looks at is read within a bounded time: a statement that runs longer is ended, and the caller is told.
+"""What somebody looks at or changes takes a bounded time: a statement that runs longer is ended, and the caller is told.
 
-Reads of the control plane alone, by API and dashboard. The learner, `rebuild` and migrations take what they take, and exports are streamed.
+Statements of the control plane alone, by API and dashboard. The learner, `rebuild` and migrations take what they take.
 The limit is the transaction's own, so that it holds behind a pooler too and leaves nothing on a connection.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from django.conf import settings
@@ -20,12 +21,38 @@ from .problem_response import problem_response
 SAFE = ("GET", "HEAD")
 
 
+def _limit(seconds: float) -> str:
+    return f"SET LOCAL statement_timeout = {max(1, round(1000 * seconds))}"
+
+
+def bound_statements(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: each statement of a request is ended after READ_SECONDS, in a transaction or not, whoever sends it.
+
+    The limit goes ahead of the statement in one message, which PostgreSQL takes as one transaction.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        with connection.execute_wrapper(_bounded):
+            return respond(request)
+
+    return middleware
+
+
+def _bounded(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    if many or not isinstance(sql, str):  # one message a row, or composed elsewhere
+        return execute(sql, params, many, context)
+    result = execute(f"{_limit(settings.READ_SECONDS)}; {sql}", params, many, context)
+    context["cursor"].cursor.nextset()  # what was asked for comes behind the limit's own answer
+    return result
+
+
 @contextmanager
-def bounded_reads() -> Iterator[None]:
-    """Every statement inside is ended after READ_SECONDS: django.db.OperationalError, of which `took_too_long` holds."""
+def bounded_reads(seconds: float | None = None) -> Iterator[None]:
+    """One transaction, of which every statement is ended after so many seconds (READ_SECONDS): django.db.OperationalError,
+    of which `took_too_long` holds."""
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{1000 * settings.READ_SECONDS:.0f}"])
+            cursor.execute(_limit(settings.READ_SECONDS if seconds is None else seconds))
         yield
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import structlog
 from django.db import OperationalError, ProgrammingError, connection, transaction
+from django.db.models import Exists, OuterRef
 
-from noregret.experiments.models import Endpoint, Experiment
+from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning import kept_intervals
+from noregret.learning.baselines import name_of
 from noregret.learning.buckets import bucket_width
 from noregret.learning.evidence import RULES
 from noregret.learning.kept import resummed, snapshot
@@ -27,6 +29,7 @@ from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
 from noregret.learning.watched.watching import unsummed
 from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
+from serving.models import Reward
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +109,9 @@ def blockers(day: date) -> Iterator[str]:
                     yield f"{day}: rewards of {experiment.name} are not folded yet"
             if unsummed(experiment, end):
                 yield f"{day}: values that {experiment.name} watches are not summed yet"
+    waiting = Reward.objects.filter(experiment_id=OuterRef("pk"), folded=False, late=False, decided_at__lt=end)
+    for baseline in Baseline.objects.filter(Exists(waiting), begun_at__lt=end).select_related("endpoint"):
+        yield f"{day}: rewards of {name_of(baseline)} are not folded yet"
     yield from _waiting(day, end)
 
 

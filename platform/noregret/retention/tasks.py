@@ -7,6 +7,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from noregret.celery import app
+from noregret.learning.baselines import fold_leftovers, merge_old_hours
 from noregret.learning.finishing import finish
 from noregret.learning.locks import retention_lock
 
@@ -42,6 +43,8 @@ def housekeeping() -> None:
     """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
     make_days()
     finish()
+    fold_leftovers()
+    merge_old_hours()
     call_command("clearsessions")
 
 

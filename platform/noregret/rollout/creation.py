@@ -24,8 +24,9 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
 
     Where no arm has the endpoint's champion, an arm `control` with it is added, first.
     """
-    documents.check(document)
     endpoint = Endpoint.objects.select_related("champion").filter(name=document.endpoint).first()
+    document = documents.with_reward_of(document, None if endpoint is None else endpoint.reward)
+    documents.check(document)
     if endpoint is None:
         raise Invalid("endpoint", f"there is no endpoint {document.endpoint}")
     arms = _arms(document, endpoint)

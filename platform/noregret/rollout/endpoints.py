@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import msgspec
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from msgspec import UNSET, UnsetType
 
+from noregret.experiments.document import Reward, check_reward
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.names import validate_name
 from noregret.registry.models import ModelVersion
 from noregret.trail import audit
 
+from .baselines import keep_baseline
 from .publish import publish_endpoint_on_commit
 
 
@@ -33,16 +37,35 @@ def check_compatible(model: ModelVersion, with_model: ModelVersion, field: str) 
         raise Invalid(field, f"{model.model} is a {ours['task']}, {with_model.model} a {theirs['task']}")
 
 
-def create_endpoint(*, name: str, champion: str, deadline_ms: int, actor: str, sticky: bool = False) -> Endpoint:
-    """Raises Invalid, Conflict."""
+def create_endpoint(
+    *,
+    name: str,
+    champion: str,
+    deadline_ms: int,
+    actor: str,
+    sticky: bool = False,
+    record: float = 1.0,
+    reward: Reward | None = None,
+) -> Endpoint:
+    """`record`: the share of its single deployments that is recorded. Raises Invalid, Conflict."""
     try:
         validate_name(name)
     except ValidationError as error:
         raise Invalid("name", error.messages[0]) from error
     model = find_model(champion, "champion")
+    if reward is not None:
+        check_reward(reward)
     try:
         with transaction.atomic():
-            endpoint = Endpoint.objects.create(name=name, champion=model, deadline_ms=deadline_ms, sticky=sticky)
+            endpoint = Endpoint.objects.create(
+                name=name,
+                champion=model,
+                deadline_ms=deadline_ms,
+                sticky=sticky,
+                record=record,
+                reward=None if reward is None else msgspec.to_builtins(reward),
+            )
+            keep_baseline(endpoint)
             ChampionChange.objects.create(endpoint=endpoint, champion=model, previous=None, actor=actor)
             audit.record(actor=actor, action="endpoint.created", endpoint=name, model=model.model)
             publish_endpoint_on_commit(endpoint.pk)
@@ -59,8 +82,15 @@ def update_endpoint(
     reason: str,
     actor: str,
     sticky: bool | None = None,
+    record: float | None = None,
+    reward: Reward | UnsetType | None = UNSET,
 ) -> Endpoint:
-    """Change the champion, the deadline, or whether its next bandits are sticky. Raises Invalid, Conflict."""
+    """Change the champion, the deadline, whether its next bandits are sticky, or what of its single deployments is recorded.
+
+    `reward` None takes the endpoint's reward away. Raises Invalid, Conflict.
+    """
+    if isinstance(reward, Reward):
+        check_reward(reward)
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         details: dict[str, Any] = {}
@@ -72,12 +102,22 @@ def update_endpoint(
             details["sticky"] = [endpoint.sticky, sticky]
             endpoint.sticky = sticky
             endpoint.save(update_fields=["sticky"])
+        if record is not None and record != endpoint.record:
+            details["record"] = [endpoint.record, record]
+            endpoint.record = record
+            endpoint.save(update_fields=["record"])
+        row = endpoint.reward if reward is UNSET else None if reward is None else msgspec.to_builtins(reward)
+        if row != endpoint.reward:
+            details["reward"] = [endpoint.reward, row]
+            endpoint.reward = row
+            endpoint.save(update_fields=["reward"])
         if champion is not None:
             model = find_model(champion, "champion")
             if model.pk != endpoint.champion_id:
                 _refuse_while_running(endpoint)
                 check_compatible(model, endpoint.champion, "champion")
                 set_champion(endpoint, model, actor=actor, reason=reason)
+        keep_baseline(endpoint)
         if details:
             audit.record(actor=actor, action="endpoint.updated", endpoint=endpoint.name, reason=reason, details=details)
         publish_endpoint_on_commit(endpoint.pk)
@@ -142,6 +182,7 @@ def set_champion(
     previous = endpoint.champion
     endpoint.champion = model
     endpoint.save(update_fields=["champion"])
+    keep_baseline(endpoint)
     ChampionChange.objects.create(
         endpoint=endpoint,
         champion=model,

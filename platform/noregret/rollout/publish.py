@@ -31,6 +31,8 @@ from noregret.registry.frameworks import model_document
 from serving import publication, snapshot
 from serving.snapshot import as_sent
 
+from . import baselines
+
 log = structlog.get_logger(__name__)
 
 # Feedback may come until its window closes; so long an ended experiment's reward stays in the snapshot, and a little longer.
@@ -142,7 +144,8 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
             champion=model_document(endpoint.champion),
             deadline_ms=endpoint.deadline_ms,
             experiment=None if running is None else _experiment_document(running),
-            rewards=_open_rewards(endpoint),
+            baseline=baselines.recorded(endpoint),
+            rewards=[*_open_rewards(endpoint), *baselines.open_rewards(endpoint, _AFTER_WINDOW)],
         )
 
 

@@ -5,12 +5,14 @@ Of several callers who try the same at once, one succeeds and the others are tol
 
 from typing import Any
 
+import msgspec
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from noregret.experiments.errors import Conflict
 from noregret.experiments.lifecycle import TRANSITIONS, Action, Status
 from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.learning.baseline_figures import present_figures
 from noregret.learning.served import only_failed
 from noregret.trail import audit
 
@@ -60,6 +62,13 @@ def move(
                 _refuse_beside_another(experiment)
                 _refuse_failure(arm)
                 set_champion(endpoint, arm.model, actor=actor, reason=reason, experiment=experiment, evidence=evidence)
+            details: dict[str, Any] = {}
+            if arm is not None:
+                details["arm"] = arm.name
+            if evidence:
+                details["evidence"] = evidence
+            if action == "start" and (before := present_figures(endpoint)) is not None:
+                details["baseline"] = msgspec.to_builtins(before)
             audit.record(
                 actor=actor,
                 action=f"experiment.{transition.past}",
@@ -67,7 +76,7 @@ def move(
                 experiment=experiment.name,
                 model=arm.model.model if arm is not None else "",
                 reason=reason,
-                details=({"arm": arm.name} if arm is not None else {}) | ({"evidence": evidence} if evidence else {}),
+                details=details,
             )
             publish_endpoint_on_commit(endpoint.pk)
     except IntegrityError as error:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests, made_policy
+from noregret.learning.baseline_figures import present_figures
 
 Warn = Callable[[Experiment], str | None]
 
+LONG_DAYS = 30.0
+"""An experiment that can't end before this is told to be long."""
 FLOORS_AT_MOST = 0.2
 """The share of traffic that the floors of all arms may take before it is told."""
 
@@ -65,6 +68,24 @@ def promotes_one_for_all(experiment: Experiment) -> str | None:
     )
 
 
+def takes_long(experiment: Experiment) -> str | None:
+    """At the traffic that the champion had, how long until each arm has the rewards that a promotion asks for?"""
+    least = float(0 if experiment.promotion_ is None else experiment.promotion_.min_rewards)
+    if experiment.status != Experiment.Status.DRAFT or not _promotes_by_itself(experiment) or not least:
+        return None
+    before = present_figures(experiment.endpoint)
+    if before is None or not before.decisions_per_day:
+        return None
+    arms = sum(arm.enabled for arm in experiment.arms.all())
+    days = arms * least / before.decisions_per_day
+    if days < LONG_DAYS:
+        return None
+    return (
+        f"{before.champion} gets about {before.decisions_per_day:,.0f} decisions a day: until each of {arms} arms has "
+        f"{least:,.0f} rewards, which promotion.min_rewards asks for, it takes {days:,.0f} days or more"
+    )
+
+
 def has_no_leader(experiment: Experiment) -> str | None:
     """Where features choose the arm none leads, so there is none to promote at the end."""
     if not looks_at_requests(experiment) or experiment.schedule_.at_end != "promote_leader":
@@ -81,6 +102,7 @@ _WARNINGS: tuple[Warn, ...] = (
     promotes_though_it_forgets,
     promotes_one_for_all,
     has_no_leader,
+    takes_long,
 )
 
 

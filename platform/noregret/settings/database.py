@@ -52,7 +52,7 @@ DATABASES = {
         "DISABLE_SERVER_SIDE_CURSORS": True,
     }
 }
-# A read of the control plane that runs longer is ended (noregret.rest.reads).
+# A statement of the control plane that runs longer is ended (noregret.rest.reads).
 READ_SECONDS = ENVIRONMENT.read_seconds
 # Nothing on the control plane may hang: a lost server shows within seconds, and a runaway statement is ended.
 DATABASES["default"]["OPTIONS"] |= {

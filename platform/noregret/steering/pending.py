@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Count, OuterRef, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.learning import clock
+from noregret.learning import baselines, clock
 from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.closing import overdue_seconds
 from noregret.learning.health import BEHIND_SECONDS
@@ -59,6 +59,12 @@ class Pending:
         }
 
 
+# From when on they are looked for: days before are not even planned for, which would take longer each second than all the rest.
+_EARLIEST = """
+SELECT min(COALESCE(held.folded_until, COALESCE(held.closed_until, e.started_at) - interval '1 day'))
+FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON held.experiment_id = e.id
+WHERE e.started_at IS NOT NULL AND (e.ended_at IS NULL OR e.ended_at > clock_timestamp() - interval '92 days')
+"""
 # An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
 # From where all is folded: what lies more than a day behind the closed buckets, where that is not known, was left over by a crash, and
 # the experiment's next round finds it.
@@ -70,7 +76,7 @@ SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at
 FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON held.experiment_id = e.id
 CROSS JOIN LATERAL (
     SELECT min(r.recorded_at) AS recorded_at FROM serving_reward AS r
-    WHERE r.experiment_id = e.id AND NOT r.folded AND NOT r.late
+    WHERE r.experiment_id = e.id AND NOT r.folded AND NOT r.late AND r.decided_at >= %(earliest)s
     AND r.decided_at >= COALESCE(held.folded_until, COALESCE(held.closed_until, e.started_at) - interval '1 day')
     AND r.decided_at < CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
         THEN 'infinity' ELSE held.closed_until END
@@ -83,7 +89,11 @@ AND waiting.recorded_at IS NOT NULL
 def _waiting_rewards() -> dict[int, float]:
     """For each endpoint with rewards that could be folded, how many seconds the oldest has waited."""
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING)
+        cursor.execute(_EARLIEST)
+        (earliest,) = cursor.fetchone()
+        if earliest is None:
+            return {}
+        cursor.execute(_WAITING, {"earliest": earliest})
         rows = cursor.fetchall()
     waited: dict[int, float] = {}
     for endpoint_id, since_recorded, since_closed, window in rows:
@@ -134,6 +144,8 @@ def find() -> Pending:
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     names = {pk: name for pk, name, _ in endpoints}
     waited = _waiting_rewards()
+    for endpoint_id, seconds in baselines.waiting().items():
+        waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     overdue = _overdue()
     learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
     behind: dict[str, list[Lag]] = {name: [] for name in names.values()}

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.learning import clock
+from noregret.learning import baselines, clock
 from noregret.learning.coarsening import coarsen
 from noregret.learning.drain import Drained, drain
 from noregret.learning.fold import fold
@@ -52,6 +52,13 @@ def learn(endpoint_id: int) -> bool:
             return _taken_over(endpoint)
         except Exception as error:
             log.warning("stream not drained", endpoint=endpoint.name, error=repr(error))
+            problems.append(error)
+        try:
+            baselines.fold(endpoint_id)
+        except LeaseLost:
+            return _taken_over(endpoint)
+        except Exception as error:
+            log.exception("baseline not learned", endpoint=endpoint.name)
             problems.append(error)
         for experiment in _learning(endpoint):
             try:
@@ -113,18 +120,32 @@ def _sum_up(experiment: Experiment, drained: Drained | None) -> None:
 
 def _learning(endpoint: Endpoint) -> list[Experiment]:
     """The endpoint's experiments for which something can still come in, oldest first; one of older rules is brought up to date."""
-    since = Coalesce("evidence__folded_until", F("started_at") - timedelta(days=1))
-    waiting = Reward.objects.filter(
-        experiment_id=OuterRef("pk"), folded=False, late=False, decided_at__gte=OuterRef("unfolded_since")
+    of_endpoint = Experiment.objects.filter(endpoint=endpoint)
+    going_on = of_endpoint.filter(
+        Q(pk__in=unsettled()) | Q(pk__in=out_of_date()) | Q(pk__in=unscored()) | Q(pk__in=not_gone_through())
     )
-    matured = waiting.filter(decided_at__lt=OuterRef("evidence__closed_until"))
-    recent = Q(ended_at__isnull=True) | Q(ended_at__gt=timezone.now() - timedelta(days=92))
-    found = Experiment.objects.annotate(unfolded_since=since).filter(
-        Q(pk__in=unsettled())
-        | Q(pk__in=out_of_date())
-        | Q(pk__in=unscored())
-        | Q(pk__in=not_gone_through())
-        | (recent & ((LEARNED_AT_ONCE & Exists(waiting)) | Exists(matured))),
-        endpoint=endpoint,
-    )
+    known = {*going_on.values_list("pk", flat=True)}
+    ended = of_endpoint.filter(ended_at__gt=timezone.now() - timedelta(days=92)).exclude(pk__in=known)
+    found = of_endpoint.filter(pk__in=known | _with_rewards(ended))
     return list(found.select_related("endpoint", "promoted_arm").order_by("pk"))
+
+
+def _with_rewards(experiments: QuerySet[Experiment]) -> set[int]:
+    """Those with rewards that can be folded.
+
+    One by one, each from its own day on: for all of them at once the database would plan for every day that it has.
+    """
+    at_once = {*experiments.filter(LEARNED_AT_ONCE).values_list("pk", flat=True)}
+    ends = experiments.filter(started_at__isnull=False).values_list(
+        "pk", Coalesce("evidence__folded_until", F("started_at") - timedelta(days=1)), "evidence__closed_until"
+    )
+    found: set[int] = set()
+    for pk, since, closed in ends:
+        waiting = Reward.objects.filter(experiment_id=pk, folded=False, late=False, decided_at__gte=since)
+        if pk not in at_once:
+            if closed is None:
+                continue
+            waiting = waiting.filter(decided_at__lt=closed)
+        if waiting.exists():
+            found.add(pk)
+    return found

@@ -17,6 +17,7 @@ from noregret.experiments.models import Endpoint
 from noregret.learning import sticky_units
 from noregret.learning.health import sign_of_life
 from noregret.learning.locks import LeaseLost, bounded_wait, lookout_lock, units_lock
+from noregret.rollout.baselines import give_baseline, without_baseline
 from noregret.rollout.publish import overtake, publish_endpoint
 from serving.redis_keys import ACCESS
 
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 # Of one look's time, so much goes into publications, and one more; the rest comes with the next look.
 PUBLISH_SECONDS = 3.0
+GIVEN_A_LOOK = 50
+"""So many endpoints that an earlier version made get their baseline in one look."""
 
 
 @app.task
@@ -45,6 +48,8 @@ def tick() -> None:
 
 def _look() -> None:
     schedule.start_due()
+    for endpoint_id in without_baseline().values_list("pk", flat=True)[:GIVEN_A_LOOK]:
+        give_baseline(endpoint_id)
     found = pending.find()
     for endpoint_id in found.learn:
         learn_endpoint.apply_async((endpoint_id,), expires=settings.LEARN_EXPIRES_SECONDS)

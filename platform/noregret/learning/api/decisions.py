@@ -6,21 +6,25 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.http import StreamingHttpResponse
 from django.utils.dateparse import parse_datetime
+from msgspec import Struct
 from rest_framework.request import Request
 
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
 from noregret.rest.calls import call
+from noregret.rest.reads import bounded_reads
 from serving import problems
 from serving.api.calls import Parameter
 from serving.times import told
 from serving.tokens import Signer, Token
 
 _CHUNK = 2000
+_PARTS_READS = 6
+"""A part of an export may take so many times as long as another statement: the first sorts them all."""
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
@@ -86,31 +90,47 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
         "until": until,
         "rows_from": rows_from(experiment),
     }
-    connection.ensure_connection()
-    with transaction.atomic(), connection.connection.cursor(name="decisions") as cursor:
+    with bounded_reads(_PARTS_READS * settings.READ_SECONDS), connection.connection.cursor(name="decisions") as cursor:
         cursor.execute(_QUERY, parameters)
         while rows := cursor.fetchmany(_CHUNK):
             yield b"".join(encode(_line(row, experiment.pk, arms, signer)) + b"\n" for row in rows)
 
 
-def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> dict[str, Any]:
+class Line(Struct, frozen=True):
+    """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by arm, as an evaluation needs them; an arm
+    that was added later had none."""
+
+    decision_id: str
+    unit: str | None
+    arm: str | None
+    propensity: float
+    policy_version: int
+    context: msgspec.Raw | None
+    decided_at: datetime
+    latency_ms: float
+    fallback_reason: str | None
+    reward: float | None
+    rewarded_at: datetime | None
+    propensities: dict[str, float]
+    holdout: bool
+
+
+def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
     identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
     reason, value, recorded, propensities, holdout = rest
     token = Token(identity.bytes, experiment_id, arm_id, policy_version, propensity, learnable=reason is None)
-    return {
-        "decision_id": signer.sign(token),
-        "unit": unit,
-        "arm": arms.get(arm_id),
-        "propensity": propensity,
-        "policy_version": policy_version,
-        # As PostgreSQL wrote it: it is JSON already.
-        "context": None if context is None else msgspec.Raw(context.encode()),
-        "decided_at": decided_at,
-        "latency_ms": round(latency_ms, 3),
-        "fallback_reason": reason,
-        "reward": value,
-        "rewarded_at": recorded,
-        # By arm, as an evaluation needs them; an arm that was added later had none.
-        "propensities": dict(zip(arms.values(), propensities, strict=False)),
-        "holdout": holdout,
-    }
+    return Line(
+        decision_id=signer.sign(token),
+        unit=unit,
+        arm=arms.get(arm_id),
+        propensity=propensity,
+        policy_version=policy_version,
+        context=None if context is None else msgspec.Raw(context.encode()),
+        decided_at=decided_at,
+        latency_ms=round(latency_ms, 3),
+        fallback_reason=reason,
+        reward=value,
+        rewarded_at=recorded,
+        propensities=dict(zip(arms.values(), propensities, strict=False)),
+        holdout=holdout,
+    )

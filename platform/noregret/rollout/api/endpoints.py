@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from rest_framework.request import Request
 
 from noregret.experiments.addressed import AddressedView
+from noregret.experiments.document import Reward
 from noregret.experiments.visibility import require_seen
 from noregret.names import ModelRef, Name
 from noregret.rest.calls import call
@@ -15,9 +16,12 @@ from noregret.rollout.endpoints import create_endpoint, rollback_endpoint, updat
 from serving import problems
 
 from . import render
-from .render import ChampionChange, Endpoint
+from .render import Baseline, ChampionChange, Endpoint
 
 Deadline = Annotated[int, Meta(ge=1, le=60_000, description="Milliseconds.")]
+Record = Annotated[
+    float, Meta(ge=0, le=1, description="The share of decisions that is recorded while no experiment runs.")
+]
 Reason = Annotated[str, Meta(max_length=2000)]
 
 
@@ -28,6 +32,8 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     champion: ModelRef
     deadline_ms: Deadline = 300
     sticky: bool = False
+    record: Record = 1.0
+    reward: Reward | None = None
 
 
 class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,6 +42,8 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     champion: ModelRef | UnsetType = UNSET
     deadline_ms: Deadline | UnsetType = UNSET
     sticky: bool | UnsetType = UNSET
+    record: Record | UnsetType = UNSET
+    reward: Reward | UnsetType | None = UNSET
     reason: Reason = ""
 
 
@@ -68,6 +76,8 @@ class EndpointsView(AddressedView):
             champion=body.champion,
             deadline_ms=body.deadline_ms,
             sticky=body.sticky,
+            record=body.record,
+            reward=body.reward,
             actor=self.caller.name,
         )
         return render.endpoint(self.endpoint(row.name))
@@ -80,7 +90,7 @@ class EndpointView(AddressedView):
     def get(self, request: Request, name: str) -> Endpoint:
         return render.endpoint(self.endpoint(name))
 
-    @call("Change an endpoint's champion or deadline", problems=(404, 409))
+    @call("Change an endpoint's champion, deadline, or what of it is recorded", problems=(404, 409))
     def patch(self, request: Request, name: str, body: EndpointChange) -> Endpoint:
         row = self.endpoint(name)
         if body.champion is not UNSET:
@@ -90,6 +100,8 @@ class EndpointView(AddressedView):
             champion=None if body.champion is UNSET else body.champion,
             deadline_ms=None if body.deadline_ms is UNSET else body.deadline_ms,
             sticky=None if body.sticky is UNSET else body.sticky,
+            record=None if body.record is UNSET else body.record,
+            reward=body.reward,
             reason=body.reason,
             actor=self.caller.name,
         )
@@ -116,3 +128,16 @@ class ChampionsView(AddressedView):
     def get(self, request: Request, name: str) -> Page[ChampionChange]:
         rows = self.endpoint(name).champion_changes.select_related("champion", "previous", "experiment")
         return page(request, rows, render.champion_change)
+
+
+class BaselinesView(AddressedView):
+    """GET /api/v1/endpoints/{name}/baselines"""
+
+    @call(
+        "What the champions of an endpoint have shown while no experiment ran, newest first",
+        problems=(404,),
+        parameters=PAGING,
+    )
+    def get(self, request: Request, name: str) -> Page[Baseline]:
+        rows = self.endpoint(name).baselines.select_related("champion", "endpoint")
+        return page(request, rows, render.baseline)

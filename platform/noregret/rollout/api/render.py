@@ -4,8 +4,9 @@ from typing import Any, cast
 
 import msgspec
 
-from noregret.experiments import document, models
+from noregret.experiments import document, models, stored
 from noregret.experiments.document import Outcome, Status, Strategy
+from noregret.learning.baseline_figures import BaselineFigures, figures
 from noregret.learning.kept import rows_from
 from noregret.rollout.warnings import warnings_of
 from serving.times import Time
@@ -19,8 +20,16 @@ class Endpoint(msgspec.Struct, frozen=True):
     champion: str
     deadline_ms: int
     sticky: bool
+    record: float
+    reward: document.Reward | None
     policy_version: int
     created_at: Time
+
+
+class Baseline(BaselineFigures, kw_only=True, frozen=True):
+    """What a champion has shown while no experiment ran."""
+
+    id: int
 
 
 class ChampionChange(msgspec.Struct, frozen=True):
@@ -85,9 +94,15 @@ def endpoint(row: models.Endpoint) -> Endpoint:
         champion=row.champion.model,
         deadline_ms=row.deadline_ms,
         sticky=row.sticky,
+        record=row.record,
+        reward=None if row.reward is None else stored.reward(row.reward),
         policy_version=row.policy_version,
         created_at=row.created_at,
     )
+
+
+def baseline(row: models.Baseline) -> Baseline:
+    return Baseline(id=row.pk, **msgspec.structs.asdict(figures(row)))
 
 
 def champion_change(row: models.ChampionChange) -> ChampionChange:

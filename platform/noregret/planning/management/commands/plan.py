@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bandits.simulation import Plan, plan
+from noregret.experiments.models import Endpoint
+from noregret.learning.baseline_figures import present_figures
 from noregret.planning.arguments import names, natural, numbers, parameters, positive, traffic
 
 DEFAULT_POLICIES = ["thompson", "top-two-thompson", "uniform"]
@@ -21,8 +23,16 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--arms", type=numbers, required=True, help="each arm's supposed mean reward, as 0.05,0.06")
-        parser.add_argument("--traffic", type=traffic, required=True, help="decisions, as 1000/day or 20/second")
+        parser.add_argument("--arms", type=numbers, help="each arm's supposed mean reward, as 0.05,0.06")
+        parser.add_argument("--traffic", type=traffic, help="decisions, as 1000/day or 20/second")
+        parser.add_argument(
+            "--endpoint", help="take traffic and the control's mean from what this endpoint's champion has shown"
+        )
+        parser.add_argument(
+            "--lift",
+            type=numbers,
+            help="with --endpoint, what the challengers' means are more than the champion's, as 0.1 for 10 %%",
+        )
         parser.add_argument(
             "--policies", type=names, default=DEFAULT_POLICIES, help=f"default {','.join(DEFAULT_POLICIES)}"
         )
@@ -43,6 +53,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._complete(options)
         per_day = options["traffic"]
         horizon = int(per_day * options["days"])
         if not 10 <= horizon <= MOST_DECISIONS:
@@ -71,6 +82,36 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"per_day": per_day, "plans": [_document(one, per_day) for one in plans]}))
             return
         self._tell(plans, options, per_day)
+
+    def _complete(self, options: dict[str, Any]) -> None:
+        """Traffic and means that were not given come from the endpoint's baseline. Raises CommandError."""
+        name = options["endpoint"]
+        if name is None:
+            if options["lift"] is not None:
+                raise CommandError("--lift is on what an endpoint's champion has shown: give --endpoint too")
+            if options["arms"] is None or options["traffic"] is None:
+                raise CommandError("give --arms and --traffic, or --endpoint and --lift")
+            return
+        if options["arms"] is None and options["lift"] is None:
+            raise CommandError("give --lift, as 0.1 for a challenger that is 10 % better, or --arms")
+        if options["arms"] is not None and options["lift"] is not None:
+            raise CommandError("give --lift or --arms: each says what the arms' means are")
+        endpoint = Endpoint.objects.filter(name=name).first()
+        if endpoint is None:
+            raise CommandError(f"there is no endpoint {name}")
+        shown = present_figures(endpoint)
+        if options["traffic"] is None:
+            if shown is None or not shown.decisions_per_day:
+                raise CommandError(f"{name} has shown no traffic without an experiment yet: give --traffic")
+            options["traffic"] = shown.decisions_per_day
+        if options["arms"] is None:
+            if shown is None or shown.mean is None:
+                raise CommandError(f"{name} has no rewards without an experiment yet: give --arms")
+            if shown.kind != "binary":
+                raise CommandError(
+                    f"a plan is for rewards of 0 and 1, and {name}'s reward is {shown.kind}: give --arms"
+                )
+            options["arms"] = [shown.mean, *(shown.mean * (1.0 + lift) for lift in options["lift"])]
 
     def _tell(self, plans: list[Plan], options: dict[str, Any], per_day: float) -> None:
         arms = ", ".join(f"{mean:g}" for mean in options["arms"])

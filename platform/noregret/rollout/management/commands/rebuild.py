@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from noregret.experiments.models import Experiment
+from noregret.experiments.models import Baseline, Experiment
+from noregret.learning import baselines
 from noregret.learning.rebuild import RebuildOvertaken, rebuild
 from noregret.learning.unlearned import unlearned
 from noregret.rollout.publish import publish_experiment_on_commit
@@ -38,8 +39,22 @@ class Command(BaseCommand):
                 self.stdout.write(f"{experiment.name}: equal to the ledger")
             elif not options["check"]:
                 self.stdout.write(f"{experiment.name}: rebuilt")
+        if options["experiment"] is None:
+            differ |= self._baselines(write=not options["check"])
         if differ and options["check"]:
             sys.exit(1)
+
+    def _baselines(self, *, write: bool) -> bool:
+        """The sums of single deployments; True where some differ."""
+        differ = False
+        for baseline in Baseline.objects.select_related("endpoint").order_by("pk"):
+            differences = baselines.rebuild(baseline, write=write)
+            differ |= bool(differences)
+            for difference in differences:
+                self.stdout.write(f"{baselines.name_of(baseline)}: {difference}")
+            if differences and write:
+                self.stdout.write(f"{baselines.name_of(baseline)}: rebuilt")
+        return differ
 
     def _experiments(self, asked: str | None) -> list[Experiment]:
         begun = Experiment.objects.filter(started_at__isnull=False).select_related("endpoint").order_by("pk")
