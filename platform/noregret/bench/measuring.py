@@ -57,7 +57,10 @@ class Settings:
 
 @dataclass(slots=True)
 class Report:
-    """What a run found. `rounds` are the main ones; `plot`: by load, points of share of capacity, requests/s asked for, p50 and p99 in ms."""
+    """What a run found. `rounds` are the main ones.
+
+    `plot`: by load, points of share of capacity, requests/s asked for, p50 and p99 in ms.
+    """
 
     settings: Settings
     cores: str
