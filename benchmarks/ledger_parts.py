@@ -73,11 +73,14 @@ def main() -> None:
     try:
         with running_engines(folder):
             from django.core.management import call_command
-            from noregret.registry.register import Definition, register_model
+            from noregret.registry.frameworks import StaticDefinition
+            from noregret.registry.register import register_model
 
             call_command("migrate", verbosity=0)
             for version in range(1, ARMS + 1):
-                register_model(Definition("page", str(version), "static", payload={"v": version}), actor="bench")
+                register_model(
+                    StaticDefinition(name="page", version=str(version), payload={"v": version}), actor="bench"
+                )
             kinds = list(KINDS.items())
             for i in map(int, arguments.kinds.split(",")):
                 Parts(i, *kinds[i], arguments).run()
