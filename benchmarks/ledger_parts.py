@@ -28,7 +28,8 @@ from typing import Any
 
 import psutil
 
-BINARY = {"kind": "binary", "window_seconds": 600}
+WINDOW_SECONDS = 600
+BINARY = {"kind": "binary", "window_seconds": WINDOW_SECONDS}
 AGES = {"fields": [{"name": "age", "type": "number", "min": 0, "max": 100}]}
 KINDS: dict[str, dict[str, Any]] = {
     "bandit": {"strategy": "bandit", "policy": {"name": "thompson"}, "reward": BINARY},
@@ -73,11 +74,14 @@ def main() -> None:
     try:
         with running_engines(folder):
             from django.core.management import call_command
-            from noregret.registry.register import Definition, register_model
+            from noregret.registry.frameworks import StaticDefinition
+            from noregret.registry.register import register_model
 
             call_command("migrate", verbosity=0)
             for version in range(1, ARMS + 1):
-                register_model(Definition("page", str(version), "static", payload={"v": version}), actor="bench")
+                register_model(
+                    StaticDefinition(name="page", version=str(version), payload={"v": version}), actor="bench"
+                )
             kinds = list(KINDS.items())
             for i in map(int, arguments.kinds.split(",")):
                 Parts(i, *kinds[i], arguments).run()

@@ -23,7 +23,7 @@ from .models import irises
 from .scenario import ENDPOINT
 
 REPEATS = 5
-SECONDS = 0.2
+SECONDS = 0.1
 """For each part in each of the repeats, which are interleaved."""
 
 Call = Callable[[], object]
