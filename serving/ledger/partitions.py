@@ -18,13 +18,19 @@ OLDEST_DAYS = 100
 
 
 DAYS_MADE = 8
-"""So many days may get their partition, one after another, while rows of them wait at the default one: written again, they find it."""
+"""So many days may get their partition, one after another, while rows of them wait at the default one.
+
+Written again, they find it.
+"""
 _Written = TypeVar("_Written")
 
 
 def written(write: Callable[[], _Written], refused: type[Exception]) -> _Written:
-    """What `write` returns, a transaction of its own, called again where it raised `refused`, a few times at most: a row that waited at
-    the default partition while its day was made is refused there, and finds the day the next time."""
+    """What `write` returns, which is a transaction of its own.
+
+    It is called again where it raised `refused`, DAYS_MADE times at most. A row that waited at the
+    default partition while its day was made is refused there, and finds the day the next time.
+    """
     for _ in range(DAYS_MADE):
         with suppress(refused):
             return write()
