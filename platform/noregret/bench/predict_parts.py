@@ -22,6 +22,8 @@ from .models import irises
 from .scenario import ENDPOINT
 
 REPEATS = 15
+STREAM_PAUSE_SECONDS = 1.0
+"""So long appends are refused after one that failed."""
 SECONDS = 0.04
 """For each part in each of the repeats, which are interleaved."""
 
@@ -55,6 +57,7 @@ def predict_calls(endpoint: str, key: str, row: list[float]) -> dict[str, Call]:
     from serving.api import documents, face
     from serving.choosing import route
     from serving.ledger import events
+    from serving.ledger.decision_log import StreamUnavailable
     from serving.process import process
     from serving.tokens import Token, new_id
     from serving.web.app import application
@@ -83,7 +86,10 @@ def predict_calls(endpoint: str, key: str, row: list[float]) -> dict[str, Call]:
             0.1,
             None,
         )
-        parts.log.append(endpoint, events.encode(event))
+        try:
+            parts.log.append(endpoint, events.encode(event))
+        except StreamUnavailable:  # Redis did not answer in time: this repeat will not be the one that is told
+            time.sleep(STREAM_PAUSE_SECONDS)
 
     def model() -> None:
         serve(live, chosen.seat.live, rows_of(live, asked.inputs, parts.max_rows), time.perf_counter())
