@@ -28,7 +28,8 @@ from typing import Any
 
 import psutil
 
-BINARY = {"kind": "binary", "window_seconds": 600}
+WINDOW_SECONDS = 600
+BINARY = {"kind": "binary", "window_seconds": WINDOW_SECONDS}
 AGES = {"fields": [{"name": "age", "type": "number", "min": 0, "max": 100}]}
 KINDS: dict[str, dict[str, Any]] = {
     "bandit": {"strategy": "bandit", "policy": {"name": "thompson"}, "reward": BINARY},
