@@ -1,13 +1,14 @@
-"""What the ledger's parts take: decisions drained from their stream, rewards written and folded, buckets closed, sums computed anew.
+"""What the ledger's parts take: decisions drained, rewards written and folded, buckets closed, sums.
 
 python -m benchmarks.ledger_parts [--rows 200000] [--kinds 0,1] [--cores 0] [--profile]
 
-Real PostgreSQL and Redis, made for this and thrown away, on the cores that are given. Two rates each: rows a second of
-processor time of this process and both servers, which is what a core to itself would give, and rows a second as it came.
+Real PostgreSQL and Redis, made for this and thrown away, on the cores that are given. Two rates each:
+rows a second of processor time of this process and both servers, which is what a core to itself would
+give, and rows a second as it came.
 
-`ingest` drains a stream
-of so many decisions in batches, as a round of learning does. `rebuild` compares every sum of a ledger of so many decisions, each with
-a reward, with the live state (`manage.py rebuild --check`); its rows are decisions and rewards. It runs once before that, to write.
+`ingest` drains a stream of so many decisions in batches, as a round of learning does. `rebuild`
+compares every sum of a ledger of so many decisions, each with a reward, with the live state
+(`manage.py rebuild --check`). Its rows are decisions and rewards. It runs once before that, to write.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from typing import Any
 
 import psutil
 
-BINARY = {"kind": "binary", "window_seconds": 600}
+WINDOW_SECONDS = 600
+BINARY = {"kind": "binary", "window_seconds": WINDOW_SECONDS}
 AGES = {"fields": [{"name": "age", "type": "number", "min": 0, "max": 100}]}
 KINDS: dict[str, dict[str, Any]] = {
     "bandit": {"strategy": "bandit", "policy": {"name": "thompson"}, "reward": BINARY},
@@ -73,11 +75,14 @@ def main() -> None:
     try:
         with running_engines(folder):
             from django.core.management import call_command
-            from noregret.registry.register import Definition, register_model
+            from noregret.registry.frameworks import StaticDefinition
+            from noregret.registry.register import register_model
 
             call_command("migrate", verbosity=0)
             for version in range(1, ARMS + 1):
-                register_model(Definition("page", str(version), "static", payload={"v": version}), actor="bench")
+                register_model(
+                    StaticDefinition(name="page", version=str(version), payload={"v": version}), actor="bench"
+                )
             kinds = list(KINDS.items())
             for i in map(int, arguments.kinds.split(",")):
                 Parts(i, *kinds[i], arguments).run()
@@ -239,7 +244,10 @@ class Parts:
 
 
 def _busy() -> dict[str, float]:
-    """Processor seconds of this process and of both servers, with what their ended processes took: of nothing else that runs here."""
+    """Processor seconds of this process and of both servers, ended processes of theirs too.
+
+    Nothing else that runs here is in it.
+    """
     from noregret.redis_client import client
 
     memory: Any = client().info("server")

@@ -147,7 +147,7 @@ def test_queues__each_that_a_task_is_sent_to__has_a_worker() -> None:
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     untold = [queue.name for queue in settings.CELERY_TASK_QUEUES]
     roles = [name for name, service in compose()["services"].items() if "worker" in service.get("command", ())]
-    assert {"worker", "shadow", "notify"} <= set(roles)
+    assert {"worker", "shadow", "notify", "inspector"} <= set(roles)
     started = [getattr(services, role)().command for role in roles]
     composed = [compose()["services"][role]["command"] for role in roles]
     for commands in (started, composed):

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
@@ -17,7 +16,7 @@ from noregret.rest.parsers import ArtifactParser
 from serving.request_lines import RequestLines
 from serving.web.pools import Pool
 from serving.web.route import BODY_SECONDS
-from serving.web.rules import Find, Fixed, Plane, Rule
+from serving.web.rules import Find, Plane, Rule
 
 UPLOAD_SECONDS = 900.0
 """An artefact of 100 MiB comes within this over a megabit a second."""
@@ -42,9 +41,7 @@ def control_plane(application: WSGIHandler, *, share: float) -> Find:
     limit: int = settings.SERVING_BODY_LIMIT
     upload_limit: int = settings.ARTIFACT_LIMIT + ArtifactParser.OVERHEAD
 
-    exact: dict[str, Rule] = {
-        "/healthz": Rule(Fixed("application/json", msgspec.json.encode({"status": "ok"})), _SAFE, 0, BODY_SECONDS)
-    }
+    exact: dict[str, Rule] = {}
     patterns: list[tuple[re.Pattern[str], Rule]] = []
     for address, view in _addresses(get_resolver().url_patterns):
         methods, takes_uploads = _methods(view), ArtifactParser in getattr(view, "parser_classes", ())

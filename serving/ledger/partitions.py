@@ -4,8 +4,10 @@ Attaching a partition takes an exclusive lock on the default partition for a mom
 it wait too, so the wait is bounded: it is better to let rows go to the default partition, and to try again later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 
 from django.db.backends.utils import CursorWrapper
 
@@ -13,6 +15,26 @@ TABLES = ("serving_decision", "serving_reward", "serving_shadowprediction")
 LOCK_TIMEOUT_MS = 500
 # A day further back than any attribution window gets no partition of its own: what claims it has a wrong clock.
 OLDEST_DAYS = 100
+
+
+DAYS_MADE = 8
+"""So many days may get their partition, one after another, while rows of them wait at the default one.
+
+Written again, they find it.
+"""
+_Written = TypeVar("_Written")
+
+
+def written(write: Callable[[], _Written], refused: type[Exception]) -> _Written:
+    """What `write` returns, which is a transaction of its own.
+
+    It is called again where it raised `refused`, DAYS_MADE times at most. A row that waited at the
+    default partition while its day was made is refused there, and finds the day the next time.
+    """
+    for _ in range(DAYS_MADE):
+        with suppress(refused):
+            return write()
+    return write()
 
 
 def ensure(cursor: CursorWrapper, first: date, last: date, tables: Sequence[str] = TABLES) -> int:

@@ -22,12 +22,12 @@ from psycopg import ClientCursor, Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from . import partitions
+
 STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
 """A statement that takes longer is one that the server's own limit did not end: no more threads are given to waiting for it."""
-DAYS_MADE = 8
-"""So many days may get their partition, one after another, while rows of them wait at the default one: written again, they find it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTED = re.compile(r'[\\"]')  # in an array's element
 
@@ -141,7 +141,9 @@ class RewardWriter:
         thread = threading.get_ident()
         self._began[thread] = time.monotonic()
         try:
-            written, refused, held = self._written(chosen, others)
+            written, refused, held = partitions.written(
+                lambda: self._write(chosen, others), psycopg.errors.CheckViolation
+            )
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         finally:
@@ -154,14 +156,6 @@ class RewardWriter:
         if any(now - began > HANGS_SECONDS for began in tuple(self._began.values())):
             why = f"others have waited for PostgreSQL for more than {HANGS_SECONDS:g} s"
             raise LedgerUnavailable(why) from PoolTimeout(why)
-
-    def _written(
-        self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]
-    ) -> tuple[dict[_Key, bool], set[_Key], dict[_Key, float]]:
-        for _ in range(DAYS_MADE):
-            with contextlib.suppress(psycopg.errors.CheckViolation):
-                return self._write(rewards, others)
-        return self._write(rewards, others)
 
     def _write(
         self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]

@@ -1,4 +1,6 @@
-"""The runtimes by name. Adding one: a file with a kind of Model, and a line here (docs/adding-a-framework.md)."""
+"""The runtimes by name. Adding one: a file with a kind of Model, and a line here
+(docs/adding-a-framework.md).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +20,9 @@ _KINDS: dict[str, type[Model]] = {}
 
 
 def register(kind: type[Model]) -> None:
-    """From now on a snapshot may hold models of this kind. Raises ValueError for a name that is taken."""
+    """From now on a snapshot may hold models of this kind. Raises ValueError for a name that is
+    taken.
+    """
     name = str(kind.__struct_config__.tag)
     if _KINDS.setdefault(name, kind) is not kind:
         raise ValueError(f"there is a runtime {name} already")
@@ -51,7 +55,8 @@ def _shared(kind: type[Model], document: dict[str, Any]) -> Model:
 
 
 def model_of(document: Any) -> Model:
-    """The model that a snapshot describes, by its tag `runtime`. One that can't be loaded here says so when it is.
+    """The model that a snapshot describes, by its tag `runtime`. One that can't be loaded here says
+    so when it is.
 
     Raises msgspec.ValidationError for what describes no model at all.
     """

@@ -19,7 +19,9 @@ class Runtime(Protocol):
     """False for code that may hang or block whatever it took so far: each of its calls runs where it can be left."""
 
     def predict(self, rows: NDArray[np.float64]) -> Outputs:
-        """For rows (n, features): a list of n JSON-ready values under each output's name. Raises ModelError."""
+        """For rows (n, features): a list of n JSON-ready values under each output's name. Raises
+        ModelError.
+        """
 
 
 class ModelError(Exception):
@@ -27,22 +29,27 @@ class ModelError(Exception):
 
 
 class RowsRefused(ModelError):
-    """The model says of these rows that it can't take them: an unknown category, a value outside what it was fitted to."""
+    """The model says of these rows that it can't take them: an unknown category, a value outside
+    what it was fitted to.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a process lends to a model that is loaded: the files, and the deployment's settings by their names."""
+    """What a process lends to a model that is loaded: the files, and the deployment's settings by
+    their names.
+    """
 
     artifacts: ArtifactStore
     settings: Any
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
-    """What a runtime is built from, as the snapshot says it. Each runtime has a kind of its own, and its tag is the runtime's name.
+    """What a runtime is built from, as the snapshot says it. Each runtime has a kind of its own,
+    and its tag is the runtime's name.
 
-    A reader ignores fields that it does not know, and an earlier version of the program wants `model` and `framework` in each:
-    so a kind may gain fields with defaults, and must not lose any.
+    A reader ignores fields that it does not know, and an earlier version of the program wants
+    `model` and `framework` in each: so a kind may gain fields with defaults, and must not lose any.
     """
 
     label: ClassVar[str] = ""
@@ -70,7 +77,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
 
     @property
     def payload(self) -> Any:
-        """What `decide` hands on for callers that do the work themselves; None for a kind without one."""
+        """What `decide` hands on for callers that do the work themselves; None for a kind without
+        one.
+        """
         return None
 
     @classmethod
@@ -78,5 +87,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
         """Import what most deployments load this kind by; called once, before a process serves."""
 
     def load(self, resources: Resources) -> Runtime:
-        """The loaded model; takes as long as it takes. Raises ModelError, ArtifactMissing, and what foreign code raises."""
+        """The loaded model; takes as long as it takes. Raises ModelError, ArtifactMissing, and what
+        foreign code raises.
+        """
         raise NotImplementedError

@@ -1,6 +1,8 @@
-"""Stands for a model that this version of the program can't load: a newer one published it, or its description is damaged.
+"""Stands for a model that this version of the program can't load: a newer one published it, or its
+description is damaged.
 
-The rest of the snapshot serves all the same: a challenger that can't be loaded is the champion's to answer for.
+The rest of the snapshot serves all the same: a challenger that can't be loaded is the champion's to
+answer for.
 """
 
 from .protocol import Model, ModelError, Resources, Runtime

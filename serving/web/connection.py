@@ -109,16 +109,19 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             # Another protocol is asked for, which nobody must speak: the request itself is whole, and the last.
             self._stop_reading()
+        except httptools.HttpParserCallbackError:
+            self._transport.abort()  # a fault of ours; nobody knows what was read
+            raise
         except httptools.HttpParserError:
             self._malformed("it is no HTTP/1.1 request")
             return
-        now = self._loop.time()
         reading = self._reading
         if reading is None or self._is_ending:
             if self._is_unfinished:
                 self._is_unfinished = False
                 self._front.unfinished.pop(self, None)
             return
+        now = self._loop.time()
         # Heads, chunks' sizes and trailers are no body, and their length is bounded like a head's.
         self._idle_bytes = 0 if reading.received != received and reading.head_is_read else self._idle_bytes + len(data)
         if self._idle_bytes > HEAD_BYTES:
@@ -217,19 +220,15 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._idle_bytes = 0
 
     def on_url(self, part: bytes) -> None:
-        if self._fits(part):
+        self._head_bytes += len(part)
+        if self._head_bytes <= HEAD_BYTES:
             self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
         reading = self._reading
-        if reading is None or reading.head_is_read:  # a trailer
-            return
-        if self._fits(name) and self._fits(value):
+        if self._head_bytes <= HEAD_BYTES and reading is not None and not reading.head_is_read:  # else a trailer
             add_header(reading.environ, name, value)
-
-    def _fits(self, part: bytes) -> bool:
-        self._head_bytes += len(part)
-        return self._head_bytes <= HEAD_BYTES
 
     def on_headers_complete(self) -> None:
         reading = self._reading
@@ -269,7 +268,7 @@ class Connection(asyncio.Protocol):
                 self._refuse(reading, Problem(417, "expectation-failed", "Not expected", "only 100-continue is known"))
                 return
             reading.expects_continue = True
-        reading.until = self._loop.time() + seconds
+        reading.until = self._front.now + seconds
 
     def on_body(self, part: bytes) -> None:
         reading = self._reading
@@ -321,7 +320,7 @@ class Connection(asyncio.Protocol):
             answers = exchange.rule.answers
             if isinstance(answers, Plane):
                 exchange.application = answers.application
-                self.deadline = self._loop.time() + QUEUE_SECONDS
+                self.deadline = self._front.now + QUEUE_SECONDS
                 if answers.pool.submit(exchange.run):
                     return
                 exchange.refused = self._answer(exchange, problems.busy())
@@ -345,8 +344,7 @@ class Connection(asyncio.Protocol):
         return self._whole(exchange, *self._front.answer(exchange.environ, problem))
 
     def _fixed(self, exchange: Exchange, answer: Fixed) -> bytes:
-        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
-        return self._whole(exchange, "200 OK", headers, answer.body)
+        return self._whole(exchange, *self._front.fixed(exchange.environ, answer))
 
     def _whole(self, exchange: Exchange, status: str, headers: Headers, body: bytes) -> bytes:
         environ = exchange.environ
@@ -387,7 +385,7 @@ class Connection(asyncio.Protocol):
         elif not self._is_writable:
             self.deadline = self._loop.time() + UNREAD_SECONDS
         else:
-            self.deadline = self._loop.time() + (IDLE_SECONDS if self._reading is None else SILENT_SECONDS)
+            self.deadline = self._front.now + (IDLE_SECONDS if self._reading is None else SILENT_SECONDS)
 
     def _write(self, data: bytes) -> None:
         if self._is_lost or self._is_ending:
@@ -477,8 +475,11 @@ class Connection(asyncio.Protocol):
         return min(AT_ONCE_BYTES, UNSENT_BYTES - self._front.unsent)
 
     def from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and its connections with it
+        try:
             self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has ended, and its connections with it
+            if not self._loop.is_closed():
+                raise
 
     def answered(self, exchange: Exchange, data: bytes) -> None:
         """The answer, or its last part."""

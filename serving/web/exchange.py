@@ -41,59 +41,35 @@ class ReaderGone(Exception):
 class Exchange:
     """What a connection knows of one request."""
 
-    __slots__ = (
-        "_claims",
-        "_early",
-        "_headers",
-        "_status",
-        "_taken",
-        "application",
-        "buffer",
-        "connection",
-        "environ",
-        "expects_continue",
-        "gone",
-        "head_is_read",
-        "is_read",
-        "is_sent",
-        "is_told",
-        "keep_alive",
-        "limit",
-        "pending",
-        "received",
-        "refused",
-        "rule",
-        "spooled",
-        "until",
-    )
+    # Defaults, so that a request that needs nothing of it sets nothing.
+    rule: Rule | None = None
+    application: Application | None = None
+    limit = 0
+    until = 0.0
+    """When the body must be whole, by the loop's clock."""
+    head_is_read = False
+    is_read = False
+    keep_alive = False
+    expects_continue = False
+    received = 0
+    buffer: bytes | bytearray = b""
+    spooled: Spooled | None = None
+    pending = 0
+    """Parts of the body on their way to disk."""
+    refused: bytes | None = None
+    """The answer of a request that gets no thread."""
+    is_told = False
+    gone = False
+    is_sent = False
+    _status = ""
+    _taken: threading.Event | None = None
 
     def __init__(self, connection: "Connection", environ: dict[str, Any]) -> None:
         self.connection = connection
         self.environ = environ
-        self.rule: Rule | None = None
-        self.application: Application | None = None
-        self.limit = 0
-        self.until = 0.0
-        """When the body must be whole, by the loop's clock."""
-        self.head_is_read = False
-        self.is_read = False
-        self.keep_alive = False
-        self.expects_continue = False
-        self.received = 0
-        self.buffer: bytes | bytearray = b""
-        self.spooled: Spooled | None = None
-        self.pending = 0
-        """Parts of the body on their way to disk."""
-        self.refused: bytes | None = None
-        """The answer of a request that gets no thread."""
-        self.is_told = False
-        self.gone = False
         self._claims = [True]
-        self._status = ""
         self._headers: Headers = []
         self._early: list[bytes] = []
-        self.is_sent = False
-        self._taken: threading.Event | None = None
 
     def claim(self) -> bool:
         """True for the first who asks: a thread that answers, or the loop that will not wait for one any more."""

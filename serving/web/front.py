@@ -4,14 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.problems import CONTENT_TYPE, Problem
 from serving.request_lines import RequestLines
 
-from .rules import Find
+from .rules import Find, Fixed
 from .spooling import Spooler
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ MOST_UNFINISHED = 256
 UNSENT_BYTES = 64 * 1024 * 1024
 """Of answers that are made and wait for slow readers; past it an answer is sent in parts, from its thread."""
 SWEEP_SECONDS = 0.5
+
+Answer = tuple[str, list[tuple[str, str]], bytes]
+"""Status line, headers and body."""
 
 _REASONS = {
     400: "Bad Request",
@@ -51,6 +53,8 @@ class Front:
         self.connections: set[Connection] = set()
         self.unfinished: dict[Connection, None] = {}
         self.unsent = 0
+        self.now = 0.0
+        """The loop's clock at the last sweep: near enough for deadlines of many seconds."""
         self.date = formatdate(time.time(), usegmt=True)
         self._share = share
         self._at_end = at_end
@@ -87,28 +91,33 @@ class Front:
             del self.unfinished[oldest]
             oldest.give_up()
 
-    def answer(self, environ: dict[str, Any], problem: Problem) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Status, headers and body of a request that gets no thread; told in the log as any other."""
+    def answer(self, environ: dict[str, Any], problem: Problem) -> Answer:
+        """What a request that gets no thread is told; it is in the log as any other."""
+        status = f"{problem.status} {_REASONS[problem.status]}"
+        return self._told(environ, status, CONTENT_TYPE, problem.body(), list(problem.headers.items()))
+
+    def fixed(self, environ: dict[str, Any], answer: Fixed) -> Answer:
+        return self._told(environ, "200 OK", answer.content_type, answer.body, [])
+
+    def _told(
+        self, environ: dict[str, Any], status: str, content_type: str, body: bytes, more: list[tuple[str, str]]
+    ) -> Answer:
         told: list[Any] = []
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), *more]
+
+        def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+            start_response(status, headers)
+            return [body]
 
         def start(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
             told.extend((status, headers))
 
-        body = b"".join(RequestLines(partial(_refuse, problem), self._share)(environ, start))
-        return told[0], told[1], body
+        parts = RequestLines(application, self._share)(environ, start)
+        return told[0], told[1], b"".join(parts)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
         self.date = formatdate(time.time(), usegmt=True)
-        now = loop.time()
+        self.now = now = loop.time()
         for connection in [other for other in self.connections if other.deadline <= now]:
             connection.overdue(now)
-
-
-def _refuse(problem: Problem, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    body = problem.body()
-    start_response(
-        f"{problem.status} {_REASONS[problem.status]}",
-        [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body))), *problem.headers.items()],
-    )
-    return [body]

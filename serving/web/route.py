@@ -1,4 +1,6 @@
-"""One address of the data plane: what answers there, by which methods, what body it takes, and how it tells a refusal."""
+"""One address of the data plane: what answers there, by which methods, what body it takes, and how
+it tells a refusal.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
-"""Every address of the data plane, in one table, by the protocols that there are. Adding one: a file, and a line here
-(docs/adding-a-protocol.md).
+"""Every address of the data plane, in one table, by the protocols that there are. Adding one: a
+file, and a line here (docs/adding-a-protocol.md).
 
-Who stands in front (a dispatcher, a shell that reads bodies) asks this table; OpenAPI's document and the tests are held against it.
+Who stands in front (a dispatcher, a shell that reads bodies) asks this table; OpenAPI's document
+and the tests are held against it.
 """
 
 import re
@@ -18,7 +19,9 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 class WebProtocol(Protocol):
-    """What a protocol's module holds. What its resources declare (serving.api.calls) stands in the OpenAPI document."""
+    """What a protocol's module holds. What its resources declare (serving.api.calls) stands in the
+    OpenAPI document.
+    """
 
     @property
     def ROUTES(self) -> Sequence[Route]: ...  # noqa: N802 - a constant of a module

@@ -33,6 +33,7 @@ def main(front: str, program: str) -> None:
         proxy_headers=False,  # X-Forwarded-For is believed as NOREGRET_PROXIES says, by those who ask
         access_log=False,
         log_config=None,
+        log_level="warning",
         backlog=BACKLOG,
         timeout_graceful_shutdown=STOP_SECONDS,
         timeout_worker_healthcheck=ANSWERS_SECONDS,

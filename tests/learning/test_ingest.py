@@ -1,6 +1,7 @@
 """What comes out of a stream: good events in, bad ones aside, whatever they hold; and the days they lie in."""
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
@@ -20,7 +22,7 @@ from noregret.redis_client import client, decision_log, keys
 from noregret.retention import days_ahead, tasks
 from noregret.steering.round import learn
 
-from serving.ledger import events, ingest, partitions
+from serving.ledger import events, ingest, latency, partitions, rewards
 from serving.ledger.rewards import NewReward, RewardWriter
 from serving.models import Decision, QuarantinedEvent, Reward
 from tests.learning.past_traffic import decide, decided_at
@@ -280,3 +282,49 @@ def test_housekeeping__makes_days_ahead_and_those_that_came_unannounced(two_arms
         cursor.execute("SELECT tableoid::regclass::text FROM serving_decision")
         assert cursor.fetchone()[0] == f"serving_decision_{decided_at(identity):%Y%m%d}"
         assert partitions.ensure(cursor, today, today + timedelta(days=days_ahead.AHEAD_DAYS)) == 0
+
+
+def test_drain__some_of_a_batch_are_stored_already__the_rest_is_and_each_counts_once(two_arms: Start) -> None:
+    """As after a learner that was killed between its commit and its taking out, and where a disk is shipped twice."""
+    experiment = two_arms(strategy="ab", promotion={"auto": False})
+    for i in range(6):
+        decide(experiment, "ab"[i % 2], unit=f"user-{i % 4}")
+    again = taken_out()
+    for event in again[:4]:
+        append(event)
+    assert learn(experiment.endpoint_id)
+    for event in [*again[2:], again[0]]:
+        append(event)
+    assert learn(experiment.endpoint_id)
+    assert {row.id.bytes for row in Decision.objects.all()} == {event.id for event in again}
+    assert Decision.objects.filter(trial=True).count() == 4  # the first of each unit
+    assert sum(row.decisions for row in ArmStatistics.objects.all()) == 6
+    assert client().xlen(keys().decisions("pages")) == 0
+    assert rebuild(experiment, write=False) == []
+
+
+@pytest.mark.parametrize("statement", [rewards._READ, rewards._METRICS], ids=["duplicate", "other metrics"])
+def test_feedback__looks_a_decision_up__in_its_day_alone(two_arms: Start, statement: str) -> None:
+    now = timezone.now()
+    with transaction.atomic(), connection.cursor() as cursor:
+        partitions.ensure(cursor, (now - timedelta(days=20)).date(), now.date())
+        new = [NewReward(os.urandom(16), int(now.timestamp() * 1e6), 1, 1, "reward", 1.0, None, 3600.0, True)]
+        columns = [rewards._ids(new), rewards._times(new)] + [rewards._metrics(new)] * (statement == rewards._READ)
+        cursor.execute(f"EXPLAIN {statement}", [*columns, *rewards._bounds(new)])
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert set(re.findall(r"serving_reward_\d{8}", plan)) == {f"serving_reward_{now:%Y%m%d}"}
+
+
+@pytest.mark.django_db
+def test_latency__bucket_of_one__is_that_of_many_and_of_the_database() -> None:
+    edges = latency.STARTS
+    values = np.concatenate([edges, np.nextafter(edges, 0.0), np.nextafter(edges, 1e9), [0.0, 1e-9, 1e9]])
+    one_by_one = [latency.bucket(value) for value in values.tolist()]
+    assert latency.buckets(values).tolist() == one_by_one
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT array_agg(width_bucket(value, %s::float8[]) ORDER BY place) "
+            "FROM unnest(%s::float8[]) WITH ORDINALITY AS u (value, place)",
+            [edges.tolist(), values.tolist()],
+        )
+        assert cursor.fetchone()[0] == one_by_one

@@ -1,4 +1,6 @@
-"""Uploads as jobs: a worker inspects, the caller waits a little and may ask later; whatever dies, a job ends, and registers once."""
+"""Uploads as jobs: a worker inspects, the caller waits a little and may ask later; whatever dies, a
+job ends, and registers once.
+"""
 
 import threading
 import time
@@ -143,7 +145,9 @@ def examined() -> Examined:
 
 @pytest.fixture
 def inspected_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The same file each time: its inspection is not what these tests are about. How many there were."""
+    """The same file each time: its inspection is not what these tests are about. How many there
+    were.
+    """
     threads: list[int] = []
     found = examined()
 

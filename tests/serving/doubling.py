@@ -1,4 +1,6 @@
-"""A framework in one file: rows times a factor that an uploaded file says. Both sides: how it is registered, and how it serves."""
+"""A framework in one file: rows times a factor that an uploaded file says. Both sides: how it is
+registered, and how it serves.
+"""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,6 @@
-"""A protocol in one file: a line of numbers in, a line out, errors as a line. What it does is serving.api.face's."""
+"""A protocol in one file: a line of numbers in, a line out, errors as a line. What it does is
+serving.api.face's.
+"""
 
 from falcon import Request, Response
 from falcon.util import code_to_http_status

@@ -1,4 +1,6 @@
-"""A framework that one file adds is everywhere: the API, predict, the OpenAPI document, the admin's form. Nothing else knows its name."""
+"""A framework that one file adds is everywhere: the API, predict, the OpenAPI document, the admin's
+form. Nothing else knows its name.
+"""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,6 @@
-"""A protocol that one file adds is routed, refused in its own words, and described; it decides and records as every other."""
+"""A protocol that one file adds is routed, refused in its own words, and described; it decides and
+records as every other.
+"""
 
 from collections.abc import Iterator
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -218,6 +219,25 @@ def test_calls_that_hang_in_the_database__stop_no_prediction_and_more_are_told_t
         # Those that had a thread were ended by their statements' limit, those that waited for one by theirs.
         assert statuses == {503}
         assert client.get("/api/v1/models").status_code == 200
+
+
+def test_data_plane_alone__answers_its_own_addresses_and_knows_no_other(web_child: Child) -> None:
+    endpoint_of("pages", static_model("page", "a"))
+    headers = bearer()
+    web_child.stop()
+    command = list(web_child.command)
+    command[command.index("noregret.web")] = "serving.web"
+    alone = replace(web_child, name="alone", command=command)
+    alone.start()
+    try:
+        url = _url(alone)
+        assert wait_for(lambda: _answers(url), 60.0), alone.last_lines()
+        assert wait_for(lambda: httpx.post(url + DECIDE, headers=headers, json={}).status_code == 200)
+        for path in ("/readyz", "/admin/login/", "/api/v1/models", "/static/dashboard/dashboard.css"):
+            answer = httpx.get(url + path, headers=headers)
+            assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    finally:
+        alone.stop()
 
 
 def test_key_in_a_header_with_underscores__is_no_key(web: str) -> None:

@@ -1,4 +1,6 @@
-"""What every runtime must do: the suite goes through all that are registered, and one without a case here fails it."""
+"""What every runtime must do: the suite goes through all that are registered, and one without a
+case here fails it.
+"""
 
 import gc
 import threading
@@ -45,7 +47,9 @@ ROWS = np.concatenate((IRIS[::5], IRIS[:1] + 1e9))[-30:]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model of a runtime; `original` is what it answers; `garbage` one whose answer is not to be served."""
+    """A model of a runtime; `original` is what it answers; `garbage` one whose answer is not to be
+    served.
+    """
 
     model: Model
     original: Callable[[Rows], Outputs]

@@ -18,8 +18,8 @@ from .rounds import ROUNDS
 _HOW = """\
 # Performance
 
-`manage.py bench --peers --profile --write docs/performance.md` made this page; nobody writes it by
-hand. The figures are of one run on one machine: only ratios can be compared with another's.
+`manage.py bench --peers --profile --plot docs/performance.png --write docs/performance.md` made this
+page; nobody writes it by hand. The figures are of one run on one machine: only ratios can be compared with another's.
 
 ## How it is measured
 - The service runs as `manage.py up` starts it: PostgreSQL, Redis, one web process, the workers and
@@ -33,7 +33,8 @@ hand. The figures are of one run on one machine: only ratios can be compared wit
   then.
 - The models are a StandardScaler and a LogisticRegression on irises, {arms} arms of a bandit. A
   request has one row.
-- `noop` is a Django project of one view without middleware, served as the web process is.
+- `noop` is a Django project of one view without middleware, behind the service's own web server.
+  The peer "a bare Django view, Granian" is such a project behind a compiled one.
   `wsgi` is the data plane's own route with fixed JSON, `GET /api/v1/ping`.
 """
 
@@ -79,7 +80,7 @@ def _lines(report: Report, plot: str | None) -> Iterator[str]:
 
 
 def _machine() -> str:
-    names = ("django", "falcon", "granian", "onnxruntime", "redis")
+    names = ("django", "falcon", "uvicorn", "httptools", "uvloop", "onnxruntime", "redis")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     memory = psutil.virtual_memory().total / 2**30
     return (
@@ -127,7 +128,7 @@ def _plot(report: Report, plot: str | None) -> Iterator[str]:
         yield f"![p50 and p99 of predict and of the no-op view against requests a second]({plot})"
         yield ""
     yield f"At {', '.join(f'{share:.0%}' for share in PLOT_SHARES)} of what each reached at most, at a fixed rate."
-    yield "| load | share of capacity | requests/s | p50 in ms | p99 in ms |"
+    yield "| load | share of capacity | requests/s asked for | p50 in ms | p99 in ms |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for name, points in report.plot.items():
         for share, rate, p50, p99 in points:

@@ -57,7 +57,10 @@ class Settings:
 
 @dataclass(slots=True)
 class Report:
-    """What a run found. `rounds` are the main ones; `plot`: by load, points of share of capacity, requests/s, p50 and p99 in ms."""
+    """What a run found. `rounds` are the main ones.
+
+    `plot`: by load, points of share of capacity, requests/s asked for, p50 and p99 in ms.
+    """
 
     settings: Settings
     cores: str
@@ -248,15 +251,14 @@ class Run:
             self.report.plot[name] = []
             for share in PLOT_SHARES:
                 self._tell(f"{name} at {share:.0%} of capacity")
+                rate = max(share * capacity, 1.0)
                 measured = load_at(
                     scenario.targets[name],
-                    rate=max(share * capacity, 1.0),
+                    rate=rate,
                     connections=OPEN_CONNECTIONS,
                     seconds=self._settings.seconds / 4,
                 )
-                self.report.plot[name].append(
-                    (share, measured.per_second, measured.percentile_ms(0.5), measured.percentile_ms(0.99))
-                )
+                self.report.plot[name].append((share, rate, measured.percentile_ms(0.5), measured.percentile_ms(0.99)))
 
 
 @contextlib.contextmanager

@@ -63,6 +63,9 @@ def loads(report: Report) -> Iterator[tuple[str, float, float, float, float | No
 def show(report: Report, console: Console) -> None:
     console.print(_loads(report))
     console.print(_figures(report))
+    for figure in FIGURES:
+        if note := report.values.get(figure.name, Value()).note:
+            console.print(f"{figure.title}: {note}", highlight=False, soft_wrap=True)
     if report.parts:
         console.print(_parts(report))
     for name, became in report.peers.items():
@@ -90,9 +93,8 @@ def _figures(report: Report) -> Table:
     table.add_column("reaches", no_wrap=True)
     for figure in FIGURES:
         value = report.values.get(figure.name, Value(note="not measured"))
-        title = f"{figure.title} [dim]({value.note})[/dim]" if value.note else figure.title
         table.add_row(
-            title,
+            figure.title,
             told(figure, value),
             spread(figure, value),
             mark(figure, figure.bar),

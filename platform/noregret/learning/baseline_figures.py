@@ -23,6 +23,7 @@ from serving.times import Time
 from . import clock
 from .baselines import HourSums, hour_of, sums_of
 from .models import BaselineInterval
+from .shown.latencies import Latency
 from .totals import RewardMoments
 
 TRAFFIC_OF = timedelta(days=7)
@@ -31,13 +32,6 @@ SHORTEST = timedelta(minutes=1)
 """Of less time no traffic is told."""
 _HOUR = timedelta(hours=1)
 _GRACE = timedelta(minutes=5)
-
-
-class Latency(Struct, frozen=True):
-    """Milliseconds; None where nothing was recorded."""
-
-    p50: float | None
-    p99: float | None
 
 
 class BaselineFigures(Struct, frozen=True):
@@ -76,7 +70,7 @@ def figures(baseline: Baseline) -> BaselineFigures:
         decisions=total.decisions,
         decisions_per_day=_traffic(baseline, {row.start: row.decisions for row in rows if not row.merged}, now),
         error_rate=total.failures / total.decisions if total.decisions else None,
-        latency_ms=Latency(latency.quantile(total.latencies, 0.5), latency.quantile(total.latencies, 0.99)),
+        latency_ms=Latency.of(total.latencies),
         metric=reward.metric,
         kind=reward.kind,
         rewards=total.rewards.rewards,

@@ -1,6 +1,5 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +13,6 @@ from django.utils import timezone
 from noregret.experiments.models import Endpoint
 from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
-from serving.ledger.rewards import DAYS_MADE
 
 from . import baselines, clock, summing
 from .baselines import BaselineDecision
@@ -94,10 +92,7 @@ def store(batch: ingest.Batch, stream: str) -> int:
 
     A decision that PostgreSQL refuses, though it looked right, is found by halving, and quarantined.
     """
-    for _ in range(DAYS_MADE):
-        with contextlib.suppress(IntegrityError):
-            return _store(batch, stream)
-    return _store(batch, stream)
+    return partitions.written(lambda: _store(batch, stream), IntegrityError)
 
 
 def _store(batch: ingest.Batch, stream: str) -> int:

@@ -174,7 +174,10 @@ def _weighed(experiment: Experiment, rows: Sequence[Decided], outcome: NDArray[n
 def _weighable(
     propensities: Sequence[Sequence[float]], seat: NDArray[np.int64], arms: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Propensities as (n, arms), and `can_be_weighed` of each row; `seat` (n,) is -1 where the arm is none of the experiment's."""
+    """Propensities as (n, arms), and `can_be_weighed` of each row.
+
+    `seat` (n,) is -1 where the arm is none of the experiment's.
+    """
     shares, known = probabilities(propensities, arms)
     sizes = np.array([len(each) for each in propensities], dtype=np.int64)
     chosen = shares[np.arange(len(seat)), seat] > 0.0

@@ -21,7 +21,8 @@ from .totals import DecisionTotals, probabilities
 
 NAME = "arms"
 
-# The database counts: what comes here does not grow with the ledger, but for propensities that differ from request to request.
+# The database counts: what comes here does not grow with the ledger, unless propensities differ from
+# request to request.
 _SPAN = "experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s"
 _DECISIONS = f"""
 SELECT arm_id, fallback_reason IS NOT NULL, width_bucket(latency_ms, %(latencies)s::float8[]), count(*)

@@ -80,8 +80,11 @@ def folded(experiment: Experiment, rewards: Sequence[Claimed]) -> None:
 
 
 def drained(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> None:
-    """New decisions of the experiment's arms are counted, and those that were rewarded and folded before they came enter. The caller
-    has locked the evidence."""
+    """New decisions of the experiment's arms are counted. Those that were rewarded and folded before
+    they came enter.
+
+    The caller has locked the evidence.
+    """
     experiment = held.experiment
     sums = _open(experiment)
     if sums is None or not decisions:
@@ -106,7 +109,7 @@ def drained(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> 
     _keep(experiment, sums)
 
 
-# Where decisions come in time few have a reward, and of fewer it is folded: all that are of their time are read at once.
+# Where decisions come in time, few have a reward that is folded: all of their time are read at once.
 _FOLDED_BEFORE = """
 SELECT decided_at, decision_id FROM serving_reward
 WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND folded AND NOT late

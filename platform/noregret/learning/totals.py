@@ -79,7 +79,10 @@ class RewardMoments(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CountedDecisions:
-    """What of decisions is counted, a column each (n,). Times are in µs since 1970, propensities by arm position."""
+    """What of decisions is counted, a column each (n,).
+
+    Times are in µs since 1970. Propensities are by arm position.
+    """
 
     arm_ids: Sequence[int]
     decided_us: Sequence[int]
@@ -139,7 +142,10 @@ class DecisionTotals:
 
 
 def probabilities(propensities: Sequence[Sequence[float]], arms: int) -> tuple[Array, NDArray[np.bool_]]:
-    """(n, arms) of the propensities of decisions, and of which they are any: what happened may be damaged, and is counted all the same."""
+    """Propensities of decisions as (n, arms), and which rows (n,) hold probabilities.
+
+    A damaged decision happened too: it is counted, and only how likely it was is not known.
+    """
     if all(len(shares) == arms for shares in propensities):
         with suppress(TypeError, ValueError):  # what somebody wrote by hand may be no list of numbers
             numbers = np.array(propensities, dtype=np.float64).reshape(len(propensities), arms)

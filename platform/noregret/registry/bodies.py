@@ -1,4 +1,6 @@
-"""What POST /api/v1/models takes, as the OpenAPI document says it: made from the definitions of the frameworks that there are."""
+"""What POST /api/v1/models takes, as the OpenAPI document says it: made from the definitions of the
+frameworks that there are.
+"""
 
 from typing import Any
 

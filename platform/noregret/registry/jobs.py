@@ -1,11 +1,14 @@
-"""Registers models whose artefacts have to be inspected: by a worker, while the caller waits a little, and may ask later.
+"""Registers models whose artefacts have to be inspected: by a worker, while the caller waits a
+little, and may ask later.
 
-The artefact is stored, and a job says what is to become of it. A worker of the queue `inspect` claims the job, inspects, registers,
-and ends it. Where no such worker has given a sign lately (there is none, or Redis is away) the caller's own thread does the same, as
-long as an inspection may take: PostgreSQL is all that a registration needs.
+The artefact is stored, and a job says what is to become of it. A worker of the queue `inspect`
+claims the job, inspects, registers, and ends it. Where no such worker has given a sign lately
+(there is none, or Redis is away) the caller's own thread does the same, as long as an inspection
+may take: PostgreSQL is all that a registration needs.
 
-A claim ends by itself, so a worker that is killed leaves a job that another takes up; `tend` tells workers of it. After
-MOST_ATTEMPTS, or LONGEST in which nobody took it up, a job has failed, also when nothing but a reader looks at it.
+A claim ends by itself, so a worker that is killed leaves a job that another takes up; `tend` tells
+workers of it. After MOST_ATTEMPTS, or LONGEST in which nobody took it up, a job has failed, also
+when nothing but a reader looks at it.
 """
 
 import time
@@ -55,7 +58,8 @@ _UNFORESEEN = "Unforeseen"
 def register(
     definition: Definition, *, actor: str, endpoints: Collection[str] | None = None
 ) -> tuple[ModelVersion, bool]:
-    """As `register_model` for a key with that limit, within about WAIT_SECONDS where a worker inspects.
+    """As `register_model` for a key with that limit, within about WAIT_SECONDS where a worker
+    inspects.
 
     Raises StillInspected besides, when the inspection goes on without the caller.
     """
@@ -96,7 +100,9 @@ def refusal_of(job: RegistrationJob) -> Exception:
 
 
 def run(identity: UUID) -> None:
-    """Inspect and register, unless somebody else does or has. Raises DatabaseError, and then the job is taken up again."""
+    """Inspect and register, unless somebody else does or has. Raises DatabaseError, and then the
+    job is taken up again.
+    """
     now = timezone.now()
     free = RegistrationJob.objects.filter(_unclaimed(now), pk=identity, status=RegistrationJob.Status.RUNNING)
     if not free.update(claimed_until=now + CLAIM, attempts=F("attempts") + 1):
@@ -126,7 +132,9 @@ def run(identity: UUID) -> None:
 
 
 def tend() -> None:
-    """Give the sign of a worker that listens, and tell workers again of jobs that nobody has. Raises redis.RedisError."""
+    """Give the sign of a worker that listens, and tell workers again of jobs that nobody has.
+    Raises redis.RedisError.
+    """
     client().set(keys().inspector, int(time.time()), ex=SIGN_SECONDS)
     running = RegistrationJob.objects.filter(status=RegistrationJob.Status.RUNNING)
     _fail_overdue(running)
@@ -154,7 +162,9 @@ def _may_take(definition: Definition, endpoints: Collection[str] | None) -> bool
 def _begin(
     definition: ArtifactDefinition, actor: str, endpoints: Collection[str] | None
 ) -> tuple[RegistrationJob, bool]:
-    """The running job of this request, and whether this call made it: the same sent twice is one job."""
+    """The running job of this request, and whether this call made it: the same sent twice is one
+    job.
+    """
     plain: dict[str, Any] = msgspec.to_builtins(definition, builtin_types=(bytes,))
     plain.pop("artifact")
     limit = None if endpoints is None else sorted(endpoints)
@@ -251,9 +261,11 @@ def _end(
 
 
 def _discard(job: RegistrationJob, read_at: float) -> None:
-    """Remove an artefact that nobody wants: whoever sends what is refused fills no disk. Best effort.
+    """Remove an artefact that nobody wants: whoever sends what is refused fills no disk. Best
+    effort.
 
-    `read_at` is the Unix time at which the job read it: what was stored again since then is another's, whose job may not stand yet.
+    `read_at` is the Unix time at which the job read it: what was stored again since then is
+    another's, whose job may not stand yet.
     """
 
     def is_named() -> bool:

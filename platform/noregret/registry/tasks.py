@@ -1,4 +1,6 @@
-"""Celery's side of registration: in the worker of the queue `inspect`, which inspects one artefact at a time."""
+"""Celery's side of registration: in the worker of the queue `inspect`, which inspects one artefact
+at a time.
+"""
 
 from uuid import UUID
 
@@ -14,7 +16,9 @@ log = structlog.get_logger(__name__)
 
 @app.task
 def inspect(job: str) -> None:
-    """Inspect an artefact and register its model. Harmless when it is called again: a job is claimed."""
+    """Inspect an artefact and register its model. Harmless when it is called again: a job is
+    claimed.
+    """
     jobs.run(UUID(job))
 
 

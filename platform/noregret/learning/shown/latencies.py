@@ -1,4 +1,4 @@
-"""An arm's latencies, as results tell them."""
+"""Latencies of an arm or an endpoint, as they are told."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from serving.ledger import latency
 
 
 class Latency(Struct, frozen=True):
-    """Milliseconds."""
+    """Milliseconds; null where nothing was recorded."""
 
     p50: float | None
     p99: float | None

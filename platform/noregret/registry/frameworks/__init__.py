@@ -1,4 +1,6 @@
-"""The frameworks by name. Adding one: a file with its definition and its class, and a line here (docs/adding-a-framework.md)."""
+"""The frameworks by name. Adding one: a file with its definition and its class, and a line here
+(docs/adding-a-framework.md).
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,7 +44,9 @@ _FRAMEWORKS: dict[str, Framework[Any]] = {}
 
 
 def register(framework: Framework[Any]) -> None:
-    """From now on models of this framework can be registered. Raises ValueError for a name that is taken."""
+    """From now on models of this framework can be registered. Raises ValueError for a name that is
+    taken.
+    """
     if _FRAMEWORKS.setdefault(framework.name, framework) is not framework:
         raise ValueError(f"there is a framework {framework.name} already")
 

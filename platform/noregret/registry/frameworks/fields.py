@@ -1,4 +1,6 @@
-"""The fields of a definition as a form has them: a file, a text, or JSON. The API's multipart form and the admin's are made of these."""
+"""The fields of a definition as a form has them: a file, a text, or JSON. The API's multipart form
+and the admin's are made of these.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

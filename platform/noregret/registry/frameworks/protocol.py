@@ -1,7 +1,9 @@
-"""What a framework is: how a model of it is sent, what makes it the same, how it is examined, what the snapshot says of it.
+"""What a framework is: how a model of it is sent, what makes it the same, how it is examined, what
+the snapshot says of it.
 
-A framework that takes a file says besides how the file is inspected; that runs in a confined child process, where there is no
-database and no setting. So a framework's file imports what it opens models with only there.
+A framework that takes a file says besides how the file is inspected; that runs in a confined child
+process, where there is no database and no setting. So a framework's file imports what it opens
+models with only there.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +24,8 @@ Text = Annotated[str, msgspec.Meta(max_length=255)]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """As kept in the registry; `classes` are the labels as they were trained, of a model with several outputs a list an output.
+    """As kept in the registry; `classes` are the labels as they were trained, of a model with
+    several outputs a list an output.
 
     `features` is None for a model that takes rows of any width, as those that ignore them do.
     """
@@ -50,8 +53,8 @@ NO_SIGNATURE = Signature(features=None, feature_names=None, outputs=["predict"],
 class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="framework"):
     """What a caller says of a model version. Its tag is the framework's name.
 
-    The API, the OpenAPI document and the admin's form are made from the fields: `bytes` are a file, `str` a text, all else JSON. The
-    description of a field is the form's help.
+    The API, the OpenAPI document and the admin's form are made from the fields: `bytes` are a file,
+    `str` a text, all else JSON. The description of a field is the form's help.
     """
 
     name: Text
@@ -71,7 +74,9 @@ class ArtifactDefinition(Definition, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What stands under a version, for ever: the same again is the same version, anything else is refused."""
+    """What stands under a version, for ever: the same again is the same version, anything else is
+    refused.
+    """
 
     sha256: str = ""
     callable: str = ""
@@ -112,7 +117,9 @@ class Framework(ABC, Generic[D]):
 
     @abstractmethod
     def content(self, definition: D) -> Content:
-        """Quick: it is asked before anything is examined. Raises DefinitionInvalid for fields that don't fit together."""
+        """Quick: it is asked before anything is examined. Raises DefinitionInvalid for fields that
+        don't fit together.
+        """
 
     @abstractmethod
     def examine(self, definition: D) -> Examined:
@@ -120,7 +127,9 @@ class Framework(ABC, Generic[D]):
 
     @abstractmethod
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> Model:
-        """What the snapshot says of a version; `common` are the arguments that each kind of model takes."""
+        """What the snapshot says of a version; `common` are the arguments that each kind of model
+        takes.
+        """
 
 
 class ArtifactFramework(Framework[A], Generic[A]):
@@ -144,4 +153,6 @@ class ArtifactFramework(Framework[A], Generic[A]):
 
     @abstractmethod
     def inspect(self, artifact: bytes, options: Mapping[str, Any]) -> Examined:
-        """In the confined child process: open the file, check it, compile it, measure it. Raises ArtifactRefused with the reason."""
+        """In the confined child process: open the file, check it, compile it, measure it. Raises
+        ArtifactRefused with the reason.
+        """

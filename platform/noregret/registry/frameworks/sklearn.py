@@ -1,4 +1,6 @@
-"""A fitted scikit-learn estimator in a skops file: served as ONNX where that answers the same, else as it was trained."""
+"""A fitted scikit-learn estimator in a skops file: served as ONNX where that answers the same, else
+as it was trained.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

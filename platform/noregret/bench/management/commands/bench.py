@@ -19,6 +19,9 @@ from noregret.bench.measuring import Run, Settings
 from noregret.demo.client import CallFailed
 from noregret.embedded.errors import StartFailed
 
+PAGE_WIDTH = 120
+"""Characters of a line where what is printed goes into a file."""
+
 
 class Command(BaseCommand):
     help = "Loads the service as shipped, and prints every figure with its bar and its aim."
@@ -54,6 +57,8 @@ class Command(BaseCommand):
         if unknown:
             raise CommandError(f"no peer {', '.join(unknown)}; there are {', '.join(peers.BY_NAME)}")
         console = Console(stderr=bool(options["json"]))
+        if not console.is_terminal:
+            console = Console(stderr=bool(options["json"]), width=PAGE_WIDTH)
         began = time.monotonic()
 
         def tell(line: str) -> None:

@@ -15,7 +15,7 @@ from bandits import policies
 from noregret.experiments import document as documents
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning.shown import evaluation
+from noregret.learning.shown import evaluation, evaluation_of_file
 from noregret.planning.arguments import parameters
 from noregret.rest.encoding import encoded
 
@@ -94,7 +94,7 @@ class Command(BaseCommand):
             else:
                 assert experiment is not None
                 found = evaluation.of_experiment(experiment, options["policy"], options["params"])
-        except (evaluation.NotEvaluated, evaluation.LineInvalid) as error:
+        except (evaluation.NotEvaluated, evaluation_of_file.LineInvalid) as error:
             hint = ": give --window, and --default" if getattr(error, "field", "") == "window" else ""
             raise CommandError(f"{error}{hint}") from error
         if options["json"]:
@@ -111,7 +111,7 @@ class Command(BaseCommand):
         return experiment
 
     def _of_file(self, options: dict[str, Any], experiment: Experiment | None) -> evaluation.Evaluation:
-        terms = evaluation.FileTerms() if experiment is None else evaluation.FileTerms.of(experiment)
+        terms = evaluation_of_file.FileTerms() if experiment is None else evaluation_of_file.FileTerms.of(experiment)
         told = {term: options[name] for name, term in _OF_FILES.items() if options[name] is not None}
         try:
             if options["context"]:
@@ -119,7 +119,7 @@ class Command(BaseCommand):
                 documents.check_context(declared)
                 told["fields"] = msgspec.to_builtins(declared.fields)
             with options["file"].open("rb") as lines:
-                return evaluation.of_lines(lines, options["policy"], options["params"], replace(terms, **told))
+                return evaluation_of_file.of_lines(lines, options["policy"], options["params"], replace(terms, **told))
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from error
         except (msgspec.DecodeError, Invalid) as error:
