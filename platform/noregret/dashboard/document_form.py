@@ -1,7 +1,8 @@
 """A form that is made from a document's type, and gives the document that was filled in.
 
-An input has its value's path in the document as its name, as the API's errors have it: `guardrails[0].max`. So an error of a type, of
-`documents.check` or of a service stands beside what it speaks of. What is empty is left out of the document, and gets its default there.
+The name of an input is its value's path in the document, as the API's errors have it:
+`guardrails[0].max`. So an error of a type, of `documents.check` or of a service stands beside what
+it speaks of. What is empty is left out of the document, and gets its default there.
 """
 
 import re
@@ -23,7 +24,7 @@ from .pages import ServiceForm
 D = TypeVar("D", bound=msgspec.Struct)
 
 EMPTY_ROWS = 3
-"""So many rows are offered beyond those that are filled in; a script leaves none of them, and adds one at a time."""
+"""So many rows are offered beyond those that are filled in. A script adds rows instead."""
 
 _INDEX = re.compile(r"\[\w+\]")
 _ANY = "__row__"
@@ -32,6 +33,8 @@ _ANY = "__row__"
 
 @dataclass(frozen=True, slots=True)
 class ShownLeaf:
+    """An input of the page."""
+
     kind: ClassVar[str] = "leaf"
     field: forms.BoundField
     required: bool
@@ -41,7 +44,7 @@ class ShownLeaf:
 
 @dataclass(frozen=True, slots=True)
 class ShownPart:
-    """A part of the page. `rows`: of a list, each with its number; `blank`: the row that a script copies."""
+    """A part of the page. `rows` and `blank`, the row that a script copies, are those of a list."""
 
     kind: ClassVar[str] = "part"
     path: str
@@ -58,13 +61,16 @@ class ShownPart:
 
 
 class DocumentForm(ServiceForm):
-    """`document` is the type. The mappings are by paths without numbers, as `arms.model`."""
+    """`document` is the type. The mappings are by paths without numbers, as `arms.model`.
+
+    `choices`: what a text is chosen from. `suggestions`: what is suggested for a text.
+    `only_for`: the strategies that have a part or a value; all of them where it is not named.
+    """
 
     document: ClassVar[type[msgspec.Struct]]
     choices: ClassVar[Mapping[str, Callable[[], Iterable[tuple[str, str]]]]] = {}
     suggestions: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {}
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Which strategies have a part or a value; not named: all."""
     open_at_first: ClassVar[tuple[str, ...]] = ()
     body_template = "noregret/document.html"
 
@@ -79,8 +85,6 @@ class DocumentForm(ServiceForm):
         self._blank = forms.Form()
         self._choices = {path: list(made()) for path, made in self.choices.items()}
         self._add(self.root, "", self.fields)
-
-    # --- inputs ---
 
     def _add(self, part: Part, path: str, fields: dict[str, forms.Field]) -> None:
         for member in part.members:
@@ -102,7 +106,10 @@ class DocumentForm(ServiceForm):
         return input_for(leaf, choices=self._choices.get(key), datalist=datalist)
 
     def _rows_of(self, rows: Rows, path: str) -> list[int]:
-        """Every row that was sent, those that are empty last of all; at most one more than a document may have."""
+        """The rows with something in them, and empty ones after them.
+
+        At most one more than the document may have: that is refused, and shown.
+        """
         named = re.compile(rf"{re.escape(path)}\[(\d{{1,4}})\]\.")
         sent = {int(found[1]) for name, value in self.data.items() if (found := named.match(name)) and value.strip()}
         limit = None if rows.limit is None else rows.limit + 1
@@ -110,8 +117,6 @@ class DocumentForm(ServiceForm):
         after = numbers[-1] + 1 if numbers else 0
         room = EMPTY_ROWS if rows.limit is None else max(0, min(EMPTY_ROWS, rows.limit - len(numbers)))
         return [*numbers, *range(after, after + room)]
-
-    # --- the document ---
 
     def clean(self) -> dict[str, Any]:
         self.body = self._document(self.root, "")
@@ -163,15 +168,13 @@ class DocumentForm(ServiceForm):
             told = field_error(str(error))
             self._tell(path + (told["field"] and f".{told['field']}"), told["message"])
 
-    # --- errors ---
-
     def _refused(self, path: str, message: str) -> None:
         for rows, numbers in self._filled_rows.items():
             path = _with_row(path, rows, numbers)
         self._tell(path, message)
 
     def _tell(self, path: str, message: str) -> None:
-        """An error at a path of this page, or at what is around it: a value, a part, in the end the page."""
+        """An error at a path of this page, or at what is around it: a part, in the end the page."""
         parts = set(self._paths(self.root, ""))
         at, below = path, ""
         while at and at not in self.fields and at not in parts:
@@ -197,7 +200,7 @@ class DocumentForm(ServiceForm):
                         yield f"{at}[{number}]"
                         yield from self._paths(member.item, f"{at}[{number}]")
 
-    def told(self) -> list[tuple[str, str, str]]:
+    def shown_errors(self) -> list[tuple[str, str, str]]:
         """Everything that is wrong: the id of where it stands, the path, the message."""
         everywhere = [path for path in self.errors if path != NON_FIELD_ERRORS]
         return [
@@ -206,16 +209,14 @@ class DocumentForm(ServiceForm):
             for message in self.errors[path]
         ]
 
-    # --- the page ---
-
-    def members(self) -> list[ShownLeaf | ShownPart]:
+    def shown_parts(self) -> list[ShownLeaf | ShownPart]:
         """The page's parts: the document's own values first, then each of its parts."""
         shown = self._shown(self.root, "", self)
         values = [member for member in shown if member.kind == "leaf"]
         head = ShownPart("", "", "", required=True, only_for="", is_open=True, errors=[], members=values)
         return [head, *(member for member in shown if member.kind == "part")]
 
-    def datalists(self) -> list[tuple[str, list[str]]]:
+    def shown_suggestions(self) -> list[tuple[str, list[str]]]:
         """By id, what is suggested."""
         return [(f"suggested-{path}", list(made())) for path, made in self.suggestions.items()]
 
@@ -266,7 +267,8 @@ class DocumentForm(ServiceForm):
         return " ".join(self.only_for.get(_INDEX.sub("", path), ()))
 
     def _is_open(self, member: Part | Rows, path: str) -> bool:
-        if member.required or "." in path or path in self.open_at_first:  # what is nested opens with what is around it
+        # What is nested opens with what is around it.
+        if member.required or "." in path or path in self.open_at_first:
             return True
         return any(name == path or name.startswith((f"{path}.", f"{path}[")) for name in self.errors) or (
             self.is_bound and _ANY not in path and self._is_filled(member, path)
@@ -282,7 +284,7 @@ def _below(path: str, name: str) -> str:
 
 
 def _with_row(path: str, rows: str, numbers: list[int]) -> str:
-    """A path of the document as one of the page, where empty rows lie between those that are filled in."""
+    """A path of the document as one of the page, where empty rows lie between the others."""
     found = re.match(rf"{re.escape(rows)}\[(\d+)\]", path)
     if found is None or int(found[1]) >= len(numbers):
         return path

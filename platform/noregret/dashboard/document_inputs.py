@@ -1,4 +1,7 @@
-"""The input for one value of a document, by its type. What is left empty is not given: its default is shown, never sent."""
+"""The input for one value of a document, by its type.
+
+What is left empty is not given: its default is shown, and never sent.
+"""
 
 import re
 from collections.abc import Iterable

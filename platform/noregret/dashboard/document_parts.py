@@ -17,7 +17,7 @@ Kind = msgspec.inspect.Type
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One value. `annotation` is its type as declared, with bounds; `options` the types that it allows, without null."""
+    """One value. `annotation`: its declared type, with bounds; `options`: the types in it, not null."""
 
     name: str
     annotation: Any
@@ -56,7 +56,7 @@ Member = Leaf | Part | Rows
 def part_of(
     document: type[msgspec.Struct], name: str = "", *, required: bool = True, within_rows: bool = False
 ) -> Part:
-    """A Struct's fields, in their order. Within rows a list of documents is a leaf: rows do not nest."""
+    """A Struct's fields, in order. Rows do not nest: within them a list of documents is a leaf."""
     described = msgspec.inspect.type_info(document)
     assert isinstance(described, msgspec.inspect.StructType)
     annotations = {field.encode_name: field.type for field in msgspec.structs.fields(document)}
