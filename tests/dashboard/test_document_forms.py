@@ -311,6 +311,8 @@ def test_form__empty_rows_between__errors_stand_at_the_row_that_was_typed(pages:
     typed = {"name": "e", "endpoint": "pages", "strategy": "bandit"} | rows
     page = pages.post(ADD, typed | {"arms[3].model": "page@none"}).content.decode()
     assert list(told_beside(page)) == ["arms[3].model"]
+    # At the top it has its number in the document, which is the one above the row.
+    assert '<a href="#id_arms[3].model">arms[1].model</a>' in page
     assert pages.post(ADD, typed).status_code == 302
 
 

@@ -170,7 +170,7 @@ class DocumentForm(ServiceForm):
 
     def _refused(self, path: str, message: str) -> None:
         for rows, numbers in self._filled_rows.items():
-            path = _with_row(path, rows, numbers)
+            path = _renumbered(path, rows, dict(enumerate(numbers)))
         self._tell(path, message)
 
     def _tell(self, path: str, message: str) -> None:
@@ -201,13 +201,17 @@ class DocumentForm(ServiceForm):
                         yield from self._paths(member.item, f"{at}[{number}]")
 
     def shown_errors(self) -> list[tuple[str, str, str]]:
-        """Everything that is wrong: the id of where it stands, the path, the message."""
-        everywhere = [path for path in self.errors if path != NON_FIELD_ERRORS]
-        return [
-            (self[path].id_for_label if path in self.fields else f"part_{path}", path, str(message))
-            for path in everywhere
-            for message in self.errors[path]
-        ]
+        """Everything that is wrong: the id of where it stands, the document's path, the message."""
+        shown: list[tuple[str, str, str]] = []
+        for path in self.errors:
+            if path == NON_FIELD_ERRORS:
+                continue
+            anchor = self[path].id_for_label if path in self.fields else f"part_{path}"
+            in_document = path
+            for rows, numbers in self._filled_rows.items():
+                in_document = _renumbered(in_document, rows, {number: i for i, number in enumerate(numbers)})
+            shown += [(anchor, in_document, str(message)) for message in self.errors[path]]
+        return shown
 
     def shown_parts(self) -> list[ShownLeaf | ShownPart]:
         """The page's parts: the document's own values first, then each of its parts."""
@@ -283,9 +287,9 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _with_row(path: str, rows: str, numbers: list[int]) -> str:
-    """A path of the document as one of the page, where empty rows lie between the others."""
+def _renumbered(path: str, rows: str, numbers: Mapping[int, int]) -> str:
+    """Empty rows may lie between the others: the page's row 3 may be the document's row 0."""
     found = re.match(rf"{re.escape(rows)}\[(\d+)\]", path)
-    if found is None or int(found[1]) >= len(numbers):
+    if found is None or int(found[1]) not in numbers:
         return path
     return f"{rows}[{numbers[int(found[1])]}]{path[found.end() :]}"

@@ -31,6 +31,7 @@ from noregret.rollout.endpoints import create_endpoint
 from serving.api.bodies import field_error
 
 from .document_form import DocumentForm
+from .document_inputs import JSONText
 from .pages import ServiceForm
 
 
@@ -84,7 +85,8 @@ def _model_field(field: Field) -> forms.Field:
         case "text":
             return _text(required=False, help_text=field.description)
         case "json":
-            return forms.JSONField(required=False, widget=UnfoldAdminTextareaWidget(), help_text=field.description)
+            widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
+            return JSONText(required=False, widget=widget, help_text=field.description)
 
 
 class ModelForm(ServiceForm):
