@@ -111,6 +111,15 @@ def test_promotion__arm_with_too_few_rewards__holds_it_up_though_the_winner_has_
     assert "a has 90 of 100 matured rewards: take it out or wait" in said
 
 
+def test_promotion__several_arms_with_too_few_rewards__the_one_with_fewest_is_named(two_arms: Start) -> None:
+    experiment = three_arms(two_arms)
+    begin_earlier(experiment)
+    fill_three(experiment, {"a": (5, 85), "b": (170, 30), "c": (1, 9)})
+    learn(experiment.endpoint_id)
+    experiment.refresh_from_db()
+    assert "c has 10 of 100 matured rewards" in results(experiment)["recommendation"]["reason"]
+
+
 def test_promotion__number_without_default__is_left_to_a_person(two_arms: Start) -> None:
     reward_ = CONTINUOUS | {"window_seconds": 1}
     experiment = two_arms(reward=reward_)

@@ -246,10 +246,13 @@ def _prospect(
 def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winner: Arm | None) -> str:
     """What the rule still asks for though the evidence is enough; of every enabled arm, for one that is not heard of may be the best."""
     promotion = experiment.promotion_
-    for arm in arms:
-        matured = int(evidence.matured.count[arm.position])
-        if arm.enabled and matured < promotion.min_rewards:
-            return f"{arm.name} has {matured} of {promotion.min_rewards} matured rewards: take it out or wait"
+    # Whoever is told of one arm is told of the one that is waited for longest.
+    enabled = [arm for arm in arms if arm.enabled]
+    if enabled:
+        last = min(enabled, key=lambda arm: float(evidence.matured.count[arm.position]))
+        matured = int(evidence.matured.count[last.position])
+        if matured < promotion.min_rewards:
+            return f"{last.name} has {matured} of {promotion.min_rewards} matured rewards: take it out or wait"
     for arm in arms:
         if arm.enabled and not evidence.matured.count[arm.position]:
             return _silent([arm.name])

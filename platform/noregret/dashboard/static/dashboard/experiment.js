@@ -86,10 +86,12 @@
     if (empty) return;
     const at = time.at.map((iso) => Date.parse(iso));
     const span = at.length > 1 ? at[at.length - 1] - at[0] : 0;
+    // A single interval gets a minute around it: an axis without a width would be drawn days wide.
+    const margin = span ? 0 : 30_000;
     const x = {
       title: "time of decision, UTC",
-      min: at[0],
-      max: at.length > 1 ? at[at.length - 1] : undefined,
+      min: at.length ? at[0] - margin : undefined,
+      max: at.length ? at[at.length - 1] + margin : undefined,
       ticks: { callback: (ms) => clock(ms, span) },
     };
     const percent = (value) => `${(value * 100).toFixed(1)} %`;
