@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from serving import problems, strict_json
 
@@ -21,6 +22,7 @@ _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+_NO_CHOICE = re.compile(r"^Invalid enum value ")
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w-]+)")
 
 
@@ -72,7 +74,7 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable
 
 def _named_field_error(message: str, body: bytes, form: Any) -> problems.FieldError:
     if _ANY_KEY not in message:
-        return field_error(message)
+        return field_error(message, form=form)
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -85,6 +87,7 @@ def field_error(message: str, document: Any = None, form: Any = None) -> problem
     """msgspec's sentence as a field and a message.
 
     It names no keys of a mapping, only `[...]`: with the `document` that was to be a `form`, the key is found.
+    Nor does it name what could be chosen: with the `form` that is told.
     """
     path = ""
     if at := _AT.search(message):
@@ -96,6 +99,8 @@ def field_error(message: str, document: Any = None, form: Any = None) -> problem
         if named := pattern.match(message):
             name = named.group("name")
             return {"field": f"{path}.{name}" if path else name, "message": said}
+    if _NO_CHOICE.match(message) and (choices := _choices(path, form)):
+        message = f"{message}: one of {', '.join(choices)} was expected"
     return {"field": path, "message": message[:1].lower() + message[1:]}
 
 
@@ -124,3 +129,35 @@ def _with_key(path: str, document: Any, form: Any) -> str:
             is_here = False
         sound, refused = (sound, middle) if is_here else (middle, refused)
     return f"{path}.{pairs[refused - 1][0][:64]}" if pairs else path
+
+
+def _choices(path: str, form: Any) -> list[str]:
+    """What may stand at the path of a `form`; empty where that is not told by name."""
+    if form is None:
+        return []
+    kinds = [inspect.type_info(form)]
+    for index, name in _STEP.findall(path):
+        kinds = [inner for kind in kinds for inner in _inside(kind, "" if index else name)]
+    literals = [kind for outer in kinds for kind in _alternatives(outer) if isinstance(kind, inspect.LiteralType)]
+    return sorted({str(value) for literal in literals for value in literal.values})
+
+
+def _inside(kind: inspect.Type, name: str) -> list[inspect.Type]:
+    """The types that the field or key `name` may have; of an element where `name` is empty."""
+    inner: list[inspect.Type] = []
+    for one in _alternatives(kind):
+        if isinstance(one, inspect.StructType):
+            inner += [field.type for field in one.fields if field.encode_name == name]
+        elif isinstance(one, inspect.DictType):
+            inner.append(one.value_type)
+        elif isinstance(one, inspect.ListType | inspect.VarTupleType):
+            inner.append(one.item_type)
+    return inner
+
+
+def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        return _alternatives(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return [one for member in kind.types for one in _alternatives(member)]
+    return [kind]

@@ -1,5 +1,6 @@
 """The control plane as the contract has it: every call right and wrong, and refusals without effect."""
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -264,6 +265,20 @@ def test_experiment__wrong__names_the_field_and_makes_nothing(pages: Api, change
     assert Experiment.objects.count() == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "choices"),
+    [
+        ({"strategy": "best"}, "ab, bandit, canary, shadow"),
+        ({"reward": {"kind": "numeric"}}, "binary, continuous, count"),
+        ({"guardrails": [{"metric": "a", "action": "shout"}]}, "disable_arm, pause, rollback"),
+        ({"context": {"fields": [{"name": "age", "type": "text"}]}}, "category, number"),
+    ],
+)
+def test_experiment__no_such_choice__is_told_the_choices(pages: Api, change: dict[str, Any], choices: str) -> None:
+    answer = pages.post(EXPERIMENTS, body(**change))
+    assert f"one of {choices} was expected" in answer["errors"][0]["message"]
+
+
 def together(*calls: Callable[[], int]) -> list[int]:
     ready = threading.Barrier(len(calls))
 
@@ -375,6 +390,8 @@ def test_openapi__is_valid_and_complete(alice: Api) -> None:
     assert document["openapi"].startswith("3.1")
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
+    # Patterns are ECMA 262's: it knows no `\A` and no `\Z`, and takes them for letters.
+    assert not any(anchor in json.dumps(document) for anchor in (r"\\A", r"\\Z"))
     paths = set(document["paths"])
     assert {
         "/api/v1/endpoints/{endpoint}/predict",

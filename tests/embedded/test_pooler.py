@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from noregret.demo import digits, scenes
 from noregret.embedded.running import MANAGE, RunningPlatform
+from noregret.learning.shown.results import Results
 
 from tests.pooler import SERVER_CONNECTIONS, pooled_database, program
 
@@ -71,8 +72,8 @@ def test_pooler__traffic_and_killed_learners__is_learned_and_promoted_and_equal_
     assert made.returncode == 0, made.stderr
     steps = ["kill", "rebuild"]
 
-    def show(results: dict[str, Any], seconds: float) -> None:
-        if steps and results["decisions"] > 300:
+    def show(results: Results, seconds: float) -> None:
+        if steps and results.decisions > 300:
             if steps.pop(0) == "kill":
                 for learner in pooled.platform.pids("worker")[1:]:
                     os.kill(learner, signal.SIGKILL)

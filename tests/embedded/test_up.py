@@ -19,6 +19,7 @@ from noregret.demo.client import Client
 from noregret.embedded.engines import running_engines
 from noregret.embedded.running import MANAGE, RunningPlatform
 from noregret.env import secret_key_file, socket_dir
+from noregret.learning.shown.results import Results
 
 ROLES = ("postgres", "redis", "web", "worker", "shadow", "notify", "inspector", "beat")
 
@@ -145,9 +146,9 @@ def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missin
     victims = ["worker", "web"]
     started: list[float] = []
 
-    def show(results: dict[str, Any], seconds: float) -> None:
+    def show(results: Results, seconds: float) -> None:
         started.append(seconds)
-        if victims and results["decisions"] > 300:
+        if victims and results.decisions > 300:
             victim = platform_up.pids(victims.pop(0))[-1]  # a process that serves, below the one that watches it
             os.kill(victim, signal.SIGKILL)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.models import F
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning import baselines, clock
 from noregret.learning.baseline_figures import figures, glances
@@ -16,6 +17,7 @@ from noregret.rollout.endpoints import update_endpoint
 from noregret.rollout.publish import publish_endpoint
 from noregret.steering import pending
 from noregret.steering.round import learn
+from noregret.steering.tasks import tick
 from noregret.trail.models import AuditEntry
 
 from serving.models import Decision, QuarantinedEvent, Reward
@@ -155,11 +157,14 @@ def test_baseline__while_an_experiment_runs__rests(platform: None, alice: Api) -
 def test_baseline__of_an_endpoint_of_before__is_given(platform: None, alice: Api) -> None:
     endpoint = endpoint_of("pages", static_model("page", "a"))
     Baseline.objects.all().delete()
+    Endpoint.objects.update(policy_version=F("policy_version") + 1)
     publish_endpoint(endpoint.pk)
-    assert list(without_baseline()) == [endpoint]
-    assert give_baseline(endpoint.pk)
-    assert not give_baseline(endpoint.pk)
     process().store.refresh(1.0)
+    assert not decide(alice, 1)[0]["learnable"]  # the snapshot of before knows no baseline
+    assert list(without_baseline()) == [endpoint]
+    tick()
+    assert not give_baseline(endpoint.pk)
+    process().store.refresh(2.0)
     assert decide(alice, 1)[0]["learnable"]
 
 

@@ -79,6 +79,7 @@ class ChampionInline(TabularInline):  # type: ignore[misc]  # as above
     readonly_fields = fields
     extra = 0
     can_delete = False
+    hide_title = True  # the row's own text: ids, which say nothing to a person
     verbose_name_plural = "champions, newest first"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -103,7 +104,7 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
     list_display = ("name", "champion", "deadline_ms", "policy_version", "created_at")
     search_fields = ("name",)
     list_select_related = ("champion",)
-    fields = (("name", "champion"), ("deadline_ms", "policy_version"), "created_at")
+    fields = (("name", "champion"), ("deadline_ms", "record"), ("policy_version", "created_at"))
     readonly_fields = ("policy_version", "created_at")
     inlines = (ChampionInline,)
     row_actions = (

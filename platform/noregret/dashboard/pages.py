@@ -1,7 +1,5 @@
 """Admin pages that read, and change things only through services: what every model admin of Noregret is built on."""
 
-import re
-from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from django import forms
@@ -74,17 +72,10 @@ class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold shi
 class ServiceForm(forms.Form):
     """A form whose `perform` calls one service; the service's refusals become the form's errors."""
 
-    groups: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
-    """Title, explanation and fields of each part of the page; none: one part with everything."""
+    body_template = "noregret/fields.html"
 
     def perform(self, actor: str) -> Model:
         raise NotImplementedError
-
-    def parts(self) -> Iterator[tuple[str, str, list[forms.BoundField]]]:
-        """The form's parts, for its template."""
-        groups = self.groups or (("", "", tuple(self.fields)),)
-        for title, explanation, names in groups:
-            yield title, explanation, [self[name] for name in names]
 
     def try_perform(self, actor: str) -> Model | None:
         """What the service made; None when it refused, and then the form says why."""
@@ -97,11 +88,8 @@ class ServiceForm(forms.Form):
         return None
 
     def _refused(self, path: str, message: str) -> None:
-        """Put an error where its field is: `reward.minimum` is the field `minimum`, `arms[1].name` the field `arms`."""
-        parts = re.sub(r"\[\d+\]", "", path).split(".")
-        field = next((part for part in reversed(parts) if part in self.fields and part != "name"), None)
-        if field is None and path == "name" and "name" in self.fields:
-            field = "name"
+        """Put an error where its field is."""
+        field = path if path in self.fields else None
         self.add_error(field, message if field else f"{path}: {message}")
 
 

@@ -32,8 +32,11 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     model: ModelRef
-    weight: Annotated[float, Meta(ge=0, le=1e6)] | None = None
-    payload: Any = None
+    weight: Annotated[
+        Annotated[float, Meta(ge=0, le=1e6)] | None,
+        Meta(description="Its part of the traffic, beside the other weights. None has one: an even split."),
+    ] = None
+    payload: Annotated[Any, Meta(description="What `decide` answers with it, whatever it is.")] = None
     cost: Annotated[
         float,
         Meta(ge=0, le=1e12, description="What a decision for it costs; a policy with `subsidy` prefers cheap arms."),
@@ -44,7 +47,13 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """How a bandit chooses."""
 
     name: str = "thompson"
-    params: dict[str, Any] = {}
+    params: Annotated[
+        dict[str, Any],
+        Meta(
+            description='What this policy takes, as `{"epsilon": 0.1}`. With `{"discount": 0.999}` or '
+            '`{"sliding_window": 5000}` every policy forgets, for worlds that drift.'
+        ),
+    ] = {}
     floor: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(
@@ -52,19 +61,40 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
             "also when arms are added."
         ),
     ] = None
-    burn_in: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100
+    burn_in: Annotated[
+        int, Meta(ge=0, le=1_000_000_000, description="Until an arm has so many rewards it gets an even share.")
+    ] = 100
 
 
 class Reward(Struct, frozen=True, forbid_unknown_fields=True):
     """What feedback is, and how long it counts."""
 
     metric: Name = "reward"
-    kind: Literal["binary", "continuous", "count"] = "binary"
+    kind: Annotated[
+        Literal["binary", "continuous", "count"],
+        Meta(description="0 or 1 (`binary`), any number (`continuous`), or 0, 1, 2 and so on (`count`)."),
+    ] = "binary"
     direction: Literal["maximize", "minimize"] = "maximize"
-    window_seconds: Annotated[float, Meta(ge=1, le=90 * DAY)] = 3600.0
-    default: float | None = None
-    minimum: float | None = None
-    maximum: float | None = None
+    window_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=90 * DAY,
+            description="How long after a decision its reward counts. Evidence waits for it: a shorter one decides sooner.",
+        ),
+    ] = 3600.0
+    default: Annotated[
+        float | None,
+        Meta(
+            description="The reward of a decision without feedback: 0 where silence means no, as with clicks. "
+            "Not given: such decisions are not learned from."
+        ),
+    ] = None
+    minimum: Annotated[
+        float | None,
+        Meta(description="What a continuous reward is at least. Promotion without a person needs it, and `maximum`."),
+    ] = None
+    maximum: Annotated[float | None, Meta(description="What a continuous reward or a count is at most.")] = None
     pending: Annotated[
         Literal["ignore", "exposure"],
         Meta(
@@ -83,11 +113,12 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=63)]
     type: Literal["number", "category"]
-    values: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(min_length=1, max_length=100)] | UnsetType = (
-        UNSET
-    )
-    min: float | UnsetType = UNSET
-    max: float | UnsetType = UNSET
+    values: Annotated[
+        Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(min_length=1, max_length=100)] | UnsetType,
+        Meta(description="Of a category."),
+    ] = UNSET
+    min: Annotated[float | UnsetType, Meta(description="Of a number.")] = UNSET
+    max: Annotated[float | UnsetType, Meta(description="Of a number.")] = UNSET
 
 
 class Context(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,10 +131,25 @@ class Promotion(Struct, frozen=True, forbid_unknown_fields=True):
     """When the winner becomes champion."""
 
     rule: Literal["anytime"] = "anytime"
-    alpha: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
-    indifference: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    min_rewards: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100
-    min_seconds: Annotated[float, Meta(ge=0, le=365 * DAY)] = 0.0
+    alpha: Annotated[
+        float,
+        Meta(gt=0, le=0.5, description="The chance of a false promotion, at most, however often it is looked at."),
+    ] = 0.05
+    indifference: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="A difference that does not matter, as a share of the reward's range: arms that are shown to be closer "
+            "end the experiment without a winner. 0: never.",
+        ),
+    ] = 0.0
+    min_rewards: Annotated[
+        int, Meta(ge=0, le=1_000_000_000, description="So many matured rewards every arm must have.")
+    ] = 100
+    min_seconds: Annotated[
+        float, Meta(ge=0, le=365 * DAY, description="So long after the start nothing is promoted by itself.")
+    ] = 0.0
     cooldown_seconds: Annotated[
         float, Meta(ge=0, le=365 * DAY, description="So long after a change of champion nothing is promoted by itself.")
     ] = 0.0
@@ -119,15 +165,16 @@ class Promotion(Struct, frozen=True, forbid_unknown_fields=True):
 class Canary(Struct, frozen=True, forbid_unknown_fields=True):
     """The challenger's share, step by step; each step bakes before the next."""
 
-    steps: Annotated[list[Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1, max_length=50)] = msgspec.field(
-        default_factory=lambda: [0.05, 0.25, 0.5, 1.0]
-    )
-    bake_seconds: Annotated[float, Meta(ge=1, le=30 * DAY)] = 600.0
+    steps: Annotated[
+        list[Annotated[float, Meta(gt=0, le=1)]],
+        Meta(min_length=1, max_length=50, description="Shares of the units, each more than the one before."),
+    ] = msgspec.field(default_factory=lambda: [0.05, 0.25, 0.5, 1.0])
+    bake_seconds: Annotated[float, Meta(ge=1, le=30 * DAY, description="So long each step lasts at least.")] = 600.0
     min_decisions: Annotated[
         int,
         Meta(ge=1, le=1_000_000_000, description="So many decisions the challenger itself must serve at each step."),
     ] = 20
-    auto: bool = True
+    auto: Annotated[bool, Meta(description="Advance without a person.")] = True
 
 
 class Shadow(Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,10 +186,12 @@ class Shadow(Struct, frozen=True, forbid_unknown_fields=True):
 class Guardrail(Struct, frozen=True, forbid_unknown_fields=True):
     """A limit on a metric of each arm, and what is done when an arm is shown to pass it."""
 
-    metric: Name
+    metric: Annotated[
+        Name, Meta(description="`error_rate`, `latency_p99_ms` or another percentile, or a metric of your feedback.")
+    ]
     action: Literal["rollback", "disable_arm", "pause"]
-    max: float | None = None
-    min: float | None = None
+    max: Annotated[float | None, Meta(description="More than it passes the limit.")] = None
+    min: Annotated[float | None, Meta(description="Less than it passes the limit.")] = None
     versus: Annotated[
         Literal["limit", "control"],
         Meta(description="`control`: the limits are on the difference to the control's mean."),
@@ -174,9 +223,22 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     """One rollout on an endpoint."""
 
     name: Name
-    endpoint: Name
-    strategy: Strategy
-    arms: Annotated[list[Arm], Meta(min_length=1, max_length=100)]
+    endpoint: Annotated[Name, Meta(description="The name of the endpoint that clients call.")]
+    strategy: Annotated[
+        Strategy,
+        Meta(
+            description="`shadow`: challengers see copies, the champion answers. `canary`: one challenger gets more traffic "
+            "step by step. `ab`: a fixed split. `bandit`: it learns, and shifts traffic to the better arm."
+        ),
+    ]
+    arms: Annotated[
+        list[Arm],
+        Meta(
+            min_length=1,
+            max_length=100,
+            description="The model versions to compare. The endpoint's champion is added as `control` where no arm has it.",
+        ),
+    ]
     policy: Policy | UnsetType = UNSET
     reward: Reward = msgspec.field(default_factory=UnnamedReward)
     promotion: Promotion = msgspec.field(default_factory=Promotion)
@@ -184,15 +246,17 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     canary: Canary | UnsetType | None = UNSET
     shadow: Shadow | UnsetType | None = UNSET
     guardrails: Annotated[list[Guardrail], Meta(max_length=20)] | None = None
-    sticky: bool = False
-    holdout: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    sticky: Annotated[bool, Meta(description="A unit keeps its arm. Not given: as its endpoint says.")] = False
+    holdout: Annotated[
+        float, Meta(ge=0, le=0.9, description="The share of units that the control serves, whatever is learned.")
+    ] = 0.0
     apprentice: Annotated[
         bool, Meta(description="The policy chooses and learns, the champion serves, until it is activated.")
     ] = False
     schedule: Schedule | None = None
 
 
-_ONLY_FOR: dict[str, tuple[str, ...]] = {
+ONLY_FOR: dict[str, tuple[str, ...]] = {
     # Parts of the document that only some strategies use; elsewhere they are refused, never ignored.
     "policy": ("bandit",),
     "canary": ("canary",),
@@ -201,6 +265,8 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "holdout": ("bandit",),
     "apprentice": ("bandit",),
 }
+ARMS_ONLY_FOR: dict[str, tuple[str, ...]] = {"weight": ("ab",)}
+"""The same of an arm."""
 _LATENCY = re.compile(r"^latency_p(?P<percent>[1-9]\d?)_ms\Z")
 ERROR_RATE = "error_rate"
 EXCESS_FAILURES = 0.001
@@ -223,7 +289,7 @@ def with_default_guardrails(strategy: str, guardrails: list[Guardrail]) -> list[
 
 def check(document: Experiment) -> None:
     """What the types can't say. Raises Invalid for the first thing that is wrong."""
-    for part, strategies in _ONLY_FOR.items():
+    for part, strategies in ONLY_FOR.items():
         if document.strategy not in strategies and getattr(document, part) not in (UNSET, None, False, 0.0):
             raise Invalid(part, f"only for the strategy {' or '.join(strategies)}: this one is {document.strategy}")
     _check_arms(document)
@@ -340,7 +406,7 @@ def _check_arms(document: Experiment) -> None:
     for i, arm in enumerate(document.arms):
         if arm.name in names[:i]:
             raise Invalid(f"arms[{i}].name", f"{arm.name} is the name of another arm")
-        if document.strategy != "ab" and arm.weight is not None:
+        if document.strategy not in ARMS_ONLY_FOR["weight"] and arm.weight is not None:
             raise Invalid(f"arms[{i}].weight", f"only an ab experiment has weights: this one is {document.strategy}")
     weights = [arm.weight for arm in document.arms]
     if document.strategy == "ab" and any(weight is not None for weight in weights):

@@ -50,12 +50,16 @@ def without_baseline() -> "QuerySet[Endpoint]":
 
 
 def give_baseline(endpoint_id: int) -> bool:
-    """Give an endpoint its baseline, if it is still missing; was it?"""
+    """Give an endpoint its baseline, if it is still missing; was it?
+
+    Its version is raised, so that the learner publishes: the snapshot that is served knows no baseline.
+    """
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
         if not without_baseline().filter(pk=endpoint_id).exists():
             return False
         keep_baseline(endpoint)
+        Endpoint.objects.filter(pk=endpoint_id).update(policy_version=F("policy_version") + 1)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The acts of the platform itself: rounds of learning, schedules, guardrails, canary steps, promotions, and publishing what was learned.
+"""The acts of the platform itself: rounds, schedules, guardrails, canary steps, promotions, publishing.
 
-No figure is computed here: what is decided on is read from `learning`, and what is done is done by `rollout`.
+No figure is computed here: what is decided on is read from `learning`, what is done `rollout` does.
 """

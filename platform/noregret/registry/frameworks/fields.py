@@ -32,17 +32,22 @@ def own_fields(definition: type[Definition]) -> Mapping[str, Field]:
     }
 
 
+def options_of(kind: msgspec.inspect.Type) -> tuple[str, tuple[msgspec.inspect.Type, ...]]:
+    """What a field's type says of itself, and the types that it allows: each member of a union, without its annotations."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        description, options = options_of(kind.type)
+        return (kind.extra_json_schema or {}).get("description", description), options
+    if isinstance(kind, msgspec.inspect.UnionType):
+        members = [options_of(member) for member in kind.types]
+        description = next((said for said, _ in reversed(members) if said), "")
+        return description, tuple(option for _, options in members for option in options)
+    return "", (kind,)
+
+
 def _field(name: str, kind: msgspec.inspect.Type, *, required: bool) -> Field:
-    description = ""
-    options = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
-    plain = []
-    for option in options:
-        if isinstance(option, msgspec.inspect.Metadata):
-            description = (option.extra_json_schema or {}).get("description", description)
-            option = option.type
-        plain.append(option)
-    if any(isinstance(option, msgspec.inspect.BytesType) for option in plain):
+    description, options = options_of(kind)
+    if any(isinstance(option, msgspec.inspect.BytesType) for option in options):
         return Field(name, "file", required, description)
-    if any(isinstance(option, msgspec.inspect.StrType) for option in plain):
+    if any(isinstance(option, msgspec.inspect.StrType) for option in options):
         return Field(name, "text", required, description)
     return Field(name, "json", required, description)

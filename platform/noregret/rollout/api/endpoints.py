@@ -22,6 +22,7 @@ Deadline = Annotated[int, Meta(ge=1, le=60_000, description="Milliseconds.")]
 Record = Annotated[
     float, Meta(ge=0, le=1, description="The share of decisions that is recorded while no experiment runs.")
 ]
+Sticky = Annotated[bool, Meta(description="Bandits that do not say otherwise keep a unit on its arm.")]
 Reason = Annotated[str, Meta(max_length=2000)]
 
 
@@ -31,7 +32,7 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     champion: ModelRef
     deadline_ms: Deadline = 300
-    sticky: bool = False
+    sticky: Sticky = False
     record: Record = 1.0
     reward: Reward | None = None
 
@@ -41,7 +42,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
 
     champion: ModelRef | UnsetType = UNSET
     deadline_ms: Deadline | UnsetType = UNSET
-    sticky: bool | UnsetType = UNSET
+    sticky: Sticky | UnsetType = UNSET
     record: Record | UnsetType = UNSET
     reward: Reward | UnsetType | None = UNSET
     reason: Reason = ""

@@ -1,0 +1,58 @@
+// A form made from a document: shows what the chosen strategy has, and adds and removes rows. Without it everything is shown.
+"use strict";
+(() => {
+  const strategy = document.querySelector("select[name=strategy]");
+
+  // What a strategy has not is hidden and not sent; what was typed into it is still there when the strategy comes back.
+  const fit = () => {
+    if (!strategy) return;
+    for (const element of document.querySelectorAll("[data-only-for]")) {
+      const has = element.dataset.onlyFor.split(" ").includes(strategy.value);
+      element.hidden = !has;
+      for (const input of element.querySelectorAll("input, select, textarea")) input.disabled = !has;
+    }
+  };
+
+  const isEmpty = (row) => [...row.querySelectorAll("input, select, textarea")].every((input) => !input.value.trim());
+
+  const manage = (rows) => {
+    const blank = rows.querySelector("template");
+    const add = rows.querySelector("[data-add]");
+    const least = Number(rows.dataset.least || 0);
+    const limit = Number(rows.dataset.limit || Infinity);
+    const all = () => [...rows.querySelectorAll("[data-row]")];
+    let next = 0;
+
+    const count = () => {
+      all().forEach((row, i) => {
+        row.querySelector("[data-number]").textContent = i + 1;
+        row.querySelector("[data-remove]").hidden = all().length <= least;
+      });
+      add.hidden = all().length >= limit;
+    };
+    for (const row of all().reverse()) {
+      next = Math.max(next, Number(row.id.match(/\[(\d+)\]$/)[1]) + 1);
+      if (isEmpty(row) && all().length > least) row.remove();
+    }
+    add.addEventListener("click", () => {
+      const holder = document.createElement("template");
+      holder.innerHTML = blank.innerHTML.replaceAll("__row__", String(next++));
+      add.before(holder.content);
+      fit();
+      count();
+      all().at(-1).querySelector("input, select, textarea").focus();
+    });
+    rows.addEventListener("click", (event) => {
+      const remove = event.target.closest("[data-remove]");
+      if (!remove) return;
+      remove.closest("[data-row]").remove();
+      count();
+      add.focus();
+    });
+    count();
+  };
+
+  for (const rows of document.querySelectorAll("[data-rows]")) manage(rows);
+  if (strategy) strategy.addEventListener("change", fit);
+  fit();
+})();
