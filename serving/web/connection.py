@@ -104,8 +104,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_ending or self._is_deaf:
             return
-        reading = self._reading
-        received = -1 if reading is None else reading.received
+        before = self._reading
+        received = -1 if before is None else before.received
         try:
             try:
                 self._parser.feed_data(data)
@@ -125,7 +125,9 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         # Heads, chunks' sizes and trailers are no body, and their length is bounded like a head's.
-        self._idle_bytes = 0 if reading.received != received and reading.head_is_read else self._idle_bytes + len(data)
+        # Of data that another request ended in, nobody knows how much is this one's.
+        is_going_on = reading is before and not (reading.received != received and reading.head_is_read)
+        self._idle_bytes = self._idle_bytes + len(data) if is_going_on else 0
         if self._idle_bytes > HEAD_BYTES:
             self._head_too_large()
             return

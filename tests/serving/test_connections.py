@@ -459,6 +459,16 @@ def test_request_behind_a_body_on_its_way_to_disk__is_answered_after_it(service:
             assert read_answer(sock).json["body"] == "last"
 
 
+def test_head_whose_beginning_came_with_a_large_body__is_no_larger_for_it(service: Service) -> None:
+    request = post("/data", b"x" * 100_000)
+    with service.connect() as sock:
+        sock.sendall(request + request[:10])
+        assert read_answer(sock).status == 200
+        sock.sendall(request[10:] + request[:60])
+        sock.sendall(request[60:])
+        assert [read_answer(sock).status for _ in range(2)] == [200, 200]
+
+
 def test_more_requests_sent_ahead_than_are_taken__those_that_are_get_their_answers(service: Service) -> None:
     with service.connect() as sock:
         sock.sendall(get("/get") * 40)
