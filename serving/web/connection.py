@@ -19,7 +19,7 @@ from serving.problems import Problem
 
 from .exchange import AT_ONCE_BYTES, Exchange, Headers, head
 from .front import UNSENT_BYTES, Front
-from .request_heads import add_address, add_header
+from .request_heads import add_address, add_header, framing
 from .rules import Fixed, Plane
 from .spooling import DiskFull
 
@@ -61,6 +61,8 @@ class Connection(asyncio.Protocol):
         self._running: Exchange | None = None
         self._in_line: deque[Exchange] = deque()
         self._target = b""
+        self._framing = b""
+        """The header that tells of a body which this parser will not read."""
         self._head_bytes = 0
         self._idle_bytes = 0
         self._rest_bytes = 0
@@ -102,13 +104,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_ending or self._is_deaf:
             return
-        reading = self._reading
-        received = -1 if reading is None else reading.received
+        before = self._reading
+        received = -1 if before is None else before.received
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Another protocol is asked for, which nobody must speak: the request itself is whole, and the last.
-            self._stop_reading()
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._go_on(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             self._transport.abort()  # a fault of ours; nobody knows what was read
             raise
@@ -123,7 +125,9 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         # Heads, chunks' sizes and trailers are no body, and their length is bounded like a head's.
-        self._idle_bytes = 0 if reading.received != received and reading.head_is_read else self._idle_bytes + len(data)
+        # Of data that another request ended in, nobody knows how much is this one's.
+        is_going_on = reading is before and not (reading.received != received and reading.head_is_read)
+        self._idle_bytes = self._idle_bytes + len(data) if is_going_on else 0
         if self._idle_bytes > HEAD_BYTES:
             self._head_too_large()
             return
@@ -137,6 +141,25 @@ class Connection(asyncio.Protocol):
             if reading.expects_continue and not reading.received and self._running is None:
                 reading.expects_continue = False
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _go_on(self, rest: bytes) -> None:
+        """Another protocol was offered, which nobody must speak: what follows is HTTP as before.
+
+        The parser takes all after the head for that protocol, a body too. So a new one goes on, and is told of the body.
+        """
+        while True:
+            if self._parser.get_method() == b"CONNECT":
+                self._stop_reading()
+                return
+            self._parser = httptools.HttpRequestParser(self)
+            if self._framing:
+                self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % self._framing)
+                self._framing = b""
+            try:
+                self._parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
 
     def eof_received(self) -> bool:
         if self._reading is not None and not self._is_ending and self._running is None:
@@ -181,6 +204,16 @@ class Connection(asyncio.Protocol):
         if self._running is None or self._running.is_told:
             self._transport.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is asked, and nothing is to be told."""
+        return self._reading is None and self._running is None and self._is_writable and not self._is_ending
+
+    def close(self) -> None:
+        """Of an idle one: another needs its place."""
+        self._is_ending = True
+        self._transport.close()
+
     def give_up(self) -> None:
         """Another needs the room of what is not whole here."""
         self._is_unfinished = False
@@ -215,6 +248,8 @@ class Connection(asyncio.Protocol):
     # What the parser says.
 
     def on_message_begin(self) -> None:
+        if self._framing or self._is_deaf:
+            return
         self._reading = Exchange(self, self._base.copy())
         self._target = b""
         self._head_bytes = self._idle_bytes = 0
@@ -232,10 +267,12 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         reading = self._reading
-        if reading is None or self._is_ending:
+        if reading is None or self._is_ending or self._framing:
             return
         reading.head_is_read = True
         environ = reading.environ
+        if self._parser.should_upgrade():
+            self._framing = framing(environ)
         method = environ["REQUEST_METHOD"] = self._parser.get_method().decode("latin-1")
         version = self._parser.get_http_version()
         environ["SERVER_PROTOCOL"] = f"HTTP/{version}"
@@ -267,7 +304,7 @@ class Connection(asyncio.Protocol):
             if expected.lower() != "100-continue":
                 self._refuse(reading, Problem(417, "expectation-failed", "Not expected", "only 100-continue is known"))
                 return
-            reading.expects_continue = True
+            reading.expects_continue = version == "1.1"
         reading.until = self._front.now + seconds
 
     def on_body(self, part: bytes) -> None:
@@ -287,6 +324,8 @@ class Connection(asyncio.Protocol):
             self._keep_on_disk(reading)
 
     def on_message_complete(self) -> None:
+        if self._framing:  # its body is still to come
+            return
         reading, self._reading = self._reading, None
         if reading is None or self._is_ending:
             return
@@ -295,27 +334,29 @@ class Connection(asyncio.Protocol):
             if reading.is_told:
                 self._next()
             return
-        if reading.spooled is not None:
-            if reading.buffer:
-                self._keep_on_disk(reading)
-            if reading.pending or reading.refused is not None:
-                return
-        self._line_up(reading)
+        if reading.spooled is not None and reading.buffer:
+            self._keep_on_disk(reading)
+        if reading.refused is None:
+            self._line_up(reading)
 
     # From a request to its answer.
 
     def _line_up(self, exchange: Exchange) -> None:
+        """Its place among the answers is that of its request, whatever is ready first."""
+        exchange.is_in_line = True
         if self._running is None:
             self._start(exchange)
             return
         self._in_line.append(exchange)
         self._pause(_LINE)
-        if len(self._in_line) > MOST_IN_LINE:
-            self._transport.abort()
+        if len(self._in_line) >= MOST_IN_LINE:
+            self._stop_reading()
 
     def _start(self, exchange: Exchange) -> None:
         self._running = exchange
         if exchange.refused is None:
+            if exchange.pending:  # its body is on the way to disk
+                return
             assert exchange.rule is not None
             answers = exchange.rule.answers
             if isinstance(answers, Plane):
@@ -336,7 +377,10 @@ class Connection(asyncio.Protocol):
         exchange.buffer = b""
         exchange.refused = self._answer(exchange, problem)
         self._rest_bytes = max(REST_BYTES, 4 * exchange.limit)
-        self._line_up(exchange)
+        if not exchange.is_in_line:
+            self._line_up(exchange)
+        elif exchange is self._running:
+            self._tell(exchange)
 
     def _answer(self, exchange: Exchange, problem: Problem) -> bytes:
         if problem.status == 408:
@@ -371,7 +415,7 @@ class Connection(asyncio.Protocol):
         if self._is_lost or self._is_ending:
             return
         if self.is_last or (last is not None and not last.keep_alive):
-            if self._reading is None:
+            if self._reading is None and not self._is_deaf:
                 self._is_ending = True
                 self._transport.close()
                 self.deadline = self._loop.time() + (ENDING_SECONDS if self._is_writable else UNREAD_SECONDS)
@@ -406,13 +450,17 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof():
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
-        self.deadline = self._loop.time() + ENDING_SECONDS
+        self.deadline = self._loop.time() + (ENDING_SECONDS if self._is_writable else UNREAD_SECONDS)
 
     def _stop_reading(self) -> None:
-        self._is_deaf = self.is_last = True
+        """What was read is answered, and nothing more is."""
+        self._is_deaf = True
         self._reading = None
-        if self._running is None:
+        last = self._in_line[-1] if self._in_line else self._running
+        if last is None or last.is_told:
             self._end()
+        else:
+            last.keep_alive = False
 
     def _malformed(self, why: str) -> None:
         self._break_off(_bad_request(why))
@@ -425,14 +473,10 @@ class Connection(asyncio.Protocol):
     def _break_off(self, problem: Problem) -> None:
         """What comes can't be told apart any more."""
         reading = self._reading or Exchange(self, {})
-        if self._running is None:
+        if reading.refused is None:
             reading.keep_alive = False
-            self._write(self._answer(reading, problem))
-            self._end()
-        elif self._running.is_told:
-            self._end()
-        else:
-            self._stop_reading()
+            self._refuse(reading, problem)
+        self._stop_reading()
 
     # Bodies on disk.
 
@@ -456,8 +500,8 @@ class Connection(asyncio.Protocol):
             self._refuse(exchange, problems.unavailable("the body could not be kept on disk", retry_after=10))
         if exchange.pending == 0:
             self._resume(_DISK)
-            if exchange.is_read and exchange.refused is None:
-                self._line_up(exchange)
+            if exchange is self._running and exchange.refused is None:
+                self._start(exchange)
 
     def close_body(self, exchange: Exchange) -> None:
         if exchange.spooled is not None:

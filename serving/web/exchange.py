@@ -49,6 +49,7 @@ class Exchange:
     """When the body must be whole, by the loop's clock."""
     head_is_read = False
     is_read = False
+    is_in_line = False
     keep_alive = False
     expects_continue = False
     received = 0

@@ -1,6 +1,7 @@
 """What the connections of a process share: the rules, the bounds of what all of them together may hold, and the clock."""
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 MOST_CONNECTIONS = 4096
+"""Past it those that have been idle for longest are closed, and a new one is refused where none is."""
+FILES_BESIDE = 512
+"""Open files that are no connections of clients: bodies on disk, the engines' connections, models."""
+FEWEST_CONNECTIONS = 64
 MOST_UNFINISHED = 256
 """Requests that are not whole yet. Past it the oldest is given up: an honest sender is done in moments."""
 UNSENT_BYTES = 64 * 1024 * 1024
@@ -53,6 +58,10 @@ class Front:
         self.connections: set[Connection] = set()
         self.unfinished: dict[Connection, None] = {}
         self.unsent = 0
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._room = MOST_CONNECTIONS
+        if open_files != resource.RLIM_INFINITY:
+            self._room = max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, open_files - FILES_BESIDE))
         self.now = 0.0
         """The loop's clock at the last sweep: near enough for deadlines of many seconds."""
         self.date = formatdate(time.time(), usegmt=True)
@@ -74,10 +83,17 @@ class Front:
         """False where there are too many already."""
         if self._sweeping is None:
             self._sweep(loop)
-        if len(self.connections) >= MOST_CONNECTIONS:
+        if len(self.connections) >= self._room and not self._make_room():
             return False
         self.connections.add(connection)
         return True
+
+    def _make_room(self) -> bool:
+        """Close some idle connections, so that who opens many and asks nothing keeps out nobody."""
+        idle = sorted((other for other in self.connections if other.is_idle), key=lambda other: other.deadline)
+        for other in idle[: 1 + len(idle) // 16]:
+            other.close()
+        return bool(idle)
 
     def left(self, connection: "Connection") -> None:
         self.connections.discard(connection)

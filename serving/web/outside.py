@@ -14,6 +14,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _HOST = re.compile(r"([a-z0-9.-]+|\[[a-f0-9]*:[a-f0-9.:]+\])(?::[0-9]+)?")
 _MOST_HOSTS = 1000
 """Of the hosts that were named and allowed, so many are remembered: `*` allows any."""
+_LONGEST_HOST = 261
+"""DNS's 255 characters and a port."""
 _HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
 _ALWAYS = (
     ("X-Frame-Options", "DENY"),
@@ -54,7 +56,7 @@ class Outside:
         return self._inside(environ, start)
 
     def _is_allowed(self, host: str) -> bool:
-        match = _HOST.fullmatch(host.lower())
+        match = _HOST.fullmatch(host.lower()) if len(host) <= _LONGEST_HOST else None
         if match is None:
             return False
         domain = match.group(1).removesuffix(".")

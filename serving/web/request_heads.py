@@ -6,6 +6,8 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 _MOST_NAMES = 512
+_LONGEST_NAME = 64
+"""What is remembered of senders is bounded in number and length."""
 _KEPT: dict[bytes, str] = {}
 
 
@@ -24,7 +26,7 @@ def key_of(name: bytes) -> str:
             key = text.replace("-", "_")
         else:
             key = f"HTTP_{text.replace('-', '_')}"
-        if len(_KEPT) < _MOST_NAMES:
+        if len(_KEPT) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
             _KEPT[name] = key
     return key
 
@@ -56,3 +58,12 @@ def add_address(environ: dict[str, Any], target: bytes) -> bool:
     environ["PATH_INFO"] = path.decode("latin-1")
     environ["QUERY_STRING"] = query.decode("latin-1")
     return True
+
+
+def framing(environ: dict[str, Any]) -> bytes:
+    """The header that says how a request's body is told from what follows; empty where it has none."""
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    if coding is not None:
+        return f"Transfer-Encoding: {coding}".encode("latin-1")
+    length = environ.get("CONTENT_LENGTH", "0")
+    return b"" if int(length) == 0 else f"Content-Length: {length}".encode("latin-1")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from serving.web import connection, front
+from serving.web import connection, front, request_heads
 from serving.web.connection import Connection
 from serving.web.front import Front
 from serving.web.pools import Pool
@@ -448,6 +448,96 @@ def test_requests_sent_ahead__are_answered_in_their_order(service: Service) -> N
             for _ in range(1_000):
                 sock.sendall(get("/get") * 100)
         assert wait_for(lambda: not service.front.connections)
+
+
+def test_request_behind_a_body_on_its_way_to_disk__is_answered_after_it(service: Service) -> None:
+    with service.connect() as sock:
+        for _ in range(5):
+            sock.sendall(post("/data", b"x" * 100_000) + get("/probe") + post("/data", b"last"))
+            assert read_answer(sock).json["read"] == 100_000
+            assert read_answer(sock).body == b"well"
+            assert read_answer(sock).json["body"] == "last"
+
+
+def test_head_whose_beginning_came_with_a_large_body__is_no_larger_for_it(service: Service) -> None:
+    request = post("/data", b"x" * 100_000)
+    with service.connect() as sock:
+        sock.sendall(request + request[:10])
+        assert read_answer(sock).status == 200
+        sock.sendall(request[10:] + request[:60])
+        sock.sendall(request[60:])
+        assert [read_answer(sock).status for _ in range(2)] == [200, 200]
+
+
+def test_more_requests_sent_ahead_than_are_taken__those_that_are_get_their_answers(service: Service) -> None:
+    with service.connect() as sock:
+        sock.sendall(get("/get") * 40)
+        seen = [read_answer(sock) for _ in range(1 + connection.MOST_IN_LINE)]
+        assert {answer.status for answer in seen} == {200}
+        assert [answer.headers.get("connection") for answer in seen][-2:] == [None, "close"]
+        assert is_closed(sock)
+
+
+def test_requests_before_what_is_no_request__are_answered__and_so_is_that(service: Service) -> None:
+    with service.connect() as sock:
+        sock.sendall(post("/data", b"one") + post("/data", b"two") + b"GARBAGE\r\n\r\n")
+        assert [read_answer(sock).status for _ in range(3)] == [200, 200, 400]
+        assert is_closed(sock)
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket"])
+def test_offer_of_another_protocol__is_passed_over__and_the_body_read(service: Service, offer: str) -> None:
+    def offering(request: bytes) -> bytes:
+        return request.replace(b"\r\n", f"\r\n{offered}".encode(), 1)
+
+    offered = f"Connection: Upgrade\r\nUpgrade: {offer}\r\n"
+    with service.connect() as sock:
+        request = offering(post("/data", b"the body"))
+        sock.sendall(request)
+        assert read_answer(sock).json["body"] == "the body"
+        sock.sendall(request * 2 + get("/get", more=offered) + request[:-3])
+        assert [read_answer(sock).json["body"] for _ in range(3)] == ["the body", "the body", ""]
+        sock.sendall(request[-3:])
+        assert read_answer(sock).json["body"] == "the body"
+        head = request[:-8].replace(b"Content-Length: 8", b"Transfer-Encoding: chunked")
+        sock.sendall(head + b"3\r\nthe\r\n5\r\n body\r\n0\r\n\r\n" + post("/data", b"next"))
+        assert [read_answer(sock).json["body"] for _ in range(2)] == ["the body", "next"]
+        sock.sendall(offering(post("/data", b"x" * (LIMIT + 1))) + post("/data", b"next"))
+        assert read_answer(sock).status == 413
+        assert read_answer(sock).json["body"] == "next"
+        sock.sendall(head.replace(b": chunked", b": gzip") + b"3\r\nthe\r\n0\r\n\r\n")
+        assert read_answer(sock).status == 400
+        assert is_closed(sock)
+    assert wait_for(lambda: not service.front.connections and not service.front.unfinished)
+
+
+def test_expecting_sender_of_http_1_0__is_sent_nothing_but_the_answer(service: Service) -> None:
+    with service.connect() as sock:
+        request = post("/data", b"the body", Expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        sock.sendall(request[:-8])
+        time.sleep(0.1)
+        sock.sendall(request[-8:])
+        assert read_answer(sock).json["body"] == "the body"
+
+
+def test_idle_connections_without_end__keep_out_nobody(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.front, "_room", 8)
+    with contextlib.ExitStack() as stack:
+        asking = stack.enter_context(service.connect())
+        asking.sendall(post("/data", b"body")[:-4])
+        for _ in range(40):
+            sock = stack.enter_context(service.connect())
+            sock.sendall(get("/get"))
+            assert read_answer(sock).status == 200
+            assert len(service.front.connections) <= 9
+        asking.sendall(b"body")
+        assert read_answer(asking).status == 200
+
+
+def test_headers_without_end__are_not_remembered() -> None:
+    for number in range(1_000):
+        request_heads.key_of(b"X-%d-" % number + b"a" * 60_000)
+    assert sum(map(len, request_heads._KEPT)) < 64 * 1024
 
 
 def test_answer_made_while_it_is_sent__waits_for_its_reader(service: Service) -> None:

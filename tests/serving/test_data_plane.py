@@ -126,6 +126,7 @@ def asked(environ: dict[str, str], *, hosts: list[str], https: bool = False) -> 
         ("a.example/x", ["*"], "400 Bad Request"),
         ("a.example:x", ["*"], "400 Bad Request"),
         ("", ["*"], "400 Bad Request"),
+        ("a.example:" + "1" * 1_000, ["*"], "400 Bad Request"),
     ],
 )
 def test_host__is_answered_where_it_is_allowed(host: str, hosts: list[str], status: str) -> None:
