@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""The command line of Noregret in a checkout: puts its folders on the path, and starts what `noregret` starts where it is installed."""
+"""The command line of Noregret in a checkout: puts its folders on the path, and starts what
+`noregret` starts where it is installed."""
 
 import sys
 from pathlib import Path

@@ -1,9 +1,12 @@
-"""The models of a contextual policy's arms: a service learns them from closed buckets, an evaluation from a log, simulation step by step.
+"""The models of a contextual policy's arms: a service learns them from closed buckets, an
+evaluation from a log, simulation step by step.
 
-A step is a decision that is learned from, as they come: with a discount each row weighs discount ** (rows since), within its batch too,
-so what is known does not depend on how rows were cut into batches. (One weight a batch was rejected: a batch as large as the memory, as
-all open decisions are, then counts as a whole, and the memory is as long as the batch.) A logistic model's Gaussians do depend on the
-batches, a little (posteriors.logistic): who wants the same numbers again has to cut them the same way.
+A step is a decision that is learned from, as they come: with a discount each row weighs discount **
+(rows since), within its batch too, so what is known does not depend on how rows were cut into
+batches. (One weight a batch was rejected: a batch as large as the memory, as all open decisions
+are, then counts as a whole, and the memory is as long as the batch.) A logistic model's Gaussians
+do depend on the batches, a little (posteriors.logistic): who wants the same numbers again has to
+cut them the same way.
 """
 
 from typing import Any
@@ -18,10 +21,12 @@ from .statistics import Array
 
 
 class ArmModels:
-    """A model an arm, under one policy: of one experiment, or of many `runs` side by side. Changes in place.
+    """A model an arm, under one policy: of one experiment, or of many `runs` side by side. Changes
+    in place.
 
-    One experiment learns batches of rows (`learn`), runs side by side a row each (`learn_each`, between steps `fade`). `to_dict` gives JSON
-    that the constructor takes as `state`, of one experiment.
+    One experiment learns batches of rows (`learn`), runs side by side a row each (`learn_each`,
+    between steps `fade`). `to_dict` gives JSON that the constructor takes as `state`, of one
+    experiment.
     """
 
     def __init__(
@@ -35,8 +40,8 @@ class ArmModels:
     ) -> None:
         """`state` may know of fewer arms: those that were added since have seen nothing.
 
-        Raises ValueError for rewards that are not binary where the model is logistic, and for a policy with a sliding window: the sums of a
-        model have no rows to take back.
+        Raises ValueError for rewards that are not binary where the model is logistic, and for a
+        policy with a sliding window: the sums of a model have no rows to take back.
         """
         if policy.model == "logistic" and reward.kind != "binary":
             raise ValueError(f"{policy.name} needs a binary reward")
@@ -64,9 +69,11 @@ class ArmModels:
         self._out: Array = np.zeros((*shape, features, features))
 
     def learn(self, arm: NDArray[np.int64], x: Array, y: Array, answered: NDArray[np.bool_] | None = None) -> None:
-        """One batch of decisions in order of time: `arm` (n,), features `x` (n, d), rewards `y` (n,).
+        """One batch of decisions in order of time: `arm` (n,), features `x` (n, d), rewards `y`
+        (n,).
 
-        Those that are not `answered` (n,) are out: they narrow what a policy that counts its pulls believes, and teach nothing.
+        Those that are not `answered` (n,) are out: they narrow what a policy that counts its pulls
+        believes, and teach nothing.
         """
         steps = len(arm)
         if steps == 0:
@@ -96,7 +103,8 @@ class ArmModels:
         return 1.0 if self._policy.memory.discount is None else self._policy.memory.discount
 
     def fade(self, steps: int) -> None:
-        """So many steps pass: what is known counts less, where the policy's memory has a discount."""
+        """So many steps pass: what is known counts less, where the policy's memory has a
+        discount."""
         if self._discount == 1.0:
             return
         factor = self._discount**steps
@@ -117,12 +125,14 @@ class ArmModels:
             self._out[position] += (rows if weights is None else rows * weights[mine, None]).T @ rows
 
     def pull_each(self, arm: NDArray[np.int64], x: Array) -> None:
-        """In each run an arm (runs,) was pulled for features `x` (runs, d), and its reward is out. `fade` ends the step."""
+        """In each run an arm (runs,) was pulled for features `x` (runs, d), and its reward is out.
+        `fade` ends the step."""
         # The newest decision counts in full, once its own step has passed.
         self._out[self._rows, arm] += x[:, :, None] * x[:, None, :] / self._discount
 
     def learn_each(self, arm: NDArray[np.int64], x: Array, y: Array, age: int = 0) -> None:
-        """The rewards `y` (runs,) of an arm (runs,) in each run, of decisions that lie `age` steps back.
+        """The rewards `y` (runs,) of an arm (runs,) in each run, of decisions that lie `age` steps
+        back.
 
         A policy that counts its pulls was told of them by `pull_each`, in their own step.
         """

@@ -5,7 +5,8 @@ from typing import Any
 
 
 def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
-    """`value` as a float. Raises ValueError unless it is a number from `low` (exclusive where `open_low`) to `high`."""
+    """`value` as a float. Raises ValueError unless it is a number from `low` (exclusive where
+    `open_low`) to `high`."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not low <= value <= high or (open_low and value == low):
         bounds = f"more than {low:g}" if open_low else f"{low:g} or more"

@@ -1,8 +1,10 @@
-"""Features of a request, as declared: from a context's fields to the vector that contextual policies learn from.
+"""Features of a request, as declared: from a context's fields to the vector that contextual
+policies learn from.
 
-The vector begins with a constant 1. A number is scaled to [0, 1] by its declared bounds and clipped there; a category is one-hot, with one
-more column for whatever was not declared. What is missing is the middle of a number's range, and the unknown level of a category: a
-request is answered whatever its caller knows.
+The vector begins with a constant 1. A number is scaled to [0, 1] by its declared bounds and clipped
+there; a category is one-hot, with one more column for whatever was not declared. What is missing is
+the middle of a number's range, and the unknown level of a category: a request is answered whatever
+its caller knows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +50,8 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ContextInvalid(self.name, "must be a number")
         try:
-            # Halves, for the difference of two numbers of double precision may be none; they leave every quotient as it was.
+            # Halves, for the difference of two numbers of double precision may be none; they leave
+            # every quotient as it was.
             scaled = (0.5 * value - 0.5 * self.minimum) / (0.5 * self.maximum - 0.5 * self.minimum)
         except OverflowError as error:
             raise ContextInvalid(self.name, "must be a number of double precision") from error
@@ -90,7 +93,8 @@ class ContextSchema:
 
     @classmethod
     def from_document(cls, fields: Sequence[Mapping[str, Any]]) -> "ContextSchema":
-        """From `[{"name", "type": "number", "min", "max"} | {"name", "type": "category", "values"}]`."""
+        """From `[{"name", "type": "number", "min", "max"} | {"name", "type": "category",
+        "values"}]`."""
         return cls(
             tuple(
                 Number(field["name"], float(field["min"]), float(field["max"]))

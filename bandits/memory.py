@@ -1,7 +1,9 @@
-"""What a policy remembers: everything, or less and less, or only the last of it, for worlds that drift.
+"""What a policy remembers: everything, or less and less, or only the last of it, for worlds that
+drift.
 
-A step is one decision of the whole experiment, whichever arm it went to, so that an arm which is no longer tried fades too and gets
-tried again. Source: Garivier & Moulines 2011 (discounted UCB, sliding-window UCB).
+A step is one decision of the whole experiment, whichever arm it went to, so that an arm which is no
+longer tried fades too and gets tried again. Source: Garivier & Moulines 2011 (discounted UCB,
+sliding-window UCB).
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from .statistics import ArmStatistics, Array
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`discount` in (0, 1]: what every reward's weight is multiplied by at each step. `sliding_window`: how many last steps count.
+    """`discount` in (0, 1]: what every reward's weight is multiplied by at each step.
+    `sliding_window`: how many last steps count.
 
     Raises ValueError for values out of range, and where both are given.
     """
@@ -35,13 +38,15 @@ class Memory:
         return self.sliding_window is not None or (self.discount is not None and self.discount < 1.0)
 
     def weights(self, steps_since: Array) -> Array:
-        """The weight of a reward whose decision was followed by so many others; 0 for what is forgotten."""
+        """The weight of a reward whose decision was followed by so many others; 0 for what is
+        forgotten."""
         if self.sliding_window is not None:
             return np.where(steps_since < self.sliding_window, 1.0, 0.0)
         return np.power(1.0 if self.discount is None else self.discount, steps_since)
 
     def horizon(self, least: float = 1e-6) -> float:
-        """After how many steps a reward's weight is below `least`; infinite for a memory that forgets nothing."""
+        """After how many steps a reward's weight is below `least`; infinite for a memory that
+        forgets nothing."""
         if self.sliding_window is not None:
             return float(self.sliding_window)
         if self.discount is None or self.discount >= 1.0:
@@ -49,9 +54,11 @@ class Memory:
         return float(np.log(least) / np.log(self.discount))
 
     def weights_of_blocks(self, steps: Array) -> Array:
-        """The weight of each block of time, (B,), newest first, of which `steps` (B,) counts the decisions.
+        """The weight of each block of time, (B,), newest first, of which `steps` (B,) counts the
+        decisions.
 
-        The mean of its steps' weights, so a block that the window cuts counts by the part that is inside.
+        The mean of its steps' weights, so a block that the window cuts counts by the part that is
+        inside.
         """
         steps = np.asarray(steps, dtype=np.float64)
         end = np.cumsum(steps)
@@ -69,7 +76,8 @@ class Memory:
     def recall(self, blocks: ArmStatistics, steps: Array) -> ArmStatistics:
         """The statistics that are remembered of blocks of time, newest first.
 
-        `blocks` has shape (B, K): what was learned of the decisions of each block; `steps` (B,) counts these decisions.
+        `blocks` has shape (B, K): what was learned of the decisions of each block; `steps` (B,)
+        counts these decisions.
         """
         weight = self.weights_of_blocks(steps)
         count = (weight[:, None] * blocks.count).sum(axis=0)

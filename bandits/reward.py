@@ -9,7 +9,8 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """Kind, direction and bounds of a reward; `minimum` and `maximum` are in reward units, None where unknown.
+    """Kind, direction and bounds of a reward; `minimum` and `maximum` are in reward units, None
+    where unknown.
 
     Raises ValueError for bounds that are the wrong way round or that the kind does not have.
     """

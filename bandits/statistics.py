@@ -1,10 +1,11 @@
 """Sufficient statistics of rewards by arm: counts, means and squared deviations, which add.
 
-Shards, days and batches merge by `+`, in any order and any grouping, to what one pass over all rewards gives (counts exactly, moments to
-rounding). No single reward is kept here, and no clock: decay is a factor that the caller gives.
+Shards, days and batches merge by `+`, in any order and any grouping, to what one pass over all
+rewards gives (counts exactly, moments to rounding). No single reward is kept here, and no clock:
+decay is a factor that the caller gives.
 
-Source: Chan, Golub & LeVeque 1979, updating formulae for means and variances. Sums of squares were rejected: for rewards with a
-mean far from 0 they cancel.
+Source: Chan, Golub & LeVeque 1979, updating formulae for means and variances. Sums of squares were
+rejected: for rewards with a mean far from 0 they cancel.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ArmStatistics:
-    """`count`, `mean` and `m2` (sum of squared deviations from the mean), each of shape (..., K) for K arms."""
+    """`count`, `mean` and `m2` (sum of squared deviations from the mean), each of shape (..., K)
+    for K arms."""
 
     count: Array
     mean: Array
@@ -33,7 +35,8 @@ class ArmStatistics:
     def from_rewards(
         cls, arm: NDArray[np.int64], reward: Array, arms: int, weights: Array | None = None
     ) -> "ArmStatistics":
-        """Statistics of `reward` (n,) by `arm` (n,), for `arms` arms; each reward may have a weight, (n,)."""
+        """Statistics of `reward` (n,) by `arm` (n,), for `arms` arms; each reward may have a
+        weight, (n,)."""
         if weights is None:
             weights = np.ones(len(arm))
         count = np.bincount(arm, weights=weights, minlength=arms).astype(np.float64)
@@ -51,7 +54,8 @@ class ArmStatistics:
         return ArmStatistics(count, np.where(count > 0, mean, 0.0), m2)
 
     def padded(self, width: tuple[int, int]) -> "ArmStatistics":
-        """With so many arms more before and after, of which nothing was seen. For statistics of shape (K,)."""
+        """With so many arms more before and after, of which nothing was seen. For statistics of
+        shape (K,)."""
         return ArmStatistics(*(np.pad(part, width) for part in (self.count, self.mean, self.m2)))
 
     @property

@@ -1,4 +1,5 @@
-"""Policies that look at the request: how often a rule promotes an arm that is not better on average, and how soon one that is.
+"""Policies that look at the request: how often a rule promotes an arm that is not better on
+average, and how soon one that is.
 
 python -m benchmarks.contextual_promotion --runs 200 > docs/tables/contextual-promotion.md
 """
@@ -43,7 +44,8 @@ def above(x: Array) -> Array:
 
 
 def middle(x: Array) -> Array:
-    """.30 everywhere; .20, and .75 on the middle fifth, which no linear model sees: the second is better by .01 on average."""
+    """.30 everywhere; .20, and .75 on the middle fifth, which no linear model sees: the second is
+    better by .01 on average."""
     return np.stack([np.full(len(x), 0.3), np.where(np.abs(x - 0.5) < 0.1, 0.75, 0.2)], axis=1)
 
 
@@ -91,7 +93,8 @@ def promoted(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting: how many of `runs` promoted each arm, and the median decisions until a promotion."""
+    """One setting: how many of `runs` promoted each arm, and the median decisions until a
+    promotion."""
 
     rule: str
     policy: str
@@ -109,7 +112,8 @@ class Row:
 
     @property
     def upper_limit(self) -> float:
-        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of the share of wrong promotions."""
+        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of the share
+        of wrong promotions."""
         return float(stats.beta.ppf(0.975, self.wrong + 1, self.runs - self.wrong)) if self.wrong < self.runs else 1.0
 
 
@@ -129,7 +133,8 @@ def rows(runs: int, rules: tuple[str, ...] = ("weighted", "design")) -> Iterator
         for policy in POLICIES:
             for floor in FLOORS:
                 for rule in rules:
-                    # A quarter of the runs tells the tenth and more of the design rule from a twentieth.
+                    # A quarter of the runs tells the tenth and more of the design rule from a
+                    # twentieth.
                     some = runs if rule == "weighted" else max(runs // 4, 1)
                     yield measure(rule, policy, world, floor, some, 20_261_125)
 

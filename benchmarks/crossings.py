@@ -1,7 +1,9 @@
-"""Where features meet: every router and strategy with units that return, unequal answers, holdouts, arms that come, go and fail.
+"""Where features meet: every router and strategy with units that return, unequal answers, holdouts,
+arms that come, go and fail.
 
-All arms are alike. Requests go through the routers that serve; decisions are counted by the rules that the service counts them by;
-evidence and sample ratio are looked at after each batch. What is promoted, rolled back or alarmed of is false.
+All arms are alike. Requests go through the routers that serve; decisions are counted by the rules
+that the service counts them by; evidence and sample ratio are looked at after each batch. What is
+promoted, rolled back or alarmed of is false.
 
 python -m benchmarks.crossings --runs 200 > docs/tables/crossings.md
 """
@@ -42,9 +44,11 @@ TEN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 class Setting:
     """An experiment between arms that are alike, as the service would run it.
 
-    `returning` units come again and again, each with a mean of its own; without, every request is a new unit's, and the common mean
-    rises from .2 to .7. `answered` are the arms' rates of feedback, silence meaning nothing. `added` and `disabled` name the batch at
-    which the last arm comes or goes; its decisions are fallbacks with probability `failing`. `batch` decisions meet one snapshot.
+    `returning` units come again and again, each with a mean of its own; without, every request is a
+    new unit's, and the common mean rises from .2 to .7. `answered` are the arms' rates of feedback,
+    silence meaning nothing. `added` and `disabled` name the batch at which the last arm comes or
+    goes; its decisions are fallbacks with probability `failing`. `batch` decisions meet one
+    snapshot.
     """
 
     name: str
@@ -98,7 +102,8 @@ Labels = Callable[["Setting", int, Array], NDArray[np.int64]]
 
 
 def labels_of(setting: Setting, version: int, propensities: Array) -> NDArray[np.int64]:
-    """Allocations as the service labels them: by policy version where a policy learns, by the probabilities where a split is fixed."""
+    """Allocations as the service labels them: by policy version where a policy learns, by the
+    probabilities where a split is fixed."""
     if setting.strategy == "bandit" and setting.policy != "uniform":
         return np.full(len(propensities), version, dtype=np.int64)
     return by_probabilities(setting, version, propensities)
@@ -150,7 +155,8 @@ class Run:
         return Ending(promoted, rolled_back, alarmed, self.trials)
 
     def _serve(self, number: int) -> NDArray[np.bool_]:
-        """One batch: a snapshot, its requests, what is learned and weighed of them. Which arms were enabled."""
+        """One batch: a snapshot, its requests, what is learned and weighed of them. Which arms were
+        enabled."""
         setting, generator = self.setting, self._generator
         enabled = np.ones(setting.arms, dtype=np.bool_)
         if setting.added is not None:
@@ -329,7 +335,8 @@ class Row:
 
     @property
     def upper_limit(self) -> float:
-        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of promotions and rollbacks."""
+        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of promotions
+        and rollbacks."""
         return (
             float(stats.beta.ppf(0.975, self.decided + 1, self.runs - self.decided))
             if self.decided < self.runs

@@ -1,7 +1,9 @@
-"""What becomes of each of scikit-learn's estimators when it is registered: compiled, served as the original, or refused, and why.
+"""What becomes of each of scikit-learn's estimators when it is registered: compiled, served as the
+original, or refused, and why.
 
-`python -m benchmarks.estimators` fits every public estimator with its defaults on a small table, saves it with skops, has it inspected
-as the registry does, and writes docs/tables/estimators.md. `--only A,B` prints the lines of those, and writes nothing.
+`python -m benchmarks.estimators` fits every public estimator with its defaults on a small table,
+saves it with skops, has it inspected as the registry does, and writes docs/tables/estimators.md.
+`--only A,B` prints the lines of those, and writes nothing.
 """
 
 import argparse
@@ -148,7 +150,8 @@ def line(name: str, kind: type) -> Line:
 
 
 def _compare(name: str, model: Any, body: bytes, inputs: Any) -> None:
-    """The model as it is read from its file answers as the one that was fitted. Raises AssertionError."""
+    """The model as it is read from its file answers as the one that was fitted. Raises
+    AssertionError."""
     from serving.runtimes.skops_reading import read
 
     expected, answer = model.predict(inputs), read(body, ()).predict(inputs)

@@ -1,4 +1,5 @@
-"""The design-based and the conditional rule on the same experiments: false promotion where arms are alike, power where they are not.
+"""The design-based and the conditional rule on the same experiments: false promotion where arms are
+alike, power where they are not.
 
 python -m benchmarks.evidence_rules --runs 400 > docs/tables/evidence-rules.md
 """
@@ -49,7 +50,8 @@ def settings() -> Iterator[Setting]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One rule in one setting: promotions of the second arm and of the first, which is never the better."""
+    """One rule in one setting: promotions of the second arm and of the first, which is never the
+    better."""
 
     setting: Setting
     rule: Rule
@@ -65,7 +67,8 @@ class Row:
 
     @property
     def upper_limit(self) -> float:
-        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of the share of wrong promotions."""
+        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of the share
+        of wrong promotions."""
         return float(stats.beta.ppf(0.975, self.wrong + 1, self.runs - self.wrong)) if self.wrong < self.runs else 1.0
 
 

@@ -33,19 +33,22 @@ class Row:
 
     @property
     def upper_limit(self) -> float:
-        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of the anytime rule's share."""
+        """The upper end of the exact two-sided 95 % interval (Clopper & Pearson 1934) of the
+        anytime rule's share."""
         promoted, runs = self.anytime
         return float(stats.beta.ppf(0.975, promoted + 1, runs - promoted)) if promoted < runs else 1.0
 
 
 def measure(rate: float, arms: int, check_every: int, drift: bool, runs: int, seed: int, rule: Rule = "anytime") -> Row:
-    """`runs` experiments of HORIZON pulls between arms that are equal, under Thompson sampling with a floor of 1 %."""
+    """`runs` experiments of HORIZON pulls between arms that are equal, under Thompson sampling with
+    a floor of 1 %."""
     wave = (DRIFT_PERIOD, 0.5 * min(rate, 1.0 - rate)) if drift else None
     environment = bernoulli([rate] * arms, drift=wave)
     anytime = simulate_promotion(
         "thompson", environment, HORIZON, runs, seed, alpha=ALPHA, check_every=check_every, update_every=100, rule=rule
     )
-    # Checked each 10 pulls P(best) costs ten times as much, and far fewer runs tell a half from a twentieth.
+    # Checked each 10 pulls P(best) costs ten times as much, and far fewer runs tell a half from a
+    # twentieth.
     fewer = min(runs, 500) if check_every >= 100 else min(max(runs // 5, 1), 100)
     best = simulate_promotion(
         "thompson",
@@ -69,7 +72,8 @@ def measure(rate: float, arms: int, check_every: int, drift: bool, runs: int, se
 
 
 def runs_for(arms: int, runs: int) -> int:
-    """Between two arms the rule comes nearest to its bound, and a run is cheapest: four times as many tell 3 % from 5 %."""
+    """Between two arms the rule comes nearest to its bound, and a run is cheapest: four times as
+    many tell 3 % from 5 %."""
     return 4 * runs if arms == 2 else runs
 
 

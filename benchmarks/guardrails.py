@@ -1,8 +1,10 @@
-"""How often an arm that is exactly at its limit is acted on, and how soon one that is past it: the table in docs/rollouts.md.
+"""How often an arm that is exactly at its limit is acted on, and how soon one that is past it: the
+table in docs/rollouts.md.
 
 python -m benchmarks.guardrails --runs 300 > docs/tables/guardrails.md
 
-Each run is looked at after every value from the 50th to the 20,000th (two arms: after every stratum of 50).
+Each run is looked at after every value from the 50th to the 20,000th (two arms: after every stratum
+of 50).
 """
 
 import argparse
@@ -27,7 +29,8 @@ Draw = Callable[[np.random.Generator, int], Array]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting: how many of how many runs were acted on, and after how many values the middle one of them was."""
+    """One setting: how many of how many runs were acted on, and after how many values the middle
+    one of them was."""
 
     subject: str
     setting: str
@@ -54,7 +57,8 @@ def _first(shown: Array, least: int = FIRST) -> int | None:
 
 
 def first_of_proportion(bad: Array, limit: float) -> int | None:
-    """After how many of `bad` (n,), each 0 or 1, a proportion is shown to be more than `limit`; None for never."""
+    """After how many of `bad` (n,), each 0 or 1, a proportion is shown to be more than `limit`;
+    None for never."""
     good, ill = (proportion_wagers(float(each), 1.0, limit).logs for each in (0, 1))
     counts = np.cumsum(bad)
     trials = np.arange(1, len(bad) + 1)
@@ -62,7 +66,8 @@ def first_of_proportion(bad: Array, limit: float) -> int | None:
 
 
 def first_of_mean(values: Array, limit: float, minimum: float | None = None) -> int | None:
-    """After how many values their mean is shown to be more than `limit`. What is known of their reach grows with them."""
+    """After how many values their mean is shown to be more than `limit`. What is known of their
+    reach grows with them."""
     if minimum is not None:
         far = np.full(len(values), limit - minimum)
     else:
@@ -82,7 +87,8 @@ def first_of_mean(values: Array, limit: float, minimum: float | None = None) -> 
 
 
 def first_of_difference(own: Array, values: Array, limit: float, bounds: tuple[float, float] | None) -> int | None:
-    """After how many values of two arms their difference is shown to be more than `limit`, looked at after each stratum."""
+    """After how many values of two arms their difference is shown to be more than `limit`, looked
+    at after each stratum."""
     minimum, maximum = (None, None) if bounds is None else bounds
     sides, state = Sides(above=limit, minimum=minimum, maximum=maximum), ValueStrata()
     for start in range(0, len(values), STRATUM):
@@ -95,7 +101,8 @@ def first_of_difference(own: Array, values: Array, limit: float, bounds: tuple[f
 
 
 def first_of_failures(own: Array, failed: Array, limit: float) -> int | None:
-    """After how many decisions of two arms the one is shown to fail more than the other, looked at after each stratum."""
+    """After how many decisions of two arms the one is shown to fail more than the other, looked at
+    after each stratum."""
     mine, bad = own.reshape(-1, STRATUM), failed.reshape(-1, STRATUM)
     counts = ((mine * bad).sum(1), mine.sum(1), ((1 - mine) * bad).sum(1), (1 - mine).sum(1))
     logs = np.array(
@@ -199,7 +206,8 @@ def means(runs: int, seed: int) -> Iterator[Row]:
 
 
 def _adaptive(rng: np.random.Generator, values: int) -> tuple[Array, Array]:
-    """Who served and the world's level at each decision: both drift, and a policy that follows the raw means of the past."""
+    """Who served and the world's level at each decision: both drift, and a policy that follows the
+    raw means of the past."""
     strata = values // STRATUM
     level = np.repeat(np.where(np.arange(strata) % 100 < 50, 1.0, 3.0), STRATUM)
     share = np.repeat(np.clip(0.5 + 0.4 * np.sin(np.arange(strata) / 100 * 2 * np.pi - np.pi), 0.05, 0.95), STRATUM)
@@ -207,7 +215,8 @@ def _adaptive(rng: np.random.Generator, values: int) -> tuple[Array, Array]:
 
 
 def differences(runs: int, seed: int) -> Iterator[Row]:
-    """`versus: control`: fixed splits and shares that go with the drift; equal arms, and one that is worse."""
+    """`versus: control`: fixed splits and shares that go with the drift; equal arms, and one that
+    is worse."""
 
     def once(rng: np.random.Generator, share: float | None, worse: float, draw: Draw) -> int | None:
         if share is None:

@@ -1,9 +1,11 @@
-"""What history costs: the results call, the page's figures and a round of learning, on an empty ledger and on a full one.
+"""What history costs: the results call, the page's figures and a round of learning, on an empty
+ledger and on a full one.
 
 python -m benchmarks.history --rows 3000000 > docs/tables/history.md
 
-Four kinds of experiment, each with so many rows behind it (decisions, rewards, values of a metric, shadow predictions) over --days days.
-The rows are written by SQL, marked as learned, and the kept sums are brought up by `rebuild` and by rounds of the learner.
+Four kinds of experiment, each with so many rows behind it (decisions, rewards, values of a metric,
+shadow predictions) over --days days. The rows are written by SQL, marked as learned, and the kept
+sums are brought up by `rebuild` and by rounds of the learner.
 """
 
 import argparse
@@ -23,7 +25,8 @@ CALLS = 9
 ROUNDS = 30
 """They go through what is there in pieces (noregret.learning.watched.watching)."""
 FRESH = 50
-"""Decisions that come before each round that is timed: a round that learns nothing would show nothing."""
+"""Decisions that come before each round that is timed: a round that learns nothing would show
+nothing."""
 ALLOWED_RATIO, ALLOWED_MORE_MS = 1.5, 20.0
 
 BINARY = {"kind": "binary", "window_seconds": 600, "default": 0}
@@ -130,7 +133,8 @@ class Bench:
                 cursor.execute(_PREDICTIONS, parameters | {"second": parameters["arms"][1]})
             for table in partitions.TABLES:
                 cursor.execute(f"VACUUM ANALYZE {table}")
-        # As if the learner had met them all: what was merged of an empty ledger is not taken for them.
+        # As if the learner had met them all: what was merged of an empty ledger is not taken for
+        # them.
         ExperimentEvidence.objects.filter(experiment=experiment).update(closed_until=closed, coarse_until={})
 
     def bring_up(self, experiment: Any) -> None:

@@ -24,7 +24,8 @@ SEED = 20_261_125
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A policy in a world. `part`: how many of the runs that were asked for, where one takes long."""
+    """A policy in a world. `part`: how many of the runs that were asked for, where one takes
+    long."""
 
     says: str
     environment: Environment
@@ -119,7 +120,8 @@ def even_split(runs: int) -> Iterator[str]:
 def saved_runs(
     means: list[float], decisions: int, runs: int, seed: int, floor: float = 0.01, burn_in: int = 100, batch: int = 100
 ) -> tuple[float, float, float]:
-    """(share of runs whose interval covers, whose interval is above 0, whose comparison of raw means is above 0), Thompson sampling."""
+    """(share of runs whose interval covers, whose interval is above 0, whose comparison of raw
+    means is above 0), Thompson sampling."""
     rng = np.random.default_rng(seed)
     truth, reward, policy, count = np.array(means), RewardModel(), make("thompson"), len(means)
     known, gained = ArmStatistics.zeros(runs, count), np.zeros(runs)
@@ -144,7 +146,8 @@ def saved_runs(
 
 
 def units(runs: int) -> Iterator[str]:
-    """Coverage where units return, each with its own mean: both sides of a holdout, and the benefit."""
+    """Coverage where units return, each with its own mean: both sides of a holdout, and the
+    benefit."""
     yield "| units | held out | mean of units' means | visits a unit | runs with two units a side | benefit | bandit | holdout |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     rng = np.random.default_rng(SEED + 200)
@@ -169,7 +172,8 @@ def units(runs: int) -> Iterator[str]:
 def holdout_run(
     rng: np.random.Generator, count: int, share: float, mean: float, visits: int
 ) -> tuple[bool, bool, bool] | None:
-    """Of equal sides: do the intervals of (benefit, bandit's mean, holdout's mean) cover? None with fewer than two units on a side."""
+    """Of equal sides: do the intervals of (benefit, bandit's mean, holdout's mean) cover? None with
+    fewer than two units on a side."""
     held_out = rng.random(count) < share
     came = (1 + rng.poisson(visits - 1, count)).astype(np.float64)
     total = rng.binomial(came.astype(np.int64), rng.beta(2 * mean, 2 * (1 - mean), count)).astype(np.float64)

@@ -1,14 +1,16 @@
-"""What the ledger's parts take: decisions drained, rewards written and folded, buckets closed, sums.
+"""What the ledger's parts take: decisions drained, rewards written and folded, buckets closed,
+sums.
 
 python -m benchmarks.ledger_parts [--rows 200000] [--kinds 0,1] [--cores 0] [--profile]
 
-Real PostgreSQL and Redis, made for this and thrown away, on the cores that are given. Two rates each:
-rows a second of processor time of this process and both servers, which is what a core to itself would
-give, and rows a second as it came.
+Real PostgreSQL and Redis, made for this and thrown away, on the cores that are given. Two rates
+each: rows a second of processor time of this process and both servers, which is what a core to
+itself would give, and rows a second as it came.
 
 `ingest` drains a stream of so many decisions in batches, as a round of learning does. `rebuild`
 compares every sum of a ledger of so many decisions, each with a reward, with the live state
-(`manage.py rebuild --check`). Its rows are decisions and rewards. It runs once before that, to write.
+(`manage.py rebuild --check`). Its rows are decisions and rewards. It runs once before that, to
+write.
 """
 
 import argparse

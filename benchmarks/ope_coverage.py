@@ -1,4 +1,5 @@
-"""How often off-policy intervals hold the truth, by how rare rewards are and how seldom the target's arm was logged.
+"""How often off-policy intervals hold the truth, by how rare rewards are and how seldom the
+target's arm was logged.
 
 python -m benchmarks.ope_coverage --runs 500 > docs/tables/ope-coverage.md
 """
@@ -29,7 +30,8 @@ VISITS = 20
 
 @dataclass
 class Counted:
-    """Runs of one setting and target: how many intervals held the truth, and their widths beside the normal ones, within [0, 1]."""
+    """Runs of one setting and target: how many intervals held the truth, and their widths beside
+    the normal ones, within [0, 1]."""
 
     runs: int = 0
     refused: int = 0
@@ -58,7 +60,8 @@ class Counted:
         return [counts[name] / max(self.runs - self.refused, 1) for name in ESTIMATORS]
 
     def wider(self, name: str) -> str:
-        """The mean width against the normal interval's, where that one holds: to be wider than what is wrong says nothing."""
+        """The mean width against the normal interval's, where that one holds: to be wider than what
+        is wrong says nothing."""
         holds = self.normal[name] >= 0.92 * (self.runs - self.refused)
         return f"{self.width[name] / self.normal_width[name]:.2f}" if holds else "–"
 
@@ -84,7 +87,8 @@ def _thompson(log: Log) -> Array:
 
 
 def measure(rate: float, decisions: int, share: float, runs: int, seed: int) -> dict[str, Counted]:
-    """`runs` logs of two arms, the second of which earns `rate` and has `share` of the traffic; the first earns 0.8 times as much."""
+    """`runs` logs of two arms, the second of which earns `rate` and has `share` of the traffic; the
+    first earns 0.8 times as much."""
     rng = np.random.default_rng(seed)
     means = np.array([0.8 * rate, rate])
     propensities = np.tile([1.0 - share, share], (decisions, 1))
@@ -104,8 +108,8 @@ def measure(rate: float, decisions: int, share: float, runs: int, seed: int) -> 
 
 
 def measure_units(rate: float, units: int, share: float, runs: int, seed: int, *, told: bool) -> Counted:
-    """Units that keep their arm and return VISITS times on average, each with a mean of its own; the target is the second arm.
-    Where they are not `told`, decisions are taken for independent."""
+    """Units that keep their arm and return VISITS times on average, each with a mean of its own;
+    the target is the second arm. Where they are not `told`, decisions are taken for independent."""
     rng = np.random.default_rng(seed)
     counted = Counted()
     for run in range(runs):

@@ -1,7 +1,8 @@
-"""What each part of a predict costs, in one thread: decode, key, route, model, append, sign, encode.
+"""What each part of a predict costs, in one thread: decode, key, route, model, append, sign,
+encode.
 
-python -m benchmarks.predict_parts: starts a platform of its own, and prints a table. `manage.py bench
---profile` tells the same of the platform that it loads.
+python -m benchmarks.predict_parts: starts a platform of its own, and prints a table. `manage.py
+bench --profile` tells the same of the platform that it loads.
 """
 
 import argparse

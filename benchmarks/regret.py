@@ -1,4 +1,5 @@
-"""What policies lose where rewards come late or are not what their family says: the table in docs/tables/regret.md.
+"""What policies lose where rewards come late or are not what their family says: the table in
+docs/tables/regret.md.
 
 python -m benchmarks.regret --runs 200 > docs/tables/regret.md
 """
@@ -16,7 +17,8 @@ FORSAKEN = 0.05
 
 
 def _cells(found: Simulation, best: int) -> str:
-    """Regret with its standard error, and in how many runs the best arm got under a twentieth of the pulls."""
+    """Regret with its standard error, and in how many runs the best arm got under a twentieth of
+    the pulls."""
     error = float(found.final.std(ddof=1)) / len(found.final) ** 0.5
     forsaken = int((found.pulls[:, best] < FORSAKEN * HORIZON).sum())
     return f"{found.final.mean():,.0f} ± {error:,.0f} | {forsaken} of {len(found.final)}"

@@ -39,7 +39,8 @@ PROPENSITIES: tuple[Callable[[int, int, np.random.Generator], Array], ...] = (ev
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How many of `runs` ever alarmed: by the martingale, and by a chi-squared test at the same looks."""
+    """How many of `runs` ever alarmed: by the martingale, and by a chi-squared test at the same
+    looks."""
 
     propensities: str
     arms: int

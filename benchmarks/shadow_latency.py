@@ -1,4 +1,5 @@
-"""What shadows cost the champion: predict's latency on an endpoint with two bad challengers, beside one without, in interleaved rounds.
+"""What shadows cost the champion: predict's latency on an endpoint with two bad challengers, beside
+one without, in interleaved rounds.
 
 python -m benchmarks.shadow_latency --rounds 6 --seconds 5
 """
@@ -15,7 +16,8 @@ import numpy as np
 
 CONNECTIONS = 4
 PER_SECOND = 60.0
-"""Requests a second and connection: a steady load below what the machine can do, for past that latency is only a queue."""
+"""Requests a second and connection: a steady load below what the machine can do, for past that
+latency is only a queue."""
 
 
 def load(url: str, key: str, endpoint: str, image: list[float], seconds: float) -> list[float]:

@@ -1,1 +1,2 @@
-"""Acts: snapshot in memory -> arm -> prediction -> recorded decision; rewards in. Imports nothing of the platform."""
+"""Acts: snapshot in memory -> arm -> prediction -> recorded decision; rewards in. Imports nothing
+of the platform."""

@@ -1,4 +1,5 @@
-"""Second of a decision's three steps: a model answers the rows, the chosen one or, where that fails, the champion.
+"""Second of a decision's three steps: a model answers the rows, the chosen one or, where that
+fails, the champion.
 
 Who asks for a certain model version takes this step without the first.
 """
@@ -20,7 +21,8 @@ from .runtimes.rows import RowsInvalid, to_array
 log = structlog.get_logger(__name__)
 
 CHAMPION_SHARE = 0.25
-"""Of an endpoint's deadline, what an arm that may hang leaves to the champion that answers in its place."""
+"""Of an endpoint's deadline, what an arm that may hang leaves to the champion that answers in its
+place."""
 
 NOBODY_ANSWERED = "no_answer"
 """The fallback reason of a decision that neither its arm nor the champion could serve."""
@@ -42,13 +44,15 @@ class Served(NamedTuple):
     outputs: Outputs
     fallback_reason: str | None = None  # why not the chosen model
     failure: ModelFailed | None = None
-    """Told to the caller once it is in the ledger: whose failures leave no trace would look better than it is."""
+    """Told to the caller once it is in the ledger: whose failures leave no trace would look better
+    than it is."""
 
 
 def rows_of(live: LiveEndpoint, inputs: Sequence[Row], most: int) -> Rows:
     """The rows (n, features) of a request. Raises RowsInvalid.
 
-    By the champion's signature, whichever arm was chosen: whether a request is right can't depend on chance.
+    By the champion's signature, whichever arm was chosen: whether a request is right can't depend
+    on chance.
     """
     if len(inputs) > most:
         raise RowsInvalid([{"field": "inputs", "message": f"{len(inputs)} rows where at most {most} are taken"}])
@@ -61,7 +65,8 @@ def unasked(chosen: LiveModel) -> Served:
 
 
 def serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Served:
-    """Have `chosen` answer within the endpoint's deadline, counted from `start` (time.perf_counter).
+    """Have `chosen` answer within the endpoint's deadline, counted from `start`
+    (time.perf_counter).
 
     Raises RowsInvalid for rows that the champion refuses.
     """
@@ -90,7 +95,8 @@ def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> S
     except _Unavailable:
         reason = "unavailable"
     except RowsRefused as error:
-        # Rows that the champion refuses too are the caller's fault, and no failure of the arm: then nothing is counted against it.
+        # Rows that the champion refuses too are the caller's fault, and no failure of the arm: then
+        # nothing is counted against it.
         outputs = _call_champion(champion, rows, deadline)
         log.warning("arm refused rows", endpoint=live.document.name, model=chosen.model.model, error=str(error))
         chosen.breaker.failed()
@@ -144,8 +150,9 @@ def _call_champion(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
 
 
 def _call_patiently(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
-    """A champion that has its whole deadline, and is not waited for any more where it passed that again and again: each wait holds
-    a thread that other endpoints are answered on. Rows whose number alone explains it say nothing of the champion.
+    """A champion that has its whole deadline, and is not waited for any more where it passed that
+    again and again: each wait holds a thread that other endpoints are answered on. Rows whose
+    number alone explains it say nothing of the champion.
     """
     try:
         model.patience.admit()

@@ -1,7 +1,9 @@
-"""Model files by their SHA-256. A name that a client chose never becomes a path; what is read is checked against its name.
+"""Model files by their SHA-256. A name that a client chose never becomes a path; what is read is
+checked against its name.
 
-On one machine they are a folder. On many, a source that all machines reach holds them, and the folder is each machine's own copy of
-what it serves: bounded, and fetched anew where a file is not there or is damaged.
+On one machine they are a folder. On many, a source that all machines reach holds them, and the
+folder is each machine's own copy of what it serves: bounded, and fetched anew where a file is not
+there or is damaged.
 """
 
 import contextlib
@@ -21,11 +23,13 @@ _LEFT_OVER_SECONDS = 3600.0
 
 
 class ArtifactMissing(Exception):
-    """No file of this hash is to be had, here or from the source, or what there is has another hash."""
+    """No file of this hash is to be had, here or from the source, or what there is has another
+    hash."""
 
 
 class ArtifactSource(Protocol):
-    """What all machines reach. Its calls may take long and raise anything; they are made where they can be left."""
+    """What all machines reach. Its calls may take long and raise anything; they are made where they
+    can be left."""
 
     def fetch(self, sha256: str) -> Iterable[bytes]:
         """The file in parts. Raises FileNotFoundError where it holds none."""
@@ -38,8 +42,9 @@ class ArtifactSource(Protocol):
 
 
 class ArtifactStore:
-    """A directory of immutable files, which several processes may share. With a `source` at most about `limit` bytes are kept in it,
-    those that were read last; without one it is all there is, and nothing of it is ever removed.
+    """A directory of immutable files, which several processes may share. With a `source` at most
+    about `limit` bytes are kept in it, those that were read last; without one it is all there is,
+    and nothing of it is ever removed.
     """
 
     def __init__(self, folder: Path, source: ArtifactSource | None = None, limit: int = 10 << 30) -> None:
@@ -48,13 +53,15 @@ class ArtifactStore:
         self._limit = limit
 
     def path(self, sha256: str) -> Path:
-        """Where the file of this hash is or would be. Raises ValueError for what is no SHA-256 in hexadecimal."""
+        """Where the file of this hash is or would be. Raises ValueError for what is no SHA-256 in
+        hexadecimal."""
         if len(sha256) != 64 or not _HEX.issuperset(sha256):
             raise ValueError(f"{sha256[:80]!r} is no SHA-256")
         return self._folder / sha256[:2] / sha256
 
     def put(self, body: bytes) -> str:
-        """Keep `body`; its SHA-256. Storing twice is harmless, and no reader sees half a file. Raises what the source raises."""
+        """Keep `body`; its SHA-256. Storing twice is harmless, and no reader sees half a file.
+        Raises what the source raises."""
         sha256 = hashlib.sha256(body).hexdigest()
         if self._source is not None:
             self._source.store(sha256, body)
@@ -125,7 +132,8 @@ class ArtifactStore:
             temporary.unlink(missing_ok=True)
 
     def _make_room(self, newest: Path) -> None:
-        """Remove what was read longest ago, until the rest is within the limit; never the newest, and nothing without a source."""
+        """Remove what was read longest ago, until the rest is within the limit; never the newest,
+        and nothing without a source."""
         if self._source is None:
             return
         files: list[tuple[float, int, Path]] = []
@@ -146,7 +154,8 @@ class ArtifactStore:
                 total -= size
 
     def older_than(self, at: float) -> Iterator[str]:
-        """The files that were last stored before a Unix time. What a process that died left behind is cleared away on the way."""
+        """The files that were last stored before a Unix time. What a process that died left behind
+        is cleared away on the way."""
         for path in self._folder.glob("??/.*") if self._folder.is_dir() else []:
             if path.suffix == _ASIDE and not (whole := path.with_name(path.name.split(".")[1])).exists():
                 _put_back(path, whole)  # nobody is known to have looked whether it is named
@@ -157,9 +166,11 @@ class ArtifactStore:
                 yield path.name
 
     def remove(self, sha256: str, older_than: float, is_named: Callable[[], bool]) -> bool:
-        """Remove a file unless it `is_named` after all, or was stored again since a Unix time; was it removed?
+        """Remove a file unless it `is_named` after all, or was stored again since a Unix time; was
+        it removed?
 
-        It is set aside before the last look: whoever stores it from then on finds none, and writes it anew.
+        It is set aside before the last look: whoever stores it from then on finds none, and writes
+        it anew.
         """
         path = self.path(sha256)
         aside = path.with_name(f".{sha256}.{os.urandom(4).hex()}{_ASIDE}")
@@ -193,7 +204,8 @@ _make: Callable[[], ArtifactStore] | None = None
 
 
 def supply(make: Callable[[], ArtifactStore]) -> None:
-    """Say where this process has its artefacts from: whoever starts it knows the settings and the storage, and no reader does."""
+    """Say where this process has its artefacts from: whoever starts it knows the settings and the
+    storage, and no reader does."""
     global _make
     _make = make
 

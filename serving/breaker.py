@@ -1,8 +1,10 @@
-"""Takes an arm that keeps failing out of the requests' way: closed, open, half-open, by model and process.
+"""Takes an arm that keeps failing out of the requests' way: closed, open, half-open, by model and
+process.
 
-Closed, every call goes through. After FAILURES in a row it opens: calls are refused at once, so that requests do not wait out the
-deadline of a model that hangs. After a pause one call is let through (half-open): if it succeeds the breaker closes, else it opens again,
-for twice as long. Decisions that meet an open breaker are answered by the champion and never learned from.
+Closed, every call goes through. After FAILURES in a row it opens: calls are refused at once, so
+that requests do not wait out the deadline of a model that hangs. After a pause one call is let
+through (half-open): if it succeeds the breaker closes, else it opens again, for twice as long.
+Decisions that meet an open breaker are answered by the champion and never learned from.
 """
 
 import threading
@@ -31,13 +33,15 @@ class Breaker:
 
     @property
     def state(self) -> str:
-        """`closed`, `open`, or `half-open` where the next call is let through, or one is under way."""
+        """`closed`, `open`, or `half-open` where the next call is let through, or one is under
+        way."""
         if self._closed:
             return "closed"
         return "open" if self._clock() < self._retry_at else "half-open"
 
     def admit(self) -> None:
-        """Raises CircuitOpen where the call must not be made; every call that is made ends in `succeeded` or `failed`."""
+        """Raises CircuitOpen where the call must not be made; every call that is made ends in
+        `succeeded` or `failed`."""
         if self._closed:
             return
         with self._lock:

@@ -1,4 +1,5 @@
-"""First of a decision's three steps: whose turn it is. The endpoint's router says, and a sticky unit keeps the arm that it had."""
+"""First of a decision's three steps: whose turn it is. The endpoint's router says, and a sticky
+unit keeps the arm that it had."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -39,7 +40,8 @@ def route(process: Process, live: LiveEndpoint, unit: str | None, context: dict[
 
 
 def _kept(process: Process, live: LiveEndpoint, unit: str, routed: Route) -> Route:
-    """The arm that the unit has had so far, with the probabilities of that time; `routed` for a new unit."""
+    """The arm that the unit has had so far, with the probabilities of that time; `routed` for a new
+    unit."""
     ids = live.enabled_ids
     proposed = Assignment(ids[routed.position], list(routed.propensities))
     kept = process.assignments.get(live.document.name, live.experiment_id, unit, proposed, ids)

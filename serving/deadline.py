@@ -1,7 +1,8 @@
 """Runs a call that may hang under a deadline, and sheds load when too many such calls already hang.
 
-A thread that runs a model can't be ended. It is left behind, and counts against a limit until it comes back: past the limit new
-calls fail at once, so a model that hangs costs a bounded number of threads and no request waits for it twice.
+A thread that runs a model can't be ended. It is left behind, and counts against a limit until it
+comes back: past the limit new calls fail at once, so a model that hangs costs a bounded number of
+threads and no request waits for it twice.
 """
 
 import threading
@@ -34,10 +35,11 @@ class _Call(Generic[T]):
 
 
 class BoundedCaller:
-    """One model's calls: at most `at_once`, each in a daemon thread of its own, and none while `left_behind` hang.
+    """One model's calls: at most `at_once`, each in a daemon thread of its own, and none while
+    `left_behind` hang.
 
-    A thread a call costs about 50 microseconds; a pool was rejected because its threads are joined at exit, and one hung
-    model would keep the process from stopping.
+    A thread a call costs about 50 microseconds; a pool was rejected because its threads are joined
+    at exit, and one hung model would keep the process from stopping.
     """
 
     def __init__(self, name: str, at_once: int = AT_ONCE, left_behind: int = LEFT_BEHIND) -> None:

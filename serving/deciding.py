@@ -1,4 +1,5 @@
-"""One decision: route, have the arm (or, where it fails, the champion) answer, record. Every protocol's face calls this."""
+"""One decision: route, have the arm (or, where it fails, the champion) answer, record. Every
+protocol's face calls this."""
 
 import random
 import time
@@ -51,8 +52,8 @@ class Decision(NamedTuple):
 def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
     """Decide, and predict when there are inputs.
 
-    Raises RowsInvalid for inputs that the endpoint's models can't take, ContextInvalid for a declared field of the wrong type, and
-    ModelFailed when the champion fails too.
+    Raises RowsInvalid for inputs that the endpoint's models can't take, ContextInvalid for a
+    declared field of the wrong type, and ModelFailed when the champion fails too.
     """
     start = time.perf_counter()
     document = live.document
@@ -103,7 +104,8 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
 def _mirror(
     process: Process, live: LiveEndpoint, decision_id: bytes, rows: Rows, served: Served, latency_ms: float
 ) -> None:
-    """Offer a copy of the request to the challengers, for the share of requests that they are to see."""
+    """Offer a copy of the request to the challengers, for the share of requests that they are to
+    see."""
     if random.random() < live.shadow_sample:
         predicted = served.outputs.get("predict", [])
         event = ShadowEvent(SHADOW_VERSION, decision_id, live.experiment_id, rows.tolist(), predicted, latency_ms)

@@ -1,4 +1,5 @@
-"""Rewards in: from what a caller sent to what the ledger committed. Every protocol's face calls this."""
+"""Rewards in: from what a caller sent to what the ledger committed. Every protocol's face calls
+this."""
 
 import math
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 1000
 MAX_VALUE = 1e15
-"""The greatest value, either way: beyond it whole numbers are not exact, and squares of a ledger's worth would not fit."""
-# A decision id whose experiment left the snapshot: its window closed long ago, and its rules are no longer known.
+"""The greatest value, either way: beyond it whole numbers are not exact, and squares of a ledger's
+worth would not fit."""
+# A decision id whose experiment left the snapshot: its window closed long ago, and its rules are no
+# longer known.
 _FORGOTTEN_METRIC = "reward"
 
 Status = Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
@@ -51,7 +54,8 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one piece of feedback; `field` and `problem` say what is wrong with it, if anything is."""
+    """What became of one piece of feedback; `field` and `problem` say what is wrong with it, if
+    anything is."""
 
     status: Status
     field: str | None = None
@@ -59,7 +63,8 @@ class Result:
 
 
 def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot.Key) -> list[Result]:
-    """Check and commit, in one transaction; what became of each, in order. Raises LedgerUnavailable."""
+    """Check and commit, in one transaction; what became of each, in order. Raises
+    LedgerUnavailable."""
     results: list[Result | None] = [None] * len(feedback)
     rewards: list[NewReward] = []
     places: list[int] = []

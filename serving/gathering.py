@@ -1,8 +1,10 @@
-"""Counts of the hot path, gathered: a request leaves a note, and once a second a thread adds the notes up.
+"""Counts of the hot path, gathered: a request leaves a note, and once a second a thread adds the
+notes up.
 
-A counter that several processes share lies in a mapped file, and each of its changes costs a lock, a look-up and a write: 10
-microseconds a request, where a note costs a tenth of one. Notes lie in one queue, whichever thread left them, so none is lost with a
-thread that ends; and they are added up before anybody reads the counters, and when the process stops. Of a process that is killed the
+A counter that several processes share lies in a mapped file, and each of its changes costs a lock,
+a look-up and a write: 10 microseconds a request, where a note costs a tenth of one. Notes lie in
+one queue, whichever thread left them, so none is lost with a thread that ends; and they are added
+up before anybody reads the counters, and when the process stops. Of a process that is killed the
 last second's are lost, as the last moment's always were.
 """
 
@@ -39,7 +41,8 @@ class SummedHistogram(Histogram):
 
 
 class Gathering:
-    """The notes of a process, on decisions. `decisions` by endpoint, arm and reason; `seconds` by endpoint."""
+    """The notes of a process, on decisions. `decisions` by endpoint, arm and reason; `seconds` by
+    endpoint."""
 
     def __init__(self, decisions: Counter, seconds: SummedHistogram) -> None:
         self._decisions = decisions
@@ -50,7 +53,8 @@ class Gathering:
         self._histograms: dict[str, SummedHistogram] = {}
         self._adding = threading.Lock()
         os.register_at_fork(after_in_child=self._begin_anew)
-        # A process ends by one of two ways; multiprocessing's children, which web processes are, forget both when they begin.
+        # A process ends by one of two ways; multiprocessing's children, which web processes are,
+        # forget both when they begin.
         atexit.register(self.flush)
         self._flush_at_the_end()
         util.register_after_fork(self, Gathering._flush_at_the_end)

@@ -1,7 +1,9 @@
-"""What the learner says of itself, once a look: that it lives, and which endpoints it is behind with.
+"""What the learner says of itself, once a look: that it lives, and which endpoints it is behind
+with.
 
-One write for both, so that a reader never has the one without the other. An endpoint that is not named is well, for as long as the sign is
-fresh: whoever gave it has looked at every endpoint. Durations and no times are told, for two machines' clocks may differ.
+One write for both, so that a reader never has the one without the other. An endpoint that is not
+named is well, for as long as the sign is fresh: whoever gave it has looked at every endpoint.
+Durations and no times are told, for two machines' clocks may differ.
 """
 
 import time
@@ -29,12 +31,14 @@ def encode(lagging: Mapping[str, Lag]) -> bytes:
 
 
 def decode(body: bytes | None) -> dict[str, Lag]:
-    """By endpoint. Empty where nothing was written: a learner of before told of nobody alone. Raises msgspec.DecodeError."""
+    """By endpoint. Empty where nothing was written: a learner of before told of nobody alone.
+    Raises msgspec.DecodeError."""
     return {} if body is None else _decoder.decode(body)
 
 
 class LearnerWatch:
-    """What one process has seen of the learner's signs. The learner lives if its sign changes while we watch, whatever clocks say."""
+    """What one process has seen of the learner's signs. The learner lives if its sign changes while
+    we watch, whatever clocks say."""
 
     def __init__(self) -> None:
         self._sign: bytes | None = None

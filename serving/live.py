@@ -1,4 +1,5 @@
-"""A snapshot made ready to serve: its models, its router. Built off the request's way, then swapped in whole."""
+"""A snapshot made ready to serve: its models, its router. Built off the request's way, then swapped
+in whole."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +30,11 @@ UNRECORDED = snapshot.Baseline(NO_EXPERIMENT, NO_EXPERIMENT, record=0.0)
 
 @dataclass(frozen=True, slots=True)
 class LiveModel:
-    """A model version in this process. `runtime` is None when it is not loaded; `problem` then says why.
+    """A model version in this process. `runtime` is None when it is not loaded; `problem` then says
+    why.
 
-    A model that was loaded and failed on its example rows has both: requests find out whether it answers theirs.
+    A model that was loaded and failed on its example rows has both: requests find out whether it
+    answers theirs.
     """
 
     model: snapshot.Model
@@ -43,7 +46,8 @@ class LiveModel:
     breaker: Breaker = field(default_factory=Breaker)
     """As an arm, which the champion answers for."""
     patience: Breaker = field(default_factory=Breaker)
-    """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its requests keep no threads from others."""
+    """As a champion, for whom nobody answers: opened by deadlines passed alone, so that its
+    requests keep no threads from others."""
 
     @property
     def payload(self) -> Any:
@@ -53,7 +57,8 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Who may answer an endpoint's requests: an arm of its experiment, or the champion of a single deployment."""
+    """Who may answer an endpoint's requests: an arm of its experiment, or the champion of a single
+    deployment."""
 
     live: LiveModel
     payload: Any
@@ -63,7 +68,8 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class LiveEndpoint:
-    """All that a request on one endpoint needs. What follows from the snapshot alone is worked out here, once.
+    """All that a request on one endpoint needs. What follows from the snapshot alone is worked out
+    here, once.
 
     A single deployment is routed like an experiment with one seat.
     """
@@ -102,7 +108,8 @@ def models_of(document: snapshot.Endpoint) -> list[snapshot.Model]:
 
 
 def load_model(load: LoadRuntime, model: snapshot.Model) -> LiveModel:
-    """The model, loaded and warmed, or why it is not. Takes as long as it takes; raises what `load` raises."""
+    """The model, loaded and warmed, or why it is not. Takes as long as it takes; raises what `load`
+    raises."""
     runtime = load(model)
     pace = Pace(model.call_seconds, model.row_seconds)
     problem = _warm(model, runtime, pace)
@@ -115,10 +122,11 @@ def not_loaded(model: snapshot.Model, problem: str, *, is_loading: bool = False)
 
 
 def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
-    """What went wrong, or None. The first call allocates and, for some models, compiles: not at a request's expense.
+    """What went wrong, or None. The first call allocates and, for some models, compiles: not at a
+    request's expense.
 
-    Only with rows that the model answered when it was registered. Rows made up here (zeros, ones) are no rows of some models:
-    they hold a category, or a logarithm, that does not exist.
+    Only with rows that the model answered when it was registered. Rows made up here (zeros, ones)
+    are no rows of some models: they hold a category, or a logarithm, that does not exist.
     """
     if not runtime.bounded or not model.example_rows:
         return None
@@ -135,8 +143,8 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
 
 
 def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel]) -> LiveEndpoint:
-    """The document with its models as `find` has them. Raises what a router raises for a policy that this version of the
-    program does not know."""
+    """The document with its models as `find` has them. Raises what a router raises for a policy
+    that this version of the program does not know."""
     champion, *arms = map(find, models_of(document))
     seats = _seats(document, champion, arms)
     experiment = document.experiment

@@ -1,8 +1,10 @@
-"""Loads models off the way of requests and of snapshots: each in a thread of its own, few at once, and again where it failed.
+"""Loads models off the way of requests and of snapshots: each in a thread of its own, few at once,
+and again where it failed.
 
-A load may take seconds, and one that imports foreign code may never end. It then holds its thread and nothing else: after SLOW_SECONDS
-another takes its turn, after LOAD_SECONDS it counts as failed, and no more than THREADS hang at once. A load that failed is tried
-again after a growing pause for as long as a snapshot names the model: the file may be there by then.
+A load may take seconds, and one that imports foreign code may never end. It then holds its thread
+and nothing else: after SLOW_SECONDS another takes its turn, after LOAD_SECONDS it counts as failed,
+and no more than THREADS hang at once. A load that failed is tried again after a growing pause for
+as long as a snapshot names the model: the file may be there by then.
 """
 
 import threading
@@ -46,7 +48,8 @@ class _Seat:
 
 
 class ModelLoader:
-    """The models of a process. `changed` is called with what came or failed, in the loading thread and without a lock."""
+    """The models of a process. `changed` is called with what came or failed, in the loading thread
+    and without a lock."""
 
     def __init__(
         self, load: LoadRuntime, changed: Callable[[ModelKey], None], clock: Callable[[], float] = time.monotonic
@@ -59,7 +62,8 @@ class ModelLoader:
         self._threads: dict[threading.Thread, float] = {}  # loads under way, wanted or not, and when they began
 
     def get(self, model: snapshot.Model) -> LiveModel:
-        """The model as it is now: loaded, failed, or being loaded, which this begins if it must. Never waits for a load."""
+        """The model as it is now: loaded, failed, or being loaded, which this begins if it must.
+        Never waits for a load."""
         key = key_of(model)
         with self._lock:
             seat = self._seats.get(key)

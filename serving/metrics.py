@@ -47,7 +47,8 @@ REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of
 
 
 def of_learner(watch: LearnerWatch, endpoints: Iterable[str]) -> CollectorRegistry:
-    """What a process hears of the learner now. Apart from the counters, which the processes of a machine add up."""
+    """What a process hears of the learner now. Apart from the counters, which the processes of a
+    machine add up."""
     registry = CollectorRegistry()
     registry.register(_LearnerCollector(watch, sorted(endpoints)))
     return registry
@@ -74,7 +75,8 @@ class _LearnerCollector(Collector):
 
 
 def web_processes(arguments: Sequence[str], default: int) -> int:
-    """How many run, by the command line that its processes have too; `default` where that does not say."""
+    """How many run, by the command line that its processes have too; `default` where that does not
+    say."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--workers", type=int, default=default)
     try:

@@ -1,8 +1,10 @@
-"""Which look-ups of unknown names may wait for Redis: few at once, few a second, and none of one name again at once.
+"""Which look-ups of unknown names may wait for Redis: few at once, few a second, and none of one
+name again at once.
 
-A key or an endpoint that was made a moment ago is unknown until this process has read again, and must work all the same. A flood of
-names that exist nowhere must neither flood Redis nor hold the threads that others are answered on: past the bounds a name that is
-unknown stays so until the next regular reading.
+A key or an endpoint that was made a moment ago is unknown until this process has read again, and
+must work all the same. A flood of names that exist nowhere must neither flood Redis nor hold the
+threads that others are answered on: past the bounds a name that is unknown stays so until the next
+regular reading.
 """
 
 import threading
@@ -51,7 +53,8 @@ class Misses:
                 return False
             self._tokens -= 1.0
             self._asking += 1
-            # A name that is asked for again and again is asked for less and less; one that was left alone begins anew.
+            # A name that is asked for again and again is asked for less and less; one that was left
+            # alone begins anew.
             pause = (
                 FIRST_PAUSE_SECONDS if now - until > LONGEST_PAUSE_SECONDS else max(2.0 * pause, FIRST_PAUSE_SECONDS)
             )

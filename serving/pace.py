@@ -1,8 +1,10 @@
-"""How long a model's calls take, and so whether a request runs one itself or must be able to leave it.
+"""How long a model's calls take, and so whether a request runs one itself or must be able to leave
+it.
 
-A call in a thread of its own costs about 50 microseconds more, which is as long as a small model takes. So a model whose calls were
-measured, at its registration or here, to be short against any deadline is run by the request itself. One call that takes long
-against what was expected, as some do for rows of a certain kind, has others like it run where they can be left for a while.
+A call in a thread of its own costs about 50 microseconds more, which is as long as a small model
+takes. So a model whose calls were measured, at its registration or here, to be short against any
+deadline is run by the request itself. One call that takes long against what was expected, as some
+do for rows of a certain kind, has others like it run where they can be left for a while.
 """
 
 import time
@@ -11,14 +13,17 @@ from collections.abc import Callable
 INLINE_SECONDS = 0.005
 """A call that is expected to take longer runs where it can be left."""
 LATE_SECONDS = 0.05
-"""A call that took longer than this, and than was expected, says what rows take until CAREFUL_SECONDS later."""
+"""A call that took longer than this, and than was expected, says what rows take until
+CAREFUL_SECONDS later."""
 CAREFUL_SECONDS = 60.0
 
 
 class Pace:
-    """One model's, in one process. Made for many threads: each field is set in one step, and the latest word counts.
+    """One model's, in one process. Made for many threads: each field is set in one step, and the
+    latest word counts.
 
-    `call_seconds`: what a call takes whatever it holds; `row_seconds`: what each row adds. None where nobody has measured yet.
+    `call_seconds`: what a call takes whatever it holds; `row_seconds`: what each row adds. None
+    where nobody has measured yet.
     """
 
     def __init__(

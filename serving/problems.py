@@ -1,4 +1,5 @@
-"""Errors as every caller gets them: RFC 9457 problem documents. Raised anywhere below a view, answered at its edge.
+"""Errors as every caller gets them: RFC 9457 problem documents. Raised anywhere below a view,
+answered at its edge.
 
 `type` is a stable reference, `/problems/NAME`, explained in docs/problems.md.
 """

@@ -1,4 +1,5 @@
-"""The parts of the hot path as one process has them: made at the first request, from the settings, and kept."""
+"""The parts of the hot path as one process has them: made at the first request, from the settings,
+and kept."""
 
 import os
 import threading
@@ -69,7 +70,8 @@ def _first() -> Process:
 
 
 def _begin_anew() -> None:
-    """A forked child makes its own parts, for threads and sockets don't survive a fork; nor is a lock free that was held then."""
+    """A forked child makes its own parts, for threads and sockets don't survive a fork; nor is a
+    lock free that was held then."""
     global _lock, _process
     _lock, _process = threading.Lock(), None
 
@@ -78,7 +80,8 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 
 def reset() -> None:
-    """Close this process's parts; the next request makes new ones from the settings of that moment."""
+    """Close this process's parts; the next request makes new ones from the settings of that
+    moment."""
     global _process
     with _lock:
         parts, _process = _process, None

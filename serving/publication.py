@@ -1,9 +1,11 @@
 """Puts a document into Redis and tells the index that it changed: the write side of serving.store.
 
-An older version never replaces a newer one, whatever order two publishers finish in; and the index is told after the
-document is there, so a reader that sees the change finds it. One script for both was rejected: the two lie under different hash tags, and
-no command may span tags in a cluster. Whoever dies or stalls between the two leaves a document that the index does not know of: readers
-compare the documents' own versions every two seconds, and the learner publishes again what the index is behind on.
+An older version never replaces a newer one, whatever order two publishers finish in; and the index
+is told after the document is there, so a reader that sees the change finds it. One script for both
+was rejected: the two lie under different hash tags, and no command may span tags in a cluster.
+Whoever dies or stalls between the two leaves a document that the index does not know of: readers
+compare the documents' own versions every two seconds, and the learner publishes again what the
+index is behind on.
 """
 
 import secrets
@@ -35,10 +37,12 @@ return seq
 
 
 def publish(client: redis.Redis, keys: Keys, document: Endpoint | Access) -> bool:
-    """Write `document` if it is newer than what Redis holds; True if it was. Raises redis.RedisError."""
+    """Write `document` if it is newer than what Redis holds; True if it was. Raises
+    redis.RedisError."""
     name = document.name if isinstance(document, Endpoint) else ACCESS
     written = client.eval(_PUT, 1, keys.snapshot(name), document.version, encode(document))
-    # Announced even if nothing was written: after a crash between the two steps, the next publisher mends the index.
+    # Announced even if nothing was written: after a crash between the two steps, the next publisher
+    # mends the index.
     index = (keys.sequence, keys.changed, keys.epoch, keys.versions)
     client.eval(_ANNOUNCE, len(index), *index, name, secrets.token_hex(8), document.version)
     return bool(written)

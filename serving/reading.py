@@ -1,7 +1,9 @@
-"""Reads from Redis what changed: a thread that asks a few times a second in one round trip, and at once when a request needs it to.
+"""Reads from Redis what changed: a thread that asks a few times a second in one round trip, and at
+once when a request needs it to.
 
-Nobody else of the hot path reads documents. Whoever needs one that is newer wakes the thread and waits, so long as it likes, for a reading
-that began after that: many askers cost one reading, and a Redis that hangs holds the thread alone.
+Nobody else of the hot path reads documents. Whoever needs one that is newer wakes the thread and
+waits, so long as it likes, for a reading that began after that: many askers cost one reading, and a
+Redis that hangs holds the thread alone.
 """
 
 import contextlib
@@ -20,7 +22,8 @@ from .redis_keys import ACCESS, Keys
 log = structlog.get_logger(__name__)
 
 COMPARE_SECONDS = 2.0
-"""How often the documents' own versions are held against those in memory: the index may not have been told of a publication."""
+"""How often the documents' own versions are held against those in memory: the index may not have
+been told of a publication."""
 OVERDUE_SECONDS = 0.5
 """A reading that takes longer is waited for by nobody any more."""
 
@@ -32,7 +35,8 @@ class Taker(Protocol):
         """The version that is held of each document, of `ACCESS` always."""
 
     def take(self, documents: Mapping[str, bytes | None]) -> set[str]:
-        """Take over documents that changed, None for one that is gone; the names of those that can't be read."""
+        """Take over documents that changed, None for one that is gone; the names of those that
+        can't be read."""
 
     def after_round(self) -> None:
         """A round is over, whether or not it reached Redis."""
@@ -81,7 +85,8 @@ class SnapshotReader:
         return self._last_reached and (since is None or time.monotonic() - since < OVERDUE_SECONDS)
 
     def wait_for_reading(self, seconds: float) -> bool:
-        """Has a reading that began from now on reached Redis? Waits for its end, and so long at most."""
+        """Has a reading that began from now on reached Redis? Waits for its end, and so long at
+        most."""
         asked = time.monotonic()
         self._wanted.set()
         return self.wait_for(lambda: self._last_began >= asked, asked + seconds) and self._last_reached
@@ -120,7 +125,8 @@ class SnapshotReader:
             self._taker.after_round()
 
     def _read(self) -> bool:
-        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its predecessor serving."""
+        """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its
+        predecessor serving."""
         try:
             self._read_redis()
         except (redis.RedisError, OSError) as error:
@@ -173,7 +179,8 @@ class SnapshotReader:
         }
 
     def _is_news(self, name: str, there: object, version: int) -> bool:
-        """What is no number, or no hash, is damage of that name alone: what is held of it goes on serving."""
+        """What is no number, or no hash, is damage of that name alone: what is held of it goes on
+        serving."""
         return isinstance(there, bytes) and there.isdigit() and int(there) > max(version, self._refused.get(name, -1))
 
     def _take(self, names: set[str]) -> None:

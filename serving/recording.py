@@ -1,4 +1,5 @@
-"""Third of a decision's three steps: it goes into the ledger's stream, or onto the disk, and gets the id that feedback names.
+"""Third of a decision's three steps: it goes into the ledger's stream, or onto the disk, and gets
+the id that feedback names.
 
 Who decides elsewhere (a device, a package) takes this step alone.
 """
@@ -39,7 +40,8 @@ def record(
     latency_ms: float,
     fallback_reason: str | None,
 ) -> Recorded:
-    """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was, and the chosen arm served.
+    """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was,
+    and the chosen arm served.
 
     `decision_id`: 16 bytes that say also when it was made (serving.tokens).
     """

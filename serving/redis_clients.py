@@ -14,7 +14,8 @@ from redis.retry import Retry
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """`connect_seconds` to reach the server, `answer_seconds` for each answer, `retries` after it."""
+    """`connect_seconds` to reach the server, `answer_seconds` for each answer, `retries` after
+    it."""
 
     name: str
     connect_seconds: float

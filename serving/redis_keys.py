@@ -1,4 +1,5 @@
-"""Every Redis key of Noregret, and how long it lives. Keys of one endpoint share a hash tag; no command spans two tags.
+"""Every Redis key of Noregret, and how long it lives. Keys of one endpoint share a hash tag; no
+command spans two tags.
 
 key                        type    holds                                                     lives
 {index}:seq                int     number of publications so far                             for ever

@@ -1,7 +1,8 @@
-"""A request's id, on every line that is logged on its way and in the answer's header; and a line on a share of the requests.
+"""A request's id, on every line that is logged on its way and in the answer's header; and a line on
+a share of the requests.
 
-The id is the caller's `X-Request-ID` where that is short and plain, and a new one otherwise. WSGI and no framework: every application
-that serves here is told of alike.
+The id is the caller's `X-Request-ID` where that is short and plain, and a new one otherwise. WSGI
+and no framework: every application that serves here is told of alike.
 """
 
 import random
@@ -17,7 +18,8 @@ log = structlog.get_logger(__name__)
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Set a request: the thread's last one is replaced. structlog's own variables take ten times as long to set.
+# Set a request: the thread's last one is replaced. structlog's own variables take ten times as long
+# to set.
 _request_id: ContextVar[str] = ContextVar("request_id")
 
 
@@ -30,7 +32,8 @@ def add_request_id(logger: Any, method: str, line: structlog.typing.EventDict) -
 
 
 class RequestLines:
-    """Wraps an application; `share` of its requests get a line, and all that are answered with 500 or more."""
+    """Wraps an application; `share` of its requests get a line, and all that are answered with 500
+    or more."""
 
     def __init__(self, application: Application, share: float) -> None:
         self._application = application

@@ -1,7 +1,8 @@
 """Snapshot + unit + randomness -> arm, with the probability that was really used.
 
-A router is made once a snapshot and asked once a request. The probabilities that it draws from are the ones that it reports:
-the draw and the log agree by construction. No I/O and no clock enter this module.
+A router is made once a snapshot and asked once a request. The probabilities that it draws from are
+the ones that it reports: the draw and the log agree by construction. No I/O and no clock enter this
+module.
 """
 
 import math
@@ -27,7 +28,8 @@ _BLOCK = 8  # 64-bit numbers in one BLAKE2b digest
 
 
 class Route(NamedTuple):
-    """Where a request goes: the position of the arm to serve, and every arm's probability at that moment, by position."""
+    """Where a request goes: the position of the arm to serve, and every arm's probability at that
+    moment, by position."""
 
     position: int
     propensities: Sequence[float]
@@ -44,7 +46,8 @@ class Router(Protocol):
 
 
 def draw(cumulative: Sequence[float]) -> int:
-    """A position with the probabilities whose running sums are given; a position of probability 0 is never drawn."""
+    """A position with the probabilities whose running sums are given; a position of probability 0
+    is never drawn."""
     return bisect_right(cumulative, random.random() * cumulative[-1])
 
 
@@ -58,7 +61,8 @@ class OneSeatRouter:
 
 
 class DrawnRouter:
-    """Bandits whose probabilities are a function of the snapshot alone: each request draws its arm from them."""
+    """Bandits whose probabilities are a function of the snapshot alone: each request draws its arm
+    from them."""
 
     def __init__(self, propensities: Sequence[float]) -> None:
         self._propensities = list(propensities)
@@ -69,12 +73,13 @@ class DrawnRouter:
 
 
 class HashedRouter:
-    """Fixed splits: a unit's arm follows from the experiment, the unit and the weights, with no memory anywhere.
+    """Fixed splits: a unit's arm follows from the experiment, the unit and the weights, with no
+    memory anywhere.
 
-    Weighted rendezvous hashing: each arm gets a score -w / ln(u) with u a uniform hash of (experiment, unit, arm), and the
-    highest wins, which happens with probability w / sum(w). An arm whose weight grows only gains units; cutting [0, 1) into
-    intervals was rejected because there a reweighting moves units between arms that did not change. Requests without a
-    unit are drawn.
+    Weighted rendezvous hashing: each arm gets a score -w / ln(u) with u a uniform hash of
+    (experiment, unit, arm), and the highest wins, which happens with probability w / sum(w). An arm
+    whose weight grows only gains units; cutting [0, 1) into intervals was rejected because there a
+    reweighting moves units between arms that did not change. Requests without a unit are drawn.
     """
 
     def __init__(self, experiment_id: int, propensities: Sequence[float]) -> None:
@@ -101,10 +106,12 @@ class HashedRouter:
 
 
 class CountingRouter:
-    """Deterministic policies (UCB): counts the pulls that are out, those of the snapshot and this process's own since.
+    """Deterministic policies (UCB): counts the pulls that are out, those of the snapshot and this
+    process's own since.
 
-    Without that all traffic would herd onto one arm for a whole refresh interval, and where rewards come later than the next snapshot,
-    for ever. Other processes' pulls since the snapshot are not seen; with W of them the over-pull is at most W times that of one.
+    Without that all traffic would herd onto one arm for a whole refresh interval, and where rewards
+    come later than the next snapshot, for ever. Other processes' pulls since the snapshot are not
+    seen; with W of them the over-pull is at most W times that of one.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -147,8 +154,8 @@ class CountingRouter:
 class ContextualRouter:
     """Policies that learn from features: the probabilities follow from each request's own.
 
-    A deterministic one narrows its belief by the pulls that are out, as CountingRouter counts them: the snapshot's belief is narrowed by
-    those known to it, and here by this process's own since.
+    A deterministic one narrows its belief by the pulls that are out, as CountingRouter counts them:
+    the snapshot's belief is narrowed by those known to it, and here by this process's own since.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -189,11 +196,13 @@ def _ever_learned(experiment: Experiment) -> Array:
 
 
 class HoldoutRouter:
-    """A share of units always gets the control, so that what the bandit earns can be held against not having one.
+    """A share of units always gets the control, so that what the bandit earns can be held against
+    not having one.
 
-    Who is held out follows from the unit, for the whole experiment; requests without a unit are drawn. The probabilities that are
-    told are those of the step that remained: the policy's own for who is not held out, and certainty for who is. Telling the mix of
-    both steps was rejected: a unit that returns is always or never held out, so the mix is nobody's probability.
+    Who is held out follows from the unit, for the whole experiment; requests without a unit are
+    drawn. The probabilities that are told are those of the step that remained: the policy's own for
+    who is not held out, and certainty for who is. Telling the mix of both steps was rejected: a
+    unit that returns is always or never held out, so the mix is nobody's probability.
     """
 
     def __init__(self, inner: Router, experiment: Experiment, control: int) -> None:
@@ -226,7 +235,8 @@ def router(experiment: Experiment) -> Router:
     """The router that an experiment's strategy and policy ask for."""
     propensities = [arm.propensity for arm in experiment.arms]
     if experiment.strategy != "bandit":
-        # A canary that grows is a fixed split whose weights move; a shadow's control has all of the traffic.
+        # A canary that grows is a fixed split whose weights move; a shadow's control has all of the
+        # traffic.
         return HashedRouter(experiment.id, propensities)
     control = next((i for i, arm in enumerate(experiment.arms) if arm.is_control and arm.enabled), None)
     inner = _policy_router(experiment, propensities)

@@ -1,8 +1,9 @@
-"""Copies of requests for shadow challengers: offered by requests, sent by a thread, dropped rather than waited for.
+"""Copies of requests for shadow challengers: offered by requests, sent by a thread, dropped rather
+than waited for.
 
-A request puts its rows and the champion's answer into a bounded queue and goes on; a thread sends what is there to the endpoint's
-shadow stream, which is bounded too. Another process predicts (noregret.learning.shadows): a challenger that sleeps, leaks or dies costs
-the champion nothing.
+A request puts its rows and the champion's answer into a bounded queue and goes on; a thread sends
+what is there to the endpoint's shadow stream, which is bounded too. Another process predicts
+(noregret.learning.shadows): a challenger that sleeps, leaks or dies costs the champion nothing.
 """
 
 import threading
@@ -30,7 +31,8 @@ _AT_ONCE = 200
 
 
 class ShadowEvent(msgspec.Struct, array_like=True, frozen=True):
-    """A request's rows and what the champion answered. Fields are only ever added at the end, with a default."""
+    """A request's rows and what the champion answered. Fields are only ever added at the end, with
+    a default."""
 
     version: int
     decision_id: bytes  # 16 bytes, as in DecisionEvent
@@ -91,7 +93,8 @@ class Shadower:
         self._send()
 
     def _send(self) -> None:
-        """Everything that waits; what Redis does not take is dropped, for a copy is worth no retry."""
+        """Everything that waits; what Redis does not take is dropped, for a copy is worth no
+        retry."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
             try:

@@ -1,8 +1,9 @@
 """The snapshot: the immutable, versioned document, one an endpoint, from which serving routes.
 
-It answers everything that a request needs to know: which models, which arms with which probabilities, which reward. The
-platform writes it (noregret.rollout.publish), web processes read it; no table is read on the way of a request. A second kind
-of document, `Access`, holds the digests of the API keys.
+It answers everything that a request needs to know: which models, which arms with which
+probabilities, which reward. The platform writes it (noregret.rollout.publish), web processes read
+it; no table is read on the way of a request. A second kind of document, `Access`, holds the digests
+of the API keys.
 """
 
 from abc import ABCMeta
@@ -14,7 +15,8 @@ from .runtimes import Model as Model  # what the rest of serving calls a model o
 from .runtimes import model_of
 
 SCHEMA = 1
-"""Grows when a reader of the older form would misread; readers refuse a form that they don't know and keep what they have."""
+"""Grows when a reader of the older form would misread; readers refuse a form that they don't know
+and keep what they have."""
 
 Strategy = Literal["shadow", "canary", "ab", "bandit"]
 Kind = Literal["binary", "continuous", "count"]
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 else:
 
     class AnyModel(metaclass=ABCMeta):  # noqa: B024 - nothing is called by this type: decoding asks for it alone
-        """A model of any kind that `serving.runtimes` knows, told apart by its tag `runtime`. It is no union that is written down
-        here: a decoder keeps the types that it was made with, and a framework may be added to a process that runs."""
+        """A model of any kind that `serving.runtimes` knows, told apart by its tag `runtime`. It is
+        no union that is written down here: a decoder keeps the types that it was made with, and a
+        framework may be added to a process that runs."""
 
     AnyModel.register(Model)
 
@@ -59,7 +62,8 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Reward(msgspec.Struct, frozen=True):
-    """What feedback on a decision of this experiment must be; kept as long as its windows are open."""
+    """What feedback on a decision of this experiment must be; kept as long as its windows are
+    open."""
 
     experiment_id: int
     experiment: str
@@ -100,7 +104,8 @@ class Experiment(msgspec.Struct, frozen=True):
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """How decisions are recorded while no experiment runs: under which number, for which share of requests."""
+    """How decisions are recorded while no experiment runs: under which number, for which share of
+    requests."""
 
     id: int  # from the numbers of experiments
     model_id: int  # the champion's, in the place of an arm's
@@ -117,7 +122,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     champion: AnyModel
     deadline_ms: int
     experiment: Experiment | None = None
-    # Rewards of this endpoint's experiments and baselines, running or ended, whose windows can still be open.
+    # Rewards of this endpoint's experiments and baselines, running or ended, whose windows can
+    # still be open.
     rewards: list[Reward] = []
     baseline: Baseline | None = None
     schema: int = SCHEMA
@@ -184,7 +190,8 @@ def decode_access(body: bytes) -> Access:
 
 
 def as_sent(value: Any) -> Any:
-    """A JSON value as MessagePack takes it: PostgreSQL gives 1e30 back as a whole number, and MessagePack's have 64 bits."""
+    """A JSON value as MessagePack takes it: PostgreSQL gives 1e30 back as a whole number, and
+    MessagePack's have 64 bits."""
     if isinstance(value, dict):
         return {key: as_sent(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -9,20 +9,23 @@ from .metrics import GATHERING
 from .process import process
 
 SWITCH_SECONDS = 0.001
-"""A thread that computes lets another have its turn after this long; Python's own 5 ms are most of a prediction's time, and
-each prediction asks for a turn several times while a page of the control plane is made."""
+"""A thread that computes lets another have its turn after this long; Python's own 5 ms are most of
+a prediction's time, and each prediction asks for a turn several times while a page of the control
+plane is made."""
 
 log = structlog.get_logger(__name__)
 
 
 def begin_serving() -> None:
-    """Read the snapshots and load their models: the first request would wait for them. Once a process, after it has forked."""
+    """Read the snapshots and load their models: the first request would wait for them. Once a
+    process, after it has forked."""
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         process()
     except Exception as error:  # requests try again, and readiness says what is wrong
         log.error("not serving yet", error=repr(error))
-    # What is loaded now stays: it is not searched for garbage again, which takes a moment of every request that waits.
+    # What is loaded now stays: it is not searched for garbage again, which takes a moment of every
+    # request that waits.
     gc.collect()
     gc.freeze()
 

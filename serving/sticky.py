@@ -1,13 +1,16 @@
-"""A unit keeps its arm under a bandit whose probabilities move: assignments in Redis, with a copy in each process.
+"""A unit keeps its arm under a bandit whose probabilities move: assignments in Redis, with a copy
+in each process.
 
-A unit that this process knows costs no round trip; one that it does not know costs one, before the prediction: a script takes the unit's
-arm if it has one and claims the proposed one if not, so of several processes that meet a new unit at once all serve the same arm. What is
-kept is the arm and the probabilities that it was drawn with: these are logged with each of the unit's decisions. While Redis is away units
-are routed afresh, and nothing is remembered.
+A unit that this process knows costs no round trip; one that it does not know costs one, before the
+prediction: a script takes the unit's arm if it has one and claims the proposed one if not, so of
+several processes that meet a new unit at once all serve the same arm. What is kept is the arm and
+the probabilities that it was drawn with: these are logged with each of the unit's decisions. While
+Redis is away units are routed afresh, and nothing is remembered.
 
-When Redis was emptied the learner puts the arms back from the ledger, and then says so (`Restoration`). An arm that a unit was given before
-that is provisional: it is kept in Redis like any other, so that the unit meets one arm meanwhile, but processes trust it for seconds
-only, and the arm that the ledger knows takes its place.
+When Redis was emptied the learner puts the arms back from the ledger, and then says so
+(`Restoration`). An arm that a unit was given before that is provisional: it is kept in Redis like
+any other, so that the unit meets one arm meanwhile, but processes trust it for seconds only, and
+the arm that the ledger knows takes its place.
 """
 
 import threading
@@ -27,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 30 * 86_400
 """An assignment lives so long after it was last looked up in Redis."""
-# Looked up in Redis again after this long, so that the assignment of a unit that comes daily does not expire there.
+# Looked up in Redis again after this long, so that the assignment of a unit that comes daily does
+# not expire there.
 _TRUSTED_SECONDS = 86_400.0
 PROVISIONAL_SECONDS = 5.0
 """So long a process trusts an arm that the ledger's may take the place of."""
@@ -67,7 +71,8 @@ def _decode(body: bytes | None) -> Assignment | None:
 
 
 class Assignments:
-    """Those of a process. `has_reserve`: may Redis be filled further? Otherwise units that it does not know are routed afresh."""
+    """Those of a process. `has_reserve`: may Redis be filled further? Otherwise units that it does
+    not know are routed afresh."""
 
     def __init__(self, client: redis.Redis, keys: Keys, has_reserve: Callable[[], bool] = lambda: True) -> None:
         self._client = client
@@ -90,7 +95,8 @@ class Assignments:
         *,
         now: float | None = None,
     ) -> Assignment:
-        """The unit's assignment, which becomes `proposed` where it has none, or one to an arm that is not in `arms` (by id) any more."""
+        """The unit's assignment, which becomes `proposed` where it has none, or one to an arm that
+        is not in `arms` (by id) any more."""
         at = time.monotonic() if now is None else now
         key = (experiment_id, unit)
         held = self._held.get(key)
@@ -139,7 +145,8 @@ class Assignments:
 
 
 class Restoration:
-    """Puts the arms of one experiment's units back into Redis: for who reads the ledger. Raises redis.RedisError throughout."""
+    """Puts the arms of one experiment's units back into Redis: for who reads the ledger. Raises
+    redis.RedisError throughout."""
 
     def __init__(self, client: redis.Redis, keys: Keys, endpoint: str, experiment_id: int) -> None:
         self._client = client
@@ -157,14 +164,16 @@ class Restoration:
         return self._keys.restored(self._endpoint, self._experiment_id)
 
     def done_until(self) -> str | None:
-        """The last unit that was put back, in the order of who puts them back, "" for none; None when all are."""
+        """The last unit that was put back, in the order of who puts them back, "" for none; None
+        when all are."""
         state = cast("bytes | None", self._client.get(self._marker))
         if self.is_finished(state):
             return None
         return state.removeprefix(_UNTIL).decode() if state is not None and state.startswith(_UNTIL) else ""
 
     def put(self, assignments: Mapping[str, Assignment]) -> int:
-        """By unit; how many were written. What a unit has otherwise stands, unless it is provisional or damaged."""
+        """By unit; how many were written. What a unit has otherwise stands, unless it is
+        provisional or damaged."""
         names = {self._keys.sticky(self._endpoint, self._experiment_id, unit): unit for unit in assignments}
         if not names:
             return 0

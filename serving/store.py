@@ -1,9 +1,11 @@
-"""What a web process knows: the newest snapshot of every endpoint, in memory and on disk, and how fresh it is.
+"""What a web process knows: the newest snapshot of every endpoint, in memory and on disk, and how
+fresh it is.
 
-One thread reads what changed (`serving.reading`), others load models (`serving.loading`), and whole documents are swapped in when their
-models are there; requests read references. No lock is held while Redis or a load is waited for. A request for a name that is unknown
-here may have the thread read at once, within the bounds of `serving.misses`. While Redis is away the last documents go on serving, from
-disk even after a restart.
+One thread reads what changed (`serving.reading`), others load models (`serving.loading`), and whole
+documents are swapped in when their models are there; requests read references. No lock is held
+while Redis or a load is waited for. A request for a name that is unknown here may have the thread
+read at once, within the bounds of `serving.misses`. While Redis is away the last documents go on
+serving, from disk even after a restart.
 """
 
 import threading
@@ -31,16 +33,19 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 MISS_SECONDS = 0.5
-"""So long at most a look-up of an unknown name waits for a reading, and a request for an endpoint that has just come for its champion."""
+"""So long at most a look-up of an unknown name waits for a reading, and a request for an endpoint
+that has just come for its champion."""
 HOLD_SECONDS = 10.0
-"""So long at most a document waits for its models while its predecessor serves, but for its champion as long as the load takes."""
+"""So long at most a document waits for its models while its predecessor serves, but for its
+champion as long as the load takes."""
 START_SECONDS = 20.0
 """So long at most a process that starts waits for its models."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
-    """The newest document of an endpoint. `since`: when it came, or the first of those before it that were never served."""
+    """The newest document of an endpoint. `since`: when it came, or the first of those before it
+    that were never served."""
 
     document: snapshot.Endpoint
     since: float
@@ -109,7 +114,8 @@ class SnapshotStore:
         return self._reader.learner
 
     def is_stale(self, endpoint: str) -> bool:
-        """Is what requests to an endpoint read older than it should be: Redis out of reach, the learner silent, or behind with it?"""
+        """Is what requests to an endpoint read older than it should be: Redis out of reach, the
+        learner silent, or behind with it?"""
         return (
             time.monotonic() - self._reader.reached > max(1.0, 4 * self._refresh_seconds)
             or self.learner.silent_seconds > self._stale_seconds
@@ -131,7 +137,8 @@ class SnapshotStore:
         return look()
 
     def _with_champion(self, name: str, live: LiveEndpoint) -> LiveEndpoint:
-        """The endpoint with its champion loaded, where it has just come and few wait; else as it is."""
+        """The endpoint with its champion loaded, where it has just come and few wait; else as it
+        is."""
         newest = self._newest.get(name)
         until = MISS_SECONDS + (newest.since if newest is not None else 0.0)
         if time.monotonic() < until:
@@ -143,7 +150,8 @@ class SnapshotStore:
     # The life of it.
 
     def start(self) -> None:
-        """Read the disk, then Redis, wait for the models, and keep reading Redis in the background."""
+        """Read the disk, then Redis, wait for the models, and keep reading Redis in the
+        background."""
         for name, body in self._files.read_all():
             self._has_disk |= self._adopt(name, body)
         self._swap(list(self._newest), is_news=True)
@@ -154,7 +162,8 @@ class SnapshotStore:
         self._reader.stop()
 
     def refresh(self, seconds: float = 2 * SNAPSHOTS.answer_seconds) -> bool:
-        """Have what changed read now, and wait, so long at most, until it is served; True if Redis was reached.
+        """Have what changed read now, and wait, so long at most, until it is served; True if Redis
+        was reached.
 
         A load that has taken longer already is not waited for: it is another's affair.
         """
@@ -199,7 +208,8 @@ class SnapshotStore:
             self._swap(held)  # a wait may be over
 
     def _adopt(self, name: str, body: bytes) -> bool:
-        """Take a document over, to be served when its models are there; False for one that can't be."""
+        """Take a document over, to be served when its models are there; False for one that can't
+        be."""
         try:
             if name == ACCESS:
                 self._access = snapshot.decode_access(body)
@@ -231,7 +241,8 @@ class SnapshotStore:
         self._swap(names)
 
     def _swap(self, names: Iterable[str], *, is_news: bool = False) -> None:
-        """Serve the newest documents of these endpoints as far as their models are there; `is_news`: some have just come."""
+        """Serve the newest documents of these endpoints as far as their models are there;
+        `is_news`: some have just come."""
         with self._swapping:
             endpoints = dict(self._endpoints)
             for name in {*names} - {ACCESS}:
@@ -266,8 +277,9 @@ class SnapshotStore:
         return before.with_models(self._loader.get)
 
     def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:
-        """May the newest document serve? Its predecessor does while the champion is being loaded, for a while also after that failed,
-        and as long until each challenger is loaded, or has failed, that requests can go to.
+        """May the newest document serve? Its predecessor does while the champion is being loaded,
+        for a while also after that failed, and as long until each challenger is loaded, or has
+        failed, that requests can go to.
         """
         document = newest.document
         waited = time.monotonic() - newest.since >= HOLD_SECONDS
@@ -279,7 +291,8 @@ class SnapshotStore:
         return all(self._loader.is_settled(arm.model) for arm in experiment.arms if arm.enabled)
 
     def _documents(self) -> Iterable[snapshot.Endpoint]:
-        """What is served, and then what is to be: other processes may serve it already, and take feedback."""
+        """What is served, and then what is to be: other processes may serve it already, and take
+        feedback."""
         yield from (live.document for live in self._endpoints.values())
         yield from (newest.document for newest in self._newest.values())
 
@@ -295,7 +308,8 @@ class SnapshotStore:
             if self._reader.reached == float("-inf")
             else round(now - self._reader.reached, 1),
             "seconds_since_learner": round(self.learner.silent_seconds, 1),
-            # Told, and no reason to call the process unready: requests may hold rows that they do answer.
+            # Told, and no reason to call the process unready: requests may hold rows that they do
+            # answer.
             "models_failing_examples": sorted({live.model.model for live in models if live.runtime and live.problem}),
             # The predecessor serves meanwhile, where there is one.
             "loading": self.loading(),

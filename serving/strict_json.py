@@ -1,7 +1,7 @@
 """Strict JSON: what two readers could understand differently is refused.
 
-UTF-8 without a BOM, no NaN or Infinity, no number beyond a double, no duplicate keys, nesting of at most 32, no lone surrogates, no NUL.
-Whatever the bytes, the answer is a value or InvalidJSON.
+UTF-8 without a BOM, no NaN or Infinity, no number beyond a double, no duplicate keys, nesting of at
+most 32, no lone surrogates, no NUL. Whatever the bytes, the answer is a value or InvalidJSON.
 """
 
 import json
@@ -46,10 +46,12 @@ def loads(body: bytes) -> Any:
 
 
 def check_decoded(body: bytes, keys: int) -> None:
-    """For a body that a typed decoder took: raise InvalidJSON for what it lets pass, duplicate keys and NUL.
+    """For a body that a typed decoder took: raise InvalidJSON for what it lets pass, duplicate keys
+    and NUL.
 
-    `keys` is how many keys the decoded document has. A key stands before each colon outside strings, so a body with just
-    so many colons has no duplicate; only where the numbers differ is it parsed once more.
+    `keys` is how many keys the decoded document has. A key stands before each colon outside
+    strings, so a body with just so many colons has no duplicate; only where the numbers differ is
+    it parsed once more.
     """
     if body.count(b":") != keys or b"\\u0000" in body:
         loads(body)
@@ -101,7 +103,8 @@ def _int(text: str) -> int:
 
 
 def _check_strings(value: Any) -> None:
-    """NUL (PostgreSQL can't keep it) and lone surrogates (no UTF-8 form), in keys and values alike."""
+    """NUL (PostgreSQL can't keep it) and lone surrogates (no UTF-8 form), in keys and values
+    alike."""
     waiting = [value]
     while waiting:
         item = waiting.pop()

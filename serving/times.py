@@ -1,4 +1,5 @@
-"""How times are told: RFC 3339 in UTC, with Z. A type for documents, and a function for what is no document."""
+"""How times are told: RFC 3339 in UTC, with Z. A type for documents, and a function for what is no
+document."""
 
 from datetime import datetime
 from typing import Annotated

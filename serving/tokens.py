@@ -1,7 +1,9 @@
-"""Decision ids: signed and self-contained, so that feedback needs no lookup and outstanding decisions cost no memory.
+"""Decision ids: signed and self-contained, so that feedback needs no lookup and outstanding
+decisions cost no memory.
 
-An id is the base64url form of a fixed record (which experiment and arm, with which probability, from which policy version, when)
-and its keyed BLAKE2b. Who has no key can neither make one nor change one; what it says is no secret.
+An id is the base64url form of a fixed record (which experiment and arm, with which probability,
+from which policy version, when) and its keyed BLAKE2b. Who has no key can neither make one nor
+change one; what it says is no secret.
 """
 
 import base64
@@ -54,7 +56,8 @@ class Signer:
     """Signs and reads decision ids under one secret."""
 
     def __init__(self, secret: str) -> None:
-        # Derived, so that a decision id can never pass for another thing signed with the same secret.
+        # Derived, so that a decision id can never pass for another thing signed with the same
+        # secret.
         self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"noregret.token").digest()
 
     def _mac(self, record: bytes) -> bytes:
@@ -80,7 +83,8 @@ class Signer:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (binascii.Error, ValueError) as error:
             raise InvalidToken("not base64url") from error
-        # The decoder takes a second alphabet, drops foreign characters and ignores spare bits: many texts would be one id.
+        # The decoder takes a second alphabet, drops foreign characters and ignores spare bits: many
+        # texts would be one id.
         if _text(raw) != text:
             raise InvalidToken("not base64url")
         record, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]

@@ -1,4 +1,5 @@
-"""The data plane alone: `front` for our own server (`python -m serving.web`), `application` for any other of WSGI's.
+"""The data plane alone: `front` for our own server (`python -m serving.web`), `application` for any
+other of WSGI's.
 
 Settings come from the environment as everywhere; no address of the control plane is known here.
 """

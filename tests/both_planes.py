@@ -1,4 +1,5 @@
-"""Django's test client over the service as it is dispatched: what the data plane answers comes from the real WSGI application."""
+"""Django's test client over the service as it is dispatched: what the data plane answers comes from
+the real WSGI application."""
 
 import io
 from typing import Any
@@ -10,7 +11,8 @@ from serving.web import routes
 
 
 class BothPlanes(Client):
-    """Requests for the data plane's addresses go through noregret.wsgi; Django's own client makes all others."""
+    """Requests for the data plane's addresses go through noregret.wsgi; Django's own client makes
+    all others."""
 
     def request(self, **request: Any) -> Any:
         environ = self._base_environ(**request)

@@ -46,8 +46,10 @@ def django_db_modify_db_settings(engines: None) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The test database, and at the end a look at who still holds it: a connection that nobody closed is a fault of its test."""
-    # Every test empties every table, and Django would then write all permissions anew: a fifth of a second a test that hardly one needs.
+    """The test database, and at the end a look at who still holds it: a connection that nobody
+    closed is a fault of its test."""
+    # Every test empties every table, and Django would then write all permissions anew: a fifth of a
+    # second a test that hardly one needs.
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.disconnect(create_contenttypes)
     yield
@@ -69,7 +71,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 
 @pytest.fixture
 def platform(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[None]:
-    """An empty platform: own Redis keys, own folders, own hot path; committed rows, for workers and threads to see."""
+    """An empty platform: own Redis keys, own folders, own hot path; committed rows, for workers and
+    threads to see."""
     from noregret.redis_client import client
 
     from serving import process
@@ -197,7 +200,8 @@ def start_experiment(body: dict[str, Any]) -> Experiment:
 
 @pytest.fixture
 def two_arms(platform: None) -> Callable[..., Experiment]:
-    """Starts an experiment `e` on the endpoint `pages` with the static arms a (champion, payload A) and b (payload B)."""
+    """Starts an experiment `e` on the endpoint `pages` with the static arms a (champion, payload A)
+    and b (payload B)."""
 
     def start(**changes: Any) -> Experiment:
         static_model("page", "a", {"text": "A"})

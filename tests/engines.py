@@ -1,7 +1,8 @@
-"""Pytest plugin: real PostgreSQL and Redis for one session, started at the first test that needs them.
+"""Pytest plugin: real PostgreSQL and Redis for one session, started at the first test that needs
+them.
 
-It is loaded before pytest-django reads the settings (`-p tests.engines`), for the settings follow from the environment. The data
-directory is a temporary one, and nothing of it is left.
+It is loaded before pytest-django reads the settings (`-p tests.engines`), for the settings follow
+from the environment. The data directory is a temporary one, and nothing of it is left.
 """
 
 import os
@@ -34,9 +35,11 @@ def engines() -> Iterator[None]:
 
 
 def _write_lazily() -> None:
-    """No test of this server pulls a machine's plug, and every test empties every table: waiting for the disk would take minutes.
+    """No test of this server pulls a machine's plug, and every test empties every table: waiting
+    for the disk would take minutes.
 
-    What is killed here are processes, and the kernel keeps what they wrote. Tests of `up` have servers of their own, as shipped.
+    What is killed here are processes, and the kernel keeps what they wrote. Tests of `up` have
+    servers of their own, as shipped.
     """
     from noregret.env import POSTGRES_SOCKETS, socket_dir
 

@@ -1,6 +1,8 @@
-"""PgBouncer in transaction mode before the tests' PostgreSQL: a server connection is lent for one transaction.
+"""PgBouncer in transaction mode before the tests' PostgreSQL: a server connection is lent for one
+transaction.
 
-Where its program is not installed, tests that need it are skipped, and say so; `.ci/run` installs it.
+Where its program is not installed, tests that need it are skipped, and say so; `.ci/run` installs
+it.
 """
 
 import contextlib

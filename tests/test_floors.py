@@ -1,4 +1,5 @@
-"""No app of the platform needs one that needs it: whatever the order of the floors, there is one."""
+"""No app of the platform needs one that needs it: whatever the order of the floors, there is
+one."""
 
 from graphlib import CycleError, TopologicalSorter
 

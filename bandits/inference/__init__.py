@@ -1,4 +1,5 @@
-"""What can be concluded: which arm is best, when to stop, how sure an estimate is, whether the split went as logged."""
+"""What can be concluded: which arm is best, when to stop, how sure an estimate is, whether the
+split went as logged."""
 
 from .best_arm import expected_loss, potential_value_remaining, probability_best
 

@@ -1,8 +1,10 @@
-"""How probable it is that each arm is best, and what choosing it would cost, by quadrature over the posteriors.
+"""How probable it is that each arm is best, and what choosing it would cost, by quadrature over the
+posteriors.
 
-P(i best) is the integral of f_i times the product of the other arms' F_j; E[max] follows from the product of all F_j. One quadrature
-(bandits.inference.quadrature) does both, for one set of arms and for many sets at once. That P(best) sums to 1 says whether its panels
-were fine enough; of the rows where it does not, they are made finer.
+P(i best) is the integral of f_i times the product of the other arms' F_j; E[max] follows from the
+product of all F_j. One quadrature (bandits.inference.quadrature) does both, for one set of arms and
+for many sets at once. That P(best) sums to 1 says whether its panels were fine enough; of the rows
+where it does not, they are made finer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +21,12 @@ from bandits.statistics import Array
 from .quadrature import COARSE, FINE, cuts_of, nodes
 
 _PASSES = ((COARSE, 1), (FINE, 1), (FINE, 2), (FINE, 4), (FINE, 8))
-"""What is tried one after the other: the quantiles between which panels lie, and into how many each is divided."""
+"""What is tried one after the other: the quantiles between which panels lie, and into how many each
+is divided."""
 _GOOD_SUM = 1e-11
 _SUM_TOLERANCE = 1e-6
-"""What the quadrature may miss before it is divided by its sum: what is logged is what is drawn from, so only the policy's own rule
-is off by so little. More is a fault, and raised."""
+"""What the quadrature may miss before it is divided by its sum: what is logged is what is drawn
+from, so only the policy's own rule is off by so little. More is a fault, and raised."""
 _ARMS_AT_ONCE = 512  # more rows of arms would leave the processor's cache, and be slower
 
 
@@ -93,7 +96,8 @@ def _in_rows(posteriors: Posterior | Sequence[Posterior]) -> tuple[Posterior, tu
 def _slices(
     posterior: Posterior, rows: NDArray[np.int64], arms: int, every: bool
 ) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
-    """(rows, posterior of these) few enough to be summed at once; `every` where these are all rows that there are."""
+    """(rows, posterior of these) few enough to be summed at once; `every` where these are all rows
+    that there are."""
     size = max(_ARMS_AT_ONCE // arms, 1)
     if every and len(rows) <= size:
         yield rows, posterior
@@ -104,7 +108,8 @@ def _slices(
 
 
 def _products_without_each(values: Array) -> Array:
-    """For (..., K), the products along the last axis without each: prefix times suffix, for a quotient would divide by 0."""
+    """For (..., K), the products along the last axis without each: prefix times suffix, for a
+    quotient would divide by 0."""
     if values.shape[-1] == 2:
         return values[..., ::-1]
     ones = np.ones((*values.shape[:-1], 1))
@@ -116,7 +121,8 @@ def _products_without_each(values: Array) -> Array:
 def _summed(
     posterior: Posterior, shape: tuple[int, ...], integrate: Callable[[Posterior, Array, int], _Summed]
 ) -> _Summed:
-    """`integrate(part, levels, finer)` of all rows (N, K), those that miss a sum of 1 once more with finer panels, as often as it helps.
+    """`integrate(part, levels, finer)` of all rows (N, K), those that miss a sum of 1 once more
+    with finer panels, as often as it helps.
 
     Raises ValueError where a row's probabilities miss 1 by more than 1e-6 still.
     """
@@ -155,8 +161,9 @@ def _best_and_greatest(posterior: Posterior, levels: Array, finer: int) -> _Summ
 def probability_best(posteriors: Posterior | Sequence[Posterior]) -> Array:
     """P(arm has the greatest mean), (..., K); each row sums to 1.
 
-    `posteriors`: K scalar posteriors, or one whose parameters have shape (..., K): one set of arms, or one for each of many requests or
-    simulated runs. Raises ValueError when the quadrature misses more than 1e-6.
+    `posteriors`: K scalar posteriors, or one whose parameters have shape (..., K): one set of arms,
+    or one for each of many requests or simulated runs. Raises ValueError when the quadrature misses
+    more than 1e-6.
     """
     rows, shape = _in_rows(posteriors)
     if shape[-1] == 1:
@@ -177,7 +184,8 @@ def expected_loss(posteriors: Posterior | Sequence[Posterior]) -> Array:
 def potential_value_remaining(
     posteriors: Posterior | Sequence[Posterior], champion: int, quantile: float = 0.95
 ) -> float:
-    """The `quantile` of what could still be gained over the champion: of max(0, greatest other mean - champion's mean).
+    """The `quantile` of what could still be gained over the champion: of max(0, greatest other mean
+    - champion's mean).
 
     Source: Scott 2010/2015, value remaining. On the posteriors' scale.
     """
@@ -200,11 +208,13 @@ def potential_value_remaining(
 
 
 def probability_cheapest(posterior: Posterior, costs: Array, subsidy: float) -> Array:
-    """P(arm is the cheapest whose value is within `subsidy` of the greatest): parameters (..., K) and costs (K,) give (..., K).
+    """P(arm is the cheapest whose value is within `subsidy` of the greatest): parameters (..., K)
+    and costs (K,) give (..., K).
 
-    The rule of cost-aware Thompson sampling. Of equally cheap arms the one with the greater posterior mean goes first. With x
-    the greatest value, arms sorted by cost and F, f the others' distribution and density, arm i is chosen where every
-    cheaper arm is below x - subsidy, and either i has the greatest value, or a dearer arm has it and i is within the subsidy.
+    The rule of cost-aware Thompson sampling. Of equally cheap arms the one with the greater
+    posterior mean goes first. With x the greatest value, arms sorted by cost and F, f the others'
+    distribution and density, arm i is chosen where every cheaper arm is below x - subsidy, and
+    either i has the greatest value, or a dearer arm has it and i is within the subsidy.
     """
     rows, shape = _in_rows(posterior)
 

@@ -1,22 +1,27 @@
 """The conditional e-process: within a stratum, who had the successes, given how many there were.
 
-A stratum is what one fixed allocation decided: no outcome inside it steered it. Of a pair of arms it holds n_i and n_j answered decisions
-and S successes of both. While the arms are alike there, S_i is hypergeometric, whatever their mean, the propensities and how often
-each arm is answered, and whatever the mean does meanwhile. With an odds ratio r of i against j it is Fisher's noncentral hypergeometric,
+A stratum is what one fixed allocation decided: no outcome inside it steered it. Of a pair of arms
+it holds n_i and n_j answered decisions and S successes of both. While the arms are alike there, S_i
+is hypergeometric, whatever their mean, the propensities and how often each arm is answered, and
+whatever the mean does meanwhile. With an odds ratio r of i against j it is Fisher's noncentral
+hypergeometric,
 
     P(S_i = x)  =  C(n_i, x) C(n_j, S - x) r**x / Z(r)
 
-so the factor for "i is better than j" is the likelihood ratio w**S_i Z(1) / Z(w), whose expectation is at most 1 for every r <= 1: the
-likelihood ratio is monotone. Factors multiply over strata, and are then averaged over ln w in STEPS. With an indifference the law below
-the line is that of the odds ratio which the margin is at the pooled mean of earlier strata; exact for a margin in odds.
+so the factor for "i is better than j" is the likelihood ratio w**S_i Z(1) / Z(w), whose expectation
+is at most 1 for every r <= 1: the likelihood ratio is monotone. Factors multiply over strata, and
+are then averaged over ln w in STEPS. With an indifference the law below the line is that of the
+odds ratio which the margin is at the pooled mean of earlier strata; exact for a margin in odds.
 
-A stratum ends by how many rows it has or how many passed since, never by what they said or whose they were. Only ended strata count: a
-look in between must not see a part that is seen again as a whole. Rows of one label whose propensities differ (a policy that counts
-its own pulls, requests that exclude an arm) are strata of their own, since time could tell the arms apart there.
+A stratum ends by how many rows it has or how many passed since, never by what they said or whose
+they were. Only ended strata count: a look in between must not see a part that is seen again as a
+whole. Rows of one label whose propensities differ (a policy that counts its own pulls, requests
+that exclude an arm) are strata of their own, since time could tell the arms apart there.
 
-Nothing but counts enters, so outcomes are 0 or 1. For bounded ones the tilted permutation law would test equal distributions, not equal
-means. Sources: Fisher 1935 (the law); Ramdas et al. 2023 (e-processes). Counting with each propensity times the arm's share of answers so
-far was rejected: between equal arms it promotes in up to all runs.
+Nothing but counts enters, so outcomes are 0 or 1. For bounded ones the tilted permutation law would
+test equal distributions, not equal means. Sources: Fisher 1935 (the law); Ramdas et al. 2023
+(e-processes). Counting with each propensity times the arm's share of answers so far was rejected:
+between equal arms it promotes in up to all runs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,7 +41,8 @@ from .protocol import Bucket
 
 SMALLEST_STRATUM = 20
 ROWS_AN_ARM = 10
-"""A stratum ends at 10 rows an arm, 20 at least: of smaller ones, too much is lost by taking S as given."""
+"""A stratum ends at 10 rows an arm, 20 at least: of smaller ones, too much is lost by taking S as
+given."""
 _MOST_OPEN = 8
 _AT_ONCE = 4096  # pairs whose sums are taken in one go: about 30 MB
 _NUMBERS_AT_ONCE = 2_000_000  # log factors of buckets that are found together
@@ -49,9 +55,11 @@ def enough(arms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """A stratum that is not over: `ones` and `count` (K,) by arm, and how many rows of others came `since` its last.
+    """A stratum that is not over: `ones` and `count` (K,) by arm, and how many rows of others came
+    `since` its last.
 
-    It is over at `enough` rows, which the arms that its allocation could choose decide, not those that the experiment has by now.
+    It is over at `enough` rows, which the arms that its allocation could choose decide, not those
+    that the experiment has by now.
     """
 
     label: int
@@ -87,7 +95,8 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class ConditionalEvidence:
-    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors over the strata that have ended, `open` the others."""
+    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors over the strata that
+    have ended, `open` the others."""
 
     rule: ClassVar[str] = "conditional"
 
@@ -128,7 +137,8 @@ class ConditionalEvidence:
     def observe_all(self, buckets: Iterable[Bucket]) -> Self:
         """Raises ValueError for outcomes that are neither 0 nor 1, too.
 
-        Strata are counted bucket by bucket; what those say that have ended is found for many buckets at once.
+        Strata are counted bucket by bucket; what those say that have ended is found for many
+        buckets at once.
         """
         evidence, ended, margins = self, list[list[Stratum]](), list[Array]()
         at_once = max(_NUMBERS_AT_ONCE // self.superior.size, 1)
@@ -151,7 +161,8 @@ class ConditionalEvidence:
         return evidence._weighed(ended, margins) if ended else evidence
 
     def _weighed(self, ended: list[list[Stratum]], margins: list[Array]) -> Self:
-        """With what the strata say that ended in each of some buckets, one bucket after the other; `margins` were each bucket's."""
+        """With what the strata say that ended in each of some buckets, one bucket after the other;
+        `margins` were each bucket's."""
         ones, count = (
             np.stack([getattr(one, name) for strata in ended for one in strata]) for name in ("ones", "count")
         )
@@ -181,7 +192,8 @@ class ConditionalEvidence:
 
     @staticmethod
     def _sorted(strata: list[Stratum]) -> tuple[tuple[Stratum, ...], list[Stratum]]:
-        """Those that stay open and those that have ended. Of too many open ones, the longest unseen and the oldest labels end."""
+        """Those that stay open and those that have ended. Of too many open ones, the longest unseen
+        and the oldest labels end."""
         going: list[Stratum] = []
         ended: list[Stratum] = []
         for one in strata:
@@ -192,8 +204,9 @@ class ConditionalEvidence:
     def _margins(self) -> Array:
         """What the margin is in log-odds for each pair, (K, K), from the strata that have ended.
 
-        Between means p - m/2 and p + m/2 it is the smaller the nearer p is to one half, and the smaller margin claims less. So p, the
-        pair's pooled mean, is moved towards one half by two standard errors, and by m/2, which unequal counts can shift it.
+        Between means p - m/2 and p + m/2 it is the smaller the nearer p is to one half, and the
+        smaller margin claims less. So p, the pair's pooled mean, is moved towards one half by two
+        standard errors, and by m/2, which unequal counts can shift it.
         """
         if self.noninferior is None:
             return np.zeros(0)
@@ -239,7 +252,8 @@ class ConditionalEvidence:
 
 
 def _counted(bucket: Bucket, arms: int) -> Iterator[Stratum]:
-    """The bucket's strata. Arms that an allocation does not know yet are no part of it: zeros at its end say nothing."""
+    """The bucket's strata. Arms that an allocation does not know yet are no part of it: zeros at
+    its end say nothing."""
     alike = bucket.allocation[0] == bucket.allocation[-1] and (bucket.propensities[0] == bucket.propensities[-1]).all()
     if (
         alike
@@ -281,10 +295,12 @@ def summed_log_factors(
     of: NDArray[np.int64] | None = None,
     experiments: int = 1,
 ) -> Array:
-    """Sums over strata of log factors that i is better than j by more than -margin: `ones`, `count` (strata, K) by arm.
+    """Sums over strata of log factors that i is better than j by more than -margin: `ones`, `count`
+    (strata, K) by arm.
 
-    Of one experiment, (K, K, G), or with `of` (strata,) of each of so many experiments or buckets, (experiments, K, K, G). `margins`
-    (experiments, K, K) are in log-odds, symmetric; none at all if None.
+    Of one experiment, (K, K, G), or with `of` (strata,) of each of so many experiments or buckets,
+    (experiments, K, K, G). `margins` (experiments, K, K) are in log-odds, symmetric; none at all if
+    None.
     """
     arms = ones.shape[1]
     better, worse = np.triu_indices(arms, 1)
@@ -304,7 +320,8 @@ def summed_log_factors(
 def _tell(
     ones: NDArray[np.int64], count: NDArray[np.int64], better: NDArray[np.int64], worse: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which pairs of which strata say anything, (strata, pairs): both arms have rows, and not all outcomes are the same."""
+    """Which pairs of which strata say anything, (strata, pairs): both arms have rows, and not all
+    outcomes are the same."""
     successes = ones[:, better] + ones[:, worse]
     rows = count[:, better] + count[:, worse]
     found: NDArray[np.bool_] = (count[:, better] > 0) & (count[:, worse] > 0) & (successes > 0) & (successes < rows)

@@ -1,18 +1,22 @@
 """The design-based e-process: decisions are weighed by the probabilities that they were drawn with.
 
-For an ordered pair of arms (i, j) and a decision whose arm A is one of them, with logged propensities e and q = e_i / (e_i + e_j), and an
-alternative a_i > a_j that was fixed before the outcome Y in [0, 1], the factor is
+For an ordered pair of arms (i, j) and a decision whose arm A is one of them, with logged
+propensities e and q = e_i / (e_i + e_j), and an alternative a_i > a_j that was fixed before the
+outcome Y in [0, 1], the factor is
 
     Y * a_A / (q a_i + (1 - q) a_j)  +  (1 - Y) * (1 - a_A) / (q (1 - a_i) + (1 - q) (1 - a_j))
 
-Under "i is not better than j" its conditional expectation is at most 1, whatever the (logged) allocation and under common drift, so
-the product over decisions is a test supermartingale; averaged over a grid of alternatives it stays one.
+Under "i is not better than j" its conditional expectation is at most 1, whatever the (logged)
+allocation and under common drift, so the product over decisions is a test supermartingale; averaged
+over a grid of alternatives it stays one.
 
-Every decision must have an outcome: where silence means nothing, "drawn" and "drawn and answered" have different probabilities, and arms
-that are alike and answered at different rates are told apart. There the conditional rule is the right one. And the mean must not
-depend on what the propensity depends on: not for policies that look at the request.
+Every decision must have an outcome: where silence means nothing, "drawn" and "drawn and answered"
+have different probabilities, and arms that are alike and answered at different rates are told
+apart. There the conditional rule is the right one. And the mean must not depend on what the
+propensity depends on: not for policies that look at the request.
 
-Alternatives come from earlier buckets only, so the same buckets always give the same numbers. Source: Ramdas et al. 2023 (e-processes).
+Alternatives come from earlier buckets only, so the same buckets always give the same numbers.
+Source: Ramdas et al. 2023 (e-processes).
 """
 
 from collections.abc import Iterable
@@ -31,8 +35,8 @@ from .protocol import Bucket
 
 @dataclass(frozen=True, slots=True)
 class DesignEvidence:
-    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors: that i is better than j, and that i is less than
-    `indifference` worse than j (None where that is 0)."""
+    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors: that i is better
+    than j, and that i is less than `indifference` worse than j (None where that is 0)."""
 
     rule: ClassVar[str] = "design"
 
@@ -117,7 +121,8 @@ class DesignEvidence:
 def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: float, margin: float) -> Array:
     """Sums of log factors of one bucket, (K, K, G), that i is better than j by more than -margin.
 
-    With a margin m, i's outcomes become (Y + m) / (1 + m) and j's Y / (1 + m): equal there means i worse by m.
+    With a margin m, i's outcomes become (Y + m) / (1 + m) and j's Y / (1 + m): equal there means i
+    worse by m.
     """
     arms = propensities.shape[1]
     high, low = alternatives(np.asarray(pooled), margin)  # (G,)
@@ -136,13 +141,15 @@ def _log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, po
 
 
 def alternatives(pooled: Array, margin: float = 0.0) -> tuple[Array, Array]:
-    """The greater and the smaller mean of each alternative of the grid around pooled means (...,), each (..., G)."""
+    """The greater and the smaller mean of each alternative of the grid around pooled means (...,),
+    each (..., G)."""
     within = np.clip(pooled, EDGE, 1.0 - EDGE)
     centre = special.logit((within + margin / 2.0) / (1.0 + margin))[..., None]
     return special.expit(centre + STEPS / 2.0), special.expit(centre - STEPS / 2.0)
 
 
 def log_factor(outcome: Array, own: Array, mixed: Array) -> Array:
-    """Of outcomes in [0, 1] whose arm has the mean `own` by an alternative, and whatever was drawn the mean `mixed`."""
+    """Of outcomes in [0, 1] whose arm has the mean `own` by an alternative, and whatever was drawn
+    the mean `mixed`."""
     factor: Array = np.log(outcome * own / mixed + (1.0 - outcome) * (1.0 - own) / (1.0 - mixed))
     return factor

@@ -1,13 +1,16 @@
 """What a bandit earned beyond an even split of the same decisions, from sums over them.
 
-By the arms' own means the answer is wrong: an arm that began with bad luck is served less, its mean is not mended, and between five equal
-arms a gain is found in nearly every run. Weighted by the inverse of the probability that they were drawn with, the outcomes of an arm
-speak for all decisions alike, whatever the allocation, whatever drifts, and whatever of the request it looked at.
+By the arms' own means the answer is wrong: an arm that began with bad luck is served less, its mean
+is not mended, and between five equal arms a gain is found in nearly every run. Weighted by the
+inverse of the probability that they were drawn with, the outcomes of an arm speak for all decisions
+alike, whatever the allocation, whatever drifts, and whatever of the request it looked at.
 
-Of each rewarded decision that was drawn from k arms with propensity e the weight is w = 1 / (k e): the arms that had a chance share it
-evenly. An arm's even share is the sum of 1 / k over the decisions at which it had a chance, its weighted mean the sum of w Y over that of w
-(self-normalised, so that arms which are answered at different rates, and rewards far from 0, do no harm), and an even split would have
-earned the sum of even share times weighted mean. An arm that is left out of the draw, or came later, is in no split of that time.
+Of each rewarded decision that was drawn from k arms with propensity e the weight is w = 1 / (k e):
+the arms that had a chance share it evenly. An arm's even share is the sum of 1 / k over the
+decisions at which it had a chance, its weighted mean the sum of w Y over that of w
+(self-normalised, so that arms which are answered at different rates, and rewards far from 0, do no
+harm), and an even split would have earned the sum of even share times weighted mean. An arm that is
+left out of the draw, or came later, is in no split of that time.
 
 Sources: Horvitz & Thompson 1952; Hajek 1971; Zou & Donner 2008 (one interval from several).
 """
@@ -27,7 +30,8 @@ from .intervals import combined, interval
 class EvenSplit:
     """Sums over rewarded decisions by arm, which add.
 
-    `moments`: ArmStatistics of shape (3, K), of the outcomes weighted by w^0, w^1 and w^2. `share` (K,): the arms' even shares.
+    `moments`: ArmStatistics of shape (3, K), of the outcomes weighted by w^0, w^1 and w^2. `share`
+    (K,): the arms' even shares.
     """
 
     moments: ArmStatistics
@@ -35,7 +39,8 @@ class EvenSplit:
 
     @classmethod
     def of(cls, arm: NDArray[np.int64], reward: Array, propensities: Array) -> "EvenSplit":
-        """Of decisions: `arm` (n,) positions, `reward` (n,), `propensities` (n, K) as logged, the chosen one's more than 0."""
+        """Of decisions: `arm` (n,) positions, `reward` (n,), `propensities` (n, K) as logged, the
+        chosen one's more than 0."""
         arms = propensities.shape[1]
         chance = propensities > 0
         even = 1.0 / chance.sum(axis=1)
@@ -48,7 +53,8 @@ class EvenSplit:
 
     @classmethod
     def from_sums(cls, level: Array, count: Array, total: Array, squares: Array, share: Array) -> "EvenSplit":
-        """From sums by power p of w, (3, K) each: of w^p, w^p (Y - level) and w^p (Y - level)^2; `level` (K,) is near outcomes."""
+        """From sums by power p of w, (3, K) each: of w^p, w^p (Y - level) and w^p (Y - level)^2;
+        `level` (K,) is near outcomes."""
         above = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
         mean = np.where(count > 0, level + above, 0.0)
         return cls(ArmStatistics(count, mean, np.maximum(squares - total * above, 0.0)), share)
@@ -59,7 +65,8 @@ class EvenSplit:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Reward beyond an even split's, positive where more was earned, with its 95 % interval (or as asked)."""
+    """Reward beyond an even split's, positive where more was earned, with its 95 % interval (or as
+    asked)."""
 
     value: float
     low: float
@@ -69,10 +76,12 @@ class Saved:
 def saved(
     sums: EvenSplit, reward: RewardModel, alpha: float = 0.05, means: ArmStatistics | None = None
 ) -> Saved | None:
-    """What was earned beyond an even split, in reward units; a smaller sum counts as more where the reward is to be minimized.
+    """What was earned beyond an even split, in reward units; a smaller sum counts as more where the
+    reward is to be minimized.
 
-    `means`: statistics of the weighted means where outcomes are not independent of each other (units). None until every arm
-    that had a chance has a reward, and where never more than one arm had a chance.
+    `means`: statistics of the weighted means where outcomes are not independent of each other
+    (units). None until every arm that had a chance has a reward, and where never more than one arm
+    had a chance.
     """
     count, weight, squared = sums.moments.count
     used = sums.share > 0
@@ -80,12 +89,13 @@ def saved(
         return None
     safe = np.where(weight > 0, weight, 1.0)
     mean = np.where(weight > 0, sums.moments.mean[1], 0.0)
-    # Counts and shares have one sum, the decisions: taken from a common level, means far from 0 lose nothing.
+    # Counts and shares have one sum, the decisions: taken from a common level, means far from 0
+    # lose nothing.
     level = float(mean[used].mean())
     earned = float((count * (sums.moments.mean[0] - level))[used].sum())
     value = earned - float((sums.share * (mean - level))[used].sum())
-    # As many independent outcomes as have the variance of the weighted mean, and what its error moves the value by: an outcome
-    # counts once as earned, and w * share / sum(w) times against it.
+    # As many independent outcomes as have the variance of the weighted mean, and what its error
+    # moves the value by: an outcome counts once as earned, and w * share / sum(w) times against it.
     size = np.square(weight) / np.where(squared > 0, squared, 1.0)
     ratio = sums.share / safe
     moved = np.sqrt(np.maximum(count - 2.0 * ratio * weight + np.square(ratio) * squared, 0.0) * size)
@@ -93,7 +103,8 @@ def saved(
     heavy = (sums.moments.m2[2] + squared * np.square(sums.moments.mean[2] - mean)) / np.where(
         squared > 0, squared, 1.0
     )
-    # Where the heavily weighed outcomes vary more than the others the weighted mean is worth fewer of them.
+    # Where the heavily weighed outcomes vary more than the others the weighted mean is worth fewer
+    # of them.
     worth = np.where(
         used, size * np.minimum(1.0, np.where(heavy > spread, spread / np.where(heavy > 0, heavy, 1.0), 1.0)), 0.0
     )

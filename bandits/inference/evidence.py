@@ -1,8 +1,9 @@
 """Evidence of any rule: where it begins, how it is read, and in what two of them differ.
 
-Three rules, one protocol. `conditional` is the rule for outcomes of 0 and 1, whoever is answered and however often. `design` is for bounded
-outcomes where every decision has one. `weighted` is for policies that look at the request. No clock and no raw event enter: a
-caller hands over one bucket of decision time after the other, in order, and the same buckets always give the same numbers.
+Three rules, one protocol. `conditional` is the rule for outcomes of 0 and 1, whoever is answered
+and however often. `design` is for bounded outcomes where every decision has one. `weighted` is for
+policies that look at the request. No clock and no raw event enter: a caller hands over one bucket
+of decision time after the other, in order, and the same buckets always give the same numbers.
 """
 
 from collections.abc import Iterator
@@ -23,14 +24,16 @@ RULES: dict[str, type[ConditionalEvidence] | type[DesignEvidence] | type[Weighte
 
 
 def empty(rule: str, arms: int, indifference: float = 0.0) -> Evidence:
-    """Nothing seen; `indifference` in [0, 1) is the difference of means that does not matter. Raises ValueError, for another rule too."""
+    """Nothing seen; `indifference` in [0, 1) is the difference of means that does not matter.
+    Raises ValueError, for another rule too."""
     if not 0.0 <= indifference < 1.0:
         raise ValueError(f"indifference is {indifference:g}: 0 to 1 was expected")
     return _kind(rule).empty(arms, indifference)
 
 
 def from_dict(state: dict[str, Any]) -> Evidence:
-    """What `to_dict` gave. A state that names no rule is from the time when there was one, `design`."""
+    """What `to_dict` gave. A state that names no rule is from the time when there was one,
+    `design`."""
     return _kind(state.get("rule", DesignEvidence.rule)).from_dict(state)
 
 
@@ -51,7 +54,8 @@ _PARTS = {
 
 
 def differences(live: Evidence, ledger: Evidence, tolerance: float) -> Iterator[str]:
-    """The names of the parts in which the two differ: numbers by more than `tolerance`, relative and absolute."""
+    """The names of the parts in which the two differ: numbers by more than `tolerance`, relative
+    and absolute."""
     if live.rule != ledger.rule:
         yield f"its rule ({live.rule}, {ledger.rule})"
         return

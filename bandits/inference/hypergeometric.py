@@ -1,4 +1,5 @@
-"""Likelihood ratios of Fisher's noncentral hypergeometric law: of two samples and the successes of both, how many are the first one's.
+"""Likelihood ratios of Fisher's noncentral hypergeometric law: of two samples and the successes of
+both, how many are the first one's.
 
 Sources: Fisher 1935 (the law); Vatutin & Mikhailov 1982 (why few terms of its sum do).
 """
@@ -25,7 +26,8 @@ def pair_log_factors(
     second_ones: NDArray[np.int64],
     margin: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Log factors (P, G) of P pairs of samples, that the first is better and that the second is, by more than -`margin` in log-odds.
+    """Log factors (P, G) of P pairs of samples, that the first is better and that the second is, by
+    more than -`margin` in log-odds.
 
     `first` and `second` (P,) count the rows, `first_ones` and `second_ones` the successes.
     """
@@ -49,9 +51,11 @@ def pair_log_factors(
 def log_normaliser(
     first: NDArray[np.int64], second: NDArray[np.int64], ones: NDArray[np.int64], log_odds: Array
 ) -> Array:
-    """ln of Z(r) = sum over x of C(first, x) C(second, ones - x) r**x, less ln(first! second!), (P, M) for ln r in `log_odds` (P, M).
+    """ln of Z(r) = sum over x of C(first, x) C(second, ones - x) r**x, less ln(first! second!), (P,
+    M) for ln r in `log_odds` (P, M).
 
-    Each pair's number follows from the pair alone, to the last digit: whoever sums many strata at once gets what each gives by itself.
+    Each pair's number follows from the pair alone, to the last digit: whoever sums many strata at
+    once gets what each gives by itself.
     """
     sums = np.empty((len(first), log_odds.shape[1]))
     counts = np.minimum(first, ones) - np.maximum(0, ones - second) + 1
@@ -77,7 +81,8 @@ def _whole_sum(
     top = logs.max(axis=1, keepdims=True)
     same = bool((log_odds == log_odds[0]).all())
     powers = np.exp(steps * (log_odds[:1] if same else log_odds)[..., None])
-    # Not a product of matrices, which would add in an order that depends on how many pairs there are.
+    # Not a product of matrices, which would add in an order that depends on how many pairs there
+    # are.
     sums = (np.exp(logs - top)[:, None, :] * powers).sum(axis=-1)
     found: Array = np.log(sums) + top + low * log_odds
     return found
@@ -86,8 +91,9 @@ def _whole_sum(
 def _sum_around_mode(
     first: NDArray[np.int64], second: NDArray[np.int64], ones: NDArray[np.int64], log_odds: Array
 ) -> Array:
-    """Of any pairs. The count is a sum of independent indicators (Vatutin & Mikhailov 1982), so with steps of half its standard
-    deviation, taken only where that is 4 or more, the sum is exact to 1e-13; some 60 terms do for a million rows.
+    """Of any pairs. The count is a sum of independent indicators (Vatutin & Mikhailov 1982), so
+    with steps of half its standard deviation, taken only where that is 4 or more, the sum is exact
+    to 1e-13; some 60 terms do for a million rows.
     """
     n, m, s = (part[:, None].astype(np.float64) for part in (first, second, ones))
     low, high = np.maximum(0.0, s - m), np.minimum(n, s)
@@ -111,7 +117,8 @@ def _sum_around_mode(
         logs -= _log_factorial(cell)
     logs = np.where(inside, logs, -np.inf)
     top = logs.max(axis=-1, keepdims=True)
-    # Along the first axis numpy adds term after term, so that further terms of other pairs, which are 0 here, change nothing.
+    # Along the first axis numpy adds term after term, so that further terms of other pairs, which
+    # are 0 here, change nothing.
     sums = np.ascontiguousarray(np.moveaxis(np.exp(logs - top), -1, 0)).sum(axis=0)
     found: Array = np.log(sums) + top[..., 0] + np.log(step)
     return found

@@ -1,10 +1,12 @@
 """Is a proportion past a limit? Evidence that may be looked at all the time, from counts alone.
 
-The average over alternatives p > limit of (p / m)^s ((1 - p) / (1 - m))^(n - s), m the limit. Under "the proportion is at most m" its
-expectation is at most 1 at every n, so by Ville's inequality it ever reaches 1 / alpha with probability at most alpha. It needs no
-state: the counts are sufficient. The alternatives lie in steps of log-odds above the limit, so that twice the limit is as far from it
-at 0.1 % as at 10 %; parts of the way to 1 were rejected: with a limit of 0.1 % the nearest was 1.1 %, and three times the limit was
-never shown. Source: Ramdas et al. 2023; the mixture is Robbins 1970.
+The average over alternatives p > limit of (p / m)^s ((1 - p) / (1 - m))^(n - s), m the limit. Under
+"the proportion is at most m" its expectation is at most 1 at every n, so by Ville's inequality it
+ever reaches 1 / alpha with probability at most alpha. It needs no state: the counts are sufficient.
+The alternatives lie in steps of log-odds above the limit, so that twice the limit is as far from it
+at 0.1 % as at 10 %; parts of the way to 1 were rejected: with a limit of 0.1 % the nearest was 1.1
+%, and three times the limit was never shown. Source: Ramdas et al. 2023; the mixture is Robbins
+1970.
 """
 
 import math
@@ -21,7 +23,8 @@ STEPS = np.array([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4])
 
 
 def proportion_wagers(successes: float, trials: float, limit: float) -> Wagers:
-    """What one bet on each alternative against "the proportion is at most `limit`" has won; `limit` in (0, 1). Raises ValueError."""
+    """What one bet on each alternative against "the proportion is at most `limit`" has won; `limit`
+    in (0, 1). Raises ValueError."""
     checks.number("limit", limit, 0.0, 1.0, open_low=True)
     if not 0.0 <= successes <= trials:
         raise ValueError(f"{successes:g} of {trials:g}: a part was expected")
@@ -32,7 +35,8 @@ def proportion_wagers(successes: float, trials: float, limit: float) -> Wagers:
 
 
 def proportion_evidence(successes: float, trials: float, limit: float) -> float:
-    """Evidence that a proportion is more than `limit`; infinite where a limit of 0 was passed once. Raises ValueError."""
+    """Evidence that a proportion is more than `limit`; infinite where a limit of 0 was passed once.
+    Raises ValueError."""
     checks.number("limit", limit, 0.0, 1.0)
     if not 0.0 <= successes <= trials:
         raise ValueError(f"{successes:g} of {trials:g}: a part was expected")
@@ -42,9 +46,11 @@ def proportion_evidence(successes: float, trials: float, limit: float) -> float:
 
 
 def highest_proportion(successes: float, trials: float, alpha: float) -> float:
-    """What a proportion is shown to be at most, at every count at once with probability 1 - alpha; 1 where nothing was seen.
+    """What a proportion is shown to be at most, at every count at once with probability 1 - alpha;
+    1 where nothing was seen.
 
-    The upper end of {p : mixture likelihood ratio < 1 / alpha}, the mixture Beta(1/2, 1/2) (Robbins 1970).
+    The upper end of {p : mixture likelihood ratio < 1 / alpha}, the mixture Beta(1/2, 1/2) (Robbins
+    1970).
     """
     checks.number("alpha", alpha, 0.0, 1.0, open_low=True)
     if not 0.0 <= successes <= trials:

@@ -1,9 +1,11 @@
-"""Sums of log factors: how evidence that grows by multiplication is kept, written down and averaged.
+"""Sums of log factors: how evidence that grows by multiplication is kept, written down and
+averaged.
 
-A test supermartingale is a product of factors; its logarithm is a sum, which adds up in any order. Sums are kept as whole multiples
-of 2**-24, so that what is written down is what is in memory: evidence read from a row and evidence replayed from the ledger are the
-same numbers. (Coarser, a million buckets of one rare outcome each would be rounded the same way a million times.) Packed, a hundred
-arms' sums are a quarter of a megabyte; as a list of decimals they would be one.
+A test supermartingale is a product of factors; its logarithm is a sum, which adds up in any order.
+Sums are kept as whole multiples of 2**-24, so that what is written down is what is in memory:
+evidence read from a row and evidence replayed from the ledger are the same numbers. (Coarser, a
+million buckets of one rare outcome each would be rounded the same way a million times.) Packed, a
+hundred arms' sums are a quarter of a megabyte; as a list of decimals they would be one.
 """
 
 import base64
@@ -16,7 +18,8 @@ from scipy import special
 from bandits.statistics import Array
 
 STEPS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
-"""Distances in log-odds between the two means of an alternative; log-odds steps work at every base rate."""
+"""Distances in log-odds between the two means of an alternative; log-odds steps work at every base
+rate."""
 
 EDGE = 1e-4
 """Pooled means are kept this far from 0 and 1, where log-odds end."""
@@ -28,7 +31,8 @@ _LIMIT = 2.0**14  # e**16384 is evidence enough in either direction
 def kept(sums: Array) -> Array:
     """The sums as they are kept: whole multiples of 2**-24 between -16384 and 16384.
 
-    Rounding is to the nearest, so it favours nobody; the lower limit can lift a product by e**-16384 at most.
+    Rounding is to the nearest, so it favours nobody; the lower limit can lift a product by
+    e**-16384 at most.
     """
     rounded: Array = np.rint(np.clip(sums, -_LIMIT, _LIMIT) / _UNIT) * _UNIT
     return rounded + 0.0  # no minus zero
@@ -42,9 +46,11 @@ def averaged(log_factors: Array) -> Array:
 
 
 def pack(sums: Array | None) -> dict[str, Any] | None:
-    """Kept sums as JSON: their shape, and their multiples as base64 of compressed 64-bit whole numbers.
+    """Kept sums as JSON: their shape, and their multiples as base64 of compressed 64-bit whole
+    numbers.
 
-    First all lowest bytes, then all next ones: the high bytes, which are alike, take hardly any room.
+    First all lowest bytes, then all next ones: the high bytes, which are alike, take hardly any
+    room.
     """
     if sums is None:
         return None

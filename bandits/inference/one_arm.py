@@ -1,8 +1,10 @@
-"""What a policy that looks at the request earned beyond one arm for all: from weighted outcomes of the decisions that were logged.
+"""What a policy that looks at the request earned beyond one arm for all: from weighted outcomes of
+the decisions that were logged.
 
-An arm that is chosen by features is seen on the requests that suit it, so its plain mean says nothing of the others. Weighted by the
-inverse of its probability it does: with a level c, c + 1{A = i} (Y - c) / e_i has the mean that arm i would have on all requests
-(Horvitz & Thompson 1952). The policy's own reward less that score has the difference as its mean, decision by decision.
+An arm that is chosen by features is seen on the requests that suit it, so its plain mean says
+nothing of the others. Weighted by the inverse of its probability it does: with a level c, c + 1{A =
+i} (Y - c) / e_i has the mean that arm i would have on all requests (Horvitz & Thompson 1952). The
+policy's own reward less that score has the difference as its mean, decision by decision.
 """
 
 from dataclasses import dataclass
@@ -16,14 +18,16 @@ from bandits.statistics import Array
 
 LEAST_CHOICES = 50
 LEAST_UNLIKE = 10
-"""An arm's interval is told from so many choices of it, of which so many differ from the most frequent outcome: below, a normal limit
-says nothing. (With fewer, and outcomes of 0 and 1, an arm that never yet failed would look certain.)"""
+"""An arm's interval is told from so many choices of it, of which so many differ from the most
+frequent outcome: below, a normal limit says nothing. (With fewer, and outcomes of 0 and 1, an arm
+that never yet failed would look certain.)"""
 MOST_OF_WEIGHT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class OneArm:
-    """What one arm would earn a decision, and what the policy earned beyond that; intervals (low, high), None where not knowable."""
+    """What one arm would earn a decision, and what the policy earned beyond that; intervals (low,
+    high), None where not knowable."""
 
     value: float | None
     gain: float | None
@@ -31,9 +35,11 @@ class OneArm:
 
 
 def against_one_arm(rewards: Array, arm: NDArray[np.int64], propensities: Array, alpha: float = 0.05) -> list[OneArm]:
-    """Of every arm: `rewards` (n,), `arm` (n,) as chosen, `propensities` (n, K) as logged; n of one decision each, independent.
+    """Of every arm: `rewards` (n,), `arm` (n,) as chosen, `propensities` (n, K) as logged; n of one
+    decision each, independent.
 
-    Each interval is at level alpha / K, so that they hold together: whoever looks at the best arm's alone has not chosen by luck.
+    Each interval is at level alpha / K, so that they hold together: whoever looks at the best arm's
+    alone has not chosen by luck.
     """
     n, arms = propensities.shape
     if n == 0:

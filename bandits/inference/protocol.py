@@ -1,4 +1,5 @@
-"""What evidence is, whichever rule made it, and what it is fed: one bucket of decision time after the other."""
+"""What evidence is, whichever rule made it, and what it is fed: one bucket of decision time after
+the other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from bandits.statistics import ArmStatistics, Array
 class Bucket:
     """The outcomes of one stretch of decision time, in any order: a row a decision that counts.
 
-    `arm` (n,) is the position of the arm that was chosen, `outcome` (n,) in [0, 1] with larger better, `propensities` (n, K) as they
-    were logged. `allocation` (n,) labels what chose it: rows of one label were chosen by one fixed allocation, which no outcome
-    among them can have steered. A label means the same in every bucket.
+    `arm` (n,) is the position of the arm that was chosen, `outcome` (n,) in [0, 1] with larger
+    better, `propensities` (n, K) as they were logged. `allocation` (n,) labels what chose it: rows
+    of one label were chosen by one fixed allocation, which no outcome among them can have steered.
+    A label means the same in every bucket.
     """
 
     arm: NDArray[np.int64]
@@ -28,7 +30,8 @@ class Bucket:
         return len(self.arm)
 
     def check(self, arms: int) -> None:
-        """Raises ValueError for outcomes outside [0, 1], another number of arms, or a chosen arm whose propensity is not positive."""
+        """Raises ValueError for outcomes outside [0, 1], another number of arms, or a chosen arm
+        whose propensity is not positive."""
         if self.propensities.shape != (len(self.arm), arms):
             raise ValueError(f"propensities are {self.propensities.shape}: ({len(self.arm)}, {arms}) was expected")
         if not (len(self.outcome) == len(self.allocation) == len(self.arm)):
@@ -42,10 +45,11 @@ class Bucket:
 
 
 class Evidence(Protocol):
-    """What an experiment's outcomes say of each ordered pair of arms; a value that `observe` carries on.
+    """What an experiment's outcomes say of each ordered pair of arms; a value that `observe`
+    carries on.
 
-    `rule` names what made it; `indifference` is the difference of means that does not matter; `matured` counts the outcomes by arm,
-    on [0, 1] with larger better.
+    `rule` names what made it; `indifference` is the difference of means that does not matter;
+    `matured` counts the outcomes by arm, on [0, 1] with larger better.
     """
 
     rule: ClassVar[str]
@@ -66,16 +70,19 @@ class Evidence(Protocol):
         """After one bucket more; buckets come in order of decision time."""
 
     def observe_all(self, buckets: Iterable[Bucket]) -> Self:
-        """After all of these, one after the other: the same numbers as `observe` gives bucket by bucket, sooner."""
+        """After all of these, one after the other: the same numbers as `observe` gives bucket by
+        bucket, sooner."""
 
     def e_values(self) -> Array:
         """Evidence that i is better than j, (K, K); 1 where nothing was seen.
 
-        While i is not better than j its expectation is at most 1 at whatever moment one looks (a test supermartingale).
+        While i is not better than j its expectation is at most 1 at whatever moment one looks (a
+        test supermartingale).
         """
 
     def noninferiority_e_values(self) -> Array | None:
-        """Evidence that i is less than `indifference` worse than j, (K, K); None without indifference."""
+        """Evidence that i is less than `indifference` worse than j, (K, K); None without
+        indifference."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, with the rule's name under "rule"."""

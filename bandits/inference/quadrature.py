@@ -1,10 +1,13 @@
-"""Where to sum functions of several arms' posteriors: nodes and weights of Gauss-Legendre on panels, for many rows at once.
+"""Where to sum functions of several arms' posteriors: nodes and weights of Gauss-Legendre on
+panels, for many rows at once.
 
-The panels follow the arms' own quantiles. Each arm says how fine they must be where it lies: one panel from each of its quantiles to
-the next. Where arms overlap, the finest of them decides. So a hundred arms that lie together need hardly more nodes than one.
+The panels follow the arms' own quantiles. Each arm says how fine they must be where it lies: one
+panel from each of its quantiles to the next. Where arms overlap, the finest of them decides. So a
+hundred arms that lie together need hardly more nodes than one.
 
-Rejected: one rule over the whole range (64 nodes summed to 0.9555 when a fresh Beta(1, 1) met mature arms), Monte Carlo (gives a small
-arm exactly 0), and panels cut at every quantile of every arm (a hundred arms then need a hundred times the nodes: a second a snapshot).
+Rejected: one rule over the whole range (64 nodes summed to 0.9555 when a fresh Beta(1, 1) met
+mature arms), Monte Carlo (gives a small arm exactly 0), and panels cut at every quantile of every
+arm (a hundred arms then need a hundred times the nodes: a second a snapshot).
 """
 
 from collections.abc import Sequence
@@ -27,7 +30,8 @@ def _both_sides(lower: Sequence[float]) -> Array:
 COARSE = _both_sides([1e-10, 1e-6, 1e-3, 0.03, 0.25])
 """The quantiles that an arm's panels end at, (L,): enough for bell shapes, to 1e-13."""
 FINE = _both_sides([10.0**-decade for decade in range(14, 0, -1)] + [0.3])
-"""As many as heavy tails ask for: Student's t of few degrees of freedom, which a new arm of continuous rewards has."""
+"""As many as heavy tails ask for: Student's t of few degrees of freedom, which a new arm of
+continuous rewards has."""
 
 
 @cache
@@ -41,10 +45,11 @@ def cuts_of(posterior: Posterior, levels: Array = COARSE) -> Array:
 
 
 def nodes(cuts: Array, low: Array, high: Array, finer: int = 1) -> tuple[Array, Array]:
-    """Nodes and weights, (M, N) each, from `low` to `high` (N,), for functions that are smooth between the `cuts` (L, N, F).
+    """Nodes and weights, (M, N) each, from `low` to `high` (N,), for functions that are smooth
+    between the `cuts` (L, N, F).
 
-    Each of F features has L cuts in ascending order: an arm's quantiles, or those of one that is shifted. `finer` divides every panel
-    into so many.
+    Each of F features has L cuts in ascending order: an arm's quantiles, or those of one that is
+    shifted. `finer` divides every panel into so many.
     """
     edges = _edges(cuts, low, high, finer)
     x, w = _rule()
@@ -62,7 +67,8 @@ def _edges(cuts: Array, low: Array, high: Array, finer: int) -> Array:
     flat = np.moveaxis(cuts, 1, 0).reshape(rows, levels * features)
     order = np.argsort(flat, axis=1)
     points = np.take_along_axis(flat, order, axis=1)
-    # Between two points that follow each other, the panel of each feature that they lie in: how many of its cuts came before.
+    # Between two points that follow each other, the panel of each feature that they lie in: how
+    # many of its cuts came before.
     panel = np.cumsum((order % features)[:, :, None] == np.arange(features), axis=1)[:, :-1]
     widths = np.diff(cuts, axis=0)  # (L - 1, N, F)
     safe = np.where(widths > 0.0, widths, np.inf)

@@ -1,13 +1,16 @@
-"""Did the split go as logged? Sample-ratio mismatch against each decision's own propensities, watched for as long as one likes.
+"""Did the split go as logged? Sample-ratio mismatch against each decision's own propensities,
+watched for as long as one likes.
 
-Where arm A was served with logged propensities p, and for a tilt w of one arm a that was fixed before, the factor
-w**1[A = a] / (1 + p_a (w - 1)) has expectation 1 if A was drawn as logged. Its product over decisions is a test martingale whatever
-the policy does, and so is the average over arms and tilts: 1 / e is a p-value at every moment at once (Ville). A chi-squared test of
-counts against summed propensities was rejected: it has the wrong variance where they vary, and looked at for long enough it alarms in
-one of twenty sound experiments.
+Where arm A was served with logged propensities p, and for a tilt w of one arm a that was fixed
+before, the factor w**1[A = a] / (1 + p_a (w - 1)) has expectation 1 if A was drawn as logged. Its
+product over decisions is a test martingale whatever the policy does, and so is the average over
+arms and tilts: 1 / e is a p-value at every moment at once (Ville). A chi-squared test of counts
+against summed propensities was rejected: it has the wrong variance where they vary, and looked at
+for long enough it alarms in one of twenty sound experiments.
 
-Are arms answered at different rates? While they are not, an answered decision's arm has its logged propensities still: the same value, fed
-with the answered decisions alone, is the test. It is told apart from a wrong split by the value of all decisions.
+Are arms answered at different rates? While they are not, an answered decision's arm has its logged
+propensities still: the same value, fed with the answered decisions alone, is the test. It is told
+apart from a wrong split by the value of all decisions.
 
 Source: Lindon & Malek 2022, anytime-valid inference for multinomial count data.
 """
@@ -23,8 +26,8 @@ from scipy import special, stats
 from bandits.statistics import Array
 
 ALARM = 0.001
-"""Alarm below this p-value, of a split that did not go as logged, or of arms answered unevenly: at most one sound experiment in a
-thousand ever gets there."""
+"""Alarm below this p-value, of a split that did not go as logged, or of arms answered unevenly: at
+most one sound experiment in a thousand ever gets there."""
 _SMALLEST_EXPECTED = 5.0
 _STEPS = np.array([0.005, 0.02, 0.08, 0.3, 1.2])
 _TILTS = np.concatenate([_STEPS, -_STEPS])  # ln w
@@ -33,7 +36,8 @@ _AT_ONCE = 2_000_000  # numbers of a block of log factors
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """`log_factors` (K, G) are sums by arm and tilt, `seen` (K,) counts the decisions by arm, `expected` (K,) sums their propensities.
+    """`log_factors` (K, G) are sums by arm and tilt, `seen` (K,) counts the decisions by arm,
+    `expected` (K,) sums their propensities.
 
     Values add, in any order, to what one pass over all decisions gives.
     """
@@ -51,7 +55,8 @@ class SampleRatio:
         return len(self.seen)
 
     def observe(self, arm: NDArray[np.int64], propensities: Array, counts: Array | None = None) -> Self:
-        """After decisions with arms `arm` (n,) that were drawn with `propensities` (n, K), each `counts` (n,) times, or once.
+        """After decisions with arms `arm` (n,) that were drawn with `propensities` (n, K), each
+        `counts` (n,) times, or once.
 
         Raises ValueError for another number of arms.
         """
@@ -62,7 +67,8 @@ class SampleRatio:
         weights = np.ones(len(arm)) if counts is None else counts
         seen = np.bincount(arm, weights=weights, minlength=self.arms)
         sums = seen[:, None] * _TILTS
-        # Those in a row that were drawn alike, as between two snapshots, have the same factors but for their arms.
+        # Those in a row that were drawn alike, as between two snapshots, have the same factors but
+        # for their arms.
         starts = np.flatnonzero(np.concatenate(([True], (propensities[1:] != propensities[:-1]).any(axis=1))))
         alike, weights = propensities[starts], np.add.reduceat(weights, starts)
         size = max(_AT_ONCE // sums.size, 1)
@@ -91,7 +97,8 @@ class SampleRatio:
 
     @property
     def p(self) -> float | None:
-        """A p-value that may be watched; None where nothing was seen, or only ever one arm could be drawn."""
+        """A p-value that may be watched; None where nothing was seen, or only ever one arm could be
+        drawn."""
         if ((self.expected > 0.0) | (self.seen > 0.0)).sum() < 2:
             return None
         log_e = float(special.logsumexp(self.log_factors)) - float(np.log(self.log_factors.size))
@@ -106,7 +113,8 @@ class SampleRatio:
 
 
 def sample_ratio_p(counts: Sequence[float], expected: Sequence[float]) -> float | None:
-    """p-value of the chi-squared test of counts (K,) against the sums of logged propensities (K,), for one look.
+    """p-value of the chi-squared test of counts (K,) against the sums of logged propensities (K,),
+    for one look.
 
     None when it can't be known: fewer than two arms with an expectation of 5 or more.
     """

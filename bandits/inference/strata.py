@@ -1,10 +1,13 @@
-"""Two arms beside each other, stratum after stratum, as a state that goes on: nothing of a stratum that is closed is read again.
+"""Two arms beside each other, stratum after stratum, as a state that goes on: nothing of a stratum
+that is closed is read again.
 
-What is compared comes in order, in groups (values that one policy version decided in one bucket of time; the failures of ten seconds),
-inside each of which the allocation was fixed. A stratum is as many groups in a row as it takes to have enough. The bets are those of
-`bandits.inference.betting`; each is made with what was known before its stratum: its middle is the mean of the stratum before, and where no
-bound of the values is declared, one is taken to lie FAR times as far from the middle as the farthest value of all strata before. The
-first stratum is only looked at. To hold what is past against the ends that were seen later was rejected: each new end would change all.
+What is compared comes in order, in groups (values that one policy version decided in one bucket of
+time; the failures of ten seconds), inside each of which the allocation was fixed. A stratum is as
+many groups in a row as it takes to have enough. The bets are those of `bandits.inference.betting`;
+each is made with what was known before its stratum: its middle is the mean of the stratum before,
+and where no bound of the values is declared, one is taken to lie FAR times as far from the middle
+as the farthest value of all strata before. The first stratum is only looked at. To hold what is
+past against the ends that were seen later was rejected: each new end would change all.
 """
 
 import math
@@ -21,14 +24,17 @@ from .betting import FAR, Wagers, failure_wagers
 
 STRATUM_VALUES = 20
 STRATUM_DECISIONS = 50
-"""A stratum has at least so many values or decisions of the two arms; smaller ones would often have one arm alone, and tell nothing."""
+"""A stratum has at least so many values or decisions of the two arms; smaller ones would often have
+one arm alone, and tell nothing."""
 MOST_VALUES = 100
-"""A group of more values is cut, in order of time, or an allocation that stands for long would never come past its first stratum."""
+"""A group of more values is cut, in order of time, or an allocation that stands for long would
+never come past its first stratum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is bet: that the difference of the means is more than `above`, and that it is less than `below`; and the values' bounds."""
+    """What is bet: that the difference of the means is more than `above`, and that it is less than
+    `below`; and the values' bounds."""
 
     above: float | None = None
     below: float | None = None
@@ -38,10 +44,12 @@ class Sides:
 
 @dataclass(frozen=True, slots=True)
 class ValueStrata:
-    """The arm's values beside the control's. `own`, `control`: how many were compared, those of the stratum that is not full left out.
+    """The arm's values beside the control's. `own`, `control`: how many were compared, those of the
+    stratum that is not full left out.
 
-    `counted` and `both` are sums over values: their ratio is the difference of the means, weighted by how much each stratum can tell.
-    `middle`, `lowest`, `highest`: the last stratum's mean and the ends of all. `waiting`: (is it the arm's, value) of the open stratum.
+    `counted` and `both` are sums over values: their ratio is the difference of the means, weighted
+    by how much each stratum can tell. `middle`, `lowest`, `highest`: the last stratum's mean and
+    the ends of all. `waiting`: (is it the arm's, value) of the open stratum.
     """
 
     own: float = 0.0
@@ -62,7 +70,8 @@ class ValueStrata:
     def observe(
         self, own: NDArray[np.bool_], values: Array, group: NDArray[np.int64], sides: Sides, *, last: bool = False
     ) -> "ValueStrata":
-        """With these values (n,) too, in order of their groups (n,) and of time. `last`: the open stratum is closed as it is."""
+        """With these values (n,) too, in order of their groups (n,) and of time. `last`: the open
+        stratum is closed as it is."""
         own = np.concatenate((np.array([each for each, _ in self.waiting], dtype=np.bool_), own))
         values = np.concatenate((np.array([value for _, value in self.waiting], dtype=np.float64), values))
         starts = np.flatnonzero(np.diff(group)) + 1 + len(self.waiting)
@@ -76,7 +85,8 @@ class ValueStrata:
         starts = np.array([0, *ends[:-1]])
         sizes = np.diff([0, *ends])
         lows, highs = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-        # Within their ends: rounding would leave a mean beside values that are all the same, and a reach of next to nothing.
+        # Within their ends: rounding would leave a mean beside values that are all the same, and a
+        # reach of next to nothing.
         means = np.clip(np.add.reduceat(values / np.repeat(sizes, sizes), starts), lows, highs)
         lowest = np.minimum.accumulate(np.concatenate(([self.lowest], lows)))
         highest = np.maximum.accumulate(np.concatenate(([self.highest], highs)))
@@ -99,7 +109,8 @@ class ValueStrata:
         return ValueStrata(
             self.own + float(own.sum()),
             self.control + float((~own).sum()),
-            # Whatever is taken from all values of a stratum leaves this sum as it is: its own mean keeps it near 0.
+            # Whatever is taken from all values of a stratum leaves this sum as it is: its own mean
+            # keeps it near 0.
             self.counted + float((factor * (values - np.repeat(means, sizes))).sum()),
             self.both + float(both.sum()),
             above,
@@ -141,7 +152,8 @@ class ValueStrata:
 
 
 def _full(starts: Sequence[int], total: int, *, last: bool) -> list[int]:
-    """Where strata end, of groups that start at 0 and at `starts`: each has enough values, or is the last."""
+    """Where strata end, of groups that start at 0 and at `starts`: each has enough values, or is
+    the last."""
     ends: list[int] = []
     for end in (*starts, total):
         while end - (ends[-1] if ends else 0) > MOST_VALUES:
@@ -161,9 +173,11 @@ def _gains(
     limit: float,
     known: NDArray[np.bool_],
 ) -> Array:
-    """What each value (n,) brings to a bet that the arm's mean is more than `limit` above the control's.
+    """What each value (n,) brings to a bet that the arm's mean is more than `limit` above the
+    control's.
 
-    `factor` (n,) is 1 - share for the arm's and -share for the control's; nothing comes of a stratum that one of the two has alone.
+    `factor` (n,) is 1 - share for the arm's and -share for the control's; nothing comes of a
+    stratum that one of the two has alone.
     """
     middle, low, high = scale
     both = share * (1.0 - share)
@@ -175,10 +189,12 @@ def _gains(
 
 @dataclass(frozen=True, slots=True)
 class FailureStrata:
-    """The arm's failures beside the control's. `alone`: (failed, decisions) of the arm in strata that the control has no part in.
+    """The arm's failures beside the control's. `alone`: (failed, decisions) of the arm in strata
+    that the control has no part in.
 
-    `part`: a name of the stretch in which the split did not change: no stratum reaches over its end. `waiting`: (the arm's failed,
-    decisions, the control's failed, decisions) of the last, open stratum.
+    `part`: a name of the stretch in which the split did not change: no stratum reaches over its
+    end. `waiting`: (the arm's failed, decisions, the control's failed, decisions) of the last, open
+    stratum.
     """
 
     wagers: Wagers = field(default_factory=Wagers.none)
@@ -189,7 +205,8 @@ class FailureStrata:
     waiting: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     def observe(self, counts: Array, parts: Sequence[str], limit: float, *, last: bool = False) -> "FailureStrata":
-        """With `counts` (n, 4), as of `waiting`, of stretches of time in order, and their parts. `last`: close the open stratum."""
+        """With `counts` (n, 4), as of `waiting`, of stretches of time in order, and their parts.
+        `last`: close the open stratum."""
         closed: list[tuple[float, ...]] = []
         waiting, part = np.array(self.waiting), self.part
         for row, named in zip(counts, parts, strict=True):

@@ -1,12 +1,15 @@
-"""Outcomes that hang together: many of one unit, each unit with a mean of its own. How much they say, and intervals that follow.
+"""Outcomes that hang together: many of one unit, each unit with a mean of its own. How much they
+say, and intervals that follow.
 
-A thousand outcomes of twenty users are nearer to twenty outcomes than to a thousand. The mean is a ratio of sums over units, its variance
-that of the ratio (delta method), and the statistics count as so many independent outcomes as have that variance, which keeps every
-interval for independent outcomes usable, those of rare rewards included. Few units are few, however much each came: their variance is
-as uncertain as Student's t says, with the units' number corrected for how unequally they came.
+A thousand outcomes of twenty users are nearer to twenty outcomes than to a thousand. The mean is a
+ratio of sums over units, its variance that of the ratio (delta method), and the statistics count as
+so many independent outcomes as have that variance, which keeps every interval for independent
+outcomes usable, those of rare rewards included. Few units are few, however much each came: their
+variance is as uncertain as Student's t says, with the units' number corrected for how unequally
+they came.
 
-Sources: Korn & Graubard 1998 (effective sample size of a proportion in clustered samples, with the t correction); Kish 1965 (design
-effect, effective number).
+Sources: Korn & Graubard 1998 (effective sample size of a proportion in clustered samples, with the
+t correction); Kish 1965 (design effect, effective number).
 """
 
 from dataclasses import dataclass
@@ -18,7 +21,8 @@ from bandits.statistics import ArmStatistics, Array
 
 @dataclass(frozen=True, slots=True)
 class UnitSums:
-    """Sums over units by arm, each (..., K): of `count` n_u, of n_u^2, and of (Y_u - mean n_u)^2, Y_u the unit's total, mean the arm's."""
+    """Sums over units by arm, each (..., K): of `count` n_u, of n_u^2, and of (Y_u - mean n_u)^2,
+    Y_u the unit's total, mean the arm's."""
 
     count: Array
     squared_count: Array
@@ -26,7 +30,8 @@ class UnitSums:
 
     @classmethod
     def of(cls, count: Array, total: Array) -> "UnitSums":
-        """From units' counts and totals, each (..., U): the sums are (...,). Units without an outcome add nothing."""
+        """From units' counts and totals, each (..., U): the sums are (...,). Units without an
+        outcome add nothing."""
         all_counted = count.sum(axis=-1)
         mean = total.sum(axis=-1) / np.where(all_counted > 0, all_counted, 1.0)
         residual = total - mean[..., None] * count
@@ -40,7 +45,8 @@ class UnitSums:
         )
 
     def variance_of_mean(self) -> Array:
-        """Of the ratio of sums, (..., K), corrected for few units; infinite where there is not more than one."""
+        """Of the ratio of sums, (..., K), corrected for few units; infinite where there is not more
+        than one."""
         units = self.effective_units
         several = units > 1.0
         correction = np.where(several, units / np.where(several, units - 1.0, 1.0), np.inf)
@@ -50,7 +56,8 @@ class UnitSums:
 
 @dataclass(frozen=True, slots=True)
 class UnitTotals:
-    """Sums over units that are kept while units go on coming, each (..., K): of n_u, s_u, n_u^2, n_u s_u and s_u^2.
+    """Sums over units that are kept while units go on coming, each (..., K): of n_u, s_u, n_u^2,
+    n_u s_u and s_u^2.
 
     s_u = Y_u - level n_u is a unit's total above a level that is fixed for the arm. From these the squared residuals follow for whatever
     mean holds later; sums of squared residuals themselves can't be kept, for every new outcome moves the mean of all. With one of the arm's
@@ -77,7 +84,8 @@ class UnitTotals:
 
 
 def of_units(units: UnitSums, mean: Array) -> ArmStatistics:
-    """Units as outcomes: so many as came equally often, with the arm's `mean` (..., K) and the variance that units' means show.
+    """Units as outcomes: so many as came equally often, with the arm's `mean` (..., K) and the
+    variance that units' means show.
 
     Nothing (count 0) of an arm with one unit, for how units differ is not known then.
     """

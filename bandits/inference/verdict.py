@@ -1,9 +1,11 @@
 """When to promote: evidence that may be looked at as often as one likes, against what is needed.
 
-For every ordered pair of arms there is a number, the evidence that the one is better (bandits.inference.evidence). By Ville's inequality
-and a union bound, promoting i when every E_ij reaches K / alpha is wrong with probability at most alpha, at any stopping time.
+For every ordered pair of arms there is a number, the evidence that the one is better
+(bandits.inference.evidence). By Ville's inequality and a union bound, promoting i when every E_ij
+reaches K / alpha is wrong with probability at most alpha, at any stopping time.
 
-Needs true propensities and decisions that are independent given the past: where a unit keeps its arm, it counts once.
+Needs true propensities and decisions that are independent given the past: where a unit keeps its
+arm, it counts once.
 """
 
 from dataclasses import dataclass
@@ -31,7 +33,8 @@ Action = Literal["continue", "promote", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the evidence allows. `arm` is the leader's position, whatever the action; `evidence` its weakest E_ij."""
+    """What the evidence allows. `arm` is the leader's position, whatever the action; `evidence` its
+    weakest E_ij."""
 
     action: Action
     arm: int | None
@@ -42,7 +45,8 @@ class Verdict:
 def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None = None) -> Verdict:
     """Promote the leader when its evidence against every other enabled arm reaches K / alpha.
 
-    `stop`: no enabled arm is better than another by `indifference` or more, each pair shown at level alpha.
+    `stop`: no enabled arm is better than another by `indifference` or more, each pair shown at
+    level alpha.
     """
     mask = np.ones(evidence.arms, dtype=np.bool_) if enabled is None else enabled
     needed = evidence.arms / alpha
@@ -66,9 +70,11 @@ def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None 
 
 
 def more_needed(evidence: float, needed: float, matured: float) -> float | None:
-    """About how many more outcomes a leader with this `evidence` after `matured` outcomes needs, at the rate so far.
+    """About how many more outcomes a leader with this `evidence` after `matured` outcomes needs, at
+    the rate so far.
 
-    The logarithm of the evidence grows in proportion to the outcomes, once there is some; None before it has doubled.
+    The logarithm of the evidence grows in proportion to the outcomes, once there is some; None
+    before it has doubled.
     """
     if not evidence >= 2.0 or matured <= 0.0:
         return None

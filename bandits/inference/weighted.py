@@ -1,28 +1,33 @@
 """Evidence for policies that look at the request: weighted outcomes, compared by betting.
 
-There the probability of an arm depends on the request, and so does its mean. With W_i = 1{A = i} / e_i and any number b that was
-fixed before, W_i (Y - b) has the expectation mu_i(x) - b at every request x, so
+There the probability of an arm depends on the request, and so does its mean. With W_i = 1{A = i} /
+e_i and any number b that was fixed before, W_i (Y - b) has the expectation mu_i(x) - b at every
+request x, so
 
     Z  =  W_i (Y - b)  -  W_j (Y - b)
 
-has that of mu_i - mu_j averaged over requests, whatever the policy does with them. A factor 1 + stake * Z, with a stake that was
-fixed before and keeps it positive, has an expectation of at most 1 while i is not better than j on average: the product over
-decisions is a test supermartingale, and so is its average over stakes. Common drift changes nothing.
+has that of mu_i - mu_j averaged over requests, whatever the policy does with them. A factor 1 +
+stake * Z, with a stake that was fixed before and keeps it positive, has an expectation of at most 1
+while i is not better than j on average: the product over decisions is a test supermartingale, and
+so is its average over stakes. Common drift changes nothing.
 
-Z is bounded by 1 / f where no probability is below f. The f that is used is the smallest that earlier buckets showed; a request with
-a smaller one, or 0, counts by a bound that holds there still: with W' = min(W, 1/f),
+Z is bounded by 1 / f where no probability is below f. The f that is used is the smallest that
+earlier buckets showed; a request with a smaller one, or 0, counts by a bound that holds there
+still: with W' = min(W, 1/f),
 
     W'_i Y - b  in place of  W_i (Y - b),      W'_j (1 - Y) - (1 - b)  in place of  -W_j (Y - b)
 
-So a policy without a floor can't steer what is compared by giving 0 where an arm is good. Only an arm that no request of a bucket's
-allocation could get (switched off, or not there yet) is left out of its comparisons meanwhile: they are about the time when both
-could be drawn.
+So a policy without a floor can't steer what is compared by giving 0 where an arm is good. Only an
+arm that no request of a bucket's allocation could get (switched off, or not there yet) is left out
+of its comparisons meanwhile: they are about the time when both could be drawn.
 
-An arm's comparisons begin with the bucket after the one in which a request first could get it. So what is bet on them, and how small a
-probability is expected, follows from the log alone, and never from when somebody added the arm to the experiment.
+An arm's comparisons begin with the bucket after the one in which a request first could get it. So
+what is bet on them, and how small a probability is expected, follows from the log alone, and never
+from when somebody added the arm to the experiment.
 
-Stakes come from earlier buckets: a step in log-odds times b (1 - b) is a difference of means, and divided by the variance of Z the
-stake that is best for it. Source: Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro 2022.
+Stakes come from earlier buckets: a step in log-odds times b (1 - b) is a difference of means, and
+divided by the variance of Z the stake that is best for it. Source: Waudby-Smith, Wu, Ramdas,
+Karampatziakis & Mineiro 2022.
 """
 
 from collections.abc import Iterable
@@ -46,8 +51,9 @@ _AT_ONCE = 2_000_000  # numbers of a block of log factors
 
 @dataclass(frozen=True, slots=True)
 class WeightedEvidence:
-    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors; `floor` (K,) the smallest propensities that were seen,
-    1 where none was, `inverse` (K,) the sums of 1 / propensity over `rows` (K,) requests that could get the arm."""
+    """`superior` (K, K, G) and `noninferior` (K, K, G) are sums of log factors; `floor` (K,) the
+    smallest propensities that were seen, 1 where none was, `inverse` (K,) the sums of 1 /
+    propensity over `rows` (K,) requests that could get the arm."""
 
     rule: ClassVar[str] = "weighted"
 
@@ -121,7 +127,8 @@ class WeightedEvidence:
 
     @property
     def _there(self) -> int:
-        """How many arms some request could get so far. Those that the experiment has are no part of the log."""
+        """How many arms some request could get so far. Those that the experiment has are no part of
+        the log."""
         return max(int((self.rows > 0).sum()), 1)
 
     def _lowest(self) -> Array:
@@ -130,7 +137,8 @@ class WeightedEvidence:
         return lowest
 
     def _stakes(self, base: float, floor: Array) -> Array:
-        """(K, K, G): the best for each alternative, and no greater than keeps every factor positive."""
+        """(K, K, G): the best for each alternative, and no greater than keeps every factor
+        positive."""
         # As many requests' worth of an even split as there are arms steadies the first estimates.
         inverse = (self.inverse + self._there**2) / (self.rows + self._there)
         best = STEPS / (inverse[:, None] + inverse[None, :])[..., None]
@@ -140,9 +148,11 @@ class WeightedEvidence:
         return stakes
 
     def _by_arms_on(self, bucket: Bucket) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-        """Rows that are alike in which arms (K,) are on: some request of their allocation could get them, or there were too few to tell.
+        """Rows that are alike in which arms (K,) are on: some request of their allocation could get
+        them, or there were too few to tell.
 
-        An arm that no request of an earlier bucket could get is not there yet, however few rows there are.
+        An arm that no request of an earlier bucket could get is not there yet, however few rows
+        there are.
         """
         possible = bucket.propensities > 0.0
         there = self.rows > 0
@@ -186,7 +196,8 @@ class WeightedEvidence:
 def _log_factors(
     bucket: Bucket, on: NDArray[np.bool_], floor: Array, base: float, stakes: Array, margin: float
 ) -> Array:
-    """Sums of log factors (K, K, G) that i is better than j by more than -margin, of pairs whose arms are both `on`."""
+    """Sums of log factors (K, K, G) that i is better than j by more than -margin, of pairs whose
+    arms are both `on`."""
     arms = len(floor)
     low = (bucket.propensities < floor)[:, on].any(axis=1)
     usual = np.flatnonzero(~low)
@@ -214,7 +225,8 @@ def _log_factors(
 
 
 def _bounded(bucket: Bucket, rows: NDArray[np.int64], floor: Array, base: float) -> Array:
-    """Z (n, K, K) of rows where some propensity is below its floor: never more than the outcome has in expectation."""
+    """Z (n, K, K) of rows where some propensity is below its floor: never more than the outcome has
+    in expectation."""
     e, y = bucket.propensities[rows], bucket.outcome[rows][:, None]
     chosen = bucket.arm[rows][:, None] == np.arange(len(floor))
     below = e < floor

@@ -1,4 +1,5 @@
-"""A reward model corrected by importance weights. Sources: Dudík, Langford & Li 2011 (dr); Wang, Agarwal & Dudík 2017 (switch_dr)."""
+"""A reward model corrected by importance weights. Sources: Dudík, Langford & Li 2011 (dr); Wang,
+Agarwal & Dudík 2017 (switch_dr)."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ from .estimate import Estimate, Logged, estimate, logged
 
 @dataclass(frozen=True, slots=True)
 class Modelled:
-    """q of the chosen arm (n,), the target's mean of q (n,), and the least and greatest q by possible weight, as log.ratios are."""
+    """q of the chosen arm (n,), the target's mean of q (n,), and the least and greatest q by
+    possible weight, as log.ratios are."""
 
     chosen: Array
     expected: Array
@@ -64,11 +66,13 @@ def dr(
     bounds: tuple[float, float] | None = None,
     units: Any = None,
 ) -> Estimate:
-    """The mean of v(x) + w (r - q(x, a)): right if the propensities or the model are, and narrow if the model is good.
+    """The mean of v(x) + w (r - q(x, a)): right if the propensities or the model are, and narrow if
+    the model is good.
 
-    `reward_estimates` is q for every arm, (n, K), with `target_probabilities` (n, K) and `actions` (n,), and then v is the target's
-    mean of q; or (n,), an estimate that does not depend on the arm, and then v = q. The model must not have been fitted to the
-    decisions that it is used on, or only with cross-fitting (`fitted_rewards`). Otherwise as `ips`.
+    `reward_estimates` is q for every arm, (n, K), with `target_probabilities` (n, K) and `actions`
+    (n,), and then v is the target's mean of q; or (n,), an estimate that does not depend on the
+    arm, and then v = q. The model must not have been fitted to the decisions that it is used on, or
+    only with cross-fitting (`fitted_rewards`). Otherwise as `ips`.
     """
     log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
     return dr_of(log, modelled(reward_estimates, log), alpha)
@@ -93,11 +97,14 @@ def switch_dr(
     bounds: tuple[float, float] | None = None,
     units: Any = None,
 ) -> Estimate:
-    """As `dr`, but where a weight passes `threshold` the model alone is believed: less variance, for some bias if the model is wrong.
+    """As `dr`, but where a weight passes `threshold` the model alone is believed: less variance,
+    for some bias if the model is wrong.
 
-    Without a threshold it is the 99th percentile of the weights, and at least 10: the few that would dominate. The interval holds the
-    bias: what was cut, times how far the model can be wrong there within the rewards' bounds; or, where that says less, it is the one of
-    `dr`, which cuts nothing, widened to hold the value. A cut is warned of by how much of the target's choices the model alone answers for.
+    Without a threshold it is the 99th percentile of the weights, and at least 10: the few that
+    would dominate. The interval holds the bias: what was cut, times how far the model can be wrong
+    there within the rewards' bounds; or, where that says less, it is the one of `dr`, which cuts
+    nothing, widened to hold the value. A cut is warned of by how much of the target's choices the
+    model alone answers for.
     """
     log = logged(rewards, propensities, target_probabilities, actions, bounds=bounds, units=units)
     model = modelled(reward_estimates, log)

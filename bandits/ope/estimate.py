@@ -1,4 +1,5 @@
-"""What all estimators share: checked inputs, importance weights, and an estimate with its interval and its warnings."""
+"""What all estimators share: checked inputs, importance weights, and an estimate with its interval
+and its warnings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,17 +30,20 @@ _SURELY = 1e-4
 
 
 class Unsupported(ValueError):
-    """The log can't answer: the logging policy could not have chosen what the target policy would."""
+    """The log can't answer: the logging policy could not have chosen what the target policy
+    would."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The target policy's mean reward: `value`, its standard error, a two-sided interval, in reward units.
+    """The target policy's mean reward: `value`, its standard error, a two-sided interval, in reward
+    units.
 
-    `interval` is None where nothing bounds it: rewards without declared bounds, of which too few stand out, or a single unit; the
-    warnings say so. `effective_sample_size` is how many decisions (or units) drawn by the target itself would say as much (Kish 1965),
-    `warnings` sentences on what to mistrust. `successes` is how many rewards above
-    the least possible, of equal weight, would say as much: what a small rate is known from.
+    `interval` is None where nothing bounds it: rewards without declared bounds, of which too few
+    stand out, or a single unit; the warnings say so. `effective_sample_size` is how many decisions
+    (or units) drawn by the target itself would say as much (Kish 1965), `warnings` sentences on
+    what to mistrust. `successes` is how many rewards above the least possible, of equal weight,
+    would say as much: what a small rate is known from.
     """
 
     value: float
@@ -53,14 +57,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A checked log: rewards (n,), weights (n,) = target / logged probability of the chosen arm; target probabilities (n, K) and the
-    chosen arm (n,) where they are known.
+    """A checked log: rewards (n,), weights (n,) = target / logged probability of the chosen arm;
+    target probabilities (n, K) and the chosen arm (n,) where they are known.
 
-    `ratios` and `masses` (n, m) are the weights that could have been drawn and the target's probability of each: of every arm where their
-    logged probabilities are known, else of the chosen arm and of all others together. `unseen` is the mean probability that the
-    target gives to what had no chance. `by_arm`: column k of `ratios` is arm k, else the first is the chosen arm; `every_arm`: no arm's
-    chance is unknown. `bounds` are the rewards' least and greatest, as declared, or as seen where `within` has no such limit.
-    `clusters` (n,) numbers the unit of each decision, where units return. `unit_jump` is the jump of outcomes that are 1 away, `warnings`
+    `ratios` and `masses` (n, m) are the weights that could have been drawn and the target's
+    probability of each: of every arm where their logged probabilities are known, else of the chosen
+    arm and of all others together. `unseen` is the mean probability that the target gives to what
+    had no chance. `by_arm`: column k of `ratios` is arm k, else the first is the chosen arm;
+    `every_arm`: no arm's chance is unknown. `bounds` are the rewards' least and greatest, as
+    declared, or as seen where `within` has no such limit. `clusters` (n,) numbers the unit of each
+    decision, where units return. `unit_jump` is the jump of outcomes that are 1 away, `warnings`
     what is to be mistrusted whatever the estimator.
     """
 
@@ -87,7 +93,8 @@ class Logged:
         return bool(np.isfinite(self.within).all())
 
     def jump(self, distances: Array) -> float:
-        """The largest jump of a mean of weight x distance: `distances` (n, m) of outcomes from what is expected of them."""
+        """The largest jump of a mean of weight x distance: `distances` (n, m) of outcomes from what
+        is expected of them."""
         away = np.maximum(distances, 0.0)
         jumps, masses = self.ratios * away, self.masses * away
         if self.clusters is not None:
@@ -107,9 +114,11 @@ def logged(
     bounds: tuple[float, float] | None = None,
     units: Sequence[Any] | NDArray[Any] | None = None,
 ) -> Logged:
-    """Check a log. `target_probabilities` is (n,), of the chosen arm, or (n, K) with `actions` (n,).
+    """Check a log. `target_probabilities` is (n,), of the chosen arm, or (n, K) with `actions`
+    (n,).
 
-    Raises ValueError for shapes and values that are none of a log's, and Unsupported where the target would choose what the log can't show.
+    Raises ValueError for shapes and values that are none of a log's, and Unsupported where the
+    target would choose what the log can't show.
     """
     y = np.asarray(rewards, dtype=np.float64)
     if y.ndim != 1 or not len(y):
@@ -135,7 +144,8 @@ def logged(
     if all_e is not None and every is not None:
         logged_chances, masses = all_e, every
     else:
-        # Of the arms that were not chosen it is known what they had together: exactly what is needed where the log had no choice.
+        # Of the arms that were not chosen it is known what they had together: exactly what is
+        # needed where the log had no choice.
         logged_chances = np.stack((e, np.maximum(1.0 - e, 0.0)), axis=1)
         masses = np.stack((target, np.maximum(1.0 - target, 0.0)), axis=1)
     no_chance = logged_chances <= _NO_CHANCE
@@ -173,7 +183,8 @@ def logged(
 
 
 def _within(rewards: Array, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    """Between what rewards can lie: as declared, 0 and 1 where there is nothing else, or anywhere. Raises ValueError."""
+    """Between what rewards can lie: as declared, 0 and 1 where there is nothing else, or anywhere.
+    Raises ValueError."""
     if bounds is None:
         return (0.0, 1.0) if bool(((rewards == 0.0) | (rewards == 1.0)).all()) else (float("-inf"), float("inf"))
     least, greatest = float(bounds[0]), float(bounds[1])
@@ -183,7 +194,8 @@ def _within(rewards: Array, bounds: tuple[float, float] | None) -> tuple[float, 
 
 
 def _targets(target_probabilities: Any, actions: Any, n: int) -> tuple[NDArray[np.int64] | None, Array | None, Array]:
-    """(chosen arms or None, every arm's target probability or None, the chosen arm's). Raises ValueError."""
+    """(chosen arms or None, every arm's target probability or None, the chosen arm's). Raises
+    ValueError."""
     target = np.asarray(target_probabilities, dtype=np.float64)
     chosen = None if actions is None else np.asarray(actions)
     if chosen is not None and (chosen.shape != (n,) or not np.issubdtype(chosen.dtype, np.integer)):
@@ -200,7 +212,8 @@ def _targets(target_probabilities: Any, actions: Any, n: int) -> tuple[NDArray[n
 
 
 def _clusters(units: Sequence[Any] | NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
-    """A number for each decision's unit, or None where no unit returns. A decision without a unit is its own."""
+    """A number for each decision's unit, or None where no unit returns. A decision without a unit
+    is its own."""
     if units is None:
         return None
     if len(units) != n:
@@ -227,7 +240,8 @@ def _mean_weight_limits(log: Logged) -> tuple[float, float]:
 
 
 def _check_support(log: Logged) -> None:
-    """Where not every arm's chance is known, a lack of support shows only in weights that are too small. Raises Unsupported."""
+    """Where not every arm's chance is known, a lack of support shows only in weights that are too
+    small. Raises Unsupported."""
     if log.every_arm:
         return
     _, high = _mean_weight_limits(log)
@@ -252,10 +266,11 @@ def estimate(
     jumps: tuple[float, float],
     bias: tuple[float, float] = (0.0, 0.0),
 ) -> Estimate:
-    """From a value and its influence function at each decision (n,), whose mean square over n is the variance.
+    """From a value and its influence function at each decision (n,), whose mean square over n is
+    the variance.
 
-    `jumps` are the largest downwards and upwards (Logged.jump), `bias` how far the truth may lie below and above what the estimator
-    aims at. Raises ValueError.
+    `jumps` are the largest downwards and upwards (Logged.jump), `bias` how far the truth may lie
+    below and above what the estimator aims at. Raises ValueError.
     """
     checks.number("alpha", alpha, 0.0, 1.0, open_low=True)
     n = len(log)
@@ -288,12 +303,14 @@ def estimate(
 
 
 def _stand_out(log: Logged) -> float:
-    """How many rewards of equal size would say as much of how large they are, whatever their weights."""
+    """How many rewards of equal size would say as much of how large they are, whatever their
+    weights."""
     return effective_sample_size(clustered(log.rewards - log.bounds[0], log.clusters))
 
 
 def _outcomes(log: Logged) -> tuple[float, float]:
-    """Effective numbers of (successes, failures): of weighted distances from the least reward, and from the greatest."""
+    """Effective numbers of (successes, failures): of weighted distances from the least reward, and
+    from the greatest."""
     least, greatest = log.bounds
     return (
         effective_sample_size(clustered(log.weights * (log.rewards - least), log.clusters)),

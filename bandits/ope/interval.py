@@ -1,14 +1,17 @@
-"""The interval of a mean that holds where few outcomes make it: skewness, and the jump that one more outcome would have been.
+"""The interval of a mean that holds where few outcomes make it: skewness, and the jump that one
+more outcome would have been.
 
-The normal interval of an off-policy estimate is right where many outcomes share the weight. Where successes are rare, or a target's arm
-was seldom served, the sample says too little of its own spread: without a success its standard error is 0. So each limit is a
-quantile of a shifted gamma law (Pearson III) with the estimate's variance and twice its third cumulant, which is what inverting a
-skewed law asks for (Johnson 1978; Hall 1992), after one more outcome of the largest possible jump was added on that limit's side,
-as Fay & Feuer (1997) do for weighted sums of rare counts. Of a single weight both together are the exact limits of a Poisson count
-(Garwood 1936). Where the jump is small against the standard error half of it is added, and the interval is nearly the normal one.
+The normal interval of an off-policy estimate is right where many outcomes share the weight. Where
+successes are rare, or a target's arm was seldom served, the sample says too little of its own
+spread: without a success its standard error is 0. So each limit is a quantile of a shifted gamma
+law (Pearson III) with the estimate's variance and twice its third cumulant, which is what inverting
+a skewed law asks for (Johnson 1978; Hall 1992), after one more outcome of the largest possible jump
+was added on that limit's side, as Fay & Feuer (1997) do for weighted sums of rare counts. Of a
+single weight both together are the exact limits of a Poisson count (Garwood 1936). Where the jump
+is small against the standard error half of it is added, and the interval is nearly the normal one.
 
-An empirical-Bernstein or betting interval (Waudby-Smith & Ramdas 2024) was rejected: it holds for every bounded law, and is 1.4 times as
-wide where outcomes are plentiful.
+An empirical-Bernstein or betting interval (Waudby-Smith & Ramdas 2024) was rejected: it holds for
+every bounded law, and is 1.4 times as wide where outcomes are plentiful.
 """
 
 from dataclasses import dataclass
@@ -20,15 +23,17 @@ from scipy import special
 from bandits.statistics import Array
 
 FULL_JUMP = 0.45
-"""A jump of so many standard errors or more is added whole: some five outcomes of the largest weight make up the estimate."""
+"""A jump of so many standard errors or more is added whole: some five outcomes of the largest
+weight make up the estimate."""
 _BINS = 256
 _LEAST_SKEWNESS = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Atoms:
-    """What may have been drawn: the size of each jump (m,) in units of the sum, 0 or more, and how much of the truth it stands for (m,),
-    the target's probability times the outcome's distance, summed over decisions."""
+    """What may have been drawn: the size of each jump (m,) in units of the sum, 0 or more, and how
+    much of the truth it stands for (m,), the target's probability times the outcome's distance,
+    summed over decisions."""
 
     jump: Array
     mass: Array
@@ -36,8 +41,8 @@ class Atoms:
     def largest(self, decisions: int) -> float:
         """The jump that a limit must allow for, in units of the mean.
 
-        Not the largest of all: what is rare can be left out at the price of its mass. The least of jump + mass beyond it, over cuts at
-        powers of 2^(1/8).
+        Not the largest of all: what is rare can be left out at the price of its mass. The least of
+        jump + mass beyond it, over cuts at powers of 2^(1/8).
         """
         some = self.jump > 0.0
         if not some.any():
@@ -62,7 +67,8 @@ def clustered(values: Array, clusters: NDArray[np.int64] | None) -> Array:
 
 
 def standard_error(influence: Array, decisions: int) -> float:
-    """Of a mean over `decisions`, from its influence function summed by cluster (g,); infinite for one cluster."""
+    """Of a mean over `decisions`, from its influence function summed by cluster (g,); infinite for
+    one cluster."""
     groups = len(influence)
     if groups < 2:
         return float("inf")
@@ -74,7 +80,8 @@ def limits(
 ) -> tuple[float, float]:
     """(low, high) at level 1 - `alpha`, each end with alpha / 2.
 
-    `influence` (g,) by cluster, `decisions` what the mean is over; `jumps` downwards and upwards, in units of the mean.
+    `influence` (g,) by cluster, `decisions` what the mean is over; `jumps` downwards and upwards,
+    in units of the mean.
     """
     error = standard_error(influence, decisions)
     if not np.isfinite(error):

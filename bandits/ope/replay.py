@@ -1,8 +1,9 @@
-"""What a policy that learns would have chosen on a log: it learns from the log itself, block by block, and never from what comes later.
+"""What a policy that learns would have chosen on a log: it learns from the log itself, block by
+block, and never from what comes later.
 
-At each decision the target's probabilities follow from decisions before its block, so weights are predictable and the estimators
-stay right. The answer is to "what would this policy have earned, had it learned from our traffic": its own choices would have brought
-other data.
+At each decision the target's probabilities follow from decisions before its block, so weights are
+predictable and the estimators stay right. The answer is to "what would this policy have earned, had
+it learned from our traffic": its own choices would have brought other data.
 """
 
 from collections.abc import Sequence
@@ -29,9 +30,9 @@ BLOCKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the chosen arm or (n, K) of every arm,
-    `x` (n, d) features or None. `arms` is K. `units` (n,) number whoever was served, None where that is not known;
-    `names` (K,) are the arms' for people."""
+    """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the
+    chosen arm or (n, K) of every arm, `x` (n, d) features or None. `arms` is K. `units` (n,) number
+    whoever was served, None where that is not known; `names` (K,) are the arms' for people."""
 
     arm: NDArray[np.int64]
     rewards: Array
@@ -54,7 +55,8 @@ def target_probabilities(
     burn_in: float = 0.0,
     blocks: int = BLOCKS,
 ) -> Array:
-    """The target's probability of every arm at every decision, (n, K). Raises ValueError where a policy needs features and has none."""
+    """The target's probability of every arm at every decision, (n, K). Raises ValueError where a
+    policy needs features and has none."""
     checks.whole("blocks", blocks, 1)
     if policy.contextual and log.x is None:
         raise ValueError(f"{policy.name} learns from features: the log has none that are declared")
@@ -114,7 +116,8 @@ class _Contextual:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the log earned, and what the target would have by each estimator, all means in reward units.
+    """What the log earned, and what the target would have by each estimator, all means in reward
+    units.
 
     `shares` (K,) is how often the target would have chosen each arm.
     """
@@ -134,7 +137,8 @@ def evaluate(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> Evaluation:
-    """The target's value on a log by ips, snips, dr and switch_dr. Raises ValueError, and Unsupported where the log can't answer."""
+    """The target's value on a log by ips, snips, dr and switch_dr. Raises ValueError, and
+    Unsupported where the log can't answer."""
     if len(log) < 2:
         raise Unsupported(f"the log has {len(log)} decisions with a reward: at least 2 were expected")
     target = target_probabilities(policy, log, reward, floor=floor, burn_in=burn_in)
@@ -166,7 +170,8 @@ def evaluate(
 
 
 def _limits_of(reward: RewardModel) -> tuple[float, float]:
-    """The reward's bounds, infinite where it has none: that only 0 and 1 were seen is no bound of a count or a revenue."""
+    """The reward's bounds, infinite where it has none: that only 0 and 1 were seen is no bound of a
+    count or a revenue."""
     if reward.kind == "binary":
         return 0.0, 1.0
     least = 0.0 if reward.kind == "count" and reward.minimum is None else reward.minimum

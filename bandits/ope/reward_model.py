@@ -1,4 +1,5 @@
-"""A model of the reward for doubly robust estimates, cross-fitted: no decision is predicted by a model that has seen it."""
+"""A model of the reward for doubly robust estimates, cross-fitted: no decision is predicted by a
+model that has seen it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ def fitted_rewards(
     ridge: float = 1.0,
     units: NDArray[np.int64] | None = None,
 ) -> Array:
-    """The expected reward of every arm at every decision, (n, K), by ridge regression an arm on features `x` (n, d).
+    """The expected reward of every arm at every decision, (n, K), by ridge regression an arm on
+    features `x` (n, d).
 
-    Each fifth of the decisions, drawn at random, is predicted from the other four: their statistics are the whole's less its own,
-    merged. An arm that was hardly seen is drawn towards the mean of all. With `units` (n,) a unit's decisions are in one part: what it did
-    at one of them says too much of the others.
+    Each fifth of the decisions, drawn at random, is predicted from the other four: their statistics
+    are the whole's less its own, merged. An arm that was hardly seen is drawn towards the mean of
+    all. With `units` (n,) a unit's decisions are in one part: what it did at one of them says too
+    much of the others.
     """
     n = len(rewards)
     whose = np.arange(n) if units is None else np.unique(units, return_inverse=True)[1]

@@ -1,4 +1,5 @@
-"""The policies by name. Adding one: a file whose class says `@register`, and a line here (docs/adding-a-policy.md)."""
+"""The policies by name. Adding one: a file whose class says `@register`, and a line here
+(docs/adding-a-policy.md)."""
 
 from . import bayes_ucb as bayes_ucb
 from . import greedy as greedy

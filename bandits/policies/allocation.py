@@ -16,9 +16,11 @@ _FLOORS_TOGETHER = 0.1
 
 
 def default_floor(arms: int) -> float:
-    """The floor of an experiment that names none: 1 % of the traffic an arm, a tenth of it for all arms together at most.
+    """The floor of an experiment that names none: 1 % of the traffic an arm, a tenth of it for all
+    arms together at most.
 
-    A floor that does not shrink takes everything from the policy: 100 arms of 1 % each are an even split for ever.
+    A floor that does not shrink takes everything from the policy: 100 arms of 1 % each are an even
+    split for ever.
     """
     return min(DEFAULT_FLOOR, _FLOORS_TOGETHER / arms)
 
@@ -26,8 +28,8 @@ def default_floor(arms: int) -> float:
 def with_floor(weights: Array, floor: float) -> Array:
     """p = f + (1 - K f) w for weights (K,): every arm gets at least `floor`, and the weights' order stays.
 
-    Clipping and renormalising was rejected: it changes the ratios of arms that are far above the floor. Raises
-    ValueError when K floors do not fit into 1.
+    Clipping and renormalising was rejected: it changes the ratios of arms that are far above the
+    floor. Raises ValueError when K floors do not fit into 1.
     """
     arms = weights.shape[-1]
     if not 0.0 <= floor * arms <= 1.0:
@@ -37,10 +39,11 @@ def with_floor(weights: Array, floor: float) -> Array:
 
 
 def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
-    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion to their weights. (..., K).
+    """Arms with fewer than `burn_in` rewards get 1/K each; the others share the rest in proportion
+    to their weights. (..., K).
 
-    `count` (..., K) are the rewards ever learned: held against what a memory leaves, arms would stay young for ever wherever K burn-ins are
-    more than it remembers.
+    `count` (..., K) are the rewards ever learned: held against what a memory leaves, arms would
+    stay young for ever wherever K burn-ins are more than it remembers.
     """
     arms = weights.shape[-1]
     young = count < burn_in
@@ -68,11 +71,13 @@ def allocate(
     enabled: NDArray[np.bool_] | None = None,
     costs: Array | None = None,
 ) -> Array:
-    """The probability with which each arm is to be served, (K,); sums to 1, and is exactly 0 for an arm that is not enabled.
+    """The probability with which each arm is to be served, (K,); sums to 1, and is exactly 0 for an
+    arm that is not enabled.
 
-    `learned` (K,) counts the rewards that were ever learned of each arm, which burn-in is held against: not those of `statistics`, of
-    which a memory may leave fewer than burn-in asks for, for ever. None where they are the same. `pulls` (K,) are out: decided, and not
-    answered yet. `costs` (K,) matter to a policy with a subsidy.
+    `learned` (K,) counts the rewards that were ever learned of each arm, which burn-in is held
+    against: not those of `statistics`, of which a memory may leave fewer than burn-in asks for, for
+    ever. None where they are the same. `pulls` (K,) are out: decided, and not answered yet. `costs`
+    (K,) matter to a policy with a subsidy.
 
     Raises ValueError when no arm is enabled, and when the probabilities do not sum to 1.
     """
@@ -104,7 +109,8 @@ def allocate_in_context(
     burn_in: float = 0.0,
     enabled: NDArray[np.bool_] | None = None,
 ) -> Array:
-    """As `allocate`, for each of n requests with features `x` (n, d): (n, K). `count` (K,) are the rewards ever learned of each arm."""
+    """As `allocate`, for each of n requests with features `x` (n, d): (n, K). `count` (K,) are the
+    rewards ever learned of each arm."""
     arms = len(count)
     mask = np.ones(arms, dtype=np.bool_) if enabled is None else enabled
     if not mask.any():

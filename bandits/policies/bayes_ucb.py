@@ -29,7 +29,8 @@ class BayesUCB(IndexPolicy):
 
 
 def _as_if_known(statistics: ArmStatistics, pulls: Array) -> ArmStatistics:
-    """Rewards that are out, as if each had come with its arm's mean: narrower, with the same mean and variance."""
+    """Rewards that are out, as if each had come with its arm's mean: narrower, with the same mean
+    and variance."""
     count = statistics.count + pulls
     pooled_count, pooled_mean, _ = statistics.pooled()
     middle = np.where(pooled_count > 0, pooled_mean, 0.5)

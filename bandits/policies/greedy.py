@@ -1,4 +1,5 @@
-"""The greedy family: the best mean so far, with some randomness. Source: Sutton & Barto 2018, chapter 2; Cesa-Bianchi et al. 2017."""
+"""The greedy family: the best mean so far, with some randomness. Source: Sutton & Barto 2018,
+chapter 2; Cesa-Bianchi et al. 2017."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -45,7 +46,8 @@ class EpsilonGreedy(Remembering):
 @register
 @dataclass(frozen=True, slots=True)
 class Softmax(Remembering):
-    """Probabilities in proportion to exp(m / temperature), means scaled to [0, 1]; each arm once first."""
+    """Probabilities in proportion to exp(m / temperature), means scaled to [0, 1]; each arm once
+    first."""
 
     name: ClassVar[str] = "softmax"
     summary: ClassVar[str] = "Softmax: the better an arm's mean, the more traffic, by a fixed temperature."

@@ -1,4 +1,5 @@
-"""What index policies share: the greatest index wins, ties break at random, and means live in [0, 1] with larger better."""
+"""What index policies share: the greatest index wins, ties break at random, and means live in [0,
+1] with larger better."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from .protocol import Remembering
 
 
 def unit_scale(pooled: tuple[Array, Array, Array], reward: RewardModel) -> tuple[Array, Array]:
-    """(shift, scale) with (reward - shift) / scale in a range of one, larger better; the scale is negative for `minimize`.
+    """(shift, scale) with (reward - shift) / scale in a range of one, larger better; the scale is
+    negative for `minimize`.
 
-    By the reward's bounds where it has them; else by four pooled standard deviations, a range that covers nearly all of a
-    bell-shaped reward, centred at one half. `pooled` is (count, mean, m2) of all arms, each (..., 1).
+    By the reward's bounds where it has them; else by four pooled standard deviations, a range that
+    covers nearly all of a bell-shaped reward, centred at one half. `pooled` is (count, mean, m2) of
+    all arms, each (..., 1).
     """
     sign = -1.0 if reward.direction == "minimize" else 1.0
     count, mean, m2 = pooled
@@ -60,7 +63,8 @@ def choose_leader(index: Array, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def draw(probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:
-    """An arm for each leading axis of probabilities (..., K), each row of which sums to 1; one of probability 0 is never drawn."""
+    """An arm for each leading axis of probabilities (..., K), each row of which sums to 1; one of
+    probability 0 is never drawn."""
     cumulative = np.cumsum(probabilities, axis=-1)
     point = rng.random(cumulative.shape[:-1])[..., None] * cumulative[..., -1:]
     chosen: NDArray[np.int64] = (cumulative <= point).sum(axis=-1)
@@ -76,14 +80,16 @@ def with_first_pulls(count: Array, index: Callable[[Array, Array], Array]) -> Ar
 
 @dataclass(frozen=True, slots=True)
 class IndexPolicy(Remembering, ABC):
-    """Plays the arm with the greatest index. Deterministic, so pulls whose rewards are out are counted."""
+    """Plays the arm with the greatest index. Deterministic, so pulls whose rewards are out are
+    counted."""
 
     contextual: ClassVar[Literal[False]] = False
     counts_own_pulls: ClassVar[bool] = True
 
     @abstractmethod
     def index(self, statistics: ArmStatistics, reward: RewardModel, pulls: Array | None = None) -> Array:
-        """The index of each arm, (..., K). `pulls` counts pulls whose rewards are out: they narrow the radius, not the mean."""
+        """The index of each arm, (..., K). `pulls` counts pulls whose rewards are out: they narrow
+        the radius, not the mean."""
 
     def propensities(self, statistics: ArmStatistics, reward: RewardModel, pulls: Array | None = None) -> Array:
         return leaders(self.index(statistics, reward, pulls))

@@ -18,14 +18,17 @@ _CONVERGED = 1e-9
 
 
 def upper_bound(mean: Array, level: Array) -> Array:
-    """The greatest q in [mean, 1] with d(mean, q) <= level, d the relative entropy of Bernoulli distributions.
+    """The greatest q in [mean, 1] with d(mean, q) <= level, d the relative entropy of Bernoulli
+    distributions.
 
-    Newton's method from the right: d is convex in q, so the steps never pass the root. It begins at Pinsker's bound, or at
-    1 - (1 - m) e^(-...), whichever is nearer: near 1 the slope of d is steep, and from the far end steps would be short.
+    Newton's method from the right: d is convex in q, so the steps never pass the root. It begins at
+    Pinsker's bound, or at 1 - (1 - m) e^(-...), whichever is nearer: near 1 the slope of d is
+    steep, and from the far end steps would be short.
     """
     m = np.clip(mean, 0.0, 1.0 - 4.0 * _EDGE)
     entropy = _xlogx(m) + _xlogx(1.0 - m)
-    # d(m, q) >= entropy - (1 - m) ln(1 - q), as -m ln q >= 0: so the root is at most where that reaches the level.
+    # d(m, q) >= entropy - (1 - m) ln(1 - q), as -m ln q >= 0: so the root is at most where that
+    # reaches the level.
     far = 1.0 - np.exp((entropy - level) / (1.0 - m))
     q = np.minimum(np.minimum(m + np.sqrt(level / 2.0), far), 1.0 - _EDGE)
     q = np.maximum(q, m + 2.0 * _EDGE)
@@ -48,7 +51,8 @@ def _xlogx(x: Array) -> Array:
 @register
 @dataclass(frozen=True, slots=True)
 class KLUCB(IndexPolicy):
-    """Play the greatest q with n d(m, q) <= ln t + c ln ln t; each arm once first. Rewards are scaled to [0, 1]."""
+    """Play the greatest q with n d(m, q) <= ln t + c ln ln t; each arm once first. Rewards are
+    scaled to [0, 1]."""
 
     name: ClassVar[str] = "kl-ucb"
     summary: ClassVar[str] = (

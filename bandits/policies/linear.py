@@ -1,4 +1,5 @@
-"""Policies with a linear model an arm. Sources: Li et al. 2010 (LinUCB, disjoint); Agrawal & Goyal 2013 (linear Thompson sampling)."""
+"""Policies with a linear model an arm. Sources: Li et al. 2010 (LinUCB, disjoint); Agrawal & Goyal
+2013 (linear Thompson sampling)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -64,8 +65,9 @@ class LinUCB(Linear):
 class LinThompson(Linear):
     """Draw theta ~ N(theta^, alpha^2 A^-1) for each arm and play the greatest x'theta.
 
-    Arms are drawn apart from each other, so the values x'theta are independent normals, and P(best | x) follows by quadrature. The
-    default alpha of one half is the deviation that no reward in [0, 1] exceeds.
+    Arms are drawn apart from each other, so the values x'theta are independent normals, and P(best
+    | x) follows by quadrature. The default alpha of one half is the deviation that no reward in [0,
+    1] exceeds.
     """
 
     name: ClassVar[str] = "lin-thompson"

@@ -1,4 +1,5 @@
-"""Thompson sampling with a logistic model an arm, for binary rewards. Source: Chapelle & Li 2011, Algorithm 3."""
+"""Thompson sampling with a logistic model an arm, for binary rewards. Source: Chapelle & Li 2011,
+Algorithm 3."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -20,7 +21,8 @@ from .registry import register
 @register
 @dataclass(frozen=True, slots=True)
 class LogisticThompson(Remembering):
-    """Draw each arm's coefficients from Laplace's Gaussian and play the greatest log-odds, which has the greatest probability too."""
+    """Draw each arm's coefficients from Laplace's Gaussian and play the greatest log-odds, which
+    has the greatest probability too."""
 
     name: ClassVar[str] = "logistic-thompson"
     summary: ClassVar[str] = "Logistic Thompson sampling: as the linear one, for rewards of 0 and 1."
@@ -36,7 +38,8 @@ class LogisticThompson(Remembering):
         checks.number("ridge", self.ridge, 1e-9, float("inf"))
 
     def believe(self, learned: Any, reward: RewardModel) -> ContextualBelief:
-        """`learned` has `mean` (..., K, d) and `precision` (..., K, d, d), of outcomes turned so that 1 is good."""
+        """`learned` has `mean` (..., K, d) and `precision` (..., K, d, d), of outcomes turned so
+        that 1 is good."""
         stacked: BayesianLogistic = learned
         return ContextualBelief(stacked.mean, inverse(stacked.precision))
 

@@ -13,7 +13,8 @@ _REGISTRY: dict[str, Any] = {}
 
 
 def register(policy: _Kind) -> _Kind:
-    """A class decorator: from now on the policy can be made by its `name`. Raises ValueError for a name that another class has."""
+    """A class decorator: from now on the policy can be made by its `name`. Raises ValueError for a
+    name that another class has."""
     name = policy.name  # type: ignore[attr-defined]  # every policy has one, and none has a common base
     if name in _REGISTRY:
         raise ValueError(f"policy {name!r} is registered already, by {_REGISTRY[name].__qualname__}")
@@ -38,7 +39,8 @@ def summary(name: str) -> str:
 
 
 def make(name: str, **params: Any) -> Any:
-    """The policy `name`, a Policy or a ContextualPolicy, with its parameters; every one takes `discount` or `sliding_window`.
+    """The policy `name`, a Policy or a ContextualPolicy, with its parameters; every one takes
+    `discount` or `sliding_window`.
 
     Raises ValueError for a name or a parameter that does not exist, or for a value out of range.
     """

@@ -1,4 +1,5 @@
-"""Thompson sampling: each arm with the probability that it is best. Source: Chapelle & Li 2011, Algorithm 2; Honda & Takemura 2014."""
+"""Thompson sampling: each arm with the probability that it is best. Source: Chapelle & Li 2011,
+Algorithm 2; Honda & Takemura 2014."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,9 +20,11 @@ from .registry import register
 @register
 @dataclass(frozen=True, slots=True)
 class Thompson(Remembering):
-    """Draw a mean for each arm from its posterior and play the greatest; the probability of that is P(best), by quadrature.
+    """Draw a mean for each arm from its posterior and play the greatest; the probability of that is
+    P(best), by quadrature.
 
-    With a `subsidy`, in reward units, and known costs: play the cheapest arm whose draw is within the subsidy of the greatest.
+    With a `subsidy`, in reward units, and known costs: play the cheapest arm whose draw is within
+    the subsidy of the greatest.
     """
 
     name: ClassVar[str] = "thompson"

@@ -1,5 +1,5 @@
-"""Top-two Thompson sampling: for deciding which arm is best, and soon. Source: Russo 2016, "Simple Bayesian algorithms for best arm
-identification"."""
+"""Top-two Thompson sampling: for deciding which arm is best, and soon. Source: Russo 2016, "Simple
+Bayesian algorithms for best arm identification"."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,8 +22,8 @@ _DRAWS = 100
 def top_two(best: Array, beta: float) -> Array:
     """psi_i = a_i (beta + (1 - beta) sum over j != i of a_j / (1 - a_j)) for a = P(best), (..., K); sums to 1.
 
-    1 - a_j is summed from the others, for beside a near 1 the difference would cancel. Where the others' probabilities
-    vanish altogether, no draw would ever tell them apart: they share evenly.
+    1 - a_j is summed from the others, for beside a near 1 the difference would cancel. Where the
+    others' probabilities vanish altogether, no draw would ever tell them apart: they share evenly.
     """
     arms = best.shape[-1]
     if arms == 1:
@@ -40,7 +40,8 @@ def top_two(best: Array, beta: float) -> Array:
 @register
 @dataclass(frozen=True, slots=True)
 class TopTwoThompson(Remembering):
-    """Play the leader of a draw with probability beta, else draw again until another leads, and play that one."""
+    """Play the leader of a draw with probability beta, else draw again until another leads, and
+    play that one."""
 
     name: ClassVar[str] = "top-two-thompson"
     summary: ClassVar[str] = (

@@ -1,4 +1,5 @@
-"""UCB1 and UCB-tuned: the mean plus a confidence radius. Source: Auer, Cesa-Bianchi & Fischer 2002."""
+"""UCB1 and UCB-tuned: the mean plus a confidence radius. Source: Auer, Cesa-Bianchi & Fischer
+2002."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,7 +29,8 @@ class UCB1(IndexPolicy):
 @register
 @dataclass(frozen=True, slots=True)
 class UCBTuned(IndexPolicy):
-    """Play the greatest m + sqrt(ln t / n * min(1/4, v + sqrt(2 ln t / n))), v the arm's variance; each arm once first."""
+    """Play the greatest m + sqrt(ln t / n * min(1/4, v + sqrt(2 ln t / n))), v the arm's variance;
+    each arm once first."""
 
     name: ClassVar[str] = "ucb-tuned"
     summary: ClassVar[str] = "UCB-tuned: as UCB1, with margins that follow how much each arm's rewards vary."

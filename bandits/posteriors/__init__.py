@@ -1,4 +1,5 @@
-"""Posteriors, one family a file: frozen values that update, merge, decay, sample and give quantiles."""
+"""Posteriors, one family a file: frozen values that update, merge, decay, sample and give
+quantiles."""
 
 from .beta_bernoulli import BetaBernoulli
 from .gamma_poisson import GammaPoisson

@@ -9,7 +9,8 @@ from scipy import special, stats
 
 @dataclass(frozen=True, slots=True)
 class BetaBernoulli:
-    """Beta(alpha, beta) over a success probability; parameters are scalars or arrays of one shape, all positive."""
+    """Beta(alpha, beta) over a success probability; parameters are scalars or arrays of one shape,
+    all positive."""
 
     alpha: Any = 1.0
     beta: Any = 1.0
@@ -23,7 +24,8 @@ class BetaBernoulli:
         return BetaBernoulli(self.alpha + successes, self.beta + failures)
 
     def merge(self, other: "BetaBernoulli", prior: "BetaBernoulli | None" = None) -> "BetaBernoulli":
-        """The posterior of both sides' data, when both began from `prior` (by default Beta(1, 1))."""
+        """The posterior of both sides' data, when both began from `prior` (by default Beta(1,
+        1))."""
         prior = prior or BetaBernoulli()
         return BetaBernoulli(self.alpha + other.alpha - prior.alpha, self.beta + other.beta - prior.beta)
 

@@ -1,4 +1,5 @@
-"""Counts: Gamma prior, Poisson likelihood. The prior must fit the data's scale: Gamma(1, 1) with rates of 2-3 locks onto a wrong arm."""
+"""Counts: Gamma prior, Poisson likelihood. The prior must fit the data's scale: Gamma(1, 1) with
+rates of 2-3 locks onto a wrong arm."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ _HALF_LOG_TAU = 0.5 * np.log(2.0 * np.pi)
 
 
 def _stirling_error(z: NDArray[np.float64]) -> Any:
-    """ln Gamma(z + 1) less Stirling's formula for it; from its series where ln Gamma itself would cancel."""
+    """ln Gamma(z + 1) less Stirling's formula for it; from its series where ln Gamma itself would
+    cancel."""
     large, small = np.maximum(z, _LARGE), np.minimum(z, _LARGE)
     inverse = 1.0 / np.square(large)
     series = (1.0 / 12.0 - (1.0 / 360.0 - (1.0 / 1260.0 - inverse / 1680.0) * inverse) * inverse) / large
@@ -22,8 +24,9 @@ def _stirling_error(z: NDArray[np.float64]) -> Any:
 
 
 def _cdf_of_many(shape: NDArray[np.float64], position: NDArray[np.float64]) -> Any:
-    """The regularised lower incomplete gamma function for large shapes, by Temme's uniform expansion: scipy's own is off by 1e-7
-    at shapes of 1e10. Source: Temme 1979; DLMF 8.12.3, 8.12.9, 8.12.10."""
+    """The regularised lower incomplete gamma function for large shapes, by Temme's uniform
+    expansion: scipy's own is off by 1e-7 at shapes of 1e10. Source: Temme 1979; DLMF 8.12.3,
+    8.12.9, 8.12.10."""
     away = (position - shape) / shape
     eta = np.sign(away) * np.sqrt(2.0 * np.maximum(away - np.log1p(np.maximum(away, np.nextafter(-1.0, 0.0))), 0.0))
     near = np.clip(eta, -0.1, 0.1)  # beyond, at these shapes, the correction vanishes
@@ -34,7 +37,8 @@ def _cdf_of_many(shape: NDArray[np.float64], position: NDArray[np.float64]) -> A
 
 @dataclass(frozen=True, slots=True)
 class GammaPoisson:
-    """Gamma(shape, rate) over a rate; parameters are scalars or arrays of one shape, all positive."""
+    """Gamma(shape, rate) over a rate; parameters are scalars or arrays of one shape, all
+    positive."""
 
     shape: Any = 1.0
     rate: Any = 1.0
@@ -48,7 +52,8 @@ class GammaPoisson:
         return GammaPoisson(self.shape + total, self.rate + count)
 
     def merge(self, other: "GammaPoisson", prior: "GammaPoisson | None" = None) -> "GammaPoisson":
-        """The posterior of both sides' data, when both began from `prior` (by default Gamma(1, 1))."""
+        """The posterior of both sides' data, when both began from `prior` (by default Gamma(1,
+        1))."""
         prior = prior or GammaPoisson()
         return GammaPoisson(self.shape + other.shape - prior.shape, self.rate + other.rate - prior.rate)
 
@@ -57,8 +62,9 @@ class GammaPoisson:
         return self.shape / self.rate
 
     def pdf(self, x: Any) -> Any:
-        """By Loader's saddle-point form: the plain one is a difference of terms as large as the shape times its logarithm, which
-        at a million events is off by 1e-8. Source: Loader 2000, "Fast and accurate computation of binomial probabilities"."""
+        """By Loader's saddle-point form: the plain one is a difference of terms as large as the
+        shape times its logarithm, which at a million events is off by 1e-8. Source: Loader 2000,
+        "Fast and accurate computation of binomial probabilities"."""
         shape, rate = np.asarray(self.shape, dtype=np.float64), np.asarray(self.rate, dtype=np.float64)
         position = np.asarray(x * rate, dtype=np.float64)
         safe = np.maximum(position, np.finfo(np.float64).tiny)

@@ -21,7 +21,8 @@ def solve(matrix: Array, vector: Array) -> Array:
 class LinearStatistics:
     """What K arms' models know of their (x, y): sums, so shards merge by `+` in any order.
 
-    `gram` (..., K, d, d) sums x x', `moment` (..., K, d) sums x y, `features` (..., K, d) sums x; `rewards` has the moments of y.
+    `gram` (..., K, d, d) sums x x', `moment` (..., K, d) sums x y, `features` (..., K, d) sums x;
+    `rewards` has the moments of y.
     """
 
     gram: Array
@@ -43,7 +44,8 @@ class LinearStatistics:
     def from_rows(
         cls, arm: NDArray[np.int64], x: Array, y: Array, arms: int, weights: Array | None = None
     ) -> "LinearStatistics":
-        """Of rows `x` (n, d) with rewards `y` (n,) by `arm` (n,); each row may have a weight, (n,)."""
+        """Of rows `x` (n, d) with rewards `y` (n,) by `arm` (n,); each row may have a weight,
+        (n,)."""
         found = cls.zeros(arms, dimension=x.shape[1])
         for position in np.unique(arm):
             mine = arm == position
@@ -108,7 +110,8 @@ class LinearStatistics:
 
 @dataclass(frozen=True, slots=True)
 class BayesianLinear:
-    """theta ~ N(mean, precision^-1): `mean` (..., d), `precision` (..., d, d) in units of the noise."""
+    """theta ~ N(mean, precision^-1): `mean` (..., d), `precision` (..., d, d) in units of the
+    noise."""
 
     mean: Array
     precision: Array

@@ -1,8 +1,10 @@
-"""Binary rewards with features: a Gaussian prior, a logistic likelihood, and Laplace's approximation after each batch.
+"""Binary rewards with features: a Gaussian prior, a logistic likelihood, and Laplace's
+approximation after each batch.
 
-The mean is the mode, the precision the curvature there, and the posterior becomes the next batch's prior. Source: Chapelle & Li 2011,
-Algorithm 3, with the full precision in place of its diagonal. What it knows depends, a little, on how the rows were cut into batches: who
-wants the same numbers again has to cut them the same way.
+The mean is the mode, the precision the curvature there, and the posterior becomes the next batch's
+prior. Source: Chapelle & Li 2011, Algorithm 3, with the full precision in place of its diagonal.
+What it knows depends, a little, on how the rows were cut into batches: who wants the same numbers
+again has to cut them the same way.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ _CONVERGED = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class BayesianLogistic:
-    """P(y = 1 | x) = 1 / (1 + exp(-x'theta)), theta ~ N(mean, precision^-1): `mean` (d,), `precision` (d, d), of one arm."""
+    """P(y = 1 | x) = 1 / (1 + exp(-x'theta)), theta ~ N(mean, precision^-1): `mean` (d,),
+    `precision` (d, d), of one arm."""
 
     mean: Array
     precision: Array
@@ -32,7 +35,8 @@ class BayesianLogistic:
         return cls(np.zeros(dimension), np.eye(dimension) * ridge)
 
     def update(self, x: Array, y: Array, weights: Array | None = None) -> "BayesianLogistic":
-        """After rows `x` (n, d) with rewards `y` (n,) in [0, 1], by Newton's method with halved steps where one goes too far.
+        """After rows `x` (n, d) with rewards `y` (n,) in [0, 1], by Newton's method with halved
+        steps where one goes too far.
 
         Each row's likelihood may have a weight, (n,).
         """
@@ -60,9 +64,11 @@ class BayesianLogistic:
         return BayesianLogistic(theta, self._curvature(theta, x, weights))
 
     def update_rows(self, x: Array, y: Array, weight: float = 1.0) -> "BayesianLogistic":
-        """After one row each, for posteriors stacked on leading axes: `x` (..., d), `y` (...); a single row needs only a scalar equation.
+        """After one row each, for posteriors stacked on leading axes: `x` (..., d), `y` (...); a
+        single row needs only a scalar equation.
 
-        The mode is mean + w P^-1 x (y - p) with p the probability at the mode, so u = x'theta solves u = x'mean + w x'P^-1 x (y - p(u)).
+        The mode is mean + w P^-1 x (y - p) with p the probability at the mode, so u = x'theta
+        solves u = x'mean + w x'P^-1 x (y - p(u)).
         """
         direction = weight * solve(self.precision, x)
         start, variance = np.einsum("...d,...d->...", x, self.mean), np.einsum("...d,...d->...", x, direction)
@@ -93,10 +99,12 @@ class BayesianLogistic:
         return self.precision + (x * (weights * p * (1.0 - p))[:, None]).T @ x
 
     def faded(self, factor: float, prior: Array) -> "BayesianLogistic":
-        """What was learned since the `prior` precision (d, d) times `factor`: wider, with the same mode.
+        """What was learned since the `prior` precision (d, d) times `factor`: wider, with the same
+        mode.
 
-        So what was learned counts less against what comes. (Natural parameters that fade draw the mode to 0 meanwhile: for outcomes of one
-        kind that would be evidence of the other.) For posteriors stacked on leading axes too.
+        So what was learned counts less against what comes. (Natural parameters that fade draw the
+        mode to 0 meanwhile: for outcomes of one kind that would be evidence of the other.) For
+        posteriors stacked on leading axes too.
         """
         return BayesianLogistic(self.mean, prior + factor * (self.precision - prior))
 

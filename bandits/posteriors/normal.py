@@ -1,7 +1,7 @@
 """Continuous rewards: Normal-Inverse-Gamma prior, Normal likelihood with unknown mean and variance.
 
-The prior must be proper: Jeffreys and reference priors are suboptimal for Thompson sampling (Honda & Takemura 2014).
-NIG(0, 1, 1, 1) is meant for standardised rewards.
+The prior must be proper: Jeffreys and reference priors are suboptimal for Thompson sampling (Honda
+& Takemura 2014). NIG(0, 1, 1, 1) is meant for standardised rewards.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ from scipy import special, stats
 
 @dataclass(frozen=True, slots=True)
 class NormalInverseGamma:
-    """NIG(mu, kappa, alpha, beta): variance ~ InvGamma(alpha, beta), mean | variance ~ N(mu, variance / kappa).
+    """NIG(mu, kappa, alpha, beta): variance ~ InvGamma(alpha, beta), mean | variance ~ N(mu,
+    variance / kappa).
 
-    Parameters are scalars or arrays of one shape; kappa, alpha and beta are positive. The marginal of the mean is a Student t
-    with 2 alpha degrees of freedom, location mu and scale sqrt(beta / (alpha kappa)).
+    Parameters are scalars or arrays of one shape; kappa, alpha and beta are positive. The marginal
+    of the mean is a Student t with 2 alpha degrees of freedom, location mu and scale sqrt(beta /
+    (alpha kappa)).
     """
 
     mu: Any = 0.0
@@ -41,7 +43,8 @@ class NormalInverseGamma:
         )
 
     def merge(self, other: "NormalInverseGamma", prior: "NormalInverseGamma | None" = None) -> "NormalInverseGamma":
-        """The posterior of both sides' data, when both began from `prior` (by default NIG(0, 1, 1, 1))."""
+        """The posterior of both sides' data, when both began from `prior` (by default NIG(0, 1, 1,
+        1))."""
         prior = prior or NormalInverseGamma()
         first, second, start = self._natural(), other._natural(), prior._natural()
         return self._from_natural(*(a + b - c for a, b, c in zip(first, second, start, strict=True)))

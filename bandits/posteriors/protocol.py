@@ -9,7 +9,8 @@ Array = NDArray[np.float64]
 
 
 class Posterior(Protocol):
-    """The distribution of an arm's mean reward (scalar parameters) or of several arms' (array parameters)."""
+    """The distribution of an arm's mean reward (scalar parameters) or of several arms' (array
+    parameters)."""
 
     @property
     def mean(self) -> Any: ...

@@ -1,4 +1,5 @@
-"""Seeded simulation: what a policy would lose, how soon a rule would decide, and how often it would be wrong."""
+"""Seeded simulation: what a policy would lose, how soon a rule would decide, and how often it would
+be wrong."""
 
 from .environments import (
     Environment,

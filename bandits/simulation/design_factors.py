@@ -1,4 +1,5 @@
-"""Log factors of the design-based rule for many experiments side by side: what `DesignEvidence` gives one experiment's bucket."""
+"""Log factors of the design-based rule for many experiments side by side: what `DesignEvidence`
+gives one experiment's bucket."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,9 @@ from bandits.statistics import Array
 
 
 def single_log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Array, pooled: Array) -> Array:
-    """Log factors of one decision each of many experiments, (N, K, K, G): `arm` (N,), `outcome` (N,) in [0, 1], `propensities` (N, K),
-    `pooled` (N,) the means of earlier buckets. The same numbers as `DesignEvidence.observe`."""
+    """Log factors of one decision each of many experiments, (N, K, K, G): `arm` (N,), `outcome`
+    (N,) in [0, 1], `propensities` (N, K), `pooled` (N,) the means of earlier buckets. The same
+    numbers as `DesignEvidence.observe`."""
     runs, arms = propensities.shape
     rows = np.arange(runs)
     own = propensities[rows, arm]
@@ -25,10 +27,11 @@ def single_log_factors(arm: NDArray[np.int64], outcome: Array, propensities: Arr
 
 
 def counted_log_factors(ones: Array, zeros: Array, propensities: Array, pooled: Array) -> Array:
-    """Sums of log factors of many experiments' buckets at once, (N, K, K, G), for binary outcomes and one propensity an arm.
+    """Sums of log factors of many experiments' buckets at once, (N, K, K, G), for binary outcomes
+    and one propensity an arm.
 
-    `ones` and `zeros` (N, K) count outcomes by arm, `propensities` are (N, K), `pooled` (N,) the means of earlier buckets. The same
-    numbers as `DesignEvidence.observe`.
+    `ones` and `zeros` (N, K) count outcomes by arm, `propensities` are (N, K), `pooled` (N,) the
+    means of earlier buckets. The same numbers as `DesignEvidence.observe`.
     """
     high, low = (side[:, None, None, :] for side in alternatives(pooled))
     first, second = propensities[:, :, None], propensities[:, None, :]

@@ -1,7 +1,9 @@
-"""Seeded worlds to try policies in. Runs are simulated side by side, so every value has an axis of runs first.
+"""Seeded worlds to try policies in. Runs are simulated side by side, so every value has an axis of
+runs first.
 
-`drift=(period, amplitude)` adds a square wave to every arm's mean alike: +amplitude in the first half of each period of so many pulls,
--amplitude in the second. It changes no gap between arms, except where means would leave their range and are cut off.
+`drift=(period, amplitude)` adds a square wave to every arm's mean alike: +amplitude in the first
+half of each period of so many pulls, -amplitude in the second. It changes no gap between arms,
+except where means would leave their range and are cut off.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ Drift = tuple[int, float]
 
 @dataclass(slots=True)
 class Step:
-    """What one pull meets: every arm's expected reward, (runs, K) or (1, K); features (runs, d) or None; arms that are new."""
+    """What one pull meets: every arm's expected reward, (runs, K) or (1, K); features (runs, d) or
+    None; arms that are new."""
 
     means: Array
     x: Array | None = None
@@ -136,7 +139,8 @@ class Normal(_Scheduled):
 
 @dataclass(frozen=True, slots=True)
 class Poisson(_Scheduled):
-    """Counts, 0 and more, with a variance of `dispersion` times their mean: above 1 they are negative binomial."""
+    """Counts, 0 and more, with a variance of `dispersion` times their mean: above 1 they are
+    negative binomial."""
 
     dispersion: float = 1.0
 
@@ -156,7 +160,8 @@ class Poisson(_Scheduled):
 
 @dataclass(frozen=True, slots=True)
 class Contextual:
-    """Expected rewards that depend on features: a constant 1 and d - 1 numbers drawn from [0, 1] for each request."""
+    """Expected rewards that depend on features: a constant 1 and d - 1 numbers drawn from [0, 1]
+    for each request."""
 
     coefficients: Array  # (K, d)
     noise: float
@@ -199,7 +204,8 @@ class _ContextualWorld:
 
 @dataclass(frozen=True, slots=True)
 class Retiring:
-    """Bernoulli arms with rates from a Beta distribution; at each step, with some probability, one of them is replaced by a new one.
+    """Bernoulli arms with rates from a Beta distribution; at each step, with some probability, one
+    of them is replaced by a new one.
 
     The environment of Chapelle & Li 2011, Table 1: articles that come and go.
     """
@@ -263,7 +269,8 @@ def _scheduled(
 
 
 def bernoulli(means: Sequence[float], drift: Drift | None = None, changes: Changes = ()) -> Bernoulli:
-    """Rewards 0 and 1 with these probabilities. `changes=[(step, means), ...]` replaces the means from a step on. Raises ValueError."""
+    """Rewards 0 and 1 with these probabilities. `changes=[(step, means), ...]` replaces the means
+    from a step on. Raises ValueError."""
     first, later = _scheduled(means, drift, changes, 0.0, 1.0)
     return Bernoulli(first, drift, later)
 
@@ -282,7 +289,8 @@ def normal(
 def poisson(
     rates: Sequence[float], drift: Drift | None = None, changes: Changes = (), dispersion: float = 1.0
 ) -> Poisson:
-    """Counts with these rates, and a variance of `dispersion` times the rate, 1 or more. Raises ValueError."""
+    """Counts with these rates, and a variance of `dispersion` times the rate, 1 or more. Raises
+    ValueError."""
     first, later = _scheduled(rates, drift, changes, 0.0, np.inf)
     return Poisson(first, drift, later, checks.number("dispersion", dispersion, 1.0, np.inf))
 
@@ -290,13 +298,15 @@ def poisson(
 def contextual_linear(
     coefficients: Sequence[Sequence[float]] | Array, noise: float = 0.1, drift: Drift | None = None
 ) -> Contextual:
-    """Rewards x'theta + N(0, noise^2): `coefficients` (K, d), the first of each row for the constant. Raises ValueError."""
+    """Rewards x'theta + N(0, noise^2): `coefficients` (K, d), the first of each row for the
+    constant. Raises ValueError."""
     _checked_drift(drift)
     return Contextual(_matrix(coefficients), checks.number("noise", noise, 0.0, np.inf), binary=False, drift=drift)
 
 
 def contextual_logistic(coefficients: Sequence[Sequence[float]] | Array, drift: Drift | None = None) -> Contextual:
-    """Rewards 0 and 1 with log-odds x'theta: `coefficients` (K, d), the first of each row for the constant. Raises ValueError."""
+    """Rewards 0 and 1 with log-odds x'theta: `coefficients` (K, d), the first of each row for the
+    constant. Raises ValueError."""
     _checked_drift(drift)
     return Contextual(_matrix(coefficients), 0.0, binary=True, drift=drift)
 
@@ -309,7 +319,8 @@ def _matrix(coefficients: Sequence[Sequence[float]] | Array) -> Array:
 
 
 def retiring(arms: int, retire: float = 1e-3, alpha: float = 4.0, beta: float = 4.0) -> Retiring:
-    """`arms` Bernoulli arms with rates from Beta(alpha, beta), one of which is replaced with probability `retire` at each step."""
+    """`arms` Bernoulli arms with rates from Beta(alpha, beta), one of which is replaced with
+    probability `retire` at each step."""
     return Retiring(
         checks.whole("arms", arms, 1),
         checks.number("retire", retire, 0.0, 1.0),

@@ -1,8 +1,10 @@
-"""How often the intervals of arms' means are right: many experiments side by side, looked at as people look at them.
+"""How often the intervals of arms' means are right: many experiments side by side, looked at as
+people look at them.
 
-Between two checks an experiment serves from one snapshot, as the platform does: the probabilities follow from what was learned until the
-last check, with floor and burn-in. The intervals are the ones that results show (bandits.inference.intervals). What they are to cover is
-the mean of what the arm served: its mean where it has one, else the average of its means over the requests that it got.
+Between two checks an experiment serves from one snapshot, as the platform does: the probabilities
+follow from what was learned until the last check, with floor and burn-in. The intervals are the
+ones that results show (bandits.inference.intervals). What they are to cover is the mean of what the
+arm served: its mean where it has one, else the average of its means over the requests that it got.
 """
 
 from collections.abc import Mapping
@@ -26,9 +28,11 @@ from .regret import policy_of
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """`covered` (runs, arms): did the interval at the horizon hold the arm's mean? `ever_missed` (runs, arms): did the watched one
+    """`covered` (runs, arms): did the interval at the horizon hold the arm's mean? `ever_missed`
+    (runs, arms): did the watched one
 
-    at any check not? `pulls` (runs, arms). An arm that was never pulled has the interval of all that is possible, which holds.
+    at any check not? `pulls` (runs, arms). An arm that was never pulled has the interval of all
+    that is possible, which holds.
     """
 
     covered: NDArray[np.bool_]
@@ -48,7 +52,8 @@ def simulate_intervals(
     burn_in: int = 100,
     params: Mapping[str, Any] | None = None,
 ) -> Coverage:
-    """`runs` experiments of `horizon` pulls, looked at and learned from each `check_every` pulls, and at the end.
+    """`runs` experiments of `horizon` pulls, looked at and learned from each `check_every` pulls,
+    and at the end.
 
     The same arguments give the same results. Raises ValueError.
     """

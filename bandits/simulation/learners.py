@@ -1,4 +1,5 @@
-"""What simulated runs have learned, side by side: arrays with an axis of runs first, changed in place, for millions of small steps."""
+"""What simulated runs have learned, side by side: arrays with an axis of runs first, changed in
+place, for millions of small steps."""
 
 from collections import deque
 from typing import Protocol
@@ -21,13 +22,16 @@ class Learner(Protocol):
         """An arm for each run, from what was known at the last `look`."""
 
     def propensities(self, x: Array | None) -> Array:
-        """The probability of each arm for each run, (runs, K), from what was known at the last `look`; before floor and burn-in."""
+        """The probability of each arm for each run, (runs, K), from what was known at the last
+        `look`; before floor and burn-in."""
 
     def pulled(self, arm: Arms, x: Array | None) -> None:
-        """An arm for each run was drawn from them, and its reward is out. `choose` does this by itself."""
+        """An arm for each run was drawn from them, and its reward is out. `choose` does this by
+        itself."""
 
     def learn(self, arm: Arms, reward: Array, x: Array | None, age: int, stale: NDArray[np.bool_] | None) -> None:
-        """The rewards of a step that lies `age` steps back; `stale` (runs,) ones are of arms that are no more."""
+        """The rewards of a step that lies `age` steps back; `stale` (runs,) ones are of arms that
+        are no more."""
 
     def pass_time(self) -> None:
         """One more step: what is known fades, where the policy's memory does."""
@@ -40,7 +44,8 @@ class Learner(Protocol):
 
 
 class MomentsLearner:
-    """For policies that learn each arm's mean: sums of weights, of rewards and of their squares, (runs, K)."""
+    """For policies that learn each arm's mean: sums of weights, of rewards and of their squares,
+    (runs, K)."""
 
     def __init__(self, policy: Policy, reward: RewardModel, runs: int, arms: int) -> None:
         self._policy = policy
@@ -131,7 +136,8 @@ class MomentsLearner:
 
 
 class ContextualLearner:
-    """For policies with a model an arm: the same models that the service and an evaluation learn, of all runs side by side."""
+    """For policies with a model an arm: the same models that the service and an evaluation learn,
+    of all runs side by side."""
 
     def __init__(self, policy: ContextualPolicy, reward: RewardModel, runs: int, arms: int, features: int) -> None:
         self._policy = policy

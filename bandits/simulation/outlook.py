@@ -1,8 +1,10 @@
-"""When an experiment that is under way would promote: simulated from where it stands, with means drawn from what is known of its arms.
+"""When an experiment that is under way would promote: simulated from where it stands, with means
+drawn from what is known of its arms.
 
-`plan` begins at nothing with means that somebody supposes; this begins with the rewards and the evidence that there are, by the same rule
-and the same probabilities, so that from nothing and with one pair of means the two agree. A stretch is drawn as counts, not decision by
-decision: as many runs as one likes cost hardly more than one. For rewards of 0 and 1.
+`plan` begins at nothing with means that somebody supposes; this begins with the rewards and the
+evidence that there are, by the same rule and the same probabilities, so that from nothing and with
+one pair of means the two agree. A stretch is drawn as counts, not decision by decision: as many
+runs as one likes cost hardly more than one. For rewards of 0 and 1.
 """
 
 import numpy as np
@@ -32,11 +34,13 @@ def outlook(
     burn_in: float = 0.0,
     stretches: int = 30,
 ) -> Array:
-    """After how many more rewards each run promotes, (runs,); infinite where it does not within `horizon` more.
+    """After how many more rewards each run promotes, (runs,); infinite where it does not within
+    `horizon` more.
 
-    `means` (runs, K) are the arms' true means in each run, larger better; `ones` of `count` rewards (K,) are learned, `evidence` (K, K)
-    is there. A fixed split has no policy but `shares` (K,). What is learned reaches the probabilities after each of `stretches`, and the
-    evidence is looked at there; they grow with what is known, for so much slower do the probabilities change.
+    `means` (runs, K) are the arms' true means in each run, larger better; `ones` of `count` rewards
+    (K,) are learned, `evidence` (K, K) is there. A fixed split has no policy but `shares` (K,).
+    What is learned reaches the probabilities after each of `stretches`, and the evidence is looked
+    at there; they grow with what is known, for so much slower do the probabilities change.
 
     Raises ValueError, for policies that count their own pulls too: they go decision by decision.
     """

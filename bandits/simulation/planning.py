@@ -1,4 +1,5 @@
-"""How long an experiment would take, and what it would cost, by policy: from simulation of the very rule that promotes."""
+"""How long an experiment would take, and what it would cost, by policy: from simulation of the very
+rule that promotes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ CHECKS = 400
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to expect of one policy. Pulls are decisions; cost is reward lost against always serving the best arm.
+    """What to expect of one policy. Pulls are decisions; cost is reward lost against always serving
+    the best arm.
 
-    `promoted`: share of runs that promoted within the horizon; `correct`: that promoted the best arm. `pulls`: median, `usual`: from the
-    10th to the 90th percentile, None where so few runs promoted that it is beyond the horizon; `median_interval`: the median's own
-    95 % interval (by order statistics), None where it has no end. `cost`: mean and 95 % interval, until promotion or the horizon.
+    `promoted`: share of runs that promoted within the horizon; `correct`: that promoted the best
+    arm. `pulls`: median, `usual`: from the 10th to the 90th percentile, None where so few runs
+    promoted that it is beyond the horizon; `median_interval`: the median's own 95 % interval (by
+    order statistics), None where it has no end. `cost`: mean and 95 % interval, until promotion or
+    the horizon.
     """
 
     policy: str
@@ -53,10 +57,12 @@ def plan(
     burn_in: int = 100,
     min_rewards: int = 100,
 ) -> Plan:
-    """Simulate `runs` experiments of binary arms with these means, each of at most `horizon` decisions, as the platform would run them.
+    """Simulate `runs` experiments of binary arms with these means, each of at most `horizon`
+    decisions, as the platform would run them.
 
-    Burn-in and `min_rewards` are an experiment's defaults, and so is the floor where None: without them the cost would be told too small.
-    Raises ValueError, for a policy that forgets too: its promotion is not simulated.
+    Burn-in and `min_rewards` are an experiment's defaults, and so is the floor where None: without
+    them the cost would be told too small. Raises ValueError, for a policy that forgets too: its
+    promotion is not simulated.
     """
     checks.whole("runs", runs, 2)
     if policy_of(policy, params).memory.forgets:

@@ -1,9 +1,11 @@
-"""How soon a rule promotes, and how often the wrong arm: many experiments side by side, each with its policy, its log and its evidence.
+"""How soon a rule promotes, and how often the wrong arm: many experiments side by side, each with
+its policy, its log and its evidence.
 
-Between two checks an experiment serves from one snapshot, as the platform does: the probabilities are computed at a check from what was
-learned until then, and the decisions of the next stretch draw from them, so the logged propensities are true. Deterministic policies
-count their own pulls within the stretch. What one snapshot decided is a stratum, which ends with the snapshot, or at a check when it
-has rows enough.
+Between two checks an experiment serves from one snapshot, as the platform does: the probabilities
+are computed at a check from what was learned until then, and the decisions of the next stretch draw
+from them, so the logged propensities are true. Deterministic policies count their own pulls within
+the stretch. What one snapshot decided is a stratum, which ends with the snapshot, or at a check
+when it has rows enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,9 +36,11 @@ _RULES = ("anytime", "conditional", "design", "probability-best")
 
 @dataclass(frozen=True, slots=True)
 class Promotions:
-    """`promoted` (runs,): the position of the promoted arm, or -1. `pulls` (runs,): how many there were then, or the horizon.
+    """`promoted` (runs,): the position of the promoted arm, or -1. `pulls` (runs,): how many there
+    were then, or the horizon.
 
-    `regret` (runs,): what was lost until then against playing the best arm, in reward units. `correct` (runs,): was the promoted arm best?
+    `regret` (runs,): what was lost until then against playing the best arm, in reward units.
+    `correct` (runs,): was the promoted arm best?
     """
 
     promoted: NDArray[np.int64]
@@ -46,7 +50,8 @@ class Promotions:
 
 
 class _Experiments:
-    """The experiments that go on: arrays with an axis of experiments first, of which ended ones are dropped."""
+    """The experiments that go on: arrays with an axis of experiments first, of which ended ones are
+    dropped."""
 
     def __init__(self, runs: int, arms: int, rule: Rule, strata: int) -> None:
         self.rule = rule
@@ -84,7 +89,8 @@ class _Experiments:
         self.open_count[run, stratum] = 0
 
     def pooled(self, bounds: tuple[float, float]) -> Array:
-        """The mean outcome so far, on the scale of [0, 1], with half an observation of each outcome."""
+        """The mean outcome so far, on the scale of [0, 1], with half an observation of each
+        outcome."""
         count, mean, _ = (part[:, 0] for part in self.statistics.pooled())
         scaled = (mean - bounds[0]) / (bounds[1] - bounds[0])
         pooled: Array = (count * scaled + 0.5) / (count + 1.0)
@@ -110,14 +116,18 @@ def simulate_promotion(
 ) -> Promotions:
     """`runs` experiments of at most `horizon` pulls, checked each `check_every` pulls.
 
-    What was learned reaches the probabilities each `update_every` pulls, a multiple of `check_every`; by default at each check.
+    What was learned reaches the probabilities each `update_every` pulls, a multiple of
+    `check_every`; by default at each check.
 
-    `answered` (K,) is each arm's rate of feedback, silence meaning nothing: only answered pulls are learned and weighed.
+    `answered` (K,) is each arm's rate of feedback, silence meaning nothing: only answered pulls are
+    learned and weighed.
 
-    Rule `anytime` promotes an arm when its evidence against every other reaches K / alpha; as the service does, by the `conditional` rule
-    for rewards of 0 and 1 and by the `design` for others with bounds. Either can be asked for by name; `probability-best` promotes
-    when P(best) passes `threshold`, for comparison. Until an arm has `burn_in` rewards it gets an even share; while any has fewer than
-    `min_rewards` nothing is promoted. Raises ValueError, for a reward that the rule can't weigh too.
+    Rule `anytime` promotes an arm when its evidence against every other reaches K / alpha; as the
+    service does, by the `conditional` rule for rewards of 0 and 1 and by the `design` for others
+    with bounds. Either can be asked for by name; `probability-best` promotes when P(best) passes
+    `threshold`, for comparison. Until an arm has `burn_in` rewards it gets an even share; while any
+    has fewer than `min_rewards` nothing is promoted. Raises ValueError, for a reward that the rule
+    can't weigh too.
     """
     made = policy_of(policy, params)
     if made.contextual:
@@ -128,7 +138,8 @@ def simulate_promotion(
     rates = None if answered is None else _rates(answered, environment.arms)
     rng = np.random.default_rng(seed)
     world = environment.begin(rng, runs)
-    # While a policy counts its own pulls, what it would serve next changes with each: a stratum for each arm that is next.
+    # While a policy counts its own pulls, what it would serve next changes with each: a stratum for
+    # each arm that is next.
     state = _Experiments(runs, environment.arms, rule, environment.arms if made.counts_own_pulls else 1)
     found = Promotions(np.full(runs, -1), np.full(runs, horizon), np.zeros(runs), np.zeros(runs, dtype=np.bool_))
     update = check_every if update_every is None else update_every
@@ -258,7 +269,8 @@ def _counting_stretch(
         if answered is not None:
             seen[:, i] = rng.random(runs) < answered[arm]
         if state.rule == "conditional":
-            # Where several arms are next alike, their shares are others than in the rows before and after: no stratum.
+            # Where several arms are next alike, their shares are others than in the rows before and
+            # after: no stratum.
             weighed = np.flatnonzero(seen[:, i] & (propensities.max(axis=1) >= almost_all))
             cell = weighed, propensities[weighed].argmax(axis=1), arm[weighed]
             state.open_count[cell] += 1

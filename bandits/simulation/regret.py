@@ -1,4 +1,5 @@
-"""What a policy loses against always playing the best arm: many seeded runs, simulated side by side."""
+"""What a policy loses against always playing the best arm: many seeded runs, simulated side by
+side."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from .learners import Arms, learner_of
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """`regret` (runs, horizon): cumulative pseudo-regret after each pull, in reward units. `pulls` (runs, arms)."""
+    """`regret` (runs, horizon): cumulative pseudo-regret after each pull, in reward units. `pulls`
+    (runs, arms)."""
 
     regret: Array
     pulls: Array
@@ -51,7 +53,8 @@ def simulate(
 ) -> Simulation:
     """`runs` runs of `horizon` pulls.
 
-    Choices follow what was known at the last multiple of `batch`, and rewards are known `delay` pulls late.
+    Choices follow what was known at the last multiple of `batch`, and rewards are known `delay`
+    pulls late.
 
     The same arguments give the same numbers. Raises ValueError.
     """
@@ -76,7 +79,8 @@ def simulate(
             born[now.renewed] = t
         if t % batch == 0:
             if replaced.any():
-                # New arms are heard of with the next feedback: until then they pass for the ones that they replaced.
+                # New arms are heard of with the next feedback: until then they pass for the ones
+                # that they replaced.
                 learner.forget(replaced)
                 replaced[:] = False
             while waiting and waiting[0][0] + delay < t:

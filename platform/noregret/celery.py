@@ -10,7 +10,8 @@ from django.utils.log import configure_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noregret.settings")
 if settings.ENVIRONMENT.role == "beat":
-    # Beat sends names of tasks: it needs neither the tasks nor Django's applications, and all that they load.
+    # Beat sends names of tasks: it needs neither the tasks nor Django's applications, and all that
+    # they load.
     configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
     app = Celery("noregret", fixups=[])
     app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -20,7 +21,8 @@ else:
     app.autodiscover_tasks(
         ["noregret.learning", "noregret.steering", "noregret.notify", "noregret.registry", "noregret.retention"]
     )
-# `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no more.
+# `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no
+# more.
 for words in ("You're running the worker with superuser", "An entry for the specified gid or egid was not found"):
     warnings.filterwarnings("ignore", words, SecurityWarning)
 app.conf.beat_schedule = {
@@ -29,8 +31,8 @@ app.conf.beat_schedule = {
         "schedule": settings.LEARN_SECONDS,
         "options": {"expires": settings.LEARN_EXPIRES_SECONDS},
     },
-    # Workers of the version before know this name, and listen to the queue `celery` alone: beside a beat of this version they learn on.
-    # Ours take it too, and find nothing more to do.
+    # Workers of the version before know this name, and listen to the queue `celery` alone: beside a
+    # beat of this version they learn on. Ours take it too, and find nothing more to do.
     "learn-with-workers-of-before": {
         "task": "noregret.learning.tasks.tick",
         "schedule": max(5.0, 3 * settings.LEARN_SECONDS),
@@ -56,7 +58,8 @@ app.conf.beat_schedule = {
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },
-    # Once a day does something, for a day grows old once a day; each hour, for what was in the way may be gone.
+    # Once a day does something, for a day grows old once a day; each hour, for what was in the way
+    # may be gone.
     "retain": {
         "task": "noregret.retention.tasks.retain",
         "schedule": 3600.0,

@@ -1,6 +1,8 @@
-"""The command line: `noregret` where it is installed, `manage.py` in a checkout, `python -m noregret` anywhere.
+"""The command line: `noregret` where it is installed, `manage.py` in a checkout, `python -m
+noregret` anywhere.
 
-Little is imported before it is known what is asked for: `up` listens for signals from its first line, and never loads what serves.
+Little is imported before it is known what is asked for: `up` listens for signals from its first
+line, and never loads what serves.
 """
 
 import signal

@@ -1,7 +1,7 @@
 """What each address of the control plane takes, and the threads that answer it.
 
-The rules are read from Django's own addresses, so that none is forgotten: an address that is not among them is nobody's, and a
-request for it gets no thread.
+The rules are read from Django's own addresses, so that none is forgotten: an address that is not
+among them is nobody's, and a request for it gets no thread.
 """
 
 import re
@@ -24,7 +24,8 @@ LOGIN_BYTES = 16 * 1024
 WAITING_EACH = 4
 """Calls that may wait for each thread of the control plane."""
 PROBE_THREADS = 1
-"""Beside those of the control plane: a probe that waits for a server keeps no page from being shown, nor a page a probe."""
+"""Beside those of the control plane: a probe that waits for a server keeps no page from being
+shown, nor a page a probe."""
 FILE_THREADS = 1
 _WAITING = 64
 
@@ -33,7 +34,8 @@ _FIELD = re.compile(r"<\w+:\w+>")
 
 
 def control_plane(application: WSGIHandler, *, share: float) -> Find:
-    """The rule of a path of Django's, None for any other. `share` of the requests get a line in the log."""
+    """The rule of a path of Django's, None for any other. `share` of the requests get a line in the
+    log."""
     lines = RequestLines(application, share)
     calls = Plane(lines, Pool("control", settings.CONTROL_THREADS, WAITING_EACH * settings.CONTROL_THREADS))
     probes = Plane(lines, Pool("probes", PROBE_THREADS, _WAITING))

@@ -1,7 +1,9 @@
-"""The only reader of the environment: every setting that a deployment can change is a line of `Environment`.
+"""The only reader of the environment: every setting that a deployment can change is a line of
+`Environment`.
 
-What is read here is documented in README.md ("Settings"); a test holds the two against each other. A value that can't be
-used ends the process with a sentence that says which variable, what it holds and what was expected.
+What is read here is documented in README.md ("Settings"); a test holds the two against each other.
+A value that can't be used ends the process with a sentence that says which variable, what it holds
+and what was expected.
 """
 
 import hashlib
@@ -198,10 +200,11 @@ def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ())
 
 
 def take_data_dir(argv: list[str]) -> list[str]:
-    """Move `--data-dir DIR` from the arguments into NOREGRET_DATA_DIR, where `Environment` finds it.
+    """Move `--data-dir DIR` from the arguments into NOREGRET_DATA_DIR, where `Environment` finds
+    it.
 
-    Settings are loaded before a command parses its arguments, and where the embedded servers listen follows from
-    the data directory; a command therefore can't take this option by itself.
+    Settings are loaded before a command parses its arguments, and where the embedded servers listen
+    follows from the data directory; a command therefore can't take this option by itself.
     """
     rest: list[str] = []
     arguments = iter(argv)
@@ -245,15 +248,17 @@ def database_is_named(source: Mapping[str, str] | None = None) -> bool:
 
 
 POSTGRES_SOCKETS = "postgres"
-"""The folder of PostgreSQL's socket, inside the folder of sockets: it may belong to another user."""
+"""The folder of PostgreSQL's socket, inside the folder of sockets: it may belong to another
+user."""
 
 
 def socket_dir(data_dir: Path) -> Path:
     """Where the embedded servers of a data directory put their sockets.
 
-    Not inside the data directory: a socket's path has at most 107 characters, and a data directory may be deep. The
-    name follows from the directory and its owner alone, so that every command finds a running `up` without a lookup: root's
-    commands too, while `up` runs as the directory's owner.
+    Not inside the data directory: a socket's path has at most 107 characters, and a data directory
+    may be deep. The name follows from the directory and its owner alone, so that every command
+    finds a running `up` without a lookup: root's commands too, while `up` runs as the directory's
+    owner.
     """
     digest = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
     try:
@@ -438,7 +443,8 @@ def _secret_key(source: Mapping[str, str], data_dir: Path) -> tuple[str, bool]:
     try:
         return secret_key_file(data_dir).read_text().strip(), False
     except FileNotFoundError:
-        # Commands that need no lasting key (migrations, checks) run without one; serving refuses by a system check.
+        # Commands that need no lasting key (migrations, checks) run without one; serving refuses by
+        # a system check.
         return secrets.token_urlsafe(48), True
     except NotADirectoryError:
         raise BadEnvironment(

@@ -1,9 +1,11 @@
 """What a line of the log may be: so long, and so many of a kind a second.
 
-Whoever sends requests decides what some lines hold and how many there are. A kind is a place in the program and, where the line names them,
-the endpoint, experiment, model, child or reason that it is about: a thousand callers with a thousand wrong host names are one kind, two
-endpoints in trouble are two. Past the limit lines are counted; the last of them is told when the second is over, with the number
-of those that it stands for as `suppressed`. So at most one line more than the limit comes of a kind in a second.
+Whoever sends requests decides what some lines hold and how many there are. A kind is a place in the
+program and, where the line names them, the endpoint, experiment, model, child or reason that it is
+about: a thousand callers with a thousand wrong host names are one kind, two endpoints in trouble
+are two. Past the limit lines are counted; the last of them is told when the second is over, with
+the number of those that it stands for as `suppressed`. So at most one line more than the limit
+comes of a kind in a second.
 """
 
 import logging
@@ -15,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 A_SECOND = 5
-# By the beginning of a logger's name. On the hot path each request could write a line; those that are drawn to be told are few already.
+# By the beginning of a logger's name. On the hot path each request could write a line; those that
+# are drawn to be told are few already.
 OTHERS_A_SECOND = {"serving.request_lines": A_SECOND, "serving.": 1}
 KINDS = 1000
-"""So many are told apart; what comes beyond them is one kind a logger, until the others have been quiet."""
+"""So many are told apart; what comes beyond them is one kind a logger, until the others have been
+quiet."""
 TEXT = 500
 """Characters of a value."""
 EXCEPTION = 4000
@@ -115,7 +119,8 @@ class LimitedStream(logging.StreamHandler[TextIO]):
         context.run(super().emit, record)
 
     def _sweep_later(self) -> None:
-        """A thread tells what was counted, should no more lines of the kind come; it ends when nothing waits."""
+        """A thread tells what was counted, should no more lines of the kind come; it ends when
+        nothing waits."""
         if self._sweeper is None or not self._sweeper.is_alive():
             self._sweeper = threading.Thread(target=self._sweep, name="log-lines", daemon=True)
             self._sweeper.start()

@@ -33,7 +33,8 @@ Check = dict[str, Any]
 @declared(Call("Does the process live?", {200: dict[str, Any]}, name="healthz", open=True))
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
-    """GET /healthz: 200 while the process lives. It asks no server: a lost database is no reason to restart a process."""
+    """GET /healthz: 200 while the process lives. It asks no server: a lost database is no reason to
+    restart a process."""
     return HttpResponse(msgspec.json.encode({"status": "ok"}), content_type="application/json")
 
 
@@ -55,11 +56,13 @@ def healthz(request: HttpRequest) -> HttpResponse:
 )
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """GET /readyz: 200 while this process can serve, with what each check found; `?strict=1`: 503 for anything that is wrong.
+    """GET /readyz: 200 while this process can serve, with what each check found; `?strict=1`: 503
+    for anything that is wrong.
 
-    What a load balancer can mend by asking another process takes this one out: snapshots never read, migrations missing, a champion that
-    is not loaded. A server that is away, a learner that is silent, a challenger that does not load are told, and take nobody out: every
-    process would fail alike, and the last snapshot serves on.
+    What a load balancer can mend by asking another process takes this one out: snapshots never
+    read, migrations missing, a champion that is not loaded. A server that is away, a learner that
+    is silent, a challenger that does not load are told, and take nobody out: every process would
+    fail alike, and the last snapshot serves on.
     """
     checks = {name: _run(check) for name, check in _CHECKS.items()}
     serves = all(check["ok"] or not check["serves"] for check in checks.values())
@@ -73,10 +76,11 @@ def readyz(request: HttpRequest) -> HttpResponse:
 @declared(Call("Prometheus metrics", {200: str}, name="metrics", media_type="text/plain", open=True))
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """GET /metrics: Prometheus's text form, of all web processes of this machine together; the learner as this process hears of it.
+    """GET /metrics: Prometheus's text form, of all web processes of this machine together; the
+    learner as this process hears of it.
 
-    503 where each of several counts alone: whichever process answered would tell its own counters, and a counter that jumps to and fro is
-    no counter.
+    503 where each of several counts alone: whichever process answered would tell its own counters,
+    and a counter that jumps to and fro is no counter.
     """
     if counts_alone():
         return problem_response(
@@ -93,7 +97,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def counts_alone() -> bool:
-    """Is this one of several web processes that have no folder through which they add up their counters?"""
+    """Is this one of several web processes that have no folder through which they add up their
+    counters?"""
     workers = settings.ENVIRONMENT.web_processes
     return settings.METRICS_DIR is None and web_processes(sys.argv[1:], workers) > 1
 
@@ -105,7 +110,8 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 
 def answer_probes(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Who asks whether the process lives names an address of a pod or of a node, which is no name that the service answers to."""
+    """Who asks whether the process lives names an address of a pod or of a node, which is no name
+    that the service answers to."""
     probes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -125,7 +131,8 @@ def _run(check: Callable[[], Check]) -> Check:
 
 
 def _database() -> Check:
-    """It answers, and takes a reward as feedback would bring it. Asked first: a pool would wait for one that is away."""
+    """It answers, and takes a reward as feedback would bring it. Asked first: a pool would wait for
+    one that is away."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     process().rewards.probe()
@@ -133,7 +140,8 @@ def _database() -> Check:
 
 
 def _migrations() -> Check:
-    """Missing ones take this process out; while the database is away nobody knows, and it serves on."""
+    """Missing ones take this process out; while the database is away nobody knows, and it serves
+    on."""
     executor = MigrationExecutor(connection)
     missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     return {"ok": missing == 0, "serves": True, "missing": missing}
@@ -145,7 +153,8 @@ def _redis() -> Check:
 
 
 def _learner() -> Check:
-    """That somebody looks, and with which endpoints that is behind: theirs alone, and every other is served and learned for."""
+    """That somebody looks, and with which endpoints that is behind: theirs alone, and every other
+    is served and learned for."""
     found = learner()
     alive = found.age_seconds is not None and found.age_seconds <= settings.LEARNER_DEAD_SECONDS
     lagging = {name: {"seconds": lag.seconds, "why": lag.why} for name, lag in found.lagging.items()}

@@ -1,4 +1,5 @@
-"""Where Noregret's packages are, for processes that are started with a path of their own: a checkout has two roots, a wheel one."""
+"""Where Noregret's packages are, for processes that are started with a path of their own: a
+checkout has two roots, a wheel one."""
 
 import os
 import site
@@ -19,9 +20,11 @@ def command(*arguments: str) -> list[str]:
 
 
 def python_path() -> dict[str, str]:
-    """PYTHONPATH by which a child finds our packages, whatever its working directory, which itself is not on the path.
+    """PYTHONPATH by which a child finds our packages, whatever its working directory, which itself
+    is not on the path.
 
-    What is on the path already stays there, read from where this process stands: the callables of `python` models may come from it.
+    What is on the path already stays there, read from where this process stands: the callables of
+    `python` models may come from it.
     """
     installed = {Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())}
     ours = [root for root in ROOTS if root not in installed]

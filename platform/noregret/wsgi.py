@@ -1,7 +1,9 @@
-"""A web process with both planes: `front` for our own server (`python -m noregret.web`), `application` for any other of WSGI's.
+"""A web process with both planes: `front` for our own server (`python -m noregret.web`),
+`application` for any other of WSGI's.
 
-Under another server the control plane has a bulkhead too: of the server's threads it gets half as many as the data plane has,
-and a further call is told to come again. Bodies are then read as that server reads them: let a proxy that buffers stand in front.
+Under another server the control plane has a bulkhead too: of the server's threads it gets half as
+many as the data plane has, and a further call is told to come again. Bodies are then read as that
+server reads them: let a proxy that buffers stand in front.
 """
 
 import os
@@ -53,7 +55,8 @@ def _by_plane(environ: dict[str, Any], start_response: Callable[..., Any]) -> It
 
 
 class _Admitted:
-    """The answer of an application that was let in; whoever waits is let in when it was sent, or is given up."""
+    """The answer of an application that was let in; whoever waits is let in when it was sent, or is
+    given up."""
 
     def __init__(self, application: Any, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
         self._is_over = False

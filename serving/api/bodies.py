@@ -1,4 +1,5 @@
-"""From a body's bytes to a typed document: media type, strict JSON, and a field's name for whatever is wrong.
+"""From a body's bytes to a typed document: media type, strict JSON, and a field's name for whatever
+is wrong.
 
 Knows no framework: whoever has read a body says what it was sent as.
 """
@@ -27,7 +28,8 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([\w-]+)")
 
 
 class Form(Generic[T]):
-    """How a body of one type is decoded. `count_keys`: how many keys a document has, however deep."""
+    """How a body of one type is decoded. `count_keys`: how many keys a document has, however
+    deep."""
 
     def __init__(self, kind: type[T], count_keys: Callable[[T], int]) -> None:
         self._decoder = msgspec.json.Decoder(kind)
@@ -58,7 +60,8 @@ def check_encoding(encoding: str) -> None:
 
 
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int]) -> T:
-    """The typed body. Raises Problem 400, with the field and what was expected where a field is wrong."""
+    """The typed body. Raises Problem 400, with the field and what was expected where a field is
+    wrong."""
     try:
         document = decoder.decode(body)
         # What a typed decoder lets pass: duplicate keys (the last one wins), NUL in strings.
@@ -86,8 +89,8 @@ def _named_field_error(message: str, body: bytes, form: Any) -> problems.FieldEr
 def field_error(message: str, document: Any = None, form: Any = None) -> problems.FieldError:
     """msgspec's sentence as a field and a message.
 
-    It names no keys of a mapping, only `[...]`: with the `document` that was to be a `form`, the key is found.
-    Nor does it name what could be chosen: with the `form` that is told.
+    It names no keys of a mapping, only `[...]`: with the `document` that was to be a `form`, the
+    key is found. Nor does it name what could be chosen: with the `form` that is told.
     """
     path = ""
     if at := _AT.search(message):
@@ -105,7 +108,8 @@ def field_error(message: str, document: Any = None, form: Any = None) -> problem
 
 
 def _with_key(path: str, document: Any, form: Any) -> str:
-    """The path of the first value that is wrong in the mapping at `path`; `path` itself where it can't be found."""
+    """The path of the first value that is wrong in the mapping at `path`; `path` itself where it
+    can't be found."""
     holder: Any = document
     try:
         for index, name in _STEP.findall(path):
@@ -115,7 +119,8 @@ def _with_key(path: str, document: Any, form: Any) -> str:
     if not isinstance(holder, dict):
         return path
     pairs = list(holder.items())
-    # msgspec stops at the first wrong value: so the shortest beginning that is refused ends with it.
+    # msgspec stops at the first wrong value: so the shortest beginning that is refused ends with
+    # it.
     sound, refused = 0, len(pairs)
     while refused - sound > 1:
         middle = (sound + refused) // 2

@@ -1,7 +1,7 @@
 """A call of the HTTP API as a value: what it takes, what it answers, what can go wrong.
 
-It stands at the function that answers the call, on either plane, and knows no framework. The OpenAPI
-document is made of these.
+It stands at the function that answers the call, on either plane, and knows no framework. The
+OpenAPI document is made of these.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,10 +25,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`bodies`: by media type a type, several of which any will do, or a JSON schema. `answers`: types by status, None for no body.
+    """`bodies`: by media type a type, several of which any will do, or a JSON schema. `answers`:
+    types by status, None for no body.
 
-    `problems` are statuses beside those that every call with a key can answer; a call that is `open`
-    needs no key, and answers what is declared alone.
+    `problems` are statuses beside those that every call with a key can answer; a call that is
+    `open` needs no key, and answers what is declared alone.
     """
 
     summary: str

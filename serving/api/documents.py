@@ -1,4 +1,5 @@
-"""The documents of Noregret's own protocol, as they are decoded and answered; OpenAPI is made from these types."""
+"""The documents of Noregret's own protocol, as they are decoded and answered; OpenAPI is made from
+these types."""
 
 from typing import Annotated, Any, Literal
 
@@ -103,7 +104,8 @@ class FeedbackResults(Struct):
 
 
 class FeedbackBody(Struct, forbid_unknown_fields=True):
-    """Either form, as it is decoded. A batch's items are checked one by one, so that one wrong item spoils no other."""
+    """Either form, as it is decoded. A batch's items are checked one by one, so that one wrong item
+    spoils no other."""
 
     decision_id: str | UnsetType = UNSET
     value: float | bool | UnsetType = UNSET

@@ -1,7 +1,9 @@
-"""The serving calls as every protocol makes them: a key's text and a body in, an answer's document out; refusals are Problems.
+"""The serving calls as every protocol makes them: a key's text and a body in, an answer's document
+out; refusals are Problems.
 
-No framework and no protocol enters this module. A call has two steps, so that a protocol reads the body of nobody without a key, and
-shapes it by the endpoint's model where it must: `admit` (401, 403, 404), then the call itself.
+No framework and no protocol enters this module. A call has two steps, so that a protocol reads the
+body of nobody without a key, and shapes it by the endpoint's model where it must: `admit` (401,
+403, 404), then the call itself.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,8 @@ from serving.process import Process
 
 
 def presented(environ: Mapping[str, Any]) -> str | None:
-    """The key that a request brings, by `Authorization: Bearer` or `X-API-Key`; `environ` as WSGI names headers."""
+    """The key that a request brings, by `Authorization: Bearer` or `X-API-Key`; `environ` as WSGI
+    names headers."""
     authorization: str = environ.get("HTTP_AUTHORIZATION", "")
     if authorization:
         scheme, _, credentials = authorization.partition(" ")

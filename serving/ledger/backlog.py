@@ -1,9 +1,10 @@
 """How much waits in the streams for the learner, and whose decisions are kept on disk meanwhile.
 
-Redis holds snapshots, keys and Celery's queues too, so that the streams must not fill it: all endpoints' together are bounded well below
-its `maxmemory`. Past the bound an endpoint's decisions go to the spool, but for a small share of the bound that each endpoint has for
-itself: one that nobody drains stops no other. A request only looks up a set; a thread asks Redis twice a second. In between the streams
-grow by what comes in, which is why the bound leaves so much room.
+Redis holds snapshots, keys and Celery's queues too, so that the streams must not fill it: all
+endpoints' together are bounded well below its `maxmemory`. Past the bound an endpoint's decisions
+go to the spool, but for a small share of the bound that each endpoint has for itself: one that
+nobody drains stops no other. A request only looks up a set; a thread asks Redis twice a second. In
+between the streams grow by what comes in, which is why the bound leaves so much room.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,17 +22,21 @@ SHARE = 0.5
 UNBOUNDED_REDIS_BYTES = 512 * 2**20
 """The bound where Redis has no `maxmemory`."""
 ALL_SHARE = 0.8
-"""Of `maxmemory`, for the streams and whatever else is there: the rest is for snapshots, keys and queues."""
+"""Of `maxmemory`, for the streams and whatever else is there: the rest is for snapshots, keys and
+queues."""
 LEAST_SHARE = 1 / 16
-"""Of `maxmemory`, for the streams however full the rest is: a learner that keeps up needs no more."""
+"""Of `maxmemory`, for the streams however full the rest is: a learner that keeps up needs no
+more."""
 OWN_SHARE = 1 / 8
 """Of the bound, on top of it, that endpoints have for themselves, each an equal part."""
 SHIP_SHARE = 1 / 2
-"""Of the bound: with more in the streams nothing is shipped from disks, so that what requests append comes first."""
+"""Of the bound: with more in the streams nothing is shipped from disks, so that what requests
+append comes first."""
 SHADOWS_SHARE = 1 / 8
 """Of the bound, for the copies of shadow challengers, once Redis holds more than a half of it."""
 RESERVED_SHARE = 0.1
-"""Of `maxmemory`, that nothing which is only useful may take: arms of sticky units are not remembered then."""
+"""Of `maxmemory`, that nothing which is only useful may take: arms of sticky units are not
+remembered then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ class Waiting:
     used: int
     maximum: int
     decisions: dict[str, int]
-    """By endpoint. Empty where all of Redis holds less than half the bound: nobody needs to know then."""
+    """By endpoint. Empty where all of Redis holds less than half the bound: nobody needs to know
+    then."""
     shadows: int = 0
 
     @property
@@ -50,7 +56,8 @@ class Waiting:
 
 
 def bound_of(used: int, maximum: int, total: int, limit: int | None) -> float:
-    """How much the streams together may hold, in bytes. `limit`: as it was set, None for a share of `maximum`."""
+    """How much the streams together may hold, in bytes. `limit`: as it was set, None for a share of
+    `maximum`."""
     if not maximum:
         return UNBOUNDED_REDIS_BYTES if limit is None else limit
     wanted = SHARE * maximum if limit is None else limit
@@ -91,7 +98,8 @@ def measure(client: redis.Redis, keys: Keys, endpoints: Sequence[str]) -> Waitin
 
 
 class Backlog:
-    """What this process knows of it. Until it has looked, and while Redis is away, everyone has room."""
+    """What this process knows of it. Until it has looked, and while Redis is away, everyone has
+    room."""
 
     def __init__(self, client: redis.Redis, keys: Keys, limit: int | None) -> None:
         self._client = client
@@ -117,7 +125,8 @@ class Backlog:
         try:
             waiting = ask(self._client, self._keys, names, self._limit)
         except redis.ResponseError as error:
-            # A server that tells nobody its memory: then only its refusals are heard of (serving.ledger.decision_log).
+            # A server that tells nobody its memory: then only its refusals are heard of
+            # (serving.ledger.decision_log).
             log.warning("backlog not known", error=str(error))
             waiting = Waiting(0, 0, {})
         total = waiting.total

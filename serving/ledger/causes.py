@@ -16,7 +16,8 @@ _BY_STATE = {
 
 
 def reason(error: BaseException | None) -> str:
-    """`no_connection` in time, `connection` lost or refused, `timeout`, `disk_full`, `read_only`, `other`."""
+    """`no_connection` in time, `connection` lost or refused, `timeout`, `disk_full`, `read_only`,
+    `other`."""
     if isinstance(error, PoolTimeout | TooManyRequests):
         return "no_connection"
     if not isinstance(error, psycopg.Error):

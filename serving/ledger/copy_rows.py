@@ -1,7 +1,8 @@
 """Decisions as rows of `COPY serving_decision FROM STDIN (FORMAT binary)`.
 
-The binary form is written here, for psycopg's own writer takes longer for a row than PostgreSQL does: it looks up a type for each
-value. Source: PostgreSQL's manual, "COPY", section "Binary Format"; the receive functions of its types.
+The binary form is written here, for psycopg's own writer takes longer for a row than PostgreSQL
+does: it looks up a type for each value. Source: PostgreSQL's manual, "COPY", section "Binary
+Format"; the receive functions of its types.
 """
 
 import struct

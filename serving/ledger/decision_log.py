@@ -1,10 +1,10 @@
 """The log of decisions between web processes and the learner: append, read, forget.
 
-Nobody else knows that it is Redis streams, one an endpoint. A web process appends with one round trip,
-a deadline of 50 ms and no retries. It speaks the protocol with redis-py's connection and packer, not
-with its client: the client's retry, pool and response layers cost more than the round trip itself
-(docs/adr/0003). Each request thread keeps its own connection. Entries stay until the learner forgets
-them, after their rows are committed.
+Nobody else knows that it is Redis streams, one an endpoint. A web process appends with one round
+trip, a deadline of 50 ms and no retries. It speaks the protocol with redis-py's connection and
+packer, not with its client: the client's retry, pool and response layers cost more than the round
+trip itself (docs/adr/0003). Each request thread keeps its own connection. Entries stay until the
+learner forgets them, after their rows are committed.
 """
 
 import threading
@@ -22,9 +22,11 @@ from serving.redis_keys import BODY_FIELD, Keys
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""After a failure no request asks Redis again for this long: while it hangs, requests must not each wait out the deadline."""
+"""After a failure no request asks Redis again for this long: while it hangs, requests must not each
+wait out the deadline."""
 TOLD_SECONDS = 15
-"""What is told of a disk is forgotten after so long, so that a machine that is gone holds nobody up."""
+"""What is told of a disk is forgotten after so long, so that a machine that is gone holds nobody
+up."""
 CHUNK = 2500
 """Entries that one command reads or forgets: Redis answers nobody else meanwhile."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,10 +40,11 @@ if not told or tonumber(told) >= tonumber(ARGV[1]) then redis.call('SET', KEYS[1
 
 
 class StreamUnavailable(Exception):
-    """The entry may not have reached the stream. It may also have: writing it again is harmless, for its id is its own.
+    """The entry may not have reached the stream. It may also have: writing it again is harmless,
+    for its id is its own.
 
-    `reason`: `full` where Redis is at its `maxmemory`, `refused` where it said something else, `unreachable`, or `paused` after any
-    of them.
+    `reason`: `full` where Redis is at its `maxmemory`, `refused` where it said something else,
+    `unreachable`, or `paused` after any of them.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -50,7 +53,8 @@ class StreamUnavailable(Exception):
 
 
 class Entry(NamedTuple):
-    """An entry of a stream; `body` is None where it is none of ours, and `content` what it holds instead."""
+    """An entry of a stream; `body` is None where it is none of ours, and `content` what it holds
+    instead."""
 
     id: bytes
     body: bytes | None
@@ -58,9 +62,11 @@ class Entry(NamedTuple):
 
 
 class DecisionLog:
-    """The streams of all endpoints, for all threads of a process. Nothing is connected before it is used.
+    """The streams of all endpoints, for all threads of a process. Nothing is connected before it is
+    used.
 
-    Appending raises StreamUnavailable. The learner's calls raise redis.RedisError, for it uses Redis for other things too.
+    Appending raises StreamUnavailable. The learner's calls raise redis.RedisError, for it uses
+    Redis for other things too.
     """
 
     def __init__(self, url: str, keys: Keys) -> None:
@@ -86,14 +92,16 @@ class DecisionLog:
             connection.send_packed_command([self._command(endpoint) + _bulk(body)], check_health=False)
             connection.read_response(disable_decoding=True)
         except (redis.RedisError, OSError) as error:
-            # What was sent may still be answered: a connection in that state would pair answers with wrong requests.
+            # What was sent may still be answered: a connection in that state would pair answers
+            # with wrong requests.
             connection.disconnect()
             self._paused_until = time.monotonic() + PAUSE_SECONDS
             log.warning("decision not appended", reason=_reason(error), error=str(error))
             raise StreamUnavailable(_reason(error), str(error)) from error
 
     def append_many(self, endpoint: str, bodies: Sequence[bytes]) -> None:
-        """Append all of `bodies`, in order, in one round trip that may take its time; requests then append again.
+        """Append all of `bodies`, in order, in one round trip that may take its time; requests then
+        append again.
 
         Raises StreamUnavailable, and then some of them may be there.
         """
@@ -119,7 +127,8 @@ class DecisionLog:
         return command
 
     def tell_held_back(self, endpoint: str, since_us: int) -> None:
-        """The learner, that decisions wait on a disk here, the oldest made `since_us` (µs since 1970). Raises redis.RedisError."""
+        """The learner, that decisions wait on a disk here, the oldest made `since_us` (µs since
+        1970). Raises redis.RedisError."""
         self._shipper.eval(_TELL, 1, self._keys.spooled(endpoint), str(since_us), str(TOLD_SECONDS))
 
     def close(self) -> None:
@@ -135,7 +144,8 @@ class DecisionLog:
     # For the learner.
 
     def read(self, endpoint: str, limit: int, after: bytes | None = None) -> list[Entry]:
-        """The oldest entries, at most `limit`; with `after`, of those behind that entry. They stay there. Raises redis.RedisError."""
+        """The oldest entries, at most `limit`; with `after`, of those behind that entry. They stay
+        there. Raises redis.RedisError."""
         entries: list[Entry] = []
         while len(entries) < limit:
             asked = min(CHUNK, limit - len(entries))
@@ -149,7 +159,8 @@ class DecisionLog:
         return entries
 
     def _range(self, endpoint: str, after: bytes | None, limit: int) -> list[tuple[bytes, list[bytes]]]:
-        """XRANGE as it is answered: the client would make a dictionary of each entry, which takes as long as Redis does."""
+        """XRANGE as it is answered: the client would make a dictionary of each entry, which takes
+        as long as Redis does."""
         connection: Any = self._client.connection_pool.get_connection()
         try:
             connection.send_command("XRANGE", self._keys.decisions(endpoint), _next(after), "+", "COUNT", limit)
@@ -186,12 +197,14 @@ class DecisionLog:
             pipeline.execute()
 
     def oldest(self, endpoint: str) -> datetime | None:
-        """When the oldest entry was appended, by Redis's clock, or None for an empty stream. Raises redis.RedisError."""
+        """When the oldest entry was appended, by Redis's clock, or None for an empty stream. Raises
+        redis.RedisError."""
         first = self.read(endpoint, 1)
         return appended_at(first[0].id) if first else None
 
     def held_back_since(self, endpoint: str) -> datetime | None:
-        """Since when decisions wait on the disk of a web process, as those told, or None. Raises redis.RedisError."""
+        """Since when decisions wait on the disk of a web process, as those told, or None. Raises
+        redis.RedisError."""
         told: Any = self._client.get(self._keys.spooled(endpoint))
         try:
             return None if told is None else _EPOCH + timedelta(microseconds=min(int(told), 2**55))

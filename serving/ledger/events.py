@@ -1,4 +1,5 @@
-"""What a decision looks like on its way from a web process to the ledger: one msgpack array a stream entry."""
+"""What a decision looks like on its way from a web process to the ledger: one msgpack array a
+stream entry."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,8 @@ VERSION = 1
 
 
 class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One decision. Fields are only ever added at the end, with a default: entries outlive the process that wrote them."""
+    """One decision. Fields are only ever added at the end, with a default: entries outlive the
+    process that wrote them."""
 
     version: int
     id: bytes  # 16 bytes; the first 8 are the time in microseconds since 1970, big-endian (serving.tokens)

@@ -1,6 +1,8 @@
-"""Units that were forgotten while decisions of theirs were on their way: in a stream, in a spool, on another machine's disk.
+"""Units that were forgotten while decisions of theirs were on their way: in a stream, in a spool,
+on another machine's disk.
 
-Nothing here names them. A keyed digest tells that a decision that comes in is of one, and it is stored under a random pseudonym.
+Nothing here names them. A keyed digest tells that a decision that comes in is of one, and it is
+stored under a random pseudonym.
 """
 
 import hashlib
@@ -32,7 +34,8 @@ def pseudonym() -> str:
 
 
 def remember(unit: str, at: datetime) -> None:
-    """From the commit on, decisions of the unit that were made before `at` come in without its name."""
+    """From the commit on, decisions of the unit that were made before `at` come in without its
+    name."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO serving_forgottenunit AS held (digest, forgotten_at) VALUES (%s, %s) "
@@ -48,7 +51,8 @@ def without_name(event: DecisionEvent, unit: str, readable: ReadableContext) -> 
 
 
 def without_names(decisions: Sequence[StreamedDecision], readable: ReadableContext) -> list[StreamedDecision]:
-    """The decisions, those of forgotten units under a pseudonym each. In the transaction that stores them."""
+    """The decisions, those of forgotten units under a pseudonym each. In the transaction that
+    stores them."""
     units = {decision.event.unit for decision in decisions if decision.event.unit is not None}
     with connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT 1 FROM serving_forgottenunit)")

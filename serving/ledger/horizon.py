@@ -1,7 +1,9 @@
-"""From when on the ledger has rows: days before are dropped, and nothing may come into them any more.
+"""From when on the ledger has rows: days before are dropped, and nothing may come into them any
+more.
 
-Two kinds of work depend on which days are there. Whoever reads many of them, or writes into one that is old, holds them for its
-transaction (`hold_days`); whoever drops a day needs that nobody does (`free_days`), and comes again later otherwise.
+Two kinds of work depend on which days are there. Whoever reads many of them, or writes into one
+that is old, holds them for its transaction (`hold_days`); whoever drops a day needs that nobody
+does (`free_days`), and comes again later otherwise.
 """
 
 from datetime import datetime
@@ -10,16 +12,19 @@ from django.db import OperationalError, connection, transaction
 
 
 def hold_days() -> None:
-    """No day is dropped until this transaction ends. Waits for nobody but a drop that is under way, which takes moments.
+    """No day is dropped until this transaction ends. Waits for nobody but a drop that is under way,
+    which takes moments.
 
-    First thing in a transaction that reads one state of the database: the lock takes no snapshot, so what is seen is of after it.
+    First thing in a transaction that reads one state of the database: the lock takes no snapshot,
+    so what is seen is of after it.
     """
     with connection.cursor() as cursor:
         cursor.execute("LOCK TABLE serving_ledgerhorizon IN ROW SHARE MODE")
 
 
 def free_days() -> bool:
-    """Does nobody hold the days, until this transaction ends? Never waits: whoever came behind would wait too."""
+    """Does nobody hold the days, until this transaction ends? Never waits: whoever came behind
+    would wait too."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("LOCK TABLE serving_ledgerhorizon IN EXCLUSIVE MODE NOWAIT")
@@ -37,7 +42,8 @@ def begins_at() -> datetime | None:
 
 
 def move_to(at: datetime) -> None:
-    """Let the ledger begin at `at`, or later if it does already. In a transaction in which the days are free."""
+    """Let the ledger begin at `at`, or later if it does already. In a transaction in which the days
+    are free."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO serving_ledgerhorizon AS held (id, begins_at, rewritten) VALUES (1, %s, 0) "

@@ -1,6 +1,8 @@
-"""Drains an endpoint's decision stream into the ledger: COPY, idempotent by decision id, and no bad entry blocks a good one.
+"""Drains an endpoint's decision stream into the ledger: COPY, idempotent by decision id, and no bad
+entry blocks a good one.
 
-An entry leaves the stream only after its row is committed; whoever is killed between the two finds it again and inserts nothing.
+An entry leaves the stream only after its row is committed; whoever is killed between the two finds
+it again and inserts nothing.
 """
 
 import math
@@ -32,7 +34,8 @@ _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class StreamedDecision(msgspec.Struct, frozen=True, gc=False):
-    """A decision as it came, with its place in the stream, and with what its row needs that the event holds otherwise."""
+    """A decision as it came, with its place in the stream, and with what its row needs that the
+    event holds otherwise."""
 
     entry_id: bytes
     body: bytes
@@ -78,7 +81,8 @@ def read(log: DecisionLog, endpoint: str, limit: int, now: datetime) -> Batch:
 
 
 def _all_good(entries: Sequence[Entry], latest_us: int) -> Batch | None:
-    """The batch, checked column by column; None where something is wrong with one of them, or may be."""
+    """The batch, checked column by column; None where something is wrong with one of them, or may
+    be."""
     try:
         events = decode_all([entry.body or b"" for entry in entries])
         times = [int.from_bytes(event.id[:8], "big") for event in events]
@@ -182,8 +186,9 @@ def as_json(context: dict[str, Any] | None) -> str | None:
 class Counting:
     """How an experiment's decisions are counted as independent trials.
 
-    `once`: a unit keeps its arm, so that its many decisions are one trial, the first. `closed_until`: the evidence of decisions before
-    this instant is complete, so that one which comes later enters none. `sealed_until`: the same of failures beside the control's.
+    `once`: a unit keeps its arm, so that its many decisions are one trial, the first.
+    `closed_until`: the evidence of decisions before this instant is complete, so that one which
+    comes later enters none. `sealed_until`: the same of failures beside the control's.
     """
 
     experiment_id: int
@@ -220,13 +225,16 @@ _TRIES = 3
 def insert(
     cursor: CursorWrapper, decisions: Sequence[StreamedDecision], countings: Sequence[Counting] = ()
 ) -> list[tuple[StreamedDecision, bool]]:
-    """Write decisions in the caller's transaction; those that were new, each once, and whether it is a trial.
+    """Write decisions in the caller's transaction; those that were new, each once, and whether it
+    is a trial.
 
-    A decision is a trial unless its unit was held out, had decided before where units count once, or its bucket is closed. Raises
-    django.db.DataError, and the transaction is void, for a row that PostgreSQL refuses though it passed `read`.
+    A decision is a trial unless its unit was held out, had decided before where units count once,
+    or its bucket is closed. Raises django.db.DataError, and the transaction is void, for a row that
+    PostgreSQL refuses though it passed `read`.
 
-    Rows go straight into the ledger, for hardly ever one is there already: what a killed learner had committed and not yet
-    forgotten, or what a disk was shipped of twice. Only where PostgreSQL says so is it asked which, and the rest is written.
+    Rows go straight into the ledger, for hardly ever one is there already: what a killed learner
+    had committed and not yet forgotten, or what a disk was shipped of twice. Only where PostgreSQL
+    says so is it asked which, and the rest is written.
     """
     by_id: dict[bytes, StreamedDecision] = {}
     for decision in decisions:
@@ -272,7 +280,8 @@ def _insert(
 
 
 def _first_visits(cursor: CursorWrapper, decisions: Sequence[StreamedDecision], once: Collection[int]) -> set[bytes]:
-    """The ids of those decisions that are the first of a unit, in experiments `once` where that alone counts."""
+    """The ids of those decisions that are the first of a unit, in experiments `once` where that
+    alone counts."""
     if not once:
         return set()
     came: dict[tuple[int, str], StreamedDecision] = {}

@@ -1,6 +1,8 @@
-"""Latencies as counts in logarithmic buckets: statistics that add, so shards and rebuilds merge without loss.
+"""Latencies as counts in logarithmic buckets: statistics that add, so shards and rebuilds merge
+without loss.
 
-Bucket i holds latencies up to FIRST_MS * GROWTH**i; a quantile read from it is off by at most GROWTH - 1, that is 5 %.
+Bucket i holds latencies up to FIRST_MS * GROWTH**i; a quantile read from it is off by at most
+GROWTH - 1, that is 5 %.
 """
 
 import math
@@ -33,8 +35,9 @@ def _first_above(i: int) -> float:
 
 
 STARTS = np.array([_first_above(i) for i in range(BUCKETS - 1)])
-"""(BUCKETS - 1,): where the second bucket begins, and each after it. By them many latencies are counted at once, here and in the
-database (`width_bucket`), and lie where `bucket` has them to the last bit."""
+"""(BUCKETS - 1,): where the second bucket begins, and each after it. By them many latencies are
+counted at once, here and in the database (`width_bucket`), and lie where `bucket` has them to the
+last bit."""
 
 
 def buckets(latencies_ms: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -57,7 +60,8 @@ def add(left: Sequence[int], right: Sequence[int]) -> list[int]:
 
 
 def quantile(counts: Sequence[int], q: float) -> float | None:
-    """The q-quantile in milliseconds (upper edge of its bucket), or None when nothing was counted."""
+    """The q-quantile in milliseconds (upper edge of its bucket), or None when nothing was
+    counted."""
     total = sum(counts)
     if not total:
         return None
@@ -71,7 +75,8 @@ def quantile(counts: Sequence[int], q: float) -> float | None:
 
 
 def over(counts: Sequence[int], limit_ms: float) -> int:
-    """How many latencies were more than `limit_ms`, to the resolution of a bucket: one that the limit cuts is let off."""
+    """How many latencies were more than `limit_ms`, to the resolution of a bucket: one that the
+    limit cuts is let off."""
     return sum(counts[bucket(limit_ms) + 1 :])
 
 

@@ -1,8 +1,8 @@
 """The ledger: decisions and rewards, the only truth that posteriors are computed from.
 
-Both tables are partitioned by day of the decision (migration 0001), so that old days are dropped whole. No foreign keys
-leave them: rows are written by COPY from events that name experiments and arms by number, and a row must never be lost
-because something it names was deleted.
+Both tables are partitioned by day of the decision (migration 0001), so that old days are dropped
+whole. No foreign keys leave them: rows are written by COPY from events that name experiments and
+arms by number, and a row must never be lost because something it names was deleted.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -27,14 +27,17 @@ class Decision(models.Model):
     latency_ms = models.FloatField()
     # Why the champion answered in the arm's place; such a decision is not learned from.
     fallback_reason = models.CharField(max_length=64, null=True)
-    # The control served because the unit is held out of the bandit, so that the bandit's own benefit is measured.
+    # The control served because the unit is held out of the bandit, so that the bandit's own
+    # benefit is measured.
     holdout = models.BooleanField(default=False, db_default=False)
     # What an apprentice's policy would have served.
     proposed_arm_id = models.BigIntegerField(null=True)
-    # One independent trial of the experiment: not held out, the first of its unit where units keep their arm, and in the
-    # ledger before its bucket was closed. Only trials enter evidence and the sample ratio.
+    # One independent trial of the experiment: not held out, the first of its unit where units keep
+    # their arm, and in the ledger before its bucket was closed. Only trials enter evidence and the
+    # sample ratio.
     trial = models.BooleanField(default=True, db_default=True)
-    # In the ledger before the failures of its time were compared with the control's; one that is not enters no such comparison.
+    # In the ledger before the failures of its time were compared with the control's; one that is
+    # not enters no such comparison.
     timely = models.BooleanField(default=True, db_default=True)
 
     class Meta:
@@ -48,7 +51,8 @@ class Decision(models.Model):
 
 
 class FirstVisit(models.Model):
-    """A unit's first decision in an experiment whose units keep their arm: the one that counts for it."""
+    """A unit's first decision in an experiment whose units keep their arm: the one that counts for
+    it."""
 
     pk = models.CompositePrimaryKey("experiment_id", "unit")
     experiment_id = models.BigIntegerField()
@@ -60,7 +64,8 @@ class FirstVisit(models.Model):
 
 
 class Reward(models.Model):
-    """Feedback on a decision: at most one a (decision, metric). Its arm and time come from the signed decision id."""
+    """Feedback on a decision: at most one a (decision, metric). Its arm and time come from the
+    signed decision id."""
 
     pk = models.CompositePrimaryKey("decided_at", "decision_id", "metric")
     decision_id = models.UUIDField()
@@ -77,12 +82,15 @@ class Reward(models.Model):
     defaulted = models.BooleanField(default=False)
     # What came after all for a defaulted decision: kept, never learned.
     late_value = models.FloatField(null=True)
-    # In the arm's statistics. Rows are claimed by this mark; an `id > watermark` would lose late commits. Rows of metrics
-    # other than the experiment's reward are born folded: those that something watches are claimed by `summed`.
+    # In the arm's statistics. Rows are claimed by this mark; an `id > watermark` would lose late
+    # commits. Rows of metrics other than the experiment's reward are born folded: those that
+    # something watches are claimed by `summed`.
     folded = models.BooleanField(default=False)
-    # In the experiment's evidence: the decision was matured, and its bucket was closed with it inside.
+    # In the experiment's evidence: the decision was matured, and its bucket was closed with it
+    # inside.
     matured = models.BooleanField(default=False)
-    # In the sums of whatever watches its metric, a guardrail or the scores of a shadow: claimed as by `folded`.
+    # In the sums of whatever watches its metric, a guardrail or the scores of a shadow: claimed as
+    # by `folded`.
     summed = models.BooleanField(default=False, db_default=False)
 
     class Meta:
@@ -105,7 +113,8 @@ class Reward(models.Model):
 
 
 class ShadowPrediction(models.Model):
-    """What a challenger of a shadow experiment said of a request, beside what the champion answered."""
+    """What a challenger of a shadow experiment said of a request, beside what the champion
+    answered."""
 
     pk = models.CompositePrimaryKey("decided_at", "decision_id", "arm_id")
     decision_id = models.UUIDField()
@@ -136,7 +145,8 @@ class ShadowPrediction(models.Model):
 
 
 class QuarantinedEvent(models.Model):
-    """An event that could not be read. It is kept here so that it blocks no other, and shown in the admin."""
+    """An event that could not be read. It is kept here so that it blocks no other, and shown in the
+    admin."""
 
     at = models.DateTimeField(auto_now_add=True)
     stream = models.CharField(max_length=128)
@@ -153,7 +163,8 @@ class QuarantinedEvent(models.Model):
 
 
 class LedgerHorizon(models.Model):
-    """From when on the ledger has rows: one row, or none while no day was dropped (serving.ledger.horizon)."""
+    """From when on the ledger has rows: one row, or none while no day was dropped
+    (serving.ledger.horizon)."""
 
     begins_at = models.DateTimeField(null=True)
     # How often a unit was taken out of the rows.
@@ -167,7 +178,8 @@ class LedgerHorizon(models.Model):
 
 
 class ForgottenUnit(models.Model):
-    """A unit that was forgotten, by a keyed digest: what of it is still on its way into the ledger comes in without its name."""
+    """A unit that was forgotten, by a keyed digest: what of it is still on its way into the ledger
+    comes in without its name."""
 
     digest = models.BinaryField(primary_key=True)
     forgotten_at = models.DateTimeField()

@@ -1,7 +1,9 @@
-"""Daily partitions of the ledger: made ahead, and for days that came unannounced without losing a row.
+"""Daily partitions of the ledger: made ahead, and for days that came unannounced without losing a
+row.
 
-Attaching a partition takes an exclusive lock on the default partition for a moment. Whoever waits for that lock makes every writer behind
-it wait too, so the wait is bounded: it is better to let rows go to the default partition, and to try again later.
+Attaching a partition takes an exclusive lock on the default partition for a moment. Whoever waits
+for that lock makes every writer behind it wait too, so the wait is bounded: it is better to let
+rows go to the default partition, and to try again later.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +15,14 @@ from django.db.backends.utils import CursorWrapper
 
 TABLES = ("serving_decision", "serving_reward", "serving_shadowprediction")
 LOCK_TIMEOUT_MS = 500
-# A day further back than any attribution window gets no partition of its own: what claims it has a wrong clock.
+# A day further back than any attribution window gets no partition of its own: what claims it has a
+# wrong clock.
 OLDEST_DAYS = 100
 
 
 DAYS_MADE = 8
-"""So many days may get their partition, one after another, while rows of them wait at the default one.
+"""So many days may get their partition, one after another, while rows of them wait at the default
+one.
 
 Written again, they find it.
 """
@@ -38,11 +42,12 @@ def written(write: Callable[[], _Written], refused: type[Exception]) -> _Written
 
 
 def ensure(cursor: CursorWrapper, first: date, last: date, tables: Sequence[str] = TABLES) -> int:
-    """Make the partitions of these days (UTC), both ends included; how many were new. In the caller's transaction.
+    """Make the partitions of these days (UTC), both ends included; how many were new. In the
+    caller's transaction.
 
-    Rows of such a day that lie in the default partition move into the new one. Where nothing is missing, no lock is taken. Raises
-    django.db.OperationalError when the locks can't be had within LOCK_TIMEOUT_MS; rows then go to the default
-    partition until a later call succeeds.
+    Rows of such a day that lie in the default partition move into the new one. Where nothing is
+    missing, no lock is taken. Raises django.db.OperationalError when the locks can't be had within
+    LOCK_TIMEOUT_MS; rows then go to the default partition until a later call succeeds.
     """
     days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
     if not _missing(cursor, days, tables):
@@ -57,7 +62,8 @@ def ensure(cursor: CursorWrapper, first: date, last: date, tables: Sequence[str]
 
 
 def days_in_default(cursor: CursorWrapper, today: date) -> list[date]:
-    """The days (UTC), none older than OLDEST_DAYS or dropped, of which rows lie in the default partitions."""
+    """The days (UTC), none older than OLDEST_DAYS or dropped, of which rows lie in the default
+    partitions."""
     days: set[date] = set()
     for table in TABLES:
         cursor.execute(
@@ -92,7 +98,8 @@ def all_days_in_default(cursor: CursorWrapper, last: date) -> list[date]:
 
 
 def tables_before(cursor: CursorWrapper, day: date) -> list[tuple[str, str]]:
-    """(table, partition) of the days before; also of partitions that were detached and are there still."""
+    """(table, partition) of the days before; also of partitions that were detached and are there
+    still."""
     cursor.execute(
         "SELECT relname::text FROM pg_class WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = %s::regclass) "
         "AND relkind = 'r' AND relname::text ~ '_[0-9]{8}$'",
@@ -108,8 +115,9 @@ DROP_TIMEOUT_MS = 200
 def drop(cursor: CursorWrapper, table: str, name: str) -> None:
     """Drop a day's partition, in the caller's transaction, which ends right after it.
 
-    `DETACH ... CONCURRENTLY` is not for tables with a default partition. What this takes is an exclusive lock for a moment, and it
-    waits for it no longer than writers may wait behind it. Raises django.db.OperationalError.
+    `DETACH ... CONCURRENTLY` is not for tables with a default partition. What this takes is an
+    exclusive lock for a moment, and it waits for it no longer than writers may wait behind it.
+    Raises django.db.OperationalError.
     """
     cursor.execute(f"SET LOCAL lock_timeout = {DROP_TIMEOUT_MS}")
     cursor.execute(_HELD, [[table], [name]])
@@ -158,7 +166,8 @@ WHERE inhparent = ANY(%s::regclass[]) AND relname = ANY(%s)
 
 def _missing(cursor: CursorWrapper, days: Sequence[date], tables: Sequence[str]) -> list[tuple[str, date]]:
     wanted = {_name(table, day): (table, day) for table in tables for day in days}
-    # Not to_regclass: it would answer from a cache that does not yet know what another made while this one waited for the lock.
+    # Not to_regclass: it would answer from a cache that does not yet know what another made while
+    # this one waited for the lock.
     cursor.execute(_HELD, [list(tables), list(wanted)])
     held = {row[0] for row in cursor.fetchall()}
     return sorted(place for name, place in wanted.items() if name not in held)
@@ -168,8 +177,9 @@ def _make(cursor: CursorWrapper, table: str, day: date) -> None:
     # Names come from TABLES and a date, never from outside; identifiers can't be parameters.
     name, start, end = _name(table, day), _start(day), _start(day + timedelta(days=1))
     cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-    # From here to the end of the transaction nobody writes to the default partition: a row of this day that came in between the move
-    # and the attaching would make PostgreSQL refuse the partition.
+    # From here to the end of the transaction nobody writes to the default partition: a row of this
+    # day that came in between the move and the attaching would make PostgreSQL refuse the
+    # partition.
     cursor.execute(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
     cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
     cursor.execute(

@@ -1,9 +1,11 @@
 """Writes rewards: what this module returned for a reward, PostgreSQL has committed.
 
-One statement a call, in a transaction of its own, so that a batch is in or out as a whole. The window is judged by the
-database's clock in the statement that writes: a request that dawdled can't slip into a window that has closed.
+One statement a call, in a transaction of its own, so that a batch is in or out as a whole. The
+window is judged by the database's clock in the statement that writes: a request that dawdled can't
+slip into a window that has closed.
 
-Nothing is set for longer than a transaction, and nothing is prepared: behind a pooler the next transaction has another server connection.
+Nothing is set for longer than a transaction, and nothing is prepared: behind a pooler the next
+transaction has another server connection.
 """
 
 import contextlib
@@ -27,12 +29,14 @@ from . import partitions
 STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
-"""A statement that takes longer is one that the server's own limit did not end: no more threads are given to waiting for it."""
+"""A statement that takes longer is one that the server's own limit did not end: no more threads are
+given to waiting for it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTED = re.compile(r'[\\"]')  # in an array's element
 
 MOST_OTHER_METRICS = 16
-"""So many metrics a decision has beside those that its experiment names: nobody fills the ledger with names of his own."""
+"""So many metrics a decision has beside those that its experiment names: nobody fills the ledger
+with names of his own."""
 
 Outcome = Literal["recorded", "late", "duplicate", "conflict", "too_many"]
 _Key = tuple[bytes, str]  # decision, metric
@@ -43,12 +47,14 @@ _BOUNDED = f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
 
 
 class LedgerUnavailable(Exception):
-    """PostgreSQL did not take the rewards: nothing of the call is stored, or it is not known to be."""
+    """PostgreSQL did not take the rewards: nothing of the call is stored, or it is not known to
+    be."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewReward:
-    """One reward to write. `learned` is False for a metric that is not the experiment's reward; `named`: those without bound."""
+    """One reward to write. `learned` is False for a metric that is not the experiment's reward;
+    `named`: those without bound."""
 
     decision_id: bytes
     decided_at_us: int
@@ -62,9 +68,9 @@ class NewReward:
     named: frozenset[str] = frozenset()
 
 
-# For a decision of a day that was dropped nothing is kept: it is late, for windows are over long before.
-# A conflicting row is updated only where it is a default reward that no late feedback has met yet; the update
-# locks and returns nothing for other rows, which are then read.
+# For a decision of a day that was dropped nothing is kept: it is late, for windows are over long
+# before. A conflicting row is updated only where it is a default reward that no late feedback has
+# met yet; the update locks and returns nothing for other rows, which are then read.
 _INSERT = """
 INSERT INTO serving_reward AS held (
     decision_id, decided_at, metric, experiment_id, arm_id, value, occurred_at, recorded_at,
@@ -81,7 +87,8 @@ ON CONFLICT (decided_at, decision_id, metric) DO UPDATE SET late_value = EXCLUDE
 RETURNING encode(uuid_send(decision_id), 'hex'), metric, late OR defaulted
 """
 
-# Days outside the bounds are not even planned for: with a year of them that takes longer than all the rest.
+# Days outside the bounds are not even planned for: with a year of them that takes longer than all
+# the rest.
 _READ = """
 SELECT encode(uuid_send(decision_id), 'hex'), metric, CASE WHEN defaulted THEN late_value ELSE value END
 FROM serving_reward
@@ -101,7 +108,8 @@ _LOCK_CLASS, _LOCK_SLOTS = 0x6E6D, 64
 
 
 class RewardWriter:
-    """The reward connections of a process; `database` is Django's settings of the database, as it is at first use."""
+    """The reward connections of a process; `database` is Django's settings of the database, as it
+    is at first use."""
 
     def __init__(self, database: dict[str, Any], size: int) -> None:
         parameters = {
@@ -131,7 +139,8 @@ class RewardWriter:
         self._pool.close(timeout=1.0)
 
     def write(self, rewards: Sequence[NewReward]) -> list[Outcome]:
-        """Write rewards in one transaction; what became of each, in order. Raises LedgerUnavailable."""
+        """Write rewards in one transaction; what became of each, in order. Raises
+        LedgerUnavailable."""
         first: dict[_Key, int] = {}
         for i, reward in enumerate(rewards):
             first.setdefault(_key(reward), i)
@@ -151,7 +160,8 @@ class RewardWriter:
         return [_outcome(reward, i, first, rewards, written, refused, held) for i, reward in enumerate(rewards)]
 
     def _refuse_while_others_hang(self) -> None:
-        """A server that hangs ends no statement by itself, and the threads that wait for it are those that answer predict."""
+        """A server that hangs ends no statement by itself, and the threads that wait for it are
+        those that answer predict."""
         now = time.monotonic()
         if any(now - began > HANGS_SECONDS for began in tuple(self._began.values())):
             why = f"others have waited for PostgreSQL for more than {HANGS_SECONDS:g} s"
@@ -160,7 +170,8 @@ class RewardWriter:
     def _write(
         self, rewards: Mapping[_Key, NewReward], others: Sequence[NewReward]
     ) -> tuple[dict[_Key, bool], set[_Key], dict[_Key, float]]:
-        """Those that were new, and whether each came late; those past the bound; what is held in place of the rest."""
+        """Those that were new, and whether each came late; those past the bound; what is held in
+        place of the rest."""
         with self._pool.connection() as connection, connection.transaction() if others else contextlib.nullcontext():
             refused = _past_bound(connection, others) if others else set()
             taken = {key: reward for key, reward in rewards.items() if key not in refused}
@@ -168,7 +179,8 @@ class RewardWriter:
             return written, refused, _values(connection, {k: reward for k, reward in taken.items() if k not in written})
 
     def probe(self) -> None:
-        """Would a reward be taken now? One is written, and taken back. Raises LedgerUnavailable with the cause."""
+        """Would a reward be taken now? One is written, and taken back. Raises LedgerUnavailable
+        with the cause."""
         now_us = (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
         reward = NewReward(uuid4().bytes, now_us, 0, 0, "probe", 0.0, None, 0.0, learned=False)
         try:
@@ -192,7 +204,8 @@ def _key(reward: NewReward) -> _Key:
     return reward.decision_id, reward.metric
 
 
-# Arrays as text, for a driver that adapts element by element takes longer than PostgreSQL does to write the rows.
+# Arrays as text, for a driver that adapts element by element takes longer than PostgreSQL does to
+# write the rows.
 
 
 def _array(elements: Iterable[str]) -> str:
@@ -252,7 +265,8 @@ def _values(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_
 
 
 def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key]:
-    """Those that would be more than MOST_OTHER_METRICS of their decision. In a transaction, until whose end nobody else adds any."""
+    """Those that would be more than MOST_OTHER_METRICS of their decision. In a transaction, until
+    whose end nobody else adds any."""
     slots = sorted({zlib.crc32(reward.decision_id) % _LOCK_SLOTS for reward in others})
     _run(connection, _LOCK, (_LOCK_CLASS, slots))
     of_decisions = list({reward.decision_id: reward for reward in others}.values())
@@ -273,8 +287,10 @@ def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key
 
 
 def _run(connection: Connection, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of a statement that ends within STATEMENT_TIMEOUT_MS; a transaction of its own, unless one has begun."""
-    # This cursor binds here: the server takes several statements in a message only without parameters.
+    """The rows of a statement that ends within STATEMENT_TIMEOUT_MS; a transaction of its own,
+    unless one has begun."""
+    # This cursor binds here: the server takes several statements in a message only without
+    # parameters.
     cursor = ClientCursor(connection)
     cursor.execute(_BOUNDED + statement, parameters)
     cursor.nextset()

@@ -1,7 +1,8 @@
-"""Looks after the backlog and ships what waits on disk: a thread of a web process, with connections of its own.
+"""Looks after the backlog and ships what waits on disk: a thread of a web process, with connections
+of its own.
 
-No request waits for it. While decisions wait here, the learner is told since when: it closes no bucket of theirs, and decides nothing on
-figures that lack them.
+No request waits for it. While decisions wait here, the learner is told since when: it closes no
+bucket of theirs, and decides nothing on figures that lack them.
 """
 
 import threading
@@ -57,7 +58,8 @@ class Shipper:
                 log.exception("shipping failed")
 
     def round(self) -> int:
-        """Look, tell, and ship what there is room for; how many decisions were shipped. Raises redis.RedisError or OSError."""
+        """Look, tell, and ship what there is room for; how many decisions were shipped. Raises
+        redis.RedisError or OSError."""
         self._backlog.look(self._endpoints())
         if not self._spool.measure():
             return 0
@@ -81,7 +83,8 @@ class Shipper:
             self._decisions.tell_held_back(endpoint, decided_at)
 
     def _may_ship(self, endpoint: str) -> bool:
-        """Asked before each file, and the streams are looked at anew: the file before it is in them now."""
+        """Asked before each file, and the streams are looked at anew: the file before it is in them
+        now."""
         if self._stop.is_set():
             return False
         self._backlog.look(self._endpoints())

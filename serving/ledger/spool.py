@@ -1,10 +1,13 @@
-"""Keeps decisions on local disk while Redis takes none, within a limit, and hands them over when there is room again.
+"""Keeps decisions on local disk while Redis takes none, within a limit, and hands them over when
+there is room again.
 
-One folder a machine; each process writes a file an endpoint, and a new one when that has grown. A record is its length, its CRC-32, then
-the endpoint's name and the event; a torn tail (the process was killed while it wrote) fails its checksum and is cut off. A file is shipped
-under a lock of the operating system, which a dead process no longer holds: whoever comes next ships what it left. Shipping twice is
-harmless, for the ledger knows each decision by its id. A file holds one endpoint's decisions, so that one whose stream has no room
-keeps no other's back; and it is small, so that a shipping that breaks off begins again with little.
+One folder a machine; each process writes a file an endpoint, and a new one when that has grown. A
+record is its length, its CRC-32, then the endpoint's name and the event; a torn tail (the process
+was killed while it wrote) fails its checksum and is cut off. A file is shipped under a lock of the
+operating system, which a dead process no longer holds: whoever comes next ships what it left.
+Shipping twice is harmless, for the ledger knows each decision by its id. A file holds one
+endpoint's decisions, so that one whose stream has no room keeps no other's back; and it is small,
+so that a shipping that breaks off begins again with little.
 """
 
 import contextlib
@@ -30,7 +33,8 @@ SUFFIX = ".spool"
 FILE_BYTES = 1 << 20
 """A file that has grown so large is let go of."""
 OPEN_FILES = 32
-"""A process writes to so many files at most: thousands of endpoints must not use up what it may open."""
+"""A process writes to so many files at most: thousands of endpoints must not use up what it may
+open."""
 AT_ONCE = 200
 """Records handed over together."""
 
@@ -68,7 +72,8 @@ class Spool:
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self._own: OrderedDict[str, _OwnFile] = OrderedDict()  # by endpoint, the last written last
-        # Of the whole folder as last measured, plus what this process wrote since: what others write, and dead ones left, counts too.
+        # Of the whole folder as last measured, plus what this process wrote since: what others
+        # write, and dead ones left, counts too.
         self._size = 0
         self.measure()
 
@@ -108,7 +113,8 @@ class Spool:
             self._size += len(record)
 
     def _write(self, endpoint: str, record: bytes) -> None:
-        """All of a record or nothing of it: what is answered as not kept must not be shipped later. Raises OSError.
+        """All of a record or nothing of it: what is answered as not kept must not be shipped later.
+        Raises OSError.
 
         Unbuffered, for a buffer would write what failed again when the file is closed.
         """
@@ -131,7 +137,8 @@ class Spool:
         own.whole += len(record)
 
     def _cut_back(self, endpoint: str, own: _OwnFile) -> None:
-        """To the last whole record; a file that can't be cut is left as it is, and its torn tail fails its checksum."""
+        """To the last whole record; a file that can't be cut is left as it is, and its torn tail
+        fails its checksum."""
         try:
             own.file.truncate(own.whole)
             own.file.seek(own.whole)
@@ -141,8 +148,9 @@ class Spool:
     def _open(self) -> IO[bytes]:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}"
-        # Under a name that no shipper looks for until it is locked: one that came between would ship and remove it under our hands.
-        # O_EXCL by "x": a recycled process id must not append to a file that another process is shipping.
+        # Under a name that no shipper looks for until it is locked: one that came between would
+        # ship and remove it under our hands. O_EXCL by "x": a recycled process id must not append
+        # to a file that another process is shipping.
         hidden = self._folder / f".{name}"
         file = hidden.open("xb", buffering=0)
         try:
@@ -155,7 +163,8 @@ class Spool:
         return file
 
     def _let_go(self, endpoint: str) -> None:
-        """Of the own file of an endpoint, so that it is shipped like any other; the next event opens a new one."""
+        """Of the own file of an endpoint, so that it is shipped like any other; the next event
+        opens a new one."""
         own = self._own.pop(endpoint, None)
         if own is not None:
             # Nothing of ours is in a buffer; a disk that complains now changes nothing.

@@ -38,7 +38,8 @@ def kinds() -> Mapping[str, type[Model]]:
 
 
 _MOST_MODELS = 10_000
-# Each model once, however many endpoints name it: of a thousand endpoints models are most of what is held.
+# Each model once, however many endpoints name it: of a thousand endpoints models are most of what
+# is held.
 _models: dict[tuple[type[Model], bytes], Model] = {}
 
 

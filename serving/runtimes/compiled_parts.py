@@ -1,8 +1,10 @@
-"""Builds scikit-learn's compiled structures from the state that a file claims they have, after checking every index in it.
+"""Builds scikit-learn's compiled structures from the state that a file claims they have, after
+checking every index in it.
 
-Their code walks arrays by indices that it never checks, and restores itself from whatever it is given. So skops never makes
-one: where a file names such a type, `skops_reading` has one of these functions called instead. A tree's nodes are checked one by
-one; a search tree over points is built anew from the points, for its own numbers need no trust then.
+Their code walks arrays by indices that it never checks, and restores itself from whatever it is
+given. So skops never makes one: where a file names such a type, `skops_reading` has one of these
+functions called instead. A tree's nodes are checked one by one; a search tree over points is built
+anew from the points, for its own numbers need no trust then.
 """
 
 import functools
@@ -69,11 +71,13 @@ SPLINE = "scipy.interpolate._bsplines.BSpline"
 
 
 class StateInvalid(ValueError):
-    """The state in the file is not one that fitting leaves behind; the message says what is wrong with it."""
+    """The state in the file is not one that fitting leaves behind; the message says what is wrong
+    with it."""
 
 
 def tree(arguments: Any, state: Any) -> Built:
-    """A decision tree: `arguments` are (features, classes of each output, outputs). Raises StateInvalid."""
+    """A decision tree: `arguments` are (features, classes of each output, outputs). Raises
+    StateInvalid."""
     from sklearn.tree._tree import NODE_DTYPE, Tree
 
     features, classes, outputs = _fields(arguments, 3, "decision tree")
@@ -109,7 +113,8 @@ def tree(arguments: Any, state: Any) -> Built:
 
 
 def tree_predictor(state: Any) -> Built:
-    """A tree of histogram-based boosting. How many features reach it is checked where it is held. Raises StateInvalid."""
+    """A tree of histogram-based boosting. How many features reach it is checked where it is held.
+    Raises StateInvalid."""
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 
@@ -178,7 +183,8 @@ def loss(name: str, arguments: Any) -> Built:
 
 
 def spline(knots: Any, coefficients: Any, degree: Any, extrapolate: Any, axis: Any) -> Built:
-    """A B-spline; scipy's own constructor checks that its parts fit together. Raises StateInvalid."""
+    """A B-spline; scipy's own constructor checks that its parts fit together. Raises
+    StateInvalid."""
     for part in (knots, coefficients):
         if not isinstance(part, np.ndarray) or part.dtype.kind != "f":
             raise StateInvalid("a spline has no sound knots and coefficients")
@@ -191,14 +197,16 @@ def spline(knots: Any, coefficients: Any, degree: Any, extrapolate: Any, axis: A
 
 
 def number_check() -> Built:
-    """What histogram-based boosting with categories checks the other columns with: a function, but always this one."""
+    """What histogram-based boosting with categories checks the other columns with: a function, but
+    always this one."""
     from sklearn.ensemble._hist_gradient_boosting.common import X_DTYPE
 
     return functools.partial(_named(NUMBER_CHECK), dtype=[X_DTYPE], ensure_all_finite=False)
 
 
 def check_nodes(left: NDArray[np.int64], right: NDArray[np.int64], inner: NDArray[np.bool_]) -> None:
-    """Every child comes after its parent and exists, and no node has two parents: so there is no cycle either."""
+    """Every child comes after its parent and exists, and no node has two parents: so there is no
+    cycle either."""
     if not len(inner):
         raise StateInvalid("a tree has no nodes")
     parents = np.flatnonzero(inner)

@@ -1,4 +1,5 @@
-"""A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in parallel."""
+"""A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in
+parallel."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,7 +28,8 @@ def session(body: bytes) -> "onnxruntime.InferenceSession":
 
 
 class OnnxRuntime:
-    """Thread-safe: a session may run in several threads at once, and releases the interpreter meanwhile."""
+    """Thread-safe: a session may run in several threads at once, and releases the interpreter
+    meanwhile."""
 
     bounded = True
 

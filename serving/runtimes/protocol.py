@@ -1,4 +1,5 @@
-"""A model, twice: as the snapshot describes it, and loaded, with rows in and outputs by name out."""
+"""A model, twice: as the snapshot describes it, and loaded, with rows in and outputs by name
+out."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -16,7 +17,8 @@ class Runtime(Protocol):
     """A loaded model. Called from several threads at once."""
 
     bounded: bool
-    """False for code that may hang or block whatever it took so far: each of its calls runs where it can be left."""
+    """False for code that may hang or block whatever it took so far: each of its calls runs where
+    it can be left."""
 
     def predict(self, rows: NDArray[np.float64]) -> Outputs:
         """For rows (n, features): a list of n JSON-ready values under each output's name. Raises

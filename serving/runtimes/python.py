@@ -1,4 +1,5 @@
-"""An allow-listed Python callable: rows as a 2-d float array in, an array with a row for each out."""
+"""An allow-listed Python callable: rows as a 2-d float array in, an array with a row for each
+out."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -11,12 +12,14 @@ from .protocol import Model, ModelError, Outputs, Resources
 
 
 def is_allowed(path: str, allowed: Sequence[str]) -> bool:
-    """May `package.module.name` be called? `package.*` allows all of a package and of what is below it."""
+    """May `package.module.name` be called? `package.*` allows all of a package and of what is below
+    it."""
     return any(path == entry or (entry.endswith(".*") and path.startswith(entry[:-1])) for entry in allowed)
 
 
 def resolve(path: str, allowed: Sequence[str]) -> Callable[[NDArray[np.float64]], Any]:
-    """The callable of a dotted path. Raises ModelError when it is not allowed, not there, or can't be called."""
+    """The callable of a dotted path. Raises ModelError when it is not allowed, not there, or can't
+    be called."""
     if not is_allowed(path, allowed):
         raise ModelError(f"{path} is not on the allow-list NOREGRET_PYTHON_CALLABLES")
     module, _, name = path.rpartition(".")

@@ -22,7 +22,8 @@ class RowsInvalid(ValueError):
 def to_array(
     inputs: Sequence[Sequence[float] | dict[str, float]], features: int | None, names: Sequence[str] | None
 ) -> NDArray[np.float64]:
-    """Rows (n, features) in the model's order of features; their values are already known to be finite numbers.
+    """Rows (n, features) in the model's order of features; their values are already known to be
+    finite numbers.
 
     `features` None: any number, the same in every row. Raises RowsInvalid.
     """

@@ -1,4 +1,5 @@
-"""A scikit-learn model as it was trained, for those that can't be compiled. Imported only where one is served: it is large."""
+"""A scikit-learn model as it was trained, for those that can't be compiled. Imported only where one
+is served: it is large."""
 
 import warnings
 from importlib import import_module
@@ -37,8 +38,8 @@ class SklearnRuntime:
 def by_row(name: str, answer: Any, count: int) -> list[Any]:
     """What an estimator answers as `count` JSON-ready values, one a row. Raises ModelError.
 
-    An array has its rows already. A model with several outputs gives a list of arrays instead, one an output with the
-    probabilities of its classes: a row is then a list of lists, one an output.
+    An array has its rows already. A model with several outputs gives a list of arrays instead, one
+    an output with the probabilities of its classes: a row is then a list of lists, one an output.
     """
     if isinstance(answer, list):
         outputs = [by_row(name, output, count) for output in answer]
@@ -63,7 +64,8 @@ class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
         """Raises Unreadable besides, for a file that would not be taken today."""
         from .skops_reading import read
 
-        # Models trained on named columns warn about every array without names; ours are in that order.
+        # Models trained on named columns warn about every array without names; ours are in that
+        # order.
         warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
         body = resources.artifacts.read(self.sha256)
         return SklearnRuntime(read(body, resources.settings.SKOPS_TRUSTED), self.outputs)

@@ -1,8 +1,9 @@
-"""Reads a scikit-learn estimator from a skops file without trusting it: in the inspecting child process, and again where it is served.
+"""Reads a scikit-learn estimator from a skops file without trusting it: in the inspecting child
+process, and again where it is served.
 
-The file's own description of what to make is read first. Types that are compiled code are handed to `compiled_parts`, attributes
-that only fitting reads are left out, and a type may only be made in the way that `skops_types` says. What skops then
-loads is walked once more by `estimator_state`.
+The file's own description of what to make is read first. Types that are compiled code are handed to
+`compiled_parts`, attributes that only fitting reads are left out, and a type may only be made in
+the way that `skops_types` says. What skops then loads is walked once more by `estimator_state`.
 """
 
 import io
@@ -31,7 +32,8 @@ class Unreadable(Exception):
 
 
 def read(body: bytes, trusted: Sequence[str]) -> Any:
-    """The estimator in a skops file. `trusted`: full names of types that the operator allows besides. Raises Unreadable."""
+    """The estimator in a skops file. `trusted`: full names of types that the operator allows
+    besides. Raises Unreadable."""
     try:
         rewritten = _rewrite(body, frozenset(trusted))
         untrusted = set(skops.io.get_untrusted_types(data=rewritten))
@@ -75,7 +77,8 @@ def _rewrite(body: bytes, trusted: frozenset[str]) -> bytes:
 
 
 def _rewrite_below(root: list[Any], trusted: frozenset[str]) -> None:
-    """Replace nodes in place, outer ones first; without recursion, for a hostile file may nest deeply."""
+    """Replace nodes in place, outer ones first; without recursion, for a hostile file may nest
+    deeply."""
     waiting: list[Any] = [root]
     while waiting:
         holder = waiting.pop()
@@ -134,7 +137,8 @@ def _leave_out(node: dict[str, Any]) -> None:
 
 
 def _built(node: dict[str, Any], builder: str, arguments: list[Any]) -> dict[str, Any]:
-    """A node that has skops call one of our builders. It keeps its id: the same tree held twice is one tree."""
+    """A node that has skops call one of our builders. It keeps its id: the same tree held twice is
+    one tree."""
     called = {
         "__class__": builder,
         "__module__": _BUILDERS,

@@ -1,8 +1,10 @@
-"""Which types of a skops file may be loaded beyond those that skops trusts by itself, and which never are.
+"""Which types of a skops file may be loaded beyond those that skops trusts by itself, and which
+never are.
 
-skops trusts every public estimator of scikit-learn. What their fitted state needs besides is listed here with the one way in which
-skops may make it: a type that is called, where it should only be filled, would be another door. Compiled types are not here
-at all: `compiled_parts` builds them from state that it has checked.
+skops trusts every public estimator of scikit-learn. What their fitted state needs besides is listed
+here with the one way in which skops may make it: a type that is called, where it should only be
+filled, would be another door. Compiled types are not here at all: `compiled_parts` builds them from
+state that it has checked.
 """
 
 _OBJECTS = (
@@ -111,7 +113,8 @@ REFUSED: dict[str, str] = {
     "sklearn.feature_extraction.text.HashingVectorizer": _NO_ROWS.format(what="text"),
     "sklearn.feature_extraction.text.TfidfVectorizer": _NO_ROWS.format(what="text"),
 }
-"""Estimators that skops trusts and that are never loaded, with the reason: none of them could be served."""
+"""Estimators that skops trusts and that are never loaded, with the reason: none of them could be
+served."""
 
 FITTING_ONLY = frozenset(
     {
@@ -129,5 +132,5 @@ FITTING_ONLY = frozenset(
         "scoring",
     }
 )
-"""Attributes of scikit-learn's estimators that only fitting, searching and scoring read. Whatever stands there is left out, for it
-is often a function or a splitter, and no prediction needs it."""
+"""Attributes of scikit-learn's estimators that only fitting, searching and scoring read. Whatever
+stands there is left out, for it is often a function or a splitter, and no prediction needs it."""

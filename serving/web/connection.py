@@ -1,8 +1,9 @@
-"""One connection of a client, as uvicorn's server accepts it: requests are read whole, within their route's limit and deadline,
-before a thread is taken for one.
+"""One connection of a client, as uvicorn's server accepts it: requests are read whole, within their
+route's limit and deadline, before a thread is taken for one.
 
-The parser is httptools' (llhttp). What is decided here: whose body is read, how far and for how long, in which order answers go
-out, and when the connection ends. A request that is refused is read on within bounds, so that its sender reads the answer.
+The parser is httptools' (llhttp). What is decided here: whose body is read, how far and for how
+long, in which order answers go out, and when the connection ends. A request that is refused is read
+on within bounds, so that its sender reads the answer.
 """
 
 import asyncio
@@ -145,7 +146,8 @@ class Connection(asyncio.Protocol):
     def _go_on(self, rest: bytes) -> None:
         """Another protocol was offered, which nobody must speak: what follows is HTTP as before.
 
-        The parser takes all after the head for that protocol, a body too. So a new one goes on, and is told of the body.
+        The parser takes all after the head for that protocol, a body too. So a new one goes on, and
+        is told of the body.
         """
         while True:
             if self._parser.get_method() == b"CONNECT":
@@ -441,7 +443,8 @@ class Connection(asyncio.Protocol):
             self._pause(_UNSENT)
 
     def _end(self) -> None:
-        """Nothing more is read as a request. What still comes is dropped for a moment, so that the answer is not lost with it."""
+        """Nothing more is read as a request. What still comes is dropped for a moment, so that the
+        answer is not lost with it."""
         if self._is_ending or self._is_lost:
             return
         self._is_ending = True

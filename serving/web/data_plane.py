@@ -9,13 +9,15 @@ from .route import BODY_SECONDS
 from .rules import Find, Fixed, Plane, Rule
 
 ALIVE = Rule(Fixed("application/json", b'{"status":"ok"}'), ("GET", "HEAD"), 0, BODY_SECONDS)
-"""GET /healthz: 200 while the process lives. It asks no server, needs no thread, and answers whatever Host is named."""
+"""GET /healthz: 200 while the process lives. It asks no server, needs no thread, and answers
+whatever Host is named."""
 WAITING_EACH = 32
 """Requests that may wait for each thread: some hundredths of a second's work."""
 
 
 def data_plane(*, threads: int, share: float) -> Find:
-    """The rule of a data-plane path and of the probe of life, None for any other. `share` of the requests get a line in the log."""
+    """The rule of a data-plane path and of the probe of life, None for any other. `share` of the
+    requests get a line in the log."""
     plane = Plane(RequestLines(application, share), Pool("data", threads, WAITING_EACH * threads))
     rules = {route.template: Rule(plane, route.methods, route.limit, route.seconds) for route in routes.ROUTES}
 

@@ -1,6 +1,8 @@
-"""One request and its answer: the environ and body that a WSGI application gets, and what it gives, as it goes over the wire.
+"""One request and its answer: the environ and body that a WSGI application gets, and what it gives,
+as it goes over the wire.
 
-`run` is called in a thread of the plane's pool when the body is whole. All else runs in the event loop's thread.
+`run` is called in a thread of the plane's pool when the body is whole. All else runs in the event
+loop's thread.
 """
 
 import io
@@ -23,10 +25,12 @@ log = structlog.get_logger(__name__)
 Headers = list[tuple[str, str]]
 
 AT_ONCE_BYTES = 2 * 1024 * 1024
-"""An answer of at most so many bytes is handed over whole, and its thread is free; a larger one is sent as its reader takes it."""
+"""An answer of at most so many bytes is handed over whole, and its thread is free; a larger one is
+sent as its reader takes it."""
 PART_BYTES = 16 * 1024
 PART_SECONDS = 0.2
-"""Of an answer that is made while it is sent: a part goes when it is this large, or is this old when another comes."""
+"""Of an answer that is made while it is sent: a part goes when it is this large, or is this old
+when another comes."""
 STALL_SECONDS = 30.0
 """A reader that takes no part of an answer for so long is gone."""
 
@@ -73,7 +77,8 @@ class Exchange:
         self._early: list[bytes] = []
 
     def claim(self) -> bool:
-        """True for the first who asks: a thread that answers, or the loop that will not wait for one any more."""
+        """True for the first who asks: a thread that answers, or the loop that will not wait for
+        one any more."""
         try:
             self._claims.pop()  # atomic
         except IndexError:
@@ -81,7 +86,8 @@ class Exchange:
         return True
 
     def take_body(self, part: bytes) -> None:
-        """Add a part. Small parts are joined: a body of single bytes takes no more room than another."""
+        """Add a part. Small parts are joined: a body of single bytes takes no more room than
+        another."""
         self.received += len(part)
         if not self.buffer:
             self.buffer = part
@@ -228,7 +234,8 @@ def head(
     keep_alive: bool = True,
     is_old: bool = False,
 ) -> bytes:
-    """The head of an answer. `length` is added where the headers tell none. Raises ValueError for a header of two lines."""
+    """The head of an answer. `length` is added where the headers tell none. Raises ValueError for a
+    header of two lines."""
     lines = [f"HTTP/1.1 {status}", f"Date: {date}"]
     for name, value in headers:
         lowered = name.lower()

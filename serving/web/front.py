@@ -1,4 +1,5 @@
-"""What the connections of a process share: the rules, the bounds of what all of them together may hold, and the clock."""
+"""What the connections of a process share: the rules, the bounds of what all of them together may
+hold, and the clock."""
 
 import asyncio
 import resource
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 MOST_CONNECTIONS = 4096
-"""Past it those that have been idle for longest are closed, and a new one is refused where none is."""
+"""Past it those that have been idle for longest are closed, and a new one is refused where none
+is."""
 FILES_BESIDE = 512
-"""Open files that are no connections of clients: bodies on disk, the engines' connections, models."""
+"""Open files that are no connections of clients: bodies on disk, the engines' connections,
+models."""
 FEWEST_CONNECTIONS = 64
 MOST_UNFINISHED = 256
-"""Requests that are not whole yet. Past it the oldest is given up: an honest sender is done in moments."""
+"""Requests that are not whole yet. Past it the oldest is given up: an honest sender is done in
+moments."""
 UNSENT_BYTES = 64 * 1024 * 1024
-"""Of answers that are made and wait for slow readers; past it an answer is sent in parts, from its thread."""
+"""Of answers that are made and wait for slow readers; past it an answer is sent in parts, from its
+thread."""
 SWEEP_SECONDS = 0.5
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -45,9 +50,11 @@ _REASONS = {
 
 
 class Front:
-    """`find` gives the rule of a path, `folder` is where large bodies go, `disk_limit` how many bytes all of them may take there.
+    """`find` gives the rule of a path, `folder` is where large bodies go, `disk_limit` how many
+    bytes all of them may take there.
 
-    `share` of the requests that are refused here get a line in the log. `at_end` is called after the last request.
+    `share` of the requests that are refused here get a line in the log. `at_end` is called after
+    the last request.
     """
 
     def __init__(
@@ -70,7 +77,8 @@ class Front:
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
-        """ASGI's lifespan and nothing else: the server's word that the process begins, and that it ends.
+        """ASGI's lifespan and nothing else: the server's word that the process begins, and that it
+        ends.
 
         A signal ends it right after: what Python does at its exit is not done.
         """

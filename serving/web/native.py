@@ -1,4 +1,5 @@
-"""Noregret's own protocol over HTTP: predict, decide, feedback. What they do is in serving.api.face."""
+"""Noregret's own protocol over HTTP: predict, decide, feedback. What they do is in
+serving.api.face."""
 
 from typing import Any
 
@@ -31,7 +32,8 @@ def _answer(response: Response, document: Any) -> None:
 
 
 class Resource:
-    """One address. Falcon answers OPTIONS by itself where nobody else does; here it is a method like any other."""
+    """One address. Falcon answers OPTIONS by itself where nobody else does; here it is a method
+    like any other."""
 
     def on_options(self, request: Request, response: Response, **path: str) -> None:
         raise HTTPMethodNotAllowed([])

@@ -1,6 +1,8 @@
-"""What stands around the data plane whatever answers inside: the hosts that it answers to, HTTPS, and the headers of every answer.
+"""What stands around the data plane whatever answers inside: the hosts that it answers to, HTTPS,
+and the headers of every answer.
 
-They are the control plane's too (Django's middleware there), for both planes are one service to a browser.
+They are the control plane's too (Django's middleware there), for both planes are one service to a
+browser.
 """
 
 import re
@@ -26,7 +28,8 @@ _ALWAYS = (
 
 
 class Outside:
-    """Wraps an application. `hosts` gives the allowed ones as Django takes them; with `https` what came without it is sent there."""
+    """Wraps an application. `hosts` gives the allowed ones as Django takes them; with `https` what
+    came without it is sent there."""
 
     def __init__(self, inside: Application, *, hosts: Callable[[], Sequence[str]], https: bool) -> None:
         self._inside = inside

@@ -15,7 +15,8 @@ Job = Callable[[], None]
 
 
 class Pool:
-    """`threads` threads and at most `waiting` jobs that wait for one. Threads start with the first job."""
+    """`threads` threads and at most `waiting` jobs that wait for one. Threads start with the first
+    job."""
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
         self.name = name
@@ -25,7 +26,8 @@ class Pool:
         self._threads: list[threading.Thread] = []
 
     def submit(self, job: Job) -> bool:
-        """Have it done by the next thread that is free; False where too many wait already. From one thread alone."""
+        """Have it done by the next thread that is free; False where too many wait already. From one
+        thread alone."""
         if not self._threads:
             self._start()
         if self._jobs.qsize() >= self._waiting:

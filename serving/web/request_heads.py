@@ -14,8 +14,8 @@ _KEPT: dict[bytes, str] = {}
 def key_of(name: bytes) -> str:
     """The environ's key of a header; "" for one that is dropped.
 
-    A name with an underscore is dropped: `X_API_Key` would be `X-API-Key` there, which whoever stands in front may have
-    removed or set.
+    A name with an underscore is dropped: `X_API_Key` would be `X-API-Key` there, which whoever
+    stands in front may have removed or set.
     """
     key = _KEPT.get(name)
     if key is None:
@@ -42,7 +42,8 @@ def add_header(environ: dict[str, Any], name: bytes, value: bytes) -> None:
 
 
 def add_address(environ: dict[str, Any], target: bytes) -> bool:
-    """PATH_INFO and QUERY_STRING of a request's target; False for one that names no path of ours."""
+    """PATH_INFO and QUERY_STRING of a request's target; False for one that names no path of
+    ours."""
     if target[:1] != b"/":
         try:
             address = httptools.parse_url(target)
@@ -61,7 +62,8 @@ def add_address(environ: dict[str, Any], target: bytes) -> bool:
 
 
 def framing(environ: dict[str, Any]) -> bytes:
-    """The header that says how a request's body is told from what follows; empty where it has none."""
+    """The header that says how a request's body is told from what follows; empty where it has
+    none."""
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     if coding is not None:
         return f"Transfer-Encoding: {coding}".encode("latin-1")

@@ -1,4 +1,5 @@
-"""What a route takes: methods, how large a body, and how long its sender may need. Asked before a thread is taken."""
+"""What a route takes: methods, how large a body, and how long its sender may need. Asked before a
+thread is taken."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

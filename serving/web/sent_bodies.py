@@ -1,4 +1,5 @@
-"""Bodies as WSGI hands them over: measured before they are read, and read on where they are refused."""
+"""Bodies as WSGI hands them over: measured before they are read, and read on where they are
+refused."""
 
 import threading
 import time
@@ -36,10 +37,12 @@ def read_json(environ: dict[str, Any], limit: int) -> bytes:
 
 
 def drain(environ: Mapping[str, Any], limit: int, read: Callable[[int], bytes] | None = None) -> None:
-    """Read what is left of a body that is refused, within bounds: who is still sending reads no answer.
+    """Read what is left of a body that is refused, within bounds: who is still sending reads no
+    answer.
 
-    Only of callers with a key: it holds a thread. `limit`, in bytes, is what would have been taken; a few times that is read, no more.
-    `read`: where something was read already by another reader than the server's, that one.
+    Only of callers with a key: it holds a thread. `limit`, in bytes, is what would have been taken;
+    a few times that is read, no more. `read`: where something was read already by another reader
+    than the server's, that one.
     """
     length = environ.get("CONTENT_LENGTH") or "0"
     most = max(_REST_BYTES, 4 * limit)

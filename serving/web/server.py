@@ -12,7 +12,8 @@ STOP_SECONDS = 3
 """A request that takes longer than this to end is cut off."""
 BACKLOG = 2048
 ANSWERS_SECONDS = 30
-"""A process of several that does not say within this that it lives is replaced: it may be loading models."""
+"""A process of several that does not say within this that it lives is replaced: it may be loading
+models."""
 OPEN_FILES = 8192
 """What most systems give a process is 1024, which is fewer than the connections that one holds."""
 

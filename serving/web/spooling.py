@@ -1,6 +1,8 @@
-"""Large bodies go to a file while they come: a disk that is slow holds up their senders, and nobody else.
+"""Large bodies go to a file while they come: a disk that is slow holds up their senders, and nobody
+else.
 
-One thread writes for all of them. A file has no name in its folder, so that nothing is left of it, whatever ends the process.
+One thread writes for all of them. A file has no name in its folder, so that nothing is left of it,
+whatever ends the process.
 """
 
 import tempfile
@@ -20,7 +22,8 @@ class DiskFull(Exception):
 
 
 class Spooled:
-    """The file of one body. Written by the spooler's thread, read by the thread that answers, never by both at once."""
+    """The file of one body. Written by the spooler's thread, read by the thread that answers, never
+    by both at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,7 +62,8 @@ Written = Callable[[OSError | None], None]
 
 
 class Spooler:
-    """Writes parts of bodies in a thread of its own, and says of each when it is done. Bounds the bytes of all bodies on disk."""
+    """Writes parts of bodies in a thread of its own, and says of each when it is done. Bounds the
+    bytes of all bodies on disk."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder

@@ -1,4 +1,5 @@
-"""A floor that is not given leaves the policy its traffic, however many arms there are; one that takes too much is told."""
+"""A floor that is not given leaves the policy its traffic, however many arms there are; one that
+takes too much is told."""
 
 from typing import Any
 

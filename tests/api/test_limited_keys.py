@@ -1,4 +1,5 @@
-"""What a key for one endpoint may see and do, on every route that there is: one that nobody decided fails here.
+"""What a key for one endpoint may see and do, on every route that there is: one that nobody decided
+fails here.
 
 Carol's keys are for `hers`; everything of `theirs` bears a mark that no answer to her may show.
 """
@@ -23,8 +24,8 @@ MARK = "their-secret"
 OPEN = None
 """Answers without a key: for operators and browsers."""
 
-# By route and method: the scope that it needs, and what a key with it, for another endpoint, is answered about `theirs`.
-# 200: a list or a shared address, without anything of theirs.
+# By route and method: the scope that it needs, and what a key with it, for another endpoint, is
+# answered about `theirs`. 200: a list or a shared address, without anything of theirs.
 DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/{endpoint}/predict", "POST"): ("predict", 404),
     ("api/v1/endpoints/{endpoint}/decide", "POST"): ("predict", 404),
@@ -87,7 +88,8 @@ BODIES: dict[tuple[str, str], Any] = {
 
 
 def routes(patterns: list[URLPattern | URLResolver], before: str = "") -> Iterator[tuple[str, str]]:
-    """Every route and method of the control plane; the admin's pages have people and roles instead."""
+    """Every route and method of the control plane; the admin's pages have people and roles
+    instead."""
     for pattern in patterns:
         route = before + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
@@ -231,7 +233,8 @@ def test_names__of_models_that_others_use_or_registered__are_taken_for_a_limited
     assert other.post("/api/v1/models", body).status == 201
     static_model("unused", "1")
     assert [post("theirs-model", "3"), post("daves", "2"), post("unused", "2")] == [409, 409, 409]
-    # Hers alone, whoever registered the first version of it; the same content again is the same version.
+    # Hers alone, whoever registered the first version of it; the same content again is the same
+    # version.
     assert [post("hers-model", "2"), post("hers-model", "1", "hers"), post("hers-model", "1", "x")] == [201, 200, 409]
     # Once another endpoint uses it too, neither adds to it; what is there is there.
     alice = Api(create_key(name="alice", scopes=["manage"], actor=ACTOR)[1])

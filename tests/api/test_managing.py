@@ -1,4 +1,5 @@
-"""The control plane as the contract has it: every call right and wrong, and refusals without effect."""
+"""The control plane as the contract has it: every call right and wrong, and refusals without
+effect."""
 
 import json
 import threading

@@ -1,4 +1,5 @@
-"""The OpenAPI document against the running service: whatever it allows or forbids, the answer is one that it describes, and never a 5xx."""
+"""The OpenAPI document against the running service: whatever it allows or forbids, the answer is
+one that it describes, and never a 5xx."""
 
 import json
 import re

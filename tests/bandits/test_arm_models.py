@@ -1,4 +1,5 @@
-"""The models of contextual policies: one value for the service, the evaluation of a log and simulation, which give the same numbers."""
+"""The models of contextual policies: one value for the service, the evaluation of a log and
+simulation, which give the same numbers."""
 
 from typing import Any
 

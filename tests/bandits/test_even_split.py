@@ -29,7 +29,8 @@ def test_saved__even_propensities__is_the_hand_worked_number() -> None:
 
 
 def test_saved__weights__mend_what_the_allocation_did() -> None:
-    """Two stretches: in the first both arms earn 1 and b has 80 %, in the second both earn 0 and b has 20 %.
+    """Two stretches: in the first both arms earn 1 and b has 80 %, in the second both earn 0 and b
+    has 20 %.
 
     By raw means b (.8) beats a (.2); an even split of 20 decisions would have earned the same 10.
     """
@@ -42,7 +43,8 @@ def test_saved__weights__mend_what_the_allocation_did() -> None:
 
 
 def test_saved__arm_that_came_later__is_in_no_split_before() -> None:
-    """Ten decisions with one arm that earns 1, then ten with two, of which the new one earns 0: evenly 10 + 5."""
+    """Ten decisions with one arm that earns 1, then ten with two, of which the new one earns 0:
+    evenly 10 + 5."""
     arm, reward = [0] * 10 + [0, 1] * 5, [1.0] * 10 + [1.0, 0.0] * 5
     sums = of(arm, reward, [[1.0, 0.0]] * 10 + [[0.5, 0.5]] * 10)
     assert sums.share.tolist() == [15.0, 5.0]
@@ -87,7 +89,8 @@ def test_saved__clear_difference__is_told() -> None:
 
 
 def contextual_log(rng: np.random.Generator, decisions: int) -> tuple[Array, Array, Array, float]:
-    """Arms alike on average, each better on half of the requests, and a policy that knows which: (arm, reward, propensities, truth)."""
+    """Arms alike on average, each better on half of the requests, and a policy that knows which:
+    (arm, reward, propensities, truth)."""
     first_half = rng.random(decisions) < 0.5
     likes = np.where(first_half[:, None], [0.95, 0.05], [0.05, 0.95])
     arm = (rng.random(decisions) >= likes[:, 0]).astype(np.int64)

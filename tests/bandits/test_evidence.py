@@ -20,7 +20,8 @@ every_rule = pytest.mark.parametrize("rule", list(RULES))
 def buckets(
     means: list[float], n: int, seed: int, size: int = 100, answered: list[float] | None = None, labels: int = 1
 ) -> Iterator[Bucket]:
-    """Buckets of uniform draws between arms with these means; a new label every `labels` buckets."""
+    """Buckets of uniform draws between arms with these means; a new label every `labels`
+    buckets."""
     generator = np.random.default_rng(seed)
     for number, _ in enumerate(range(0, n, size)):
         arm = generator.integers(len(means), size=size)
@@ -231,7 +232,8 @@ def test_log_normaliser__any_margins__is_the_whole_sum() -> None:
 
 
 def test_log_normaliser__million_rows__matches_the_mean_of_a_binomial_limit() -> None:
-    # With second >> ones each success falls to the first with probability 1/4: Z(r) / Z(1) -> (1 + (r - 1) / 4) ** ones.
+    # With second >> ones each success falls to the first with probability 1/4: Z(r) / Z(1) -> (1 +
+    # (r - 1) / 4) ** ones.
     found = log_normaliser(np.array([250_000]), np.array([750_000]), np.array([7]), np.array([[0.0, 0.8]]))[0]
     assert found[1] - found[0] == pytest.approx(7 * np.log1p(np.expm1(0.8) / 4), abs=1e-4)
 
@@ -282,7 +284,8 @@ def test_conditional__label_out_of_use__counts_soon_and_the_open_ones_stay_few()
         )
         evidence = evidence.observe(bucket)
         assert len(evidence.to_dict()["open"]) <= 8
-    # Each three rows give w**2 / E[w**S_2] with S_2 of hypergeom(3, 2, 2): 1 (2/3) or 2 (1/3). All but the open are in.
+    # Each three rows give w**2 / E[w**S_2] with S_2 of hypergeom(3, 2, 2): 1 (2/3) or 2 (1/3). All
+    # but the open are in.
     counted = 200 - len(evidence.to_dict()["open"])
     w = np.exp(STEPS)
     factor = w**2 / (2 / 3 * w + 1 / 3 * w**2)
@@ -290,7 +293,8 @@ def test_conditional__label_out_of_use__counts_soon_and_the_open_ones_stay_few()
 
 
 def test_conditional__propensities_that_differ_within_a_label__are_strata_of_their_own() -> None:
-    # As a policy that counts its own pulls serves: the first arm while the mean is 0, then the second while it is 1.
+    # As a policy that counts its own pulls serves: the first arm while the mean is 0, then the
+    # second while it is 1.
     arm = np.repeat([0, 1], 50)
     e = np.where(arm[:, None] == [0, 1], 0.99, 0.01)
     bucket = Bucket(arm, arm.astype(float), e, np.zeros(100, dtype=np.int64))
@@ -325,7 +329,8 @@ def test_conditional__equal_arms_answered_at_different_rates__are_not_promoted_w
 
 
 def test_weighted__arms_equal_on_average_but_not_by_request__are_not_promoted_where_the_design_promotes() -> None:
-    """One arm .30 everywhere; the other .20, and .70 for a fifth of the requests, which get it nearly always."""
+    """One arm .30 everywhere; the other .20, and .70 for a fifth of the requests, which get it
+    nearly always."""
     runs, wrong = 40, {"weighted": 0, "design": 0}
     for rule, seed in product(wrong, range(runs)):
         generator = np.random.default_rng(seed)
@@ -346,7 +351,8 @@ def test_weighted__arms_equal_on_average_but_not_by_request__are_not_promoted_wh
 
 
 def test_weighted__policy_that_gives_nothing_where_an_arm_is_good__steers_no_comparison() -> None:
-    """The second arm answers .9 for half of the requests, which always get it, and .1 for the others; the first .3 for all."""
+    """The second arm answers .9 for half of the requests, which always get it, and .1 for the
+    others; the first .3 for all."""
     promoted = []
     for seed in range(20):
         generator = np.random.default_rng(seed)

@@ -51,7 +51,8 @@ def binary(ones: list[float], count: list[float]) -> ArmStatistics:
 
 @pytest.mark.parametrize("count", [2.0, 10.0, 1e3, 1e6, 1e8])
 def test_interval__binary__is_jeffreys(count: float) -> None:
-    """Brown, Cai & DasGupta 2001: Beta(S + 1/2, n - S + 1/2), and at the ends, with at most one outcome of a kind, its modification."""
+    """Brown, Cai & DasGupta 2001: Beta(S + 1/2, n - S + 1/2), and at the ends, with at most one
+    outcome of a kind, its modification."""
     ones = np.unique(
         np.concatenate([np.arange(2.0, min(count - 1, 40.0)), np.floor(count * np.linspace(0.05, 0.95, 7))])
     )
@@ -69,7 +70,8 @@ def test_interval__binary__is_jeffreys(count: float) -> None:
 
 
 def test_interval__every_rare_rate__covers_at_least_92_percent() -> None:
-    """Exactly, by the binomial law: no dip at a small number of expected successes, on either side."""
+    """Exactly, by the binomial law: no dip at a small number of expected successes, on either
+    side."""
     n = 1000
     successes = np.arange(n + 1.0)
     low, high = interval(binary(list(successes), [n] * (n + 1)), RewardModel())
@@ -118,7 +120,8 @@ def test_interval__bounded_with_little_spread__is_nearly_as_narrow_as_students()
 
 @pytest.mark.parametrize("count", [100, 2000])
 def test_interval__counts_with_more_spread_than_poisson__covers(count: int) -> None:
-    """Mean 2 and variance 10, without bounds: as Poisson's the interval would be 2.2 times too narrow."""
+    """Mean 2 and variance 10, without bounds: as Poisson's the interval would be 2.2 times too
+    narrow."""
     rng, runs = np.random.default_rng(46), 400
     rewards = rng.poisson(rng.gamma(0.5, 4.0, (runs, count))).astype(np.float64)
     held = of_rewards(rewards)
@@ -164,7 +167,8 @@ def test_mixture__ends__are_where_the_likelihood_ratio_reaches_one_over_alpha() 
     assert ((low <= narrow[0]) & (narrow[1] <= high)).all()
 
 
-# (means, floor, pulls): where intervals by inverse propensities covered 54 to 89 %, and watched ones were missed in up to 59 %.
+# (means, floor, pulls): where intervals by inverse propensities covered 54 to 89 %, and watched
+# ones were missed in up to 59 %.
 STARVED = [
     ([0.01, 0.02], 0.01, 3000),
     ([0.002, 0.003], 0.05, 3000),
@@ -199,7 +203,8 @@ def test_intervals__of_a_starved_arm_with_rare_rewards__cover__watched_too(
 def test_intervals__of_any_policy__cover_what_the_arm_served(
     policy: str, params: dict[str, float], environment: Environment
 ) -> None:
-    """Where means drift or depend on the request it is their average over the times and requests that the arm served."""
+    """Where means drift or depend on the request it is their average over the times and requests
+    that the arm served."""
     runs = 120
     found = simulate_intervals(policy, environment, 400, runs, seed=45, params=params, burn_in=40)
     assert (found.covered.mean(axis=0) >= 0.92 - 2 * (0.92 * 0.08 / runs) ** 0.5).all()
@@ -247,7 +252,8 @@ def test_more_needed__evidence_that_grew__forecasts() -> None:
 
 
 def test_exposure__slow_arm_that_is_better__is_not_given_up() -> None:
-    """The better arm answers after 4,000 pulls on average, the other after 200; no feedback means 0, within a window of 20,000."""
+    """The better arm answers after 4,000 pulls on average, the other after 200; no feedback means
+    0, within a window of 20,000."""
     rng = np.random.default_rng(33)
     means, delays, horizon, batch, window = np.array([0.10, 0.07]), np.array([4000.0, 200.0]), 20_000, 100, 20_000.0
     histogram = DelayHistograms.of(

@@ -1,4 +1,5 @@
-"""Evidence that a limit was passed: false in at most alpha of all runs however often one looks, and there when it should be."""
+"""Evidence that a limit was passed: false in at most alpha of all runs however often one looks, and
+there when it should be."""
 
 import itertools
 import math
@@ -15,7 +16,8 @@ RUNS = 100
 
 
 def within(runs: int) -> float:
-    """How many of `runs` may be acted on at most, with alpha 5 % and four standard errors. The normal limit acted in 24 to 97 %."""
+    """How many of `runs` may be acted on at most, with alpha 5 % and four standard errors. The
+    normal limit acted in 24 to 97 %."""
     return 0.05 * runs + 4 * math.sqrt(runs * 0.05 * 0.95)
 
 
@@ -107,7 +109,8 @@ def test_wagers__forecast__comes_true_for_values_that_go_on_alike() -> None:
 
 
 def test_failures__expectation_where_the_arm_is_at_the_margin__is_at_most_one() -> None:
-    # Every outcome of two decisions of the arm and three of the control, weighed by its probability.
+    # Every outcome of two decisions of the arm and three of the control, weighed by its
+    # probability.
     base, margin = 0.3, 0.1
     for rate, low in ((base + margin, 0.9), (base, 0.0)):
         total = 0.0
@@ -125,7 +128,8 @@ def test_failures__expectation_where_the_arm_is_at_the_margin__is_at_most_one() 
 
 
 def test_failures__one_stratum__by_hand() -> None:
-    # Half the traffic each, no margin: the arm's failure brings (1 - q) / q = 1, the control's -1, the rest nothing.
+    # Half the traffic each, no margin: the arm's failure brings (1 - q) / q = 1, the control's -1,
+    # the rest nothing.
     wagers = failure_wagers(np.array([2.0]), np.array([5.0]), np.array([1.0]), np.array([5.0]), 0.0)
     assert wagers.logs == pytest.approx(np.log((1 + STAKES) ** 2 * (1 - STAKES)))
     alone = failure_wagers(np.array([5.0]), np.array([5.0]), np.array([0.0]), np.array([0.0]), 0.0)

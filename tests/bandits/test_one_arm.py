@@ -1,4 +1,5 @@
-"""One arm for all against a policy that looks at the request: what is lost, with intervals that cover."""
+"""One arm for all against a policy that looks at the request: what is lost, with intervals that
+cover."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from bandits.inference.one_arm import OneArm, against_one_arm
 
 
 def log(seed: int, n: int, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Arm 0 has .30 everywhere; arm 1 .20, and .70 in the upper fifth, where the policy prefers it: (rewards, arm, propensities, upper)."""
+    """Arm 0 has .30 everywhere; arm 1 .20, and .70 in the upper fifth, where the policy prefers it:
+    (rewards, arm, propensities, upper)."""
     rng = np.random.default_rng(seed)
     upper = rng.random(n) < 0.2
     second = np.where(upper, 1.0 - floor, floor)
@@ -19,13 +21,15 @@ def log(seed: int, n: int, floor: float) -> tuple[np.ndarray, np.ndarray, np.nda
 def test_against_one_arm__both_alike_on_average__shows_what_the_policy_gains() -> None:
     rewards, arm, propensities, upper = log(1, 40_000, 0.05)
     first, second = against_one_arm(rewards, arm, propensities)
-    # Policy: .8 (.95 * .3 + .05 * .2) + .2 (.95 * .7 + .05 * .3) = .236 + .136 = .372; each arm alone .30.
+    # Policy: .8 (.95 * .3 + .05 * .2) + .2 (.95 * .7 + .05 * .3) = .236 + .136 = .372; each arm
+    # alone .30.
     for one in (first, second):
         assert one.value == pytest.approx(0.30, abs=0.03)
         assert one.interval is not None
         assert one.interval[0] < 0.072 < one.interval[1]
         assert one.interval[0] > 0
-    # Where it is upper, the first arm would lose .95 * .7 + .05 * .3 - .3 = .38 a decision, and the plain means do not say so.
+    # Where it is upper, the first arm would lose .95 * .7 + .05 * .3 - .3 = .38 a decision, and the
+    # plain means do not say so.
     there = against_one_arm(rewards[upper], arm[upper], propensities[upper])[0]
     assert there.interval is not None
     assert there.interval[0] < 0.38 < there.interval[1]

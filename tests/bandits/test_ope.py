@@ -1,4 +1,5 @@
-"""Off-policy evaluation: unbiased, with intervals that cover as often as they say, and honest about what a log can't answer."""
+"""Off-policy evaluation: unbiased, with intervals that cover as often as they say, and honest about
+what a log can't answer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,8 @@ ESTIMATORS: dict[str, Callable[..., Estimate]] = {"ips": ips, "snips": snips, "d
 
 
 def logs(seed: int) -> tuple[Any, ...]:
-    """RUNS logs of N decisions: three arms whose means, logged and target probabilities depend on a feature."""
+    """RUNS logs of N decisions: three arms whose means, logged and target probabilities depend on a
+    feature."""
     rng = np.random.default_rng(seed)
     x = rng.random((RUNS, N))
     mean = np.stack([0.2 + 0.5 * x, 0.6 - 0.4 * x, np.full_like(x, 0.35)], axis=-1)
@@ -81,7 +83,8 @@ def test_estimator__the_policy_itself__is_the_mean(rng: np.random.Generator) -> 
 
 
 def test_snips__shifted_rewards__shift_the_estimate(rng: np.random.Generator) -> None:
-    """What ips lacks: adding a constant to every reward adds it to the estimate, and leaves its error."""
+    """What ips lacks: adding a constant to every reward adds it to the estimate, and leaves its
+    error."""
     reward, e, target = rng.random(400), rng.uniform(0.2, 0.8, 400), rng.uniform(0.1, 0.9, 400)
     one, two = snips(reward, e, target), snips(reward + 100.0, e, target)
     assert two.value == pytest.approx(one.value + 100.0)
@@ -180,7 +183,8 @@ def test_target_probabilities__every_policy__learns_from_the_past_alone(name: st
 
 
 def starved(rng: np.random.Generator, rate: float, n: int, share: float) -> tuple[Any, ...]:
-    """A log of two arms that both earn `rate`, the second with `share` of the traffic; and that arm as the target."""
+    """A log of two arms that both earn `rate`, the second with `share` of the traffic; and that arm
+    as the target."""
     arm = (rng.random(n) < share).astype(np.int64)
     reward = (rng.random(n) < rate).astype(np.float64)
     return reward, np.tile([1 - share, share], (n, 1)), np.tile([0.0, 1.0], (n, 1)), arm
@@ -218,7 +222,8 @@ def test_estimator__many_outcomes__interval_is_the_normal_one(rng: np.random.Gen
 
 
 def test_ips__no_success__reaches_as_far_as_the_poisson_limit() -> None:
-    """500 decisions of weight 2 without a success: the exact 97.5 % limit of a count of 0 is 3.689, here times 2 / 500."""
+    """500 decisions of weight 2 without a success: the exact 97.5 % limit of a count of 0 is 3.689,
+    here times 2 / 500."""
     found = ips(np.zeros(500), np.full(500, 0.5), np.where(np.arange(500) < 250, 1.0, 0.0))
     assert found.interval == pytest.approx((0.0, 3.6889 * 2 / 500), rel=0.01)
     assert found.standard_error == 0.0
@@ -236,7 +241,8 @@ def test_estimator__large_sample_with_few_successes__is_warned_of(rng: np.random
 
 
 def test_switch_dr__wrong_model_where_weights_were_cut__bias_is_in_its_interval(rng: np.random.Generator) -> None:
-    """All of the target's weights are 20; a model that says .1 where the truth is .6 answers for all of them once they are cut."""
+    """All of the target's weights are 20; a model that says .1 where the truth is .6 answers for
+    all of them once they are cut."""
     n, covered = 4000, 0
     for _ in range(40):
         reward, propensities, target, arm = starved(rng, 0.6, n, 0.05)
@@ -250,7 +256,8 @@ def test_switch_dr__wrong_model_where_weights_were_cut__bias_is_in_its_interval(
 
 
 def test_switch_dr__little_is_cut__bound_is_that_much_wider(rng: np.random.Generator) -> None:
-    """Of the target's choices 1 % have weight 100, and the rewards' range is 1: at most .01 either way."""
+    """Of the target's choices 1 % have weight 100, and the rewards' range is 1: at most .01 either
+    way."""
     n = 5000
     arm = (rng.random(n) < 1e-4).astype(np.int64)
     reward = (rng.random(n) < 0.5).astype(np.float64)
@@ -262,7 +269,8 @@ def test_switch_dr__little_is_cut__bound_is_that_much_wider(rng: np.random.Gener
 
 
 def test_estimator__units_that_return__errors_are_of_units(rng: np.random.Generator) -> None:
-    """100 units of 20 decisions, each with an arm and a mean of its own: they say as much as 100 numbers, not as 2,000."""
+    """100 units of 20 decisions, each with an arm and a mean of its own: they say as much as 100
+    numbers, not as 2,000."""
     told, alone, runs = 0, 0, 200
     for _ in range(runs):
         unit = np.repeat(np.arange(100), 20)
@@ -280,7 +288,8 @@ def test_estimator__units_that_return__errors_are_of_units(rng: np.random.Genera
 
 
 def test_snips__error_of_units__is_the_ratios_by_sums_of_units() -> None:
-    """By hand: units a = (1, 1), b = (0,), c = (1, 0), all weights 1: mean 3/5, sums of deviations .8, -.6, -.2, their squares 1.04.
+    """By hand: units a = (1, 1), b = (0,), c = (1, 0), all weights 1: mean 3/5, sums of deviations
+    .8, -.6, -.2, their squares 1.04.
 
     1.04 / 25 * 3/2 = .0624.
     """
@@ -321,7 +330,8 @@ def test_estimator__log_without_choice__is_refused_though_only_the_chosen_probab
 
 
 def test_estimator__third_arm_that_had_no_chance__is_refused_by_the_weights(rng: np.random.Generator) -> None:
-    """Two of three arms are logged, and only the chosen one's probability: the weights' mean is 2/3."""
+    """Two of three arms are logged, and only the chosen one's probability: the weights' mean is
+    2/3."""
     arm = rng.integers(0, 2, 1000)
     with pytest.raises(Unsupported, match=r"weights' mean is 0\.667"):
         snips(rng.random(1000), np.full(1000, 0.5), np.full((1000, 3), 1 / 3), actions=arm)

@@ -1,4 +1,5 @@
-"""The outlook of an experiment under way: it agrees with the plan of one that begins, and its range holds what comes true."""
+"""The outlook of an experiment under way: it agrees with the plan of one that begins, and its range
+holds what comes true."""
 
 import time
 
@@ -41,7 +42,8 @@ def test_outlook__equal_arms__hardly_any_ends() -> None:
 
 
 def test_outlook__range_of_8_in_10__holds_what_comes_true() -> None:
-    """60 experiments under a fixed split, asked at 2,000 rewards: they end in the range that is told, about as often as is told."""
+    """60 experiments under a fixed split, asked at 2,000 rewards: they end in the range that is
+    told, about as often as is told."""
     rng = np.random.default_rng(11)
     inside = asked = 0
     for _ in range(60):

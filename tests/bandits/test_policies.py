@@ -168,7 +168,8 @@ def test_contextual_policy__minimize_of_the_mirrored_metric__is_maximize(context
     arm, x, y = belief()
     up, down = RewardModel("binary"), RewardModel("binary", "minimize")
     forward = contextual.believe(learned(contextual, arm, x, y), up)
-    # A logistic model is given outcomes that are turned already (1 is good), a linear one the rewards as they came.
+    # A logistic model is given outcomes that are turned already (1 is good), a linear one the
+    # rewards as they came.
     mirrored = contextual.believe(learned(contextual, arm, x, 1 - y if contextual.model == "linear" else y), down)
     assert contextual.propensities(*mirrored.values(x[:20])) == pytest.approx(
         contextual.propensities(*forward.values(x[:20])), abs=1e-9
@@ -246,7 +247,8 @@ FORGETTING = [
 
 @pytest.mark.parametrize(("name", "params"), FORGETTING, ids=lambda value: str(value))
 def test_burn_in__memory_shorter_than_it__ends_all_the_same(name: str, params: dict[str, Any]) -> None:
-    """Two burn-ins of 100 are more than a hundred steps leave: burn-in counts what was ever learned, not what is remembered."""
+    """Two burn-ins of 100 are more than a hundred steps leave: burn-in counts what was ever
+    learned, not what is remembered."""
     generator = np.random.default_rng(1)
     arm = generator.integers(0, 2, 4000)
     rewards = (generator.random(4000) < np.where(arm == 0, 0.907, 0.108)).astype(np.float64)
@@ -270,21 +272,23 @@ def test_allocate__burn_in__counts_what_was_ever_learned(policy: policies.Policy
 
 @pytest.mark.parametrize("name", policies.names())
 def test_policy__rewards_that_come_later_than_snapshots__spread_no_less_than_one_snapshot_would(name: str) -> None:
-    """A policy that counts its pulls is told of all that are out, batch after batch; the worse arm keeps getting tried."""
+    """A policy that counts its pulls is told of all that are out, batch after batch; the worse arm
+    keeps getting tried."""
     if not policies.make(name).counts_own_pulls:
         pytest.skip("draws its arms")
     if name in policies.contextual_names():
         world: Any = simulation.contextual_linear([[0.50, 0.0], [0.52, 0.0]], noise=0.3)
     else:
         world = simulation.bernoulli([0.50, 0.52])
-    # Rewards come 2,000 pulls late: what is known at pull 2,020 is of the first twenty, and serves until 4,000.
+    # Rewards come 2,000 pulls late: what is known at pull 2,020 is of the first twenty, and serves
+    # until 4,000.
     found = simulation.simulate(name, world, 4000, 20, 3, batch=20, delay=2000)
     assert found.pulls.min(axis=1).mean() > 400
 
 
 def swapping_segments(name: str, seed: int, discount: float = 0.998) -> float:
-    """The regret of a policy whose models learn all rows of an open window anew each hundred decisions, as a snapshot does; two segments
-    swap their better arm each 3,000."""
+    """The regret of a policy whose models learn all rows of an open window anew each hundred
+    decisions, as a snapshot does; two segments swap their better arm each 3,000."""
     generator = np.random.default_rng(seed)
     policy = policies.make_contextual(name, discount=discount)
     horizon, every = 12_000, 100
@@ -305,7 +309,8 @@ def swapping_segments(name: str, seed: int, discount: float = 0.998) -> float:
 
 @pytest.mark.parametrize("name", policies.contextual_names())
 def test_contextual_discount__segments_that_swap__are_learned_anew(name: str) -> None:
-    """By each row's own weight the regret is 458 to 463 with a deviation of 45; with one weight for the whole batch 1,267 to 1,595."""
+    """By each row's own weight the regret is 458 to 463 with a deviation of 45; with one weight for
+    the whole batch 1,267 to 1,595."""
     found = [swapping_segments(name, seed) for seed in range(3)]
     assert sum(found) / 3 < 650
 
@@ -349,8 +354,8 @@ def test_arm_models__pulls_that_are_out__narrow_the_belief_and_teach_nothing() -
 
 
 def test_policy__counts_with_more_spread_than_poisson__lock_on_no_arm(policy: policies.Policy) -> None:
-    """With a variance of ten times the mean, and taken for Poisson's, `thompson` and `bayes-ucb` give the better arm under a twentieth of
-    the pulls in a sixth of the runs."""
+    """With a variance of ten times the mean, and taken for Poisson's, `thompson` and `bayes-ucb`
+    give the better arm under a twentieth of the pulls in a sixth of the runs."""
     if policy.name == "top-two-thompson":
         pytest.skip("explores two arms evenly by design")
     found = simulation.simulate(policy, simulation.poisson([2.0, 2.5], dispersion=10.0), 1500, 60, 1, batch=15)

@@ -1,4 +1,5 @@
-"""Posteriors and statistics as values: they merge, fade, and are what textbooks and scikit-learn say."""
+"""Posteriors and statistics as values: they merge, fade, and are what textbooks and scikit-learn
+say."""
 
 import json
 from dataclasses import fields

@@ -1,4 +1,5 @@
-"""Posteriors of a thousand to a hundred million observations an arm: P(best) is a distribution, and densities are true."""
+"""Posteriors of a thousand to a hundred million observations an arm: P(best) is a distribution, and
+densities are true."""
 
 from typing import Any
 
@@ -57,7 +58,8 @@ def test_probability_best__thousands_to_a_hundred_million_rewards_an_arm__is_a_d
 @pytest.mark.parametrize("total", [1e3, 1e4, 1e5, 1e6, 1e7, 1e8])
 @pytest.mark.parametrize("mean", [0.002, 0.1, 0.9])
 def test_density__integrates_to_the_distribution__at_every_size(total: float, mean: float) -> None:
-    """The density's integral between two quantiles, by 40 Gauss-Legendre nodes, is the distribution's difference."""
+    """The density's integral between two quantiles, by 40 Gauss-Legendre nodes, is the
+    distribution's difference."""
     node, weight = np.polynomial.legendre.leggauss(40)
     scale = NormalInverseGamma().update(total, mean, total)
     families = (
@@ -77,7 +79,8 @@ def test_density__integrates_to_the_distribution__at_every_size(total: float, me
 
 
 def test_gamma__density_and_distribution__are_the_textbook_ones_where_that_is_exact() -> None:
-    """Shape 1 is the exponential law; at 1e10 the median is the shape less a third (Choi 1994), and the density there nearly normal."""
+    """Shape 1 is the exponential law; at 1e10 the median is the shape less a third (Choi 1994), and
+    the density there nearly normal."""
     x = np.array([0.0, 1e-300, 0.5, 3.0, 40.0])
     assert GammaPoisson(1.0, 2.0).pdf(x) == pytest.approx(2.0 * np.exp(-2.0 * x), rel=1e-12)
     assert GammaPoisson(0.5, 2.0).pdf(x[2:]) == pytest.approx(

@@ -1,4 +1,5 @@
-"""Sample-ratio mismatch by each decision's own propensities: quiet while the split is as logged, however long it is watched."""
+"""Sample-ratio mismatch by each decision's own propensities: quiet while the split is as logged,
+however long it is watched."""
 
 import json
 

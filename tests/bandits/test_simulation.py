@@ -1,4 +1,5 @@
-"""The simulator: seeded, right against references, and fast enough to be believed only because it is checked."""
+"""The simulator: seeded, right against references, and fast enough to be believed only because it
+is checked."""
 
 from typing import Any
 
@@ -254,7 +255,8 @@ def test_plan__larger_difference__takes_less_time() -> None:
 
 
 def test_plan__burn_in_and_min_rewards__are_in_its_cost_and_its_time() -> None:
-    """Each arm needs its hundred rewards, from an even split, whatever the evidence says: the worse one costs 0.8 each time."""
+    """Each arm needs its hundred rewards, from an even split, whatever the evidence says: the worse
+    one costs 0.8 each time."""
     found = plan("thompson", [0.1, 0.9], 5000, runs=20)
     assert found.promoted == 1.0
     assert found.pulls is not None

@@ -1,4 +1,5 @@
-"""Two arms in strata, as a state that goes on: the same bets however the rows come in, made with what was known before."""
+"""Two arms in strata, as a state that goes on: the same bets however the rows come in, made with
+what was known before."""
 
 import itertools
 import math
@@ -62,7 +63,8 @@ def test_values__one_allocation_for_long__is_cut_in_order_of_time() -> None:
 
 
 def test_values__difference__is_that_within_strata_and_not_of_the_plain_means() -> None:
-    # The world is worth 1, then 3; the arm is 0.5 more at both times, and has most of its values in the second.
+    # The world is worth 1, then 3; the arm is 0.5 more at both times, and has most of its values in
+    # the second.
     own = np.array(([True] * 2 + [False] * 18) * 5 + ([True] * 18 + [False] * 2) * 5)
     values = np.repeat([1.0, 3.0], 100) + 0.5 * own
     found = ValueStrata().observe(own, values, np.arange(200) // 20, SIDES)
@@ -98,7 +100,8 @@ def test_failures__in_pieces__equal_the_counts_of_strata_that_reach_over_no_chan
     counts = np.array([[1.0, 20, 0, 20], [0, 5, 1, 5], [2, 40, 0, 0], [0, 3, 0, 4], [1, 30, 1, 30]])
     parts = ["a", "a", "b", "b", "b"]
     whole = FailureStrata().observe(counts, parts, 0.01, last=True)
-    # 50 decisions after two; the split changes; 47; and 60 of the rest, since the third alone is not enough.
+    # 50 decisions after two; the split changes; 47; and 60 of the rest, since the third alone is
+    # not enough.
     strata = np.array([[1.0, 25, 1, 25], [3, 73, 1, 34]])
     assert whole.wagers.logs == pytest.approx(failure_wagers(*strata.T, 0.01).logs, rel=1e-12)
     assert (whole.control_failed, whole.control, whole.alone) == (2.0, 59.0, (0.0, 0.0))

@@ -23,7 +23,8 @@ def test_units__each_with_one_outcome__are_the_outcomes() -> None:
 
 
 def test_units__unequal_and_few__are_worth_fewer() -> None:
-    """Units that came 1, 1 and 2 times are worth 4^2 / 6 equal ones; totals 1, 0 and 1 differ from half of that by 1/2, -1/2 and 0."""
+    """Units that came 1, 1 and 2 times are worth 4^2 / 6 equal ones; totals 1, 0 and 1 differ from
+    half of that by 1/2, -1/2 and 0."""
     sums = UnitSums.of(np.array([1.0, 1.0, 2.0]), np.array([1.0, 0.0, 1.0]))
     assert float(sums.effective_units) == pytest.approx(8 / 3)
     assert float(sums.squared_residual) == pytest.approx(0.5)
@@ -98,7 +99,8 @@ def test_totals__outcomes_all_alike__leave_exactly_0() -> None:
     assert UnitTotals(*(np.array([part]) for part in (9.0, 0.0, 33.0, 0.0, 0.0))).around_mean().squared_residual == [
         0.0
     ]
-    # Rounding may leave less than 0 where units are all alike: three units of two outcomes, each 0.1 above the level.
+    # Rounding may leave less than 0 where units are all alike: three units of two outcomes, each
+    # 0.1 above the level.
     unit = 0.1 + 0.1
     sums = UnitTotals(*(np.array([part]) for part in (6.0, 3 * unit, 12.0, 6 * unit, 3 * unit * unit))).around_mean()
     assert 0.0 <= float(sums.squared_residual[0]) < 1e-15

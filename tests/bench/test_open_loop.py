@@ -23,7 +23,8 @@ def answer(body: bytes = b"{}", status: bytes = b"200 OK") -> bytes:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server of one thread: it answers request number i, from 0, with what it was given for i."""
+    """Starts a server of one thread: it answers request number i, from 0, with what it was given
+    for i."""
     opened: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -63,7 +64,8 @@ def test_load_at__while_the_service_stalls__counts_what_was_due_meanwhile(serve:
         return answer()
 
     measured = load_at(serve(stall_once), rate=RATE, connections=1, seconds=0.6)
-    # Due while the service stood still: one request in each hundredth of a second, each of which waited.
+    # Due while the service stood still: one request in each hundredth of a second, each of which
+    # waited.
     waited = [latency for latency in measured.latencies if latency > STALL_SECONDS / 2]
     assert len(measured.latencies) == 60
     assert len(waited) >= 15

@@ -287,7 +287,8 @@ def browser() -> Iterator[Any]:
         pytest.skip("NO BROWSER: chromium was not found, the dashboard is not tested in one (apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
-    # Playwright runs an event loop in this thread, where Django would otherwise refuse the database.
+    # Playwright runs an event loop in this thread, where Django would otherwise refuse the
+    # database.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     arguments = [
         "--no-sandbox",
@@ -300,7 +301,8 @@ def browser() -> Iterator[Any]:
         started = driver.chromium.launch(executable_path=BROWSER, args=arguments)
         yield started
         started.close()
-        # Within Playwright's event loop Django sees another context than without it, and made a connection for that.
+        # Within Playwright's event loop Django sees another context than without it, and made a
+        # connection for that.
         connection.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 

@@ -1,4 +1,5 @@
-"""Forms that are made from documents: every field has its input, and what is filled in is the document that the API would be sent."""
+"""Forms that are made from documents: every field has its input, and what is filled in is the
+document that the API would be sent."""
 
 import json
 import re
@@ -48,7 +49,8 @@ def holds_document(annotation: Any) -> bool:
 
 
 def paths_of(annotation: Any, path: str = "") -> Iterator[str]:
-    """The path of every value of a document, read from its annotations; of a list, those of its first row."""
+    """The path of every value of a document, read from its annotations; of a list, those of its
+    first row."""
     if is_document(annotation):
         for field in msgspec.structs.fields(annotation):
             yield from paths_of(field.type, f"{path}.{field.name}" if path else field.name)

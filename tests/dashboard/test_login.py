@@ -121,7 +121,8 @@ def test_login__refused__costs_one_hash_and_says_the_same(kind: str, monkeypatch
 def test_login__guessed_at_from_many_addresses__its_user_gets_in_at_home() -> None:
     for i in range(20):
         assert attempt("wrong", address=f"203.0.113.{i}").status_code == 200
-    # By user the tries are past the bound: an address that failed already waits, one that did not is looked at.
+    # By user the tries are past the bound: an address that failed already waits, one that did not
+    # is looked at.
     assert attempt("wrong", address="203.0.113.1").status_code == 429
     assert attempt(PASSWORD, address=HOME).status_code == 302
 

@@ -1,4 +1,5 @@
-"""Which pages of the admin each role opens, and what it reads there. The pages are those of the admin's registry."""
+"""Which pages of the admin each role opens, and what it reads there. The pages are those of the
+admin's registry."""
 
 from collections.abc import Callable
 from typing import Any

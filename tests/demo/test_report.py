@@ -1,4 +1,5 @@
-"""What the demo prints: within 80 columns, in the strategy's own terms, with figures that agree with each other."""
+"""What the demo prints: within 80 columns, in the strategy's own terms, with figures that agree
+with each other."""
 
 import io
 from typing import Any

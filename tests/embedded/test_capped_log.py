@@ -1,4 +1,5 @@
-"""Whatever a child writes, its files stay within their bound, and the child is never kept waiting by them."""
+"""Whatever a child writes, its files stay within their bound, and the child is never kept waiting
+by them."""
 
 import os
 import sys

@@ -1,4 +1,5 @@
-"""`up` interrupted while it starts: at any instant it ends with 0, says nothing that looks like a crash, and leaves nothing running."""
+"""`up` interrupted while it starts: at any instant it ends with 0, says nothing that looks like a
+crash, and leaves nothing running."""
 
 import os
 import random

@@ -1,4 +1,5 @@
-"""The platform behind PgBouncer in transaction mode, with fewer server connections than it has processes."""
+"""The platform behind PgBouncer in transaction mode, with fewer server connections than it has
+processes."""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""Champions come and go under load: two web processes, four clients, no 5xx, and nobody who retired answers again."""
+"""Champions come and go under load: two web processes, four clients, no 5xx, and nobody who retired
+answers again."""
 
 import shutil
 import subprocess

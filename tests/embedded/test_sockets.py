@@ -1,4 +1,5 @@
-"""The folder of sockets lies where everybody may write: one that is not ours is not taken, and nothing of others is removed."""
+"""The folder of sockets lies where everybody may write: one that is not ours is not taken, and
+nothing of others is removed."""
 
 import os
 import stat

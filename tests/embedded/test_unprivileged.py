@@ -1,4 +1,5 @@
-"""Root starts it and another user runs it: what is handed over, what is not, and when root has to stay."""
+"""Root starts it and another user runs it: what is handed over, what is not, and when root has to
+stay."""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""`manage.py up` as a user runs it: started, killed piece by piece, and stopped with nothing left behind."""
+"""`manage.py up` as a user runs it: started, killed piece by piece, and stopped with nothing left
+behind."""
 
 import os
 import shutil
@@ -39,7 +40,8 @@ def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.Complet
 
 @pytest.fixture(scope="module")
 def platform_up() -> Iterator[RunningPlatform]:
-    # Not pytest's own folder: every session that starts closes it to other users, and PostgreSQL runs as one.
+    # Not pytest's own folder: every session that starts closes it to other users, and PostgreSQL
+    # runs as one.
     folder = Path(tempfile.mkdtemp(prefix="noregret-up-"))
     environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO"}
     with RunningPlatform(folder, environment=environment) as running:

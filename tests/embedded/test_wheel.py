@@ -1,4 +1,5 @@
-"""The wheel, installed where no checkout is: one command, whole. It is built and installed without a network."""
+"""The wheel, installed where no checkout is: one command, whole. It is built and installed without
+a network."""
 
 import os
 import re
@@ -18,8 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Path]:
-    """A folder with `venv`, in which the wheel is installed beside the packages of this Python; nothing of the checkout is on its path."""
-    # Not pytest's own folder: it is closed to the user that `up` becomes, where root runs the tests.
+    """A folder with `venv`, in which the wheel is installed beside the packages of this Python;
+    nothing of the checkout is on its path."""
+    # Not pytest's own folder: it is closed to the user that `up` becomes, where root runs the
+    # tests.
     folder = Path(tempfile.mkdtemp(prefix="noregret-wheel-"))
     folder.chmod(0o755)
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
@@ -39,7 +42,8 @@ def installed() -> Iterator[Path]:
     ]
     subprocess.run([*pip, "--no-compile", str(wheel)], check=True, capture_output=True, timeout=120)
     packages = next((environment / "lib").glob("python*/site-packages"))
-    # Everything that this Python has, but the checkout: its own .pth file is left out, for only listed folders' are read.
+    # Everything that this Python has, but the checkout: its own .pth file is left out, for only
+    # listed folders' are read.
     borrowed = folder / "borrowed"
     borrowed.mkdir()
     for entry in next(Path(path) for path in sys.path if path.endswith("site-packages")).iterdir():

@@ -1,4 +1,5 @@
-"""Documents as rows keep them: decoded into values that are never older than the row, and whole where the row is of before."""
+"""Documents as rows keep them: decoded into values that are never older than the row, and whole
+where the row is of before."""
 
 import msgspec
 import pytest

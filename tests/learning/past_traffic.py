@@ -1,4 +1,5 @@
-"""Traffic that already happened: decisions in the stream and rewards in the ledger, as the hot path would have left them."""
+"""Traffic that already happened: decisions in the stream and rewards in the ledger, as the hot path
+would have left them."""
 
 import os
 import random
@@ -68,10 +69,11 @@ def begin_earlier(experiment: Experiment, seconds: float = 3600.0) -> None:
 
 
 def fill(experiment: Experiment, counts: dict[str, tuple[int, int]]) -> None:
-    """Decisions with rewards, {arm: (ones, zeros)}, spread over three seconds in an order that only the seed decides.
+    """Decisions with rewards, {arm: (ones, zeros)}, spread over three seconds in an order that only
+    the seed decides.
 
-    Mixed, as a random draw would leave them: intervals and evidence rest on that, and an arm whose ones all came first
-    would be judged by where the buckets happen to be cut.
+    Mixed, as a random draw would leave them: intervals and evidence rest on that, and an arm whose
+    ones all came first would be judged by where the buckets happen to be cut.
     """
     outcomes = [
         (arm, value)

@@ -1,4 +1,5 @@
-"""A policy is one file and one line: the guide's own example passes the contract suites, is simulated, and runs in the service."""
+"""A policy is one file and one line: the guide's own example passes the contract suites, is
+simulated, and runs in the service."""
 
 import importlib
 import os

@@ -1,4 +1,5 @@
-"""Sums when the learner was away, when copies come after their day is gone, and when a row is none: told as the ledger says."""
+"""Sums when the learner was away, when copies come after their day is gone, and when a row is none:
+told as the ledger says."""
 
 import json
 import random
@@ -85,7 +86,8 @@ def test_watched__learner_away_for_days__sums_what_came_meanwhile(two_arms: Star
 @pytest.mark.parametrize("pending", ["ignore", "exposure"])
 @pytest.mark.parametrize("days_long", [1, 20])
 def test_mean__beside_a_long_window__is_of_every_closed_decision(two_arms: Start, days_long: int, pending: str) -> None:
-    """Intervals at the end of a long window are hours long: what is closed of them is shown, what is open is not."""
+    """Intervals at the end of a long window are hours long: what is closed of them is shown, what
+    is open is not."""
     window = (
         days_long * DAY + int(timezone.now().timestamp()) % 21_600 + 300
     )  # closed until just before an interval's end

@@ -1,4 +1,5 @@
-"""Single deployments are recorded: their decisions take feedback, and make the champion's baseline."""
+"""Single deployments are recorded: their decisions take feedback, and make the champion's
+baseline."""
 
 import json
 from datetime import timedelta

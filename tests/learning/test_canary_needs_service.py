@@ -1,4 +1,5 @@
-"""A canary goes on by what its challenger served: never by time, never over failures, and nobody who failed becomes champion."""
+"""A canary goes on by what its challenger served: never by time, never over failures, and nobody
+who failed becomes champion."""
 
 import random
 from collections.abc import Callable

@@ -112,7 +112,8 @@ def test_two_workers_and_two_beats__promote_exactly_once(learners: Learners, two
 def test_workers_killed_in_the_middle__nothing_is_lost_and_nothing_counts_twice(
     learners: Learners, two_arms: Start
 ) -> None:
-    """kill -9, again and again, wherever it strikes: between commit and forgetting, between marks and sums."""
+    """kill -9, again and again, wherever it strikes: between commit and forgetting, between marks
+    and sums."""
     experiment = two_arms(reward={"kind": "binary", "window_seconds": 1, "default": 0}, promotion={"auto": False})
     learners.beat()
     workers = [learners.worker() for _ in range(2)]

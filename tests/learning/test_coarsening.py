@@ -1,4 +1,5 @@
-"""Intervals that grow longer with age: the same sums, a bounded number, and ten seconds where something needs them."""
+"""Intervals that grow longer with age: the same sums, a bounded number, and ten seconds where
+something needs them."""
 
 import threading
 from collections.abc import Callable
@@ -81,7 +82,8 @@ def test_intervals__that_grow_old__are_few_hold_the_same_and_are_no_longer_than_
     now = timezone.now()
     for row in ArmInterval.objects.all():
         assert row.seconds == 10 or now - row.start >= timedelta(seconds=AGE * row.seconds)
-    # 34,560 of ten seconds; the last hour's, and for each length at most AT_ONCE more than are old enough for the next.
+    # 34,560 of ten seconds; the last hour's, and for each length at most AT_ONCE more than are old
+    # enough for the next.
     assert ArmInterval.objects.filter(arm=arm).count() < 420 + 610 + 370 + 100
     rows = list(ArmInterval.objects.values())
     coarsen_all(experiment)

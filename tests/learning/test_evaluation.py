@@ -1,4 +1,5 @@
-"""What another policy would have earned: from the ledger, from its file, over HTTP and on the command line."""
+"""What another policy would have earned: from the ledger, from its file, over HTTP and on the
+command line."""
 
 import json
 import random
@@ -25,7 +26,8 @@ FIELDS = [{"name": "age", "type": "number", "min": 0, "max": 100}]
 
 
 def logged(two_arms: Start, n: int = 600, share: float = 0.5) -> Experiment:
-    """A uniform log in which the young like a and the old like b: the best arm earns 0.5, the best choice by age 0.9."""
+    """A uniform log in which the young like a and the old like b: the best arm earns 0.5, the best
+    choice by age 0.9."""
     experiment = two_arms(
         policy={"name": "uniform", "burn_in": 0, "floor": 0.0},
         reward={"kind": "binary", "window_seconds": 1},
@@ -160,7 +162,8 @@ def silent_means_zero(two_arms: Start, *, default: float | None = 0.0) -> Experi
 
 
 def fill_two_windows(experiment: Experiment, n: int = 600) -> None:
-    """Every tenth decision earns a 1 at once and the others nothing: half of them are open still, and those with a reward all ones."""
+    """Every tenth decision earns a 1 at once and the others nothing: half of them are open still,
+    and those with a reward all ones."""
     begun = timezone.now() - timedelta(seconds=2 * WINDOW + 20)
     for i in range(n):
         arm = "ab"[i % 2]
@@ -206,7 +209,8 @@ def test_evaluate__file_with_open_windows__is_the_ledgers(two_arms: Start, alice
         out = StringIO()
         call_command("evaluate", "--file", str(file), "--policy", "uniform", "--json", *terms, stdout=out)
         found = json.loads(out.getvalue())
-        # The file was made at the latest time in it; the ledger closes whole buckets, a little later.
+        # The file was made at the latest time in it; the ledger closes whole buckets, a little
+        # later.
         assert abs(found["decisions"] - ledger["decisions"]) <= 30
         assert found["decisions"] + found["left_out"]["open"] == 600
         assert found["estimates"]["snips"]["value"] == pytest.approx(0.1, abs=0.005)
@@ -246,7 +250,8 @@ def test_evaluate__held_out_and_failed_decisions__are_left_out(two_arms: Start, 
 
 
 def test_evaluate__units_that_return__errors_are_of_units(two_arms: Start) -> None:
-    """30 units of ten decisions, each of which always earns or never does: as much is known as from 30 numbers."""
+    """30 units of ten decisions, each of which always earns or never does: as much is known as from
+    30 numbers."""
     experiment = two_arms(
         policy={"name": "uniform", "burn_in": 0, "floor": 0.0},
         reward={"kind": "binary", "window_seconds": 1},

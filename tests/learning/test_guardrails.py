@@ -1,4 +1,5 @@
-"""Guardrails on values: what holds for skewed ones, beside the control, and for values that no sum can hold."""
+"""Guardrails on values: what holds for skewed ones, beside the control, and for values that no sum
+can hold."""
 
 import random
 import uuid
@@ -90,7 +91,8 @@ def guarded(two_arms: Start, **guardrail: Any) -> Experiment:
 
 
 def test_guardrail__rare_large_values_at_the_limit__are_no_breach_before_they_came(two_arms: Start) -> None:
-    # One in a hundred is worth 100: the first 150 often hold one or none, and a mean far below the limit of 1.
+    # One in a hundred is worth 100: the first 150 often hold one or none, and a mean far below the
+    # limit of 1.
     experiment = guarded(two_arms, min=1.0)
     send(experiment, "cost", [("b", 0.0)] * 100)
     assert of(experiment).state == "unjudged"
@@ -172,7 +174,8 @@ def test_guardrail__versus_control__really_worse_under_the_same_drift__is_shown(
 
 
 def test_guardrail__versus_control__units_that_return_count_once(two_arms: Start) -> None:
-    # Forty units of each arm differ among each other; a hundred values of each are not a hundred units.
+    # Forty units of each arm differ among each other; a hundred values of each are not a hundred
+    # units.
     experiment = guarded(two_arms, max=0.0, versus="control", min_decisions=30)
     rng = random.Random(2)
     means = {f"u{i}": rng.gauss(5.0 + 0.2 * (i % 2), 1.0) for i in range(80)}

@@ -1,4 +1,5 @@
-"""What comes out of a stream: good events in, bad ones aside, whatever they hold; and the days they lie in."""
+"""What comes out of a stream: good events in, bad ones aside, whatever they hold; and the days they
+lie in."""
 
 import os
 import re
@@ -136,7 +137,8 @@ def test_store__row_that_only_postgresql_refuses__is_found_and_quarantined(two_a
 
 
 def test_drain__in_parallel__stores_and_counts_each_decision_once(two_arms: Start) -> None:
-    """Without the endpoint's lock, as after a split brain: the ledger itself keeps every row single."""
+    """Without the endpoint's lock, as after a split brain: the ledger itself keeps every row
+    single."""
     experiment = two_arms()
     for _ in range(60):
         decide(experiment, "a")
@@ -208,7 +210,8 @@ def test_partitions__while_another_reads_for_long__give_up_and_block_nobody(two_
 
 
 def test_partitions__made_while_their_rows_come_in__refuse_and_lose_none(two_arms: Start) -> None:
-    """Decisions and rewards of days without a partition, by four writers, while the days are made one after another."""
+    """Decisions and rewards of days without a partition, by four writers, while the days are made
+    one after another."""
     experiment = two_arms()
     arm = experiment.arms.get(name="a")
     begin = (timezone.now() + timedelta(days=300)).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -285,7 +288,8 @@ def test_housekeeping__makes_days_ahead_and_those_that_came_unannounced(two_arms
 
 
 def test_drain__some_of_a_batch_are_stored_already__the_rest_is_and_each_counts_once(two_arms: Start) -> None:
-    """As after a learner that was killed between its commit and its taking out, and where a disk is shipped twice."""
+    """As after a learner that was killed between its commit and its taking out, and where a disk is
+    shipped twice."""
     experiment = two_arms(strategy="ab", promotion={"auto": False})
     for i in range(6):
         decide(experiment, "ab"[i % 2], unit=f"user-{i % 4}")

@@ -28,7 +28,8 @@ MEMORIES: list[dict[str, Any]] = [{}, {"discount": 0.9999}, {"sliding_window": 5
 
 
 def traffic(experiment: Experiment, seconds_ago: float, n: int, *, fast: str = "b") -> None:
-    """Two arms alike: both are answered in three of ten cases, one at once and the other after half of the window; never by a 0."""
+    """Two arms alike: both are answered in three of ten cases, one at once and the other after half
+    of the window; never by a 0."""
     rng = random.Random(8)
     for i in range(n):
         arm = "a" if i % 2 else "b"
@@ -106,7 +107,8 @@ def test_no_default__is_learned_at_once(two_arms: Start) -> None:
 
 @pytest.mark.parametrize("memory", [{"discount": 0.9995}, {"sliding_window": 300}])
 def test_exposure__with_a_policy_that_forgets__is_corrected(two_arms: Start, memory: dict[str, Any]) -> None:
-    """Twenty seconds in, a's open decisions can't have answered and weigh nothing; b's all could, and weigh what the memory leaves them."""
+    """Twenty seconds in, a's open decisions can't have answered and weigh nothing; b's all could,
+    and weigh what the memory leaves them."""
     experiment = two_arms(
         policy={"name": "thompson", "burn_in": 0, "params": memory},
         reward={"kind": "binary", "window_seconds": 100, "default": 0, "pending": "exposure"},
@@ -118,7 +120,8 @@ def test_exposure__with_a_policy_that_forgets__is_corrected(two_arms: Start, mem
     learn(experiment.endpoint_id)
     made, _ = served(experiment)
     known = {arm.name: arm for arm in made.arms}
-    # Of the window's last 300 steps 200 are open; by discount the closed 400 weigh .9995 ** 200 to .9995 ** 600, .82 on average.
+    # Of the window's last 300 steps 200 are open; by discount the closed 400 weigh .9995 ** 200 to
+    # .9995 ** 600, .82 on average.
     closed, fresh = (50.0, 100.0) if "sliding_window" in memory else (200 * 0.82, 100 * 0.95)
     assert known["a"].count == pytest.approx(closed, rel=0.05)
     assert known["b"].count == pytest.approx(closed + fresh, rel=0.05)

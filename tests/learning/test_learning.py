@@ -1,4 +1,5 @@
-"""From the ledger to posteriors and promotion: each row once, whatever is repeated or comes late."""
+"""From the ledger to posteriors and promotion: each row once, whatever is repeated or comes
+late."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -325,7 +326,8 @@ def test_publish__older_version__never_replaces_a_newer(two_arms: Start) -> None
 
 
 def test_sample_ratio__units_that_come_often__are_one_trial_each(two_arms: Start) -> None:
-    """Forty units on one arm and forty on the other, but those of b come ten times as often: the split is right."""
+    """Forty units on one arm and forty on the other, but those of b come ten times as often: the
+    split is right."""
     experiment = two_arms(strategy="ab")
     begin_earlier(experiment)
     for i in range(80):

@@ -1,4 +1,5 @@
-"""A hundred arms: what is known of them is compact, is written as rarely as it may be, and no lock is held while they are weighed."""
+"""A hundred arms: what is known of them is compact, is written as rarely as it may be, and no lock
+is held while they are weighed."""
 
 import json
 import threading
@@ -183,7 +184,8 @@ def test_step__is_of_whole_buckets(window: int, arms: int, seconds: float) -> No
 def test_snapshot__while_it_is_built__the_endpoint_can_be_changed__and_the_later_version_stays(
     platform: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred arms take their time to be weighed: whoever changes the endpoint meanwhile does not wait, and is not undone."""
+    """A hundred arms take their time to be weighed: whoever changes the endpoint meanwhile does not
+    wait, and is not undone."""
     from noregret.rollout import publish
 
     experiment = hundred()
@@ -225,7 +227,8 @@ def test_snapshot__while_it_is_built__the_endpoint_can_be_changed__and_the_later
 def test_snapshot__what_is_learned_while_it_is_built__is_in_none_of_it_or_in_all(
     two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One state of the database, though no lock is held: not one arm's rewards of before and the other's of after."""
+    """One state of the database, though no lock is held: not one arm's rewards of before and the
+    other's of after."""
     from noregret.rollout import publish
 
     experiment = two_arms()

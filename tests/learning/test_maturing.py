@@ -76,8 +76,9 @@ def test_mature__in_many_small_transactions__is_what_one_gives(
 
 
 def test_mature__evidence_by_hand(two_arms: Start) -> None:
-    """One decision of arm b with outcome 1, of a bounded reward, at even odds. For the alternative b > a by d in log-odds around
-    the pooled mean 1/2, its factor is 2 s(d/2) with s the logistic function: p_b = s(d/2), p_a = 1 - p_b, mixed with q = 1/2 to 1/2."""
+    """One decision of arm b with outcome 1, of a bounded reward, at even odds. For the alternative
+    b > a by d in log-odds around the pooled mean 1/2, its factor is 2 s(d/2) with s the logistic
+    function: p_b = s(d/2), p_a = 1 - p_b, mixed with q = 1/2 to 1/2."""
     bounded = {"kind": "continuous", "minimum": 0, "maximum": 1, "default": 0, "window_seconds": 1}
     experiment = two_arms(reward=bounded, promotion={"auto": False})
     begin_earlier(experiment)
@@ -186,7 +187,8 @@ def test_ended__open_windows__are_still_closed_and_defaults_given(two_arms: Star
 
 
 def test_mature__damaged_rows__stop_no_others(two_arms: Start) -> None:
-    """No propensity for one arm, an arm of nobody: passed over, here as in a rebuild, and the others are weighed."""
+    """No propensity for one arm, an arm of nobody: passed over, here as in a rebuild, and the
+    others are weighed."""
     experiment = two_arms(**WINDOW)
     begin_earlier(experiment)
     good, short, strange = (decide(experiment, "a") for _ in range(3))

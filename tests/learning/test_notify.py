@@ -1,4 +1,5 @@
-"""Webhooks and e-mail: told with the change, signed, retried, and never to where they must not go."""
+"""Webhooks and e-mail: told with the change, signed, retried, and never to where they must not
+go."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,5 @@
-"""Every policy in the running service: what was learned reaches the snapshot, routes with true probabilities, and is rebuilt alike."""
+"""Every policy in the running service: what was learned reaches the snapshot, routes with true
+probabilities, and is rebuilt alike."""
 
 import random
 from collections.abc import Callable
@@ -155,7 +156,8 @@ def test_memory__world_that_changed__the_newer_rewards_decide(two_arms: Start, p
     fill(experiment, {"a": (250, 50), "b": (50, 250)})
     learn(experiment.endpoint_id)
     assert shares(document(experiment), None)[0] > 0.95
-    # 400 decisions later, a minute on, it is the other way round; over all 1,000 the arm a is still far ahead.
+    # 400 decisions later, a minute on, it is the other way round; over all 1,000 the arm a is still
+    # far ahead.
     rng = random.Random(5)
     begun = timezone.now() - timedelta(seconds=50)
     for i in range(400):
@@ -212,7 +214,8 @@ def test_subsidy__cheaper_arm_within_it__is_served(two_arms: Start) -> None:
 
 
 def test_exposure__open_windows__count_by_the_chance_that_feedback_came(two_arms: Start) -> None:
-    """Arm b is better and answers at once, arm a answers after half of the window: while windows are open, a looks worse than it is."""
+    """Arm b is better and answers at once, arm a answers after half of the window: while windows
+    are open, a looks worse than it is."""
     experiment = two_arms(
         policy={"name": "thompson", "burn_in": 0},
         reward={"kind": "binary", "window_seconds": 100, "default": 0, "pending": "exposure"},
@@ -235,7 +238,8 @@ def test_exposure__open_windows__count_by_the_chance_that_feedback_came(two_arms
     assert sum(sum(row.delays) for row in ArmStatistics.objects.all()) > 60
     known = {arm.name: arm for arm in document(experiment).arms}
     rewarded = {row.arm.name: row for row in ArmStatistics.objects.select_related("arm")}
-    # Twenty seconds in, no feedback of a's open decisions can have come, and all of b's has: a's open ones weigh nothing, b's all.
+    # Twenty seconds in, no feedback of a's open decisions can have come, and all of b's has: a's
+    # open ones weigh nothing, b's all.
     assert known["a"].count == pytest.approx(100, abs=5)
     assert known["b"].count == pytest.approx(200, abs=5)
     assert known["a"].mean == pytest.approx(0.5, abs=0.2)
@@ -250,7 +254,8 @@ COUNTING = [name for name in policies.names() if policies.make(name).counts_own_
 
 
 def serve(experiment: Experiment, requests: int, rng: random.Random, *, seconds_ago: float) -> list[int]:
-    """What one process serves from the present snapshot: so many decisions for each arm, all without an answer yet."""
+    """What one process serves from the present snapshot: so many decisions for each arm, all
+    without an answer yet."""
     made = document(experiment)
     routing = router(made)
     schema = ContextSchema.from_document(made.context) if made.context else None
@@ -269,7 +274,8 @@ def serve(experiment: Experiment, requests: int, rng: random.Random, *, seconds_
 def test_counting_policy__rewards_that_come_later__open_decisions_count_as_pulls(
     two_arms: Start, name: str, silence: int | None
 ) -> None:
-    """Three snapshots that serve 120 requests each, none of them answered, divide them as one snapshot would."""
+    """Three snapshots that serve 120 requests each, none of them answered, divide them as one
+    snapshot would."""
     experiment = two_arms(
         policy={"name": name, "burn_in": 0, "floor": 0.0},
         reward={"kind": "binary", "window_seconds": 100, "default": silence},

@@ -1,4 +1,5 @@
-"""Who is promoted without a person: the default by policy, the warnings, and what every enabled arm must have shown."""
+"""Who is promoted without a person: the default by policy, the warnings, and what every enabled arm
+must have shown."""
 
 import math
 import re
@@ -134,7 +135,8 @@ def test_promotion__number_without_default__is_left_to_a_person(two_arms: Start)
 
 
 def test_leader__is_the_arm_with_the_greatest_probability__and_evidence_is_told_of_it(two_arms: Start) -> None:
-    """Evidences all below 1: the largest of them is noise, and would name another arm than P(best) does."""
+    """Evidences all below 1: the largest of them is noise, and would name another arm than P(best)
+    does."""
     experiment = three_arms(two_arms, policy={"name": "uniform"})
     begin_earlier(experiment)
     fill_three(experiment, {"a": (110, 90), "b": (111, 89), "c": (121, 79)})
@@ -155,7 +157,8 @@ def test_leader__is_the_arm_with_the_greatest_probability__and_evidence_is_told_
 def test_leader__of_a_policy_that_forgets__is_by_what_it_remembers__and_is_not_promoted_by_default(
     two_arms: Start,
 ) -> None:
-    """All of a's good rewards came long ago, b's lately: the whole past says a, the memory of 50 decisions says b."""
+    """All of a's good rewards came long ago, b's lately: the whole past says a, the memory of 50
+    decisions says b."""
     experiment = two_arms(**WINDOW, policy={"name": "thompson", "params": {"sliding_window": 50}, "burn_in": 0})
     begin_earlier(experiment)
     for i in range(400):

@@ -1,4 +1,5 @@
-"""What is decided reaches Redis, whoever dies and whatever is away in between; and a learner that does not learn shows."""
+"""What is decided reaches Redis, whoever dies and whatever is away in between; and a learner that
+does not learn shows."""
 
 import time
 from collections.abc import Callable

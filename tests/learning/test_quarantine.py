@@ -1,4 +1,5 @@
-"""Rows of the ledger that can't be learned: set aside and shown, and everything beside them is learned, live and in a rebuild alike."""
+"""Rows of the ledger that can't be learned: set aside and shown, and everything beside them is
+learned, live and in a rebuild alike."""
 
 import io
 import math

@@ -1,4 +1,5 @@
-"""The ledger alone gives what was learned: whatever way it came about, and while learning goes on."""
+"""The ledger alone gives what was learned: whatever way it came about, and while learning goes
+on."""
 
 import threading
 import time
@@ -105,7 +106,8 @@ def test_rebuild__several_days__are_one_sum(two_arms: Start) -> None:
 
 
 def test_check__while_learning_goes_on__sees_one_state(two_arms: Start) -> None:
-    """Without a lock: rows, marks and sums are committed together, and a snapshot of the database holds all of them or none."""
+    """Without a lock: rows, marks and sums are committed together, and a snapshot of the database
+    holds all of them or none."""
     experiment = two_arms(**COUNTED)
     begin_earlier(experiment)
     over = threading.Event()
@@ -315,7 +317,8 @@ def test_rebuild__evidence_that_cannot_be_read__is_told_and_made_anew(two_arms: 
 
 
 def test_round__sums_of_older_rules__are_made_anew_of_ended_experiments_too(two_arms: Start) -> None:
-    """As after an upgrade that added a figure: the column is there, filled with its default, and nobody learns for what is over."""
+    """As after an upgrade that added a figure: the column is there, filled with its default, and
+    nobody learns for what is over."""
     experiment = two_arms(strategy="ab", **COUNTED)
     begin_earlier(experiment, 7200)
     fill(experiment, {"a": (5, 3), "b": (2, 7)})

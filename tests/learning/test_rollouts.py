@@ -1,4 +1,5 @@
-"""Careful ways to roll out: canaries, guardrails, schedules, holdouts, apprentices, and arms that come and go."""
+"""Careful ways to roll out: canaries, guardrails, schedules, holdouts, apprentices, and arms that
+come and go."""
 
 import random
 from collections.abc import Callable
@@ -325,7 +326,8 @@ def test_arms__added_while_running__burns_in__and_is_rebuilt(two_arms: Start, al
     begin_earlier(experiment)
     fill(experiment, {"a": (60, 90), "b": (70, 80)})
     learn(experiment.endpoint_id)
-    # As if it were a hundred seconds ago: what is decided later enters the evidence beside what was there with two arms.
+    # As if it were a hundred seconds ago: what is decided later enters the evidence beside what was
+    # there with two arms.
     ExperimentEvidence.objects.update(closed_until=timezone.now() - timedelta(seconds=100))
     static_model("page", "c", {"text": "C"})
     answer = alice.post("/api/v1/experiments/e/arms", {"name": "c", "model": "page@c", "cost": 2, "reason": "new"})
@@ -383,7 +385,8 @@ def test_holdout__share_of_units__gets_the_control__and_the_benefit_is_measured(
     assert all(route.position == 0 for unit, route in routes.items() if unit in held)
     later = router(document(experiment))
     assert {unit for unit in routes if later.route(unit).holdout} == held  # for the whole experiment
-    # What is logged is the probability of the step that remained: certain for who is held out, the policy's for the others.
+    # What is logged is the probability of the step that remained: certain for who is held out, the
+    # policy's for the others.
     assert all(list(routes[unit].propensities) == [1.0, 0.0] for unit in held)
     others = [route for unit, route in routes.items() if unit not in held]
     share_of_b = np.mean([route.position == 1 for route in others])

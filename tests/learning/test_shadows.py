@@ -1,4 +1,5 @@
-"""Shadow challengers: they see copies, nobody sees them, and what they say is held against the champion and the truth."""
+"""Shadow challengers: they see copies, nobody sees them, and what they say is held against the
+champion and the truth."""
 
 import time
 from datetime import timedelta
@@ -89,7 +90,8 @@ def test_shadow__challengers__are_compared_and_never_answered(alice: Api) -> Non
 
 
 def test_apprentice__its_choices__are_scored_on_what_was_true(alice: Api) -> None:
-    """The champion is off where sums are odd, the challenger is right: an apprentice that chooses it half of the time is half as wrong."""
+    """The champion is off where sums are odd, the challenger is right: an apprentice that chooses
+    it half of the time is half as wrong."""
     endpoint_of("pages", python_model("m", "champion", "nearly_sums"))
     arms = [{"name": "new", "model": python_model("m", "new", "sums")}]
     experiment = start_experiment(

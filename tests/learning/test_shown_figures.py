@@ -1,4 +1,5 @@
-"""The figures of results: means and intervals of the same outcomes, units counted once, nothing told that can't be known."""
+"""The figures of results: means and intervals of the same outcomes, units counted once, nothing
+told that can't be known."""
 
 import random
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def shown(experiment: Experiment) -> dict[str, Any]:
 
 
 def test_interval__rewards_of_open_windows_too__is_of_the_same_outcomes_as_the_mean(two_arms: Start) -> None:
-    """A hundred good ones have matured, four hundred bad ones are open: of all that it learned the arm's mean is .2."""
+    """A hundred good ones have matured, four hundred bad ones are open: of all that it learned the
+    arm's mean is .2."""
     experiment = two_arms(**BY_HAND, reward={"kind": "binary", "window_seconds": 60})
     begin_earlier(experiment)
     for i in range(500):
@@ -50,7 +52,8 @@ def test_interval__rewards_of_open_windows_too__is_of_the_same_outcomes_as_the_m
 
 @pytest.mark.parametrize("kind", ["binary", "continuous"])
 def test_mean__default_and_open_windows__is_of_closed_ones_alone(two_arms: Start, kind: str) -> None:
-    """Of thirty closed decisions five were rewarded; of fifty open ones all that answered did so with 1."""
+    """Of thirty closed decisions five were rewarded; of fifty open ones all that answered did so
+    with 1."""
     bounds = {} if kind == "binary" else {"minimum": 0.0, "maximum": 1.0}
     experiment = two_arms(**BY_HAND, reward={"kind": kind, "window_seconds": 600, "default": 0, **bounds})
     begin_earlier(experiment)
@@ -74,7 +77,8 @@ def test_mean__default_and_open_windows__is_of_closed_ones_alone(two_arms: Start
 
 
 def visits(experiment: Experiment, seed: int, arms: str = "ab", **said: Any) -> dict[str, dict[str, list[float]]]:
-    """Twelve units an arm with means of their own come one to nine times: {arm: {unit: rewards}}."""
+    """Twelve units an arm with means of their own come one to nine times: {arm: {unit:
+    rewards}}."""
     rng = random.Random(seed)
     came: dict[str, dict[str, list[float]]] = {arm: {} for arm in arms}
     for arm in arms:
@@ -213,7 +217,8 @@ def test_saved__what_cannot_be_known__is_none(two_arms: Start) -> None:
 
 
 def test_contextual__arms_that_served_different_requests__are_not_compared(two_arms: Start) -> None:
-    """Alike on average, each better for one half: raw means .9 and .3 by what was sent, and no arm is "best"."""
+    """Alike on average, each better for one half: raw means .9 and .3 by what was sent, and no arm
+    is "best"."""
     experiment = two_arms(
         **SOON,
         policy={"name": "lin-thompson", "burn_in": 0},

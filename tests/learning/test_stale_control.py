@@ -1,4 +1,5 @@
-"""An experiment that was made, scheduled or paused before the champion changed brings no former champion back."""
+"""An experiment that was made, scheduled or paused before the champion changed brings no former
+champion back."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,5 @@
-"""Sums over the ledger that results are told from: the same as all its rows give, whatever came in which order, and however often anew."""
+"""Sums over the ledger that results are told from: the same as all its rows give, whatever came in
+which order, and however often anew."""
 
 import random
 import threading
@@ -86,7 +87,8 @@ class Traffic:
 
 
 def learned_rows(experiment: Experiment) -> list[tuple[Reward, Decision]]:
-    """What may be shown: learned rewards beside their decisions, of closed buckets where silence means something."""
+    """What may be shown: learned rewards beside their decisions, of closed buckets where silence
+    means something."""
     closed = ExperimentEvidence.objects.get(experiment=experiment).closed_until
     until = datetime.max.replace(tzinfo=UTC) if experiment.reward["default"] is None else closed
     decisions = {row.id: row for row in Decision.objects.filter(experiment_id=experiment.pk)}
@@ -99,7 +101,8 @@ def learned_rows(experiment: Experiment) -> list[tuple[Reward, Decision]]:
 
 
 def of_parts(parts: list[dict[Any, list[float]]]) -> tuple[UnitSums, np.ndarray]:
-    """Sums over the units of each part, {unit: values}, and the parts' means; computed from values less their mean."""
+    """Sums over the units of each part, {unit: values}, and the parts' means; computed from values
+    less their mean."""
     sums, means = [], []
     for units in parts:
         values = [value for one in units.values() for value in one]
@@ -128,7 +131,8 @@ def assert_told_as_the_ledger_says(experiment: Experiment) -> dict[str, Any]:
     if experiment.sticky or experiment.holdout or experiment.strategy != "bandit":
         by_arm = grouped(rows, lambda decision: decision.arm_id)
         sums, _ = of_parts([by_arm.get(arm.pk, {}) for arm in arms])
-        # Around the mean that stands beside it: of all learned rewards, those whose decisions are still to come too.
+        # Around the mean that stands beside it: of all learned rewards, those whose decisions are
+        # still to come too.
         means = np.array([arm["mean"] or 0.0 for arm in shown["arms"]])
         low, high = interval(of_units(sums, means), model, 0.05)
         for i, arm in enumerate(shown["arms"]):
@@ -212,7 +216,8 @@ def ship(experiment: Experiment, entries: list[dict[bytes, bytes]]) -> None:
 def test_figures__units_return_rewards_dawdle_and_decisions_come_late__are_those_of_all_rows(
     two_arms: Start, kind: str, given: str
 ) -> None:
-    """Three rounds under changed weights, each with decisions that come after their rewards, and a late reward; one without news."""
+    """Three rounds under changed weights, each with decisions that come after their rewards, and a
+    late reward; one without news."""
     experiment = two_arms(promotion={"auto": False}, reward=REWARDS[given], **KINDS[kind])
     begin_earlier(experiment)
     assert_told_as_the_ledger_says(experiment)
@@ -258,7 +263,8 @@ def test_exposure__open_buckets__are_not_shown_and_enter_when_they_close(two_arm
 
 
 def test_sums__steps_of_two_learners_at_once__lose_and_double_nothing(two_arms: Start) -> None:
-    """Two that drain and two that fold, without the endpoint's lock: rewards and decisions meet in every order."""
+    """Two that drain and two that fold, without the endpoint's lock: rewards and decisions meet in
+    every order."""
     experiment = two_arms(sticky=True, promotion={"auto": False}, reward=BINARY, policy={"name": "uniform"})
     begin_earlier(experiment)
     traffic = Traffic(experiment, 82)
@@ -293,7 +299,8 @@ def test_sums__steps_of_two_learners_at_once__lose_and_double_nothing(two_arms: 
 
 @pytest.mark.parametrize("offset", [1e9, -1e9])
 def test_intervals__rewards_far_from_0__lose_nothing(two_arms: Start, offset: float) -> None:
-    """The same traffic far from 0 has the same residuals by unit; the mean's own last digits are a millionth here."""
+    """The same traffic far from 0 has the same residuals by unit; the mean's own last digits are a
+    millionth here."""
     experiment = two_arms(
         strategy="ab",
         promotion={"auto": False},
@@ -318,7 +325,8 @@ def test_intervals__rewards_far_from_0__lose_nothing(two_arms: Start, offset: fl
 
 
 def test_sums__not_made_yet__are_told_as_unknown_until_the_next_round(two_arms: Start) -> None:
-    """As after an upgrade: nothing is told rather than something wrong, and the learner makes them, for an ended experiment too."""
+    """As after an upgrade: nothing is told rather than something wrong, and the learner makes them,
+    for an ended experiment too."""
     experiment = two_arms(holdout=0.3, promotion={"auto": False}, reward=BINARY, policy={"name": "uniform"})
     begin_earlier(experiment)
     traffic = Traffic(experiment, 84)
@@ -439,7 +447,8 @@ class Choices:
 
 
 def test_apprentice__what_comes_before_and_after_its_bucket_closes__is_scored_once(two_arms: Start) -> None:
-    """Outcome, copy and decision in every order; feedback that was too late, and what nobody told, is not scored."""
+    """Outcome, copy and decision in every order; feedback that was too late, and what nobody told,
+    is not scored."""
     experiment = two_arms(apprentice=True, reward=BINARY, promotion={"auto": False})
     begin_earlier(experiment)
     choices = Choices(experiment)
@@ -490,7 +499,8 @@ def test_apprentice__what_comes_before_and_after_its_bucket_closes__is_scored_on
 
 
 def test_final__long_after_the_end__keeps_the_sums_and_no_unit(two_arms: Start) -> None:
-    """What still comes in then is learned by the arms alone; a rebuild leaves the sums as they stand."""
+    """What still comes in then is learned by the arms alone; a rebuild leaves the sums as they
+    stand."""
     experiment = two_arms(strategy="ab", promotion={"auto": False}, reward=BINARY)
     begin_earlier(experiment)
     Traffic(experiment, 87).come(60)
@@ -538,7 +548,8 @@ def test_results__of_every_figure__read_no_row_of_the_ledger(two_arms: Start, ki
 
 
 def test_unfit__an_arm_that_was_taken_out_long_ago__is_judged_by_its_newest_decisions(two_arms: Start) -> None:
-    """Decisions of the other arm lie on top of it, and are not looked through. A straggler is no newer than it was made."""
+    """Decisions of the other arm lie on top of it, and are not looked through. A straggler is no
+    newer than it was made."""
     experiment = two_arms(reward=BINARY, promotion={"auto": False})
     begin_earlier(experiment)
     b = experiment.arms.get(name="b")

@@ -1,4 +1,5 @@
-"""What is wrong with one endpoint is told as its own, and the one beside it is served, learned for, published and promoted."""
+"""What is wrong with one endpoint is told as its own, and the one beside it is served, learned for,
+published and promoted."""
 
 import contextlib
 import threading
@@ -51,7 +52,8 @@ def start(endpoint: str, **changes: Any) -> Experiment:
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """One tick, and the rounds that it wakes, each as a worker would do it: what one raises ends its own task."""
+    """One tick, and the rounds that it wakes, each as a worker would do it: what one raises ends
+    its own task."""
     woken: list[int] = []
     monkeypatch.setattr(tasks.learn_endpoint, "apply_async", lambda args, expires: woken.append(*args))
 
@@ -358,7 +360,8 @@ def test_endpoint_behind__home_page__names_it_and_shows_the_others(
 def test_guardrails__stream_that_is_behind__act_on_what_is_in_the_ledger(
     alice: Api, rounds: Callable[[], None]
 ) -> None:
-    """The drain is behind, or nobody knows how far it is: a worse arm is not served the longer for that."""
+    """The drain is behind, or nobody knows how far it is: a worse arm is not served the longer for
+    that."""
     experiment = start(
         SICK,
         guardrails=[{"metric": "error_rate", "max": 0.05, "action": "disable_arm", "min_decisions": 20}],
@@ -421,7 +424,8 @@ def test_draft_whose_schedule_is_no_time__keeps_nobody_from_starting_or_learning
 def test_endpoint_that_somebody_holds__keeps_the_look_at_all_others_going(
     alice: Api, rounds: Callable[[], None]
 ) -> None:
-    """A transaction that does not end has the endpoint's row: a draft that is due there, and a version to go past."""
+    """A transaction that does not end has the endpoint's row: a draft that is due there, and a
+    version to go past."""
     from noregret.experiments import document
     from noregret.rollout import creation
 

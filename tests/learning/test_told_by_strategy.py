@@ -1,4 +1,5 @@
-"""What is told of an experiment is told in its strategy's own terms: results, the page's facts and words, segments and forecasts."""
+"""What is told of an experiment is told in its strategy's own terms: results, the page's facts and
+words, segments and forecasts."""
 
 import random
 from collections.abc import Callable
@@ -173,7 +174,8 @@ def test_forecast__where_nothing_can_be_told__says_why(two_arms: Start, changes:
 
 
 def test_contextual__tells_what_each_segment_would_lose__and_names_no_arm_the_best(two_arms: Start, alice: Api) -> None:
-    """a has .30 everywhere, b .20, and .80 in KR, a fifth of the traffic: on average they are nearly alike."""
+    """a has .30 everywhere, b .20, and .80 in KR, a fifth of the traffic: on average they are
+    nearly alike."""
     experiment = two_arms(
         policy={"name": "lin-thompson"}, context={"fields": FIELDS}, reward=WINDOW["reward"] | {"default": 0}
     )
@@ -199,7 +201,8 @@ def test_contextual__tells_what_each_segment_would_lose__and_names_no_arm_the_be
     assert set(parts) == {("country", "KR"), ("country", "US"), ("age", "below 60"), ("age", "60 or more")}
     korea, states = parts[("country", "KR")], parts[("country", "US")]
     assert (korea["decisions"], states["decisions"]) == (300, 1200)
-    # KR: .85 * .8 + .15 * .3 - .3 = .425 a decision lost by a for all; US: .85 * .3 + .15 * .2 - .2 = .085 by b for all.
+    # KR: .85 * .8 + .15 * .3 - .3 = .425 a decision lost by a for all; US: .85 * .3 + .15 * .2 - .2
+    # = .085 by b for all.
     for part, arm, truth in ((korea, 0, 0.425), (states, 1, 0.085)):
         low, high = part["losses"][arm]["interval"] or (None, None)
         if low is not None:

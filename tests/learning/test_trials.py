@@ -1,4 +1,5 @@
-"""Which decisions are independent trials, and so evidence: units that return, holdouts, canaries, stragglers, silence."""
+"""Which decisions are independent trials, and so evidence: units that return, holdouts, canaries,
+stragglers, silence."""
 
 import random
 from collections.abc import Callable
@@ -34,7 +35,8 @@ def trials(experiment: Experiment) -> int:
 
 
 def test_holdout__units_that_return__neither_promote_equal_arms_nor_raise_an_alarm(two_arms: Start) -> None:
-    """Forty units, each with a mean of its own, thirty requests each: a held-out one always gets a."""
+    """Forty units, each with a mean of its own, thirty requests each: a held-out one always gets
+    a."""
     experiment = two_arms(holdout=0.2, policy={"name": "uniform"}, **WINDOW)
     begin_earlier(experiment)
     routing = router(document(experiment))
@@ -163,7 +165,8 @@ def test_equal_answers__are_not_told_to_differ(two_arms: Start) -> None:
 
 
 def test_silent_arm__is_beaten_by_nobody(two_arms: Start) -> None:
-    """b is decided for as often as a, and nobody ever says anything of it: that is no evidence for a."""
+    """b is decided for as often as a, and nobody ever says anything of it: that is no evidence for
+    a."""
     experiment = two_arms(policy={"name": "uniform"}, **WINDOW)
     begin_earlier(experiment)
     for i in range(400):
@@ -246,7 +249,8 @@ def test_publication__version_that_decided_nothing_yet__is_replaced_at_once(two_
 
 
 def test_upgrade__sums_of_older_rules__are_made_anew(two_arms: Start) -> None:
-    """As a version before left it: every decision a trial, no first visits, evidence of another rule, no split."""
+    """As a version before left it: every decision a trial, no first visits, evidence of another
+    rule, no split."""
     experiment = two_arms(strategy="ab", **WINDOW)
     begin_earlier(experiment)
     for unit in ("u", "u", "v", None):

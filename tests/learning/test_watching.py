@@ -1,4 +1,5 @@
-"""Sums of what guardrails watch: kept once, gone on with, made anew where a guardrail changed, and what a rebuild says of them."""
+"""Sums of what guardrails watch: kept once, gone on with, made anew where a guardrail changed, and
+what a rebuild says of them."""
 
 import random
 import threading

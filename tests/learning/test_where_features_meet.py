@@ -1,4 +1,5 @@
-"""What a stranger found where features meet: failing controls, paused experiments, numbers of 65 bits, canaries without an end."""
+"""What a stranger found where features meet: failing controls, paused experiments, numbers of 65
+bits, canaries without an end."""
 
 import random
 from collections.abc import Callable
@@ -35,7 +36,8 @@ def again(experiment: Experiment) -> Experiment:
 
 
 def test_control_that_fails__is_told_as_503_and_counted(alice: Api) -> None:
-    """What nobody could answer is in the ledger like what the champion answered for another arm: else the control never fails."""
+    """What nobody could answer is in the ledger like what the champion answered for another arm:
+    else the control never fails."""
     python_model("m", "a", "raises")
     python_model("m", "b", "raises")
     endpoint_of("m", "m@a")

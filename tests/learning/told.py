@@ -1,4 +1,5 @@
-"""What results and the like say, as the document that a caller gets of them: tests read it by the names of the API."""
+"""What results and the like say, as the document that a caller gets of them: tests read it by the
+names of the API."""
 
 from collections.abc import Mapping
 from typing import Any

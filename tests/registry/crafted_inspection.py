@@ -1,4 +1,5 @@
-"""An inspection that was taken over: it runs in place of reading the artefact, in the real inspecting process, and tells what it could do.
+"""An inspection that was taken over: it runs in place of reading the artefact, in the real
+inspecting process, and tells what it could do.
 
 Only tests start it (`inspection.INSPECTOR`). What it is to try is in the file `artifact`, as JSON.
 """
@@ -40,7 +41,8 @@ def attack(body: bytes, trusted: Sequence[str]) -> Any:
         except (OSError, subprocess.SubprocessError):
             continue
         done.append(name)
-    # Left behind for whoever reads the folder: a link to the secret where the compiled model would be.
+    # Left behind for whoever reads the folder: a link to the secret where the compiled model would
+    # be.
     Path("model.onnx").symlink_to(aims["secret"])
     raise skops_file.Refused(f"could {json.dumps(done)} as {os.geteuid()}")
 

@@ -1,4 +1,5 @@
-"""Artefacts on many machines: fetched from a store that all reach, checked, kept within bounds, and tried again where they are missing."""
+"""Artefacts on many machines: fetched from a store that all reach, checked, kept within bounds, and
+tried again where they are missing."""
 
 import hashlib
 import os
@@ -78,7 +79,8 @@ def inspected() -> Examined:
 
 @pytest.fixture(autouse=True)
 def inspected_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same file each time: its inspection takes seconds, and is not what these tests are about."""
+    """The same file each time: its inspection takes seconds, and is not what these tests are
+    about."""
     monkeypatch.setattr(SklearnFramework, "examine", lambda framework, definition: inspected())
 
 

@@ -1,4 +1,5 @@
-"""What a registered model answers, compiled or not, is what the original answers, on rows of the kind that its data have."""
+"""What a registered model answers, compiled or not, is what the original answers, on rows of the
+kind that its data have."""
 
 from typing import Any
 
@@ -144,7 +145,8 @@ def test_imputer_before_histogram_boosting__stays_with_doubles() -> None:
     assert np.allclose(runtime.predict(rows)["predict"], model.predict(rows), rtol=1e-12)
 
 
-# Over many kinds of estimators and of data: what is served is held against the original on rows that neither has seen.
+# Over many kinds of estimators and of data: what is served is held against the original on rows
+# that neither has seen.
 
 
 def data(kind: str, rows: int, seed: int) -> Rows:
@@ -228,7 +230,8 @@ def test_served_model__held_out_rows_of_its_kind__answers_as_the_original(kind: 
                 assert answers[output] == expected.tolist(), (name, step, compiled.note)
         assert known.example_rows
         runtime.predict(np.array(known.example_rows))
-    # All would be equal if nothing were compiled. What makes numbers positive has no converter that does it in doubles.
+    # All would be equal if nothing were compiled. What makes numbers positive has no converter that
+    # does it in doubles.
     assert kind == "positive" or compiled_ones >= len(chosen) // 2
 
 

@@ -1,4 +1,5 @@
-"""An inspection that an artefact took over reaches nothing: no network, no secret, no other process, as root and as anybody."""
+"""An inspection that an artefact took over reaches nothing: no network, no secret, no other
+process, as root and as anybody."""
 
 import json
 import os
@@ -20,7 +21,8 @@ from tests.registry.inspected import inspect
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that every user may pass through: pytest's own is closed to the user that root's inspections become."""
+    """A folder that every user may pass through: pytest's own is closed to the user that root's
+    inspections become."""
     with tempfile.TemporaryDirectory(prefix="noregret-aims-") as name:
         Path(name).chmod(0o711)
         yield Path(name)
@@ -28,7 +30,8 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def aims(place: Path, settings: Any) -> Iterator[dict[str, Any]]:
-    """What there is to reach: a listener, a socket, a secret in the data directory, a process of the same user."""
+    """What there is to reach: a listener, a socket, a secret in the data directory, a process of
+    the same user."""
     settings.DATA_DIR = place / "data"
     settings.DATA_DIR.mkdir()
     settings.DATA_DIR.chmod(0o777)  # what keeps it out is not the file's mode
@@ -90,7 +93,8 @@ def test_link_that_was_left_for_the_compiled_model__is_not_followed(tmp_path: Pa
 
 
 def run_confined(code: str, *hidden: Path, before: str = "", folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Code that runs after `confine`; `before` runs ahead of it, as a kernel or container that offers less."""
+    """Code that runs after `confine`; `before` runs ahead of it, as a kernel or container that
+    offers less."""
     script = (
         f"import pathlib, sys, os, socket\nfrom noregret.registry import confinement\n{before}\n"
         "found = confinement.confine(pathlib.Path(sys.argv[1]), [pathlib.Path(path) for path in sys.argv[2:]])\n"

@@ -1,4 +1,5 @@
-"""Files whose state compiled code would walk out of: each is refused with its reason before anything is predicted."""
+"""Files whose state compiled code would walk out of: each is refused with its reason before
+anything is predicted."""
 
 import io
 import json
@@ -182,7 +183,8 @@ def out_of_order(transformer: Any, *categories: Any) -> Any:
 
 
 def polynomial(degree: Any = 2, **attributes: Any) -> Any:
-    """As many outputs as the table is said to be wide, so that what is not written would be answered."""
+    """As many outputs as the table is said to be wide, so that what is not written would be
+    answered."""
     model = step(PolynomialFeatures(degree), ROWS, **attributes)
     width = attributes.get("_n_out_full", 15)
     return changed(model, steps=[model.steps[0], ("linear", LinearRegression().fit(np.eye(width), np.eye(width)))])
@@ -639,7 +641,8 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def fewer_classes(node: dict[str, Any]) -> None:
-    """A tree that is made for more outputs than it says classes for: making one reads beyond its array."""
+    """A tree that is made for more outputs than it says classes for: making one reads beyond its
+    array."""
     if node.get("__class__") == "Tree":
         node["__reduce__"]["args"]["content"][2] = plain(1000)
 

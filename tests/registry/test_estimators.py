@@ -1,4 +1,5 @@
-"""The table of scikit-learn's estimators in docs says what becomes of each; a part of it here, all of it behind `make soak`."""
+"""The table of scikit-learn's estimators in docs says what becomes of each; a part of it here, all
+of it behind `make soak`."""
 
 import pytest
 from sklearn.utils import all_estimators

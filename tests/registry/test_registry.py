@@ -1,4 +1,5 @@
-"""Real scikit-learn models through upload, inspection, compilation and serving; hostile ones stopped on the way."""
+"""Real scikit-learn models through upload, inspection, compilation and serving; hostile ones
+stopped on the way."""
 
 import io
 import json
@@ -64,7 +65,8 @@ MODELS: dict[str, tuple[Any, Any, str]] = {
     "ridge": (Ridge().fit(DIABETES, PROGRESSION), DIABETES, "onnx"),
     "boolean": (LogisticRegression(max_iter=500).fit(IRIS, SPECIES == 1), IRIS, "sklearn"),
     "function": (make_pipeline(FunctionTransformer(np.log1p), GaussianNB()).fit(IRIS, SPECIES), IRIS, "sklearn"),
-    # Served as they were trained, with parts that were built anew: splines, a search tree, a tree of centres.
+    # Served as they were trained, with parts that were built anew: splines, a search tree, a tree
+    # of centres.
     "splines": (
         make_pipeline(SplineTransformer(), LogisticRegression(max_iter=500)).fit(IRIS, SPECIES),
         IRIS,
@@ -353,7 +355,8 @@ def test_model__fitted_on_a_table_with_names__takes_rows_without(tmp_path: Path)
     model = make_pipeline(ColumnTransformer(steps, remainder="passthrough"), LogisticRegression()).fit(IRIS, SPECIES)
     expected = model.predict_proba(IRIS)
     columns = named(model.steps[0][1])
-    # As it is after fitting on a table: columns are named, and scikit-learn takes no other kind of table any more.
+    # As it is after fitting on a table: columns are named, and scikit-learn takes no other kind of
+    # table any more.
     by_name = {"scaled": ["pl", "sl"], "ranked": ["sw"], "remainder": ["pw"]}
     columns.transformers_ = [(name, step, by_name[name]) for name, step, _ in columns.transformers_]
     with pytest.raises(ValueError, match="dataframe"):

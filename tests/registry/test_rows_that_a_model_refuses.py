@@ -1,4 +1,5 @@
-"""Rows that a model says it can't take are the caller's fault, told as such; and no compiled form answers what the original refuses."""
+"""Rows that a model says it can't take are the caller's fault, told as such; and no compiled form
+answers what the original refuses."""
 
 from typing import Any
 

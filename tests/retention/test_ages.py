@@ -1,4 +1,5 @@
-"""What is old goes, what is not stays, each by its own age; and files that nobody names go without racing an upload."""
+"""What is old goes, what is not stays, each by its own age; and files that nobody names go without
+racing an upload."""
 
 import os
 import threading

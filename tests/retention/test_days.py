@@ -1,4 +1,5 @@
-"""Old days of the ledger go, and what was learned of them stays: by every strategy, in the middle of an experiment, and under races."""
+"""Old days of the ledger go, and what was learned of them stays: by every strategy, in the middle
+of an experiment, and under races."""
 
 import threading
 from collections.abc import Callable
@@ -40,7 +41,8 @@ def with_partitions(days_ago: int) -> None:
 
 
 def traffic(experiment: Experiment, days_ago: int, *, rewarded: bool = True, **changes: Any) -> None:
-    """A dozen decisions of a day, three of them around its first midnight; most of them rewarded."""
+    """A dozen decisions of a day, three of them around its first midnight; most of them
+    rewarded."""
     start = midnight(days_ago)
     seconds = (-2.5, -0.5, 0.5, *range(3000, 3900, 100))
     for i, second in enumerate(seconds):
@@ -167,7 +169,8 @@ def test_drop__what_is_not_learned_yet__stays(two_arms: Start) -> None:
     decide(experiment, "a", at=midnight(5) + timedelta(hours=1))
     assert "wait to be drained" in drop().blocked
     learn(experiment.endpoint_id)
-    # Feedback within its window that no round has folded: a worker that died after it had closed the bucket.
+    # Feedback within its window that no round has folded: a worker that died after it had closed
+    # the bucket.
     Reward.objects.filter(decided_at__lt=midnight(4)).update(folded=False)
     assert "not folded" in drop().blocked
     assert horizon.begins_at() == midnight(5)
@@ -245,7 +248,8 @@ def test_drop__while_a_rebuild_reads__waits_for_it(two_arms: Start) -> None:
 
 
 def test_drop__straggler_while_it_computes__is_not_lost(two_arms: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decision that a web process kept on its disk comes into a day between its sums and its end: the sums are made again."""
+    """A decision that a web process kept on its disk comes into a day between its sums and its end:
+    the sums are made again."""
     experiment = two_arms(reward={"kind": "binary", "window_seconds": 60, "default": 0}, promotion={"auto": False})
     begin_earlier(experiment, 6 * 86_400)
     traffic(experiment, 5)

@@ -1,4 +1,5 @@
-"""A unit that is forgotten is named nowhere, whatever was on its way; and every sum still follows from the ledger."""
+"""A unit that is forgotten is named nowhere, whatever was on its way; and every sum still follows
+from the ledger."""
 
 import threading
 from collections.abc import Callable
@@ -42,7 +43,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def named() -> list[str]:
-    """Where the unit's letters stand: every text, document and body of the database, every key and value of Redis."""
+    """Where the unit's letters stand: every text, document and body of the database, every key and
+    value of Redis."""
     found = []
     with connection.cursor() as cursor:
         cursor.execute("SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()")

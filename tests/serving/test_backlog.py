@@ -1,4 +1,5 @@
-"""More decisions than the learner takes: Redis stays within its bound, what was acknowledged is kept, and nobody stops another."""
+"""More decisions than the learner takes: Redis stays within its bound, what was acknowledged is
+kept, and nobody stops another."""
 
 import contextlib
 import subprocess
@@ -181,7 +182,8 @@ def test_many_endpoints_and_no_learner__the_shares_of_all__stay_bounded(own_redi
                     pipeline.xadd(keys().decisions(name), {b"d": b"x" * 200})
             pipeline.execute()
     total = sum(client().memory_usage(keys().decisions(name)) or 0 for name in names)
-    # An empty stream takes some of its share already, and a page of entries more than what it holds.
+    # An empty stream takes some of its share already, and a page of entries more than what it
+    # holds.
     assert 100_000 < total <= 100_000 * 9 / 8 + 40 * 5000
     assert not any(watched.has_room(name) for name in names)
 

@@ -1,4 +1,5 @@
-"""Connections as the web server accepts them: real sockets, small WSGI applications behind two planes of two threads."""
+"""Connections as the web server accepts them: real sockets, small WSGI applications behind two
+planes of two threads."""
 
 import contextlib
 import json

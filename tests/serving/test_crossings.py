@@ -1,7 +1,8 @@
-"""The contract of every router and strategy: between arms that are alike nothing is promoted, rolled back or alarmed of.
+"""The contract of every router and strategy: between arms that are alike nothing is promoted,
+rolled back or alarmed of.
 
-A few runs of each setting, which see a rule that is wrong and not one that is a little off; `python -m benchmarks.crossings` makes the
-table of many.
+A few runs of each setting, which see a rule that is wrong and not one that is a little off; `python
+-m benchmarks.crossings` makes the table of many.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""A model that is slow or hangs costs its own requests, for no longer than its endpoint's deadline; and threads in a bounded number."""
+"""A model that is slow or hangs costs its own requests, for no longer than its endpoint's deadline;
+and threads in a bounded number."""
 
 import threading
 import time

@@ -1,4 +1,5 @@
-"""While a model is loaded, or Redis stalls, everything else is served; and what was waited for is served when it is there."""
+"""While a model is loaded, or Redis stalls, everything else is served; and what was waited for is
+served when it is there."""
 
 import socket
 import sys
@@ -292,7 +293,8 @@ def test_unknown_keys__a_flood_of_them__costs_a_bounded_number_of_readings__and_
 
 
 def stalled(flood: Callable[[int], int], serve: Callable[[], int]) -> None:
-    """Unknown names on as many threads as there are, and what is known beside them: nobody waits for Redis."""
+    """Unknown names on as many threads as there are, and what is known beside them: nobody waits
+    for Redis."""
     with ThreadPoolExecutor(8) as pool:
         floods = [pool.submit(flood, i) for i in range(200)]
         assert [serve() for _ in range(30)] == [200] * 30

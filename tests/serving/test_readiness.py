@@ -1,4 +1,5 @@
-"""Readiness tells everything, and takes a process out only for what another process would do better."""
+"""Readiness tells everything, and takes a process out only for what another process would do
+better."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,5 @@
-"""Bodies that are not taken, over a real connection: their sender reads why, however much was still to be sent."""
+"""Bodies that are not taken, over a real connection: their sender reads why, however much was still
+to be sent."""
 
 import contextlib
 import gzip
@@ -216,7 +217,8 @@ def test_calls_that_hang_in_the_database__stop_no_prediction_and_more_are_told_t
                 assert client.get("/healthz").status_code == 200
                 assert client.get("/static/dashboard/dashboard.css").status_code == 200
                 statuses = {call.result().status_code for call in calls}
-        # Those that had a thread were ended by their statements' limit, those that waited for one by theirs.
+        # Those that had a thread were ended by their statements' limit, those that waited for one
+        # by theirs.
         assert statuses == {503}
         assert client.get("/api/v1/models").status_code == 200
 

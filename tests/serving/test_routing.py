@@ -74,7 +74,8 @@ def test_counting_router__since_the_snapshot__does_not_herd() -> None:
 
 @pytest.mark.parametrize("policy", [name for name in policies.names() if counts_pulls(name)])
 def test_counting_router__rewards_later_than_snapshots__open_pulls_are_told_to_the_next(policy: str) -> None:
-    """Twelve snapshots of 300 requests each, none of them answered, divide them as one of 3,600 would; not 3,600 to 0."""
+    """Twelve snapshots of 300 requests each, none of them answered, divide them as one of 3,600
+    would; not 3,600 to 0."""
     made = experiment("bandit", [0.5, 0.5])
     near = [msgspec.structs.replace(arm, mean=0.48 + 0.02 * i) for i, arm in enumerate(made.arms)]
     made = msgspec.structs.replace(made, arms=near, policy=snapshot.Policy(policy, floor=0.0))

@@ -1,4 +1,5 @@
-"""A disk that refuses: predict says that the decision is not kept, and what it said so of is not found later."""
+"""A disk that refuses: predict says that the decision is not kept, and what it said so of is not
+found later."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""What operators are told: why feedback was not taken, which request a line belongs to, and whose counters these are."""
+"""What operators are told: why feedback was not taken, which request a line belongs to, and whose
+counters these are."""
 
 import io
 import time
@@ -168,7 +169,8 @@ def test_environment__share_and_bound_that_are_none__are_refused() -> None:
 def test_feedback__server_that_hangs__takes_no_more_threads(
     alice: Api, two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One statement that does not end is enough to know it: the others' threads go on answering predict."""
+    """One statement that does not end is enough to know it: the others' threads go on answering
+    predict."""
     two_arms()
     decision = alice.post("/api/v1/endpoints/pages/decide", {})["decision_id"]
     monkeypatch.setattr("serving.ledger.rewards.HANGS_SECONDS", 0.2)

@@ -1,4 +1,5 @@
-"""The tables of docs/tables/interval-coverage.md, at the sizes that they claim: intervals hold what they say."""
+"""The tables of docs/tables/interval-coverage.md, at the sizes that they claim: intervals hold what
+they say."""
 
 import pytest
 

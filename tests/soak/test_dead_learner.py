@@ -1,4 +1,5 @@
-"""200,000 decisions while the learner is dead: Redis stays within its bound, and nothing acknowledged is lost when it is back."""
+"""200,000 decisions while the learner is dead: Redis stays within its bound, and nothing
+acknowledged is lost when it is back."""
 
 import threading
 import time
@@ -52,7 +53,8 @@ def test_learner_dead__200_000_decisions_of_two_web_processes__are_in_the_ledger
     wanted = acknowledged[0] | acknowledged[1]
     assert len(wanted) == DECISIONS
     assert most_used < 0.8 * maximum
-    # Half of the maximum, an eighth of that for the endpoint's own, and what comes in between two looks.
+    # Half of the maximum, an eighth of that for the endpoint's own, and what comes in between two
+    # looks.
     assert maximum / 2 < most_bytes <= maximum / 2 * 9 / 8 + MEBIBYTE
     assert spooled > MEBIBYTE
     began = time.monotonic()

@@ -1,4 +1,5 @@
-"""Every scene of the demo, as its command plays it. Behind `make soak`: each starts a platform of its own."""
+"""Every scene of the demo, as its command plays it. Behind `make soak`: each starts a platform of
+its own."""
 
 import json
 import subprocess

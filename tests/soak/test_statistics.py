@@ -66,7 +66,8 @@ def test_promotion__five_against_six_percent__under_each_policy() -> None:
     assert abs(_decided(thompson) - 0.23) <= 4 * (0.23 * 0.77 / 300) ** 0.5 + 0.02
 
 
-# Chapelle & Li 2011, Table 1: a million steps among ten items, one of which retires with probability 1e-3 at each step.
+# Chapelle & Li 2011, Table 1: a million steps among ten items, one of which retires with
+# probability 1e-3 at each step.
 STEPS, TABLE_RUNS = 250_000, 4
 
 
@@ -89,7 +90,8 @@ def test_thompson__items_that_retire__regret_of_chapelle_and_li(delay: int, refe
 
 @pytest.mark.parametrize(("delay", "reference"), [(1, 24_145), (100, 37_141)])
 def test_ucb__items_that_retire__regret_of_chapelle_and_li(delay: int, reference: float) -> None:
-    """Their UCB knows each item's age, which no policy of ours is told: so it is written out here, in the same world."""
+    """Their UCB knows each item's age, which no policy of ours is told: so it is written out here,
+    in the same world."""
     rng = np.random.default_rng(3)
     world, rows = retiring(10).begin(rng, TABLE_RUNS), np.arange(TABLE_RUNS)
     count, total, born, new_count, new_total = (np.zeros((TABLE_RUNS, 10)) for _ in range(5))

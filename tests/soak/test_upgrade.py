@@ -1,6 +1,8 @@
-"""From the first version that ran whole to this one, under load: nothing acknowledged is lost, and every sum follows from the ledger.
+"""From the first version that ran whole to this one, under load: nothing acknowledged is lost, and
+every sum follows from the ledger.
 
-The old version comes from the repository's own history, and runs with today's packages. A copy without a history skips this, loudly.
+The old version comes from the repository's own history, and runs with today's packages. A copy
+without a history skips this, loudly.
 """
 
 import io
@@ -31,7 +33,8 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 FIRST = os.environ.get("NOREGRET_UPGRADE_FROM", "b1b4145")
-"""The first commit whose `manage.py up` gets ready. `up` came four commits before, when there were no learner and no API yet."""
+"""The first commit whose `manage.py up` gets ready. `up` came four commits before, when there were
+no learner and no API yet."""
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "silent": {"reward": {"kind": "binary", "window_seconds": 5}},
     "defaulted": {"reward": {"kind": "continuous", "window_seconds": 5, "default": 0, "minimum": 0, "maximum": 9}},
@@ -87,7 +90,8 @@ def manage(script: Path, *arguments: str, data_dir: Path) -> "subprocess.Complet
 
 
 class Load:
-    """Clients that decide and send feedback all the time, whoever answers, and remember what was acknowledged."""
+    """Clients that decide and send feedback all the time, whoever answers, and remember what was
+    acknowledged."""
 
     def __init__(self, url: str, key: str, endpoints: list[str]) -> None:
         self.decisions: set[str] = set()
@@ -159,7 +163,8 @@ def test_upgrade__under_load__loses_nothing_and_every_sum_follows(tree: Path, da
     try:
         with Load(old.url, key, list(EXPERIMENTS)) as load:
             time.sleep(12)
-            # One that is over before: nobody learns for it any more, and its sums are to be right all the same.
+            # One that is over before: nobody learns for it any more, and its sums are to be right
+            # all the same.
             client.post("/api/v1/experiments/over/stop", {})
             time.sleep(8)
             client.close()

@@ -1,9 +1,12 @@
-"""Who may try a password now: failures are counted in Redis by address and by user, and each makes the next wait longer.
+"""Who may try a password now: failures are counted in Redis by address and by user, and each makes
+the next wait longer.
 
-A try is counted before its password is hashed, and taken back when it was right: tries sent side by side count like tries sent one
-after another. A browser that logged in before bears a signed cookie and is counted by that alone, so nobody keeps a user out of his
-own browser; elsewhere an address that has not failed of late is not held to the user's pause, which others may have brought about.
-Passwords are hashed one at a time in a process, and two wait at most: hashing is meant to be slow, and the same threads predict.
+A try is counted before its password is hashed, and taken back when it was right: tries sent side by
+side count like tries sent one after another. A browser that logged in before bears a signed cookie
+and is counted by that alone, so nobody keeps a user out of his own browser; elsewhere an address
+that has not failed of late is not held to the user's pause, which others may have brought about.
+Passwords are hashed one at a time in a process, and two wait at most: hashing is meant to be slow,
+and the same threads predict.
 
 While Redis is away nothing is counted, and the one at a time is what bounds guessing.
 """
@@ -66,7 +69,8 @@ for _, key in ipairs(KEYS) do
 end
 """
 _BY_ADDRESS, _BY_USER = (3, 900), (10, 60)
-"""Failures without a pause, and the longest pause in seconds. By user it is short: it may be another's doing."""
+"""Failures without a pause, and the longest pause in seconds. By user it is short: it may be
+another's doing."""
 
 
 class LoginPaused(Exception):
@@ -141,7 +145,8 @@ def _take_back(attempt: Try) -> None:
 
 
 def _record(attempt: Try) -> None:
-    """In the audit trail. What was typed as the user's name may be a password: only who may read the trail sees it."""
+    """In the audit trail. What was typed as the user's name may be a password: only who may read
+    the trail sees it."""
     typed = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in attempt.username[:150])
     log.warning("login failed", address=attempt.address)
     try:
@@ -152,7 +157,8 @@ def _record(attempt: Try) -> None:
 
 
 def address_of(request: HttpRequest) -> str:
-    """The caller's address; behind NOREGRET_PROXIES proxies, what the first of them saw. What a caller writes himself is not believed."""
+    """The caller's address; behind NOREGRET_PROXIES proxies, what the first of them saw. What a
+    caller writes himself is not believed."""
     direct = str(request.META.get("REMOTE_ADDR") or "")
     proxies: int = settings.PROXIES
     told = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]

@@ -7,7 +7,8 @@ from noregret.names import NAME_MAX_LENGTH, validate_name
 
 
 class ApiKey(models.Model):
-    """A key of the HTTP API. Only its SHA-256 is kept: the key itself has 256 random bits, so a salt adds nothing."""
+    """A key of the HTTP API. Only its SHA-256 is kept: the key itself has 256 random bits, so a
+    salt adds nothing."""
 
     name = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
     prefix = models.CharField(max_length=16, help_text="The key's first characters, to recognise it by.")

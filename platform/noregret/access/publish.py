@@ -1,4 +1,5 @@
-"""The API keys in force, from the database to the snapshot that the hot path checks them against."""
+"""The API keys in force, from the database to the snapshot that the hot path checks them
+against."""
 
 import redis
 import structlog
@@ -15,7 +16,8 @@ log = structlog.get_logger(__name__)
 
 
 def build() -> snapshot.Access:
-    """Every key in force, with a version that grows with each build and whose order is that of the contents."""
+    """Every key in force, with a version that grows with each build and whose order is that of the
+    contents."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             # One builder at a time: the later version then holds the later contents.
@@ -40,7 +42,8 @@ def build() -> snapshot.Access:
 
 
 def publish_access() -> bool:
-    """Publish the keys; False when Redis is away, and then the learner does it when Redis is back."""
+    """Publish the keys; False when Redis is away, and then the learner does it when Redis is
+    back."""
     document = build()
     try:
         publication.publish(client(), keys(), document)

@@ -1,4 +1,5 @@
-"""Callers of the control plane that ask for an experiment's results one after another, without end."""
+"""Callers of the control plane that ask for an experiment's results one after another, without
+end."""
 
 import contextlib
 import http.client

@@ -1,4 +1,5 @@
-"""docs/performance.md: what was measured, on what, how, and what came out. Nobody writes it by hand."""
+"""docs/performance.md: what was measured, on what, how, and what came out. Nobody writes it by
+hand."""
 
 import os
 import platform

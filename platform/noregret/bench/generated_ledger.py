@@ -49,7 +49,8 @@ ON CONFLICT DO NOTHING
 
 
 def parameters(experiment: Experiment, count: int) -> dict[str, Any]:
-    """What DECISIONS, VISITS and REWARDS need of an experiment; start, end, step and learned aside."""
+    """What DECISIONS, VISITS and REWARDS need of an experiment; start, end, step and learned
+    aside."""
     arms = list(experiment.arms.order_by("position").values_list("pk", flat=True))
     return {
         "experiment": experiment.pk,
@@ -82,7 +83,8 @@ def make_days(start: datetime) -> None:
 
 
 def write(experiment: Experiment, rows: int) -> int:
-    """About `rows` rows from the experiment's start on, half decisions and half their rewards; how many there were made."""
+    """About `rows` rows from the experiment's start on, half decisions and half their rewards; how
+    many there were made."""
     start = experiment.started_at
     assert start is not None
     make_days(start)

@@ -27,7 +27,8 @@ def begin_earlier(experiment: str, rows: int) -> dict[str, Any]:
 
 
 def endpoints(count: int, models: int) -> dict[str, Any]:
-    """So many endpoints, their champions irises@1, @2, ... by turns; and until all are published."""
+    """So many endpoints, their champions irises@1, @2, ... by turns; and until all are
+    published."""
     from noregret.redis_client import client, keys
     from noregret.rollout.endpoints import create_endpoint
 

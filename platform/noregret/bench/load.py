@@ -51,7 +51,8 @@ class Target:
 
 @dataclass(slots=True)
 class Connection:
-    """One connection with at most one request under way; `since` is what its latency counts from."""
+    """One connection with at most one request under way; `since` is what its latency counts
+    from."""
 
     socket: socket.socket
     buffer: bytearray = field(default_factory=bytearray)
@@ -86,7 +87,8 @@ class Connection:
 
 
 def _is_whole(buffer: bytearray, head: int) -> bool:
-    """Is the body there, after a head that ends at `head`? Raises LoadFailed where nobody can say."""
+    """Is the body there, after a head that ends at `head`? Raises LoadFailed where nobody can
+    say."""
     mark = buffer[:head].lower().find(b"content-length:")
     if mark >= 0:
         return len(buffer) >= head + 4 + int(buffer[mark + 15 : buffer.find(b"\r\n", mark)])

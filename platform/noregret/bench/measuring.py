@@ -1,4 +1,5 @@
-"""One run of the benchmark: the platform and its peers, started, loaded in rounds, and told in figures."""
+"""One run of the benchmark: the platform and its peers, started, loaded in rounds, and told in
+figures."""
 
 import contextlib
 import json
@@ -28,7 +29,8 @@ from .rounds import ROUNDS, Load, Rounds, ratios
 from .scenario import BATCH, EXPERIMENT, Scenario, all_but_web, prepare, register_models, web_memory_mb
 
 OPEN_CONNECTIONS = 64
-"""Connections of loads at a fixed rate: enough that a request waits for the service, not for one of them."""
+"""Connections of loads at a fixed rate: enough that a request waits for the service, not for one of
+them."""
 INSIDE_SECONDS = 3600.0
 PLOT_SHARES = (0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -75,7 +77,8 @@ class Report:
 
 
 class Run:
-    """A run in a folder of its own. `cache`: where peers are installed. `tell` is told what is going on."""
+    """A run in a folder of its own. `cache`: where peers are installed. `tell` is told what is
+    going on."""
 
     def __init__(self, settings: Settings, cache: Path, tell: Callable[[str], None]) -> None:
         self._settings = settings

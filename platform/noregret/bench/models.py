@@ -1,4 +1,5 @@
-"""The models that are served while it is measured: a scaler and a logistic regression on Fisher's irises.
+"""The models that are served while it is measured: a scaler and a logistic regression on Fisher's
+irises.
 
 Small on purpose: what is measured is the way to a model and back. Every peer's own introduction
 serves irises too.
@@ -21,7 +22,8 @@ TRAINED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Irises:
-    """`train_rows` (n, 4) in cm with `train_labels` (n,), and `rows` (m, 4) that no model has seen."""
+    """`train_rows` (n, 4) in cm with `train_labels` (n,), and `rows` (m, 4) that no model has
+    seen."""
 
     train_rows: NDArray[np.float64]
     train_labels: NDArray[np.int64]

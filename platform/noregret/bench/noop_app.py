@@ -1,7 +1,8 @@
-"""The ceiling: a Django project of one view that answers fixed JSON, with no middleware and no database.
+"""The ceiling: a Django project of one view that answers fixed JSON, with no middleware and no
+database.
 
-It runs in a process of its own behind the service's own web server, so that what the service puts in
-front of its control plane changes nothing of the measure.
+It runs in a process of its own behind the service's own web server, so that what the service puts
+in front of its control plane changes nothing of the measure.
 """
 
 import os

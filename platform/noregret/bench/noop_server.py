@@ -40,7 +40,8 @@ def noop_server(cores: Cores) -> Iterator[Target]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the settings that the process would find configured before it configures its own."""
+    """Ours, without the settings that the process would find configured before it configures its
+    own."""
     return {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"} | python_path()
 
 

@@ -20,7 +20,8 @@ def load_at(target: Target, *, rate: float, connections: int, seconds: float) ->
     """
     count = max(int(rate * seconds), 1)
     measured = Measured()
-    # select() takes microseconds, where epoll rounds up to a millisecond: as much as a request takes.
+    # select() takes microseconds, where epoll rounds up to a millisecond: as much as a request
+    # takes.
     with selectors.SelectSelector() as selector:
         opened: list[Connection] = []
         try:

@@ -33,7 +33,8 @@ _DONE = "installed.json"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`command` is run in the peer's folder, `{port}` filled in; `python -m` and scripts are those of its environment."""
+    """`command` is run in the peer's folder, `{port}` filled in; `python -m` and scripts are those
+    of its environment."""
 
     name: str
     title: str
@@ -41,7 +42,8 @@ class Peer:
     command: tuple[str, ...]
     path: str
     body: str = "inputs"
-    """How a row is asked for: `inputs` as `{"inputs": [row]}`, or `v2` as Open Inference Protocol."""
+    """How a row is asked for: `inputs` as `{"inputs": [row]}`, or `v2` as Open Inference
+    Protocol."""
     needs: tuple[str, ...] = ()
     """What `prepare.py` makes for it: `joblib`, `onnx`, `mlflow`."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -153,7 +155,8 @@ class RunningPeer:
 
 
 def install(peer: Peer, folder: Path, data: Irises) -> str:
-    """Its environment and its models in `folder`, unless they are there; its version. Raises PeerAbsent."""
+    """Its environment and its models in `folder`, unless they are there; its version. Raises
+    PeerAbsent."""
     wanted = hashlib.sha256(json.dumps([peer.packages, peer.needs, sys.version]).encode()).hexdigest()
     done = folder / _DONE
     with contextlib.suppress(OSError, ValueError, KeyError):

@@ -1,8 +1,9 @@
 """Where the time of a predict goes: each part called by itself, on the endpoint that is loaded.
 
-python -m noregret.bench.predict_parts --json: with NOREGRET_DATA_DIR naming a running platform's data
-directory, on the benchmark's endpoint. Parts are those of serving.api.face and of the three steps below
-it, called as they call them; `the rest` is the framework, and what stands between the parts.
+python -m noregret.bench.predict_parts --json: with NOREGRET_DATA_DIR naming a running platform's
+data directory, on the benchmark's endpoint. Parts are those of serving.api.face and of the three
+steps below it, called as they call them; `the rest` is the framework, and what stands between the
+parts.
 """
 
 import argparse
@@ -31,7 +32,8 @@ Call = Callable[[], object]
 
 
 def milliseconds(calls: dict[str, Call], seconds: float = SECONDS) -> dict[str, float]:
-    """A call's milliseconds in the least disturbed of the repeats, by name: others can only add to it."""
+    """A call's milliseconds in the least disturbed of the repeats, by name: others can only add to
+    it."""
     loops = {name: _loops(call, seconds) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(REPEATS):
@@ -52,7 +54,8 @@ def _loops(call: Call, seconds: float) -> int:
 
 
 def predict_calls(endpoint: str, key: str, row: list[float]) -> dict[str, Call]:
-    """Each part of a predict as a call without arguments, and `whole`, the data plane's application."""
+    """Each part of a predict as a call without arguments, and `whole`, the data plane's
+    application."""
     from serving.answering import rows_of, serve
     from serving.api import documents, face
     from serving.choosing import route

@@ -49,7 +49,8 @@ def spread(figure: Figure, value: Value) -> str:
 
 
 def loads(report: Report) -> Iterator[tuple[str, float, float, float, float | None]]:
-    """Of each load that was measured: its title, requests/s, p50 and p99 in ms, and the ratio to noop; medians of the rounds."""
+    """Of each load that was measured: its title, requests/s, p50 and p99 in ms, and the ratio to
+    noop; medians of the rounds."""
     rounds = report.rounds
     noop = Value(rounds.per_second("noop")).median
     for name, title in LOADS.items():

@@ -1,4 +1,5 @@
-"""What is loaded: a running platform with a bandit over small models, and the requests of each load."""
+"""What is loaded: a running platform with a bandit over small models, and the requests of each
+load."""
 
 import itertools
 import json
@@ -47,7 +48,8 @@ def register_models(client: Client, data: Irises, numbers: Iterable[int]) -> Non
 
 
 def prepare(platform: RunningPlatform, client: Client, key: str, data: Irises, arms: int) -> Scenario:
-    """Register three models, start a bandit of `arms` arms and one of 100, and make the requests."""
+    """Register three models, start a bandit of `arms` arms and one of 100, and make the
+    requests."""
     register_models(client, data, (1, 2, 3))
     experiment_id = _bandit(client, ENDPOINT, EXPERIMENT, arms)
     many = f"{ENDPOINT}-{MANY_ARMS}"

@@ -17,7 +17,8 @@ Kind = msgspec.inspect.Type
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One value. `annotation`: its declared type, with bounds; `options`: the types in it, not null."""
+    """One value. `annotation`: its declared type, with bounds; `options`: the types in it, not
+    null."""
 
     name: str
     annotation: Any

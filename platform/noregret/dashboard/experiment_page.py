@@ -1,4 +1,5 @@
-"""The page of an experiment: what it shows, what can be done there, and the confirmation before anything is."""
+"""The page of an experiment: what it shows, what can be done there, and the confirmation before
+anything is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -103,7 +104,8 @@ def columns_of(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def charts_of(experiment: Experiment) -> list[str]:
-    """The charts that say something of this strategy: of what serves nobody nothing is learned, and it has no share."""
+    """The charts that say something of this strategy: of what serves nobody nothing is learned, and
+    it has no share."""
     if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
         return ["mean"]
     return ["share", "mean"] if looks_at_requests(experiment) else ["share", "mean", "density"]
@@ -235,7 +237,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         )
 
     def _forecast(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any] | None:
-        """The question when it might promote, and the answer where it was asked; None where its end is no matter of evidence."""
+        """The question when it might promote, and the answer where it was asked; None where its end
+        is no matter of evidence."""
         begun = experiment.status in (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
         if not begun or not tells_evidence(experiment):
             return None
@@ -243,7 +246,8 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         return {"said": forecast.of_experiment(experiment).said if asked else ""}
 
     def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
-        """The question what another policy would have earned, and the answer where one was asked for."""
+        """The question what another policy would have earned, and the answer where one was asked
+        for."""
         schema = bool(experiment.context_.fields)
         choices = [name for name in policies.names() if schema or name not in policies.contextual_names()]
         asked = request.GET.get("evaluate", "")

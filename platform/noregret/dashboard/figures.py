@@ -1,4 +1,5 @@
-"""An experiment's figures as the page shows them: results and chart series in one document, for the first view and each refresh.
+"""An experiment's figures as the page shows them: results and chart series in one document, for the
+first view and each refresh.
 
 Every text is made here, once: the page with JavaScript and the page without show the same words.
 """
@@ -19,20 +20,23 @@ from noregret.learning.shown.phrases import evidence_told, probability_told
 from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm, results
 from noregret.learning.shown.segments import Segments
 
-# So many points are calm to look at: with more of them each holds few decisions of the arms that lose, and means jump about.
+# So many points are calm to look at: with more of them each holds few decisions of the arms that
+# lose, and means jump about.
 POINTS = 24
 UNKNOWN = "–"
 
 
 class Alarms(Struct, frozen=True):
-    """Is it shown that the split did not go as logged; that arms are answered at different rates?"""
+    """Is it shown that the split did not go as logged; that arms are answered at different
+    rates?"""
 
     sample_ratio: bool
     answers: bool
 
 
 class Figures(Struct, frozen=True):
-    """`cells`: text by arm and column; `facts`: text by name; `progress` from 0 to 1, None where its end is no matter of evidence."""
+    """`cells`: text by arm and column; `facts`: text by name; `progress` from 0 to 1, None where
+    its end is no matter of evidence."""
 
     status: str
     results: Results
@@ -60,7 +64,8 @@ def figures(experiment: Experiment) -> Figures:
 
 
 def tells_evidence(experiment: Experiment) -> bool:
-    """Is its end a matter of one arm's evidence? Not of a canary's, a shadow's or an apprentice's, nor where features choose the arm."""
+    """Is its end a matter of one arm's evidence? Not of a canary's, a shadow's or an apprentice's,
+    nor where features choose the arm."""
     split = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
     return split and not experiment.apprentice and not looks_at_requests(experiment)
 
@@ -93,7 +98,8 @@ def _interval(ends: tuple[float, float] | None) -> str:
 
 
 def saved(comparison: Comparison) -> str:
-    """What was earned beyond an even split, with its interval: a gain is one where the interval says so."""
+    """What was earned beyond an even split, with its interval: a gain is one where the interval
+    says so."""
     value, ends = comparison.saved_against_even_split, comparison.saved_interval
     if value is None or ends is None:
         return "not known"
@@ -101,7 +107,8 @@ def saved(comparison: Comparison) -> str:
 
 
 def evaluation_texts(found: Evaluation) -> dict[str, Any]:
-    """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample size)], "said": sentences}."""
+    """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample
+    size)], "said": sentences}."""
     if found.refused or found.logged is None:
         return {"rows": [], "said": sentence(found.refused or "")}
     estimates = [("As logged", found.logged)]
@@ -124,7 +131,8 @@ def evaluation_texts(found: Evaluation) -> dict[str, Any]:
 
 
 def shadow_rows(found: Results) -> list[tuple[str, ...]]:
-    """Challengers of a shadow against the champion: (arm, predictions, agreement, difference, p50, p99, errors, right, champion right)."""
+    """Challengers of a shadow against the champion: (arm, predictions, agreement, difference, p50,
+    p99, errors, right, champion right)."""
     rows: list[tuple[str, ...]] = []
     for arm in found.arms:
         shadow = arm.shadow
@@ -148,7 +156,8 @@ def shadow_rows(found: Results) -> list[tuple[str, ...]]:
 
 
 def progress(evidence: EvidenceProgress) -> float | None:
-    """How far the evidence is, from 0 to 1, on a logarithmic scale: it multiplies with each decision, so its logarithm is what adds."""
+    """How far the evidence is, from 0 to 1, on a logarithmic scale: it multiplies with each
+    decision, so its logarithm is what adds."""
     value, needed = evidence.value, evidence.needed
     if value is None or needed is None or needed <= 1:
         return None
@@ -156,7 +165,8 @@ def progress(evidence: EvidenceProgress) -> float | None:
 
 
 def sentence(reason: str, names: Sequence[str] = ()) -> str:
-    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms keep theirs as they are written."""
+    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms
+    keep theirs as they are written."""
     begins = any(reason == name or reason.startswith((f"{name} ", f"{name}:", f"{name},")) for name in names)
     capital = reason if begins else reason[:1].upper() + reason[1:]
     return capital if capital.endswith(".") else f"{capital}."
@@ -211,7 +221,8 @@ FACTS: dict[str, tuple[str, ...]] = {
 
 
 def facts(found: Results, contextual: bool = False) -> dict[str, str]:
-    """Single figures and sentences of the page, as text: those of its strategy, in the order in which they are shown, and its frame's."""
+    """Single figures and sentences of the page, as text: those of its strategy, in the order in
+    which they are shown, and its frame's."""
     kind = str(found.strategy)
     if kind == "bandit":
         kind = "apprentice" if found.apprentice else "contextual" if contextual else kind
@@ -256,7 +267,8 @@ def labelled(texts: dict[str, str]) -> list[tuple[str, str, str]]:
 
 
 def _evidence(found: Results) -> str:
-    """Whom the evidence is for, and how far it is; a canary's is told of the control, which it is held against."""
+    """Whom the evidence is for, and how far it is; a canary's is told of the control, which it is
+    held against."""
     evidence = found.evidence
     if evidence.value is None or evidence.needed is None or evidence.leader is None:
         return UNKNOWN
@@ -297,7 +309,8 @@ def _chosen(apprentice: Apprentice | None) -> str:
 
 
 def segment_rows(found: Segments) -> list[tuple[str, str, str, list[str]]]:
-    """What each segment would lose by one arm for all: (segment, decisions, share, a text an arm)."""
+    """What each segment would lose by one arm for all: (segment, decisions, share, a text an
+    arm)."""
     return [
         (
             f"{part.field}: {part.segment}",
@@ -318,7 +331,8 @@ def _loss(loss: float | None, interval: tuple[float, float] | None) -> str:
 
 
 def chart_rows(found: Figures) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The series over time as the rows of a table, newest first: (time, (share, mean reward) by arm)."""
+    """The series over time as the rows of a table, newest first: (time, (share, mean reward) by
+    arm)."""
     series = found.over_time
     rows = [
         (

@@ -90,7 +90,8 @@ def _model_field(field: Field) -> forms.Field:
 
 
 class ModelForm(ServiceForm):
-    """What every framework asks for, and below it the fields of each: those of the chosen one count."""
+    """What every framework asks for, and below it the fields of each: those of the chosen one
+    count."""
 
     name = _text()
     version = _text()

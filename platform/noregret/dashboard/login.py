@@ -21,7 +21,8 @@ _DEVICE = "noregret_login_device"
 
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]  # unfold ships no types
-    """Checks the password within what is admitted; a wrong user, a wrong password and a user without the admin are told alike."""
+    """Checks the password within what is admitted; a wrong user, a wrong password and a user
+    without the admin are told alike."""
 
     def clean(self) -> dict[str, Any]:
         username = self.cleaned_data.get("username")
@@ -59,7 +60,8 @@ def _time(seconds: int) -> str:
 
 
 def tell_logins(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """429 or 503 with Retry-After for a login that has to wait, and the cookie for a browser that has logged in."""
+    """429 or 503 with Retry-After for a login that has to wait, and the cookie for a browser that
+    has logged in."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = respond(request)

@@ -1,4 +1,5 @@
-"""The admin's first page: what runs, whether the platform is well, and what happened last. Each part only for who may see its rows."""
+"""The admin's first page: what runs, whether the platform is well, and what happened last. Each
+part only for who may see its rows."""
 
 from typing import Any
 

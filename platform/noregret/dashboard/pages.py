@@ -1,4 +1,5 @@
-"""Admin pages that read, and change things only through services: what every model admin of Noregret is built on."""
+"""Admin pages that read, and change things only through services: what every model admin of
+Noregret is built on."""
 
 from typing import Any, Generic, TypeVar, cast
 
@@ -42,7 +43,8 @@ class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold shi
         return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """By what is shown alone: a list that is narrowed by a hidden field tells that field, a letter at a time."""
+        """By what is shown alone: a list that is narrowed by a hidden field tells that field, a
+        letter at a time."""
         filters = [part for part in self.get_list_filter(request) if isinstance(part, str)]
         shown = {"id", "pk", *self.get_list_display(request), *filters, *flatten(self.get_fields(request))}
         return lookup.partition("__")[0] in shown and bool(super().lookup_allowed(lookup, value, request))

@@ -1,4 +1,5 @@
-"""What can be done to a row from its page: each asks for confirmation and a reason, and calls one service."""
+"""What can be done to a row from its page: each asks for confirmation and a reason, and calls one
+service."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ def _always(row: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RowAction:
-    """One action. `question` says beforehand what will happen, `perform` does it and says what happened."""
+    """One action. `question` says beforehand what will happen, `perform` does it and says what
+    happened."""
 
     name: str
     label: str

@@ -1,4 +1,5 @@
-"""What an experiment does, in sentences for a person who was not there when it was made. Reads the given rows alone."""
+"""What an experiment does, in sentences for a person who was not there when it was made. Reads the
+given rows alone."""
 
 from bandits import policies
 from noregret.experiments.document import Guardrail
@@ -143,7 +144,8 @@ def _promotion(experiment: Experiment) -> str:
 
 
 def _why_a_person(experiment: Experiment) -> str:
-    """What speaks against a promotion for good, where the policy itself takes it that the best arm varies."""
+    """What speaks against a promotion for good, where the policy itself takes it that the best arm
+    varies."""
     memory = memory_of(experiment)
     if memory is None:
         return " Which arm is best depends on the request."

@@ -1,4 +1,5 @@
-"""Calls the service as any client would: over HTTP, with a deadline and a bounded number of tries."""
+"""Calls the service as any client would: over HTTP, with a deadline and a bounded number of
+tries."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ class CallFailed(Exception):
 
 
 class Client:
-    """One connection pool; `attempts` counts requests sent, so that a caller knows which had no answer."""
+    """One connection pool; `attempts` counts requests sent, so that a caller knows which had no
+    answer."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10.0)
@@ -25,7 +27,8 @@ class Client:
         self._http.close()
 
     def call(self, method: str, path: str, *, ok: tuple[int, ...] = (200, 201, 202), **request: Any) -> Any:
-        """The answer's JSON. Tries again while the service can't be reached or says 503, as often as TRIES allows."""
+        """The answer's JSON. Tries again while the service can't be reached or says 503, as often
+        as TRIES allows."""
         for _ in range(TRIES):
             try:
                 answer = self._http.request(method, path, **request)

@@ -1,4 +1,5 @@
-"""The demo's world: scans of handwritten digits that scikit-learn bundles, and three models that read them unequally well."""
+"""The demo's world: scans of handwritten digits that scikit-learn bundles, and three models that
+read them unequally well."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """`images` (n, 64) pixel intensities 0-16 and `labels` (n,) of the scans that no model was trained on."""
+    """`images` (n, 64) pixel intensities 0-16 and `labels` (n,) of the scans that no model was
+    trained on."""
 
     images: NDArray[np.float64]
     labels: NDArray[np.int64]

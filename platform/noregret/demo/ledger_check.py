@@ -1,4 +1,5 @@
-"""Holds the ledger against what was sent: every acknowledged decision and reward is there, with the value that was sent."""
+"""Holds the ledger against what was sent: every acknowledged decision and reward is there, with the
+value that was sent."""
 
 import time
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class LedgerCheck:
     def right(self) -> bool:
         """Nothing acknowledged is missing or altered; and nothing is there that was not sent.
 
-        A request whose answer never came may or may not have been stored: as many extra rows are allowed.
+        A request whose answer never came may or may not have been stored: as many extra rows are
+        allowed.
         """
         return (
             self.missing_decisions == self.missing_rewards == self.wrong_rewards == 0

@@ -1,4 +1,5 @@
-"""What the demo shows a person: progress while it runs, and tables at its end, each strategy in its own terms, within 80 columns.
+"""What the demo shows a person: progress while it runs, and tables at its end, each strategy in its
+own terms, within 80 columns.
 
 It computes nothing of its own but differences of counts that stand beside them.
 """
@@ -53,7 +54,8 @@ def arms_table(results: Results, title: str) -> Table:
 
 
 def shadow_table(results: Results, title: str) -> Table:
-    """Challengers against the champion on the same scans, a column a challenger: with a row each it would not fit into a terminal."""
+    """Challengers against the champion on the same scans, a column a challenger: with a row each it
+    would not fit into a terminal."""
     compared = [(arm.name, arm.shadow) for arm in results.arms if arm.shadow]
     table = _table(title, "challenger", *(name for name, _ in compared))
     shadows = [shadow for _, shadow in compared]
@@ -118,7 +120,8 @@ def saved(comparison: Comparison) -> str:
 
 
 def after_the_change(console: Console, sides: list[Side]) -> None:
-    """The same policy with and without forgetting, on the very scans that came after the world had changed."""
+    """The same policy with and without forgetting, on the very scans that came after the world had
+    changed."""
     forgets, remembers = (side.tally for side in sides)
     table = _table(f"The same {forgets.inverted:,} scans, after all came inverted", "policy", "right", "share")
 

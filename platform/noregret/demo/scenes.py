@@ -1,4 +1,5 @@
-"""What the demo can play: each scene prepares its world, watches it, says when it is over, and whether it went as it should."""
+"""What the demo can play: each scene prepares its world, watches it, says when it is over, and
+whether it went as it should."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +25,8 @@ Show = Callable[[Results, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One experiment at its end: its results and document, the ledger beside what was sent, and what was sent."""
+    """One experiment at its end: its results and document, the ledger beside what was sent, and
+    what was sent."""
 
     results: Results
     experiment: dict[str, Any]
@@ -34,7 +36,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a scene ended. `sides` begins with the experiment that the scene is about; `problem` says what did not go as it should."""
+    """How a scene ended. `sides` begins with the experiment that the scene is about; `problem` says
+    what did not go as it should."""
 
     sides: list[Side]
     traffic_problems: list[str]
@@ -55,7 +58,8 @@ class Scene(Protocol):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Each gets the same scans, and has one experiment, named after it; the first is what the scene is about."""
+        """Each gets the same scans, and has one experiment, named after it; the first is what the
+        scene is about."""
 
     def candidates(self, digits: Digits) -> list[Candidate]:
         """The models that it registers."""
@@ -124,7 +128,8 @@ class Bandit:
 
 @dataclass(slots=True)
 class Canary:
-    """A new version that is truly worse, trained on permuted labels: it is rolled back by itself."""
+    """A new version that is truly worse, trained on permuted labels: it is rolled back by
+    itself."""
 
     tells_outcomes: bool = False
     endpoints: tuple[str, ...] = (ENDPOINT,)
@@ -153,7 +158,8 @@ class Canary:
 
 @dataclass(slots=True)
 class Shadow:
-    """Two challengers see copies of the traffic; the one that reads more scans rightly is then promoted by hand."""
+    """Two challengers see copies of the traffic; the one that reads more scans rightly is then
+    promoted by hand."""
 
     tells_outcomes: bool = True
     endpoints: tuple[str, ...] = (ENDPOINT,)
@@ -195,9 +201,11 @@ class Shadow:
 
 @dataclass(slots=True)
 class Drift:
-    """Half-way all scans come inverted, and the model that was best is not any more: a policy that forgets follows sooner.
+    """Half-way all scans come inverted, and the model that was best is not any more: a policy that
+    forgets follows sooner.
 
-    Beside it, on the same scans, goes the same policy without forgetting. Both serve the same two models.
+    Beside it, on the same scans, goes the same policy without forgetting. Both serve the same two
+    models.
     """
 
     tells_outcomes: bool = False
@@ -248,7 +256,8 @@ SCENES: dict[str, Callable[[], Scene]] = {"bandit": Bandit, "canary": Canary, "s
 
 
 def run(scene: Scene, *, url: str, key: str, digits: Digits, seed: int, show: Show) -> Ending:
-    """Send traffic until the scene is over or the time is up, then hold the ledger against what was sent."""
+    """Send traffic until the scene is over or the time is up, then hold the ledger against what was
+    sent."""
     client = Client(url, key)
     try:
         register(client, scene.candidates(digits))

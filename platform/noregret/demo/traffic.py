@@ -25,7 +25,8 @@ class Tally:
 
 
 class Traffic:
-    """Sends scans through `endpoints` from several threads until stopped; every endpoint gets the very same scans."""
+    """Sends scans through `endpoints` from several threads until stopped; every endpoint gets the
+    very same scans."""
 
     def __init__(
         self,
@@ -77,7 +78,8 @@ class Traffic:
                 next(iter(self.tallies.values())).problems.append(str(failure))
         finally:
             with self._lock:
-                # Of which endpoint is not known, so each may have stored as much more than was acknowledged.
+                # Of which endpoint is not known, so each may have stored as much more than was
+                # acknowledged.
                 for tally in self.tallies.values():
                     tally.unanswered += client.unanswered
             client.close()

@@ -1,6 +1,7 @@
 """What a child writes, kept in files of a bounded size: the newest whole, and a few before it.
 
-The child writes into a pipe that never blocks it: while nobody reads, what does not fit is lost, and the child goes on.
+The child writes into a pipe that never blocks it: while nobody reads, what does not fit is lost,
+and the child goes on.
 """
 
 import contextlib
@@ -50,7 +51,8 @@ class CappedLog:
         return self.writer
 
     def close(self) -> None:
-        """End it, once what was written is in the file; a writer that lives on is not waited for."""
+        """End it, once what was written is in the file; a writer that lives on is not waited
+        for."""
         if self.writer is None:
             return
         os.close(self.writer)

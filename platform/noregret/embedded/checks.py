@@ -10,7 +10,8 @@ from noregret.env import SECRET_KEY
 
 @register(Tags.security, deploy=True)
 def lasting_secret_key(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Decision ids are signed: with a key of this process alone no other process could read them."""
+    """Decision ids are signed: with a key of this process alone no other process could read
+    them."""
     if not settings.ENVIRONMENT.secret_key_is_ephemeral:
         return []
     hint = f"Set {SECRET_KEY} to at least 32 random characters, the same for every process, or run `manage.py up` once."

@@ -1,4 +1,5 @@
-"""One child process in a group of its own: started, watched, and ended with everything that it started."""
+"""One child process in a group of its own: started, watched, and ended with everything that it
+started."""
 
 import contextlib
 import ctypes
@@ -16,7 +17,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def death_signal(number: signal.Signals) -> Callable[[], None]:
-    """What a child calls before it becomes its command: the kernel sends it this signal when its parent dies."""
+    """What a child calls before it becomes its command: the kernel sends it this signal when its
+    parent dies."""
     parent, ask = os.getpid(), _libc.prctl
 
     def ask_for_it() -> None:
@@ -31,7 +33,8 @@ def death_signal(number: signal.Signals) -> Callable[[], None]:
 class Child:
     """A command and the process that runs it, if one does.
 
-    `user` is the (uid, gid) to run as, for a parent that is root. Output goes to files of a bounded size, the newest of them `log`.
+    `user` is the (uid, gid) to run as, for a parent that is root. Output goes to files of a bounded
+    size, the newest of them `log`.
     """
 
     name: str
@@ -51,7 +54,8 @@ class Child:
         self._output = CappedLog(self.log)
 
     def start(self) -> None:
-        """Start it. Only from the main thread: the death signal below belongs to the thread that forked."""
+        """Start it. Only from the main thread: the death signal below belongs to the thread that
+        forked."""
         user, group = self.user or (None, None)
         output = self._output.open()
         self.process = subprocess.Popen(
@@ -62,12 +66,14 @@ class Child:
             cwd=self.cwd,
             env=dict(self.environment),
             start_new_session=True,
-            # If this process is killed outright, the kernel asks its children to stop: nothing may outlive it.
+            # If this process is killed outright, the kernel asks its children to stop: nothing may
+            # outlive it.
             preexec_fn=death_signal(self.stop_signal),
             user=user,
             group=group,
             extra_groups=None if self.user is None else [],
-            # Snapshots, spools, logs and the append-only file hold what requests held: for nobody else on the machine.
+            # Snapshots, spools, logs and the append-only file hold what requests held: for nobody
+            # else on the machine.
             umask=0o077,
         )
 

@@ -1,4 +1,5 @@
-"""Can the data directory be written, and is there room? One sentence where not, the same for `up` and `doctor`."""
+"""Can the data directory be written, and is there room? One sentence where not, the same for `up`
+and `doctor`."""
 
 import errno
 import os
@@ -21,7 +22,8 @@ _PROBE_BYTES = 1 << 16
 
 
 def trouble(folder: Path) -> str | None:
-    """What is wrong with the disk below a folder that exists, found by writing to it; None when nothing is."""
+    """What is wrong with the disk below a folder that exists, found by writing to it; None when
+    nothing is."""
     probe = folder / f".probe-{secrets.token_hex(4)}"
     try:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -55,7 +57,8 @@ def check(folder: Path) -> None:
 
 
 class Watch:
-    """Looks at the disk of a running platform now and then, and logs when it is full and when it has room again."""
+    """Looks at the disk of a running platform now and then, and logs when it is full and when it
+    has room again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,5 @@
-"""The servers that a data directory brings with it: PostgreSQL and Redis, where no address names others."""
+"""The servers that a data directory brings with it: PostgreSQL and Redis, where no address names
+others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from .sockets import SocketFolder
 
 
 class Engines:
-    """Starts and stops what is asked for; the children are in `children`, in the order of their start."""
+    """Starts and stops what is asked for; the children are in `children`, in the order of their
+    start."""
 
     def __init__(self, data_dir: Path, *, postgres: bool = True, redis: bool = True) -> None:
         self._data_dir = data_dir
@@ -31,8 +33,8 @@ class Engines:
         return [server.child for server in self._servers]
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start them and wait until they answer, calling `check` meanwhile. Raises StartFailed, or what `check` raises, with nothing
-        left running."""
+        """Start them and wait until they answer, calling `check` meanwhile. Raises StartFailed, or
+        what `check` raises, with nothing left running."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
         self._sockets.take()
         try:

@@ -1,4 +1,5 @@
-"""The whole platform on this machine, in the foreground: servers, then the database, then everything that needs them."""
+"""The whole platform on this machine, in the foreground: servers, then the database, then
+everything that needs them."""
 
 import http.client
 import json
@@ -24,12 +25,14 @@ from .up import Arguments
 
 READY_SECONDS = 60.0
 WELL_SECONDS = 15.0
-"""So long after it can serve it may take until it learns, too; then it is said to be ready all the same."""
+"""So long after it can serve it may take until it learns, too; then it is said to be ready all the
+same."""
 ASK_SECONDS = 2.0
 
 
 def run(arguments: Arguments, stop: StopRequest) -> None:
-    """Until `stop` is asked for. Raises StartFailed, or StopAsked before everything runs; in any case nothing is left running."""
+    """Until `stop` is asked for. Raises StartFailed, or StopAsked before everything runs; in any
+    case nothing is left running."""
     # What is kept here holds what requests held: for nobody else on the machine.
     os.umask(0o077)
     data_dir = env.data_dir()
@@ -101,7 +104,8 @@ class _Platform:
             self._engines.stop()
 
     def _prepare_database(self) -> None:
-        """Migrations and the first admin, by a child: what they load is gone with it. It says itself what there is to say."""
+        """Migrations and the first admin, by a child: what they load is gone with it. It says
+        itself what there is to say."""
         child: Child = services.prepare()
         child.start()
         try:

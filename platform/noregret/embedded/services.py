@@ -15,7 +15,8 @@ from noregret.package_path import python_path
 from .child import Child
 
 STOP_SECONDS = 6.0
-"""Then a child is killed: a task is done again by the next round, and all of them together end within ten seconds."""
+"""Then a child is killed: a task is done again by the next round, and all of them together end
+within ten seconds."""
 
 TOLD = 3
 """The exit code of a child that has told its failure in one sentence, the last of its log."""
@@ -47,12 +48,14 @@ def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = No
 
 
 def prepare() -> Child:
-    """Migrations and the first admin; what it says to people goes to stderr, and TOLD is its exit code for a failure that it has told."""
+    """Migrations and the first admin; what it says to people goes to stderr, and TOLD is its exit
+    code for a failure that it has told."""
     return replace(_child("prepare", ["noregret.embedded.prepare_database"]), speaks=True)
 
 
 def web(host: str, port: int, workers: int) -> Child:
-    """`workers` web processes. Their metrics folder is emptied: files of dead processes would be counted."""
+    """`workers` web processes. Their metrics folder is emptied: files of dead processes would be
+    counted."""
     metrics = settings.DATA_DIR / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
@@ -78,13 +81,16 @@ def shadow() -> Child:
 
 
 def notify() -> Child:
-    """The worker that sends webhooks and e-mail: a receiver that hangs keeps nobody from learning."""
-    # Earlier versions sent to `notify`: what waits there at an upgrade, or comes from one that still runs, is heard.
+    """The worker that sends webhooks and e-mail: a receiver that hangs keeps nobody from
+    learning."""
+    # Earlier versions sent to `notify`: what waits there at an upgrade, or comes from one that
+    # still runs, is heard.
     return _celery("notify", "--queues", "deliver,notify", "--concurrency", "1", "--hostname", "notify@%h")
 
 
 def inspector() -> Child:
-    """The worker that inspects uploads, one at a time, each in a confined process of its own: so a thread is all that it needs."""
+    """The worker that inspects uploads, one at a time, each in a confined process of its own: so a
+    thread is all that it needs."""
     return _celery(
         "inspector", "--queues", "inspect", "--pool", "threads", "--concurrency", "1", "--hostname", "inspector@%h"
     )

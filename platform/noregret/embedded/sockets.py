@@ -1,8 +1,10 @@
-"""The folder of the embedded servers' sockets. It lies among everybody's temporary files, so nothing about it is taken on trust.
+"""The folder of the embedded servers' sockets. It lies among everybody's temporary files, so
+nothing about it is taken on trust.
 
-Whoever owns the folder owns what listens in it. It is opened without following links and judged by its descriptor: a directory, ours,
-and writable by nobody else. PostgreSQL, which may run as another user, has a folder of its own inside. When it is let go of, only
-names that the servers gave are removed, by descriptor: a link that took the folder's place leads nowhere.
+Whoever owns the folder owns what listens in it. It is opened without following links and judged by
+its descriptor: a directory, ours, and writable by nobody else. PostgreSQL, which may run as another
+user, has a folder of its own inside. When it is let go of, only names that the servers gave are
+removed, by descriptor: a link that took the folder's place leads nowhere.
 """
 
 import contextlib
@@ -20,14 +22,16 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SocketFolder:
-    """The folder of one data directory; `postgres_user` is the (uid, gid) that PostgreSQL runs as, where that is another."""
+    """The folder of one data directory; `postgres_user` is the (uid, gid) that PostgreSQL runs as,
+    where that is another."""
 
     def __init__(self, path: Path, postgres_user: tuple[int, int] | None) -> None:
         self._path = path
         self._user = postgres_user
 
     def take(self) -> None:
-        """Make it, or take the one that an earlier start left. Raises StartFailed for one that is not ours."""
+        """Make it, or take the one that an earlier start left. Raises StartFailed for one that is
+        not ours."""
         with contextlib.suppress(FileExistsError):
             self._path.mkdir(mode=0o700)
         folder = self._open(self._path, os.geteuid())
@@ -64,7 +68,8 @@ class SocketFolder:
         return folder
 
     def leave(self) -> None:
-        """Remove what the servers left in it, and the folder if nothing else is there. A folder that is not ours is left alone."""
+        """Remove what the servers left in it, and the folder if nothing else is there. A folder
+        that is not ours is left alone."""
         with contextlib.suppress(StartFailed, OSError):
             folder = self._open(self._path, os.geteuid())
             try:

@@ -1,4 +1,5 @@
-"""Has anybody asked this process to stop? Signals are only noted: whoever waits looks, so that nothing is left half done."""
+"""Has anybody asked this process to stop? Signals are only noted: whoever waits looks, so that
+nothing is left half done."""
 
 import signal
 from types import FrameType

@@ -24,7 +24,8 @@ class Watch(Protocol):
 
 
 class Supervisor:
-    """Restarts a child that dies, waiting longer each time it does not last; stops all in the reverse of their order."""
+    """Restarts a child that dies, waiting longer each time it does not last; stops all in the
+    reverse of their order."""
 
     def __init__(self, servers: Sequence[Child], stop: StopRequest, watch: Sequence[Watch] = ()) -> None:
         self._servers = list(servers)
@@ -83,7 +84,8 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop every child: the last started first, so that nothing new comes in, then all others that need no server at once.
+        """Stop every child: the last started first, so that nothing new comes in, then all others
+        that need no server at once.
 
         `servers` are left to whoever started them: the others write to them until their end.
         """

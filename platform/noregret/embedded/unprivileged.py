@@ -1,7 +1,9 @@
-"""Root starts `up`, and an ordinary user runs it: the data directory's owner, or a user of the machine that owns nothing.
+"""Root starts `up`, and an ordinary user runs it: the data directory's owner, or a user of the
+machine that owns nothing.
 
-What is in the data directory is handed over by descriptor: no link is followed, and a file with a second name is nobody's to give away.
-Where that user could not run the platform (its code or a callable's folder is closed to it), root stays, and says why.
+What is in the data directory is handed over by descriptor: no link is followed, and a file with a
+second name is nobody's to give away. Where that user could not run the platform (its code or a
+callable's folder is closed to it), root stays, and says why.
 """
 
 import contextlib
@@ -42,7 +44,8 @@ class User:
 
 
 def drop(data_dir: Path, port: int, *, embedded_database: bool) -> str | None:
-    """Hand the data directory over and become its user, where this process is root; a sentence when it has to stay root.
+    """Hand the data directory over and become its user, where this process is root; a sentence when
+    it has to stay root.
 
     `port` stays one that the user may listen on. The data directory exists, and its lock is held.
     """
@@ -98,7 +101,8 @@ _OF_THE_FILE_SYSTEM = {"lost+found"}
 
 
 def _foreign_folders(data_dir: Path) -> list[str]:
-    """Folders in it that no release of Noregret makes: giving it away would give away more than Noregret's."""
+    """Folders in it that no release of Noregret makes: giving it away would give away more than
+    Noregret's."""
     with os.scandir(data_dir) as entries:
         folders = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     return [name for name in folders if name not in _OURS | _OF_THE_FILE_SYSTEM]
@@ -113,7 +117,8 @@ def _code() -> list[Path]:
 
 
 def _closed_to(user: User, data_dir: Path, code: list[Path]) -> str | None:
-    """What the user can't use, asked as that user in a process of its own; None when nothing is missing."""
+    """What the user can't use, asked as that user in a process of its own; None when nothing is
+    missing."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -148,7 +153,8 @@ def _first_closed(data_dir: Path, code: list[Path]) -> str | None:
 
 
 def _hand_over(data_dir: Path, user: User, *, whole: bool) -> None:
-    """Give the user what in the data directory is not its own yet; folders after what they hold, so that a break is made good later."""
+    """Give the user what in the data directory is not its own yet; folders after what they hold, so
+    that a break is made good later."""
     device = data_dir.stat().st_dev
     for path, _, files, folder in os.fwalk(data_dir, topdown=False, follow_symlinks=False):
         if os.fstat(folder).st_dev != device or Path(path).name in _OF_THE_FILE_SYSTEM:
@@ -181,7 +187,8 @@ def _first_free_port() -> int:
 
 
 def _become(user: User, *, keep_low_ports: bool) -> None:
-    """The user's ids, and no right of root's but, where asked for, the one to listen on low ports; children have it too."""
+    """The user's ids, and no right of root's but, where asked for, the one to listen on low ports;
+    children have it too."""
     if keep_low_ports:
         _libc.prctl(_PR_SET_KEEPCAPS, 1)
     try:
@@ -195,5 +202,6 @@ def _become(user: User, *, keep_low_ports: bool) -> None:
         header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
         _libc.capset(header, struct.pack("6I", only, only, only, 0, 0, 0))
         _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_NET_BIND_SERVICE, 0, 0)
-    # Its own memory and files in /proc are the user's again, as those of any process that user starts.
+    # Its own memory and files in /proc are the user's again, as those of any process that user
+    # starts.
     _libc.prctl(_PR_SET_DUMPABLE, 1)

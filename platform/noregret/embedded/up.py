@@ -1,6 +1,8 @@
-"""The first lines of `up`: signals, arguments, and the user to run as. The rest is loaded when these are settled.
+"""The first lines of `up`: signals, arguments, and the user to run as. The rest is loaded when
+these are settled.
 
-Nothing here knows Django, and nothing that `up` itself runs loads what serves: migrations and the first admin are a child's work.
+Nothing here knows Django, and nothing that `up` itself runs loads what serves: migrations and the
+first admin are a child's work.
 """
 
 import argparse
@@ -54,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the platform until it is asked to stop; the exit code. `--data-dir` was taken out before."""
+    """Run the platform until it is asked to stop; the exit code. `--data-dir` was taken out
+    before."""
     stop = StopRequest()
     stop.listen()
     parser = _Parser(

@@ -1,4 +1,5 @@
-"""What a view of an endpoint or an experiment shares with the others: what its address names, if the caller may see it."""
+"""What a view of an endpoint or an experiment shares with the others: what its address names, if
+the caller may see it."""
 
 from django.db.models import QuerySet
 

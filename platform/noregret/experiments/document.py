@@ -1,4 +1,5 @@
-"""An experiment as a document: what a caller may write, with every default. Types only; what needs the database is in `creation`."""
+"""An experiment as a document: what a caller may write, with every default. Types only; what needs
+the database is in `creation`."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from serving.feedback import MAX_VALUE
 from .errors import Invalid
 
 DAY = 86_400
-# A model an arm of d features costs d^2 numbers in each snapshot, and as many multiplications for each request.
+# A model an arm of d features costs d^2 numbers in each snapshot, and as many multiplications for
+# each request.
 MAX_FEATURES = 64
 
 
@@ -257,7 +259,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 ONLY_FOR: dict[str, tuple[str, ...]] = {
-    # Parts of the document that only some strategies use; elsewhere they are refused, never ignored.
+    # Parts of the document that only some strategies use; elsewhere they are refused, never
+    # ignored.
     "policy": ("bandit",),
     "canary": ("canary",),
     "shadow": ("shadow",),
@@ -270,7 +273,8 @@ ARMS_ONLY_FOR: dict[str, tuple[str, ...]] = {"weight": ("ab",)}
 _LATENCY = re.compile(r"^latency_p(?P<percent>[1-9]\d?)_ms\Z")
 ERROR_RATE = "error_rate"
 EXCESS_FAILURES = 0.001
-"""By how much a canary's challenger may fail more often than the control, where the document says nothing else."""
+"""By how much a canary's challenger may fail more often than the control, where the document says
+nothing else."""
 
 
 def latency_quantile(metric: str) -> float | None:
@@ -280,7 +284,8 @@ def latency_quantile(metric: str) -> float | None:
 
 
 def with_default_guardrails(strategy: str, guardrails: list[Guardrail]) -> list[Guardrail]:
-    """A canary without a guardrail on errors gets one: where nobody looks, failing decisions would speak against nobody."""
+    """A canary without a guardrail on errors gets one: where nobody looks, failing decisions would
+    speak against nobody."""
     if strategy != "canary" or any(guardrail.metric == ERROR_RATE for guardrail in guardrails):
         return guardrails
     default = Guardrail(ERROR_RATE, "rollback", max=EXCESS_FAILURES, versus="control", min_decisions=20)
@@ -480,7 +485,8 @@ def _check_promotion(document: Experiment) -> None:
     bounded = reward.kind == "binary" or (
         reward.maximum is not None and (reward.minimum is not None or reward.kind == "count")
     )
-    # A canary goes by its guardrails and its bake time where its reward has no bounds; a shadow's arms earn nothing.
+    # A canary goes by its guardrails and its bake time where its reward has no bounds; a shadow's
+    # arms earn nothing.
     if document.strategy in {"ab", "bandit"} and promotion_of(document).auto and not bounded:
         missing = "maximum" if reward.maximum is None else "minimum"
         raise Invalid(
@@ -490,7 +496,8 @@ def _check_promotion(document: Experiment) -> None:
 
 
 def policy_of(document: Experiment, arms: int) -> Policy | None:
-    """The bandit's policy with its defaults, checked for so many arms; None for other strategies. Raises Invalid."""
+    """The bandit's policy with its defaults, checked for so many arms; None for other strategies.
+    Raises Invalid."""
     if document.strategy != "bandit":
         return None
     policy = Policy() if document.policy is UNSET else document.policy
@@ -519,7 +526,8 @@ def policy_of(document: Experiment, arms: int) -> Policy | None:
 
 
 def _check_comparable(guardrails: list[Guardrail], policy: str) -> None:
-    """A policy that chooses by the request gives its arms different requests: their plain means say nothing of the arms."""
+    """A policy that chooses by the request gives its arms different requests: their plain means say
+    nothing of the arms."""
     for i, guardrail in enumerate(guardrails):
         if guardrail.versus == "control":
             raise Invalid(

@@ -1,4 +1,5 @@
-"""What may follow what: an experiment's states and transitions, as data. No model, no database and no clock enter this module."""
+"""What may follow what: an experiment's states and transitions, as data. No model, no database and
+no clock enter this module."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +25,8 @@ Action = Literal["start", "pause", "resume", "stop", "promote", "rollback"]
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """From which states an action leads where; `outcome` is set when it completes the experiment."""
+    """From which states an action leads where; `outcome` is set when it completes the
+    experiment."""
 
     sources: tuple[str, ...]
     target: str

@@ -18,10 +18,12 @@ class Endpoint(models.Model):
         "deadline in ms", default=300, validators=[MinValueValidator(1), MaxValueValidator(60_000)]
     )
     sticky = models.BooleanField(default=False)
-    # The share of decisions that is recorded while no experiment runs, and what feedback on them is: None where nobody said.
+    # The share of decisions that is recorded while no experiment runs, and what feedback on them
+    # is: None where nobody said.
     record = models.FloatField(default=1.0, db_default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
     reward = models.JSONField(null=True, blank=True)
-    # Grows by one with every published snapshot: answers and decisions carry it as `policy_version`.
+    # Grows by one with every published snapshot: answers and decisions carry it as
+    # `policy_version`.
     policy_version = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -54,11 +56,12 @@ class ChampionChange(models.Model):
 
 
 class Baseline(models.Model):
-    """What one champion does while no experiment runs: from when on it is recorded, and what feedback on it is.
+    """What one champion does while no experiment runs: from when on it is recorded, and what
+    feedback on it is.
 
-    Its number is taken from the numbers of experiments, so that a row of the ledger names one or the
-    other. There is one open baseline an endpoint; a new champion, another reward or another share
-    begins the next.
+    Its number is taken from the numbers of experiments, so that a row of the ledger names one or
+    the other. There is one open baseline an endpoint; a new champion, another reward or another
+    share begins the next.
     """
 
     id = models.BigIntegerField(primary_key=True)
@@ -82,7 +85,8 @@ class Baseline(models.Model):
 
 
 class Experiment(models.Model):
-    """One rollout on an endpoint. What it does is set when it starts; later only its status moves."""
+    """One rollout on an endpoint. What it does is set when it starts; later only its status
+    moves."""
 
     class Strategy(models.TextChoices):
         SHADOW = "shadow", "Shadow"
@@ -99,8 +103,8 @@ class Experiment(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
     outcome = models.CharField(max_length=16, choices=Outcome, null=True, blank=True)
     promoted_arm = models.ForeignKey("Arm", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    # The parts of an experiment's document, complete with their defaults, in the form of experiments.document. They are read by the names
-    # with a line after them, below, as values.
+    # The parts of an experiment's document, complete with their defaults, in the form of
+    # experiments.document. They are read by the names with a line after them, below, as values.
     policy = models.JSONField(null=True, blank=True)
     reward = models.JSONField(default=dict)
     promotion = models.JSONField(null=True, blank=True)
@@ -151,7 +155,8 @@ class Experiment(models.Model):
 
 
 class Arm(models.Model):
-    """A model version's seat in an experiment. Its position is its index in every vector of the experiment."""
+    """A model version's seat in an experiment. Its position is its index in every vector of the
+    experiment."""
 
     experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="arms")
     position = models.PositiveSmallIntegerField()

@@ -1,7 +1,8 @@
-"""An experiment's documents as its row keeps them, each decoded once into a frozen value, with today's defaults where a row is of before.
+"""An experiment's documents as its row keeps them, each decoded once into a frozen value, with
+today's defaults where a row is of before.
 
-What a caller may write is `document`'s, and was checked there. A row may say more than these types know, for a later version may have
-written it: what is not known is passed over.
+What a caller may write is `document`'s, and was checked there. A row may say more than these types
+know, for a later version may have written it: what is not known is passed over.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,8 @@ _Document = TypeVar("_Document", bound=Struct)
 
 
 class Policy(documents.Policy, frozen=True):
-    """`floor` is a number by now; `floor_scales`: it was not given, and follows the number of arms."""
+    """`floor` is a number by now; `floor_scales`: it was not given, and follows the number of
+    arms."""
 
     floor: float = 0.01
     floor_scales: bool = False
@@ -91,7 +93,8 @@ def _read(kind: type[_Document], row: Any) -> _Document:
 
 
 class Decoded(Generic[T]):
-    """A column of an experiment as a value: decoded when it is first read, and again after any change of the column, in place too."""
+    """A column of an experiment as a value: decoded when it is first read, and again after any
+    change of the column, in place too."""
 
     def __init__(self, column: str, read: Callable[[Any], T]) -> None:
         self._column = column

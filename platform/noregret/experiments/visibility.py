@@ -1,4 +1,5 @@
-"""Which model versions are an endpoint's: its champion, its earlier champions, and the arms of its experiments."""
+"""Which model versions are an endpoint's: its champion, its earlier champions, and the arms of its
+experiments."""
 
 from django.db.models import OuterRef, Q
 
@@ -21,7 +22,8 @@ def tell_uses() -> None:
 
 
 def require_seen(endpoints: Limit, references: dict[str, str]) -> None:
-    """Raises Invalid for the first of these versions, `name@version` by field, that is not there for the caller."""
+    """Raises Invalid for the first of these versions, `name@version` by field, that is not there
+    for the caller."""
     if endpoints is None:
         return
     for field, reference in references.items():

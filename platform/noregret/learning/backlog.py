@@ -1,4 +1,5 @@
-"""How much the learner has before it: decisions in Redis, since when, and on this machine's disk. For `doctor`."""
+"""How much the learner has before it: decisions in Redis, since when, and on this machine's disk.
+For `doctor`."""
 
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ OLD_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`bytes`, `bound` and `spooled` in bytes; `of_maxmemory` a share, None where Redis has no `maxmemory`."""
+    """`bytes`, `bound` and `spooled` in bytes; `of_maxmemory` a share, None where Redis has no
+    `maxmemory`."""
 
     entries: int
     bytes: int

@@ -1,4 +1,5 @@
-"""What a champion has shown while no experiment ran: traffic, failures, latency, and the mean of its reward. Reads only.
+"""What a champion has shown while no experiment ran: traffic, failures, latency, and the mean of
+its reward. Reads only.
 
 A baseline compares nothing: it says what is there before an experiment, so that one can be planned.
 """
@@ -80,7 +81,8 @@ def figures(baseline: Baseline) -> BaselineFigures:
 
 
 def present_figures(endpoint: Endpoint) -> BaselineFigures | None:
-    """Those of the champion's open baseline, or of its last one in which something was recorded; None where there is none."""
+    """Those of the champion's open baseline, or of its last one in which something was recorded;
+    None where there is none."""
     own = Baseline.objects.filter(endpoint=endpoint, champion=endpoint.champion_id).select_related("champion")
     recorded = (
         BaselineInterval.objects.filter(baseline__in=own).order_by("-baseline").values_list("baseline", flat=True)
@@ -144,7 +146,8 @@ def _means(baselines: list[int], now: datetime) -> dict[int, float]:
 
 
 def _outcomes(rows: list[BaselineInterval], reward: Reward, now: datetime) -> RewardMoments:
-    """Rewards; where silence has a meaning, of decisions whose windows are over, with the default of those who were silent."""
+    """Rewards; where silence has a meaning, of decisions whose windows are over, with the default
+    of those who were silent."""
     if reward.default is None:
         return sum_of([sums_of(row).rewards for row in rows])
     over = now - timedelta(seconds=reward.window_seconds) - _GRACE
@@ -195,7 +198,8 @@ def _traffic(baseline: Baseline, decisions: dict[datetime, int], now: datetime) 
 
 
 def _experiments(baseline: Baseline, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """When experiments were under way on the endpoint, paused ones too: what was recorded then is not all of its traffic."""
+    """When experiments were under way on the endpoint, paused ones too: what was recorded then is
+    not all of its traffic."""
     rows = Experiment.objects.filter(
         Q(ended_at__isnull=True) | Q(ended_at__gt=begin), endpoint=baseline.endpoint_id, started_at__lt=end
     )

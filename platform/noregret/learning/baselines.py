@@ -123,7 +123,8 @@ class _Claimed:
     value: float
 
 
-# As noregret.learning.fold claims: the conditions stand twice so that the index `reward_to_fold` is read.
+# As noregret.learning.fold claims: the conditions stand twice so that the index `reward_to_fold` is
+# read.
 _CLAIM = """
 UPDATE serving_reward SET folded = true, summed = true
 WHERE (decided_at, decision_id, metric) IN (
@@ -136,8 +137,8 @@ RETURNING decision_id, decided_at, arm_id, value
 """
 
 
-# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its window. The days are named, not
-# computed, so that the others are not even planned for.
+# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its
+# window. The days are named, not computed, so that the others are not even planned for.
 _WAITING = """
 SELECT b.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8
 FROM unnest(%(baselines)s::bigint[], %(endpoints)s::bigint[]) AS b (id, endpoint_id) CROSS JOIN LATERAL (
@@ -150,7 +151,8 @@ _BEHIND = timedelta(days=2)
 
 
 def waiting() -> dict[int, float]:
-    """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest has waited."""
+    """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest
+    has waited."""
     now = clock.now()
     by_window: dict[float, list[Baseline]] = {}
     for baseline in _that_get_rewards():
@@ -170,14 +172,16 @@ def waiting() -> dict[int, float]:
 
 
 def fold(endpoint_id: int) -> int:
-    """Fold what waits for the baselines of an endpoint; how many rewards. Called under its lease."""
+    """Fold what waits for the baselines of an endpoint; how many rewards. Called under its
+    lease."""
     rows = _that_get_rewards().filter(endpoint=endpoint_id)
     now = clock.now()
     return sum(_fold(row, now - _BEHIND - timedelta(seconds=reward_of(row).window_seconds)) for row in rows)
 
 
 def fold_leftovers() -> int:
-    """Fold what a learner that was away for days has left; how many rewards. Called now and then."""
+    """Fold what a learner that was away for days has left; how many rewards. Called now and
+    then."""
     return sum(_fold(row, row.begun_at) for row in _that_get_rewards())
 
 

@@ -1,5 +1,5 @@
-"""Buckets of decision time: how wide, which one an instant lies in, and rows bucket by bucket. Pure arithmetic: no row is read, and no
-clock asked.
+"""Buckets of decision time: how wide, which one an instant lies in, and rows bucket by bucket. Pure
+arithmetic: no row is read, and no clock asked.
 """
 
 from bisect import bisect_left
@@ -17,13 +17,15 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def bucket_width(window_seconds: float) -> timedelta:
-    """A sixtieth of the window, a second at least and a minute at most: a bucket must fit into memory, whatever the window."""
+    """A sixtieth of the window, a second at least and a minute at most: a bucket must fit into
+    memory, whatever the window."""
     return min(max(timedelta(seconds=1), timedelta(seconds=window_seconds) / 60), LONGEST_BUCKET)
 
 
 def bucket_number(at: datetime, width: timedelta) -> int:
-    """The bucket that an instant lies in, counted from 1970. Whole numbers throughout: in floating point an instant at the edge
-    would lie in one bucket for the query and in the next for the replay."""
+    """The bucket that an instant lies in, counted from 1970. Whole numbers throughout: in floating
+    point an instant at the edge would lie in one bucket for the query and in the next for the
+    replay."""
     return ((at - _EPOCH) // _MICROSECOND) // (width // _MICROSECOND)
 
 

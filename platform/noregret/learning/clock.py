@@ -1,4 +1,5 @@
-"""The one clock of learning: the database's, which also judges whether feedback is late. Workers' own clocks may differ."""
+"""The one clock of learning: the database's, which also judges whether feedback is late. Workers'
+own clocks may differ."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,5 +19,6 @@ def now() -> datetime:
 
 
 def earliest_decision(experiment: Experiment) -> datetime:
-    """No decision of the experiment is older, by any machine's clock: days before are not looked into."""
+    """No decision of the experiment is older, by any machine's clock: days before are not looked
+    into."""
     return (experiment.started_at or experiment.created_at) - timedelta(days=1)

@@ -7,9 +7,11 @@ from noregret.experiments.models import Experiment
 from .buckets import GRACE_SECONDS, bucket_width, floor_to_bucket
 from .models import ExperimentEvidence
 
-# Web processes that hear of an experiment's end late go on deciding for it; so long its buckets are still closed.
+# Web processes that hear of an experiment's end late go on deciding for it; so long its buckets are
+# still closed.
 AFTER_END = timedelta(minutes=15)
-# Nobody waits for the last buckets of an ended experiment: closed one by one, a hundred of them would keep the learner from all others.
+# Nobody waits for the last buckets of an ended experiment: closed one by one, a hundred of them
+# would keep the learner from all others.
 ENDED_PAUSE = timedelta(minutes=1)
 _REST_A_PAIR = timedelta(milliseconds=1)
 LONGEST_REST = timedelta(seconds=30)
@@ -28,9 +30,11 @@ def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetim
 
 
 def least_step(experiment: Experiment, arms: int) -> timedelta:
-    """How much is closed at once, at least: whole buckets, for evidence has a number a pair of arms and more, and is written as a whole.
+    """How much is closed at once, at least: whole buckets, for evidence has a number a pair of arms
+    and more, and is written as a whole.
 
-    A thousandth of a second a pair: nothing that is felt up to thirty arms, ten seconds with a hundred. Nobody waits at the end.
+    A thousandth of a second a pair: nothing that is felt up to thirty arms, ten seconds with a
+    hundred. Nobody waits at the end.
     """
     width = bucket_width(experiment.reward_.window_seconds)
     rest = timedelta(0) if experiment.ended_at is not None else min(arms * arms * _REST_A_PAIR, LONGEST_REST)

@@ -1,12 +1,15 @@
-"""Makes intervals longer with age, so that a year of an arm has some two thousand of them and not three million.
+"""Makes intervals longer with age, so that a year of an arm has some two thousand of them and not
+three million.
 
-No interval is longer than a sixtieth of its age: a chart has sixty points, and an attribution window is looked at in sixtieths. Sums
-add, so nothing is lost but resolution. What needs ten seconds keeps them: the decisions that a fading memory reaches back to, and the
-moment at which a canary took its step. An interval never reaches over midnight (UTC).
+No interval is longer than a sixtieth of its age: a chart has sixty points, and an attribution
+window is looked at in sixtieths. Sums add, so nothing is lost but resolution. What needs ten
+seconds keeps them: the decisions that a fading memory reaches back to, and the moment at which a
+canary took its step. An interval never reaches over midnight (UTC).
 
-From which instant on which length is in force is written with the experiment's evidence (`coarse_until`), and is moved in the transaction
-that merges, so that whoever computes intervals anew makes the same ones. What is added late begins an interval of ten seconds
-beside a longer one; the sums are right all the same, and it is merged the next time.
+From which instant on which length is in force is written with the experiment's evidence
+(`coarse_until`), and is moved in the transaction that merges, so that whoever computes intervals
+anew makes the same ones. What is added late begins an interval of ten seconds beside a longer one;
+the sums are right all the same, and it is merged the next time.
 """
 
 import time
@@ -29,14 +32,16 @@ LENGTHS = (60, 600, 3600, 21_600, 86_400)
 AGE = 60
 """How many times as old as long an interval is at least."""
 AT_ONCE = 10
-"""Intervals are merged when so many of a length can be made: a round finds nothing to do most of the time."""
+"""Intervals are merged when so many of a length can be made: a round finds nothing to do most of
+the time."""
 PIECE = timedelta(days=1)
 ROUND_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Which interval an instant lies in. `until`: by seconds, before when they are so long; `kept`: an instant that keeps ten seconds."""
+    """Which interval an instant lies in. `until`: by seconds, before when they are so long; `kept`:
+    an instant that keeps ten seconds."""
 
     until: dict[int, datetime]
     kept: datetime | None
@@ -57,7 +62,8 @@ class Lengths:
         return interval_start(at), INTERVAL_SECONDS
 
     def kept_start(self, seconds: int) -> datetime | None:
-        """Where the interval of this length would begin that is not made, for what it holds keeps ten seconds."""
+        """Where the interval of this length would begin that is not made, for what it holds keeps
+        ten seconds."""
         return None if self.kept is None else _floor(self.kept, seconds)
 
 
@@ -96,7 +102,8 @@ ON CONFLICT (arm_id, start) DO UPDATE SET
 
 
 def coarsen(experiment: Experiment) -> bool:
-    """Merge what has become old enough; False where more is left. Safe beside itself and beside whoever adds to intervals."""
+    """Merge what has become old enough; False where more is left. Safe beside itself and beside
+    whoever adds to intervals."""
     now = min(clock.now(), experiment.ended_at or clock.FOREVER)
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
     lengths = Lengths.of(experiment, evidence)
@@ -149,7 +156,8 @@ SELECT start FROM (
 
 
 def _remembered_since(experiment: Experiment, arms: Sequence[int]) -> datetime | None:
-    """From when on a fading memory holds decisions; None for one that forgets nothing, whose policy reads no interval."""
+    """From when on a fading memory holds decisions; None for one that forgets nothing, whose policy
+    reads no interval."""
     policy = made_policy(experiment)
     if policy is None or policy.contextual or not policy.memory.forgets:
         return None

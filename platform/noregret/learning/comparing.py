@@ -13,7 +13,8 @@ def close(left: float, right: float, slack: float = 0.0) -> bool:
 
 
 def rounding(count: float, mean: float, m2: float) -> float:
-    """What rounding of a mean leaves in a sum of squared deviations from it: much, where rewards are far from 0 and close together."""
+    """What rounding of a mean leaves in a sum of squared deviations from it: much, where rewards
+    are far from 0 and close together."""
     return 16.0 * float(np.finfo(np.float64).eps) * abs(mean) * math.sqrt(count * max(m2, 0.0))
 
 

@@ -1,8 +1,10 @@
-"""What a contextual policy's models know: a model an arm, over matured decisions bucket by bucket, and over open ones for the time being.
+"""What a contextual policy's models know: a model an arm, over matured decisions bucket by bucket,
+and over open ones for the time being.
 
-Closed buckets are learned once, in order, and kept beside the evidence: a logistic model depends on how rows are cut into batches, and a
-discount on their order, so the same buckets give the same numbers again. Feedback on decisions whose window is open is added anew each time
-that a snapshot is made: a policy that waited for windows to close would learn a window late.
+Closed buckets are learned once, in order, and kept beside the evidence: a logistic model depends on
+how rows are cut into batches, and a discount on their order, so the same buckets give the same
+numbers again. Feedback on decisions whose window is open is added anew each time that a snapshot is
+made: a policy that waited for windows to close would learn a window late.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,8 @@ from .closed_rows import Row
 from .evidence import seats_of
 from .quarantine import learnable
 
-# The newest open decisions that a snapshot is made from: more would keep a round from ending within its second.
+# The newest open decisions that a snapshot is made from: more would keep a round from ending within
+# its second.
 OPEN_ROWS = 20_000
 
 Rows = Sequence[tuple[int, float | None, str | None]]
@@ -54,7 +57,8 @@ def context_fields(experiment: Experiment) -> list[str]:
 
 
 class Models:
-    """The models of an experiment's arms, under one policy, for rows of the ledger. Changes in place."""
+    """The models of an experiment's arms, under one policy, for rows of the ledger. Changes in
+    place."""
 
     def __init__(
         self, experiment: Experiment, policy: ContextualPolicy, state: dict[str, Any], reward: RewardModel
@@ -113,10 +117,11 @@ ORDER BY d.decided_at DESC LIMIT %(limit)s
 
 
 def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardModel) -> ContextualBelief:
-    """What the policy believes: from closed buckets, and from feedback on decisions that are open still.
+    """What the policy believes: from closed buckets, and from feedback on decisions that are open
+    still.
 
-    Where silence means something, from closed buckets alone (noregret.experiments.rewards). A policy that counts its pulls is told of open
-    decisions without an answer too.
+    Where silence means something, from closed buckets alone (noregret.experiments.rewards). A
+    policy that counts its pulls is told of open decisions without an answer too.
     """
     evidence = experiment.evidence
     models = Models(experiment, policy, evidence.learned, reward)
@@ -137,7 +142,8 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
             },
         )
         rows = cursor.fetchall()
-    # The newest come first, so that the limit cuts off the oldest; they are learned in order of time.
+    # The newest come first, so that the limit cuts off the oldest; they are learned in order of
+    # time.
     known = [row for row in reversed(rows) if row[0] in position]
     # Not every one of them has been looked at by the learner.
     fits = learnable(experiment.reward_, np.array([0.0 if value is None else value for _, value, _ in known]))
@@ -148,7 +154,8 @@ def belief_of(experiment: Experiment, policy: ContextualPolicy, reward: RewardMo
 def replay_models(
     experiment: Experiment, state: dict[str, Any], rows: Sequence[Row], unread: list[Row] | None = None
 ) -> dict[str, Any]:
-    """The models of a contextual policy after these rows, as for `replay`; the state as it was for every other.
+    """The models of a contextual policy after these rows, as for `replay`; the state as it was for
+    every other.
 
     Rows whose context can't be read are passed over, and added to `unread`.
     """
@@ -160,7 +167,8 @@ def replay_models(
     learned = False
     known = [row for row in rows if row.arm_id in position]
     for part in in_buckets(known, bucket_width(experiment.reward_.window_seconds)):
-        # In an order that the ledger alone decides, also where two were decided in the same microsecond: a discount depends on it.
+        # In an order that the ledger alone decides, also where two were decided in the same
+        # microsecond: a discount depends on it.
         bucket = sorted(part, key=lambda row: (row.decided_at, row.arm_id, row.value, row.context or ""))
         places = models.learn([(position[row.arm_id], row.value, row.context) for row in bucket])
         if unread is not None:

@@ -1,4 +1,5 @@
-"""Default rewards: what a decision gets whose bucket was closed without feedback, where silence has a meaning."""
+"""Default rewards: what a decision gets whose bucket was closed without feedback, where silence has
+a meaning."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,8 +26,9 @@ FROM {decisions} AS d (id, decided_at, arm_id)
 ON CONFLICT (decided_at, decision_id, metric) DO NOTHING
 """
 
-# Feedback that came too late left a row that was never learned: the default takes its place, and keeps it as `late_value`. After
-# the insert, so that a late row which made it do nothing is seen; not by its DO UPDATE, which would lock every rewarded row.
+# Feedback that came too late left a row that was never learned: the default takes its place, and
+# keeps it as `late_value`. After the insert, so that a late row which made it do nothing is seen;
+# not by its DO UPDATE, which would lock every rewarded row.
 _DEFAULTS_FOR_LATE = """
 UPDATE serving_reward AS r
 SET value = %(default)s, late_value = r.value, recorded_at = clock_timestamp(), late = false, defaulted = true, summed = false
@@ -60,10 +62,11 @@ def _give(decisions: str, parameters: dict[str, Any]) -> None:
 
 
 def give_defaults_to_stragglers(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> None:
-    """Default rewards for those of new decisions whose bucket is closed; in the transaction that inserts them.
+    """Default rewards for those of new decisions whose bucket is closed; in the transaction that
+    inserts them.
 
-    Without them only what was rewarded among such decisions would be learned: every arm would look better than it is. What the
-    arm could not serve gets none.
+    Without them only what was rewarded among such decisions would be learned: every arm would look
+    better than it is. What the arm could not serve gets none.
     """
     closed = held.closed_until
     if closed is None or held.experiment.reward_.default is None:

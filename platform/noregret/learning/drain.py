@@ -1,4 +1,5 @@
-"""Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one transaction."""
+"""Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one
+transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,14 +41,16 @@ BATCHES_A_ROUND = 10
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """`decisions` new rows; `until`: every decision made before this instant is in the ledger, as far as is known of what lies on disks."""
+    """`decisions` new rows; `until`: every decision made before this instant is in the ledger, as
+    far as is known of what lies on disks."""
 
     decisions: int
     until: datetime
 
 
 def drain(endpoint: Endpoint) -> Drained:
-    """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock. Raises redis.RedisError."""
+    """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock.
+    Raises redis.RedisError."""
     with uncollected():
         return _drain(endpoint)
 
@@ -78,7 +81,8 @@ def _earlier(until: datetime, spooled: datetime | None) -> datetime:
 
 
 def _ensure_partitions() -> None:
-    """Today's and tomorrow's, should housekeeping not have made them; without them rows go to the default partition."""
+    """Today's and tomorrow's, should housekeeping not have made them; without them rows go to the
+    default partition."""
     today = timezone.now().date()
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -90,7 +94,8 @@ def _ensure_partitions() -> None:
 def store(batch: ingest.Batch, stream: str) -> int:
     """Write one batch and count what of it was new; how many that were.
 
-    A decision that PostgreSQL refuses, though it looked right, is found by halving, and quarantined.
+    A decision that PostgreSQL refuses, though it looked right, is found by halving, and
+    quarantined.
     """
     return partitions.written(lambda: _store(batch, stream), IntegrityError)
 
@@ -119,7 +124,8 @@ def _store(batch: ingest.Batch, stream: str) -> int:
 
 
 def _of_days_that_are_kept(batch: ingest.Batch) -> ingest.Batch:
-    """Decisions of days that were dropped are set aside: what was learned of those days is stored without them."""
+    """Decisions of days that were dropped are set aside: what was learned of those days is stored
+    without them."""
     begins = horizon.begins_at()
     if begins is None or all(decision.decided_at >= begins for decision in batch.decisions):
         return batch
@@ -132,7 +138,8 @@ def _of_days_that_are_kept(batch: ingest.Batch) -> ingest.Batch:
 
 
 def _without_forgotten(batch: ingest.Batch, evidence: Mapping[int, ExperimentEvidence]) -> ingest.Batch:
-    """Decisions of units that were forgotten since come in without their names; with the evidence locked, as `manage.py forget` does."""
+    """Decisions of units that were forgotten since come in without their names; with the evidence
+    locked, as `manage.py forget` does."""
 
     def readable(experiment_id: int, context: dict[str, Any] | None) -> dict[str, Any] | None:
         held = evidence.get(experiment_id)
@@ -142,7 +149,8 @@ def _without_forgotten(batch: ingest.Batch, evidence: Mapping[int, ExperimentEvi
 
 
 def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, ExperimentEvidence]:
-    """The evidence of these decisions' experiments by id, locked: no bucket is closed between a decision's mark and its commit."""
+    """The evidence of these decisions' experiments by id, locked: no bucket is closed between a
+    decision's mark and its commit."""
     experiments = {decision.event.experiment_id for decision in decisions}
     rows = ExperimentEvidence.objects.select_for_update(of=("self",)).select_related("experiment")
     rows = rows.defer("state", "answers", "learned")  # of what is large, only the split is added to

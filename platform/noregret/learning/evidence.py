@@ -1,8 +1,10 @@
-"""Which evidence an experiment's matured decisions make, and how rows of the ledger become a bucket of it. Reads no ledger itself.
+"""Which evidence an experiment's matured decisions make, and how rows of the ledger become a bucket
+of it. Reads no ledger itself.
 
-Binary rewards are weighed within strata of one allocation, where neither propensities nor rates of answers matter; bounded others by
-their logged propensities; those of a policy that looks at the request by weighted outcomes, for there both the probability and the mean
-depend on who asks. Beside it stands the evidence that arms are answered at different rates, where silence means nothing.
+Binary rewards are weighed within strata of one allocation, where neither propensities nor rates of
+answers matter; bounded others by their logged propensities; those of a policy that looks at the
+request by weighted outcomes, for there both the probability and the mean depend on who asks. Beside
+it stands the evidence that arms are answered at different rates, where silence means nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,8 @@ from .models import ArmStatistics, ExperimentEvidence
 from .totals import are_probabilities, probabilities
 
 RULES = 2
-"""Grows when the same ledger gives other sums than before: the learner then computes an experiment's anew (upgrade)."""
+"""Grows when the same ledger gives other sums than before: the learner then computes an
+experiment's anew (upgrade)."""
 
 
 def bounds_of(experiment: Experiment) -> tuple[RewardModel, tuple[float, float]] | None:
@@ -40,7 +43,8 @@ def units_count_once(experiment: Experiment) -> bool:
 
 
 def keeps_units(experiment: Experiment) -> bool:
-    """Do units keep their arms, or their side of a holdout, so that the outcomes of each hang together?"""
+    """Do units keep their arms, or their side of a holdout, so that the outcomes of each hang
+    together?"""
     return units_count_once(experiment) or experiment.holdout > 0
 
 
@@ -73,16 +77,19 @@ def evidence_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | 
 
 
 def answers_are_compared(experiment: Experiment) -> bool:
-    """Could arms that are alike be answered alike? Not where a policy gives them different requests."""
+    """Could arms that are alike be answered alike? Not where a policy gives them different
+    requests."""
     return silence_means_nothing(experiment) and not looks_at_requests(experiment)
 
 
 FAILING = 0.01
-"""An arm that fails in more of its decisions lacks too many outcomes for the others to be weighed by their probabilities."""
+"""An arm that fails in more of its decisions lacks too many outcomes for the others to be weighed
+by their probabilities."""
 
 
 def not_comparable(experiment: Experiment, held: ExperimentEvidence) -> str:
-    """Why nothing is done by itself on the evidence there is, in words; empty where nothing stands against it."""
+    """Why nothing is done by itself on the evidence there is, in words; empty where nothing stands
+    against it."""
     ratio = split_of(experiment, held).p
     if ratio is not None and ratio < ALARM:
         return "the split did not go as logged, so none of the figures can be trusted: find out what routes otherwise"
@@ -108,7 +115,8 @@ def no_answers(experiment: Experiment) -> Evidence:
 
 
 def answers_of(experiment: Experiment, held: ExperimentEvidence) -> Evidence | None:
-    """Evidence on the rates of answers, an outcome being "answered"; None where silence means a reward, or arms get unlike requests."""
+    """Evidence on the rates of answers, an outcome being "answered"; None where silence means a
+    reward, or arms get unlike requests."""
     if not answers_are_compared(experiment):
         return None
     if not held.answers or held.rules < RULES:
@@ -127,7 +135,8 @@ def split_of(experiment: Experiment, held: ExperimentEvidence) -> SampleRatio:
 def replay(experiment: Experiment, evidence: Evidence | None, rows: Sequence[Row]) -> Evidence | None:
     """The evidence after these rows, which come in order of decision time, whole buckets at a time.
 
-    Rows that can't be weighed are passed over, here and in a rebuild alike: a damaged row must not stop all others.
+    Rows that can't be weighed are passed over, here and in a rebuild alike: a damaged row must not
+    stop all others.
     """
     bounded = bounds_of(experiment)
     if evidence is None or bounded is None:
@@ -181,21 +190,24 @@ def _weighable(
     shares, known = probabilities(propensities, arms)
     sizes = np.array([len(each) for each in propensities], dtype=np.int64)
     chosen = shares[np.arange(len(seat)), seat] > 0.0
-    # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
+    # Fewer than there are arms now: before some were added, all of them; or else the row is
+    # damaged.
     whole = (sizes == arms) | ((sizes < arms) & (np.abs(shares.sum(axis=1) - 1.0) < 1e-6))
     return shares, known & (seat >= 0) & (seat < sizes) & chosen & whole
 
 
 def _learns(experiment: Experiment) -> bool:
-    """Does what was learned change the allocation? Then a stratum is of one policy version: an allocation that comes back when outcomes
-    make it (the same arm leads again) would let them steer where the stratum ends."""
+    """Does what was learned change the allocation? Then a stratum is of one policy version: an
+    allocation that comes back when outcomes make it (the same arm leads again) would let them steer
+    where the stratum ends."""
     policy = experiment.policy_
     return policy is not None and policy.name != "uniform"
 
 
 def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """One number for each allocation of a fixed split, the same whenever it comes: by the probabilities and not by the policy version,
-    for a split that is published anew each second stays one allocation, and slow traffic its strata."""
+    """One number for each allocation of a fixed split, the same whenever it comes: by the
+    probabilities and not by the policy version, for a split that is published anew each second
+    stays one allocation, and slow traffic its strata."""
     if not len(propensities):
         return np.zeros(0, dtype=np.int64)
     changes = np.concatenate(([True], (propensities[1:] != propensities[:-1]).any(axis=1)))
@@ -209,11 +221,13 @@ def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def can_be_weighed(row: Row | Served, seats: dict[int, int]) -> bool:
-    """Does its arm belong to the experiment, and had every arm of that time a probability, the chosen one's more than 0?"""
+    """Does its arm belong to the experiment, and had every arm of that time a probability, the
+    chosen one's more than 0?"""
     seat = seats.get(row.arm_id)
     if seat is None or not seat < len(row.propensities) <= len(seats) or not are_probabilities(row.propensities):
         return False
     if not row.propensities[seat] > 0.0:
         return False
-    # Fewer than there are arms now: before some were added, all of them; or else the row is damaged.
+    # Fewer than there are arms now: before some were added, all of them; or else the row is
+    # damaged.
     return len(row.propensities) == len(seats) or abs(sum(row.propensities) - 1.0) < 1e-6

@@ -1,4 +1,5 @@
-"""Lets the sums of experiments that ended long ago stand for good, and takes away what was kept for adding to them: a row a unit."""
+"""Lets the sums of experiments that ended long ago stand for good, and takes away what was kept for
+adding to them: a row a unit."""
 
 from datetime import timedelta
 
@@ -16,8 +17,8 @@ from .models import ExperimentEvidence, LedgerSums, UnitBase, UnitOutcomes
 log = structlog.get_logger(__name__)
 
 FINAL_AFTER = timedelta(days=7)
-"""So long after its end an experiment's sums are final, its last bucket being closed and nothing waiting: until then decisions may come
-that a web process kept on its disk."""
+"""So long after its end an experiment's sums are final, its last bucket being closed and nothing
+waiting: until then decisions may come that a web process kept on its disk."""
 
 
 def finish() -> int:

@@ -1,7 +1,8 @@
-"""Rewards from the ledger into the arms' moments, each exactly once: a row is claimed by its mark in the transaction that adds it.
+"""Rewards from the ledger into the arms' moments, each exactly once: a row is claimed by its mark
+in the transaction that adds it.
 
-Values are added as they were sent: which way is better is the policy's concern. A reward whose absence means something waits until
-its bucket is closed (noregret.experiments.rewards).
+Values are added as they were sent: which way is better is the policy's concern. A reward whose
+absence means something waits until its bucket is closed (noregret.experiments.rewards).
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ from .watched.watches import metrics_of
 
 BATCH = 20_000
 
-# The conditions stand twice: without them outside, rows would be looked for in the whole ledger and not in the index `reward_to_fold`.
+# The conditions stand twice: without them outside, rows would be looked for in the whole ledger and
+# not in the index `reward_to_fold`.
 _CLAIM = """
 UPDATE serving_reward SET folded = true, summed = summed OR NOT %(watched)s
 WHERE (decided_at, decision_id, metric) IN (
@@ -59,13 +61,15 @@ WHERE experiment_id = %(experiment)s AND NOT EXISTS (
     SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
     AND decided_at >= %(since)s AND decided_at < %(closed)s)
 """
-# So far behind the closed buckets nothing is expected any more: a reward within its window has seconds to commit.
+# So far behind the closed buckets nothing is expected any more: a reward within its window has
+# seconds to commit.
 _BEHIND = timedelta(days=1)
 _MOVED_BY = timedelta(hours=1)
 
 
 def fold(experiment: Experiment, learned: Learned = note) -> int:
-    """Fold every reward that may be learned, and tell `learned`, batch by batch; how many. Called under the endpoint's lock."""
+    """Fold every reward that may be learned, and tell `learned`, batch by batch; how many. Called
+    under the endpoint's lock."""
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
     until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward_) else "infinity"
     if until is None:
@@ -87,7 +91,8 @@ def fold(experiment: Experiment, learned: Learned = note) -> int:
                 rows = list(map(Claimed._make, cursor.fetchall()))
             good = quarantine.without_bad_values(experiment, rows)
             if good:
-                # In the order in which everybody locks them; whoever computes the sums anew holds the second.
+                # In the order in which everybody locks them; whoever computes the sums anew holds
+                # the second.
                 Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
                 held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
                 _add(experiment, held, good)
@@ -101,12 +106,14 @@ def fold(experiment: Experiment, learned: Learned = note) -> int:
 
 
 def unfolded_since(experiment: Experiment, held: ExperimentEvidence) -> datetime:
-    """Every reward of a decision before this is folded: who looks for the others reads no day of the ledger before it."""
+    """Every reward of a decision before this is folded: who looks for the others reads no day of
+    the ledger before it."""
     return held.folded_until or earliest_decision(experiment)
 
 
 def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:
-    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them turns this back (defaults)."""
+    """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them
+    turns this back (defaults)."""
     if evidence.closed_until is None:
         return
     closed = evidence.closed_until - _BEHIND

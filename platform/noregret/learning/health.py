@@ -1,7 +1,9 @@
-"""Is the platform learning, and with which endpoints is it behind? What readiness, results, the dashboard and `doctor` show of the learner.
+"""Is the platform learning, and with which endpoints is it behind? What readiness, results, the
+dashboard and `doctor` show of the learner.
 
-Each look of the learner (tasks.tick) ends in one sign: that it looked at every endpoint, which of them lag, and why. So an endpoint that
-is stuck is told as that endpoint, and a learner that looks no more as all of them.
+Each look of the learner (tasks.tick) ends in one sign: that it looked at every endpoint, which of
+them lag, and why. So an endpoint that is stuck is told as that endpoint, and a learner that looks
+no more as all of them.
 """
 
 import time
@@ -27,7 +29,8 @@ BEHIND_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """`age_seconds` since its last sign, None when it never gave one; `lagging`: what it is behind with, by endpoint."""
+    """`age_seconds` since its last sign, None when it never gave one; `lagging`: what it is behind
+    with, by endpoint."""
 
     age_seconds: float | None
     lagging: dict[str, Lag] = field(default_factory=dict)
@@ -62,7 +65,8 @@ def learner() -> Learner:
 
 
 class LearnerState(Struct, frozen=True):
-    """Is the experiment learned for: seconds since the learner looked, for how long it has been behind with the endpoint, and why.
+    """Is the experiment learned for: seconds since the learner looked, for how long it has been
+    behind with the endpoint, and why.
 
     `set_aside` counts rows of the ledger that can't be learned; they are in quarantine.
     """

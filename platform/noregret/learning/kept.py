@@ -1,12 +1,15 @@
-"""The sums that are kept of an experiment's ledger, and what each must be able to do: the one place that a new one is told to.
+"""The sums that are kept of an experiment's ledger, and what each must be able to do: the one place
+that a new one is told to.
 
-A kept sum is a value that can be computed from the ledger's rows, stored as a document, and held against the live state. That is all that
-`rebuild` needs of it, and all that retention needs: before days of the ledger are dropped each sum over them becomes a document
-(LedgerBase), from which every later rebuild goes on.
+A kept sum is a value that can be computed from the ledger's rows, stored as a document, and held
+against the live state. That is all that `rebuild` needs of it, and all that retention needs: before
+days of the ledger are dropped each sum over them becomes a document (LedgerBase), from which every
+later rebuild goes on.
 
-Two kinds differ in how they follow the learner while they are computed. `Noted` sums add up in any order: whoever adds to the live one
-notes the same document (`meanwhile.note`). `ByBucket` sums depend on order and change with the closing of buckets alone: they are
-followed by reading the buckets that were closed since. `Resummed` ones are no values at all, but rows of their own.
+Two kinds differ in how they follow the learner while they are computed. `Noted` sums add up in any
+order: whoever adds to the live one notes the same document (`meanwhile.note`). `ByBucket` sums
+depend on order and change with the closing of buckets alone: they are followed by reading the
+buckets that were closed since. `Resummed` ones are no values at all, but rows of their own.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +33,8 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Decision time from `start` to `end`, without it; `closed`: until when buckets are closed in the snapshot that is read."""
+    """Decision time from `start` to `end`, without it; `closed`: until when buckets are closed in
+    the snapshot that is read."""
 
     start: datetime
     end: datetime
@@ -56,7 +60,8 @@ class KeptSum(ABC, Generic[State]):
 
     @abstractmethod
     def after(self, experiment: Experiment, state: State, span: Span) -> State:
-        """With the rows of a span. Spans come in order, without gaps; called in a snapshot of the database."""
+        """With the rows of a span. Spans come in order, without gaps; called in a snapshot of the
+        database."""
 
     @abstractmethod
     def differences(self, experiment: Experiment, state: State) -> Iterator[str]:
@@ -80,8 +85,9 @@ class ByBucket(KeptSum[State]):
 
 
 class Resummed(Protocol):
-    """A sum that is too large to be noted, or held in memory, while it is computed. It is compared as the others are; where it differs
-    it is made anew while the learner of its experiment waits. It stores its own base.
+    """A sum that is too large to be noted, or held in memory, while it is computed. It is compared
+    as the others are; where it differs it is made anew while the learner of its experiment waits.
+    It stores its own base.
     """
 
     def differences(self, experiment: Experiment) -> Iterator[str]:
@@ -91,8 +97,9 @@ class Resummed(Protocol):
         """Make the live sum anew, in the caller's transaction."""
 
     def set_aside(self, experiment: Experiment, start: datetime, end: datetime) -> bool:
-        """Add the decisions from `start` to `end`, the first day that the ledger has, to the base, in the transaction that drops them;
-        False where they must stay, for the live sum has not come so far.
+        """Add the decisions from `start` to `end`, the first day that the ledger has, to the base,
+        in the transaction that drops them; False where they must stay, for the live sum has not
+        come so far.
         """
 
 
@@ -106,7 +113,8 @@ def snapshot() -> Iterator[None]:
 
 
 def rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows in chunks, from a cursor of the server: memory stays bounded. Called inside a transaction."""
+    """Rows in chunks, from a cursor of the server: memory stays bounded. Called inside a
+    transaction."""
     connection.ensure_connection()
     with connection.connection.cursor(name="rebuild", binary=True) as cursor:
         cursor.execute(query, parameters)
@@ -115,7 +123,8 @@ def rows(query: str, parameters: dict[str, Any]) -> Iterator[list[tuple[Any, ...
 
 
 def rows_from(experiment: Experiment) -> datetime | None:
-    """Decisions of the experiment before this were dropped: their sums are kept, their rows are gone. None where none was."""
+    """Decisions of the experiment before this were dropped: their sums are kept, their rows are
+    gone. None where none was."""
     return LedgerBase.objects.filter(experiment=experiment).values_list("until", flat=True).first()
 
 
@@ -132,7 +141,8 @@ SELECT min(at), max(at) FROM (
 
 
 def days_of(experiment: Experiment, since: datetime | None = None, until: datetime | None = None) -> list[datetime]:
-    """The days (UTC), from `since` and before `until`, on which something of the experiment lies in the ledger or in its intervals."""
+    """The days (UTC), from `since` and before `until`, on which something of the experiment lies in
+    the ledger or in its intervals."""
     with connection.cursor() as cursor:
         cursor.execute(
             _ENDS,

@@ -1,4 +1,5 @@
-"""The sums of an experiment's arms: decisions, failures, latencies and how the split went; and the moments of folded rewards."""
+"""The sums of an experiment's arms: decisions, failures, latencies and how the split went; and the
+moments of folded rewards."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,8 @@ from .totals import DecisionTotals, probabilities
 
 NAME = "arms"
 
-# The database counts: what comes here does not grow with the ledger, unless propensities differ from
-# request to request.
+# The database counts: what comes here does not grow with the ledger, unless propensities differ
+# from request to request.
 _SPAN = "experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s"
 _DECISIONS = f"""
 SELECT arm_id, fallback_reason IS NOT NULL, width_bucket(latency_ms, %(latencies)s::float8[]), count(*)
@@ -39,7 +40,8 @@ FROM serving_reward WHERE {_SPAN} AND metric = %(metric)s AND folded AND NOT lat
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """By arm id: counts of decisions, failures and latencies by bucket. By position: the split, and the moments of rewards."""
+    """By arm id: counts of decisions, failures and latencies by bucket. By position: the split, and
+    the moments of rewards."""
 
     decisions: Counter[int]
     failures: Counter[int]

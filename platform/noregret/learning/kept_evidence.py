@@ -1,6 +1,8 @@
-"""What an experiment's closed buckets say, in their order: the evidence, the rates of answers, a policy's models, and delays.
+"""What an experiment's closed buckets say, in their order: the evidence, the rates of answers, a
+policy's models, and delays.
 
-A bucket is learned whole. It belongs to the day that it begins in: where a day ends inside a bucket, the rest of it is read with that day.
+A bucket is learned whole. It belongs to the day that it begins in: where a day ends inside a
+bucket, the rest of it is read with that day.
 """
 
 from bisect import bisect_left
@@ -45,7 +47,8 @@ ORDER BY d.decided_at
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """From the marked rewards, bucket by bucket: `matured` counts them; `models` are a contextual policy's, `delays` by arm id."""
+    """From the marked rewards, bucket by bucket: `matured` counts them; `models` are a contextual
+    policy's, `delays` by arm id."""
 
     evidence: Evidence | None = None
     answers: Evidence | None = None

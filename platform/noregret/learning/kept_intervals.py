@@ -1,7 +1,9 @@
-"""An arm's decisions and rewards by interval, held against the ledger and mended where they are: millions of rows, and none in memory.
+"""An arm's decisions and rewards by interval, held against the ledger and mended where they are:
+millions of rows, and none in memory.
 
-An interval is a sum of its own: it is compared in the database, a day at a time, and what differs is made anew an hour at a time, with
-the experiment's evidence locked for so long. Intervals before a base (LedgerBase) are as they were when their days were dropped.
+An interval is a sum of its own: it is compared in the database, a day at a time, and what differs
+is made anew an hour at a time, with the experiment's evidence locked for so long. Intervals before
+a base (LedgerBase) are as they were when their days were dropped.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +31,8 @@ def _bin(seconds: int, at: str) -> str:
 
 
 def _by_length(at: str, says: Callable[[int], str]) -> str:
-    """What `says` gives for the length of the interval that an instant lies in, as `coarsening.Lengths.interval` has it."""
+    """What `says` gives for the length of the interval that an instant lies in, as
+    `coarsening.Lengths.interval` has it."""
     longer = " ".join(
         f"WHEN {at} < %(until_{seconds})s::timestamptz AND {_bin(seconds, at)} IS DISTINCT FROM %(kept_{seconds})s::timestamptz "
         f"THEN {says(seconds)}"
@@ -57,7 +60,8 @@ FROM (
     GROUP BY 1, 2
 ) AS rewarded USING (arm_id, start)
 """  # noqa: S608 - constants
-# What came late lies beside the longer interval that it belongs to, until it is merged. Moments merge as ArmStatistics do.
+# What came late lies beside the longer interval that it belongs to, until it is merged. Moments
+# merge as ArmStatistics do.
 _LIVE = f"""
 SELECT arm_id, at AS start, sum(decisions)::bigint AS decisions, sum(failures)::bigint AS failures, sum(rewards)::bigint AS rewards,
     sum(reward_total) AS reward_total,
@@ -98,7 +102,8 @@ SELECT arm_id, start, {_by_length("start", str)}, {", ".join(_COLUMNS)} FROM ({_
 
 @dataclass(slots=True)
 class Differing:
-    """Which intervals differ from the ledger: how many, the first of them in words, and the hours that they lie in."""
+    """Which intervals differ from the ledger: how many, the first of them in words, and the hours
+    that they lie in."""
 
     count: int = 0
     told: list[str] = field(default_factory=list)
@@ -129,7 +134,8 @@ def mend(experiment: Experiment, differing: Differing) -> None:
     for hour in sorted(differing.hours):
         with transaction.atomic(), connection.cursor() as cursor:
             horizon.hold_days()
-            # Whoever learns adds to intervals with this row locked, so the ledger as it is read now is all that they hold.
+            # Whoever learns adds to intervals with this row locked, so the ledger as it is read now
+            # is all that they hold.
             held = ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
             if LedgerBase.objects.filter(experiment=experiment, until__gt=hour).exists():
                 continue  # its day was dropped meanwhile

@@ -1,4 +1,5 @@
-"""What guardrails watch, and what copies sum up to, held against the ledger and made anew from it: each a `kept.Resummed`."""
+"""What guardrails watch, and what copies sum up to, held against the ledger and made anew from it:
+each a `kept.Resummed`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """What one watch has summed: values by arm id, and the comparisons by arm id, which reach up to `compared_until`."""
+    """What one watch has summed: values by arm id, and the comparisons by arm id, which reach up to
+    `compared_until`."""
 
     values: dict[int, ValueSums]
     compared: dict[str, Any]
@@ -44,7 +46,8 @@ class Summed:
 
 
 def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: datetime = FOREVER) -> Summed:
-    """What the ledger, and the base of what it no longer has, say of a watch as far as its row has come: for `rebuild`, in its snapshot.
+    """What the ledger, and the base of what it no longer has, say of a watch as far as its row has
+    come: for `rebuild`, in its snapshot.
 
     `until`: only decisions before it, and only the buckets that begin before it, for a base.
     """
@@ -75,7 +78,8 @@ def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: d
 
 
 class WatchedSums:
-    """In WatchedMetric and WatchedValues. As far as each has come: what lies beyond, the learner adds in its rounds."""
+    """In WatchedMetric and WatchedValues. As far as each has come: what lies beyond, the learner
+    adds in its rounds."""
 
     def differences(self, experiment: Experiment) -> Iterator[str]:
         names = dict(experiment.arms.values_list("pk", "name"))

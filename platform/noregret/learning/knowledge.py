@@ -1,4 +1,5 @@
-"""What a policy is given of what was learned: everything, or what its memory left, or means corrected for windows that are open."""
+"""What a policy is given of what was learned: everything, or what its memory left, or means
+corrected for windows that are open."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ def statistics_of(arms: Sequence[Arm]) -> Statistics:
 class Known:
     """What a policy chooses by, each (K,) by position.
 
-    `remembered`: the statistics that its memory left. `learned`: how many rewards were ever learned, which burn-in counts. `open`:
-    decisions that are out, neither answered nor matured, as far as the memory reaches, for policies that count their pulls.
+    `remembered`: the statistics that its memory left. `learned`: how many rewards were ever
+    learned, which burn-in counts. `open`: decisions that are out, neither answered nor matured, as
+    far as the memory reaches, for policies that count their pulls.
     """
 
     remembered: Statistics
@@ -43,7 +45,8 @@ class Known:
 
 
 def known_to_policy(experiment: Experiment, arms: Sequence[Arm], policy: Policy | ContextualPolicy | None) -> Known:
-    """What a policy chooses by; one that learns from features has more (noregret.learning.contextual), and None is a fixed split."""
+    """What a policy chooses by; one that learns from features has more
+    (noregret.learning.contextual), and None is a fixed split."""
     everything = statistics_of(arms)
     nothing_open = np.zeros(len(arms))
     if policy is None or policy.contextual:
@@ -63,7 +66,8 @@ def known_to_policy(experiment: Experiment, arms: Sequence[Arm], policy: Policy 
 
 
 OPEN_AT_MOST = timedelta(days=3)
-"""How far back decisions without an answer are counted as out, where silence means nothing: each snapshot reads so much."""
+"""How far back decisions without an answer are counted as out, where silence means nothing: each
+snapshot reads so much."""
 
 # No interval is longer than a day (noregret.learning.coarsening).
 _INTERVALS = """
@@ -85,7 +89,8 @@ SELECT arm_id, sum(inside * decisions), sum(inside * rewards) FROM (
 def _unanswered(experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None) -> Array:
     """Decisions in open buckets without a reward, (K,); by the weights of what is remembered.
 
-    From sums alone. Of the interval that the last closed bucket ends in, the part that is open counts.
+    From sums alone. Of the interval that the last closed bucket ends in, the part that is open
+    counts.
     """
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     if weights is None and experiment.reward_.default is not None:
@@ -144,7 +149,8 @@ ORDER BY start DESC
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Intervals of decision time, newest first, as far back as the memory reaches: to that resolution a step is a decision.
+    """Intervals of decision time, newest first, as far back as the memory reaches: to that
+    resolution a step is a decision.
 
     So far back they are of ten seconds each (noregret.learning.coarsening).
     """
@@ -178,7 +184,8 @@ class _Blocks:
 def _exposed(
     experiment: Experiment, arms: Sequence[Arm], weights: Mapping[datetime, float] | None
 ) -> tuple[Array, Array, Array]:
-    """Of open decisions: the rewards that came, the exposure, and how many they are, each (K,); by the weights of what is remembered."""
+    """Of open decisions: the rewards that came, the exposure, and how many they are, each (K,); by
+    the weights of what is remembered."""
     now = clock.now()
     since = _open_since(experiment, now)
     window = timedelta(seconds=experiment.reward_.window_seconds)

@@ -1,13 +1,16 @@
-"""Who may learn for an endpoint, and who may look for what is to be learned: one at a time, over all workers.
+"""Who may learn for an endpoint, and who may look for what is to be learned: one at a time, over
+all workers.
 
-A lock is a lease: a row with an expiry, renewed by whoever holds it at the start of each of its transactions and every few seconds
-inside them. Advisory locks of the session were the alternative; behind a pooler that lends a server connection for one transaction
-they stay on a connection that nobody of ours holds, and a lock held in an open transaction would keep a connection of a small pool
+A lock is a lease: a row with an expiry, renewed by whoever holds it at the start of each of its
+transactions and every few seconds inside them. Advisory locks of the session were the alternative;
+behind a pooler that lends a server connection for one transaction they stay on a connection that
+nobody of ours holds, and a lock held in an open transaction would keep a connection of a small pool
 for a whole round.
 
-Whoever dies holds none once the lease has expired. Whoever is only slow and has lost it is fenced off: each of its transactions
-locks the row and finds its token in it, or raises LeaseLost before it changed anything; and while such a transaction is open, nobody
-else takes the lease, expired or not. So what one holder read and then writes, another has not changed in between.
+Whoever dies holds none once the lease has expired. Whoever is only slow and has lost it is fenced
+off: each of its transactions locks the row and finds its token in it, or raises LeaseLost before it
+changed anything; and while such a transaction is open, nobody else takes the lease, expired or not.
+So what one holder read and then writes, another has not changed in between.
 """
 
 import time
@@ -22,7 +25,8 @@ from psycopg.pq import TransactionStatus
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 10.0
-"""So long after a holder's last sign of life its lease may be taken: longer than what a round does between two statements."""
+"""So long after a holder's last sign of life its lease may be taken: longer than what a round does
+between two statements."""
 _SHADOWS_LEASE_SECONDS = 60.0
 """Between two statements of its round challengers are loaded and predict, each for seconds."""
 _UNITS_LEASE_SECONDS = 60.0
@@ -38,7 +42,8 @@ WHERE name = (
     SELECT name FROM learning_lease WHERE name = %(name)s AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)
 RETURNING token
 """
-# Only where there is no row: beside one that a transaction has locked, the insertion would wait for the end of that transaction.
+# Only where there is no row: beside one that a transaction has locked, the insertion would wait for
+# the end of that transaction.
 _MAKE = """
 INSERT INTO learning_lease (name, token, expires_at)
 SELECT %(name)s, 1, clock_timestamp() + make_interval(secs => %(seconds)s)
@@ -61,7 +66,8 @@ def endpoint_lock(endpoint_id: int) -> AbstractContextManager[bool]:
 
 
 def lookout_lock() -> AbstractContextManager[bool]:
-    """Is it ours to look for what is to be done? Two beats make two ticks a second; one is enough."""
+    """Is it ours to look for what is to be done? Two beats make two ticks a second; one is
+    enough."""
     return _lease("lookout", LEASE_SECONDS)
 
 
@@ -82,8 +88,9 @@ def retention_lock() -> AbstractContextManager[bool]:
 
 @contextmanager
 def bounded_wait() -> Iterator[None]:
-    """A transaction that waits for no row longer than a second, for whoever has others to look after: an endpoint that somebody holds is
-    then left for later. Raises django.db.OperationalError."""
+    """A transaction that waits for no row longer than a second, for whoever has others to look
+    after: an endpoint that somebody holds is then left for later. Raises
+    django.db.OperationalError."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = {_LONGEST_WAIT_MS}")
@@ -125,7 +132,8 @@ def _give_back(name: str, token: int) -> None:
 
 
 class _Fence:
-    """Wraps every statement of this thread's connection while a lease is held; raises LeaseLost where it is ours no longer."""
+    """Wraps every statement of this thread's connection while a lease is held; raises LeaseLost
+    where it is ours no longer."""
 
     def __init__(self, name: str, token: int, seconds: float) -> None:
         self._parameters = {"name": name, "token": token, "seconds": seconds}

@@ -1,8 +1,10 @@
-"""Closes buckets of decision time whose attribution windows are over, and adds them to the experiment's evidence.
+"""Closes buckets of decision time whose attribution windows are over, and adds them to the
+experiment's evidence.
 
-A bucket is closed once, in order, when nothing can enter it any more: its window and a grace for what is under way have passed, and the
-stream is drained past it. What then has a reward is marked `matured`, and the marks are what `rebuild` replays. A decision that
-comes into the ledger later still (a web process kept it on its disk while Redis was away) gets its default reward and is
+A bucket is closed once, in order, when nothing can enter it any more: its window and a grace for
+what is under way have passed, and the stream is drained past it. What then has a reward is marked
+`matured`, and the marks are what `rebuild` replays. A decision that comes into the ledger later
+still (a web process kept it on its disk while Redis was away) gets its default reward and is
 learned from, but enters no evidence: the buckets after its own were weighed without it.
 """
 
@@ -91,7 +93,8 @@ def _sums(
 
 
 def _at_once(experiment: Experiment, start: datetime, end: datetime) -> datetime:
-    """The end of the buckets from `start` that one transaction closes: about DECISIONS_AT_ONCE decisions."""
+    """The end of the buckets from `start` that one transaction closes: about DECISIONS_AT_ONCE
+    decisions."""
     with connection.cursor() as cursor:
         cursor.execute(_NTH_DECISION, span_parameters(experiment, start, end) | {"n": DECISIONS_AT_ONCE})
         row = cursor.fetchone()

@@ -1,8 +1,10 @@
-"""What the learner adds to an experiment's sums while a rebuild computes them: noted, so that the rebuild adds it and nobody waits.
+"""What the learner adds to an experiment's sums while a rebuild computes them: noted, so that the
+rebuild adds it and nobody waits.
 
-A rebuild puts its token on the experiment's evidence and then reads the ledger in one snapshot of the database. Every transaction of the
-learner locks that row before it adds anything: one that commits after the token sees it, and notes what it adds in the same
-transaction. A note that the snapshot sees is of rows that it sees too; the others are added to what was computed.
+A rebuild puts its token on the experiment's evidence and then reads the ledger in one snapshot of
+the database. Every transaction of the learner locks that row before it adds anything: one that
+commits after the token sees it, and notes what it adds in the same transaction. A note that the
+snapshot sees is of rows that it sees too; the others are added to what was computed.
 """
 
 from datetime import datetime, timedelta
@@ -20,11 +22,13 @@ from .evidence import RULES
 from .models import SUMS, Addition, ArmStatistics, ExperimentEvidence
 
 NOTED_FOR = timedelta(hours=12)
-"""A rebuild that takes longer is given up: one that was killed must not have the learner take notes for ever."""
+"""A rebuild that takes longer is given up: one that was killed must not have the learner take notes
+for ever."""
 
 
 def begin(experiment: Experiment) -> UUID:
-    """Have the learner take notes from now on; the token that `is_noted_for` asks for. In a transaction.
+    """Have the learner take notes from now on; the token that `is_noted_for` asks for. In a
+    transaction.
 
     What was lost with its row begins empty: the learner could add to nothing else.
     """
@@ -54,7 +58,8 @@ def is_noted_for(held: ExperimentEvidence, token: UUID) -> bool:
 
 
 def note(held: ExperimentEvidence, name: str, document: Any) -> None:
-    """Called by whoever adds to the sum `name`, in the same transaction, with the evidence row locked."""
+    """Called by whoever adds to the sum `name`, in the same transaction, with the evidence row
+    locked."""
     if held.noted_for is not None and _is_noted(held):
         Addition.objects.create(experiment_id=held.experiment_id, sum=name, document=document)
 
@@ -64,7 +69,8 @@ def _is_noted(held: ExperimentEvidence) -> bool:
 
 
 def _last_closed(experiment: Experiment) -> datetime | None:
-    """Until when buckets are known to be closed where that was lost: up to the last marked reward, or it would bear no mark."""
+    """Until when buckets are known to be closed where that was lost: up to the last marked reward,
+    or it would bear no mark."""
     marked = Reward.objects.filter(experiment_id=experiment.pk, metric=experiment.reward_.metric, matured=True)
     last = marked.aggregate(last=Max("decided_at"))["last"]
     if last is None:

@@ -57,30 +57,38 @@ class ExperimentEvidence(models.Model):
     """The e-process of an experiment over its matured decisions, in order of decision time."""
 
     experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, primary_key=True, related_name="evidence")
-    # Buckets of decision time before this instant are closed: their decisions are in, and no later one enters them.
+    # Buckets of decision time before this instant are closed: their decisions are in, and no later
+    # one enters them.
     closed_until = models.DateTimeField(null=True)
-    # Failures beside the control's are counted up to here: a decision that comes later still is not `timely` (learning.watched.watching).
+    # Failures beside the control's are counted up to here: a decision that comes later still is not
+    # `timely` (learning.watched.watching).
     sealed_until = models.DateTimeField(null=True)
-    # Before which instants intervals are so many seconds long or longer, by these seconds (noregret.learning.coarsening).
+    # Before which instants intervals are so many seconds long or longer, by these seconds
+    # (noregret.learning.coarsening).
     coarse_until = models.JSONField(default=dict, db_default={})
-    # Is everything that an earlier version left, or a new guardrail found, in the sums? Until then rounds go on, after the end too.
+    # Is everything that an earlier version left, or a new guardrail found, in the sums? Until then
+    # rounds go on, after the end too.
     gone_through = models.BooleanField(default=False, db_default=False)
     matured = models.PositiveBigIntegerField(default=0)
     state = PackedField(help_text="bandits.inference.evidence.Evidence.to_dict()")
     answers = PackedField(help_text="The same of how often arms are answered, where silence means nothing.")
     split = PackedField(help_text="bandits.inference.sample_ratio.SampleRatio.to_dict(), of all trials.")
-    # By which rules the sums were made (evidence.RULES); the learner makes them anew where they are old.
+    # By which rules the sums were made (evidence.RULES); the learner makes them anew where they are
+    # old.
     rules = models.PositiveSmallIntegerField(default=0, db_default=0)
-    # Has something been learned that is not published? And when was it last, after how many decisions (publishing).
+    # Has something been learned that is not published? And when was it last, after how many
+    # decisions (publishing).
     unpublished = models.BooleanField(default=False, db_default=False)
     published_at = models.DateTimeField(null=True)
     published_decisions = models.PositiveBigIntegerField(default=0, db_default=0)
     # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
     learned = PackedField(help_text="By the policy's family: sums, or Gaussians.")
 
-    # Every reward of a decision before this instant is folded (fold.unfolded_since); null while that is not known.
+    # Every reward of a decision before this instant is folded (fold.unfolded_since); null while
+    # that is not known.
     folded_until = models.DateTimeField(null=True)
-    # While a rebuild computes, the learner notes what it adds (noregret.learning.meanwhile): for which rebuild, and since when.
+    # While a rebuild computes, the learner notes what it adds (noregret.learning.meanwhile): for
+    # which rebuild, and since when.
     noted_for = models.UUIDField(null=True)
     noted_since = models.DateTimeField(null=True)
 
@@ -92,7 +100,8 @@ class ExperimentEvidence(models.Model):
 
 
 class Lease(models.Model):
-    """Whose turn it is (noregret.learning.locks). Free once it has expired; the token grows each time that it is taken."""
+    """Whose turn it is (noregret.learning.locks). Free once it has expired; the token grows each
+    time that it is taken."""
 
     name = models.CharField(primary_key=True, max_length=64)
     token = models.BigIntegerField()
@@ -103,7 +112,8 @@ class Lease(models.Model):
 
 
 SUMS = ("state", "answers", "split", "learned")
-"""The columns of ExperimentEvidence that grow with the arms: read by who needs them, and not each second."""
+"""The columns of ExperimentEvidence that grow with the arms: read by who needs them, and not each
+second."""
 
 
 def without_sums(experiments: QuerySet[Experiment]) -> QuerySet[Experiment]:
@@ -123,7 +133,8 @@ class Addition(models.Model):
 
 
 class LedgerBase(models.Model):
-    """The kept sums of an experiment over all decisions before an instant. A rebuild goes on from here and reads no row before it."""
+    """The kept sums of an experiment over all decisions before an instant. A rebuild goes on from
+    here and reads no row before it."""
 
     experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, primary_key=True, related_name="base")
     until = models.DateTimeField()
@@ -134,7 +145,8 @@ class LedgerBase(models.Model):
 
 
 class LedgerSums(models.Model):
-    """Sums over an experiment's ledger that its results are told from (noregret.learning.sums). Without a row they are not made yet.
+    """Sums over an experiment's ledger that its results are told from (noregret.learning.sums).
+    Without a row they are not made yet.
 
     Written under the lock of the experiment's evidence.
     """
@@ -155,10 +167,11 @@ class LedgerSums(models.Model):
 
 
 class _OfUnit(models.Model):
-    """What a unit earned in one part of an experiment's outcomes: an arm, by its id, or a side of the holdout.
+    """What a unit earned in one part of an experiment's outcomes: an arm, by its id, or a side of
+    the holdout.
 
-    `total` is of outcomes taken from the part's level; `weight` and `weighted` sum the weights by logged probabilities, and outcomes times
-    them.
+    `total` is of outcomes taken from the part's level; `weight` and `weighted` sum the weights by
+    logged probabilities, and outcomes times them.
     """
 
     pk = models.CompositePrimaryKey("experiment_id", "part", "unit")
@@ -189,11 +202,13 @@ class UnitBase(_OfUnit):
 
 
 class WatchedMetric(models.Model):
-    """How far the sums of a guardrail have come (learning.watched.watching), and those that compare an arm with the control."""
+    """How far the sums of a guardrail have come (learning.watched.watching), and those that compare
+    an arm with the control."""
 
     experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="watched")
     key = models.CharField(max_length=300, help_text="noregret.learning.watched.watches.Watch.key")
-    # Values of decisions before this instant are in the sums; those after it are added later, in pieces.
+    # Values of decisions before this instant are in the sums; those after it are added later, in
+    # pieces.
     summed_until = models.DateTimeField(null=True)
     compared_until = models.DateTimeField(null=True)
     compared = models.JSONField(default=dict, help_text="bandits.inference.strata by arm id")
@@ -207,7 +222,8 @@ class WatchedMetric(models.Model):
 
 
 class WatchedValues(models.Model):
-    """A metric's values for one arm, and what the bets on their mean have won (bandits.inference.betting)."""
+    """A metric's values for one arm, and what the bets on their mean have won
+    (bandits.inference.betting)."""
 
     watched = models.ForeignKey(WatchedMetric, on_delete=models.CASCADE, related_name="values_by_arm")
     arm = models.ForeignKey(Arm, on_delete=models.CASCADE, related_name="+")
@@ -227,10 +243,12 @@ class WatchedValues(models.Model):
 
 
 class ShadowStatistics(models.Model):
-    """A challenger's predictions on copies beside the champion's (noregret.learning.shadow_sums)."""
+    """A challenger's predictions on copies beside the champion's
+    (noregret.learning.shadow_sums)."""
 
     arm = models.OneToOneField(Arm, on_delete=models.CASCADE, primary_key=True, related_name="shadow_statistics")
-    # Predictions on decisions before this instant, and their outcomes, are in the sums; those after it are added later, in pieces.
+    # Predictions on decisions before this instant, and their outcomes, are in the sums; those after
+    # it are added later, in pieces.
     summed_until = models.DateTimeField(null=True)
     sums = models.JSONField(default=dict, help_text="noregret.learning.shadow_sums.ShadowSums")
     base = models.JSONField(default=dict, help_text="The same of days that were dropped.")
@@ -243,7 +261,8 @@ class ShadowStatistics(models.Model):
 
 
 class BaselineInterval(models.Model):
-    """What a baseline's champion did in the hour from `start`; or, `merged`, in all hours before `start`.
+    """What a baseline's champion did in the hour from `start`; or, `merged`, in all hours before
+    `start`.
 
     Written under the lock of the baseline's row (noregret.learning.baselines).
     """

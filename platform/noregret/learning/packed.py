@@ -1,6 +1,8 @@
-"""A column that holds a document of numbers, compressed: what is known of a hundred arms is written as a whole, again and again.
+"""A column that holds a document of numbers, compressed: what is known of a hundred arms is written
+as a whole, again and again.
 
-As MessagePack a number takes 8 bytes and a bit, as JSON twice to three times as many. Rows that were written as JSON are read as well.
+As MessagePack a number takes 8 bytes and a bit, as JSON twice to three times as many. Rows that
+were written as JSON are read as well.
 """
 
 import zlib
@@ -20,7 +22,8 @@ _EMPTY = b"{}"
 
 
 def pack(document: dict[str, Any]) -> bytes:
-    """The bytes of a document; JSON's where it is empty, so that such a row is readable as it is."""
+    """The bytes of a document; JSON's where it is empty, so that such a row is readable as it
+    is."""
     return zlib.compress(_encoder.encode(document)) if document else _EMPTY
 
 
@@ -35,7 +38,8 @@ def unpack(body: bytes) -> dict[str, Any]:
 
 
 class PackedField(_Bytes):
-    """A dict of numbers, texts, lists and dicts in a bytea. Not for conditions of a query: the database can't look inside."""
+    """A dict of numbers, texts, lists and dicts in a bytea. Not for conditions of a query: the
+    database can't look inside."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("default", dict)

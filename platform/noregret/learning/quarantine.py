@@ -1,8 +1,11 @@
-"""Rows of the ledger that can't be learned are set aside, and shown; what stands beside them is learned.
+"""Rows of the ledger that can't be learned are set aside, and shown; what stands beside them is
+learned.
 
-Today's door takes none of them. They are of a time before it was so narrow, or written by hand. A reward of such a value counts as one that
-came too late: its mark `late` keeps it from every sum, here and in a rebuild alike, and where silence means something its decision gets the
-default reward. A decision that can't be weighed keeps its reward, and the same rule passes over it in a rebuild (evidence, contextual).
+Today's door takes none of them. They are of a time before it was so narrow, or written by hand. A
+reward of such a value counts as one that came too late: its mark `late` keeps it from every sum,
+here and in a rebuild alike, and where silence means something its decision gets the default reward.
+A decision that can't be weighed keeps its reward, and the same rule passes over it in a rebuild
+(evidence, contextual).
 """
 
 from collections.abc import Sequence
@@ -72,7 +75,8 @@ _Row = TypeVar("_Row", bound=Rewarded)
 
 
 def learnable(reward: document.Reward, values: Array) -> NDArray[np.bool_]:
-    """Which values (n,) the arithmetic of the reward's kind takes: bounded, for its squares are summed; 0 or 1 where it is binary."""
+    """Which values (n,) the arithmetic of the reward's kind takes: bounded, for its squares are
+    summed; 0 or 1 where it is binary."""
     fits: NDArray[np.bool_] = np.abs(values) <= MAX_VALUE  # NaN is not
     if reward.kind == "binary":
         fits &= np.isin(values, (0.0, 1.0))
@@ -88,12 +92,14 @@ def _problem(reward: document.Reward, value: float) -> str:
 
 
 def without_bad_values(experiment: Experiment, rows: Sequence[_Row]) -> list[_Row]:
-    """Those of `rows` whose values can be learned; the others are set aside, in the caller's transaction."""
+    """Those of `rows` whose values can be learned; the others are set aside, in the caller's
+    transaction."""
     return without_bad_rewards(experiment.pk, experiment.name, experiment.reward_, rows)
 
 
 def without_bad_rewards(number: int, name: str, reward: document.Reward, rows: Sequence[_Row]) -> list[_Row]:
-    """The same of an experiment or a baseline by its number in the ledger; `name` is told to people."""
+    """The same of an experiment or a baseline by its number in the ledger; `name` is told to
+    people."""
     if not rows:
         return []
     fits = learnable(reward, np.array([row.value for row in rows], dtype=np.float64))

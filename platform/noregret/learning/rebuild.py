@@ -1,11 +1,14 @@
 """Computes what was learned anew, from the ledger alone, and holds it against the live state.
 
-Day by day, in one snapshot of the database: every step of learning commits its rows, its marks and its sums together, so within a snapshot
-they agree, whoever learns meanwhile. A comparison so needs no lock and stops nobody. A rebuild computes in the same way, and then catches
-up with what was learned meanwhile: first beside the learner, and for what is left with the evidence row locked, in the transaction that
-replaces the live sums. Where days of the ledger were dropped, both go on from the base that was stored for them.
+Day by day, in one snapshot of the database: every step of learning commits its rows, its marks and
+its sums together, so within a snapshot they agree, whoever learns meanwhile. A comparison so needs
+no lock and stops nobody. A rebuild computes in the same way, and then catches up with what was
+learned meanwhile: first beside the learner, and for what is left with the evidence row locked, in
+the transaction that replaces the live sums. Where days of the ledger were dropped, both go on from
+the base that was stored for them.
 
-Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has come.
+Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has
+come.
 """
 
 import time
@@ -36,12 +39,13 @@ SHORT_SECONDS = 0.5
 
 
 class RebuildOvertaken(Exception):
-    """Another rebuild of the same experiment, or a change of the ledger's rows, came between each time."""
+    """Another rebuild of the same experiment, or a change of the ledger's rows, came between each
+    time."""
 
 
 def rebuild(experiment: Experiment, *, write: bool, learned: Learned = note) -> list[str]:
-    """The differences between ledger and live state, a sentence each; with `write` the live state is then replaced,
-    and `learned` told in that transaction.
+    """The differences between ledger and live state, a sentence each; with `write` the live state
+    is then replaced, and `learned` told in that transaction.
 
     Raises RebuildOvertaken.
     """
@@ -101,9 +105,11 @@ def _swap(experiment: Experiment, computed: "Computed", token: UUID, learned: Le
 
 
 class Computed:
-    """What the ledger says of one experiment: each kept sum by name. Made, and brought up to date, in a snapshot of the database.
+    """What the ledger says of one experiment: each kept sum by name. Made, and brought up to date,
+    in a snapshot of the database.
 
-    `until`: only the days before it, for a base. `compare`: find the intervals that differ from the live ones too.
+    `until`: only the days before it, for a base. `compare`: find the intervals that differ from the
+    live ones too.
     """
 
     def __init__(self, experiment: Experiment, *, until: datetime | None = None, compare: bool = False) -> None:

@@ -1,6 +1,8 @@
-"""The sums of an experiment (noregret.learning.sums) computed anew from the ledger, and from the base of what it no longer has.
+"""The sums of an experiment (noregret.learning.sums) computed anew from the ledger, and from the
+base of what it no longer has.
 
-Through the same statements by which rewards enter as they are learned, many days at a time. This module is a `kept.Resummed`.
+Through the same statements by which rewards enter as they are learned, many days at a time. This
+module is a `kept.Resummed`.
 """
 
 from collections.abc import Iterator
@@ -39,8 +41,10 @@ WHERE anew.count IS DISTINCT FROM held.count
 
 
 def make(experiment: Experiment) -> None:
-    """Make the sums anew, in the caller's transaction. Final ones stay: their units' rows are gone."""
-    # Locked, so that a fold or a drain beside this one waits: it would add to sums that are replaced.
+    """Make the sums anew, in the caller's transaction. Final ones stay: their units' rows are
+    gone."""
+    # Locked, so that a fold or a drain beside this one waits: it would add to sums that are
+    # replaced.
     ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
     row = LedgerSums.objects.filter(experiment=experiment).first()
     if row is not None and row.final:
@@ -52,7 +56,8 @@ def make(experiment: Experiment) -> None:
 
 
 def differences(experiment: Experiment) -> Iterator[str]:
-    """Between the ledger and the sums that are held, a sentence each; called in one snapshot of both."""
+    """Between the ledger and the sums that are held, a sentence each; called in one snapshot of
+    both."""
     row = LedgerSums.objects.filter(experiment=experiment).first()
     if row is None:
         yield "sums over the ledger: there are none"
@@ -78,8 +83,8 @@ def differences(experiment: Experiment) -> Iterator[str]:
 
 
 def set_aside(experiment: Experiment, start: datetime, end: datetime) -> bool:
-    """Add the decisions from `start` to `end` to the base, in the transaction that drops them from the ledger; False where they must stay,
-    for the sums are not made yet.
+    """Add the decisions from `start` to `end` to the base, in the transaction that drops them from
+    the ledger; False where they must stay, for the sums are not made yet.
 
     All of their buckets are closed, and nothing of them is still to be folded.
     """
@@ -96,7 +101,8 @@ def set_aside(experiment: Experiment, start: datetime, end: datetime) -> bool:
 
 
 def _computed(cursor: CursorWrapper, experiment: Experiment, row: LedgerSums | None, units: str) -> Sums:
-    """The base and the days of the ledger; rows of units go into the table `units`, which has none of this experiment."""
+    """The base and the days of the ledger; rows of units go into the table `units`, which has none
+    of this experiment."""
     cursor.execute(_COPY_BASE.format(units=units), [experiment.pk])
     sums = Sums() if row is None else _from_levels(row, Sums.from_dict(row.base))
     filled = 0
@@ -125,7 +131,8 @@ def _counted(cursor: CursorWrapper, experiment: Experiment, start: datetime, end
 
 
 def _fill(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> int:
-    """Put what may be shown of the decisions from `start` to `end` in front of `enter`; how much."""
+    """Put what may be shown of the decisions from `start` to `end` in front of `enter`; how
+    much."""
     if not is_summed(experiment):
         return 0
     until = shown_until(experiment, _closed_until(experiment))

@@ -1,7 +1,8 @@
-"""How often an apprentice's choices would have been right, on what feedback on the metric `outcome` said was true. Reads only.
+"""How often an apprentice's choices would have been right, on what feedback on the metric `outcome`
+said was true. Reads only.
 
-Feedback that came after the window is none: of a bucket that is closed nothing can become known but by a copy that is predicted on late, or
-a decision that comes late.
+Feedback that came after the window is none: of a bucket that is closed nothing can become known but
+by a copy that is predicted on late, or a decision that comes late.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ Listed = Sequence[tuple[UUID, datetime]]
 """Decisions: (id, decided at)."""
 _MICROSECOND = timedelta(microseconds=1)
 
-# Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the control's, which any row has. Requests
-# of one row are scored.
+# Of each decision the prediction of the arm that the policy chose: a challenger's own, or else the
+# control's, which any row has. Requests of one row are scored.
 _SCORED = """
 SELECT count(*)::bigint, count(right_choice)::bigint, count(*) FILTER (WHERE right_choice)::bigint,
     count(*) FILTER (WHERE right_control)::bigint
@@ -80,13 +81,15 @@ def scored_of(cursor: CursorWrapper, experiment: Experiment, decisions: Listed) 
 
 
 def _scored(cursor: CursorWrapper, experiment: Experiment, chosen: str, parameters: Mapping[str, Any]) -> Scored:
-    # A truth that is no number that could have been predicted scores nothing: it is set aside where it is the reward, too.
+    # A truth that is no number that could have been predicted scores nothing: it is set aside where
+    # it is the reward, too.
     cursor.execute(_SCORED.format(chosen=chosen), {"experiment": experiment.pk, "most": MAX_VALUE, **parameters})
     return Scored(*cursor.fetchone())
 
 
 def scored_late(experiment: Experiment, decisions: Listed) -> Scored:
-    """The score of the choices at those of these decisions whose bucket is closed; locks the evidence for the caller's transaction.
+    """The score of the choices at those of these decisions whose bucket is closed; locks the
+    evidence for the caller's transaction.
 
     Whoever adds predictions asks before and after, and adds the difference (summing.add_scored).
     """

@@ -1,7 +1,8 @@
 """What an arm has served itself, and what that says against making it champion.
 
-A decision that the arm could not serve was answered by the champion (`fallback_reason`): it counts as an attempt, never as service. Who
-acts by itself asks `unfit`; a person is refused only an arm that has failed every time it was asked (`only_failed`).
+A decision that the arm could not serve was answered by the champion (`fallback_reason`): it counts
+as an attempt, never as service. Who acts by itself asks `unfit`; a person is refused only an arm
+that has failed every time it was asked (`only_failed`).
 """
 
 from datetime import datetime, timedelta
@@ -19,12 +20,14 @@ from .sums import NEWEST
 from .totals import INTERVAL_SECONDS, interval_start
 
 RECENT = (10, NEWEST)
-"""Over so many of its newest decisions an arm is looked at: the few show one that has just begun to fail."""
+"""Over so many of its newest decisions an arm is looked at: the few show one that has just begun to
+fail."""
 FAILING = 0.1
 """An arm that is shown to fail in more than this share of them is not promoted by itself."""
 _NEEDED = 20.0
 
-# Whole intervals from their sums, and what is left of the first one from the ledger: ten seconds of it, however long ago.
+# Whole intervals from their sums, and what is left of the first one from the ledger: ten seconds of
+# it, however long ago.
 _SERVED = """
 SELECT (SELECT coalesce(sum(decisions - failures), 0) FROM learning_arminterval
         WHERE arm_id = %(arm)s AND start >= %(whole)s)
@@ -71,7 +74,8 @@ def _count(
 
 
 def only_failed(arm: Arm) -> str:
-    """Why an arm that has served nothing but failures can't become champion; empty for any other, one that was never asked too."""
+    """Why an arm that has served nothing but failures can't become champion; empty for any other,
+    one that was never asked too."""
     row = ArmStatistics.objects.filter(arm=arm).first()
     if row is not None and row.decisions:
         if row.failures < row.decisions:
@@ -84,7 +88,8 @@ def only_failed(arm: Arm) -> str:
 
 
 def unfit(experiment: Experiment, arm: Arm) -> str:
-    """Why an arm is not promoted or advanced by itself, in a sentence; empty where nothing stands against it."""
+    """Why an arm is not promoted or advanced by itself, in a sentence; empty where nothing stands
+    against it."""
     sums = sums_of(experiment)
     if sums is None:
         return f"what {arm.name} served lately is being summed up"

@@ -1,9 +1,10 @@
-"""A challenger's predictions on copies beside the champion's, as sums that are kept: added when predictions are stored, and when it is
-heard what was true. Nothing is read again at a look.
+"""A challenger's predictions on copies beside the champion's, as sums that are kept: added when
+predictions are stored, and when it is heard what was true. Nothing is read again at a look.
 
-A prediction and its outcome come in either order and are counted together by whoever comes second: the store takes outcomes that were
-claimed (`summed`), the claim takes predictions that were stored. Both hold the rows of ShadowStatistics, so neither misses the other.
-What an earlier version left is gone through once, in pieces; until then nothing is shown.
+A prediction and its outcome come in either order and are counted together by whoever comes second:
+the store takes outcomes that were claimed (`summed`), the claim takes predictions that were stored.
+Both hold the rows of ShadowStatistics, so neither misses the other. What an earlier version left is
+gone through once, in pieces; until then nothing is shown.
 """
 
 import math
@@ -49,7 +50,8 @@ class Mean:
 
 @dataclass(slots=True)
 class Score:
-    """What was said of requests of one row, where the truth was told: how many were numbers, how many of them right, how far off."""
+    """What was said of requests of one row, where the truth was told: how many were numbers, how
+    many of them right, how far off."""
 
     right: int = 0
     off: Mean = field(default_factory=Mean)
@@ -68,7 +70,8 @@ class Score:
 class ShadowSums:
     """What is known of a challenger. Changes in place; sums of parts add up to those of the whole.
 
-    `differences`: counts by the logarithm of the difference, in steps of 5 %, from 1e-9 on; `told`: predictions whose truth was told.
+    `differences`: counts by the logarithm of the difference, in steps of 5 %, from 1e-9 on; `told`:
+    predictions whose truth was told.
     """
 
     predictions: int = 0
@@ -104,7 +107,8 @@ class ShadowSums:
         self.champion_latencies = latency.add(self.champion_latencies, champion)
 
     def count_outcome(self, predicted: str | None, champion: str, truth: float) -> None:
-        """What was true of a request; predictions as JSON lists. Only requests of one row are scored."""
+        """What was true of a request; predictions as JSON lists. Only requests of one row are
+        scored."""
         if not abs(truth) <= MAX_VALUE:  # NaN is not
             return
         said = None if predicted is None else msgspec.json.decode(predicted)
@@ -158,7 +162,8 @@ def _number(value: Any) -> float | None:
 
 
 def locked(experiment_id: int, arms: Iterable[int] = ()) -> dict[int, ShadowStatistics]:
-    """The rows of an experiment's challengers by arm id, made where there are none; in the caller's transaction."""
+    """The rows of an experiment's challengers by arm id, made where there are none; in the caller's
+    transaction."""
     known = Arm.objects.filter(experiment=experiment_id, pk__in=list(arms))
     ShadowStatistics.objects.bulk_create([ShadowStatistics(arm=arm) for arm in known], ignore_conflicts=True)
     rows = ShadowStatistics.objects.select_for_update(of=("self",)).filter(arm__experiment=experiment_id)
@@ -226,7 +231,8 @@ WHERE s.experiment_id = %(experiment)s AND s.predicted IS NOT NULL
 def add_outcomes(
     experiment: Experiment, rows: Mapping[int, ShadowStatistics], outcomes: Sequence[tuple[UUID, datetime, float]]
 ) -> None:
-    """Add what was true of decisions, (id, decided at, value), that were just claimed, to locked rows."""
+    """Add what was true of decisions, (id, decided at, value), that were just claimed, to locked
+    rows."""
     asked: dict[str, Any] = {
         "experiment": experiment.pk,
         "ids": [identity for identity, _, _ in outcomes],
@@ -259,7 +265,8 @@ WHERE experiment_id = %(experiment)s AND arm_id = %(arm)s AND decided_at >= %(st
 
 
 def catch_up(experiment: Experiment) -> bool:
-    """Go on through predictions that were there before their sums; False where more is left. In the learner's round."""
+    """Go on through predictions that were there before their sums; False where more is left. In the
+    learner's round."""
     until = time.monotonic() + ROUND_SECONDS
     arms = list(experiment.arms.filter(is_control=False).values_list("pk", flat=True))
     while True:
@@ -274,7 +281,8 @@ def catch_up(experiment: Experiment) -> bool:
 
 
 def _piece(experiment: Experiment, arm: int, start: datetime, until: datetime) -> tuple[ShadowSums, datetime]:
-    """The sums of PIECE predictions from `start` on, and until when they reach: `until` where there are fewer."""
+    """The sums of PIECE predictions from `start` on, and until when they reach: `until` where there
+    are fewer."""
     asked: dict[str, Any] = {"experiment": experiment.pk, "arm": arm, "start": start, "n": PIECE, "metric": OUTCOME}
     sums = ShadowSums()
     with connection.cursor() as cursor:
@@ -291,7 +299,8 @@ def _piece(experiment: Experiment, arm: int, start: datetime, until: datetime) -
 
 
 def of_ledger(experiment: Experiment, row: ShadowStatistics, until: datetime = FOREVER) -> ShadowSums:
-    """What the ledger, and the base of what it no longer has, say of a challenger as far as its row has come: for `rebuild`.
+    """What the ledger, and the base of what it no longer has, say of a challenger as far as its row
+    has come: for `rebuild`.
 
     `until`: only decisions before it, for a base.
     """

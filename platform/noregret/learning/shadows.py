@@ -1,7 +1,9 @@
-"""Lets challengers of shadow experiments predict on copies of requests, and keeps what they said beside what the champion answered.
+"""Lets challengers of shadow experiments predict on copies of requests, and keeps what they said
+beside what the champion answered.
 
-It runs in a worker of its own (queue `shadow`): a challenger may sleep, leak or end the process. A round ends after ROUND_SECONDS or
-when the process has grown past its limit, which then replaces it; copies that are not reached in time are dropped by the stream's bound.
+It runs in a worker of its own (queue `shadow`): a challenger may sleep, leak or end the process. A
+round ends after ROUND_SECONDS or when the process has grown past its limit, which then replaces it;
+copies that are not reached in time are dropped by the stream's bound.
 """
 
 import math
@@ -59,7 +61,8 @@ class Seat:
 _loaded: dict[tuple[str, str | None], tuple[Runtime | None, BoundedCaller, str]] = {}
 _failed_at: dict[tuple[str, str | None], float] = {}
 RETRY_SECONDS = 15.0
-"""A challenger that could not be loaded is tried again after this long: its file may be there by then."""
+"""A challenger that could not be loaded is tried again after this long: its file may be there by
+then."""
 
 
 def _load(model: Model) -> tuple[Runtime | None, BoundedCaller, str]:
@@ -91,7 +94,8 @@ def seats(experiment: Experiment) -> list[Seat]:
 
 
 def rounds() -> int:
-    """One round for every running shadow; how many predictions were kept. Raises redis.RedisError."""
+    """One round for every running shadow; how many predictions were kept. Raises
+    redis.RedisError."""
     kept = 0
     mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
     for experiment in Experiment.objects.filter(mirrored, status=Experiment.Status.RUNNING).select_related("endpoint"):
@@ -105,7 +109,8 @@ def rounds() -> int:
 
 
 def mirror(experiment: Experiment) -> int:
-    """Predict on the copies that wait for one experiment, oldest first; how many predictions were kept."""
+    """Predict on the copies that wait for one experiment, oldest first; how many predictions were
+    kept."""
     stream = keys().shadows(experiment.endpoint.name)
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client().xrange(stream, count=AT_ONCE) or [])
     challengers = seats(experiment)
@@ -130,7 +135,8 @@ def mirror(experiment: Experiment) -> int:
 
 
 def _too_big() -> bool:
-    """Has a challenger made this process grow? It is replaced after the round (--max-memory-per-child)."""
+    """Has a challenger made this process grow? It is replaced after the round
+    (--max-memory-per-child)."""
     return psutil.Process().memory_info().rss > settings.SHADOW_MEMORY_BYTES
 
 
@@ -170,7 +176,8 @@ def _predicted(event: ShadowEvent, seat: Seat) -> tuple[Any, ...]:
 
 
 def difference(one: Sequence[Any], two: Sequence[Any]) -> float | None:
-    """The mean absolute difference of numeric predictions, at most LARGEST; None for labels that are none."""
+    """The mean absolute difference of numeric predictions, at most LARGEST; None for labels that
+    are none."""
     pairs = list(zip(one, two, strict=False))
     if len(one) != len(two) or not pairs or not all(_is_number(value) for pair in pairs for value in pair):
         return None
@@ -198,8 +205,9 @@ JOIN unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) AS new (id, at) ON s.deci
 
 
 def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Write predictions, and add those that were new to their challengers' sums, in one transaction; score an apprentice's choices at those
-    of them that come after their bucket was closed."""
+    """Write predictions, and add those that were new to their challengers' sums, in one
+    transaction; score an apprentice's choices at those of them that come after their bucket was
+    closed."""
     if not rows:
         return
     with transaction.atomic():
@@ -218,7 +226,8 @@ def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
 def _insert(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
     marks = ", ".join(["%s"] * 11)
     with connection.cursor() as cursor:
-        # Locked first: whoever else writes predictions of this experiment waits, so that what is not there yet is new.
+        # Locked first: whoever else writes predictions of this experiment waits, so that what is
+        # not there yet is new.
         sums = locked(experiment.pk, {row[3] for row in rows})
         cursor.execute(_HELD, {"ids": [row[0] for row in rows], "times": [row[1] for row in rows]})
         held = set(cursor.fetchall())

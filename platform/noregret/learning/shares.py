@@ -1,4 +1,5 @@
-"""Which share of the traffic each arm has by what is known now: of a fixed split its weights, of a bandit what its policy makes of it."""
+"""Which share of the traffic each arm has by what is known now: of a fixed split its weights, of a
+bandit what its policy makes of it."""
 
 import numpy as np
 
@@ -29,7 +30,8 @@ def _weights(experiment: Experiment, arms: list[Arm]) -> list[float]:
 
 
 def propensities(experiment: Experiment, arms: list[Arm]) -> list[float | None]:
-    """The probability of each arm by position; 0 for one that is not enabled, None where it depends on the request's features."""
+    """The probability of each arm by position; 0 for one that is not enabled, None where it depends
+    on the request's features."""
     enabled = np.array([arm.enabled for arm in arms])
     policy = experiment.policy_
     if policy is None:

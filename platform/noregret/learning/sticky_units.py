@@ -1,11 +1,13 @@
 """Arms of sticky units, from the ledger back into Redis, when Redis was emptied.
 
-Which arm: that of the unit's first decision within the time that an assignment lives (30 days), among the arms that are enabled. The last
-decision was rejected: while Redis was away, or empty, units were routed afresh, and that is what their last decisions tell. A unit that
-came between the loss and the restoration gets its former arm back; what it is given by this that differs from before: an arm that was
-disabled and enabled again gets the units back that it had lost.
+Which arm: that of the unit's first decision within the time that an assignment lives (30 days),
+among the arms that are enabled. The last decision was rejected: while Redis was away, or empty,
+units were routed afresh, and that is what their last decisions tell. A unit that came between the
+loss and the restoration gets its former arm back; what it is given by this that differs from
+before: an arm that was disabled and enabled again gets the units back that it had lost.
 
-Batches of units, for a bounded time a call; how far it came is kept in Redis, so that whoever goes on repeats little.
+Batches of units, for a bounded time a call; how far it came is kept in Redis, so that whoever goes
+on repeats little.
 """
 
 import time
@@ -59,7 +61,8 @@ CROSS JOIN LATERAL (
 
 
 def to_restore() -> list[int]:
-    """The running experiments whose units Redis may not know, in one round trip. Raises redis.RedisError."""
+    """The running experiments whose units Redis may not know, in one round trip. Raises
+    redis.RedisError."""
     found = list(_sticky().values_list("pk", "endpoint__name"))
     if not found:
         return []
@@ -72,7 +75,8 @@ def to_restore() -> list[int]:
 
 
 def restore(experiment_id: int) -> int:
-    """Put arms back for a while; how many were. May be called beside itself. Raises redis.RedisError."""
+    """Put arms back for a while; how many were. May be called beside itself. Raises
+    redis.RedisError."""
     experiment = _sticky().select_related("endpoint").filter(pk=experiment_id).first()
     if experiment is None:
         return 0
@@ -104,7 +108,8 @@ def _sticky() -> QuerySet[Experiment]:
 
 
 def _batch(experiment: Experiment, after: str) -> tuple[str | None, dict[str, Assignment]]:
-    """The assignments of the next units after one, without those that have not come lately; and the last unit, None after the end."""
+    """The assignments of the next units after one, without those that have not come lately; and the
+    last unit, None after the end."""
     since = clock.now() - timedelta(seconds=KEPT_SECONDS)
     asked: dict[str, Any] = {
         "experiment": experiment.pk,

@@ -1,12 +1,15 @@
-"""What enters an experiment's sums (noregret.learning.sums), and when: each learned reward once its decision is there and may be shown.
+"""What enters an experiment's sums (noregret.learning.sums), and when: each learned reward once its
+decision is there and may be shown.
 
-A reward enters with the step that makes the last of three things true: it is folded, its decision is in the ledger, and its bucket is
-closed where the absence of rewards means something. So it is looked for when rewards are folded, when decisions are drained and when
-buckets are closed. Each of these holds the lock of the experiment's evidence from before it looks until it commits: of two steps that
-meet, the later one sees what the earlier one did, and nothing enters twice or never.
+A reward enters with the step that makes the last of three things true: it is folded, its decision
+is in the ledger, and its bucket is closed where the absence of rewards means something. So it is
+looked for when rewards are folded, when decisions are drained and when buckets are closed. Each of
+these holds the lock of the experiment's evidence from before it looks until it commits: of two
+steps that meet, the later one sees what the earlier one did, and nothing enters twice or never.
 
-An apprentice's choice is scored with its bucket, by what was told within the window; a copy that is predicted on later still, or a decision
-that comes later, is scored as it comes. Units are rows of their own, for a unit's earnings do not add to those of another.
+An apprentice's choice is scored with its bucket, by what was told within the window; a copy that is
+predicted on later still, or a decision that comes later, is scored as it comes. Units are rows of
+their own, for a unit's earnings do not add to those of another.
 """
 
 from collections import Counter
@@ -44,9 +47,11 @@ class Claimed(NamedTuple):
 
 
 def shown_until(experiment: Experiment, closed_until: datetime | None) -> datetime | None:
-    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has.
+    """Until when decisions have all the outcomes that they will get: FOREVER without a default;
+    None where none has.
 
-    With a default the good ones come at once and the defaults at the end of the window, so what is open looks better than it is.
+    With a default the good ones come at once and the defaults at the end of the window, so what is
+    open looks better than it is.
     """
     return FOREVER if experiment.reward_.default is None else closed_until
 
@@ -80,8 +85,8 @@ def folded(experiment: Experiment, rewards: Sequence[Claimed]) -> None:
 
 
 def drained(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> None:
-    """New decisions of the experiment's arms are counted. Those that were rewarded and folded before
-    they came enter.
+    """New decisions of the experiment's arms are counted. Those that were rewarded and folded
+    before they came enter.
 
     The caller has locked the evidence.
     """
@@ -109,7 +114,8 @@ def drained(held: ExperimentEvidence, decisions: Sequence[StreamedDecision]) -> 
     _keep(experiment, sums)
 
 
-# Where decisions come in time, few have a reward that is folded: all of their time are read at once.
+# Where decisions come in time, few have a reward that is folded: all of their time are read at
+# once.
 _FOLDED_BEFORE = """
 SELECT decided_at, decision_id FROM serving_reward
 WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND folded AND NOT late
@@ -156,12 +162,14 @@ def _counted(decisions: Sequence[StreamedDecision]) -> Sums:
 
 
 def closed(experiment: Experiment, start: datetime, end: datetime) -> None:
-    """The buckets from `start` to `end` are closed by this transaction, which holds the evidence's lock."""
+    """The buckets from `start` to `end` are closed by this transaction, which holds the evidence's
+    lock."""
     sums = _open(experiment)
     if sums is None:
         return
-    # Without a default it entered when it was folded. Where a reward is learned when it has matured, an earlier version may have folded it
-    # at once; what is folded from here on enters then.
+    # Without a default it entered when it was folded. Where a reward is learned when it has
+    # matured, an earlier version may have folded it at once; what is folded from here on enters
+    # then.
     folded_before = experiment.reward_.default is not None
     with connection.cursor() as cursor:
         if folded_before and is_summed(experiment) and fill(cursor, experiment, start, end):
@@ -179,7 +187,8 @@ def is_summed(experiment: Experiment) -> bool:
 
 
 def weighs(experiment: Experiment) -> bool:
-    """Are outcomes weighed by the probabilities that were logged? Of a fixed split there is nothing to save by."""
+    """Are outcomes weighed by the probabilities that were logged? Of a fixed split there is nothing
+    to save by."""
     return experiment.strategy == Experiment.Strategy.BANDIT
 
 
@@ -200,8 +209,9 @@ def _keep(experiment: Experiment, sums: Sums) -> None:
     LedgerSums.objects.filter(experiment=experiment).update(state=sums.to_dict())
 
 
-# Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm served and was drawn by its probability.
-# Values and weights of which the squares would overflow, which no traffic of ours has, are passed over: they must stop nothing.
+# Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm
+# served and was drawn by its probability. Values and weights of which the squares would overflow,
+# which no traffic of ours has, are passed over: they must stop nothing.
 _ENTERING = """
 CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
     arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[]
@@ -243,7 +253,8 @@ def fill(
 ) -> int:
     """Put outcomes of decisions from `start` to `end` in front of `enter`; how many.
 
-    All learned ones, or those of `listed` decisions; with `arms` and `values` these are the outcomes themselves.
+    All learned ones, or those of `listed` decisions; with `arms` and `values` these are the
+    outcomes themselves.
     """
     if listed is None:
         outcomes = _LEARNED.format(listed="")
@@ -270,8 +281,9 @@ UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit
 """  # noqa: S608 - constants
 _LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
 
-# Sums of squares grow by differences: with a unit's total t after it grew by d they grow by d (2 t - d). What came and what stands are put
-# together by grouping, for a join of the two may be planned as a loop in a loop. A decision without a unit is one of its own.
+# Sums of squares grow by differences: with a unit's total t after it grew by d they grow by d (2 t
+# - d). What came and what stands are put together by grouping, for a join of the two may be planned
+# as a loop in a loop. A decision without a unit is one of its own.
 _UNITS = """
 WITH level AS (SELECT * FROM unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (part, level)
 ), outcome AS MATERIALIZED (
@@ -308,7 +320,8 @@ SELECT part, count(*) FILTER (WHERE count_now = count)::float8, sum(count), sum(
 FROM grown GROUP BY part
 """
 
-# Decisions that were drawn alike are taken together first: a snapshot's have the same probabilities.
+# Decisions that were drawn alike are taken together first: a snapshot's have the same
+# probabilities.
 _SPLIT = """
 WITH alike AS (
     SELECT arm_id, level, weight, propensities, count(*)::float8 AS n, sum(value - level) AS total,
@@ -375,7 +388,8 @@ SELECT arm_id, CASE WHEN failed THEN -at ELSE at END FROM (
 
 
 def counted_between(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Sums:
-    """How the decisions from `start` to `end` fell on the sides, what an apprentice would have served, and which were each arm's newest."""
+    """How the decisions from `start` to `end` fell on the sides, what an apprentice would have
+    served, and which were each arm's newest."""
     arms = list(experiment.arms.values_list("pk", flat=True))
     asked: dict[str, Any] = {"experiment": experiment.pk, "arms": arms, "start": start, "end": end, "newest": NEWEST}
     cursor.execute(_COUNTED, asked)

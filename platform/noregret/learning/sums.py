@@ -1,8 +1,10 @@
-"""Sums over an experiment's ledger that its results are told from, as a value: it adds, and it is a document.
+"""Sums over an experiment's ledger that its results are told from, as a value: it adds, and it is a
+document.
 
-By part of the outcomes, an arm or a side of the holdout: what units earned there, and what weights by the logged probabilities make of
-it. Beside them how many decisions fell on each side, what an apprentice would have served, and how often that would have been right. No
-row of the ledger and no unit reaches this module (noregret.learning.summing).
+By part of the outcomes, an arm or a side of the holdout: what units earned there, and what weights
+by the logged probabilities make of it. Beside them how many decisions fell on each side, what an
+apprentice would have served, and how often that would have been right. No row of the ledger and no
+unit reaches this module (noregret.learning.summing).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +25,8 @@ _POWERS = 3
 
 
 class Scored(NamedTuple):
-    """Of an apprentice's choices: decisions, those whose chosen arm predicted, and how often it and the control were right."""
+    """Of an apprentice's choices: decisions, those whose chosen arm predicted, and how often it and
+    the control were right."""
 
     decisions: int = 0
     judged: int = 0
@@ -41,9 +44,10 @@ class Scored(NamedTuple):
 class Part:
     """The outcomes of an arm or of a side, all taken from `level`, one of them.
 
-    `units`: how many there are, then bandits.inference.units.UnitTotals of their outcomes, then the sums of W_u^2, W_u T_u and T_u^2,
-    W_u being the sum of a unit's weights and T_u its weighted total. `split`: by power of the weight the sums of it, of outcomes times
-    it, and of squares times it.
+    `units`: how many there are, then bandits.inference.units.UnitTotals of their outcomes, then the
+    sums of W_u^2, W_u T_u and T_u^2, W_u being the sum of a unit's weights and T_u its weighted
+    total. `split`: by power of the weight the sums of it, of outcomes times it, and of squares
+    times it.
     """
 
     level: float
@@ -81,8 +85,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """`decisions` (2,) by holdout side, `choices` by proposed arm id, `parts` by part; `share` (K,) is what an even split would have given
-    each arm, by position. `newest` by arm id: when its newest decisions were made, in microseconds since 1970, negative where it failed.
+    """`decisions` (2,) by holdout side, `choices` by proposed arm id, `parts` by part; `share` (K,)
+    is what an even split would have given each arm, by position. `newest` by arm id: when its
+    newest decisions were made, in microseconds since 1970, negative where it failed.
     """
 
     decisions: tuple[int, int] = (0, 0)
@@ -164,7 +169,8 @@ class Sums:
 
 
 def newest(times: Iterable[int]) -> tuple[int, ...]:
-    """The latest of decisions, as `Sums.newest` has them, in an order that the decisions alone decide."""
+    """The latest of decisions, as `Sums.newest` has them, in an order that the decisions alone
+    decide."""
     at = np.array(tuple(times), dtype=np.int64)
     return tuple(at[np.lexsort((at, -np.abs(at)))[:NEWEST]].tolist())
 

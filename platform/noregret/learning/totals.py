@@ -1,4 +1,5 @@
-"""Sums over decisions, as values that add: the live fold and the rebuild use the same ones, so they give the same numbers."""
+"""Sums over decisions, as values that add: the live fold and the rebuild use the same ones, so they
+give the same numbers."""
 
 import math
 from collections import Counter
@@ -27,7 +28,8 @@ def padded(propensities: Sequence[float], arms: int) -> list[float]:
 
 
 def are_probabilities(propensities: Sequence[float]) -> bool:
-    """Are these numbers, all of 0 to 1? A ledger that was written by hand may hold others, or NULL."""
+    """Are these numbers, all of 0 to 1? A ledger that was written by hand may hold others, or
+    NULL."""
     try:
         total = sum(propensities)  # with NaN the least and the greatest depend on the order
         return math.isfinite(total) and min(propensities) >= 0.0 and max(propensities) <= 1.0

@@ -1,4 +1,5 @@
-"""Marks the trials of decisions that came into the ledger before trials were marked as they come."""
+"""Marks the trials of decisions that came into the ledger before trials were marked as they
+come."""
 
 from django.db import connection, transaction
 
@@ -31,11 +32,13 @@ AND d.decided_at = r.decided_at AND d.id = r.decision_id AND NOT d.trial
 
 
 def mark_trials(experiment: Experiment) -> None:
-    """Mark them where the experiment's sums are of older rules; harmless where it was done before."""
+    """Mark them where the experiment's sums are of older rules; harmless where it was done
+    before."""
     if not ExperimentEvidence.objects.filter(experiment=experiment, rules__lt=RULES).exists():
         return
     with transaction.atomic():
-        # Locked, so that a drain beside this one waits: it would count its trials into sums that are replaced.
+        # Locked, so that a drain beside this one waits: it would count its trials into sums that
+        # are replaced.
         ExperimentEvidence.objects.defer(*SUMS).select_for_update().get(experiment=experiment)
         parameters = {"experiment": experiment.pk}
         with connection.cursor() as cursor:

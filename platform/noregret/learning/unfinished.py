@@ -1,4 +1,5 @@
-"""For which experiments something can still be learned: conditions on their rows, asked of the database. Reads only."""
+"""For which experiments something can still be learned: conditions on their rows, asked of the
+database. Reads only."""
 
 from datetime import timedelta
 
@@ -14,7 +15,8 @@ from .watched.watches import OUTCOME
 
 
 def unsettled() -> QuerySet[Experiment]:
-    """Experiments whose buckets are not all closed: those that are going on, and ended ones until their windows are over."""
+    """Experiments whose buckets are not all closed: those that are going on, and ended ones until
+    their windows are over."""
     begun = Experiment.objects.filter(started_at__isnull=False)
     return begun.filter(
         Q(ended_at__isnull=True)
@@ -24,7 +26,8 @@ def unsettled() -> QuerySet[Experiment]:
 
 
 def unscored() -> QuerySet[Experiment]:
-    """Experiments with copies that were told what was true since their last round: labels come long after windows, and after the end."""
+    """Experiments with copies that were told what was true since their last round: labels come long
+    after windows, and after the end."""
     mirrored = Q(strategy=Experiment.Strategy.SHADOW) | Q(apprentice=True)
     recent = Q(ended_at__isnull=True) | Q(ended_at__gt=clock.now() - timedelta(days=92))
     begun = Experiment.objects.filter(mirrored, recent, started_at__isnull=False).exclude(reward__metric=OUTCOME)
@@ -40,9 +43,11 @@ def unscored() -> QuerySet[Experiment]:
 
 
 def not_gone_through() -> QuerySet[Experiment]:
-    """Experiments, ended ones too, of which not everything is in the sums that an earlier version did not keep."""
+    """Experiments, ended ones too, of which not everything is in the sums that an earlier version
+    did not keep."""
     return Experiment.objects.filter(started_at__isnull=False, evidence__gone_through=False)
 
 
 LEARNED_AT_ONCE = Q(reward__default=None) | Q(reward__pending="exposure")
-"""noregret.experiments.rewards.learned_when_matured, the other way round, for rows of experiments."""
+"""noregret.experiments.rewards.learned_when_matured, the other way round, for rows of
+experiments."""

@@ -1,4 +1,5 @@
-"""What of an experiment's ledger is in no sum, and why: what waits for longer than it should, and what was set aside. Reads only.
+"""What of an experiment's ledger is in no sum, and why: what waits for longer than it should, and
+what was set aside. Reads only.
 
 A comparison of the sums with the marked rows (rebuild) does not see these: they bear no mark.
 """

@@ -1,4 +1,5 @@
-"""What learning does when it knows something new: it tells whoever called, in the transaction that learns, and publishes nothing itself."""
+"""What learning does when it knows something new: it tells whoever called, in the transaction that
+learns, and publishes nothing itself."""
 
 from collections.abc import Callable
 
@@ -11,5 +12,6 @@ Learned = Callable[[Experiment], None]
 
 
 def note(experiment: Experiment) -> None:
-    """Where the caller publishes nothing: the endpoint's next round sees that traffic waits for what is known."""
+    """Where the caller publishes nothing: the endpoint's next round sees that traffic waits for
+    what is known."""
     ExperimentEvidence.objects.filter(experiment=experiment).update(unpublished=True)

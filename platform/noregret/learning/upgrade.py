@@ -1,7 +1,8 @@
-"""Sums that an earlier version made by other rules are made anew from the ledger, experiment by experiment, by whoever learns next.
+"""Sums that an earlier version made by other rules are made anew from the ledger, experiment by
+experiment, by whoever learns next.
 
-No migration does it: one statement over a large ledger would hold up a running system, and a worker of the version before may
-still be at work while it runs.
+No migration does it: one statement over a large ledger would hold up a running system, and a worker
+of the version before may still be at work while it runs.
 """
 
 import structlog
@@ -20,13 +21,15 @@ log = structlog.get_logger(__name__)
 
 
 def out_of_date() -> QuerySet[Experiment]:
-    """Experiments that began, ended ones too, whose sums are of older rules or not made yet: what is told of them would be wrong."""
+    """Experiments that began, ended ones too, whose sums are of older rules or not made yet: what
+    is told of them would be wrong."""
     old = Q(evidence__rules__lt=RULES) | Q(ledger_sums__isnull=True)
     return Experiment.objects.filter(old, started_at__isnull=False)
 
 
 def bring_up_to_date(experiment: Experiment, learned: Learned = note) -> None:
-    """Make an experiment's sums anew if they are of older rules. Called under the endpoint's lock."""
+    """Make an experiment's sums anew if they are of older rules. Called under the endpoint's
+    lock."""
     if ExperimentEvidence.objects.filter(experiment=experiment, rules__lt=RULES).exists():
         rebuild(experiment, write=True, learned=learned)
         log.info("sums made anew by the present rules", experiment=experiment.name)

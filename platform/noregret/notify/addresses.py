@@ -1,7 +1,9 @@
-"""Which addresses a webhook may name: those of the internet, and private ones only where the operator says so.
+"""Which addresses a webhook may name: those of the internet, and private ones only where the
+operator says so.
 
-A webhook makes this service send requests: without this check whoever may manage experiments could reach every server that the service
-can. The name is resolved once, and the request goes to the address that was checked.
+A webhook makes this service send requests: without this check whoever may manage experiments could
+reach every server that the service can. The name is resolved once, and the request goes to the
+address that was checked.
 """
 
 import ipaddress
@@ -17,7 +19,8 @@ class AddressRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A checked address: `url` names the IP address, `host` what the Host header and the certificate have to say."""
+    """A checked address: `url` names the IP address, `host` what the Host header and the
+    certificate have to say."""
 
     url: str
     host: str
@@ -61,7 +64,8 @@ def resolve(url: str, *, allow_private: bool) -> Target:
 
 
 def check(url: str, *, allow_private: bool, seconds: float) -> None:
-    """Resolve and check for whoever waits: a name that is not resolved within so long may pass, for each request checks it anew.
+    """Resolve and check for whoever waits: a name that is not resolved within so long may pass, for
+    each request checks it anew.
 
     Raises AddressRefused.
     """
@@ -84,7 +88,8 @@ def check(url: str, *, allow_private: bool, seconds: float) -> None:
         raise refusals[0]
 
 
-# What Python's registry calls global and no host of the internet has: relays and mechanisms that lead to an IPv4 address inside.
+# What Python's registry calls global and no host of the internet has: relays and mechanisms that
+# lead to an IPv4 address inside.
 _SPECIAL = tuple(
     ipaddress.ip_network(network)
     for network in (

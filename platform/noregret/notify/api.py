@@ -29,7 +29,8 @@ class WebhookRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """An address that is told of events, with how many messages wait for it and how many were given up."""
+    """An address that is told of events, with how many messages wait for it and how many were given
+    up."""
 
     id: int
     name: str
@@ -65,7 +66,8 @@ def _fields(row: models.Webhook) -> dict[str, Any]:
 
 
 def seen(caller: Caller) -> "QuerySet[models.Webhook]":
-    """The webhooks that a caller may see: a key for some endpoints sees those that are limited to these."""
+    """The webhooks that a caller may see: a key for some endpoints sees those that are limited to
+    these."""
     rows = models.Webhook.objects.all()
     return rows if caller.endpoints is None else rows.filter(endpoints__contained_by=sorted(caller.endpoints))
 

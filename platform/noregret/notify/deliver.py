@@ -1,7 +1,8 @@
-"""Sends what waits in the outbox: at least once, signed, with a deadline, retried with growing pauses and not for ever.
+"""Sends what waits in the outbox: at least once, signed, with a deadline, retried with growing
+pauses and not for ever.
 
-A delivery is claimed by moving its due time ahead, so that two workers do not send it at once and one that dies leaves it to be sent
-again. A receiver that gets a message twice knows it by its `id`.
+A delivery is claimed by moving its due time ahead, so that two workers do not send it at once and
+one that dies leaves it to be sent again. A receiver that gets a message twice knows it by its `id`.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ log = structlog.get_logger(__name__)
 ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 5.0
 TIMEOUT_SECONDS = 5.0
-"""For one message in all, from resolving the name to the answer: a receiver that drips bytes has no more than another."""
+"""For one message in all, from resolving the name to the answer: a receiver that drips bytes has no
+more than another."""
 CLAIMED_SECONDS = 60.0
 AT_ONCE = 100
 ROUND_SECONDS = 20.0
@@ -52,7 +54,8 @@ def pause_after(attempts: int) -> timedelta:
 
 
 def deliver_due() -> int:
-    """Try what is due; how many arrived. A receiver that failed has its next turn in the next round: others' messages come first."""
+    """Try what is due; how many arrived. A receiver that failed has its next turn in the next
+    round: others' messages come first."""
     until = time.monotonic() + ROUND_SECONDS
     arrived = 0
     failed: set[int | None] = set()  # webhooks, None for e-mail
@@ -127,7 +130,8 @@ def _post(delivery: Delivery, webhook: Webhook) -> None:
 
 
 async def _status(url: str, body: bytes, headers: dict[str, str]) -> int:
-    """What a receiver answers, within TIMEOUT_SECONDS. Its body is not read: nobody looks at it, and it may have no end."""
+    """What a receiver answers, within TIMEOUT_SECONDS. Its body is not read: nobody looks at it,
+    and it may have no end."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
         target = await asyncio.to_thread(resolve, url, allow_private=settings.WEBHOOK_PRIVATE)
         async with (

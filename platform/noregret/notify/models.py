@@ -27,7 +27,8 @@ class Webhook(models.Model):
 
 
 class Delivery(models.Model):
-    """One message that is to reach one receiver: written with the change that it tells of, sent later."""
+    """One message that is to reach one receiver: written with the change that it tells of, sent
+    later."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"

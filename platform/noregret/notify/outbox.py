@@ -1,4 +1,5 @@
-"""Puts what happened into the outbox, in the transaction in which it happens: what was not done is not told, what was done is not lost."""
+"""Puts what happened into the outbox, in the transaction in which it happens: what was not done is
+not told, what was done is not lost."""
 
 import uuid
 from typing import Any
@@ -24,7 +25,8 @@ MAILED = frozenset(
 
 
 def enqueue(event: str, *, endpoint: str, body: dict[str, Any]) -> None:
-    """A delivery for each receiver of an event. A recipient of the audit trail: called for every entry."""
+    """A delivery for each receiver of an event. A recipient of the audit trail: called for every
+    entry."""
     receivers = Webhook.objects.filter(Q(events__contains=[event]) | Q(events__contains=["*"]), active=True)
     if endpoint:
         receivers = receivers.filter(Q(endpoints__isnull=True) | Q(endpoints__contains=[endpoint]))

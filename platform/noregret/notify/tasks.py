@@ -7,5 +7,6 @@ from .deliver import CLAIMED_SECONDS, deliver_due
 
 @app.task(time_limit=int(CLAIMED_SECONDS), soft_time_limit=int(CLAIMED_SECONDS) - 10)
 def deliver() -> None:
-    """Send webhooks and e-mail that are due. The limit is the claim's: what is cut off is tried again."""
+    """Send webhooks and e-mail that are due. The limit is the claim's: what is cut off is tried
+    again."""
     deliver_due()

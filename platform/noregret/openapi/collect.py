@@ -1,4 +1,5 @@
-"""Every call of the HTTP API, as it is declared where it is answered: views, probes, and the data plane's routes."""
+"""Every call of the HTTP API, as it is declared where it is answered: views, probes, and the data
+plane's routes."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A path with its parameters in braces, a method, and what is declared there. `by_view`: REST framework answers it."""
+    """A path with its parameters in braces, a method, and what is declared there. `by_view`: REST
+    framework answers it."""
 
     path: str
     method: str

@@ -1,4 +1,5 @@
-"""The OpenAPI 3.1 document: views by drf-spectacular, what answers outside REST framework beside them."""
+"""The OpenAPI 3.1 document: views by drf-spectacular, what answers outside REST framework beside
+them."""
 
 import re
 from typing import Any
@@ -19,7 +20,8 @@ def document() -> dict[str, Any]:
 
 
 def complete(result: dict[str, Any], **generation: Any) -> dict[str, Any]:
-    """drf-spectacular's POSTPROCESSING_HOOKS: adds every other address, and the types that all of them use."""
+    """drf-spectacular's POSTPROCESSING_HOOKS: adds every other address, and the types that all of
+    them use."""
     for address in addresses():
         if not address.by_view:
             result["paths"].setdefault(address.path, {})[address.method] = _operation(address)

@@ -1,4 +1,5 @@
-"""What people write on the command lines of `simulate` and `plan`, read into values; every error says what was expected."""
+"""What people write on the command lines of `simulate` and `plan`, read into values; every error
+says what was expected."""
 
 import argparse
 import json

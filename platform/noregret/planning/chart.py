@@ -13,7 +13,8 @@ _POINTS = 500
 
 
 def draw(path: Path, curves: Sequence[tuple[str, Array]], title: str) -> None:
-    """Write a PNG of cumulative regret: `curves` are (label, regret of shape (runs, horizon)). Raises OSError."""
+    """Write a PNG of cumulative regret: `curves` are (label, regret of shape (runs, horizon)).
+    Raises OSError."""
     # Imported here, for it takes half a second, and only this needs it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

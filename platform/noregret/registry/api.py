@@ -66,7 +66,8 @@ class RunningJob(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What became of a registration: the answer that its caller would have had, in `model` or `problem`."""
+    """What became of a registration: the answer that its caller would have had, in `model` or
+    `problem`."""
 
     job: str
     status: Literal["running", "done", "failed"]
@@ -176,13 +177,15 @@ def _from_json(data: Any) -> Definition:
         message = f"a {framework.label} model is sent as multipart/form-data with its artefact"
         raise problems.invalid_fields([{"field": "artifact", "message": message}])
     own = framework.definition.__struct_fields__
-    # Callers who fill in all that one document of before had send the fields of other frameworks empty.
+    # Callers who fill in all that one document of before had send the fields of other frameworks
+    # empty.
     given = {name: value for name, value in data.items() if name in own or name not in _LEFT_EMPTY or value}
     return convert(given, framework.definition)
 
 
 def _from_form(request: Request) -> Definition:
-    """A definition whose fields came as parts of a form: a file, a text, or JSON in a text or a file."""
+    """A definition whose fields came as parts of a form: a file, a text, or JSON in a text or a
+    file."""
     form = cast("QueryDict", request.data)
     named = form.get("framework")
     framework = _framework(named) if isinstance(named, str) else None

@@ -1,4 +1,5 @@
-"""Where artefacts are: a folder, and where the settings name one a storage of Django that all machines reach."""
+"""Where artefacts are: a folder, and where the settings name one a storage of Django that all
+machines reach."""
 
 from collections.abc import Iterator
 
@@ -13,13 +14,15 @@ _PART = 1 << 20
 
 
 class StorageSource:
-    """An ArtifactSource over a storage of Django: django-storages has one for each kind of object store."""
+    """An ArtifactSource over a storage of Django: django-storages has one for each kind of object
+    store."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def fetch(self, sha256: str) -> Iterator[bytes]:
-        # Object stores say by an exception of their own that they hold no such thing, and some only when it is read.
+        # Object stores say by an exception of their own that they hold no such thing, and some only
+        # when it is read.
         if not self._storage.exists(_name(sha256)):
             raise FileNotFoundError(sha256)
         with self._storage.open(_name(sha256), "rb") as file:

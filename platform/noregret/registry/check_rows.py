@@ -1,7 +1,9 @@
-"""Rows on which a compiled model is held against its original: where that has been. Runs only in the inspecting child process.
+"""Rows on which a compiled model is held against its original: where that has been. Runs only in
+the inspecting child process.
 
-Rows combine, feature by feature, the values that a model remembers, the nearest doubles and floats on both sides, and the
-decimals around: what data look like, and where answers change. Which of them the model takes is for the caller to find out.
+Rows combine, feature by feature, the values that a model remembers, the nearest doubles and floats
+on both sides, and the decimals around: what data look like, and where answers change. Which of them
+the model takes is for the caller to find out.
 """
 
 import warnings
@@ -21,14 +23,16 @@ _SEED = 20_240_501
 
 @dataclass(frozen=True, slots=True)
 class CheckRows:
-    """Rows (n, features), the sample's first; `exact` are the features that take no other values than those seen."""
+    """Rows (n, features), the sample's first; `exact` are the features that take no other values
+    than those seen."""
 
     rows: Rows
     exact: frozenset[int]
 
 
 def check_rows(estimator: Any, features: int, sample: Rows | None) -> CheckRows:
-    """Seeded rows where this estimator's data were; whether it answers each of them is for the caller to find out."""
+    """Seeded rows where this estimator's data were; whether it answers each of them is for the
+    caller to find out."""
     generator = np.random.default_rng(_SEED)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -67,7 +71,8 @@ def _rows(traces: Traces, generator: np.random.Generator) -> Rows:
 
 
 def _beside(rows: Rows, columns: Sequence[int], generator: np.random.Generator) -> Rows:
-    """A few last digits away, as another row of the same data would be: where neighbours are equally far."""
+    """A few last digits away, as another row of the same data would be: where neighbours are
+    equally far."""
     aside = rows.copy()
     for column in columns:
         step = 10.0 ** generator.integers(-2, 1, len(rows))
@@ -76,13 +81,15 @@ def _beside(rows: Rows, columns: Sequence[int], generator: np.random.Generator) 
 
 
 def _drawn(generator: np.random.Generator, held: Rows, rows: int) -> Rows:
-    """Each value once where there is room for it, in any order, and as many again as are missing."""
+    """Each value once where there is room for it, in any order, and as many again as are
+    missing."""
     once = generator.permutation(held)[:rows]
     return generator.permutation(np.concatenate((once, generator.choice(held, rows - len(once)))))
 
 
 def rounded(rows: Rows, columns: Sequence[int], generator: np.random.Generator) -> Rows:
-    """With as few decimals as data have: a row's numbers all with none to three, or each with two or three digits of its span."""
+    """With as few decimals as data have: a row's numbers all with none to three, or each with two
+    or three digits of its span."""
     if not len(columns) or not len(rows):
         return rows
     held = rows[:, columns]
@@ -102,7 +109,8 @@ def rounded(rows: Rows, columns: Sequence[int], generator: np.random.Generator) 
 
 
 def neighbours(values: Rows) -> Rows:
-    """The values, the next doubles and floats on both sides, the points where floats change, and the decimals around."""
+    """The values, the next doubles and floats on both sides, the points where floats change, and
+    the decimals around."""
     with np.errstate(all="ignore"):
         single = values.astype(np.float32)
         below = np.nextafter(single, np.float32(-np.inf)).astype(np.float64)

@@ -1,9 +1,11 @@
-"""scikit-learn to ONNX, kept only where it gives the same answers. Runs only in the inspecting child process.
+"""scikit-learn to ONNX, kept only where it gives the same answers. Runs only in the inspecting
+child process.
 
-Input is doubles: what narrower numbers an estimator compares (trees round to floats) is for its converter to say. Floats were tried where
-there is no converter for doubles, and rejected: a score that ties in one width is decided in the other. What is compiled is held against
-the original on rows where the model has been, each answer by itself: labels equal, probabilities within an absolute bound, numbers within
-one relative to their own size.
+Input is doubles: what narrower numbers an estimator compares (trees round to floats) is for its
+converter to say. Floats were tried where there is no converter for doubles, and rejected: a score
+that ties in one width is decided in the other. What is compiled is held against the original on
+rows where the model has been, each answer by itself: labels equal, probabilities within an absolute
+bound, numbers within one relative to their own size.
 """
 
 import signal
@@ -34,7 +36,8 @@ TOLERANCE = 1e-6
 _FLOOR = 1e-9  # of a number near zero, relative to the median size of all
 ROWS_NEEDED = 200
 CONVERTING_SECONDS = 10.0
-"""Of this process's time, for each try: some converters take minutes for what others do at once, and the model has an original."""
+"""Of this process's time, for each try: some converters take minutes for what others do at once,
+and the model has an original."""
 _SINGLY = 32  # rows that are asked one by one too: the runtime has another way for those
 
 tree_conversion.register()
@@ -76,7 +79,8 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
 
 
 def never_equal(part: Any) -> str | None:
-    """Why a part's compiled form is known to differ from it somewhere, whatever check rows show; None for all others."""
+    """Why a part's compiled form is known to differ from it somewhere, whatever check rows show;
+    None for all others."""
     if isinstance(part, NeighborsBase):
         return "which of two neighbours equally far away counts is decided by rounding, which ONNX does otherwise"
     if isinstance(part, CategoricalNB) or getattr(part, "handle_unknown", None) == "error":
@@ -118,7 +122,8 @@ def _convert(estimator: Any, tensor: Any) -> bytes:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError inside. Signals come to the main thread alone; in another one nothing is limited."""
+    """Raises TimeoutError inside. Signals come to the main thread alone; in another one nothing is
+    limited."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,9 @@
 """What is taken from the process that opens uploaded artefacts, before it opens one.
 
-Each measure is taken where the kernel offers it, and what is in force is told: a container may forbid namespaces, an old kernel lacks
-Landlock. Nothing here needs root; as root the process becomes an ordinary user besides. Linux's own numbers are used, for libc has no
-names for these calls:
+Each measure is taken where the kernel offers it, and what is in force is told: a container may
+forbid namespaces, an old kernel lacks Landlock. Nothing here needs root; as root the process
+becomes an ordinary user besides. Linux's own numbers are used, for libc has no names for these
+calls:
 
 * a user, network, mount and IPC namespace of its own (unshare(2)), with nothing mounted where secrets and sockets are;
 * the ids of `nobody`, where it was root, and no capability (capset(2));
@@ -53,7 +54,8 @@ _SIGKILL = 9
 
 
 def confine(folder: Path, hidden: Sequence[Path]) -> Confinement:
-    """Confine this process, which has one thread, to `folder` and to what Python needs. Of `hidden`, nothing stays in reach."""
+    """Confine this process, which has one thread, to `folder` and to what Python needs. Of
+    `hidden`, nothing stays in reach."""
     hidden = [path.resolve() for path in hidden]
     means = []
     apart = os.geteuid() == 0 and not _libc.unshare(_NAMESPACES)
@@ -92,7 +94,8 @@ def _own_user_namespace() -> bool:
 
 
 def _cover(hidden: Iterable[Path], folder: Path) -> bool:
-    """Mount an empty folder over each, and over other processes' files; False where one of them stays visible."""
+    """Mount an empty folder over each, and over other processes' files; False where one of them
+    stays visible."""
     if any(path in folder.parents for path in hidden) or _mount(None, b"/", None, _MS_REC | _MS_PRIVATE):
         return False
     flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
@@ -161,7 +164,8 @@ def _call(number: int, *arguments: int | bytes | None) -> int:
 
 
 def _needed_folders() -> list[Path]:
-    """Where Python, this package and the packages that it opens models with are; what else is on the path may be missing."""
+    """Where Python, this package and the packages that it opens models with are; what else is on
+    the path may be missing."""
     specs = [find_spec(name) for name in ("json", "noregret", "serving", "numpy")]
     return [Path(spec.origin).resolve().parent for spec in specs if spec is not None and spec.origin is not None]
 
@@ -207,7 +211,8 @@ def _landlock(folder: Path, hidden: Sequence[Path]) -> int:
 
 
 def _open_around(path: Path, rights: int, hidden: Sequence[Path]) -> list[tuple[Path, int]]:
-    """The rules that open all of a path but what is hidden: a checkout holds packages, and by default the data directory."""
+    """The rules that open all of a path but what is hidden: a checkout holds packages, and by
+    default the data directory."""
     path = path.resolve()
     if path in hidden or any(secret in path.parents for secret in hidden):
         return []
@@ -231,18 +236,22 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
             os.close(descriptor)
 
 
-# The filter, a program of classic BPF over struct seccomp_data: number at 0, architecture at 4, first argument at 16.
+# The filter, a program of classic BPF over struct seccomp_data: number at 0, architecture at 4,
+# first argument at 16.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 _CLONE_THREAD = 0x00010000
 _X32 = 0x40000000
 _CLONE3 = 435  # the same everywhere, as every number from 424 on
 _COMMON = (424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438, 440, 442)
-"""pidfd_send_signal, io_uring's three, open_tree to fspick, pidfd_open, pidfd_getfd, process_madvise, mount_setattr."""
+"""pidfd_send_signal, io_uring's three, open_tree to fspick, pidfd_open, pidfd_getfd,
+process_madvise, mount_setattr."""
 _ARCHITECTURES = {
-    # The architecture's mark; clone; kill and tgkill; then: socket, socketpair, connect, bind, listen, accept, accept4, sendto, sendmsg,
-    # sendmmsg; (fork, vfork,) execve, execveat; ptrace, process_vm_readv and _writev, kcmp, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo;
-    # mount, umount2, pivot_root, chroot, unshare, setns; add_key, request_key, keyctl; bpf, perf_event_open, userfaultfd.
+    # The architecture's mark; clone; kill and tgkill; then: socket, socketpair, connect, bind,
+    # listen, accept, accept4, sendto, sendmsg, sendmmsg; (fork, vfork,) execve, execveat; ptrace,
+    # process_vm_readv and _writev, kcmp, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo; mount, umount2,
+    # pivot_root, chroot, unshare, setns; add_key, request_key, keyctl; bpf, perf_event_open,
+    # userfaultfd.
     "x86_64": (0xC000003E, 56, (62, 234), (
         41, 53, 42, 49, 50, 43, 288, 44, 46, 307, 57, 58, 59, 322, 101, 310, 311, 312, 200, 129, 297,
         165, 166, 155, 161, 272, 308, 248, 249, 250, 321, 298, 323,
@@ -255,7 +264,8 @@ _ARCHITECTURES = {
 
 
 def _filter_calls() -> bool:
-    """Refuse the calls above with EPERM, signals to others, and clones that are no threads; False on a machine with unknown numbers."""
+    """Refuse the calls above with EPERM, signals to others, and clones that are no threads; False
+    on a machine with unknown numbers."""
     known = _ARCHITECTURES.get(platform.machine())
     if known is None or sys.maxsize < 2**32:
         return False

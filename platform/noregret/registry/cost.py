@@ -1,7 +1,9 @@
-"""Measures what a model's calls take, by the runtime that would serve it. Runs only in the inspecting child process.
+"""Measures what a model's calls take, by the runtime that would serve it. Runs only in the
+inspecting child process.
 
-A web process runs short calls by the request's own thread, and all others where it can leave them (serving.pace). What is measured is the
-shortest of some calls: a machine that was busy makes no model look slow.
+A web process runs short calls by the request's own thread, and all others where it can leave them
+(serving.pace). What is measured is the shortest of some calls: a machine that was busy makes no
+model look slow.
 """
 
 import time

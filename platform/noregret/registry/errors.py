@@ -32,7 +32,8 @@ class DefinitionInvalid(RegistryError):
 
 
 class InspectionUnfinished(RegistryError):
-    """A job was cut off again and again, or nobody took it up in time; nothing is known of the artefact."""
+    """A job was cut off again and again, or nobody took it up in time; nothing is known of the
+    artefact."""
 
 
 class StillInspected(RegistryError):
@@ -48,7 +49,8 @@ class StoreUnavailable(RegistryError):
 
 
 class TooManyUploads(RegistryError):
-    """As many artefacts are inspected as this process does at once; the same can be sent again a little later."""
+    """As many artefacts are inspected as this process does at once; the same can be sent again a
+    little later."""
 
 
 class NameTaken(RegistryError):

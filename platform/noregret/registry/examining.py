@@ -1,4 +1,5 @@
-"""Asks a model what it answers, and holds what it compiles to against that. Runs only in the inspecting child process."""
+"""Asks a model what it answers, and holds what it compiles to against that. Runs only in the
+inspecting child process."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,8 @@ class NotAnswering(Exception):
 
 
 def examine(estimator: Any, signature: Signature, sample: Rows | None) -> tuple[Signature, Compiled]:
-    """The signature with rows that the model answers, and the model compiled or why not. Raises NotAnswering."""
+    """The signature with rows that the model answers, and the model compiled or why not. Raises
+    NotAnswering."""
     checks = check_rows(estimator, signature.features or 0, sample)
     original = Original(SklearnRuntime(estimator, signature.outputs), signature.outputs)
     answers = original.answers(checks.rows, named=0 if sample is None else len(sample))

@@ -1,9 +1,11 @@
-"""The child process that opens an uploaded artefact: `python -m noregret.registry.inspect_artifact FOLDER [HIDDEN ...]`.
+"""The child process that opens an uploaded artefact: `python -m noregret.registry.inspect_artifact
+FOLDER [HIDDEN ...]`.
 
-It reads `artifact` and `request.json` in FOLDER, has the framework that the request names inspect the file, writes `answer.json` there
-and, where the model could be compiled, `model.onnx`. Before it
-reads anything it gives up the right to more memory, time and file size than an honest model needs, to the network and to every file
-that is not Python's (`confinement`); the HIDDEN folders above all. It knows no secret: the parent starts it with an empty environment.
+It reads `artifact` and `request.json` in FOLDER, has the framework that the request names inspect
+the file, writes `answer.json` there and, where the model could be compiled, `model.onnx`. Before it
+reads anything it gives up the right to more memory, time and file size than an honest model needs,
+to the network and to every file that is not Python's (`confinement`); the HIDDEN folders above all.
+It knows no secret: the parent starts it with an empty environment.
 """
 
 import json
@@ -25,7 +27,8 @@ COMPILED = "model.onnx"
 
 def limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    # The signal at the softer limit says that it was time; at the harder one any process is just killed.
+    # The signal at the softer limit says that it was time; at the harder one any process is just
+    # killed.
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

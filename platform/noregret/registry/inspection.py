@@ -1,6 +1,8 @@
-"""Has an artefact inspected by a child process, and reports what it found. This process never opens the artefact itself.
+"""Has an artefact inspected by a child process, and reports what it found. This process never opens
+the artefact itself.
 
-Nor does it trust what the child leaves: it reads by descriptor, follows no link, and takes plain files of its folder alone.
+Nor does it trust what the child leaves: it reads by descriptor, follows no link, and takes plain
+files of its folder alone.
 """
 
 import json
@@ -77,7 +79,8 @@ def _command(module: str, folder: Path) -> list[str]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Its own: the path to our packages and single-threaded mathematics in one process, but no secret."""
+    """Its own: the path to our packages and single-threaded mathematics in one process, but no
+    secret."""
     return {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYTHONSAFEPATH": "1",
@@ -118,7 +121,8 @@ def _run(folder: Path, descriptor: int) -> dict[str, Any]:
 
 
 def _left(folder: int, name: str, limit: int) -> bytes | None:
-    """What the child left in the file of this name, if it is a plain file of at most so many bytes."""
+    """What the child left in the file of this name, if it is a plain file of at most so many
+    bytes."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:

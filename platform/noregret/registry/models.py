@@ -1,4 +1,5 @@
-"""Model versions: immutable, registered artefacts or addresses; and the jobs by which artefacts become versions."""
+"""Model versions: immutable, registered artefacts or addresses; and the jobs by which artefacts
+become versions."""
 
 import uuid
 
@@ -11,7 +12,8 @@ from .frameworks import framework_choices, runtime_choices
 
 
 class ModelVersion(models.Model):
-    """`name@version`. Nothing of it changes once it is registered: another artefact is another version."""
+    """`name@version`. Nothing of it changes once it is registered: another artefact is another
+    version."""
 
     name = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
     version = models.CharField(max_length=NAME_MAX_LENGTH, validators=[validate_name])
@@ -23,10 +25,12 @@ class ModelVersion(models.Model):
     compile_note = models.TextField(blank=True, default="")
     callable = models.CharField(max_length=255, blank=True, default="")
     payload = models.JSONField(null=True, blank=True)
-    # What else of its definition a framework needs. An earlier version of the program writes rows without it.
+    # What else of its definition a framework needs. An earlier version of the program writes rows
+    # without it.
     options = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()), blank=True)
     signature = models.JSONField(default=dict)
-    # What a call takes and what each row adds, as measured at registration; null where nobody has measured.
+    # What a call takes and what each row adds, as measured at registration; null where nobody has
+    # measured.
     call_seconds = models.FloatField(null=True, blank=True)
     row_seconds = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

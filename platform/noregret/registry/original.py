@@ -1,4 +1,5 @@
-"""What the original answers on check rows, as it would be served. Runs only in the inspecting child process."""
+"""What the original answers on check rows, as it would be served. Runs only in the inspecting child
+process."""
 
 import time
 import warnings
@@ -23,7 +24,8 @@ _SEED = 20_240_502
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The rows that the original takes, and what it answers; `problem` says why it did not take the first of those that it did not."""
+    """The rows that the original takes, and what it answers; `problem` says why it did not take the
+    first of those that it did not."""
 
     rows: Rows
     outputs: dict[str, NDArray[Any]]
@@ -53,8 +55,9 @@ class Original:
         self._deadline = time.monotonic() + seconds
 
     def answers(self, rows: Rows, *, named: int = 0) -> Answers:
-        """Of as many rows as there is time for, in their order; those that it does not take are left out. Of the first `named` rows
-        each is tried by itself, so that `problem_row` can name it.
+        """Of as many rows as there is time for, in their order; those that it does not take are
+        left out. Of the first `named` rows each is tried by itself, so that `problem_row` can name
+        it.
         """
         asked = _Asked({name: [] for name in self._outputs})
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -68,7 +71,8 @@ class Original:
         return Answers(rows[asked.taken], outputs, problem, row)
 
     def _ask(self, rows: Rows, places: NDArray[np.intp], asked: "_Asked", named: int) -> None:
-        """One row that can't be taken fails its whole batch: halves are tried, down to single rows."""
+        """One row that can't be taken fails its whole batch: halves are tried, down to single
+        rows."""
         try:
             outputs = self._predict(rows[places])
         except Exception as error:  # a model may raise anything
@@ -95,7 +99,8 @@ class Original:
         return outputs
 
     def at_turns(self, known: Answers, check: CheckRows) -> Answers:
-        """Rows where the label turns: between two that are answered otherwise, halved until they nearly meet, and rounded as data are."""
+        """Rows where the label turns: between two that are answered otherwise, halved until they
+        nearly meet, and rounded as data are."""
         labels = known.outputs["predict"]
         empty = Answers(known.rows[:0], {name: values[:0] for name, values in known.outputs.items()})
         if labels.ndim != 1 or len(known.rows) < 2 or time.monotonic() > self._deadline:
@@ -129,7 +134,8 @@ class Original:
 
 
 def _by_row(values: list[Any]) -> NDArray[Any]:
-    """One entry a row, also where rows are lists of unlike lengths: outputs may have different numbers of classes."""
+    """One entry a row, also where rows are lists of unlike lengths: outputs may have different
+    numbers of classes."""
     try:
         return np.asarray(values)
     except ValueError:

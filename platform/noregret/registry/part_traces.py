@@ -1,7 +1,9 @@
-"""What single parts of a model remember: thresholds, means and scales, categories, edges, support vectors, planes.
+"""What single parts of a model remember: thresholds, means and scales, categories, edges, support
+vectors, planes.
 
-Parts are read by what they hold, by the names of their attributes. Each reader takes (part, features, generator) and may raise
-anything for a part that holds something else by that name. Runs only in the inspecting child process.
+Parts are read by what they hold, by the names of their attributes. Each reader takes (part,
+features, generator) and may raise anything for a part that holds something else by that name. Runs
+only in the inspecting child process.
 """
 
 from typing import Any
@@ -48,7 +50,8 @@ def _of_nodes(
     feature: NDArray[Any], threshold: NDArray[Any], left: NDArray[Any], right: NDArray[Any], leaf: NDArray[np.bool_],
     features: int, generator: np.random.Generator, *, floats: bool,
 ) -> Traces:  # fmt: skip
-    """Thresholds, with what a float or double makes of their neighbours, and rows that reach them."""
+    """Thresholds, with what a float or double makes of their neighbours, and rows that reach
+    them."""
     splits = np.flatnonzero(~leaf)
     values = [np.empty(0) for _ in range(features)]
     for column in np.unique(feature[splits]).tolist():
@@ -86,7 +89,8 @@ def _of_nodes(
 
 
 def _around_float(thresholds: Rows) -> Rows:
-    """A tree that compares float(x) turns where floats turn, halfway between those on either side of its threshold."""
+    """A tree that compares float(x) turns where floats turn, halfway between those on either side
+    of its threshold."""
     single = thresholds.astype(np.float32)
     low = np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single)
     high = np.nextafter(low, np.float32(np.inf))
@@ -138,7 +142,8 @@ def _bounds(part: Any, features: int, generator: np.random.Generator) -> Traces:
 
 
 def _lists(part: Any, features: int, generator: np.random.Generator) -> Traces:
-    """Categories of encoders, each of each feature; those that ignore unknown ones are shown some."""
+    """Categories of encoders, each of each feature; those that ignore unknown ones are shown
+    some."""
     traces = Traces.none(features)
     categories = getattr(part, "categories_", None)
     if categories is None or len(categories) != features:
@@ -182,7 +187,8 @@ def _edges(part: Any, features: int, generator: np.random.Generator) -> Traces:
 
 
 def _planes(part: Any, features: int, generator: np.random.Generator) -> Traces:
-    """Linear models tell where their planes cut each axis, and their feet: data lie on both sides."""
+    """Linear models tell where their planes cut each axis, and their feet: data lie on both
+    sides."""
     traces = Traces.none(features)
     slopes = getattr(part, "coef_", None)
     if slopes is None:

@@ -1,4 +1,5 @@
-"""Registers model versions. A version is immutable: the same content again is the same version, another content is refused."""
+"""Registers model versions. A version is immutable: the same content again is the same version,
+another content is refused."""
 
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -29,9 +30,11 @@ def register_model(
     endpoints: Collection[str] | None = None,
     may_take: Callable[[str], bool] = lambda name: True,
 ) -> tuple[ModelVersion, bool]:
-    """The version, and whether it is new. `endpoints`: the limit of the caller's key; `may_take`: is a name the caller's to use?
+    """The version, and whether it is new. `endpoints`: the limit of the caller's key; `may_take`:
+    is a name the caller's to use?
 
-    Raises DefinitionInvalid, ArtifactRefused, NameTaken, VersionTaken, TooManyUploads, StoreUnavailable.
+    Raises DefinitionInvalid, ArtifactRefused, NameTaken, VersionTaken, TooManyUploads,
+    StoreUnavailable.
     """
     existing = registered(definition, may_take=may_take)
     if existing is not None:
@@ -60,7 +63,8 @@ def register_model(
 
 
 def registered(definition: Definition, *, may_take: Callable[[str], bool]) -> ModelVersion | None:
-    """The version that stands under this definition, if one does. Raises DefinitionInvalid, NameTaken, VersionTaken."""
+    """The version that stands under this definition, if one does. Raises DefinitionInvalid,
+    NameTaken, VersionTaken."""
     for field in ("name", "version"):
         try:
             validate_name(getattr(definition, field))

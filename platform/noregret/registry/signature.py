@@ -1,4 +1,5 @@
-"""What a model takes and gives: number and names of features, outputs, classes, task. Runs only in the inspecting child process."""
+"""What a model takes and gives: number and names of features, outputs, classes, task. Runs only in
+the inspecting child process."""
 
 from typing import Any
 
@@ -18,7 +19,8 @@ def read(estimator: Any) -> Signature:
     except NotFittedError as error:
         raise ValueError(f"the {type(estimator).__name__} is not fitted: fit it, then save it") from error
     names = getattr(estimator, "feature_names_in_", None)
-    # A property of some estimators (SVC without probability) that raises when it can't be had; hasattr then says no.
+    # A property of some estimators (SVC without probability) that raises when it can't be had;
+    # hasattr then says no.
     outputs = ["predict", "predict_proba"] if hasattr(estimator, "predict_proba") else ["predict"]
     task = "classifier" if is_classifier(estimator) else "regressor" if is_regressor(estimator) else "other"
     return Signature(

@@ -1,8 +1,10 @@
-"""Opens an uploaded scikit-learn artefact without trusting it. Runs only in the inspecting child process.
+"""Opens an uploaded scikit-learn artefact without trusting it. Runs only in the inspecting child
+process.
 
-A skops file is a zip of JSON and arrays. What makes other formats dangerous is refused before anything is read: pickle and
-joblib run code when they are loaded. What is inside is read by `serving.runtimes.skops_reading`, as it is again where the model is
-served; a function or method that is not on its list is a type like any other.
+A skops file is a zip of JSON and arrays. What makes other formats dangerous is refused before
+anything is read: pickle and joblib run code when they are loaded. What is inside is read by
+`serving.runtimes.skops_reading`, as it is again where the model is served; a function or method
+that is not on its list is a type like any other.
 """
 
 import io

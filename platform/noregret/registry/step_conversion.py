@@ -1,4 +1,5 @@
-"""Steps that skl2onnx would not convert to doubles, or not at all, though ONNX has what they need."""
+"""Steps that skl2onnx would not convert to doubles, or not at all, though ONNX has what they
+need."""
 
 from typing import Any
 
@@ -39,7 +40,8 @@ def _calculate_imputer(operator: Any) -> None:
 
 
 def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
-    """Where a value is missing (NaN, or a number that stands for it), the feature's own replacement."""
+    """Where a value is missing (NaN, or a number that stands for it), the feature's own
+    replacement."""
     imputer, rows = operator.raw_operator, operator.inputs[0]
     kind = TensorProto.DOUBLE if isinstance(rows.type, DoubleTensorType) else TensorProto.FLOAT
     replacement, missing = scope.get_unique_variable_name("replacement"), scope.get_unique_variable_name("missing")

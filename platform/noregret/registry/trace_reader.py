@@ -1,8 +1,9 @@
 """What a fitted model remembers of its data. Runs only in the inspecting child process.
 
-Models keep traces of their data: thresholds, means and scales, categories, bin edges, support vectors. Each step of a pipeline is
-asked for its own, and what lies behind a step is pulled back through it. Parts are read by what they hold, not by what they are
-called. No model is called here but to turn a step around.
+Models keep traces of their data: thresholds, means and scales, categories, bin edges, support
+vectors. Each step of a pipeline is asked for its own, and what lies behind a step is pulled back
+through it. Parts are read by what they hold, not by what they are called. No model is called here
+but to turn a step around.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ _ELEMENTWISE = {
 
 
 class Reader:
-    """Reads traces from fitted estimators by what they hold, not by what they are called: one class more needs no line here."""
+    """Reads traces from fitted estimators by what they hold, not by what they are called: one class
+    more needs no line here."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -76,7 +78,8 @@ class Reader:
         return (self._own(step, features) + self._pulled_back(step, after, features)).thinned(self._generator)
 
     def _before_steps(self, steps: list[Any], after: Traces, features: int) -> Traces:
-        """Of a pipeline's rows. Its last step may be a model, which gives no rows that anything comes after."""
+        """Of a pipeline's rows. Its last step may be a model, which gives no rows that anything
+        comes after."""
         widths = [features]
         for step in steps[1:]:
             width = getattr(step, "n_features_in_", None)

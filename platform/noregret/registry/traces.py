@@ -1,4 +1,5 @@
-"""Values and rows that a fitted model remembers of its data. Runs only in the inspecting child process."""
+"""Values and rows that a fitted model remembers of its data. Runs only in the inspecting child
+process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ USUAL = np.array([-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0])  # where nothing 
 
 @dataclass(slots=True)
 class Traces:
-    """What is known of one space of rows: values by feature, joint rows (NaN: any value), features that take no other values."""
+    """What is known of one space of rows: values by feature, joint rows (NaN: any value), features
+    that take no other values."""
 
     values: list[Rows]
     joint: Rows  # (rows, features)

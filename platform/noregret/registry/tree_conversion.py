@@ -1,11 +1,13 @@
-"""Decision trees and their ensembles as ONNX, adding the same numbers in the same order as scikit-learn does.
+"""Decision trees and their ensembles as ONNX, adding the same numbers in the same order as
+scikit-learn does.
 
-skl2onnx's own converters round thresholds, leaves and sums to floats and let the operator pick the label: a row on a threshold,
-or one whose votes are even, is answered otherwise than by the original. Here every number stays a double, and a tree compares
-what scikit-learn compares: trees and forests float(x) with a double threshold, histogram gradient boosting x itself. Where a
-leaf holds several numbers (classes, outputs), the trees give the leaf's number and a table its values; a running sum adds them
-in the order of the trees. What is not written here (categorical splits, boosting that starts from a model, several
-classifying outputs) raises, and is not compiled.
+skl2onnx's own converters round thresholds, leaves and sums to floats and let the operator pick the
+label: a row on a threshold, or one whose votes are even, is answered otherwise than by the
+original. Here every number stays a double, and a tree compares what scikit-learn compares: trees
+and forests float(x) with a double threshold, histogram gradient boosting x itself. Where a leaf
+holds several numbers (classes, outputs), the trees give the leaf's number and a table its values; a
+running sum adds them in the order of the trees. What is not written here (categorical splits,
+boosting that starts from a model, several classifying outputs) raises, and is not compiled.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +31,8 @@ _SUM, _LEQ = 1, 0  # of the operator TreeEnsemble: how trees are added, how node
 
 
 def register() -> None:
-    """Tell skl2onnx to convert trees as this module does, alone and inside pipelines and ensembles."""
+    """Tell skl2onnx to convert trees as this module does, alone and inside pipelines and
+    ensembles."""
     for names, convert in (
         (("DecisionTreeClassifier", "ExtraTreeClassifier"), _tree),
         (("DecisionTreeRegressor", "ExtraTreeRegressor"), _tree),
@@ -66,7 +69,8 @@ def allow(model: Any) -> None:
 
 @dataclass(slots=True)
 class _Nodes:
-    """Trees as the operator TreeEnsemble takes them; leaves are numbered as they are added. Rows have `width` features."""
+    """Trees as the operator TreeEnsemble takes them; leaves are numbered as they are added. Rows
+    have `width` features."""
 
     width: int
     features: list[int] = field(default_factory=list)
@@ -79,7 +83,8 @@ class _Nodes:
     weights: list[float] = field(default_factory=list)
 
     def add_constant(self, weight: float, target: int) -> None:
-        """A tree that gives one number for every row: the operator knows no tree without a split."""
+        """A tree that gives one number for every row: the operator knows no tree without a
+        split."""
         self.roots.append(len(self.features))
         self.features.append(0)
         self.thresholds.append(0.0)
@@ -101,7 +106,8 @@ class _Nodes:
         weights: NDArray[np.float64],
         target: int,
     ) -> None:
-        """A tree by its nodes, of which node 0 is the root; `weights` has one number a node, read at the leaves."""
+        """A tree by its nodes, of which node 0 is the root; `weights` has one number a node, read
+        at the leaves."""
         if is_leaf[0]:
             self.add_constant(float(weights[0]), target)
             return
@@ -166,7 +172,8 @@ class _Graph:
 
     def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         name = output or self.variable()
-        # skl2onnx writes no newer version of the trees' domain than 3: `allow` raises it in the finished model.
+        # skl2onnx writes no newer version of the trees' domain than 3: `allow` raises it in the
+        # finished model.
         domain, version = ("ai.onnx.ml", 3) if kind == "TreeEnsemble" else ("", None)
         node = self._scope.get_unique_operator_name(kind)
         self._container.add_node(
@@ -302,7 +309,8 @@ def _histogram_boosting(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _classify_raw(graph: _Graph, raw: str, targets: int, *, factor: float, zero_is_second: bool) -> None:
-    """Labels by the raw scores, as scikit-learn picks them; probabilities by the logistic function or softmax."""
+    """Labels by the raw scores, as scikit-learn picks them; probabilities by the logistic function
+    or softmax."""
     if targets > 1:
         graph.classify(graph.add("ArgMax", raw, axis=1, keepdims=0), graph.add("Softmax", raw, axis=1))
         return

@@ -1,7 +1,8 @@
-"""How many uploads a web process takes at once: each holds a request thread for as long as its body and its inspection take.
+"""How many uploads a web process takes at once: each holds a request thread for as long as its body
+and its inspection take.
 
-They are held by the threads that answer predict. So only a quarter of those may be busy with uploads; a further upload is told to
-come again, over the API before its body is looked at.
+They are held by the threads that answer predict. So only a quarter of those may be busy with
+uploads; a further upload is told to come again, over the API before its body is looked at.
 """
 
 import threading

@@ -1,9 +1,10 @@
-"""Which model versions a key for some endpoints knows of. `endpoints` is a key's limit; None: it is for every endpoint.
+"""Which model versions a key for some endpoints knows of. `endpoints` is a key's limit; None: it is
+for every endpoint.
 
-A version is an endpoint's when a key for that endpoint alone registered it, or when something of the
-endpoint uses it. What uses versions stands above the registry, and enters itself here when it starts.
-Everything else of the registry such a key can neither read nor use; whether a name is taken it learns
-when it tries to register under it.
+A version is an endpoint's when a key for that endpoint alone registered it, or when something of
+the endpoint uses it. What uses versions stands above the registry, and enters itself here when it
+starts. Everything else of the registry such a key can neither read nor use; whether a name is taken
+it learns when it tries to register under it.
 """
 
 from collections.abc import Callable, Collection
@@ -21,7 +22,8 @@ _USES: dict[tuple[type[Model], str], Users] = {}
 
 
 def add_use(kind: type[Model], endpoint: str, users: Users) -> None:
-    """From now on a version is an endpoint's also by `users`, rows of `kind`; `endpoint` is the path to the endpoint's name."""
+    """From now on a version is an endpoint's also by `users`, rows of `kind`; `endpoint` is the
+    path to the endpoint's name."""
     _USES[kind, endpoint] = users
 
 

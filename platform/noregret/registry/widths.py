@@ -1,8 +1,9 @@
-"""Follows the number of features through an estimator: what reaches each step, and what the step takes.
+"""Follows the number of features through an estimator: what reaches each step, and what the step
+takes.
 
-Runs only in the inspecting child process. scikit-learn compares the two itself when it predicts; here the comparison is made once, before
-the model is taken, and names the step. What a step gives on is seen by running it on example rows; what it says itself counts where it
-takes none of them.
+Runs only in the inspecting child process. scikit-learn compares the two itself when it predicts;
+here the comparison is made once, before the model is taken, and names the step. What a step gives
+on is seen by running it on example rows; what it says itself counts where it takes none of them.
 """
 
 import warnings
@@ -16,11 +17,13 @@ _PASSED_ON = ("best_estimator_", "estimator", "estimator_", "regressor_")
 
 
 class WidthsDiffer(ValueError):
-    """A step takes another number of features than reaches it; the message says which, and how many."""
+    """A step takes another number of features than reaches it; the message says which, and how
+    many."""
 
 
 def check(estimator: Any, features: int | None = None, path: str = "the model") -> None:
-    """Raises WidthsDiffer. `features`: how many reach the estimator; None where that is not known."""
+    """Raises WidthsDiffer. `features`: how many reach the estimator; None where that is not
+    known."""
     taken = vars(estimator).get("n_features_in_") if hasattr(estimator, "__dict__") else None
     if taken is not None and features is not None and taken != features:
         raise WidthsDiffer(f"{path} takes {taken} features, and {features} reach it")
@@ -29,7 +32,8 @@ def check(estimator: Any, features: int | None = None, path: str = "the model") 
 
 
 def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, int | None]]:
-    """(name, estimator, features that reach it) of each fitted estimator that this one hands rows to."""
+    """(name, estimator, features that reach it) of each fitted estimator that this one hands rows
+    to."""
     held = getattr(estimator, "__dict__", {})
     if isinstance(held.get("steps"), list):
         for position, (name, step) in enumerate(held["steps"], start=1):
@@ -48,7 +52,8 @@ def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, in
         if not isinstance(transformer, str):
             yield name, transformer, features
     for name in _PASSED_ON:
-        # An estimator that was fitted along with the one that holds it; what was only its pattern is not fitted.
+        # An estimator that was fitted along with the one that holds it; what was only its pattern
+        # is not fitted.
         inner = held.get(name)
         if hasattr(inner, "__dict__") and "n_features_in_" in vars(inner):
             selected = held.get("n_features_") if name == "estimator_" and "support_" in held else features
@@ -68,7 +73,8 @@ def _inside(estimator: Any, features: int | None) -> Iterator[tuple[str, Any, in
 
 
 def _given_on(name: str, transformer: Any, features: int | None) -> int:
-    """How many features a step gives on: as many as it makes, or as it says. Raises WidthsDiffer where neither can be known."""
+    """How many features a step gives on: as many as it makes, or as it says. Raises WidthsDiffer
+    where neither can be known."""
     made = _made(transformer, features)
     width = _said(transformer) if made is None else made
     if width is None:
@@ -112,7 +118,8 @@ def _made(transformer: Any, features: int | None) -> int | None:
 
 
 def _examples(transformer: Any, features: int) -> Iterator[Any]:
-    """Rows to try one after the other: some steps take no zeros, and some only values that they know."""
+    """Rows to try one after the other: some steps take no zeros, and some only values that they
+    know."""
     for otherwise in (0.0, 1.0):
         known = _known(transformer, features) or [None] * features
         row = [otherwise if value is None else value for value in known]
@@ -121,7 +128,8 @@ def _examples(transformer: Any, features: int) -> Iterator[Any]:
 
 
 def _known(transformer: Any, features: int) -> list[Any] | None:
-    """For each feature a category that a step knows, or that one inside it does; None where it takes any value."""
+    """For each feature a category that a step knows, or that one inside it does; None where it
+    takes any value."""
     held = getattr(transformer, "__dict__", {})
     categories, places = held.get("categories_"), held.get("_transformer_to_input_indices")
     if isinstance(categories, list):

@@ -1,10 +1,11 @@
-"""A view's method says once, in its signature, what it takes and answers: by that it is parsed, rendered and documented.
+"""A view's method says once, in its signature, what it takes and answers: by that it is parsed,
+rendered and documented.
 
     @call("Make an endpoint", status=201, problems=(404, 409))
     def post(self, request: Request, body: EndpointRequest) -> Endpoint: ...
 
-`body` is decoded before the method is called, and what it returns is rendered. A method that answers with
-several statuses, or streams, declares its `answers` and returns a response.
+`body` is decoded before the method is called, and what it returns is rendered. A method that
+answers with several statuses, or streams, declares its `answers` and returns a response.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +35,8 @@ def call(
     name: str | None = None,
     media_type: str = JSON,
 ) -> Callable[[Method], Method]:
-    """Declares a method of a view. `bodies` are those that the method decodes itself; see serving.api.calls for the rest."""
+    """Declares a method of a view. `bodies` are those that the method decodes itself; see
+    serving.api.calls for the rest."""
 
     def declare(method: Method) -> Method:
         hints = get_type_hints(method)

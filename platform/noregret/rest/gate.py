@@ -1,7 +1,8 @@
-"""What every request of the control plane passes before anything looks at it, and what every answer tells browsers.
+"""What every request of the control plane passes before anything looks at it, and what every answer
+tells browsers.
 
-NUL is in no name, number or text of ours, and PostgreSQL takes it nowhere: refused here it is a clear 400 on every address, where
-each query on its own would make a 500 of it.
+NUL is in no name, number or text of ours, and PostgreSQL takes it nowhere: refused here it is a
+clear 400 on every address, where each query on its own would make a 500 of it.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from serving import problems
 
 from .problem_response import problem_response
 
-# Scripts, styles and fonts are served by us. The admin's own scripts evaluate expressions in attributes (Alpine), and set styles.
+# Scripts, styles and fonts are served by us. The admin's own scripts evaluate expressions in
+# attributes (Alpine), and set styles.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -45,7 +47,8 @@ def refuse_nul(respond: Respond) -> Respond:
 
 
 def bound_pages(respond: Respond) -> Respond:
-    """413 for a form larger than any of the admin's: it is read before anybody knows who sent it."""
+    """413 for a form larger than any of the admin's: it is read before anybody knows who sent
+    it."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         form = request.path_info.startswith("/admin/")

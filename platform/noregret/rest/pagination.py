@@ -82,7 +82,8 @@ def allow_parameters(request: Request, allowed: Collection[str]) -> None:
 
 
 def page(request: Request, rows: "QuerySet[M]", show: Callable[[M], D]) -> Page[D]:
-    """One page of `rows`, newest first by primary key. The call declares PAGING among its parameters."""
+    """One page of `rows`, newest first by primary key. The call declares PAGING among its
+    parameters."""
     limit = _limit(request.query_params.get("limit"))
     after = _after(request.query_params.get("cursor"))
     if after is not None:

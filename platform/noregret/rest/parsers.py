@@ -1,4 +1,5 @@
-"""Bodies of the control plane: strict JSON, and multipart for artefacts; measured before they are read."""
+"""Bodies of the control plane: strict JSON, and multipart for artefacts; measured before they are
+read."""
 
 import copy
 from collections.abc import Mapping

@@ -25,7 +25,8 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse:
 
 
 def as_problem(error: Exception) -> Problem:
-    """The problem document that tells a caller of an exception; what is unforeseen is logged and told as a 500."""
+    """The problem document that tells a caller of an exception; what is unforeseen is logged and
+    told as a 500."""
     match error:
         case Problem():
             return error

@@ -1,7 +1,9 @@
-"""What somebody looks at or changes takes a bounded time: a statement that runs longer is ended, and the caller is told.
+"""What somebody looks at or changes takes a bounded time: a statement that runs longer is ended,
+and the caller is told.
 
-Statements of the control plane alone, by API and dashboard. The learner, `rebuild` and migrations take what they take.
-The limit is the transaction's own, so that it holds behind a pooler too and leaves nothing on a connection.
+Statements of the control plane alone, by API and dashboard. The learner, `rebuild` and migrations
+take what they take. The limit is the transaction's own, so that it holds behind a pooler too and
+leaves nothing on a connection.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +28,8 @@ def _limit(seconds: float) -> str:
 
 
 def bound_statements(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Middleware: each statement of a request is ended after READ_SECONDS, in a transaction or not, whoever sends it.
+    """Middleware: each statement of a request is ended after READ_SECONDS, in a transaction or not,
+    whoever sends it.
 
     The limit goes ahead of the statement in one message, which PostgreSQL takes as one transaction.
     """
@@ -48,8 +51,8 @@ def _bounded(execute: Callable[..., Any], sql: str, params: Any, many: bool, con
 
 @contextmanager
 def bounded_reads(seconds: float | None = None) -> Iterator[None]:
-    """One transaction, of which every statement is ended after so many seconds (READ_SECONDS): django.db.OperationalError,
-    of which `took_too_long` holds."""
+    """One transaction, of which every statement is ended after so many seconds (READ_SECONDS):
+    django.db.OperationalError, of which `took_too_long` holds."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_limit(settings.READ_SECONDS if seconds is None else seconds))

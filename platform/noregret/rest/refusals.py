@@ -1,7 +1,7 @@
 """How a service's refusals are told: by type of exception, as problem documents.
 
-Services know nothing of HTTP, and this package knows no service. An app enters how each of its refusals
-is told when it starts.
+Services know nothing of HTTP, and this package knows no service. An app enters how each of its
+refusals is told when it starts.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""What the control plane's views share: the caller, bounded reads, and services' refusals as problems."""
+"""What the control plane's views share: the caller, bounded reads, and services' refusals as
+problems."""
 
 from contextlib import ExitStack, suppress
 from functools import cached_property
@@ -47,7 +48,8 @@ class ManageView(APIView):
         with suppress(DatabaseError):
             self._reading.close()
         if request.method not in {"GET", "HEAD", "OPTIONS"} and response.status_code < 300:
-            # Who changes something and then asks this process sees the change; other processes follow within their interval.
+            # Who changes something and then asks this process sees the change; other processes
+            # follow within their interval.
             process().store.refresh(seconds=1.0)
         if response.status_code >= 400 and self._caller_is_known:
             drain(request.META, settings.ARTIFACT_LIMIT, request._request.read)

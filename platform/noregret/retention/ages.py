@@ -1,4 +1,5 @@
-"""How long everything is kept that is not the ledger's days: one line each, pruned in bounded steps.
+"""How long everything is kept that is not the ledger's days: one line each, pruned in bounded
+steps.
 
 Kept for ever: the registry, experiments with their sums, API keys, the audit trail.
 """
@@ -25,7 +26,8 @@ ROUNDS = 50
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """What is pruned `days` after it was over. `prune` takes the instant before which it was, and how many were taken out is returned."""
+    """What is pruned `days` after it was over. `prune` takes the instant before which it was, and
+    how many were taken out is returned."""
 
     what: str
     days: int
@@ -33,12 +35,14 @@ class Age:
 
 
 def prune(now: datetime) -> dict[str, int]:
-    """Take out what is older than it is kept; how many of each. Harmless beside itself, and after a crash."""
+    """Take out what is older than it is kept; how many of each. Harmless beside itself, and after a
+    crash."""
     return {age.what: age.prune(now - timedelta(days=age.days)) for age in AGES}
 
 
 def _in_steps(statement: str, parameters: Sequence[Any]) -> int:
-    """Delete AT_ONCE rows at a time, in transactions of their own, for a bounded number of times."""
+    """Delete AT_ONCE rows at a time, in transactions of their own, for a bounded number of
+    times."""
     count = 0
     for _ in range(ROUNDS):
         with connection.cursor() as cursor:
@@ -101,7 +105,8 @@ def _intervals(before: datetime) -> int:
 
 
 def _artifacts(before: datetime) -> int:
-    """Files that no model version names: of registrations that failed, or of versions that were deleted."""
+    """Files that no model version names: of registrations that failed, or of versions that were
+    deleted."""
     store = ArtifactStore(settings.ARTIFACT_DIR)
     at = before.timestamp()
     return sum(

@@ -1,9 +1,12 @@
-"""Old days of the ledger: closed one by one into a base sum of each experiment, and then dropped whole.
+"""Old days of the ledger: closed one by one into a base sum of each experiment, and then dropped
+whole.
 
-A day may go when nothing of it can be learned any more: every experiment that had begun has closed its buckets past it, or is over with
-all its windows; no reward of it waits to be folded, and no decision of it waits in a stream. Then each experiment's kept sums up to
-the day's end are computed from the ledger, and stored in the transaction that moves the ledger's horizon: from there on no rebuild
-reads a row before it and none comes in. The tables are detached and dropped afterwards, as soon as nobody is in the way.
+A day may go when nothing of it can be learned any more: every experiment that had begun has closed
+its buckets past it, or is over with all its windows; no reward of it waits to be folded, and no
+decision of it waits in a stream. Then each experiment's kept sums up to the day's end are computed
+from the ledger, and stored in the transaction that moves the ledger's horizon: from there on no
+rebuild reads a row before it and none comes in. The tables are detached and dropped afterwards, as
+soon as nobody is in the way.
 """
 
 import time
@@ -40,7 +43,8 @@ TRIES, PAUSE_SECONDS = 40, 0.05
 
 @dataclass(slots=True)
 class Dropped:
-    """What a round did. `blocked`: why the oldest day that is old enough stays, in words; empty where none has to."""
+    """What a round did. `blocked`: why the oldest day that is old enough stays, in words; empty
+    where none has to."""
 
     closed: list[date] = field(default_factory=list)
     tables: int = 0
@@ -48,7 +52,8 @@ class Dropped:
 
 
 def drop_old_days(now: datetime, keep_days: int, *, seconds: float = 300.0) -> Dropped:
-    """Close and drop the days that are over for `keep_days` days, oldest first; for about so many seconds. Raises redis.RedisError."""
+    """Close and drop the days that are over for `keep_days` days, oldest first; for about so many
+    seconds. Raises redis.RedisError."""
     dropped = Dropped()
     until = time.monotonic() + seconds
     for day in old_days(now, keep_days):
@@ -65,7 +70,8 @@ def drop_old_days(now: datetime, keep_days: int, *, seconds: float = 300.0) -> D
 
 
 def old_days(now: datetime, keep_days: int) -> list[date]:
-    """The days (UTC), not closed yet, of which something may lie in the ledger and which ended `keep_days` days ago or more."""
+    """The days (UTC), not closed yet, of which something may lie in the ledger and which ended
+    `keep_days` days ago or more."""
     last = now.astimezone(UTC).date() - timedelta(days=keep_days + 1)
     begins = horizon.begins_at()
     with connection.cursor() as cursor:
@@ -141,7 +147,8 @@ FROM serving_reward WHERE decided_at >= %(start)s AND decided_at < %(end)s
 
 
 def _close(day: date) -> bool:
-    """Store each experiment's base, and let the ledger begin after the day; False where somebody was in the way."""
+    """Store each experiment's base, and let the ledger begin after the day; False where somebody
+    was in the way."""
     start, end = _ends(day)
     with connection.cursor() as cursor:
         cursor.execute(_WITH_ROWS, {"end": end})
@@ -181,7 +188,8 @@ def _state(start: datetime, end: datetime) -> Sequence[Any]:
 
 
 def drop_closed() -> int:
-    """Drop the tables of closed days, and what came into the default ones for them; how many. Goes on where another ended."""
+    """Drop the tables of closed days, and what came into the default ones for them; how many. Goes
+    on where another ended."""
     begins = horizon.begins_at()
     if begins is None:
         return 0
@@ -194,7 +202,8 @@ def drop_closed() -> int:
                 partitions.drop(cursor, table, name)
             count += 1
         except (OperationalError, ProgrammingError) as error:
-            # Somebody reads or writes it, and the next round is soon enough; or another dropped it meanwhile.
+            # Somebody reads or writes it, and the next round is soon enough; or another dropped it
+            # meanwhile.
             log.warning("day not dropped", table=name, error=str(error).strip())
     with connection.cursor() as cursor:
         partitions.empty_default(cursor, begins)

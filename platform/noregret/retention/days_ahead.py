@@ -14,7 +14,8 @@ AHEAD_DAYS = 7
 
 
 def make_days() -> None:
-    """Where another holds a table, the next hour is soon enough: rows lie in the default partition until then."""
+    """Where another holds a table, the next hour is soon enough: rows lie in the default partition
+    until then."""
     today = timezone.now().date()
     with connection.cursor() as cursor:
         unannounced = partitions.days_in_default(cursor, today)

@@ -1,11 +1,13 @@
 """Takes a unit out of everything that names it, and leaves every sum as it is.
 
-Rows of the ledger are not deleted but made nobody's: they get a random pseudonym, another in each experiment, and lose the request id and
-the context. So what was learned still follows from the ledger. Of a context that a contextual policy learned from, the declared fields
-stay: its models could not be computed again without them. A decision id stays too, for rewards hang on it: who kept it elsewhere
-together with the unit knows the row.
+Rows of the ledger are not deleted but made nobody's: they get a random pseudonym, another in each
+experiment, and lose the request id and the context. So what was learned still follows from the
+ledger. Of a context that a contextual policy learned from, the declared fields stay: its models
+could not be computed again without them. A decision id stays too, for rewards hang on it: who kept
+it elsewhere together with the unit knows the row.
 
-What is on its way, in streams, in spools of any machine, comes in without the name (serving.ledger.forgotten).
+What is on its way, in streams, in spools of any machine, comes in without the name
+(serving.ledger.forgotten).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +40,8 @@ class Pseudonyms(dict[int, str]):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a unit may be named. `take_out` gets the unit and its pseudonym by experiment id; both say how many there were."""
+    """Where a unit may be named. `take_out` gets the unit and its pseudonym by experiment id; both
+    say how many there were."""
 
     what: str
     count: Callable[[str], int]
@@ -46,7 +49,8 @@ class Place:
 
 
 def forget(unit: str, *, actor: str, dry_run: bool = False) -> dict[str, int]:
-    """How many of each were found, and taken out unless `dry_run`. Raises ValueError, redis.RedisError."""
+    """How many of each were found, and taken out unless `dry_run`. Raises ValueError,
+    redis.RedisError."""
     if not unit or len(unit) > LONGEST or "\x00" in unit:
         raise ValueError(f"a unit of 1 to {LONGEST} characters was expected")
     if dry_run:
@@ -56,7 +60,8 @@ def forget(unit: str, *, actor: str, dry_run: bool = False) -> dict[str, int]:
     pseudonyms = Pseudonyms()
     found: dict[str, int] = {}
     with transaction.atomic():
-        # A drain, a round or a rebuild that began before is over when its rows are ours; one that begins after sees what is done here.
+        # A drain, a round or a rebuild that began before is over when its rows are ours; one that
+        # begins after sees what is done here.
         list(ExperimentEvidence.objects.select_for_update().order_by("experiment_id").values_list("pk", flat=True))
         for place in IN_DATABASE:
             found[place.what] = place.take_out(unit, pseudonyms)
@@ -67,7 +72,8 @@ def forget(unit: str, *, actor: str, dry_run: bool = False) -> dict[str, int]:
     return found
 
 
-# Every experiment that rows name, also one that is gone: a step of the index an experiment, where DISTINCT would read all of it.
+# Every experiment that rows name, also one that is gone: a step of the index an experiment, where
+# DISTINCT would read all of it.
 _EXPERIMENTS = """
 WITH RECURSIVE seen AS (
     (SELECT experiment_id FROM serving_decision ORDER BY experiment_id LIMIT 1)
@@ -204,7 +210,8 @@ def _count_in_streams(unit: str) -> int:
 
 
 def _streams(unit: str, pseudonyms: Pseudonyms) -> int:
-    """Each is put in again without the name. A drain that has read the other one already knows the digest."""
+    """Each is put in again without the name. A drain that has read the other one already knows the
+    digest."""
     count = 0
     known: Mapping[int, Experiment] = {experiment.pk: experiment for experiment in Experiment.objects.all()}
 
@@ -219,7 +226,8 @@ def _streams(unit: str, pseudonyms: Pseudonyms) -> int:
 
 
 def _in_spool(unit: str) -> int:
-    """Of this machine. A living process writes its file, so it is left as it is: what it ships comes into the ledger without the name."""
+    """Of this machine. A living process writes its file, so it is left as it is: what it ships
+    comes into the ledger without the name."""
     count = 0
     for path in settings.SPOOL_DIR.glob(f"*{spool.SUFFIX}") if settings.SPOOL_DIR.is_dir() else []:
         try:
@@ -234,7 +242,8 @@ def _in_spool(unit: str) -> int:
     return count
 
 
-# A table that holds units gets a line here: how it is counted, and how its rows of the unit are put under its pseudonyms.
+# A table that holds units gets a line here: how it is counted, and how its rows of the unit are put
+# under its pseudonyms.
 IN_DATABASE: tuple[Place, ...] = (
     Place("decisions", _count_decisions, _decisions),
     _table("first visits", "serving_firstvisit"),

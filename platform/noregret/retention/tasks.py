@@ -40,7 +40,8 @@ def retain() -> None:
 
 @app.task
 def housekeeping() -> None:
-    """Partitions ahead of time and for days that came unannounced, and out with old sessions and what ended experiments need no more."""
+    """Partitions ahead of time and for days that came unannounced, and out with old sessions and
+    what ended experiments need no more."""
     make_days()
     finish()
     fold_leftovers()

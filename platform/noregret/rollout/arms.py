@@ -1,4 +1,5 @@
-"""Arms added, taken out and put back while an experiment goes on. An arm's position is for ever: vectors of the ledger are by position."""
+"""Arms added, taken out and put back while an experiment goes on. An arm's position is for ever:
+vectors of the ledger are by position."""
 
 from typing import Any
 

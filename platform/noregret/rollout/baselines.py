@@ -1,4 +1,5 @@
-"""Which baseline an endpoint's decisions belong to while no experiment runs: opened, and followed by the next.
+"""Which baseline an endpoint's decisions belong to while no experiment runs: opened, and followed
+by the next.
 
 What a baseline has shown is summed elsewhere (noregret.learning.baselines).
 """
@@ -44,7 +45,8 @@ def _number() -> int:
 
 
 def without_baseline() -> "QuerySet[Endpoint]":
-    """Endpoints whose champion has no open baseline: an earlier version of the program made or changed them."""
+    """Endpoints whose champion has no open baseline: an earlier version of the program made or
+    changed them."""
     current = Baseline.objects.filter(endpoint=OuterRef("pk"), ended_at__isnull=True, champion=OuterRef("champion"))
     return Endpoint.objects.filter(~Exists(current))
 
@@ -52,7 +54,8 @@ def without_baseline() -> "QuerySet[Endpoint]":
 def give_baseline(endpoint_id: int) -> bool:
     """Give an endpoint its baseline, if it is still missing; was it?
 
-    Its version is raised, so that the learner publishes: the snapshot that is served knows no baseline.
+    Its version is raised, so that the learner publishes: the snapshot that is served knows no
+    baseline.
     """
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
@@ -64,7 +67,8 @@ def give_baseline(endpoint_id: int) -> bool:
 
 
 def recorded(endpoint: Endpoint) -> snapshot.Baseline | None:
-    """The open baseline as the snapshot holds it; None before the learner has given the endpoint one."""
+    """The open baseline as the snapshot holds it; None before the learner has given the endpoint
+    one."""
     current = Baseline.objects.filter(endpoint=endpoint, ended_at__isnull=True, champion=endpoint.champion_id).first()
     if current is None:
         return None

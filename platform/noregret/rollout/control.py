@@ -1,4 +1,5 @@
-"""The control of an experiment is the champion of its endpoint, also when the champion changed since the experiment was made."""
+"""The control of an experiment is the champion of its endpoint, also when the champion changed
+since the experiment was made."""
 
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import Arm, Endpoint, Experiment
@@ -8,10 +9,11 @@ from .endpoints import check_compatible
 
 
 def control_is_champion(endpoint: Endpoint, experiment: Experiment, *, begun: bool) -> None:
-    """Seat the control anew where the champion changed and nothing was decided yet; under the endpoint's lock.
+    """Seat the control anew where the champion changed and nothing was decided yet; under the
+    endpoint's lock.
 
-    Raises Conflict where decisions exist, which compare with a model that was champion once, and where no arm can take the seat: to go on
-    would serve the former champion to most of the traffic.
+    Raises Conflict where decisions exist, which compare with a model that was champion once, and
+    where no arm can take the seat: to go on would serve the former champion to most of the traffic.
     """
     control = experiment.arms.select_related("model").get(is_control=True)
     if control.model_id == endpoint.champion_id:

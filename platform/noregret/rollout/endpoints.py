@@ -1,4 +1,5 @@
-"""Makes endpoints and changes their champions. Every change of champion is recorded, and can be undone."""
+"""Makes endpoints and changes their champions. Every change of champion is recorded, and can be
+undone."""
 
 from typing import Any
 
@@ -28,7 +29,8 @@ def find_model(reference: str, field: str) -> ModelVersion:
 
 
 def check_compatible(model: ModelVersion, with_model: ModelVersion, field: str) -> None:
-    """Models behind one endpoint take the same rows and give the same kind of outputs. Raises Invalid."""
+    """Models behind one endpoint take the same rows and give the same kind of outputs. Raises
+    Invalid."""
     ours, theirs = model.signature, with_model.signature
     for part, said in (("features", "number of features"), ("feature_names", "names of features")):
         if ours[part] is not None and theirs[part] is not None and ours[part] != theirs[part]:
@@ -85,7 +87,8 @@ def update_endpoint(
     record: float | None = None,
     reward: Reward | UnsetType | None = UNSET,
 ) -> Endpoint:
-    """Change the champion, the deadline, whether its next bandits are sticky, or what of its single deployments is recorded.
+    """Change the champion, the deadline, whether its next bandits are sticky, or what of its single
+    deployments is recorded.
 
     `reward` None takes the endpoint's reward away. Raises Invalid, Conflict.
     """
@@ -125,7 +128,8 @@ def update_endpoint(
 
 
 def rollback_endpoint(endpoint: Endpoint, *, reason: str, actor: str, to: str | None = None) -> Endpoint:
-    """The champion before this one is champion again; once more goes one further back. `to` names any earlier one.
+    """The champion before this one is champion again; once more goes one further back. `to` names
+    any earlier one.
 
     Raises Invalid, Conflict.
     """
@@ -178,7 +182,8 @@ def set_champion(
     evidence: dict[str, Any] | None = None,
     undoes: ChampionChange | None = None,
 ) -> None:
-    """Make `model` champion, with its record and audit row. Called under the endpoint's lock, in a transaction."""
+    """Make `model` champion, with its record and audit row. Called under the endpoint's lock, in a
+    transaction."""
     previous = endpoint.champion
     endpoint.champion = model
     endpoint.save(update_fields=["champion"])

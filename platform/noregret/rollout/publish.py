@@ -1,11 +1,14 @@
-"""From the database to the snapshot of an endpoint: which models, which arms, with which probabilities.
+"""From the database to the snapshot of an endpoint: which models, which arms, with which
+probabilities.
 
-`Endpoint.policy_version` is the version of the state: whoever changes what is served raises it in the transaction of the change, by
-`publish_endpoint_on_commit`, and the snapshot is built from one state of the database: the version with its rows, or the one before with
-its own. No lock is held meanwhile: a hundred arms may take most of a second, and whoever changes the endpoint would wait. Whoever is
-overtaken while he builds changes nothing, for an older version never replaces a newer one (serving.publication), and the newer one has
-a publisher of its own. So a version names one state, a later version a later one; and if whoever made the change is killed before it
-published, or Redis is away, the versions differ, and the learner publishes (noregret.steering.pending).
+`Endpoint.policy_version` is the version of the state: whoever changes what is served raises it in
+the transaction of the change, by `publish_endpoint_on_commit`, and the snapshot is built from one
+state of the database: the version with its rows, or the one before with its own. No lock is held
+meanwhile: a hundred arms may take most of a second, and whoever changes the endpoint would wait.
+Whoever is overtaken while he builds changes nothing, for an older version never replaces a newer
+one (serving.publication), and the newer one has a publisher of its own. So a version names one
+state, a later version a later one; and if whoever made the change is killed before it published, or
+Redis is away, the versions differ, and the learner publishes (noregret.steering.pending).
 """
 
 from collections.abc import Iterator
@@ -35,7 +38,8 @@ from . import baselines
 
 log = structlog.get_logger(__name__)
 
-# Feedback may come until its window closes; so long an ended experiment's reward stays in the snapshot, and a little longer.
+# Feedback may come until its window closes; so long an ended experiment's reward stays in the
+# snapshot, and a little longer.
 _AFTER_WINDOW = timedelta(minutes=5)
 
 
@@ -118,8 +122,9 @@ BUILD_TIMEOUT_MS = 10_000
 
 @contextmanager
 def _one_state() -> Iterator[None]:
-    """One state of the database for everything that is read inside, and no lock on it. Raises RuntimeError within a transaction: what that
-    one has done and others can't see yet would be in the snapshot, and it could not see what they did."""
+    """One state of the database for everything that is read inside, and no lock on it. Raises
+    RuntimeError within a transaction: what that one has done and others can't see yet would be in
+    the snapshot, and it could not see what they did."""
     if transaction.get_connection().in_atomic_block:
         raise RuntimeError("a snapshot is built after the transaction that changes what it shows")
     with transaction.atomic():
@@ -150,7 +155,8 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
 
 
 def publish_endpoint(endpoint_id: int) -> bool:
-    """Publish the present state; False when Redis is away. Harmless where it is there already: the same version is not replaced."""
+    """Publish the present state; False when Redis is away. Harmless where it is there already: the
+    same version is not replaced."""
     document = build(endpoint_id)
     try:
         publication.publish(client(), keys(), document)
@@ -161,9 +167,11 @@ def publish_endpoint(endpoint_id: int) -> bool:
 
 
 def publish_endpoint_on_commit(endpoint_id: int) -> None:
-    """Called in the transaction of each change of what is served: raises the version there, and publishes after the commit.
+    """Called in the transaction of each change of what is served: raises the version there, and
+    publishes after the commit.
 
-    Robust: what is committed is answered as done, and a snapshot that could not be built or sent is the learner's to publish.
+    Robust: what is committed is answered as done, and a snapshot that could not be built or sent is
+    the learner's to publish.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("the version is raised in the transaction of the change that it stands for")
@@ -172,12 +180,14 @@ def publish_endpoint_on_commit(endpoint_id: int) -> None:
 
 
 def publish_experiment_on_commit(experiment: Experiment) -> None:
-    """The same for an experiment of which something new is known (noregret.learning.unpublished)."""
+    """The same for an experiment of which something new is known
+    (noregret.learning.unpublished)."""
     publish_endpoint_on_commit(experiment.endpoint_id)
 
 
 def overtake(endpoint_id: int, version: int) -> None:
-    """Go past a version that Redis holds and the database does not know: it was restored from a backup, and would never be heard."""
+    """Go past a version that Redis holds and the database does not know: it was restored from a
+    backup, and would never be heard."""
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint_id, policy_version__lt=version).update(policy_version=version):
             publish_endpoint_on_commit(endpoint_id)

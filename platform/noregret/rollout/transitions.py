@@ -1,6 +1,8 @@
-"""Moves experiments along their lifecycle: by compare-and-set, with the audit row in the same transaction.
+"""Moves experiments along their lifecycle: by compare-and-set, with the audit row in the same
+transaction.
 
-Of several callers who try the same at once, one succeeds and the others are told the state that it left.
+Of several callers who try the same at once, one succeeds and the others are told the state that it
+left.
 """
 
 from typing import Any
@@ -32,7 +34,8 @@ def move(
 ) -> Experiment:
     """Do `action`; the experiment as it then is. `promote` needs the arm.
 
-    Raises Conflict when the state does not allow it, or the arm to promote has failed every time it was asked.
+    Raises Conflict when the state does not allow it, or the arm to promote has failed every time it
+    was asked.
     """
     transition = TRANSITIONS[action]
     if (arm is None) == (action == "promote"):
@@ -50,7 +53,8 @@ def move(
         changes["promoted_arm"] = arm
     try:
         with transaction.atomic():
-            # The endpoint first, as everywhere: two lockers in two orders would wait for each other.
+            # The endpoint first, as everywhere: two lockers in two orders would wait for each
+            # other.
             endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
             moved = Experiment.objects.filter(pk=experiment.pk, status__in=transition.sources).update(**changes)
             if not moved:
@@ -92,7 +96,8 @@ def advance(
     evidence: dict[str, Any] | None = None,
     step: int | None = None,
 ) -> Experiment:
-    """A canary's next step; with `step`, only from that one. Raises Conflict: of several callers at once one succeeds."""
+    """A canary's next step; with `step`, only from that one. Raises Conflict: of several callers at
+    once one succeeds."""
     if experiment.strategy != Experiment.Strategy.CANARY or experiment.canary_ is None:
         raise Conflict(f"{experiment.name} has the strategy {experiment.strategy}: only a canary advances")
     with transaction.atomic():
@@ -122,7 +127,8 @@ def advance(
 
 
 def activate(experiment: Experiment, *, actor: str, reason: str = "") -> Experiment:
-    """From now on the policy's choices are served: it is no apprentice any more. Raises Conflict."""
+    """From now on the policy's choices are served: it is no apprentice any more. Raises
+    Conflict."""
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
         done = Experiment.objects.filter(pk=experiment.pk, apprentice=True).exclude(status=Status.COMPLETED)
@@ -140,7 +146,8 @@ def activate(experiment: Experiment, *, actor: str, reason: str = "") -> Experim
 
 
 def _refuse_beside_another(experiment: Experiment) -> None:
-    """The champion does not change under an experiment that runs: its control would be a former one. Raises Conflict."""
+    """The champion does not change under an experiment that runs: its control would be a former
+    one. Raises Conflict."""
     others = Experiment.objects.filter(endpoint_id=experiment.endpoint_id, status=Status.RUNNING).exclude(
         pk=experiment.pk
     )
@@ -150,7 +157,8 @@ def _refuse_beside_another(experiment: Experiment) -> None:
 
 
 def _refuse_failure(arm: Arm) -> None:
-    """Champion of an endpoint, or of more of its traffic, becomes nobody who never served a request. Raises Conflict."""
+    """Champion of an endpoint, or of more of its traffic, becomes nobody who never served a
+    request. Raises Conflict."""
     failed = only_failed(arm)
     if failed:
         raise Conflict(f"{failed}: it would leave the endpoint without answers")

@@ -1,6 +1,8 @@
-"""What is allowed in an experiment and yet not what most people mean: a plain sentence each, shown where the experiment is.
+"""What is allowed in an experiment and yet not what most people mean: a plain sentence each, shown
+where the experiment is.
 
-One small function a warning, listed in `_WARNINGS`. Nothing here refuses anything: what is wrong is refused when it is created.
+One small function a warning, listed in `_WARNINGS`. Nothing here refuses anything: what is wrong is
+refused when it is created.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,8 @@ FLOORS_AT_MOST = 0.2
 
 
 def floors_take_much(experiment: Experiment) -> str | None:
-    """The policy chooses with what the floors leave: with 100 arms of at least 1 % each nothing is left."""
+    """The policy chooses with what the floors leave: with 100 arms of at least 1 % each nothing is
+    left."""
     floor = 0.0 if experiment.policy_ is None else experiment.policy_.floor
     arms = sum(arm.enabled for arm in experiment.arms.all())
     taken = floor * arms
@@ -69,7 +72,8 @@ def promotes_one_for_all(experiment: Experiment) -> str | None:
 
 
 def takes_long(experiment: Experiment) -> str | None:
-    """At the traffic that the champion had, how long until each arm has the rewards that a promotion asks for?"""
+    """At the traffic that the champion had, how long until each arm has the rewards that a
+    promotion asks for?"""
     least = float(0 if experiment.promotion_ is None else experiment.promotion_.min_rewards)
     if experiment.status != Experiment.Status.DRAFT or not _promotes_by_itself(experiment) or not least:
         return None

@@ -1,4 +1,5 @@
-"""Settings, one file a subject. They never differ by environment: the environment only supplies values (env.py)."""
+"""Settings, one file a subject. They never differ by environment: the environment only supplies
+values (env.py)."""
 
 from .admin import *  # noqa: F403
 from .core import *  # noqa: F403

@@ -13,7 +13,8 @@ def _item(title: str, icon: str, view: str) -> dict[str, Any]:
 
 
 def _may_view(view: str) -> Callable[[HttpRequest], bool]:
-    """Does the person of a request see the list behind a link? What they may not open is not offered."""
+    """Does the person of a request see the list behind a link? What they may not open is not
+    offered."""
     label, _, rest = view.removeprefix("admin:").partition("_")
     model = rest.partition("_")[0]
 

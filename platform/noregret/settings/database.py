@@ -14,7 +14,8 @@ _EXPECTED = "postgresql://user:password@host:5432/name was expected, with / ? # 
 
 
 def parse(url: str) -> dict[str, Any]:
-    """Django's settings for a `postgresql://` address, read as libpq reads it: several hosts, sockets, `options` and all.
+    """Django's settings for a `postgresql://` address, read as libpq reads it: several hosts,
+    sockets, `options` and all.
 
     Raises BadEnvironment, which shows nothing of it: a password may be in it.
     """
@@ -47,21 +48,23 @@ DATABASES = {
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
         "ATOMIC_REQUESTS": False,
-        # A pooler may lend a connection for one transaction only: nothing may outlive it. Cursors of the server are opened by name,
-        # inside a transaction, where they are meant.
+        # A pooler may lend a connection for one transaction only: nothing may outlive it. Cursors
+        # of the server are opened by name, inside a transaction, where they are meant.
         "DISABLE_SERVER_SIDE_CURSORS": True,
     }
 }
 # A statement of the control plane that runs longer is ended (noregret.rest.reads).
 READ_SECONDS = ENVIRONMENT.read_seconds
-# Nothing on the control plane may hang: a lost server shows within seconds, and a runaway statement is ended.
+# Nothing on the control plane may hang: a lost server shows within seconds, and a runaway statement
+# is ended.
 DATABASES["default"]["OPTIONS"] |= {
     "connect_timeout": "5",
     "application_name": f"noregret-{ENVIRONMENT.role or 'command'}",
 }
 
-# A web process: one connection for each thread of the control plane, one for probes, and these for feedback beside them; half the
-# data plane's threads at most, so that a server that hangs leaves the other half to predict.
+# A web process: one connection for each thread of the control plane, one for probes, and these for
+# feedback beside them; half the data plane's threads at most, so that a server that hangs leaves
+# the other half to predict.
 CONTROL_THREADS = max(1, ENVIRONMENT.blocking_threads // 2)
 REWARD_CONNECTIONS = min(
     ENVIRONMENT.database_connections - CONTROL_THREADS - 1, max(1, ENVIRONMENT.blocking_threads // 2)

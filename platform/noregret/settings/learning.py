@@ -19,11 +19,13 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
-# A worker that is not told its queues listens to these: learning, what may take long and is never urgent, and the one queue of the version
-# before, whose beat and workers may be at work beside ours for a while.
+# A worker that is not told its queues listens to these: learning, what may take long and is never
+# urgent, and the one queue of the version before, whose beat and workers may be at work beside ours
+# for a while.
 CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("learn", "upkeep", "celery")]
 CELERY_TASK_DEFAULT_QUEUE = "learn"
-# What leaves the house or runs what others wrote has a worker of its own: what that does to it is nobody else's trouble.
+# What leaves the house or runs what others wrote has a worker of its own: what that does to it is
+# nobody else's trouble.
 CELERY_TASK_ROUTES = {
     "noregret.steering.tasks.*": {"queue": "learn"},
     "noregret.retention.tasks.*": {"queue": "upkeep"},

@@ -1,4 +1,5 @@
-"""Logs: one JSON object a line on stderr, so that any collector can read them; how long and how many: noregret.log_lines."""
+"""Logs: one JSON object a line on stderr, so that any collector can read them; how long and how
+many: noregret.log_lines."""
 
 import structlog
 
@@ -37,7 +38,8 @@ LOGGING = {
     "loggers": {
         # Django has a handler of its own there, which writes no JSON and knows no limit.
         "django": {"handlers": [], "propagate": True},
-        # A request that was answered with 500 or more has a line already (serving.request_lines): only tracebacks are missing there.
+        # A request that was answered with 500 or more has a line already (serving.request_lines):
+        # only tracebacks are missing there.
         "django.request": {"level": "ERROR", "filters": ["traceback"]},
         "celery": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},

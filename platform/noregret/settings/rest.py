@@ -18,7 +18,8 @@ SPECTACULAR_SETTINGS = {
     "VERSION": __version__,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
-    # Its warnings are about what it would otherwise guess; openapi says it all, and tests check the document.
+    # Its warnings are about what it would otherwise guess; openapi says it all, and tests check the
+    # document.
     "DISABLE_ERRORS_AND_WARNINGS": True,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],

@@ -9,7 +9,8 @@ REDIS_PREFIX = ENVIRONMENT.redis_prefix
 SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
 MAX_ROWS = ENVIRONMENT.max_rows
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
-# Bodies that are larger than a few pages go here while they come, without a name; all of them together take so much.
+# Bodies that are larger than a few pages go here while they come, without a name; all of them
+# together take so much.
 UPLOAD_DIR = DATA_DIR / "uploads"
 UPLOAD_DISK_LIMIT = 4 * ARTIFACT_LIMIT
 ARTIFACT_DIR = DATA_DIR / "artifacts"
@@ -29,7 +30,8 @@ STALE_SECONDS = ENVIRONMENT.stale_seconds
 PYTHON_CALLABLES = ENVIRONMENT.python_callables
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 
-# Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML and at 2.5 MB.
+# Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
+# and at 2.5 MB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 

@@ -44,7 +44,8 @@ TEMPLATES = [
 ]
 
 STATIC_URL = "/static/"
-# Served from the packages' own folders: a first start needs no collectstatic step that could be forgotten.
+# Served from the packages' own folders: a first start needs no collectstatic step that could be
+# forgotten.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 3600
 

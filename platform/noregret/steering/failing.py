@@ -1,6 +1,8 @@
-"""What goes wrong with one endpoint, from its first failure until it succeeds: in Redis, where every worker sees it.
+"""What goes wrong with one endpoint, from its first failure until it succeeds: in Redis, where
+every worker sees it.
 
-It is no queue: what is to be done is asked anew each second (pending). Emptied with Redis, it is there again with the next failure.
+It is no queue: what is to be done is asked anew each second (pending). Emptied with Redis, it is
+there again with the next failure.
 """
 
 import time
@@ -18,7 +20,8 @@ _LONGEST_WHY = 120
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
-    """`since` and `last` are Unix times of the first failure and of the last, `tries` how many there were, one after another."""
+    """`since` and `last` are Unix times of the first failure and of the last, `tries` how many
+    there were, one after another."""
 
     since: float
     last: float
@@ -26,7 +29,8 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     why: str
 
     def pause_is_over(self, now: float) -> bool:
-        """May it be tried again? After 2, 4, 8, ... seconds, at most LONGEST_PAUSE_SECONDS: a trial may be long, and others wait for it."""
+        """May it be tried again? After 2, 4, 8, ... seconds, at most LONGEST_PAUSE_SECONDS: a trial
+        may be long, and others wait for it."""
         return now >= self.last + min(2.0 ** min(self.tries, 10), LONGEST_PAUSE_SECONDS)
 
 

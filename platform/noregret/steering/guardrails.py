@@ -1,4 +1,5 @@
-"""Does what a guardrail asks for, when an arm is shown to be past it: disables it, pauses, or rolls back."""
+"""Does what a guardrail asks for, when an arm is shown to be past it: disables it, pauses, or rolls
+back."""
 
 import time
 
@@ -18,13 +19,15 @@ log = structlog.get_logger(__name__)
 ACTOR = "guardrail"
 
 _resting: dict[tuple[int, int], float] = {}
-"""Until when, by the process's clock, the guardrails of experiments (id, place) are not looked at."""
+"""Until when, by the process's clock, the guardrails of experiments (id, place) are not looked
+at."""
 
 
 def act(experiment: Experiment) -> bool:
     """Do what a guardrail says of the first arm that passed it; True if something was done.
 
-    One that can't be judged keeps no other from acting; then what it raised is raised, for nothing else is to be done beside it.
+    One that can't be judged keeps no other from acting; then what it raised is raised, for nothing
+    else is to be done beside it.
     """
     arms = list(experiment.arms.select_related("model", "experiment").order_by("position"))
     problems: list[Exception] = []

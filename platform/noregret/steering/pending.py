@@ -1,4 +1,5 @@
-"""Which endpoints have something to learn or to publish, and which lag. A lost wake-up costs nothing: this is asked anew each second.
+"""Which endpoints have something to learn or to publish, and which lag. A lost wake-up costs
+nothing: this is asked anew each second.
 
 What is wrong with one endpoint, or with a row of one experiment, hides no other.
 """
@@ -42,7 +43,8 @@ class Pending:
     """The API keys are missing from Redis, or older there than in the database."""
     names: dict[int, str] = field(default_factory=dict)
     behind: dict[str, list[Lag]] = field(default_factory=dict)
-    """What waits of each endpoint and for how long: decisions, rewards, buckets that could be closed; and what fails since when."""
+    """What waits of each endpoint and for how long: decisions, rewards, buckets that could be
+    closed; and what fails since when."""
     mended: list[tuple[Part, str]] = field(default_factory=list)
     """Failures that are noted and over: somebody else has done it, or the endpoint is no more."""
 
@@ -59,15 +61,17 @@ class Pending:
         }
 
 
-# From when on they are looked for: days before are not even planned for, which would take longer each second than all the rest.
+# From when on they are looked for: days before are not even planned for, which would take longer
+# each second than all the rest.
 _EARLIEST = """
 SELECT min(COALESCE(held.folded_until, COALESCE(held.closed_until, e.started_at) - interval '1 day'))
 FROM experiments_experiment AS e JOIN learning_experimentevidence AS held ON held.experiment_id = e.id
 WHERE e.started_at IS NOT NULL AND (e.ended_at IS NULL OR e.ended_at > clock_timestamp() - interval '92 days')
 """
-# An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to close may be millions, and are not read.
-# From where all is folded: what lies more than a day behind the closed buckets, where that is not known, was left over by a crash, and
-# the experiment's next round finds it.
+# An experiment at a time, by the index `reward_to_fold`: rewards that wait for their bucket to
+# close may be millions, and are not read. From where all is folded: what lies more than a day
+# behind the closed buckets, where that is not known, was left over by a crash, and the experiment's
+# next round finds it.
 _WAITING = """
 SELECT e.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8,
     CASE WHEN e.reward->>'default' IS NULL OR e.reward->>'pending' = 'exposure'
@@ -87,7 +91,8 @@ AND waiting.recorded_at IS NOT NULL
 
 
 def _waiting_rewards() -> dict[int, float]:
-    """For each endpoint with rewards that could be folded, how many seconds the oldest has waited."""
+    """For each endpoint with rewards that could be folded, how many seconds the oldest has
+    waited."""
     with connection.cursor() as cursor:
         cursor.execute(_EARLIEST)
         (earliest,) = cursor.fetchone()
@@ -114,7 +119,8 @@ def _number(text: str | None) -> float:
 
 
 def _overdue() -> dict[int, float]:
-    """For each endpoint with a bucket to close, for how many seconds it could have been. Long windows need no look at every second."""
+    """For each endpoint with a bucket to close, for how many seconds it could have been. Long
+    windows need no look at every second."""
     now = clock.now()
     found: dict[int, float] = {}
     seats = Arm.objects.filter(experiment=OuterRef("pk")).order_by().values("experiment").values(count=Count("pk"))
@@ -200,7 +206,8 @@ def _in_turn(publish: Iterable[int], names: dict[int, str], found: "_Held") -> l
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index) each, or the error that came of it."""
+    """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index)
+    each, or the error that came of it."""
 
     now: float  # Redis's clock, which also stamps the entries
     index: bool

@@ -1,4 +1,5 @@
-"""Acts on a recommendation, where the experiment says `auto`. Exactly once: the transition is a compare-and-set."""
+"""Acts on a recommendation, where the experiment says `auto`. Exactly once: the transition is a
+compare-and-set."""
 
 import structlog
 from django.db import transaction
@@ -21,15 +22,17 @@ _ACTIONS: dict[str, Action] = {"promote": "promote", "stop": "stop", "rollback":
 
 
 def guard(experiment: Experiment) -> bool:
-    """Do what a guardrail asks for; True if something was done. On whatever is in the ledger, fresh or not."""
+    """Do what a guardrail asks for; True if something was done. On whatever is in the ledger, fresh
+    or not."""
     return experiment.status == Experiment.Status.RUNNING and guardrails.act(experiment)
 
 
 def act(experiment: Experiment) -> bool:
     """Do what is due; True if something was done. Called on fresh statistics.
 
-    Guardrails come first, then the schedule, then what the evidence asks for. Each is decided again under the endpoint's lock, which every
-    transition takes: a person who pauses, stops or promotes meanwhile is either before this, and is obeyed, or after it.
+    Guardrails come first, then the schedule, then what the evidence asks for. Each is decided again
+    under the endpoint's lock, which every transition takes: a person who pauses, stops or promotes
+    meanwhile is either before this, and is obeyed, or after it.
     """
     if experiment.status not in (Experiment.Status.RUNNING, Experiment.Status.PAUSED):
         return False
@@ -69,7 +72,8 @@ def _promote(experiment: Experiment) -> bool:
             # What was recommended is recommended no more: the next time it is told again.
             Experiment.objects.filter(pk=experiment.pk).update(asked="")
         return False
-    # A canary that is shown to be worse goes back whoever promotes: waiting for a person would serve the worse model.
+    # A canary that is shown to be worse goes back whoever promotes: waiting for a person would
+    # serve the worse model.
     if found.action != "rollback" and not experiment.promotion_.auto:
         return _ask(experiment, found)
     with transaction.atomic():
@@ -78,7 +82,8 @@ def _promote(experiment: Experiment) -> bool:
         found = _due(current)
         if found is None:
             return False
-        # Under the lock, whatever the evidence says: an arm that does not answer earns nothing as champion.
+        # Under the lock, whatever the evidence says: an arm that does not answer earns nothing as
+        # champion.
         hindered = unfit(current, found.arm) if found.arm is not None and found.action == "promote" else ""
         if hindered:
             log.info("not promoted", experiment=current.name, why=hindered)

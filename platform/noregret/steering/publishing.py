@@ -1,8 +1,11 @@
-"""When what was learned reaches the traffic: at once, or when the policy version in force has made enough decisions.
+"""When what was learned reaches the traffic: at once, or when the policy version in force has made
+enough decisions.
 
-Binary rewards are weighed within strata of one allocation. A version that stands for two decisions makes strata of two, which hold no
-evidence, so a bandit's version stays until it has made ten decisions an arm, or for a bounded time where traffic is slow. What a
-batch of that size costs in regret is far below what a promotion gains. A version that has decided nothing yet may be replaced at once.
+Binary rewards are weighed within strata of one allocation. A version that stands for two decisions
+makes strata of two, which hold no evidence, so a bandit's version stays until it has made ten
+decisions an arm, or for a bounded time where traffic is slow. What a batch of that size costs in
+regret is far below what a promotion gains. A version that has decided nothing yet may be replaced
+at once.
 """
 
 from datetime import datetime, timedelta
@@ -16,7 +19,8 @@ from noregret.learning.models import SUMS, ArmStatistics, ExperimentEvidence, wi
 from noregret.rollout.publish import publish_endpoint_on_commit
 
 DECISIONS_AN_ARM = 10
-# However slow the traffic: no longer than a share of the window (what is learned comes so late anyway) and of the experiment's age.
+# However slow the traffic: no longer than a share of the window (what is learned comes so late
+# anyway) and of the experiment's age.
 _SHARE_OF_WINDOW = 1.0 / 4.0
 _SHARE_OF_AGE = 1.0 / 20.0
 _LEAST = timedelta(seconds=2)
@@ -31,8 +35,10 @@ def longest_in_force(experiment: Experiment, now: datetime) -> timedelta:
 
 
 def learned(experiment: Experiment) -> None:
-    """Something new was learned: publish it, or remember that it is to be. In the transaction that learns."""
-    # Under the endpoint's lock, which every transition takes too: a resumption beside this one is seen here, or sees what was learned.
+    """Something new was learned: publish it, or remember that it is to be. In the transaction that
+    learns."""
+    # Under the endpoint's lock, which every transition takes too: a resumption beside this one is
+    # seen here, or sees what was learned.
     Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
     if not Experiment.objects.filter(pk=experiment.pk, status=Experiment.Status.RUNNING).exists():
         return

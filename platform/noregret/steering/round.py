@@ -1,4 +1,5 @@
-"""One round of learning for one endpoint: drain, mature, fold, publish, act. Every step may be repeated, and publishes what it changed."""
+"""One round of learning for one endpoint: drain, mature, fold, publish, act. Every step may be
+repeated, and publishes what it changed."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -35,8 +36,9 @@ FRESH_SECONDS = 10.0
 def learn(endpoint_id: int) -> bool:
     """Do a round; False when another worker is at it.
 
-    What goes wrong with the stream, or with one experiment of the endpoint, does not keep the others from learning; then it is raised: a
-    redis.RedisError when Redis is away, an ExceptionGroup for anything else.
+    What goes wrong with the stream, or with one experiment of the endpoint, does not keep the
+    others from learning; then it is raised: a redis.RedisError when Redis is away, an
+    ExceptionGroup for anything else.
     """
     with endpoint_lock(endpoint_id) as held:
         if not held:
@@ -80,8 +82,9 @@ def _taken_over(endpoint: Endpoint) -> bool:
 def _learn(experiment: Experiment, drained: Drained | None) -> list[Exception]:
     """Learn and act for one experiment; what went wrong.
 
-    Guardrails act on what is in the ledger, however much is not there yet and whatever could not be learned: waiting would serve the worse
-    arm. What asks for all the evidence waits for it. Raises LeaseLost.
+    Guardrails act on what is in the ledger, however much is not there yet and whatever could not be
+    learned: waiting would serve the worse arm. What asks for all the evidence waits for it. Raises
+    LeaseLost.
     """
     problems: list[Exception] = []
 
@@ -119,7 +122,8 @@ def _sum_up(experiment: Experiment, drained: Drained | None) -> None:
 
 
 def _learning(endpoint: Endpoint) -> list[Experiment]:
-    """The endpoint's experiments for which something can still come in, oldest first; one of older rules is brought up to date."""
+    """The endpoint's experiments for which something can still come in, oldest first; one of older
+    rules is brought up to date."""
     of_endpoint = Experiment.objects.filter(endpoint=endpoint)
     going_on = of_endpoint.filter(
         Q(pk__in=unsettled()) | Q(pk__in=out_of_date()) | Q(pk__in=unscored()) | Q(pk__in=not_gone_through())
@@ -133,7 +137,8 @@ def _learning(endpoint: Endpoint) -> list[Experiment]:
 def _with_rewards(experiments: QuerySet[Experiment]) -> set[int]:
     """Those with rewards that can be folded.
 
-    One by one, each from its own day on: for all of them at once the database would plan for every day that it has.
+    One by one, each from its own day on: for all of them at once the database would plan for every
+    day that it has.
     """
     at_once = {*experiments.filter(LEARNED_AT_ONCE).values_list("pk", flat=True)}
     ends = experiments.filter(started_at__isnull=False).values_list(

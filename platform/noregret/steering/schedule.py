@@ -1,4 +1,5 @@
-"""Starts and ends experiments at their times. At its end an experiment is decided: stopped, or its leader promoted."""
+"""Starts and ends experiments at their times. At its end an experiment is decided: stopped, or its
+leader promoted."""
 
 from datetime import datetime, timedelta
 
@@ -19,7 +20,8 @@ ACTOR = "schedule"
 
 
 def start_due() -> int:
-    """Start the drafts whose time has come; how many. One that can't be started is tried again, and says why in the log."""
+    """Start the drafts whose time has come; how many. One that can't be started is tried again, and
+    says why in the log."""
     now = clock.now()
     started = 0
     drafts = Experiment.objects.filter(status=Experiment.Status.DRAFT, schedule__start_at__isnull=False)

@@ -1,6 +1,8 @@
-"""Celery's side of steering: thin, idempotent, and nothing in a message but which endpoint to look at. Queue `learn`.
+"""Celery's side of steering: thin, idempotent, and nothing in a message but which endpoint to look
+at. Queue `learn`.
 
-What goes wrong with one endpoint is noted and told as its own (failing, health), and keeps no other from being learned for and published.
+What goes wrong with one endpoint is noted and told as its own (failing, health), and keeps no other
+from being learned for and published.
 """
 
 import time
@@ -27,7 +29,8 @@ from .round import learn
 
 log = structlog.get_logger(__name__)
 
-# Of one look's time, so much goes into publications, and one more; the rest comes with the next look.
+# Of one look's time, so much goes into publications, and one more; the rest comes with the next
+# look.
 PUBLISH_SECONDS = 3.0
 GIVEN_A_LOOK = 50
 """So many endpoints that an earlier version made get their baseline in one look."""
@@ -35,7 +38,8 @@ GIVEN_A_LOOK = 50
 
 @app.task
 def tick() -> None:
-    """Wake a round for every endpoint that has something to learn, publish what Redis lacks, and tell who lags."""
+    """Wake a round for every endpoint that has something to learn, publish what Redis lacks, and
+    tell who lags."""
     try:
         with lookout_lock() as ours:
             if ours:
@@ -71,7 +75,8 @@ def _overtake(endpoint_id: int, version: int) -> None:
 
 
 def _publish_endpoints(found: pending.Pending) -> None:
-    """Bring Redis up to date, for as long as one look may take; the rest have their turn at the next."""
+    """Bring Redis up to date, for as long as one look may take; the rest have their turn at the
+    next."""
     until = time.monotonic() + PUBLISH_SECONDS
     for place, endpoint_id in enumerate(found.publish):
         if time.monotonic() > until:
@@ -81,7 +86,8 @@ def _publish_endpoints(found: pending.Pending) -> None:
 
 
 def _publish(name: str, publish: Callable[[], bool | None]) -> None:
-    """Publish one document; where that fails, note it as this document's trouble. Raises redis.RedisError while Redis is away."""
+    """Publish one document; where that fails, note it as this document's trouble. Raises
+    redis.RedisError while Redis is away."""
     try:
         if publish() is not False:
             return
@@ -104,7 +110,8 @@ def learn_endpoint(endpoint_id: int) -> None:
 
 
 def _round(endpoint_id: int) -> None:
-    """A round, and a note of whether it failed. Raises redis.RedisError, and whatever the round raised."""
+    """A round, and a note of whether it failed. Raises redis.RedisError, and whatever the round
+    raised."""
     name = Endpoint.objects.filter(pk=endpoint_id).values_list("name", flat=True).first()
     try:
         done = learn(endpoint_id)
@@ -118,7 +125,8 @@ def _round(endpoint_id: int) -> None:
 
 @app.task
 def restore_units(experiment_id: int) -> None:
-    """Put arms of sticky units back into Redis for a while; the next tick asks again until all are there."""
+    """Put arms of sticky units back into Redis for a while; the next tick asks again until all are
+    there."""
     try:
         with units_lock() as ours:
             if ours:
@@ -129,6 +137,7 @@ def restore_units(experiment_id: int) -> None:
         log.warning("another puts arms of units back", experiment=experiment_id)
 
 
-# What the version before sends: its beat and workers beside ours, and what waits in its queue at an upgrade.
+# What the version before sends: its beat and workers beside ours, and what waits in its queue at an
+# upgrade.
 for _task in (tick, learn_endpoint, restore_units):
     app.task(name=f"noregret.learning.tasks.{_task.__name__}")(_task.run)

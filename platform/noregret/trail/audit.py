@@ -1,4 +1,5 @@
-"""Writes the audit trail. Called by every service inside the transaction of the change that it records."""
+"""Writes the audit trail. Called by every service inside the transaction of the change that it
+records."""
 
 from typing import Any
 
@@ -18,7 +19,8 @@ def record(
     reason: str = "",
     details: dict[str, Any] | None = None,
 ) -> AuditEntry:
-    """Add an entry. Refuses to run outside a transaction: an entry without its change, or the reverse, is a lie."""
+    """Add an entry. Refuses to run outside a transaction: an entry without its change, or the
+    reverse, is a lie."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("audit entries are written in the transaction of the change that they record")
     told = {"actor": actor, "endpoint": endpoint, "experiment": experiment, "model": model, "reason": reason}

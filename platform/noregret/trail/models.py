@@ -6,7 +6,8 @@ from noregret.names import NAME_MAX_LENGTH
 
 
 class AuditEntry(models.Model):
-    """One change, by whom and why. Written in the transaction of the change itself; never altered."""
+    """One change, by whom and why. Written in the transaction of the change itself; never
+    altered."""
 
     at = models.DateTimeField(auto_now_add=True)
     actor = models.CharField(max_length=150, help_text="A user, `key:NAME`, or the part of the platform that acted.")

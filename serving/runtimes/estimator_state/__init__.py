@@ -1,13 +1,17 @@
-"""Checks a loaded estimator for state that scikit-learn's compiled code would trust, and that an honest fit never leaves behind.
+"""Checks a loaded estimator for state that scikit-learn's compiled code would trust, and that an
+honest fit never leaves behind.
 
-Most of scikit-learn is numpy, which checks every index; a wrong shape there is an exception. Trees, boosting, libsvm, k-means,
-neighbours and sparse matrices are not: they take sizes from one attribute and read another. Two more things leave the memory that is
-meant: a search in values that are out of order, whose place depends on what was sought before, and a table that is made without
-being filled, where one attribute says how wide it is and another how much is written. For each of them this module says what must
-agree. It also holds that no attribute stands in a method's place, for a method skipped is a check skipped.
+Most of scikit-learn is numpy, which checks every index; a wrong shape there is an exception. Trees,
+boosting, libsvm, k-means, neighbours and sparse matrices are not: they take sizes from one
+attribute and read another. Two more things leave the memory that is meant: a search in values that
+are out of order, whose place depends on what was sought before, and a table that is made without
+being filled, where one attribute says how wide it is and another how much is written. For each of
+them this module says what must agree. It also holds that no attribute stands in a method's place,
+for a method skipped is a check skipped.
 
-scikit-learn itself compares the width of the rows with `n_features_in_` wherever an estimator is called from outside; so what is needed
-here is that this number is there, and that what lies inside agrees with it.
+scikit-learn itself compares the width of the rows with `n_features_in_` wherever an estimator is
+called from outside; so what is needed here is that this number is there, and that what lies inside
+agrees with it.
 """
 
 import warnings
@@ -63,7 +67,8 @@ def check(estimator: Any) -> None:
 
 
 def choose_columns_by_position(estimator: Any) -> None:
-    """Have column transformers that were fitted on a table with names take rows without: scikit-learn only takes such a table again."""
+    """Have column transformers that were fitted on a table with names take rows without:
+    scikit-learn only takes such a table again."""
     for part in parts(estimator):
         if not isinstance(part, ColumnTransformer) or "transformers_" not in vars(part):
             continue
@@ -75,7 +80,8 @@ def choose_columns_by_position(estimator: Any) -> None:
 
 
 def run_in_one_thread(estimator: Any) -> None:
-    """Requests are what runs in parallel: as many threads or processes as the file says would stand in their way, or be too many."""
+    """Requests are what runs in parallel: as many threads or processes as the file says would stand
+    in their way, or be too many."""
     for part in parts(estimator):
         held = getattr(part, "__dict__", {})
         if "n_jobs" in held:

@@ -12,7 +12,8 @@ _RANDOM = frozenset({"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"})
 
 
 def check_sparse(matrix: Any) -> None:
-    """Indices of a sparse matrix lie inside it: reading from a file does not check that, nor does multiplying."""
+    """Indices of a sparse matrix lie inside it: reading from a file does not check that, nor does
+    multiplying."""
     require(matrix.format in {"csr", "csc", "coo"}, f"a sparse matrix of format {matrix.format}")
     try:
         if matrix.format == "coo":

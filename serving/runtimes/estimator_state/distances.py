@@ -1,4 +1,5 @@
-"""Centres, support vectors and neighbours: compiled distances take the sizes of their points for granted."""
+"""Centres, support vectors and neighbours: compiled distances take the sizes of their points for
+granted."""
 
 from typing import Any
 
@@ -86,7 +87,8 @@ def check_neighbours(estimator: Any) -> None:
 
 
 def check_distance_parameters(thing: Any) -> None:
-    """What a distance takes besides the points: scipy's compiled distances take its size for granted."""
+    """What a distance takes besides the points: scipy's compiled distances take its size for
+    granted."""
     for name in ("metric_params", "effective_metric_params_"):
         given = getattr(thing, "__dict__", {}).get(name) or {}
         require(isinstance(given, dict) and given.keys() <= {"p", "w", "V", "VI"}, f"{name} is no set of parameters")

@@ -1,4 +1,5 @@
-"""Encoders: a search in values that are out of order leads to any place, and a category to a column that may not exist."""
+"""Encoders: a search in values that are out of order leads to any place, and a category to a column
+that may not exist."""
 
 import itertools
 from numbers import Real
@@ -22,7 +23,8 @@ def _check_order(known: Any, what: str) -> None:
     """
     Sorted, without duplicates, missing values last: as numpy's search takes for granted.
 
-    Text in an array of objects is looked up by a dictionary, and may have any order that its author gave.
+    Text in an array of objects is looked up by a dictionary, and may have any order that its author
+    gave.
     """
     require(isinstance(known, np.ndarray) and known.ndim == 1 and len(known) > 0, f"{what} are none")
     require(known.dtype.kind in "biufOUS", f"{what} are neither numbers nor text")
@@ -55,7 +57,8 @@ def check_categories(encoder: Any) -> None:
 
 
 def _check_rare_categories(encoder: Any) -> None:
-    """A value that is not known becomes the first of the rare ones, and the place of that is looked up like any other's."""
+    """A value that is not known becomes the first of the rare ones, and the place of that is looked
+    up like any other's."""
     held = vars(encoder)
     rare, places = held.get("_infrequent_indices"), held.get("_default_to_infrequent_mappings")
     message = f"the rare categories of a {type(encoder).__name__} do not fit together"
@@ -80,7 +83,8 @@ def check_classes(encoder: Any) -> None:
 
 
 def check_encoder(encoder: Any) -> None:
-    """Every category leads to a column that exists: seen by encoding each of them once, and one that is not known."""
+    """Every category leads to a column that exists: seen by encoding each of them once, and one
+    that is not known."""
     if "categories_" not in vars(encoder):
         return
     categories, features = encoder.categories_, features_of(encoder)

@@ -1,4 +1,5 @@
-"""Mixtures, chains and members of one against the rest: each puts its answers into a table by their place."""
+"""Mixtures, chains and members of one against the rest: each puts its answers into a table by their
+place."""
 
 from typing import Any
 
@@ -40,7 +41,8 @@ def check_chain(estimator: Any) -> None:
 
 
 def check_one_vs_rest(estimator: Any) -> None:
-    """Except among exclusive classes, the answers of its members are put into a sparse matrix by their place."""
+    """Except among exclusive classes, the answers of its members are put into a sparse matrix by
+    their place."""
     held = vars(estimator)
     if "estimators_" not in held or getattr(held.get("label_binarizer_"), "y_type_", "") == "multiclass":
         return

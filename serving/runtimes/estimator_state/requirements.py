@@ -18,7 +18,8 @@ def is_ascending(values: Any) -> bool:
 
 
 def features_of(estimator: Any) -> int:
-    """How many features an estimator takes: scikit-learn compares rows with it, and skips that where it is missing."""
+    """How many features an estimator takes: scikit-learn compares rows with it, and skips that
+    where it is missing."""
     features = vars(estimator).get("n_features_in_")
     if type(features) is not int or features < 1:
         raise StateInvalid(f"a {type(estimator).__name__} does not say how many features it takes (n_features_in_)")

@@ -1,4 +1,5 @@
-"""Other steps that write tables of a width that they say, or search in edges, quantiles and knots."""
+"""Other steps that write tables of a width that they say, or search in edges, quantiles and
+knots."""
 
 from typing import Any
 
@@ -16,7 +17,8 @@ _MOST_TERMS = 1_000_000
 
 
 def check_polynomial(transformer: Any) -> None:
-    """It makes a table as wide as one attribute says, without filling it, and writes the terms that the others say."""
+    """It makes a table as wide as one attribute says, without filling it, and writes the terms that
+    the others say."""
     held = vars(transformer)
     if "n_features_in_" not in held and "_n_out_full" not in held:
         return

@@ -1,4 +1,5 @@
-"""A Django view that answers fixed JSON, and no model: what Django does at most under a compiled server."""
+"""A Django view that answers fixed JSON, and no model: what Django does at most under a compiled
+server."""
 
 import os
 

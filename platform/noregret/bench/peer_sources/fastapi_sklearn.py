@@ -1,4 +1,5 @@
-"""FastAPI with the model as scikit-learn has it. One call of the model gives class and probabilities."""
+"""FastAPI with the model as scikit-learn has it. One call of the model gives class and
+probabilities."""
 
 import joblib
 import numpy as np
@@ -13,7 +14,8 @@ class Rows(BaseModel):
     inputs: list[list[float]]
 
 
-# A coroutine, for a function would be handed to a thread: slower by a third for a model of microseconds.
+# A coroutine, for a function would be handed to a thread: slower by a third for a model of
+# microseconds.
 @app.post("/predict")
 async def predict(rows: Rows):
     probabilities = model.predict_proba(np.asarray(rows.inputs))

@@ -1,4 +1,5 @@
-"""The ledger of an experiment as lines of JSON, streamed: memory stays bounded however long it is."""
+"""The ledger of an experiment as lines of JSON, streamed: memory stays bounded however long it
+is."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -24,7 +25,8 @@ from serving.tokens import Signer, Token
 
 _CHUNK = 2000
 _PARTS_READS = 6
-"""A part of an export may take so many times as long as another statement: the first sorts them all."""
+"""A part of an export may take so many times as long as another statement: the first sorts them
+all."""
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
@@ -67,7 +69,8 @@ def _time(request: Request, parameter: str) -> datetime | None:
     if text is None:
         return None
     try:
-        # A `+` in a query is a space unless it was escaped: of an offset it can only have been a plus.
+        # A `+` in a query is a space unless it was escaped: of an offset it can only have been a
+        # plus.
         found = parse_datetime(text.replace(" ", "+")) if "T" in text else parse_datetime(text)
     except ValueError:
         found = None
@@ -97,8 +100,8 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
 
 
 class Line(Struct, frozen=True):
-    """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by arm, as an evaluation needs them; an arm
-    that was added later had none."""
+    """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by
+    arm, as an evaluation needs them; an arm that was added later had none."""
 
     decision_id: str
     unit: str | None

@@ -1,4 +1,5 @@
-"""What an experiment has shown so far, over HTTP; with what another policy would have earned and when it might end, where that is asked."""
+"""What an experiment has shown so far, over HTTP; with what another policy would have earned and
+when it might end, where that is asked."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""What an apprentice's policy would have served, and how often that would have been right. Reads only."""
+"""What an apprentice's policy would have served, and how often that would have been right. Reads
+only."""
 
 from collections.abc import Sequence
 
@@ -12,7 +13,8 @@ from noregret.learning.scoring import scored_newest
 from noregret.learning.sums import Scored, Sums
 
 OPEN_DECISIONS = 1000
-"""Of open buckets, which are not in the sums yet, so many of the newest decisions are scored as they stand."""
+"""Of open buckets, which are not in the sums yet, so many of the newest decisions are scored as
+they stand."""
 
 
 class ChoicesScored(Struct, frozen=True):
@@ -24,7 +26,8 @@ class ChoicesScored(Struct, frozen=True):
 
 
 class Apprentice(Struct, frozen=True):
-    """What the policy would have served, and how right it would have been where the truth was told."""
+    """What the policy would have served, and how right it would have been where the truth was
+    told."""
 
     decisions: int
     shares: dict[str, float | None]
@@ -32,7 +35,8 @@ class Apprentice(Struct, frozen=True):
 
 
 def apprentice(experiment: Experiment, arms: Sequence[Arm], sums: Sums | None) -> Apprentice | None:
-    """How often an apprentice would have served each arm, and the score of its choices; None where there is none, or no sums yet."""
+    """How often an apprentice would have served each arm, and the score of its choices; None where
+    there is none, or no sums yet."""
     if not experiment.apprentice or sums is None:
         return None
     total = sum(sums.choices.values())

@@ -1,9 +1,11 @@
 """What is due of a canary: wait, advance, promote or roll back.
 
-It advances when its step has baked and nothing speaks against it: no guardrail passed, no evidence that the control is better. Time alone
-is no bake: the challenger must have served decisions itself at this step, been heard of where its reward has no default, and so must every
-metric that a guardrail watches. Before the step that leaves the control without traffic, and before promotion, an experiment with an
-`indifference` must have shown that the challenger is less than that worse. It rolls back as soon as the control is shown to be better.
+It advances when its step has baked and nothing speaks against it: no guardrail passed, no evidence
+that the control is better. Time alone is no bake: the challenger must have served decisions itself
+at this step, been heard of where its reward has no default, and so must every metric that a
+guardrail watches. Before the step that leaves the control without traffic, and before promotion, an
+experiment with an `indifference` must have shown that the challenger is less than that worse. It
+rolls back as soon as the control is shown to be better.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,8 @@ MIN_DECISIONS = 20
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is due, in a word and a sentence. `value` of `needed` is the evidence that was asked for, where some was."""
+    """What is due, in a word and a sentence. `value` of `needed` is the evidence that was asked
+    for, where some was."""
 
     step: Step
     reason: str
@@ -49,7 +52,8 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
     needed = 1.0 / promotion.alpha
     held = ExperimentEvidence.objects.get(experiment=experiment)
     unlike = not_comparable(experiment, held)
-    # Outcomes that can't be compared speak neither for nor against: guardrails and service are what is left to go by.
+    # Outcomes that can't be compared speak neither for nor against: guardrails and service are what
+    # is left to go by.
     evidence = None if unlike else evidence_of(experiment, held)
     against = 1.0 if evidence is None else _between(evidence, control, challenger)
     if against >= needed:
@@ -87,7 +91,8 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
 
 
 def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger: Arm, control: Arm, *, at: int) -> str:
-    """What a baked step still lacks of what could have spoken against the challenger; empty where it lacks nothing."""
+    """What a baked step still lacks of what could have spoken against the challenger; empty where
+    it lacks nothing."""
     steps = canary.steps
     last = at + 1 >= len(steps)
     asked = canary.min_decisions
@@ -113,7 +118,8 @@ def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger
             return f"{challenger.name} has served {own.decisions - own.failures:,} of {min_rewards:,} decisions"
         if silent and own.rewards < min_rewards:
             return f"{challenger.name} has {own.rewards:,} of {min_rewards:,} rewards"
-    # Of the control while it still can get them: after the step that takes its traffic nothing more is heard of it.
+    # Of the control while it still can get them: after the step that takes its traffic nothing more
+    # is heard of it.
     if silent and steps[at] < 1.0 and (last or steps[at + 1] >= 1.0):
         base = ArmStatistics.objects.get(arm=control)
         if base.decisions and base.rewards < min_rewards:

@@ -19,7 +19,8 @@ from .standing import memory_of
 
 
 class ArmOverTime(Struct, frozen=True):
-    """Its share of decisions and its mean reward, a number a stretch of time; None where there is no datum."""
+    """Its share of decisions and its mean reward, a number a stretch of time; None where there is
+    no datum."""
 
     name: str
     share: list[float | None]
@@ -86,13 +87,15 @@ def over_time(experiment: Experiment, points: int = 60) -> OverTime:
 def posterior_densities(experiment: Experiment, points: int = 200) -> Densities:
     """Each arm's posterior density of its mean, on one grid in reward units.
 
-    Empty where nothing was seen, and for a contextual policy, whose arms' means are of different requests.
+    Empty where nothing was seen, and for a contextual policy, whose arms' means are of different
+    requests.
     """
     arms = list(experiment.arms.order_by("position"))
     memory = (
         None if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice else memory_of(experiment)
     )
-    # Of a policy that learns from features nothing is believed of an arm's mean alone, and nothing of arms that serve nobody.
+    # Of a policy that learns from features nothing is believed of an arm's mean alone, and nothing
+    # of arms that serve nobody.
     statistics = (
         Statistics.zeros(len(arms))
         if memory is None

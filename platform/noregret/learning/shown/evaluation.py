@@ -1,6 +1,8 @@
-"""What another policy would have earned on logged traffic: the log read from the ledger, and the answer to any log.
+"""What another policy would have earned on logged traffic: the log read from the ledger, and the
+answer to any log.
 
-Only matured decisions are read. Where silence means 0, the open ones are all successes: failures among them come when their windows close.
+Only matured decisions are read. Where silence means 0, the open ones are all successes: failures
+among them come when their windows close.
 """
 
 import math
@@ -61,7 +63,8 @@ AND d.fallback_reason IS NULL AND NOT d.holdout
 ORDER BY r.decided_at DESC, r.decision_id DESC LIMIT %(limit)s
 """
 
-# Beside what was read: since the oldest decision of it, so that a long ledger is not counted while somebody waits.
+# Beside what was read: since the oldest decision of it, so that a long ledger is not counted while
+# somebody waits.
 _LEFT_OUT = """
 SELECT CASE WHEN d.fallback_reason IS NOT NULL THEN 'fallback' WHEN d.holdout THEN 'holdout'
     WHEN d.decided_at >= %(until)s THEN 'open' ELSE 'unanswered' END AS why, d.arm_id, count(*)
@@ -74,7 +77,8 @@ GROUP BY 1, 2
 
 
 class OffPolicyEstimate(Struct, frozen=True):
-    """A mean reward with its standard error and 95 % interval, null where nothing bounds them; `successes` are of equal weight."""
+    """A mean reward with its standard error and 95 % interval, null where nothing bounds them;
+    `successes` are of equal weight."""
 
     value: float
     standard_error: float | None
@@ -84,7 +88,8 @@ class OffPolicyEstimate(Struct, frozen=True):
 
 
 class Evaluation(Struct, frozen=True):
-    """What another policy would have earned on the logged traffic that has matured; `refused` says why the log can't tell.
+    """What another policy would have earned on the logged traffic that has matured; `refused` says
+    why the log can't tell.
 
     `left_out` counts decisions that were not read, by reason.
     """
@@ -211,9 +216,11 @@ def answer(
     unanswered: Mapping[int, int],
     matured_until: datetime | None,
 ) -> Evaluation:
-    """The evaluation document of a log. What the log can't answer is said in `refused`. Raises NotEvaluated.
+    """The evaluation document of a log. What the log can't answer is said in `refused`. Raises
+    NotEvaluated.
 
-    `left_out` counts decisions by reason (LEFT_OUT); `unanswered` those that matured without a reward, by the arm's position.
+    `left_out` counts decisions by reason (LEFT_OUT); `unanswered` those that matured without a
+    reward, by the arm's position.
     """
     try:
         target = make(policy, **params)
@@ -252,12 +259,14 @@ def answer(
 
 
 def left_out_in_words(found: Evaluation) -> str:
-    """`120 whose window is open; 3 held out of the policy`, of an evaluation document; empty where all was read."""
+    """`120 whose window is open; 3 held out of the policy`, of an evaluation document; empty where
+    all was read."""
     return "; ".join(said.format(found.left_out[why]) for why, said in LEFT_OUT.items() if found.left_out[why])
 
 
 def _answered_unlike(log: Log, arms: Sequence[str], unanswered: Mapping[int, int]) -> str | None:
-    """A warning where arms get their rewards at different rates: what was answered is then not what was drawn."""
+    """A warning where arms get their rewards at different rates: what was answered is then not what
+    was drawn."""
     with_reward = np.bincount(log.arm, minlength=log.arms).astype(np.float64)
     without = np.array([float(unanswered.get(i, 0)) for i in range(log.arms)])
     seen = with_reward + without > 0.0

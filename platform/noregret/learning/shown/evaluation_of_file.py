@@ -1,4 +1,5 @@
-"""What another policy would have earned on a file of logged traffic, in the form of decisions.ndjson. No row of the ledger enters."""
+"""What another policy would have earned on a file of logged traffic, in the form of
+decisions.ndjson. No row of the ledger enters."""
 
 import math
 from collections import Counter
@@ -44,9 +45,10 @@ class _Line(msgspec.Struct):
 class FileTerms:
     """What a file does not say of itself. An experiment's (`FileTerms.of`), or as people tell it.
 
-    `window_seconds` is the reward's attribution window and `default` what no feedback in it means, None where it means nothing; `as_of` is
-    when the file was made, without it the latest time in it. Without a `kind` rewards that are all 0 and 1 are binary. `arms` by name,
-    without them those that occur.
+    `window_seconds` is the reward's attribution window and `default` what no feedback in it means,
+    None where it means nothing; `as_of` is when the file was made, without it the latest time in
+    it. Without a `kind` rewards that are all 0 and 1 are binary. `arms` by name, without them those
+    that occur.
     """
 
     window_seconds: float | None = None
@@ -81,7 +83,8 @@ class FileTerms:
 def of_lines(
     lines: Iterable[bytes], policy: str, params: Mapping[str, Any], terms: FileTerms | None = None
 ) -> Evaluation:
-    """The evaluation document of a file in the form of decisions.ndjson. Raises NotEvaluated, LineInvalid."""
+    """The evaluation document of a file in the form of decisions.ndjson. Raises NotEvaluated,
+    LineInvalid."""
     terms = terms or FileTerms()
     read = _read(lines, terms)
     kept, left_out, unanswered, as_of = _matured(read, terms)
@@ -172,7 +175,8 @@ def _read(lines: Iterable[bytes], terms: FileTerms) -> list[_Line]:
 def _matured(
     read: Sequence[_Line], terms: FileTerms
 ) -> tuple[list[tuple[_Line, float]], Counter[str], Counter[str], datetime | None]:
-    """(matured lines with their rewards, how many were left out by reason, unanswered ones by arm, when the file was made)."""
+    """(matured lines with their rewards, how many were left out by reason, unanswered ones by arm,
+    when the file was made)."""
     times = [at for line in read for at in (line.decided_at, line.rewarded_at) if at is not None]
     as_of = terms.as_of or max(times, default=None)
     kept: list[tuple[_Line, float]] = []
@@ -183,7 +187,8 @@ def _matured(
         if terms.window_seconds is not None and line.decided_at is not None and as_of is not None:
             ends = line.decided_at + timedelta(seconds=terms.window_seconds)
             late = line.rewarded_at is not None and line.rewarded_at > ends + timedelta(seconds=GRACE_SECONDS)
-            # What came after the window is the default that was given then, or feedback that came too late.
+            # What came after the window is the default that was given then, or feedback that came
+            # too late.
             value = terms.default if value is None or late else value
             is_open = ends > as_of
         else:

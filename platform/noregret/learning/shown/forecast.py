@@ -1,7 +1,9 @@
-"""When an experiment might end: a range, from simulation of the very rule that promotes, at what is known of its arms.
+"""When an experiment might end: a range, from simulation of the very rule that promotes, at what is
+known of its arms.
 
-Made where somebody asks for it, never in a round. A single number of decisions is not told: extrapolated from the evidence so far it was
-off by a factor of 0.14 to 11 between its 10 % and 90 % points.
+Made where somebody asks for it, never in a round. A single number of decisions is not told:
+extrapolated from the evidence so far it was off by a factor of 0.14 to 11 between its 10 % and 90 %
+points.
 """
 
 import numpy as np
@@ -29,8 +31,9 @@ _KEPT_SECONDS = 60
 
 
 class Forecast(Struct, frozen=True):
-    """After how many matured rewards in all 8 of 10 experiments promote that are simulated on from here: `low` to `high`, null where
-    that is beyond `horizon`, and both where nothing can be told. `ended`: the share that promotes within it. `said`: the sentence."""
+    """After how many matured rewards in all 8 of 10 experiments promote that are simulated on from
+    here: `low` to `high`, null where that is beyond `horizon`, and both where nothing can be told.
+    `ended`: the share that promotes within it. `said`: the sentence."""
 
     matured: int
     low: int | None
@@ -99,7 +102,8 @@ def _refusal(experiment: Experiment, arms: list[Arm]) -> str:
 
 
 def _simulated(experiment: Experiment, arms: list[Arm], evidence: Array, horizon: int, needed: float) -> Array:
-    """After how many more rewards each simulated experiment promotes; infinite where it does not within the horizon."""
+    """After how many more rewards each simulated experiment promotes; infinite where it does not
+    within the horizon."""
     rng = np.random.default_rng(experiment.pk)  # the same figures on each look at the same state
     known = statistics_of(arms)
     # Larger is better from here on, whichever way the reward goes.

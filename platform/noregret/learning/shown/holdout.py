@@ -1,4 +1,5 @@
-"""What the bandit earned beyond its control, on units that were and were not held out. Reads only."""
+"""What the bandit earned beyond its control, on units that were and were not held out. Reads
+only."""
 
 import numpy as np
 from msgspec import Struct
@@ -25,7 +26,8 @@ class HoldoutSide(Struct, frozen=True):
 
 
 class Holdout(Struct, frozen=True):
-    """What the bandit earned beyond its control: the difference of means, and its 95 % interval by unit."""
+    """What the bandit earned beyond its control: the difference of means, and its 95 % interval by
+    unit."""
 
     share: float
     bandit: HoldoutSide
@@ -35,10 +37,11 @@ class Holdout(Struct, frozen=True):
 
 
 def holdout(experiment: Experiment, sums: Sums | None) -> Holdout | None:
-    """Both sides with their intervals, and the benefit with its own; None without a holdout, and before the sums are made.
+    """Both sides with their intervals, and the benefit with its own; None without a holdout, and
+    before the sums are made.
 
-    The benefit is the difference of means, compared by unit: a unit's many decisions are not independent. It is told from two units a side
-    on, which it takes to know how units differ.
+    The benefit is the difference of means, compared by unit: a unit's many decisions are not
+    independent. It is told from two units a side on, which it takes to know how units differ.
     """
     if not experiment.holdout or sums is None:
         return None

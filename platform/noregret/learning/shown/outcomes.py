@@ -1,4 +1,5 @@
-"""What an arm's own outcomes show: the ones that may be shown, and its intervals, by unit where units keep their arms. Reads only."""
+"""What an arm's own outcomes show: the ones that may be shown, and its intervals, by unit where
+units keep their arms. Reads only."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,13 +28,15 @@ Ends = tuple[float, float] | None
 
 
 def closed_until(experiment: Experiment) -> datetime | None:
-    """Until when decisions have all the outcomes that they will get: FOREVER without a default; None where none has."""
+    """Until when decisions have all the outcomes that they will get: FOREVER without a default;
+    None where none has."""
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     return shown_until(experiment, closed)
 
 
-# What is open: whole intervals, and the open part of the one that the last closed bucket ends in, which may be long by now
-# (noregret.learning.coarsening), from its rows. Moments merge as ArmStatistics do.
+# What is open: whole intervals, and the open part of the one that the last closed bucket ends in,
+# which may be long by now (noregret.learning.coarsening), from its rows. Moments merge as
+# ArmStatistics do.
 _OPEN = """
 WITH open AS (
     SELECT arm_id, rewards::float8 AS n, reward_total / rewards AS mean, reward_m2 AS m2 FROM learning_arminterval
@@ -50,7 +53,8 @@ FROM open JOIN means USING (arm_id) GROUP BY arm_id, means.n, means.mean
 
 
 def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
-    """The learned moments of arms, by position, over the decisions that can be shown: with a default, those whose windows are closed."""
+    """The learned moments of arms, by position, over the decisions that can be shown: with a
+    default, those whose windows are closed."""
     known = statistics_of(arms)
     until = closed_until(experiment)
     if until is None:
@@ -73,7 +77,8 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
 
 
 def _without(known: Statistics, i: int, part: tuple[float, float, float] | None) -> tuple[float, float, float]:
-    """(count, mean, m2) of an arm without a part of its outcomes: the merge of moments turned round."""
+    """(count, mean, m2) of an arm without a part of its outcomes: the merge of moments turned
+    round."""
     count, mean, m2 = float(known.count[i]), float(known.mean[i]), float(known.m2[i])
     if part is None:
         return count, mean, m2
@@ -88,9 +93,11 @@ def _without(known: Statistics, i: int, part: tuple[float, float, float] | None)
 def intervals(
     experiment: Experiment, arms: Sequence[Arm], statistics: Statistics, sums: Sums | None
 ) -> list[tuple[Ends, Ends, Method | None]]:
-    """(interval, watched interval, method) of each arm's mean, both of 95 % and in reward units; None where nothing can be said.
+    """(interval, watched interval, method) of each arm's mean, both of 95 % and in reward units;
+    None where nothing can be said.
 
-    `statistics` are the arms' own outcomes, `sums` those over the ledger, without which nothing is said where units keep their arm.
+    `statistics` are the arms' own outcomes, `sums` those over the ledger, without which nothing is
+    said where units keep their arm.
     """
     model = reward_model(experiment)
     method: Method = "posterior" if model.bounds is None else "jeffreys"

@@ -1,11 +1,13 @@
 """Figures as people read them, the same in reasons, on pages and in the demo."""
 
-# Evidence is a product over decisions: past so many times what is needed its digits say nothing more.
+# Evidence is a product over decisions: past so many times what is needed its digits say nothing
+# more.
 FAR_BEYOND = 1000.0
 
 
 def evidence_told(value: float, needed: float) -> str:
-    """Evidence beside what is needed, as a phrase: 'no evidence yet (40 needed)', 'evidence 3.2 of the 40 needed'."""
+    """Evidence beside what is needed, as a phrase: 'no evidence yet (40 needed)', 'evidence 3.2 of
+    the 40 needed'."""
     if value < 1.05:  # it begins at 1, and below 1 it only says that the other way round is likelier
         return f"no evidence yet ({needed:,.0f} needed)"
     if value >= FAR_BEYOND * needed:

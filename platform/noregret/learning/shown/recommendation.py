@@ -1,4 +1,5 @@
-"""What should be done with an experiment, in a word and in a sentence. It decides from evidence alone and does nothing itself."""
+"""What should be done with an experiment, in a word and in a sentence. It decides from evidence
+alone and does nothing itself."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,8 +24,9 @@ Action = Literal["continue", "promote", "stop", "rollback"]
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """`leader` is the arm with the greatest P(best); `evidence` of `needed` is how far it is from being shown to be best, by its weakest
-    evidence against another enabled arm; None where there is no anytime evidence.
+    """`leader` is the arm with the greatest P(best); `evidence` of `needed` is how far it is from
+    being shown to be best, by its weakest evidence against another enabled arm; None where there is
+    no anytime evidence.
     """
 
     action: Action
@@ -36,7 +38,8 @@ class Recommendation:
 
 
 def recommend(experiment: Experiment, arms: list[Arm], stand: Standing | None = None) -> Recommendation:
-    """The recommendation for an experiment with these arms, by position, which stand so where somebody has looked already."""
+    """The recommendation for an experiment with these arms, by position, which stand so where
+    somebody has looked already."""
     if experiment.status == Experiment.Status.COMPLETED:
         return _ended(experiment)
     if experiment.started_at is None:
@@ -68,7 +71,8 @@ def recommend(experiment: Experiment, arms: list[Arm], stand: Standing | None = 
 
 
 def may_be_due(experiment: Experiment, arms: list[Arm]) -> bool:
-    """Could anything be recommended but to go on? Asked in each round: how a hundred arms stand takes as long as a round may."""
+    """Could anything be recommended but to go on? Asked in each round: how a hundred arms stand
+    takes as long as a round may."""
     decided_by_evidence = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
     if not decided_by_evidence or experiment.started_at is None or experiment.apprentice:
         return True
@@ -87,7 +91,8 @@ def _of_canary(experiment: Experiment, arms: list[Arm]) -> Recommendation:
     actions: dict[canary.Step, Action] = {"promote": "promote", "rollback": "rollback"}
     action = actions.get(found.step, "continue")
     if action == "continue":
-        # What is told of evidence is told of the arm that leads, as everywhere; what the step waits for is in the reason.
+        # What is told of evidence is told of the arm that leads, as everywhere; what the step waits
+        # for is in the reason.
         evidence = evidence_of(experiment, ExperimentEvidence.objects.get(experiment=experiment))
         leader = standing(experiment, arms).leader
         value = None if evidence is None or leader is None else _weakest(evidence, arms, leader)
@@ -99,7 +104,8 @@ def _of_canary(experiment: Experiment, arms: list[Arm]) -> Recommendation:
 
 
 def _of_contextual(experiment: Experiment, arms: list[Arm], evidence: Evidence | None) -> Recommendation:
-    """Where features choose the arm the policy earns more than any arm would: one is promoted only if that was asked for."""
+    """Where features choose the arm the policy earns more than any arm would: one is promoted only
+    if that was asked for."""
     told = "the policy chooses by the request's features: the policy is what earns, not an arm, and none is promoted by itself"
     promotion = experiment.promotion_
     if evidence is None or not promotion.auto:
@@ -193,7 +199,8 @@ def _promoted_or_held_up(
 
 
 def _weakest(evidence: Evidence, arms: list[Arm], leader: Arm) -> float:
-    """The least evidence that `leader` is better, over the other enabled arms; 1 where there is none."""
+    """The least evidence that `leader` is better, over the other enabled arms; 1 where there is
+    none."""
     rivals = [arm.position for arm in arms if arm.enabled and arm.pk != leader.pk]
     return float(evidence.e_values()[leader.position, rivals].min()) if rivals else 1.0
 
@@ -210,7 +217,8 @@ def _silent(names: list[str]) -> str:
     )
 
 
-# So many decisions must have matured before it is said that something takes long or that arms look alike.
+# So many decisions must have matured before it is said that something takes long or that arms look
+# alike.
 _ENOUGH_TO_TELL = 2000
 _LOOKS_BEST = 0.95
 _STARVES_LOSERS = 0.1  # a floor below it leaves the losing arms too little traffic to be told apart soon
@@ -219,8 +227,9 @@ _STARVES_LOSERS = 0.1  # a floor below it leaves the losing arms too little traf
 def _prospect(
     experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: Standing, value: float, needed: float
 ) -> str:
-    """What may come of it where that is not a promotion soon; nothing where nothing can be said. No number: a forecast is a simulation,
-    and is made where somebody asks for it (noregret.learning.shown.forecast)."""
+    """What may come of it where that is not a promotion soon; nothing where nothing can be said. No
+    number: a forecast is a simulation, and is made where somebody asks for it
+    (noregret.learning.shown.forecast)."""
     matured = float(evidence.matured.count.sum())
     memory = memory_of(experiment)
     if matured < _ENOUGH_TO_TELL or memory is None or memory.forgets:
@@ -244,7 +253,8 @@ def _prospect(
 
 
 def _hindrance(experiment: Experiment, arms: list[Arm], evidence: Evidence, winner: Arm | None) -> str:
-    """What the rule still asks for though the evidence is enough; of every enabled arm, for one that is not heard of may be the best."""
+    """What the rule still asks for though the evidence is enough; of every enabled arm, for one
+    that is not heard of may be the best."""
     promotion = experiment.promotion_
     # Whoever is told of one arm is told of the one that is waited for longest.
     enabled = [arm for arm in arms if arm.enabled]

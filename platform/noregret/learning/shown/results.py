@@ -1,4 +1,5 @@
-"""What an experiment has shown so far: the figures of the results call and of the dashboard. Reads only."""
+"""What an experiment has shown so far: the figures of the results call and of the dashboard. Reads
+only."""
 
 from typing import Literal, cast
 
@@ -56,7 +57,8 @@ class ResultsArm(Struct, frozen=True):
 
 
 class Comparison(Struct, frozen=True):
-    """`sample_ratio_p`: did trials fall on the arms as logged? `answers_p`: are arms answered alike, where silence means nothing?"""
+    """`sample_ratio_p`: did trials fall on the arms as logged? `answers_p`: are arms answered
+    alike, where silence means nothing?"""
 
     sample_ratio_p: float | None
     answers_p: float | None
@@ -111,7 +113,8 @@ class Results(Struct, frozen=True):
 
 
 def results(experiment: Experiment) -> Results:
-    """The results (docs/api.md), without what is told only where it is asked for. What can't be known yet is None."""
+    """The results (docs/api.md), without what is told only where it is asked for. What can't be
+    known yet is None."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     rows = {row.arm_id: row for row in ArmStatistics.objects.filter(arm__in=arms)}
     stand = standing(experiment, arms, with_loss=True)

@@ -1,4 +1,5 @@
-"""What the traffic of a bandit earned beyond an even split of it: from sums over the ledger by weight. Reads only."""
+"""What the traffic of a bandit earned beyond an even split of it: from sums over the ledger by
+weight. Reads only."""
 
 from collections.abc import Sequence
 
@@ -15,10 +16,12 @@ from .outcomes import INTERVAL_ALPHA
 
 
 def against_even_split(experiment: Experiment, arms: Sequence[Arm], sums: Sums | None) -> Saved | None:
-    """Reward earned beyond what the same rewarded decisions, split evenly over the arms that had a chance, would have.
+    """Reward earned beyond what the same rewarded decisions, split evenly over the arms that had a
+    chance, would have.
 
-    None where it can't be known: no probabilities between 0 and 1 (a deterministic policy without a floor), an arm without a reward, and
-    before the sums are made. None for all but a bandit that serves: nothing else splits to earn.
+    None where it can't be known: no probabilities between 0 and 1 (a deterministic policy without a
+    floor), an arm without a reward, and before the sums are made. None for all but a bandit that
+    serves: nothing else splits to earn.
     """
     if sums is None or not _splits(experiment):
         return None

@@ -1,7 +1,9 @@
-"""What each part of the traffic would lose if one arm served all: of policies that choose by the request's features. Reads only.
+"""What each part of the traffic would lose if one arm served all: of policies that choose by the
+request's features. Reads only.
 
-The parts are a declared category's values and the halves of a number's range. Figures are of the newest matured decisions, the same for
-half a minute: they are read while somebody waits, and a page that refreshes itself must not read them each time.
+The parts are a declared category's values and the halves of a number's range. Figures are of the
+newest matured decisions, the same for half a minute: they are read while somebody waits, and a page
+that refreshes itself must not read them each time.
 """
 
 from typing import Any
@@ -54,7 +56,8 @@ class Segment(Struct, frozen=True):
 
 
 class SingleArm(Struct, frozen=True):
-    """What an arm would have earned a decision alone, and what the policy earned beyond that; intervals hold together at 95 %."""
+    """What an arm would have earned a decision alone, and what the policy earned beyond that;
+    intervals hold together at 95 %."""
 
     name: str
     value: float | None
@@ -63,7 +66,8 @@ class SingleArm(Struct, frozen=True):
 
 
 class Segments(Struct, frozen=True):
-    """Of a policy that learns from features: what it earned a decision, what each arm alone would have, what each segment would lose."""
+    """Of a policy that learns from features: what it earned a decision, what each arm alone would
+    have, what each segment would lose."""
 
     decisions: int
     policy: float
@@ -74,7 +78,8 @@ class Segments(Struct, frozen=True):
 
 
 def of_experiment(experiment: Experiment) -> Segments | None:
-    """The document, the same for half a minute; None for a policy that does not look at the request, and before decisions matured."""
+    """The document, the same for half a minute; None for a policy that does not look at the
+    request, and before decisions matured."""
     if not looks_at_requests(experiment) or experiment.apprentice:
         return None
     key = f"segments:{experiment.pk}:{experiment.created_at.timestamp()}"
@@ -87,9 +92,11 @@ def of_experiment(experiment: Experiment) -> Segments | None:
 
 
 def segments(experiment: Experiment) -> Segments | None:
-    """What the policy earned a decision, what each arm would have, and what each segment would lose by each arm.
+    """What the policy earned a decision, what each arm would have, and what each segment would lose
+    by each arm.
 
-    A loss is what the policy earned there beyond the arm, a decision, so that positive is bad for the arm whichever way the reward goes.
+    A loss is what the policy earned there beyond the arm, a decision, so that positive is bad for
+    the arm whichever way the reward goes.
     """
     arms = list(experiment.arms.order_by("position"))
     until = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
@@ -109,7 +116,8 @@ def segments(experiment: Experiment) -> Segments | None:
     arm = np.array([position[row[0]] for row in rows], dtype=np.int64)
     rewards = sign * np.array([row[2] for row in rows], dtype=np.float64)
     propensities = np.array([padded(row[1], len(arms)) for row in rows], dtype=np.float64)
-    # A unit that keeps its arm makes decisions that hang together: their values are told, and no interval.
+    # A unit that keeps its arm makes decisions that hang together: their values are told, and no
+    # interval.
     independent = not experiment.sticky
     overall = against_one_arm(rewards, arm, propensities)
     contexts = [_read(row[3]) for row in rows]
@@ -178,7 +186,8 @@ def _read(context: str | None) -> dict[str, Any]:
 
 
 def _parts(field: Field, contexts: list[dict[str, Any]]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """The parts of the traffic by a field: a category's values and what is none of them, or the halves of a number's range."""
+    """The parts of the traffic by a field: a category's values and what is none of them, or the
+    halves of a number's range."""
     given = [context.get(field.name) for context in contexts]
     if field.values is not UNSET:
         parts = [(value, np.array([one == value for one in given])) for value in field.values]

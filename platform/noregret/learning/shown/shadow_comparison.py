@@ -1,4 +1,5 @@
-"""Challengers beside the champion, on copies of the same requests: what the sums of their predictions tell. Reads only."""
+"""Challengers beside the champion, on copies of the same requests: what the sums of their
+predictions tell. Reads only."""
 
 from typing import Any
 
@@ -62,7 +63,8 @@ class ShadowComparison(Struct, frozen=True):
 
 
 def comparison(experiment: Experiment) -> dict[int, ShadowComparison]:
-    """Each challenger against the champion, by arm id: agreement, differences, latency, errors, examples, and scores on what was true.
+    """Each challenger against the champion, by arm id: agreement, differences, latency, errors,
+    examples, and scores on what was true.
 
     A challenger whose predictions are not all in its sums yet is left out.
     """
@@ -87,7 +89,8 @@ def comparison(experiment: Experiment) -> dict[int, ShadowComparison]:
 
 
 def _histogram(sums: ShadowSums) -> list[Bin]:
-    """Equal stretches up to the largest difference, to the resolution of the steps that differences are counted in."""
+    """Equal stretches up to the largest difference, to the resolution of the steps that differences
+    are counted in."""
     top = sums.highest
     if not top:
         return []

@@ -1,6 +1,8 @@
-"""How an experiment's arms stand by what its policy believes: how probable it is that each is best, and which one leads.
+"""How an experiment's arms stand by what its policy believes: how probable it is that each is best,
+and which one leads.
 
-Shown and told, never acted on. What a policy has forgotten enters nothing here: it would contradict the traffic that people see.
+Shown and told, never acted on. What a policy has forgotten enters nothing here: it would contradict
+the traffic that people see.
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from noregret.learning.knowledge import known_to_policy
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """By position: `best`, the probability of each enabled arm to be the best of them, and `loss`, what choosing it would cost in reward
-    units; None where that can't be known. `leader` is the arm with the greatest of `best`.
+    """By position: `best`, the probability of each enabled arm to be the best of them, and `loss`,
+    what choosing it would cost in reward units; None where that can't be known. `leader` is the arm
+    with the greatest of `best`.
     """
 
     best: list[float | None]
@@ -33,8 +36,9 @@ class Standing:
 def standing(experiment: Experiment, arms: list[Arm], *, with_loss: bool = False) -> Standing:
     """How the arms, given by position, stand.
 
-    Nothing is known before a reward came, where only the control serves (a shadow, an apprentice), and for a policy that learns from
-    features: there an arm's mean is over the requests that it was chosen for, and says nothing of others.
+    Nothing is known before a reward came, where only the control serves (a shadow, an apprentice),
+    and for a policy that learns from features: there an arm's mean is over the requests that it was
+    chosen for, and says nothing of others.
     """
     unknown: list[float | None] = [None] * len(arms)
     memory = memory_of(experiment)
@@ -64,7 +68,8 @@ def _loss(belief: Belief) -> Array:
 
 
 def memory_of(experiment: Experiment) -> Memory | None:
-    """How much of the past the policy knows: everything without a policy; None for one that learns from features."""
+    """How much of the past the policy knows: everything without a policy; None for one that learns
+    from features."""
     made = made_policy(experiment)
     if made is None:
         return EVERYTHING

@@ -25,7 +25,8 @@ from .watches import Watch
 
 
 def begun(experiment: Experiment, row: WatchedMetric) -> datetime:
-    """Until when an arm is compared with the control; before the first time, when the experiment began."""
+    """Until when an arm is compared with the control; before the first time, when the experiment
+    began."""
     # An hour earlier: a web process's clock may be behind the one that wrote the start.
     return row.compared_until or interval_start(experiment.started_at or experiment.created_at) - timedelta(hours=1)
 
@@ -47,9 +48,11 @@ def compare(
     *,
     last: bool = False,
 ) -> dict[str, Any]:
-    """The comparisons by arm id after decisions from `start` to `end`, which are whole buckets or intervals.
+    """The comparisons by arm id after decisions from `start` to `end`, which are whole buckets or
+    intervals.
 
-    `last`: for a look, with all that there is from `start` on, and strata that are not full are closed.
+    `last`: for a look, with all that there is from `start` on, and strata that are not full are
+    closed.
     """
     arms = list(experiment.arms.order_by("position").values_list("pk", "is_control"))
     control = next((arm for arm, is_control in arms if is_control), None)
@@ -80,7 +83,8 @@ def _differences(
     *,
     last: bool,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A group of values is what one policy version decided in one bucket: its allocation was fixed, and no outcome of it steered it."""
+    """A group of values is what one policy version decided in one bucket: its allocation was fixed,
+    and no outcome of it steered it."""
     others, control = arms
     rows = rows_between(_COMPARED, experiment, watch.metric, start, end, most=MAX_VALUE)
     width = bucket_width(experiment.reward_.window_seconds)
@@ -113,7 +117,8 @@ def _first_of(own: np.ndarray[Any, Any], group: np.ndarray[Any, Any]) -> int:
     return int(np.searchsorted(group, group[int(own.argmax())])) if own.any() else len(own)
 
 
-# Each decision is read once, when its time is sealed. What is not sealed yet is read from the intervals at each look: all of it is timely.
+# Each decision is read once, when its time is sealed. What is not sealed yet is read from the
+# intervals at each look: all of it is timely.
 _DECIDED = """
 SELECT date_bin(make_interval(secs => %(width)s), decided_at, '1970-01-01+00') AS start, arm_id,
     count(*) FILTER (WHERE fallback_reason IS NOT NULL)::float8, count(*)::float8
@@ -137,7 +142,8 @@ def _failures(
     *,
     last: bool,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """By ten seconds of decision time; none reaches over an instant at which the split was changed."""
+    """By ten seconds of decision time; none reaches over an instant at which the split was
+    changed."""
     others, control = arms
     with connection.cursor() as cursor:
         parameters: dict[str, Any] = {

@@ -1,8 +1,10 @@
-"""Guardrails: limits on a metric of each arm, and how each arm stands to them. What is done about it is noregret.steering.guardrails.
+"""Guardrails: limits on a metric of each arm, and how each arm stands to them. What is done about
+it is noregret.steering.guardrails.
 
-A limit is held by evidence that may be looked at each second: an arm within its limit is acted on with probability at most `alpha`,
-however long the experiment goes on. An error rate and a latency's quantile are proportions (of failures; of decisions slower than the
-limit), and their counts are enough; other metrics are judged by bets on their values (bandits.inference.betting). What was never
+A limit is held by evidence that may be looked at each second: an arm within its limit is acted on
+with probability at most `alpha`, however long the experiment goes on. An error rate and a latency's
+quantile are proportions (of failures; of decisions slower than the limit), and their counts are
+enough; other metrics are judged by bets on their values (bandits.inference.betting). What was never
 heard is within no limit: it is told as unheard.
 """
 
@@ -22,10 +24,12 @@ from . import metric_values
 from .metric_values import Values
 from .watches import Watch, watch_of
 
-# Buckets that are open yet are read at each look: what took long is looked at more rarely, so that no experiment takes the learner's time.
+# Buckets that are open yet are read at each look: what took long is looked at more rarely, so that
+# no experiment takes the learner's time.
 LONG_SECONDS = 0.5
 REST = 20.0
-# A challenger that has all the traffic has no control beside it. Failing more often than not is too often whatever the control did.
+# A challenger that has all the traffic has no control beside it. Failing more often than not is too
+# often whatever the control did.
 MOST_FAILURES = 0.5
 
 State = Literal["unheard", "waiting", "unjudged", "within", "beyond", "passed"]
@@ -33,7 +37,8 @@ State = Literal["unheard", "waiting", "unjudged", "within", "beyond", "passed"]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How an arm stands to a guardrail. `beyond`: its figure is past the limit, and it is not shown; `more`: values that it then needs."""
+    """How an arm stands to a guardrail. `beyond`: its figure is past the limit, and it is not
+    shown; `more`: values that it then needs."""
 
     guardrail: Guardrail
     arm: Arm
@@ -100,7 +105,8 @@ def _of_excess_failures(
     control: Arm | None,
     rows: dict[int, ArmStatistics],
 ) -> Iterator[Judgement]:
-    """Failures beside the control's, within strata; and of a canary that has all the traffic, beside what the control's were."""
+    """Failures beside the control's, within strata; and of a canary that has all the traffic,
+    beside what the control's were."""
     # Without a failure nothing can have been won, and nothing has to be read.
     failed = any(rows[arm.pk].failures for arm in arms)
     strata = metric_values.failures_of(experiment, watch) if watch is not None and failed else {}
@@ -135,7 +141,8 @@ def _of_failures_beside(
         most = highest_proportion(beside.control_failed, beside.control, alpha / 4.0)
         limit = max(min(most + margin, MOST_FAILURES), 1e-9)
         after = proportion_wagers(*beside.alone, limit)
-        # Half of alpha for what was decided side by side; a quarter each for what the control did, and for what the arm did without it.
+        # Half of alpha for what was decided side by side; a quarter each for what the control did,
+        # and for what the arm did without it.
         evidence = max(beside.wagers.evidence / 2.0, after.evidence / 4.0)
     said = _side(
         f"error_rate of {arm.name} against the control's",
@@ -222,7 +229,8 @@ def _sides(guardrail: Guardrail) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Bet:
-    """One side of a guardrail: that the mean, or the difference, is more than the limit, both times `sign`."""
+    """One side of a guardrail: that the mean, or the difference, is more than the limit, both times
+    `sign`."""
 
     sign: float
     limit: float

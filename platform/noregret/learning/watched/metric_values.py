@@ -1,7 +1,9 @@
-"""What guardrails know of values and of failures at a look: the sums that are kept (learning.watched.watching), and what is open yet.
+"""What guardrails know of values and of failures at a look: the sums that are kept
+(learning.watched.watching), and what is open yet.
 
-Of a comparison with the control the buckets that are not closed are read from the ledger, as many as the attribution window is long;
-of failures the intervals of the last minute. What came before is in the sums, however much it is.
+Of a comparison with the control the buckets that are not closed are read from the ledger, as many
+as the attribution window is long; of failures the intervals of the last minute. What came before is
+in the sums, however much it is.
 """
 
 from dataclasses import dataclass
@@ -19,19 +21,22 @@ from .values import ValueSums, of_row
 from .watches import Watch
 
 BEHIND = timedelta(minutes=10)
-"""Sums that lack more than this are not looked at: the learner is on its way through what was there before."""
+"""Sums that lack more than this are not looked at: the learner is on its way through what was there
+before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """By arm id; an arm for which nothing came has no entry. `compared` holds what is not the control."""
+    """By arm id; an arm for which nothing came has no entry. `compared` holds what is not the
+    control."""
 
     sums: dict[int, ValueSums]
     compared: dict[int, ValueStrata]
 
     def wagers(self, watch: Watch, arm: int, sign: float) -> Wagers | None:
-        """What the bets have won that the mean of `sign` times the values is more than the limit; None where nothing is known of their
-        reach. By the ends that were seen of any arm, where no bound is declared.
+        """What the bets have won that the mean of `sign` times the values is more than the limit;
+        None where nothing is known of their reach. By the ends that were seen of any arm, where no
+        bound is declared.
         """
         own, sides = self.sums[arm], watch.sides
         logs, limit, bound = (

@@ -27,7 +27,8 @@ WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s ORDER BY decide
 
 
 def end_of_piece(query: str, experiment: Experiment, metric: str, start: datetime) -> datetime | None:
-    """The time of the first row after PIECE of them; None where there are fewer. Rows of one instant stay together."""
+    """The time of the first row after PIECE of them; None where there are fewer. Rows of one
+    instant stay together."""
     asked: dict[str, Any] = {"experiment": experiment.pk, "metric": metric, "start": start, "n": PIECE}
     with connection.cursor() as cursor:
         cursor.execute(query, asked)

@@ -12,7 +12,8 @@ from .watches import guardrails_of
 
 
 class GuardedArm(Struct, frozen=True):
-    """How an arm stands to a guardrail. `evidence` of `needed` shows it past the limit; where it is past, about `more` values show it."""
+    """How an arm stands to a guardrail. `evidence` of `needed` shows it past the limit; where it is
+    past, about `more` values show it."""
 
     name: str
     state: State

@@ -1,4 +1,5 @@
-"""A metric's values for one arm, as sums that add: how many, their mean and ends, and what bets on the mean have won."""
+"""A metric's values for one arm, as sums that add: how many, their mean and ends, and what bets on
+the mean have won."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,8 +19,8 @@ from .watches import Watch
 
 @dataclass(frozen=True, slots=True)
 class ValueSums:
-    """Values of one arm. They add; `above` and `below` are logarithms of what bets have won: of a Ladder, or of Wagers where the bound that
-    they need is declared.
+    """Values of one arm. They add; `above` and `below` are logarithms of what bets have won: of a
+    Ladder, or of Wagers where the bound that they need is declared.
     """
 
     count: int
@@ -63,7 +64,8 @@ def _negative(value: float | None) -> float | None:
 
 
 def cut(values: Array, sides: Sides) -> Array:
-    """Values beyond the declared bounds count as the bound; and none is more than what is taken today."""
+    """Values beyond the declared bounds count as the bound; and none is more than what is taken
+    today."""
     low = -MAX_VALUE if sides.minimum is None else max(sides.minimum, -MAX_VALUE)
     high = MAX_VALUE if sides.maximum is None else min(sides.maximum, MAX_VALUE)
     return np.clip(values, low, high)

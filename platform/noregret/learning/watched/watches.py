@@ -1,4 +1,5 @@
-"""What the guardrails of an experiment ask of the ledger: each a watch, whose sums the learner keeps (learning.watched.watching)."""
+"""What the guardrails of an experiment ask of the ledger: each a watch, whose sums the learner
+keeps (learning.watched.watching)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,8 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 
 Kind = Literal["mean", "difference", "failures"]
-"""A metric's mean against a limit, the same against the control's, and failures against the control's."""
+"""A metric's mean against a limit, the same against the control's, and failures against the
+control's."""
 
 
 OUTCOME = "outcome"
@@ -21,7 +23,8 @@ OUTCOME = "outcome"
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Two guardrails that differ in what is done alone are one. `sides`: what is bet, and within which bounds values lie."""
+    """Two guardrails that differ in what is done alone are one. `sides`: what is bet, and within
+    which bounds values lie."""
 
     kind: Kind
     metric: str
@@ -29,14 +32,16 @@ class Watch:
 
     @property
     def key(self) -> str:
-        """What its sums are kept under: whatever changes them is in it, so that a changed guardrail begins anew."""
+        """What its sums are kept under: whatever changes them is in it, so that a changed guardrail
+        begins anew."""
         sides = self.sides
         limits = [sides.above, sides.below, sides.minimum, sides.maximum]
         return msgspec.json.encode([self.kind, self.metric, *limits]).decode()
 
 
 def guardrails_of(experiment: Experiment) -> list[Guardrail]:
-    """An experiment's guardrails; a canary that was made before it got one on errors by itself has it too."""
+    """An experiment's guardrails; a canary that was made before it got one on errors by itself has
+    it too."""
     return with_default_guardrails(experiment.strategy, experiment.guardrails_)
 
 
@@ -64,13 +69,15 @@ def is_mirrored(experiment: Experiment) -> bool:
 
 
 def metrics_of(experiment: Experiment) -> set[str]:
-    """The metrics whose values are claimed for the sums of what watches them (learning.watched.watching)."""
+    """The metrics whose values are claimed for the sums of what watches them
+    (learning.watched.watching)."""
     metrics = {watch.metric for watch in watches_of(experiment).values() if watch.kind != "failures"}
     return metrics | {OUTCOME} if is_mirrored(experiment) else metrics
 
 
 def _bounds(experiment: Experiment, guardrail: Guardrail) -> tuple[float | None, float | None]:
-    """What a value is known to be at least and at most: as the guardrail declares it, or the reward where that is the metric."""
+    """What a value is known to be at least and at most: as the guardrail declares it, or the reward
+    where that is the metric."""
     minimum, maximum = guardrail.minimum, guardrail.maximum
     if guardrail.metric == experiment.reward_.metric:
         reward = reward_model(experiment)

@@ -1,10 +1,13 @@
-"""Keeps the sums of what is watched, by guardrails and by the scores of shadows, so that no look sums over the ledger.
+"""Keeps the sums of what is watched, by guardrails and by the scores of shadows, so that no look
+sums over the ledger.
 
-Values are claimed by their mark `summed`, as rewards are by `folded`, and added to the sums of each watch of their metric. What compares an
-arm with its control goes on in strata, over decisions that nothing can be added to: values once their bucket is closed, failures once their
-time is sealed, a minute after. A watch that is new, or was changed, or meets a ledger of an earlier version, goes through what
-is there once, in pieces: until it is through, `metric_values` says so and judges nothing. Each step is done in one transaction with
-its sums, under the locks of the experiment's watches, so that it is safe beside itself.
+Values are claimed by their mark `summed`, as rewards are by `folded`, and added to the sums of each
+watch of their metric. What compares an arm with its control goes on in strata, over decisions that
+nothing can be added to: values once their bucket is closed, failures once their time is sealed, a
+minute after. A watch that is new, or was changed, or meets a ledger of an earlier version, goes
+through what is there once, in pieces: until it is through, `metric_values` says so and judges
+nothing. Each step is done in one transaction with its sums, under the locks of the experiment's
+watches, so that it is safe beside itself.
 """
 
 import time
@@ -29,15 +32,18 @@ BATCH = 20_000
 ROUND_SECONDS = 0.3
 """For so long one round goes through it."""
 SLACK = timedelta(days=1)
-"""So far behind the closed buckets no value is expected that was not late: one within its window has seconds to commit."""
+"""So far behind the closed buckets no value is expected that was not late: one within its window
+has seconds to commit."""
 SEAL = timedelta(minutes=1)
 """Failures are compared when their decisions had so much time to come into the ledger."""
 
 
 def keep_up(experiment: Experiment, drained_until: datetime | None) -> bool:
-    """Add what came in since; False where more is to be gone through. Called in the learner's round, after buckets were closed.
+    """Add what came in since; False where more is to be gone through. Called in the learner's
+    round, after buckets were closed.
 
-    `drained_until`: None where the stream could not be drained, so that nobody knows up to when decisions are complete.
+    `drained_until`: None where the stream could not be drained, so that nobody knows up to when
+    decisions are complete.
     """
     watches = watches_of(experiment)
     _tend(experiment, watches)
@@ -74,8 +80,9 @@ def _locked(experiment: Experiment) -> list[WatchedMetric]:
 
 _UNSUMMED = """experiment_id = %(experiment)s AND metric = ANY(%(metrics)s) AND NOT summed AND (NOT late OR metric = %(truth)s)
     AND decided_at >= %(since)s"""
-# Which days the claim has to look into: of each it makes a plan of its own, and most rounds find nothing.
-# Some of them: asked for their first and last alone, the database would go through all that were summed in order of time.
+# Which days the claim has to look into: of each it makes a plan of its own, and most rounds find
+# nothing. Some of them: asked for their first and last alone, the database would go through all
+# that were summed in order of time.
 _WAITING = f"""
 WITH waiting AS MATERIALIZED (SELECT decided_at FROM serving_reward WHERE {_UNSUMMED} LIMIT %(limit)s)
 SELECT min(decided_at), max(decided_at) FROM waiting
@@ -144,12 +151,14 @@ def unsummed(experiment: Experiment, end: datetime) -> bool:
 
 
 def _truth(experiment: Experiment) -> str | None:
-    """What was true is scored however late it was told, unless it is the reward, whose late values a default replaces."""
+    """What was true is scored however late it was told, unless it is the reward, whose late values
+    a default replaces."""
     return OUTCOME if is_mirrored(experiment) and experiment.reward_.metric != OUTCOME else None
 
 
 def _claimed_since(experiment: Experiment, truth: str | None) -> datetime:
-    """Values of decisions before this are claimed on the way through, if at all: no day of the ledger before it is looked into."""
+    """Values of decisions before this are claimed on the way through, if at all: no day of the
+    ledger before it is looked into."""
     began = earliest_decision(experiment)
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
     return began if truth is not None or closed is None else max(began, closed - SLACK)
@@ -194,7 +203,8 @@ def _catch_up(experiment: Experiment, watches: dict[str, Watch]) -> bool:
                 continue
             start = row.summed_until or EARLIEST
             end = end_of_piece(NTH_VALUE, experiment, watch.metric, start) or FOREVER
-            # Not those that are claimed: other watches of the metric would miss one that came in just now.
+            # Not those that are claimed: other watches of the metric would miss one that came in
+            # just now.
             asked: dict[str, Any] = {"experiment": experiment.pk, "metric": watch.metric, "start": start}
             with connection.cursor() as cursor:
                 cursor.execute(_MARK, asked | {"end": min(end, claimed_since)})
@@ -205,7 +215,8 @@ def _catch_up(experiment: Experiment, watches: dict[str, Watch]) -> bool:
 
 
 def _seal(experiment: Experiment, until: datetime) -> datetime:
-    """From now on nothing is added before `until`; until when that holds. A drain holds the same row while it marks decisions."""
+    """From now on nothing is added before `until`; until when that holds. A drain holds the same
+    row while it marks decisions."""
     with transaction.atomic():
         held = ExperimentEvidence.objects.select_for_update().get(experiment=experiment)
         sealed = max(until, held.sealed_until or until)

@@ -33,7 +33,8 @@ def own_fields(definition: type[Definition]) -> Mapping[str, Field]:
 
 
 def options_of(kind: msgspec.inspect.Type) -> tuple[str, tuple[msgspec.inspect.Type, ...]]:
-    """What a field's type says of itself, and the types that it allows: each member of a union, without its annotations."""
+    """What a field's type says of itself, and the types that it allows: each member of a union,
+    without its annotations."""
     if isinstance(kind, msgspec.inspect.Metadata):
         description, options = options_of(kind.type)
         return (kind.extra_json_schema or {}).get("description", description), options

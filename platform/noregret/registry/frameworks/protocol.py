@@ -87,7 +87,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a model turned out to be. `compiled` is the file that is served instead of the original."""
+    """What a model turned out to be. `compiled` is the file that is served instead of the
+    original."""
 
     signature: Signature = NO_SIGNATURE
     compiled: bytes | None = None

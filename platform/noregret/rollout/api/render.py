@@ -1,4 +1,5 @@
-"""Endpoints and experiments as documents of the API: their types, and how rows are shown as them."""
+"""Endpoints and experiments as documents of the API: their types, and how rows are shown as
+them."""
 
 from typing import Any, cast
 
@@ -59,7 +60,8 @@ class ExperimentArm(msgspec.Struct, frozen=True):
 
 
 class ExperimentState(msgspec.Struct, frozen=True):
-    """One rollout on an endpoint. `rows_from`: decisions before it were dropped from the ledger (null: none); their sums are kept."""
+    """One rollout on an endpoint. `rows_from`: decisions before it were dropped from the ledger
+    (null: none); their sums are kept."""
 
     id: int
     name: str

@@ -1,4 +1,5 @@
-"""`manage.py demo`: the whole platform in a temporary directory, three models on real data, and a winner at the end."""
+"""`manage.py demo`: the whole platform in a temporary directory, three models on real data, and a
+winner at the end."""
 
 import argparse
 import json

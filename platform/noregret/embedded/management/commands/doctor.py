@@ -1,4 +1,5 @@
-"""`manage.py doctor`: is everything that Noregret needs here, and well? One line each, exit 1 on a failure."""
+"""`manage.py doctor`: is everything that Noregret needs here, and well? One line each, exit 1 on a
+failure."""
 
 import shutil
 import subprocess
@@ -106,7 +107,8 @@ def _database() -> Iterator[Finding]:
 
 
 def _takes_rewards() -> Finding:
-    """Written as feedback writes, by a connection of its kind: a pooler or a standby may answer, and take nothing."""
+    """Written as feedback writes, by a connection of its kind: a pooler or a standby may answer,
+    and take nothing."""
     writer = RewardWriter(connection.settings_dict, size=1)
     try:
         writer.probe()

@@ -1,7 +1,9 @@
-"""`manage.py migrate`: Django's own, but a migration and the note that it is done are committed together, or neither is.
+"""`manage.py migrate`: Django's own, but a migration and the note that it is done are committed
+together, or neither is.
 
-Django notes a migration that adds keys or indexes in a transaction after it: who is killed between the two finds at the next start that
-what the migration makes is there already, and never starts again.
+Django notes a migration that adds keys or indexes in a transaction after it: who is killed between
+the two finds at the next start that what the migration makes is there already, and never starts
+again.
 """
 
 from django.core.management.commands import migrate
@@ -12,7 +14,8 @@ from django.db.migrations.state import ProjectState
 
 
 class WholeMigrations(MigrationExecutor):
-    """Applies each migration in one transaction with its note; one that is not atomic says itself how it goes on."""
+    """Applies each migration in one transaction with its note; one that is not atomic says itself
+    how it goes on."""
 
     def apply_migration(
         self, state: ProjectState, migration: Migration, fake: bool = False, fake_initial: bool = False

@@ -1,4 +1,5 @@
-"""`manage.py up`, as Django's list of commands knows it. The command line runs it without Django: see embedded/up.py."""
+"""`manage.py up`, as Django's list of commands knows it. The command line runs it without Django:
+see embedded/up.py."""
 
 import argparse
 import sys

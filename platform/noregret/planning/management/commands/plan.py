@@ -1,4 +1,5 @@
-"""`manage.py plan`: how many days each policy would need to promote, and what that would cost, before anyone starts an experiment."""
+"""`manage.py plan`: how many days each policy would need to promote, and what that would cost,
+before anyone starts an experiment."""
 
 import argparse
 import dataclasses
@@ -84,7 +85,8 @@ class Command(BaseCommand):
         self._tell(plans, options, per_day)
 
     def _complete(self, options: dict[str, Any]) -> None:
-        """Traffic and means that were not given come from the endpoint's baseline. Raises CommandError."""
+        """Traffic and means that were not given come from the endpoint's baseline. Raises
+        CommandError."""
         name = options["endpoint"]
         if name is None:
             if options["lift"] is not None:

@@ -1,4 +1,5 @@
-"""`manage.py rebuild`: what was learned, computed anew from the ledger, and compared with the live state."""
+"""`manage.py rebuild`: what was learned, computed anew from the ledger, and compared with the live
+state."""
 
 import argparse
 import sys
