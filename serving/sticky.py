@@ -41,8 +41,10 @@ RESTORED = b"restored"
 _UNTIL = b"until:"
 
 # KEYS[1] {NAME}:sticky:E   KEYS[2] {NAME}:sticky:E:UNIT
-# ARGV[1] what KEYS[1] holds when all arms are restored   ARGV[2] assignment   ARGV[3] the same, provisional   ARGV[4] seconds that it lives
-# Returns what KEYS[1] holds, and the assignment that there was, nil where the given one was written.
+# ARGV[1] what KEYS[1] holds when all arms are restored   ARGV[2] assignment
+# ARGV[3] the same, provisional   ARGV[4] seconds that it lives
+# Returns what KEYS[1] holds, and the assignment that there was, nil where the given one was
+# written.
 _CLAIM = """
 local state = redis.call('GET', KEYS[1])
 local body = state == ARGV[1] and ARGV[2] or ARGV[3]

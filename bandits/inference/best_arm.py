@@ -172,7 +172,10 @@ def probability_best(posteriors: Posterior | Sequence[Posterior]) -> Array:
 
 
 def expected_loss(posteriors: Posterior | Sequence[Posterior]) -> Array:
-    """E[greatest mean - this arm's mean], (..., K), on the posteriors' scale; as for `probability_best`."""
+    """E[greatest mean - this arm's mean], (..., K), on the posteriors' scale.
+
+    `posteriors` as for `probability_best`.
+    """
     rows, shape = _in_rows(posteriors)
     if shape[-1] == 1:
         return np.zeros(shape)

@@ -59,10 +59,12 @@ class UnitTotals:
     """Sums over units that are kept while units go on coming, each (..., K): of n_u, s_u, n_u^2,
     n_u s_u and s_u^2.
 
-    s_u = Y_u - level n_u is a unit's total above a level that is fixed for the arm. From these the squared residuals follow for whatever
-    mean holds later; sums of squared residuals themselves can't be kept, for every new outcome moves the mean of all. With one of the arm's
-    own outcomes as level nothing is lost far from 0: outcomes all alike then leave exactly 0, and otherwise the squared residuals are no
-    smaller than the squared distance from level to mean, so that the differences below keep all but the last digits.
+    s_u = Y_u - level n_u is a unit's total above a level that is fixed for the arm. From these
+    the squared residuals follow for whatever mean holds later; sums of squared residuals
+    themselves can't be kept, for every new outcome moves the mean of all. With one of the arm's
+    own outcomes as level nothing is lost far from 0: outcomes all alike then leave exactly 0,
+    and otherwise the squared residuals are no smaller than the squared distance from level to
+    mean, so that the differences below keep all but the last digits.
     """
 
     count: Array

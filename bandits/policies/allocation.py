@@ -26,7 +26,7 @@ def default_floor(arms: int) -> float:
 
 
 def with_floor(weights: Array, floor: float) -> Array:
-    """p = f + (1 - K f) w for weights (K,): every arm gets at least `floor`, and the weights' order stays.
+    """p = f + (1 - K f) w for weights (K,): every arm gets at least `floor`, in the weights' order.
 
     Clipping and renormalising was rejected: it changes the ratios of arms that are far above the
     floor. Raises ValueError when K floors do not fit into 1.

@@ -20,7 +20,7 @@ _DRAWS = 100
 
 
 def top_two(best: Array, beta: float) -> Array:
-    """psi_i = a_i (beta + (1 - beta) sum over j != i of a_j / (1 - a_j)) for a = P(best), (..., K); sums to 1.
+    """psi_i = a_i (beta + (1 - beta) sum over j != i of a_j / (1 - a_j)), a = P(best), (..., K).
 
     1 - a_j is summed from the others, for beside a near 1 the difference would cancel. Where the
     others' probabilities vanish altogether, no draw would ever tell them apart: they share evenly.

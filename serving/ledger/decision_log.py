@@ -31,7 +31,8 @@ CHUNK = 2500
 """Entries that one command reads or forgets: Redis answers nobody else meanwhile."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# KEYS[1] {NAME}:spooled   ARGV[1] time of the oldest decision, µs   ARGV[2] seconds that it is remembered
+# KEYS[1] {NAME}:spooled   ARGV[1] time of the oldest decision, µs
+# ARGV[2] seconds that it is remembered
 # Of several machines the one that waits longest counts.
 _TELL = """
 local told = redis.call('GET', KEYS[1])

@@ -41,7 +41,8 @@ _HASHING = threading.BoundedSemaphore(1)
 
 # KEYS[1] {login}:address or {login}:device   KEYS[2] {login}:user, where there is one
 # ARGV[1] seconds that failures are kept
-# ARGV[2], ARGV[3] failures without a pause, longest pause in seconds, of KEYS[1]   ARGV[4], ARGV[5] of KEYS[2]
+# ARGV[2], ARGV[3] failures without a pause, longest pause in seconds, of KEYS[1]
+# ARGV[4], ARGV[5] the same of KEYS[2]
 # Returns the milliseconds to wait; 0: the try is admitted, and counted.
 _ADMIT = """
 local time = redis.call('TIME')
@@ -62,7 +63,8 @@ for i, key in ipairs(KEYS) do
 end
 return 0
 """
-# KEYS as above: the try is none. A success clears no earlier failures: who has one account would guess at another's without a pause.
+# KEYS as above: the try is none. A success clears no earlier failures: who has one account
+# would guess at another's without a pause.
 _TAKE_BACK = """
 for _, key in ipairs(KEYS) do
     if redis.call('HINCRBY', key, 'failures', -1) <= 0 then redis.call('DEL', key) else redis.call('HSET', key, 'until', 0) end

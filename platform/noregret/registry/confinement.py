@@ -5,9 +5,11 @@ forbid namespaces, an old kernel lacks Landlock. Nothing here needs root; as roo
 becomes an ordinary user besides. Linux's own numbers are used, for libc has no names for these
 calls:
 
-* a user, network, mount and IPC namespace of its own (unshare(2)), with nothing mounted where secrets and sockets are;
+* a user, network, mount and IPC namespace of its own (unshare(2)), with nothing mounted where
+  secrets and sockets are;
 * the ids of `nobody`, where it was root, and no capability (capset(2));
-* Landlock (landlock(7)): files other than Python's, its packages' and its own folder can't be opened, nor written, nor signalled past;
+* Landlock (landlock(7)): files other than Python's, its packages' and its own folder can't be
+  opened, nor written, nor signalled past;
 * a filter of system calls (seccomp(2)): no socket, no other process, no program, no tracing.
 """
 
