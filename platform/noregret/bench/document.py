@@ -34,8 +34,8 @@ page; nobody writes it by hand. The figures are of one run on one machine: only 
   then.
 - The models are a StandardScaler and a LogisticRegression on irises, {arms} arms of a bandit. A
   request has one row.
-- `noop` is a Django project of one view without middleware, behind the service's own web server.
-  The peer "a bare Django view, Granian" is such a project behind a compiled one.
+- `noop` is a Django view that answers fixed JSON, with the middleware of the service's own views,
+  behind the service's own web server. The peer "a bare Django view, Granian" has no middleware.
   `wsgi` is the data plane's own route with fixed JSON, `GET /api/v1/ping`.
 """
 

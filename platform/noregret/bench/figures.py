@@ -68,7 +68,7 @@ FIGURES = (
     ),
     Figure(
         "predict_to_noop",
-        "predict to a bare Django no-op view",
+        "predict to a Django no-op view",
         "requests/s of predict by those of a Django view that answers fixed JSON",
         0.60,
         0.80,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from noregret.embedded.errors import StartFailed
+from noregret.env import SECRET_KEY
 from noregret.package_path import python_path
 
 from .cores import Cores
@@ -40,9 +41,8 @@ def noop_server(cores: Cores) -> Iterator[Target]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the settings that the process would find configured before it configures its
-    own."""
-    return {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"} | python_path()
+    """Ours, with a key of its own: nothing of a platform is read or signed."""
+    return os.environ | python_path() | {SECRET_KEY: "bench-" + "0" * 40}
 
 
 def _wait(target: Target) -> None:

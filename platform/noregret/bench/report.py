@@ -11,7 +11,7 @@ from .figures import FIGURES, Figure, Value, verdict
 from .measuring import Report
 
 LOADS = {
-    "noop": "noop: a bare Django view",
+    "noop": "noop: a Django view",
     "wsgi": "wsgi: the data plane's fixed JSON",
     "predict": "predict",
     "decide": "decide",

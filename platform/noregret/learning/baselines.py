@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
-from noregret.experiments.baselines import reward_of
+from noregret.experiments.baselines import UNDECLARED, reward_of
 from noregret.experiments.models import Baseline
 from serving.ledger import horizon, latency
 
@@ -152,16 +152,19 @@ _BEHIND = timedelta(days=2)
 
 def waiting() -> dict[int, float]:
     """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest
-    has waited."""
+    has waited. Asked each second, of every endpoint: no row is made an object."""
     now = clock.now()
-    by_window: dict[float, list[Baseline]] = {}
-    for baseline in _that_get_rewards():
-        by_window.setdefault(reward_of(baseline).window_seconds, []).append(baseline)
+    by_window: dict[float, tuple[list[int], list[int]]] = {}
+    rows = _that_get_rewards().values_list("pk", "endpoint", "reward__window_seconds")
+    for baseline, endpoint, window in rows:
+        baselines, endpoints = by_window.setdefault(float(window or UNDECLARED.window_seconds), ([], []))
+        baselines.append(baseline)
+        endpoints.append(endpoint)
     waited: dict[int, float] = {}
-    for window, those in by_window.items():
+    for window, (baselines, endpoints) in by_window.items():
         asked: dict[str, list[int] | datetime] = {
-            "baselines": [baseline.pk for baseline in those],
-            "endpoints": [baseline.endpoint_id for baseline in those],
+            "baselines": baselines,
+            "endpoints": endpoints,
             "since": now - _BEHIND - timedelta(seconds=window),
         }
         with connection.cursor() as cursor:
