@@ -92,11 +92,11 @@ def test_publish__paused_and_ended__keep_the_reward_of_open_windows(two_arms: St
     experiment = two_arms()
     experiment = move(experiment, "pause", actor="tests")
     assert published().experiment is None
-    assert [reward.experiment for reward in published().rewards] == ["e"]
+    assert [reward.experiment for reward in published().rewards] == ["e", ""]  # and its baseline's
     move(experiment, "stop", actor="tests")
-    assert [reward.experiment for reward in published().rewards] == ["e"]
+    assert [reward.experiment for reward in published().rewards] == ["e", ""]
     Experiment.objects.update(ended_at=timezone.now() - timezone.timedelta(days=2))
-    assert build(experiment.endpoint_id).rewards == []
+    assert [reward.experiment for reward in build(experiment.endpoint_id).rewards] == [""]
 
 
 def test_publish__nothing_changed__publishes_nothing(two_arms: Start) -> None:

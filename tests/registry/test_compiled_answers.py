@@ -87,7 +87,7 @@ def test_forest__rows_with_one_decimal__no_label_and_no_probability_differs() ->
     model = RandomForestClassifier(50, random_state=1).fit(IRIS, SPECIES)
     found = inspect(skops.io.dumps(model))
     assert found.compiled is not None, found.note
-    runtime = OnnxRuntime(found.compiled, found.signature["outputs"])
+    runtime = OnnxRuntime(found.compiled, found.signature.outputs)
     assert runtime.predict(np.array([[6.9, 3.9, 5.5, 0.7]]))["predict"] == [0]
     rows = iris_like(1000)
     answers = runtime.predict(rows)
@@ -131,7 +131,7 @@ def test_histogram_boosting__is_compiled_and_answers_the_same(model: Any) -> Non
     found = inspect(skops.io.dumps(model))
     assert found.compiled is not None, found.note
     rows = iris_like(500)
-    answers = OnnxRuntime(found.compiled, found.signature["outputs"]).predict(rows)
+    answers = OnnxRuntime(found.compiled, found.signature.outputs).predict(rows)
     assert np.allclose(answers["predict"], model.predict(rows), rtol=1e-12)
     if is_classifier(model):
         assert np.allclose(answers["predict_proba"], model.predict_proba(rows), atol=1e-12)
