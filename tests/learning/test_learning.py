@@ -267,9 +267,9 @@ def test_redis_emptied__everything_is_published_again(two_arms: Start, settings:
 def test_partitions__day_with_rows_in_the_default__moves_them(two_arms: Start) -> None:
     experiment = two_arms()
     # A day for which no other test makes a partition: they outlive the test that makes them.
-    decide(experiment, "a", seconds_ago=777 * 86_400)
+    decide(experiment, "a", seconds_ago=70 * 86_400)
     learn(experiment.endpoint_id)
-    day = (timezone.now() - timedelta(days=777)).date()
+    day = (timezone.now() - timedelta(days=70)).date()
     with transaction.atomic(), connection.cursor() as cursor:
         assert partitions.days_in_default(cursor, timezone.now().date()) == [day]
         assert partitions.ensure(cursor, day, day) == len(partitions.TABLES)
