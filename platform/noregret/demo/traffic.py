@@ -93,15 +93,18 @@ class Traffic:
         }
         for endpoint, tally in self.tallies.items():
             answer = client.post(f"/api/v1/endpoints/{endpoint}/predict", request)
+            # Before it starts and after it ended decisions are the champion's own, and in no
+            # experiment's ledger.
+            counts = answer["learnable"] and answer["experiment"] is not None
             right = answer["outputs"]["predict"][0] == label
             with self._lock:
                 tally.requests += 1
                 tally.right += right
                 tally.inverted += inverted
                 tally.inverted_right += right and inverted
-                if answer["learnable"]:
+                if counts:
                     tally.learnable.add(answer["decision_id"])
-            if answer["learnable"]:
+            if counts:
                 self._tell(client, tally, answer["decision_id"], label, right)
 
     def _tell(self, client: Client, tally: Tally, decision_id: str, label: int, right: bool) -> None:
