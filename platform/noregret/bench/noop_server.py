@@ -26,7 +26,13 @@ def noop_server(cores: Cores) -> Iterator[Target]:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", _PROGRAM, "--port", str(port)]
     with cores.starting_services():
-        process = subprocess.Popen(command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # its request lines, as the service writes to a file
+        )
     request = http("GET", "/noop")
     target = Target("127.0.0.1", port, lambda: request)
     try:
