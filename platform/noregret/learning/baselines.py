@@ -8,7 +8,6 @@ noregret.learning.baseline_figures.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -18,11 +17,11 @@ from noregret.experiments.models import Baseline
 from serving.ledger import horizon, latency
 
 from . import clock, quarantine
+from .claiming import BATCH, claim
 from .comparing import close, rounding
 from .models import BaselineInterval
 from .totals import RewardMoments
 
-BATCH = 20_000
 HOURS_KEPT = timedelta(days=35)
 """So long a baseline's hours stand each for itself; older ones are merged into one."""
 
@@ -84,11 +83,11 @@ def _by_hour(decisions: Iterable[BaselineDecision]) -> dict[datetime, HourSums]:
     }
 
 
-def _add(baseline_id: int, sums: Mapping[datetime, HourSums], *, merged: bool = False) -> None:
+def _add(baseline_id: int, sums: Mapping[datetime, HourSums]) -> None:
     """Add to a baseline's hours, under its lock."""
-    rows = BaselineInterval.objects.filter(baseline=baseline_id, merged=merged, start__in=sums)
+    rows = BaselineInterval.objects.filter(baseline=baseline_id, merged=False, start__in=sums)
     current = {row.start: sums_of(row) for row in rows}
-    _write(baseline_id, {hour: current.get(hour, HourSums()) + more for hour, more in sums.items()}, merged=merged)
+    _write(baseline_id, {hour: current.get(hour, HourSums()) + more for hour, more in sums.items()})
 
 
 def _write(baseline_id: int, sums: Mapping[datetime, HourSums], *, merged: bool = False) -> None:
@@ -111,30 +110,6 @@ def _write(baseline_id: int, sums: Mapping[datetime, HourSums], *, merged: bool 
         unique_fields=["baseline", "merged", "start"],
         update_fields=["decisions", "failures", "latencies", "rewards", "reward_total", "reward_m2"],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """A reward that was claimed."""
-
-    decision_id: UUID
-    decided_at: datetime
-    arm_id: int
-    value: float
-
-
-# As noregret.learning.fold claims: the conditions stand twice so that the index `reward_to_fold` is
-# read.
-_CLAIM = """
-UPDATE serving_reward SET folded = true, summed = true
-WHERE (decided_at, decision_id, metric) IN (
-    SELECT decided_at, decision_id, metric FROM serving_reward
-    WHERE experiment_id = %(baseline)s AND metric = %(metric)s AND NOT folded AND NOT late
-    AND decided_at >= %(since)s
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-AND experiment_id = %(baseline)s AND NOT folded AND NOT late AND decided_at >= %(since)s
-RETURNING decision_id, decided_at, arm_id, value
-"""
 
 
 # A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its
@@ -196,18 +171,11 @@ def _that_get_rewards() -> "QuerySet[Baseline]":
 
 def _fold(baseline: Baseline, since: datetime) -> int:
     reward = reward_of(baseline)
-    asked: dict[str, int | str | datetime] = {
-        "baseline": baseline.pk,
-        "metric": reward.metric,
-        "limit": BATCH,
-        "since": max(since, baseline.begun_at - timedelta(days=1)),
-    }
+    since = max(since, baseline.begun_at - timedelta(days=1))
     total = 0
     while True:
         with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute(_CLAIM, asked)
-                rows = [_Claimed(*row) for row in cursor.fetchall()]
+            rows = claim(baseline.pk, reward.metric, since)
             if rows:
                 Baseline.objects.select_for_update().get(pk=baseline.pk)
                 good = quarantine.without_bad_rewards(baseline.pk, name_of(baseline), reward, rows)

@@ -17,31 +17,14 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.rewards import learned_when_matured
 
 from . import quarantine, summing
+from .claiming import BATCH, WITHOUT_END, Claimed, claim
 from .clock import earliest_decision
 from .collector import uncollected
 from .kept_arms import note_rewards
 from .models import ArmStatistics, ExperimentEvidence
-from .summing import Claimed
 from .totals import RewardIntervals
 from .unpublished import Learned, note
 from .watched.watches import metrics_of
-
-BATCH = 20_000
-
-# The conditions stand twice: without them outside, rows would be looked for in the whole ledger and
-# not in the index `reward_to_fold`.
-_CLAIM = """
-UPDATE serving_reward SET folded = true, summed = summed OR NOT %(watched)s
-WHERE (decided_at, decision_id, metric) IN (
-    SELECT decided_at, decision_id, metric FROM serving_reward
-    WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND NOT folded AND NOT late
-    AND decided_at >= %(since)s AND decided_at < %(until)s::timestamptz
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-AND experiment_id = %(experiment)s AND NOT folded AND NOT late
-AND decided_at >= %(since)s AND decided_at < %(until)s::timestamptz
-RETURNING arm_id, decided_at, value, decision_id
-"""
-
 
 # Moments of two batches merge as ArmStatistics do.
 _ADD_TO_INTERVAL = """
@@ -71,24 +54,15 @@ def fold(experiment: Experiment, learned: Learned = note) -> int:
     """Fold every reward that may be learned, and tell `learned`, batch by batch; how many. Called
     under the endpoint's lock."""
     evidence = ExperimentEvidence.objects.get(experiment=experiment)
-    until: str | datetime | None = evidence.closed_until if learned_when_matured(experiment.reward_) else "infinity"
+    until = evidence.closed_until if learned_when_matured(experiment.reward_) else WITHOUT_END
     if until is None:
         return 0
-    asked: dict[str, Any] = {
-        "experiment": experiment.pk,
-        "metric": experiment.reward_.metric,
-        "limit": BATCH,
-        "since": unfolded_since(experiment, evidence),
-        "until": until,
-        # What is watched is claimed for its sums apart (learning.watched.watching).
-        "watched": experiment.reward_.metric in metrics_of(experiment),
-    }
+    metric, since = experiment.reward_.metric, unfolded_since(experiment, evidence)
+    watched = metric in metrics_of(experiment)
     total = 0
     while True:
         with transaction.atomic(), uncollected():
-            with connection.cursor() as cursor:
-                cursor.execute(_CLAIM, asked)
-                rows = list(map(Claimed._make, cursor.fetchall()))
+            rows = claim(experiment.pk, metric, since, until, watched=watched)
             good = quarantine.without_bad_values(experiment, rows)
             if good:
                 # In the order in which everybody locks them; whoever computes the sums anew holds
@@ -101,7 +75,7 @@ def fold(experiment: Experiment, learned: Learned = note) -> int:
         total += len(rows)
         if len(rows) < BATCH:
             break
-    _remember(evidence, asked)
+    _remember(evidence, metric, since)
     return total
 
 
@@ -111,7 +85,7 @@ def unfolded_since(experiment: Experiment, held: ExperimentEvidence) -> datetime
     return held.folded_until or earliest_decision(experiment)
 
 
-def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:
+def _remember(evidence: ExperimentEvidence, metric: str, since: datetime) -> None:
     """Nothing comes for a closed bucket any more but the defaults of stragglers, and who gives them
     turns this back (defaults)."""
     if evidence.closed_until is None:
@@ -121,7 +95,13 @@ def _remember(evidence: ExperimentEvidence, asked: dict[str, Any]) -> None:
         return
     with transaction.atomic(), connection.cursor() as cursor:
         ExperimentEvidence.objects.select_for_update().get(pk=evidence.pk)
-        cursor.execute(_FOLDED_UNTIL, asked | {"closed": closed})
+        asked: dict[str, Any] = {
+            "experiment": evidence.experiment_id,
+            "metric": metric,
+            "since": since,
+            "closed": closed,
+        }
+        cursor.execute(_FOLDED_UNTIL, asked)
 
 
 def _add(experiment: Experiment, evidence: ExperimentEvidence, rows: Sequence[Claimed]) -> None:

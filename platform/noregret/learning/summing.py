@@ -15,8 +15,7 @@ their own, for a unit's earnings do not add to those of another.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
 import numpy as np
 from django.db import connection
@@ -25,6 +24,7 @@ from django.db.backends.utils import CursorWrapper
 from noregret.experiments.models import Experiment
 from serving.ledger.ingest import StreamedDecision
 
+from .claiming import Claimed
 from .clock import EARLIEST, FOREVER
 from .evidence import keeps_units
 from .models import ExperimentEvidence, LedgerSums
@@ -35,15 +35,6 @@ _MICROSECOND = timedelta(microseconds=1)
 
 Named = Mapping[str, list[Any]]
 """Rewards or decisions as columns, for a query."""
-
-
-class Claimed(NamedTuple):
-    """A reward that was claimed to be folded."""
-
-    arm_id: int
-    decided_at: datetime
-    value: float
-    decision_id: UUID
 
 
 def shown_until(experiment: Experiment, closed_until: datetime | None) -> datetime | None:
