@@ -4,13 +4,10 @@ by the next.
 What a baseline has shown is summed elsewhere (noregret.learning.baselines).
 """
 
-from datetime import timedelta
-
 from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
-from noregret.experiments.baselines import reward_of
 from noregret.experiments.models import Baseline, Endpoint
 from serving import snapshot
 
@@ -73,30 +70,3 @@ def recorded(endpoint: Endpoint) -> snapshot.Baseline | None:
     if current is None:
         return None
     return snapshot.Baseline(id=current.pk, model_id=current.champion_id, record=current.record)
-
-
-def open_rewards(endpoint: Endpoint, after_window: timedelta) -> list[snapshot.Reward]:
-    """The rewards of the endpoint's baselines whose windows can still be open."""
-    now = timezone.now()
-    recent = Baseline.objects.filter(
-        Q(ended_at__isnull=True) | Q(ended_at__gt=now - timedelta(days=91)), endpoint=endpoint
-    )
-    rewards = []
-    for baseline in recent.order_by(F("id")):
-        reward = reward_of(baseline)
-        window = timedelta(seconds=reward.window_seconds)
-        if baseline.ended_at is None or baseline.ended_at + window + after_window > now:
-            rewards.append(
-                snapshot.Reward(
-                    experiment_id=baseline.pk,
-                    experiment="",
-                    metric=reward.metric,
-                    kind=reward.kind,
-                    direction=reward.direction,
-                    window_seconds=reward.window_seconds,
-                    minimum=reward.minimum,
-                    maximum=reward.maximum,
-                    declared=baseline.reward is not None,
-                )
-            )
-    return rewards

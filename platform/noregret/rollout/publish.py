@@ -13,14 +13,13 @@ Redis is away, the versions differ, and the learner publishes (noregret.steering
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import cast
 
 import msgspec
 import redis
 import structlog
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
@@ -35,12 +34,9 @@ from serving import publication, snapshot
 from serving.snapshot import as_sent
 
 from . import baselines
+from .open_rewards import open_rewards, reward_document
 
 log = structlog.get_logger(__name__)
-
-# Feedback may come until its window closes; so long an ended experiment's reward stays in the
-# snapshot, and a little longer.
-_AFTER_WINDOW = timedelta(minutes=5)
 
 
 def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
@@ -56,7 +52,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         id=experiment.pk,
         name=experiment.name,
         strategy=cast("snapshot.Strategy", experiment.strategy),
-        reward=_reward_document(experiment),
+        reward=reward_document(experiment),
         policy=None if chosen is None else snapshot.Policy(chosen.name, chosen.params, chosen.floor, chosen.burn_in),
         context=msgspec.to_builtins(experiment.context_.fields),
         holdout=experiment.holdout,
@@ -87,33 +83,6 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
             for i, (arm, share) in enumerate(zip(arms, shares, strict=True))
         ],
     )
-
-
-def _reward_document(experiment: Experiment) -> snapshot.Reward:
-    reward = experiment.reward_
-    return snapshot.Reward(
-        experiment_id=experiment.pk,
-        experiment=experiment.name,
-        metric=reward.metric,
-        kind=reward.kind,
-        direction=reward.direction,
-        window_seconds=reward.window_seconds,
-        minimum=reward.minimum,
-        maximum=reward.maximum,
-        guardrails=sorted({guardrail.metric for guardrail in experiment.guardrails_}),
-    )
-
-
-def _open_rewards(endpoint: Endpoint) -> list[snapshot.Reward]:
-    now = timezone.now()
-    begun = endpoint.experiments.filter(started_at__isnull=False)
-    recent = begun.filter(Q(ended_at__isnull=True) | Q(ended_at__gt=now - timedelta(days=91)))
-    return [
-        _reward_document(experiment)
-        for experiment in recent
-        if experiment.ended_at is None
-        or experiment.ended_at + timedelta(seconds=experiment.reward_.window_seconds) + _AFTER_WINDOW > now
-    ]
 
 
 BUILD_TIMEOUT_MS = 10_000
@@ -150,7 +119,7 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
             deadline_ms=endpoint.deadline_ms,
             experiment=None if running is None else _experiment_document(running),
             baseline=baselines.recorded(endpoint),
-            rewards=[*_open_rewards(endpoint), *baselines.open_rewards(endpoint, _AFTER_WINDOW)],
+            rewards=open_rewards(endpoint),
         )
 
 
