@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 from django.db import connection
-from django.db.models import Q
 from msgspec import Struct
 
 from bandits.inference.intervals import interval
@@ -69,7 +68,12 @@ def figures(baseline: Baseline) -> BaselineFigures:
         until=baseline.ended_at,
         record=baseline.record,
         decisions=total.decisions,
-        decisions_per_day=_traffic(baseline, {row.start: row.decisions for row in rows if not row.merged}, now),
+        decisions_per_day=_traffic(
+            baseline,
+            {row.start: row.decisions for row in rows if not row.merged},
+            _experiments([baseline]).get(baseline.endpoint_id, []),
+            now,
+        ),
         error_rate=total.failures / total.decisions if total.decisions else None,
         latency_ms=Latency.of(total.latencies),
         metric=reward.metric,
@@ -125,10 +129,12 @@ def glances(endpoints: Iterable[Endpoint]) -> dict[int, Glance]:
     last_day = recent.filter(start__gte=hour_of(now - timedelta(days=1)))
     for pk, counts in last_day.values_list("baseline", "latencies"):
         latencies[pk] = latency.add(latencies.get(pk, ()), counts)
-    means = _means(list(current), now)
+    means, experiments = _means(list(current), now), _experiments(current.values())
     return {
         row.endpoint_id: Glance(
-            _traffic(row, hours.get(pk, {}), now), means.get(pk), latency.quantile(latencies.get(pk, ()), 0.99)
+            decisions_per_day=_traffic(row, hours.get(pk, {}), experiments.get(row.endpoint_id, []), now),
+            mean=means.get(pk),
+            p99_ms=latency.quantile(latencies.get(pk, ()), 0.99),
         )
         for pk, row in current.items()
     }
@@ -178,17 +184,22 @@ def _interval(moments: RewardMoments, reward: Reward) -> tuple[float, float] | N
     return ends if np.isfinite(ends).all() else None
 
 
-def _traffic(baseline: Baseline, decisions: dict[datetime, int], now: datetime) -> float | None:
+Span = tuple[datetime, datetime | None]
+"""From when, and until when; None: it goes on."""
+
+
+def _traffic(
+    baseline: Baseline, decisions: dict[datetime, int], experiments: list[Span], now: datetime
+) -> float | None:
     """Decisions a day, recorded or not, in the hours in which no experiment was under way."""
     end = min(baseline.ended_at or now, now)
     begin = max(baseline.begun_at, end - TRAFFIC_OF)
     if baseline.record <= 0.0:
         return None
-    spans = _experiments(baseline, begin, end)
     seconds, recorded = 0.0, 0
     hour = hour_of(begin)
     while hour < end:
-        if not any(started < hour + _HOUR and over > hour for started, over in spans):
+        if not any(started < hour + _HOUR and (over is None or over > hour) for started, over in experiments):
             seconds += (min(hour + _HOUR, end) - max(hour, begin)).total_seconds()
             recorded += decisions.get(hour, 0)
         hour += _HOUR
@@ -197,12 +208,13 @@ def _traffic(baseline: Baseline, decisions: dict[datetime, int], now: datetime) 
     return recorded / baseline.record / seconds * timedelta(days=1).total_seconds()
 
 
-def _experiments(baseline: Baseline, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """When experiments were under way on the endpoint, paused ones too: what was recorded then is
-    not all of its traffic."""
-    rows = Experiment.objects.filter(
-        Q(ended_at__isnull=True) | Q(ended_at__gt=begin), endpoint=baseline.endpoint_id, started_at__lt=end
-    )
-    return [
-        (started, ended or end) for started, ended in rows.values_list("started_at", "ended_at") if started is not None
-    ]
+def _experiments(baselines: Iterable[Baseline]) -> dict[int, list[Span]]:
+    """By endpoint's id, when experiments were under way since these baselines began, paused ones
+    too: what was recorded then is not all of the traffic."""
+    begun = {baseline.endpoint_id: baseline.begun_at for baseline in baselines}
+    spans: dict[int, list[Span]] = {}
+    rows = Experiment.objects.filter(endpoint__in=begun, started_at__isnull=False)
+    for endpoint, started, over in rows.values_list("endpoint", "started_at", "ended_at"):
+        if started is not None and (over is None or over > begun[endpoint]):
+            spans.setdefault(endpoint, []).append((started, over))
+    return spans
