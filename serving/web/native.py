@@ -31,6 +31,11 @@ def _answer(response: Response, document: Any) -> None:
     response.data = _encode(document)
 
 
+def _answer_decided(response: Response, told: face.Predicted | face.Decided) -> None:
+    _answer(response, told.document)
+    response.set_header("Server-Timing", _times(told.decision))
+
+
 class Resource:
     """One address. Falcon answers OPTIONS by itself where nobody else does; here it is a method
     like any other."""
@@ -54,9 +59,7 @@ class Predict(Resource):
     def on_post(self, request: Request, response: Response, endpoint: str) -> None:
         parts = process()
         live = face.admit(parts, presented(request.env), endpoint)
-        predicted = face.predict(parts, live, read_json(request.env, parts.body_limit))
-        _answer(response, predicted.document)
-        response.set_header("Server-Timing", _times(predicted.decision))
+        _answer_decided(response, face.predict(parts, live, read_json(request.env, parts.body_limit)))
 
 
 class Decide(Resource):
@@ -74,9 +77,7 @@ class Decide(Resource):
     def on_post(self, request: Request, response: Response, endpoint: str) -> None:
         parts = process()
         live = face.admit(parts, presented(request.env), endpoint)
-        decided = face.decide_only(parts, live, read_json(request.env, parts.body_limit))
-        _answer(response, decided.document)
-        response.set_header("Server-Timing", _times(decided.decision))
+        _answer_decided(response, face.decide_only(parts, live, read_json(request.env, parts.body_limit)))
 
 
 class Feedback(Resource):
