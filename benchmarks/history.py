@@ -9,17 +9,15 @@ sums are brought up by `rebuild` and by rounds of the learner.
 """
 
 import argparse
-import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
+
+from benchmarks.own_platform import own_platform
 
 CALLS = 9
 ROUNDS = 30
@@ -209,48 +207,24 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--kinds", default="", help="which of the four, as 0,2; all by default")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="noregret-history-"))
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)
-    os.environ |= {
-        "DJANGO_SETTINGS_MODULE": "noregret.settings",
-        "NOREGRET_DATA_DIR": str(folder),
-        "NOREGRET_SECRET_KEY": "only-for-a-benchmark-" + "0" * 32,
-        "NOREGRET_LOG_LEVEL": "ERROR",
-    }
-    import django
-
-    django.setup()
-    from noregret.embedded.engines import running_engines
-
     wanted = {int(kind) for kind in arguments.kinds.split(",") if kind} or set(range(len(KINDS)))
-    try:
-        with running_engines(folder):
-            bench = Bench(arguments.rows, arguments.days)
-            bench.prepare()
-            _write(f"Milliseconds, empty ledger / {arguments.rows:,} rows over {arguments.days} days.")
-            _write("")
-            _write("| experiment | results call | figures of the page | a round of learning |")
-            _write("| --- | --- | --- | --- |")
-            for i, (kind, document) in enumerate(KINDS.items()):
-                if i not in wanted:
-                    continue
-                experiment = bench.start(i, document)
-                empty = bench.time(experiment)
-                bench.fill(experiment)
-                bench.bring_up(experiment)
-                full = bench.time(experiment)
-                cells = [_cell(getattr(empty, name), getattr(full, name)) for name in ("results", "figures", "round")]
-                _write(f"| {kind} | {' | '.join(cells)} |")
-            _close_connections()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _close_connections() -> None:
-    from django.db import connections
-
-    connections.close_all()
+    with own_platform("history"):
+        bench = Bench(arguments.rows, arguments.days)
+        bench.prepare()
+        _write(f"Milliseconds, empty ledger / {arguments.rows:,} rows over {arguments.days} days.")
+        _write("")
+        _write("| experiment | results call | figures of the page | a round of learning |")
+        _write("| --- | --- | --- | --- |")
+        for i, (kind, document) in enumerate(KINDS.items()):
+            if i not in wanted:
+                continue
+            experiment = bench.start(i, document)
+            empty = bench.time(experiment)
+            bench.fill(experiment)
+            bench.bring_up(experiment)
+            full = bench.time(experiment)
+            cells = [_cell(getattr(empty, name), getattr(full, name)) for name in ("results", "figures", "round")]
+            _write(f"| {kind} | {' | '.join(cells)} |")
 
 
 def _write(line: str) -> None:

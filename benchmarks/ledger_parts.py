@@ -18,18 +18,17 @@ import cProfile
 import os
 import pstats
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks.own_platform import own_platform
 
 WINDOW_SECONDS = 600
 BINARY = {"kind": "binary", "window_seconds": WINDOW_SECONDS}
@@ -60,39 +59,17 @@ def main() -> None:
     parser.add_argument("--statements", action="store_true", help="print which statements take long")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {int(core) for core in arguments.cores.split(",")})
-    folder = Path(tempfile.mkdtemp(prefix="noregret-ledger-"))
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)
-    os.environ |= {
-        "DJANGO_SETTINGS_MODULE": "noregret.settings",
-        "NOREGRET_DATA_DIR": str(folder),
-        "NOREGRET_SECRET_KEY": "only-for-a-benchmark-" + "0" * 32,
-        "NOREGRET_LOG_LEVEL": "ERROR",
-    }
-    import django
+    with own_platform("ledger"):
+        from django.core.management import call_command
+        from noregret.registry.frameworks import StaticDefinition
+        from noregret.registry.register import register_model
 
-    django.setup()
-    from noregret.embedded.engines import running_engines
-
-    try:
-        with running_engines(folder):
-            from django.core.management import call_command
-            from noregret.registry.frameworks import StaticDefinition
-            from noregret.registry.register import register_model
-
-            call_command("migrate", verbosity=0)
-            for version in range(1, ARMS + 1):
-                register_model(
-                    StaticDefinition(name="page", version=str(version), payload={"v": version}), actor="bench"
-                )
-            kinds = list(KINDS.items())
-            for i in map(int, arguments.kinds.split(",")):
-                Parts(i, *kinds[i], arguments).run()
-            from django.db import connections
-
-            connections.close_all()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        call_command("migrate", verbosity=0)
+        for version in range(1, ARMS + 1):
+            register_model(StaticDefinition(name="page", version=str(version), payload={"v": version}), actor="bench")
+        kinds = list(KINDS.items())
+        for i in map(int, arguments.kinds.split(",")):
+            Parts(i, *kinds[i], arguments).run()
 
 
 class Parts:
