@@ -5,10 +5,11 @@ cost would be most of the figure. It finds what a service can do at most; how lo
 a given rate is `open_loop`'s.
 """
 
+import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 Request = Callable[[], bytes]
@@ -107,32 +108,40 @@ def http(method: str, path: str, key: str = "", body: bytes = b"") -> bytes:
     return head.encode() + b"\r\n" + body
 
 
+@contextlib.contextmanager
+def connected(target: Target, selector: selectors.BaseSelector, connections: int) -> Iterator[list[Connection]]:
+    """So many connections, read through `selector`. Raises LoadFailed for whatever goes wrong with
+    one."""
+    opened: list[Connection] = []
+    try:
+        for _ in range(connections):
+            opened.append(Connection.to(target))
+            selector.register(opened[-1].socket, selectors.EVENT_READ, opened[-1])
+        yield opened
+    except OSError as error:
+        raise LoadFailed(str(error)) from error
+    finally:
+        for connection in opened:
+            connection.socket.close()
+
+
 def load(target: Target, *, connections: int, seconds: float) -> Measured:
     """Keep `connections` busy for `seconds`. Raises LoadFailed."""
     measured = Measured()
-    with selectors.DefaultSelector() as selector:
-        opened: list[Connection] = []
-        try:
-            opened = [Connection.to(target) for _ in range(connections)]
-            start = heard = time.perf_counter()
-            for connection in opened:
-                selector.register(connection.socket, selectors.EVENT_READ, connection)
-                connection.send(target.request(), time.perf_counter())
-            end = start + seconds
-            while (now := time.perf_counter()) < end:
-                ready = selector.select(timeout=min(end - now, SILENCE_SECONDS))
-                for key, _ in ready:
-                    connection = key.data
-                    if connection.receive(target.expected):
-                        heard = time.perf_counter()
-                        measured.latencies.append(heard - connection.since)
-                        connection.send(target.request(), heard)
-                if not ready and time.perf_counter() - heard > SILENCE_SECONDS:
-                    raise LoadFailed(f"nothing was answered for {SILENCE_SECONDS:g} s")
-            measured.seconds = time.perf_counter() - start
-        except OSError as error:
-            raise LoadFailed(str(error)) from error
-        finally:
-            for connection in opened:
-                connection.socket.close()
+    with selectors.DefaultSelector() as selector, connected(target, selector, connections) as opened:
+        start = heard = time.perf_counter()
+        for connection in opened:
+            connection.send(target.request(), time.perf_counter())
+        end = start + seconds
+        while (now := time.perf_counter()) < end:
+            ready = selector.select(timeout=min(end - now, SILENCE_SECONDS))
+            for key, _ in ready:
+                connection = key.data
+                if connection.receive(target.expected):
+                    heard = time.perf_counter()
+                    measured.latencies.append(heard - connection.since)
+                    connection.send(target.request(), heard)
+            if not ready and time.perf_counter() - heard > SILENCE_SECONDS:
+                raise LoadFailed(f"nothing was answered for {SILENCE_SECONDS:g} s")
+        measured.seconds = time.perf_counter() - start
     return measured

@@ -10,7 +10,7 @@ import selectors
 import time
 from collections import deque
 
-from .load import SILENCE_SECONDS, Connection, LoadFailed, Measured, Target
+from .load import SILENCE_SECONDS, LoadFailed, Measured, Target, connected
 
 
 def load_at(target: Target, *, rate: float, connections: int, seconds: float) -> Measured:
@@ -22,35 +22,25 @@ def load_at(target: Target, *, rate: float, connections: int, seconds: float) ->
     measured = Measured()
     # select() takes microseconds, where epoll rounds up to a millisecond: as much as a request
     # takes.
-    with selectors.SelectSelector() as selector:
-        opened: list[Connection] = []
-        try:
-            opened = [Connection.to(target) for _ in range(connections)]
-            for connection in opened:
-                selector.register(connection.socket, selectors.EVENT_READ, connection)
-            free = deque(opened)
-            start = heard = time.perf_counter()
-            sent = 0
-            while len(measured.latencies) < count:
-                now = time.perf_counter()
-                while free and sent < count and (due := start + sent / rate) <= now:
-                    free.popleft().send(target.request(), due)
-                    sent += 1
-                pause = SILENCE_SECONDS
-                if free and sent < count:
-                    pause = max(start + sent / rate - time.perf_counter(), 0.0)
-                for key, _ in selector.select(timeout=pause):
-                    connection = key.data
-                    if connection.receive(target.expected):
-                        heard = time.perf_counter()
-                        measured.latencies.append(heard - connection.since)
-                        free.append(connection)
-                if len(free) < len(opened) and time.perf_counter() - heard > SILENCE_SECONDS:
-                    raise LoadFailed(f"nothing was answered for {SILENCE_SECONDS:g} s")
-            measured.seconds = time.perf_counter() - start
-        except OSError as error:
-            raise LoadFailed(str(error)) from error
-        finally:
-            for connection in opened:
-                connection.socket.close()
+    with selectors.SelectSelector() as selector, connected(target, selector, connections) as opened:
+        free = deque(opened)
+        start = heard = time.perf_counter()
+        sent = 0
+        while len(measured.latencies) < count:
+            now = time.perf_counter()
+            while free and sent < count and (due := start + sent / rate) <= now:
+                free.popleft().send(target.request(), due)
+                sent += 1
+            pause = SILENCE_SECONDS
+            if free and sent < count:
+                pause = max(start + sent / rate - time.perf_counter(), 0.0)
+            for key, _ in selector.select(timeout=pause):
+                connection = key.data
+                if connection.receive(target.expected):
+                    heard = time.perf_counter()
+                    measured.latencies.append(heard - connection.since)
+                    free.append(connection)
+            if len(free) < len(opened) and time.perf_counter() - heard > SILENCE_SECONDS:
+                raise LoadFailed(f"nothing was answered for {SILENCE_SECONDS:g} s")
+        measured.seconds = time.perf_counter() - start
     return measured
