@@ -14,6 +14,8 @@ from serving.times import Time
 from . import bodies
 
 Text256 = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
+MOST_EXCLUDED = 1000
 Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
 Context = dict[str, str | Number | bool | None]
 
@@ -24,6 +26,17 @@ class DecideRequest(Struct, forbid_unknown_fields=True):
     unit: Text256 | UnsetType | None = UNSET
     context: Context | UnsetType | None = UNSET
     request_id: Text256 | UnsetType | None = UNSET
+    exclude: (
+        Annotated[
+            list[Name],
+            Meta(
+                max_length=MOST_EXCLUDED,
+                description="Arms that the request is not for. Names that no arm of the running experiment has are passed over.",
+            ),
+        ]
+        | UnsetType
+        | None
+    ) = UNSET
 
 
 class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
@@ -66,15 +79,12 @@ class PredictResponse(DecisionResponse):
     ]
 
 
-Metric = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
-
-
 class FeedbackRequest(Struct, forbid_unknown_fields=True):
     """Body of feedback on one decision, and each item of a batch."""
 
     decision_id: str
     value: float | bool
-    metric: Metric | UnsetType | None = UNSET
+    metric: Name | UnsetType | None = UNSET
     occurred_at: Time | UnsetType | None = UNSET
 
 
@@ -109,13 +119,14 @@ class FeedbackBody(Struct, forbid_unknown_fields=True):
 
     decision_id: str | UnsetType = UNSET
     value: float | bool | UnsetType = UNSET
-    metric: Metric | UnsetType | None = UNSET
+    metric: Name | UnsetType | None = UNSET
     occurred_at: Time | UnsetType | None = UNSET
     feedback: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)] | UnsetType = UNSET
 
 
 def _count_decide(body: DecideRequest) -> int:
     count = (body.unit is not UNSET) + (body.context is not UNSET) + (body.request_id is not UNSET)
+    count += body.exclude is not UNSET
     if body.context:
         count += len(body.context)
     return count

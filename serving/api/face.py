@@ -102,7 +102,7 @@ def _or_none(value: Any) -> Any:
 
 
 def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: Sequence[Any] | None) -> Decision:
-    asked = Asked(inputs, _or_none(body.unit), _or_none(body.context), _or_none(body.request_id))
+    asked = Asked(inputs, _or_none(body.unit), _or_none(body.context), _or_none(body.request_id), body.exclude or ())
     try:
         return decide(process, live, asked)
     except RowsInvalid as error:

@@ -27,6 +27,7 @@ class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     fallback_reason: str | None
     holdout: bool = False  # the control served because the unit is held out of the bandit
     proposed_arm_id: int | None = None  # an apprentice's choice
+    excluded: list[int] | None = None  # arms, by id, that the request was not for
 
 
 _encoder = msgspec.msgpack.Encoder()

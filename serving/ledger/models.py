@@ -32,6 +32,9 @@ class Decision(models.Model):
     holdout = models.BooleanField(default=False, db_default=False)
     # What an apprentice's policy would have served.
     proposed_arm_id = models.BigIntegerField(null=True)
+    # Arms, by id, that the request was not for: it says something of the others alone. None where
+    # it was for all.
+    excluded = ArrayField(models.BigIntegerField(), null=True)
     # One independent trial of the experiment: not held out, the first of its unit where units keep
     # their arm, and in the ledger before its bucket was closed. Only trials enter evidence and the
     # sample ratio.

@@ -30,7 +30,7 @@ all."""
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
-    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout
+    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout, d.excluded
 FROM serving_decision AS d
 LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
@@ -101,7 +101,8 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
 
 class Line(Struct, frozen=True):
     """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by
-    arm, as an evaluation needs them; an arm that was added later had none."""
+    arm, as an evaluation needs them; an arm that was added later had none. `excluded` are the arms
+    that the request was not for."""
 
     decision_id: str
     unit: str | None
@@ -116,11 +117,12 @@ class Line(Struct, frozen=True):
     rewarded_at: datetime | None
     propensities: dict[str, float]
     holdout: bool
+    excluded: list[str]
 
 
 def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
     identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
-    reason, value, recorded, propensities, holdout = rest
+    reason, value, recorded, propensities, holdout, excluded = rest
     token = Token(identity.bytes, experiment_id, arm_id, policy_version, propensity, learnable=reason is None)
     return Line(
         decision_id=signer.sign(token),
@@ -136,4 +138,5 @@ def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer
         rewarded_at=recorded,
         propensities=dict(zip(arms.values(), propensities, strict=False)),
         holdout=holdout,
+        excluded=[arms[arm] for arm in excluded or () if arm in arms],
     )

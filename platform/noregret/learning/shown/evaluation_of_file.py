@@ -38,6 +38,7 @@ class _Line(msgspec.Struct):
     rewarded_at: Time | None = None
     propensities: dict[str, float] | None = None
     holdout: bool = False
+    excluded: list[str] = []
     learnable: bool = True
 
 
@@ -126,6 +127,7 @@ def of_lines(
         x,
         numbered([line.unit for line, _ in kept]),
         names,
+        _eligible([line for line, _ in kept], names),
     )
     return answer(
         log,
@@ -209,6 +211,13 @@ def _matured(
         else:
             kept.append((line, value))
     return kept, left_out, unanswered, as_of
+
+
+def _eligible(lines: Sequence[_Line], names: Sequence[str]) -> Any:
+    """The arms that each request was for, (n, K); None where all were for all."""
+    if not any(line.excluded for line in lines):
+        return None
+    return np.array([[name not in line.excluded for name in names] for line in lines])
 
 
 def _propensities(lines: Sequence[_Line], names: Sequence[str]) -> Any:
