@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from . import metrics
 from .answering import ModelFailed, Row, Rows, Served, rows_of, serve, unasked
-from .choosing import EXCLUDED, route
+from .choosing import EXCLUDED, Chosen, route
 from .live import LiveEndpoint
 from .process import Process
 from .recording import record
@@ -29,6 +29,8 @@ class Asked(NamedTuple):
     exclude: Sequence[str] = ()
     """Names of arms that the request is not for. Those that no arm has are passed over: clients
     outlive experiments, and arms come and go."""
+    activate: bool = True
+    """False: nothing is learned of the decision until it is activated (serving.activation)."""
 
 
 class Decision(NamedTuple):
@@ -80,12 +82,11 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
         request_id=asked.request_id,
         latency_ms=(predicted - start) * 1000.0,
         fallback_reason=fallback_reason,
+        waits=not asked.activate,
     )
     if served.failure is not None:
         raise served.failure
-    # A request that excludes an arm is copied to none of them: the others would be compared on
-    # requests that it does not get.
-    if rows is not None and recorded.learnable and live.shadow_sample > 0.0 and chosen.excluded is None:
+    if rows is not None and recorded.learnable and live.shadow_sample > 0.0 and _is_copied(asked, chosen):
         _mirror(process, live, decision_id, rows, served, (predicted - routed) * 1000.0)
     done = time.perf_counter()
     metrics.GATHERING.note(document.name, seat.arm or "", fallback_reason or "", done - start)
@@ -107,6 +108,13 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
         predicted - routed,
         done - predicted,
     )
+
+
+def _is_copied(asked: Asked, chosen: Chosen) -> bool:
+    """Do challengers get a copy? Not of a request that excludes one of them, for the others would
+    be compared on requests that it does not get; nor of one that may never be shown to anybody.
+    """
+    return chosen.excluded is None and asked.activate
 
 
 def _mirror(

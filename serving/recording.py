@@ -39,10 +39,11 @@ def record(
     request_id: str | None,
     latency_ms: float,
     fallback_reason: str | None,
+    waits: bool,
 ) -> Recorded:
     """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was,
-    and the chosen arm served. One that no arm was left for is none of its experiment's, and not
-    kept.
+    and the chosen arm served; one that `waits`, once it is activated. One that no arm was left for
+    is none of its experiment's, and not kept.
 
     `decision_id`: 16 bytes that say also when it was made (serving.tokens).
     """
@@ -54,7 +55,7 @@ def record(
             process,
             live,
             events.DecisionEvent(
-                events.VERSION,
+                events.WAITING if waits else events.VERSION,
                 decision_id,
                 live.experiment_id,
                 seat.arm_id,
@@ -73,7 +74,7 @@ def record(
         )
     )
     learnable = kept and fallback_reason is None
-    token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable)
+    token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable, kept and waits)
     return Recorded(process.signer.sign(token), learnable)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from serving.activation import ActivationStatus
 from serving.feedback import MAX_BATCH
 from serving.names import NAME_PATTERN
 from serving.problems import FieldError
@@ -37,6 +38,9 @@ class DecideRequest(Struct, forbid_unknown_fields=True):
         | UnsetType
         | None
     ) = UNSET
+    activate: Annotated[
+        bool, Meta(description="false: nothing is learned of the decision until it is activated by its id.")
+    ] = True
 
 
 class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +117,25 @@ class FeedbackResults(Struct):
     results: list[FeedbackResult]
 
 
+class ActivateRequest(Struct, forbid_unknown_fields=True):
+    """Body of activate: the decisions that were shown."""
+
+    decision_ids: Annotated[list[str], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class ActivationResult(Struct):
+    """What became of a decision. `duplicate`: it was activated before, or never waited."""
+
+    status: ActivationStatus
+    error: FieldError | None
+
+
+class ActivationResults(Struct):
+    """Answer of activate, in the order of the ids."""
+
+    results: list[ActivationResult]
+
+
 class FeedbackBody(Struct, forbid_unknown_fields=True):
     """Either form, as it is decoded. A batch's items are checked one by one, so that one wrong item
     spoils no other."""
@@ -126,7 +149,9 @@ class FeedbackBody(Struct, forbid_unknown_fields=True):
 
 def _count_decide(body: DecideRequest) -> int:
     count = (body.unit is not UNSET) + (body.context is not UNSET) + (body.request_id is not UNSET)
-    count += body.exclude is not UNSET
+    # A field with a default does not tell whether it was sent: with false it was, with true the
+    # definite check is made.
+    count += (body.exclude is not UNSET) + (not body.activate)
     if body.context:
         count += len(body.context)
     return count
@@ -145,5 +170,6 @@ def _count_feedback(body: FeedbackBody) -> int:
 
 PREDICT = bodies.Form(PredictRequest, _count_predict)
 DECIDE = bodies.Form(DecideRequest, _count_decide)
+ACTIVATE = bodies.Form(ActivateRequest, lambda body: 1)
 FEEDBACK = bodies.Form(FeedbackBody, _count_feedback)
 FEEDBACK_ITEM = msgspec.json.Decoder(FeedbackRequest)

@@ -50,6 +50,7 @@ LEFT_OUT = {
     "unanswered": "{:,} that matured without a reward",
     "fallback": "{:,} that the champion answered in the arm's place",
     "holdout": "{:,} held out of the policy",
+    "not_activated": "{:,} not activated",
     "not_learnable": "{:,} not learnable",
     "unreadable": "{:,} with an arm or propensities that are none of the experiment's",
 }

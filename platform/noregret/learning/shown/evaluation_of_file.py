@@ -39,6 +39,7 @@ class _Line(msgspec.Struct):
     propensities: dict[str, float] | None = None
     holdout: bool = False
     excluded: list[str] = []
+    activated: bool = True
     learnable: bool = True
 
 
@@ -199,6 +200,8 @@ def _matured(
             left_out["fallback"] += 1
         elif line.holdout:
             left_out["holdout"] += 1
+        elif not line.activated:
+            left_out["not_activated"] += 1
         elif not line.learnable:
             left_out["not_learnable"] += 1
         elif line.arm is None:
