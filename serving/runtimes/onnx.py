@@ -1,12 +1,13 @@
 """A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in
-parallel."""
+parallel. Where it is linear, it is evaluated here instead."""
 
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .protocol import Model, ModelError, Outputs, Resources
+from . import linear
+from .protocol import Model, ModelError, Outputs, Resources, Runtime
 
 if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
     import onnxruntime
@@ -35,6 +36,7 @@ class OnnxRuntime:
 
     def __init__(self, body: bytes, outputs: list[str]) -> None:
         self._session = session(body)
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         graph_input = self._session.get_inputs()[0]
         self._input = graph_input.name
         self._dtype = _DTYPES[graph_input.type]
@@ -56,6 +58,13 @@ class OnnxRuntime:
         return outputs
 
 
+def load(body: bytes, outputs: list[str]) -> Runtime:
+    """What a graph that was compiled here is served by."""
+    runtime = OnnxRuntime(body, outputs)
+    form = linear.read(runtime.metadata)
+    return runtime if form is None else linear.LinearRuntime(form, outputs)
+
+
 class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
     label: ClassVar[str] = "ONNX Runtime"
 
@@ -65,5 +74,5 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
     def prepare(cls) -> None:
         import onnxruntime  # noqa: F401 - not at the expense of the first endpoint's first request
 
-    def load(self, resources: Resources) -> OnnxRuntime:
-        return OnnxRuntime(resources.artifacts.read(self.sha256), self.outputs)
+    def load(self, resources: Resources) -> Runtime:
+        return load(resources.artifacts.read(self.sha256), self.outputs)

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from noregret.registry.frameworks import frameworks
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -31,7 +32,8 @@ from serving import snapshot
 from serving.artifacts import ArtifactMissing, ArtifactStore
 from serving.deadline import BoundedCaller, DeadlineExceeded
 from serving.live import load_model
-from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds
+from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds, onnx
+from serving.runtimes.linear import LinearRuntime
 from serving.runtimes.onnx import OnnxModel
 from serving.runtimes.python import PythonModel
 from serving.runtimes.rows import RowsInvalid, to_array
@@ -64,15 +66,18 @@ def of_estimator(estimator: Any) -> Callable[[Rows], Outputs]:
 
 
 @cache
-def compiled() -> tuple[Any, signature.Signature, bytes]:
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(IRIS, NAMES)
+def compiled(is_linear: bool) -> tuple[Any, signature.Signature, bytes]:
+    forest = RandomForestClassifier(10, random_state=1)
+    last = LogisticRegression(max_iter=1000) if is_linear else forest
+    estimator = make_pipeline(StandardScaler(), last).fit(IRIS, NAMES)
     known, answer = examining.examine(estimator, signature.read(estimator), None)
     assert answer.body is not None, answer.note
     return estimator, known, answer.body
 
 
-def onnx_case(store: ArtifactStore) -> Case:
-    estimator, known, body = compiled()
+def onnx_case(store: ArtifactStore, is_linear: bool = False) -> Case:
+    estimator, known, body = compiled(is_linear)
+    assert isinstance(onnx.load(body, known.outputs), LinearRuntime) is is_linear
     rows = helper.make_tensor_value_info("rows", TensorProto.DOUBLE, [None, 4])
     answers = helper.make_tensor_value_info("answers", TensorProto.DOUBLE, [None, 4])
     # The logarithm of a negative number is none.
@@ -124,6 +129,7 @@ def static_case(store: ArtifactStore) -> Case:
 
 
 CASES: dict[str, Callable[[ArtifactStore], Case]] = {
+    "linear": partial(onnx_case, is_linear=True),
     "onnx": onnx_case,
     "python": python_case,
     "sklearn": sklearn_case,
@@ -132,7 +138,7 @@ CASES: dict[str, Callable[[ArtifactStore], Case]] = {
 
 
 def test_runtimes__all_that_are_registered__have_a_case() -> None:
-    assert set(CASES) == set(kinds())
+    assert set(CASES) == {*kinds(), "linear"}  # which is a compiled one
 
 
 @pytest.fixture
@@ -140,7 +146,7 @@ def resources(tmp_path: Path, settings: Any) -> Resources:
     return Resources(ArtifactStore(tmp_path), settings)
 
 
-@pytest.fixture(params=sorted(kinds()))
+@pytest.fixture(params=sorted(CASES))
 def case(request: pytest.FixtureRequest, resources: Resources) -> Case:
     return CASES[request.param](resources.artifacts)
 

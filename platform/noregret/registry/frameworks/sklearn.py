@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 
 from noregret.registry.errors import ArtifactRefused, DefinitionInvalid
-from serving.runtimes import Model
-from serving.runtimes.onnx import OnnxModel, OnnxRuntime
+from serving.runtimes import Model, onnx
 from serving.runtimes.sklearn import SklearnModel, SklearnRuntime
 
 from .protocol import ArtifactDefinition, ArtifactFramework, Content, Definition, Examined
@@ -74,13 +73,13 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
         runtime = (
             SklearnRuntime(estimator, known.outputs)
             if compiled.body is None
-            else OnnxRuntime(compiled.body, known.outputs)
+            else onnx.load(compiled.body, known.outputs)
         )
         return Examined(known, compiled.body, compiled.note, **_cost(runtime, known.example_rows))
 
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> Model:
         if version.compiled:
-            return OnnxModel(sha256=version.compiled_sha256, **common)
+            return onnx.OnnxModel(sha256=version.compiled_sha256, **common)
         return SklearnModel(sha256=version.sha256, **common)
 
 
