@@ -1,5 +1,7 @@
 """The data plane behind a front: its routes as rules, in threads of its own."""
 
+from django.conf import settings
+
 from serving.request_lines import RequestLines
 
 from . import routes
@@ -19,7 +21,12 @@ def data_plane(*, threads: int, share: float) -> Find:
     """The rule of a data-plane path and of the probe of life, None for any other. `share` of the
     requests get a line in the log."""
     plane = Plane(RequestLines(application, share), Pool("data", threads, WAITING_EACH * threads))
-    rules = {route.template: Rule(plane, route.methods, route.limit, route.seconds) for route in routes.ROUTES}
+    # A browser asks by OPTIONS before a page of another origin may call.
+    asked_before = ("OPTIONS",) if settings.CORS_ORIGINS else ()
+    rules = {
+        route.template: Rule(plane, (*route.methods, *asked_before), route.limit, route.seconds)
+        for route in routes.ROUTES
+    }
 
     def find(path: str) -> Rule | None:
         route = routes.find(path)
