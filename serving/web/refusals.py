@@ -1,4 +1,4 @@
-"""How a request that is refused is told so: as a problem document, or in the words of a protocol."""
+"""How a refused request is told so: as a problem document, or in the words of a protocol."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
