@@ -9,7 +9,7 @@ from onnx import TensorProto
 from skl2onnx import update_registered_converter
 from skl2onnx.common._apply_operation import apply_cast
 from skl2onnx.common._registration import get_converter, get_shape_calculator
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType, guess_tensor_type
 from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
@@ -53,7 +53,15 @@ def _register_encoder() -> None:
         convert(scope, SimpleNamespace(**_parts_of(operator) | {"output_full_names": [floats]}), container)
         apply_cast(scope, floats, operator.outputs[0].full_name, container, to=TensorProto.DOUBLE)
 
-    update_registered_converter(OneHotEncoder, alias, calculate_doubles, convert_doubles)
+    def parse_doubles(scope: Any, model: Any, inputs: list[Any], custom_parsers: Any = None) -> list[Any]:
+        operator = scope.declare_local_operator(alias, model)
+        operator.inputs = inputs
+        kind = DoubleTensorType() if _reads_texts(operator) else guess_tensor_type(inputs[0].type)
+        operator.outputs.append(scope.declare_local_variable("variable", kind))
+        outputs: list[Any] = operator.outputs
+        return outputs
+
+    update_registered_converter(OneHotEncoder, alias, calculate_doubles, convert_doubles, parser=parse_doubles)
 
 
 def _parts_of(operator: Any) -> dict[str, Any]:
