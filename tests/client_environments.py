@@ -78,8 +78,8 @@ def _folder(name: str, content: bytes) -> Path:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Nobody else makes this environment meanwhile. Yields whether it is whole already; what is left
-    of one that is not is removed."""
+    """Nobody else makes this environment meanwhile. Yields whether it is whole already; what is
+    left of one that is not is removed."""
     KEPT.mkdir(exist_ok=True)
     whole = folder / ".whole"
     with open(f"{folder}.lock", "w") as lock:

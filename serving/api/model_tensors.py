@@ -1,7 +1,7 @@
 """A model's rows and outputs as tensors of the Open Inference Protocol.
 
 A model whose features have no names takes one tensor `input` of (rows, features); one with named
-features takes a tensor a feature, or one `input`.
+columns takes a tensor a column, or one `input` where all are numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving import problems
+from serving.runtimes.columns import Columns, ColumnType, Rows, are_numbers
+from serving.runtimes.rows import RowsInvalid, from_columns
 from serving.snapshot import Model
 
 from .tensors import MOST_TENSORS, Described, Tensor, invalid
@@ -19,14 +21,14 @@ from .tensors import MOST_TENSORS, Described, Tensor, invalid
 MATRIX = "input"
 """The one tensor that holds all features."""
 
-Rows = list[list[float] | dict[str, float]]
-"""As predict takes them."""
-
 _NUMBERS = frozenset("biuf")
+_DATATYPES: dict[ColumnType, str] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}
 
 
 def inputs_of(model: Model) -> list[Described]:
     """The tensors that a model takes."""
+    if model.columns is not None:
+        return [Described(column.name, _DATATYPES[column.type], [-1, 1]) for column in model.columns]
     if model.feature_names is None:
         return [Described(MATRIX, "FP64", [-1, -1 if model.features is None else model.features])]
     return [Described(name, "FP64", [-1, 1]) for name in model.feature_names]
@@ -38,8 +40,8 @@ def outputs_of(model: Model) -> list[Described]:
 
 
 def rows_of(model: Model, tensors: Sequence[Tensor]) -> Rows:
-    """The rows (n, features) that the tensors of a request hold. Raises Problem 400, which names
-    the tensor."""
+    """The rows that the tensors of a request hold. NaN and missing texts are null. Raises Problem
+    400, which names the tensor."""
     if len(tensors) > MOST_TENSORS:
         raise problems.invalid_fields(
             [{"field": "inputs", "message": f"{len(tensors)} tensors where at most {MOST_TENSORS} are taken"}]
@@ -47,13 +49,38 @@ def rows_of(model: Model, tensors: Sequence[Tensor]) -> Rows:
     by_name = {tensor.name: tensor for tensor in tensors}
     if len(by_name) < len(tensors):
         raise problems.invalid_fields([{"field": "inputs", "message": "two tensors have one name"}])
+    if model.columns is not None:
+        return _typed(model.columns, by_name)
     names = model.feature_names
     is_matrix = names is None or (len(tensors) == 1 and tensors[0].name not in names)
     array = _matrix(model, tensors) if names is None or is_matrix else _columns(names, by_name)
     if not len(array):
         raise invalid(tensors[0].name, "no rows: at least one was expected")
-    rows: Rows = array.tolist()
-    return rows
+    return array
+
+
+def _typed(columns: Columns, given: Mapping[str, Tensor]) -> Rows:
+    """Rows of a model with columns."""
+    try:
+        return from_columns(_by_column(columns, given), columns)
+    except RowsInvalid as error:
+        raise problems.invalid_fields(error.errors) from error
+
+
+def _by_column(columns: Columns, given: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """A value a row under each tensor's name, or a column's where one tensor holds them all."""
+    names = [column.name for column in columns]
+    if len(given) != 1 or next(iter(given)) in names:
+        return {name: _flat(tensor) for name, tensor in given.items()}
+    (tensor,) = given.values()
+    if len(names) == 1:
+        return {names[0]: _flat(tensor)}
+    if not are_numbers(columns):
+        raise invalid(tensor.name, f"no such column: a tensor a column was expected, of {', '.join(names)}"[:500])
+    shape = tensor.array.shape
+    if len(shape) != 2 or shape[1] != len(names):
+        raise invalid(tensor.name, f"shape {list(shape)} where [rows, {len(names)}] was expected")
+    return {name: tensor.array[:, place] for place, name in enumerate(names)}
 
 
 def check_outputs(model: Model, names: Sequence[str]) -> None:
@@ -102,10 +129,16 @@ def _columns(names: Sequence[str], given: Mapping[str, Tensor]) -> NDArray[np.fl
 
 
 def _column(tensor: Tensor) -> NDArray[np.float64]:
+    _flat(tensor)
+    return _numbers(tensor).reshape(-1)
+
+
+def _flat(tensor: Tensor) -> NDArray[Any]:
+    """A value a row."""
     shape = tensor.array.shape
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
         raise invalid(tensor.name, f"shape {list(shape)} where [rows, 1] was expected")
-    return _numbers(tensor).reshape(-1)
+    return tensor.array.reshape(-1)
 
 
 def _numbers(tensor: Tensor) -> NDArray[np.float64]:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from serving import problems
 from serving.live import LiveEndpoint, LiveModel
 from serving.process import Process
+from serving.runtimes.columns import Rows
 
 from . import bodies, face, model_tensors
-from .documents import DecideRequest, PredictRequest
-from .model_tensors import Rows
+from .documents import DecideRequest, RowsRequest
 from .tensors import Described, Tensor
 
 _CONTEXT = "context."
@@ -106,7 +106,7 @@ def _by_version(process: Process, live: LiveEndpoint, model: LiveModel, rows: Ro
     )
 
 
-def _request(parameters: Mapping[str, Any], rows: Rows) -> PredictRequest:
+def _request(parameters: Mapping[str, Any], rows: Rows) -> RowsRequest:
     """predict's request of an inference's parameters; those that are not ours are passed over."""
     fields: dict[str, Any] = {name: parameters[name] for name in _TAKEN if name in parameters}
     context = {name.removeprefix(_CONTEXT): value for name, value in parameters.items() if name.startswith(_CONTEXT)}
@@ -117,9 +117,9 @@ def _request(parameters: Mapping[str, Any], rows: Rows) -> PredictRequest:
     except msgspec.ValidationError as invalid:
         error = bodies.field_error(str(invalid), fields, DecideRequest)
         raise problems.invalid_fields([{**error, "field": f"parameters.{error['field']}"}]) from invalid
-    return PredictRequest(
+    return RowsRequest(
         inputs=rows,
-        unit=decided.unit or UNSET,
-        context=decided.context or UNSET,
-        request_id=decided.request_id or UNSET,
+        unit=decided.unit,
+        context=decided.context,
+        request_id=decided.request_id,
     )

@@ -29,7 +29,7 @@ def heard(result):
 
 
 def text(value):
-    """Of BYTES tritonclient gives bytes where they came as binary, and str where they came in JSON."""
+    """BYTES are bytes to tritonclient where they came as binary, and str where in JSON."""
     return value.decode() if isinstance(value, bytes) else value
 
 

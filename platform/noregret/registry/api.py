@@ -16,6 +16,7 @@ from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError, ProblemDocument
+from serving.runtimes import Column
 from serving.times import Time
 
 from . import uploads
@@ -36,7 +37,9 @@ class Signature(msgspec.Struct, frozen=True):
     outputs: list[str]
     classes: list[Any] | None
     task: Literal["classifier", "regressor", "other"]
-    example_rows: list[list[float]] | None = None
+    example_rows: list[list[Any]] | None = None
+    columns: list[Column] | None = None
+    """What each value of a row is; null where rows are numbers, none of them null."""
 
 
 class Model(msgspec.Struct, frozen=True):
