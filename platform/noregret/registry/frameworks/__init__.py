@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from serving.runtimes import Model, kinds
 from serving.snapshot import as_sent
 
+from .http import HttpDefinition, HttpFramework
 from .protocol import (
     ArtifactDefinition,
     ArtifactFramework,
@@ -30,6 +31,7 @@ __all__ = [
     "Definition",
     "Examined",
     "Framework",
+    "HttpDefinition",
     "PythonDefinition",
     "SklearnDefinition",
     "StaticDefinition",
@@ -51,7 +53,7 @@ def register(framework: Framework[Any]) -> None:
         raise ValueError(f"there is a framework {framework.name} already")
 
 
-for _framework in (SklearnFramework(), PythonFramework(), StaticFramework()):
+for _framework in (SklearnFramework(), HttpFramework(), PythonFramework(), StaticFramework()):
     register(_framework)
 
 

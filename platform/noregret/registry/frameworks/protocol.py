@@ -36,6 +36,7 @@ class Signature:
     classes: list[Any] | None
     task: str
     example_rows: list[list[float]] | None = None  # that the model answers
+    inputs: list[dict[str, Any]] | None = None  # tensors that a remote model's server described
 
     @property
     def has_several_outputs(self) -> bool:
@@ -107,6 +108,8 @@ class Framework(ABC, Generic[D]):
     label: ClassVar[str]
     """As people read it."""
     definition: ClassVar[type[Definition]]
+    asks_others: ClassVar[bool] = False
+    """Does `examine` wait for another machine?"""
 
     @property
     def name(self) -> str:
