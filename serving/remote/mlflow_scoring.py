@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.outbound.http_client import HttpClient
+from serving.runtimes.columns import Rows, Table
 from serving.runtimes.protocol import ModelError, Outputs
 
 from .answers import JSON, ask, most_bytes, unreadable
@@ -50,8 +50,8 @@ class MlflowModel:
         ask(self._client, "GET", f"{self._root}/ping", seconds=seconds, limit=_PING_BYTES, headers=self._headers)
         return Described()
 
-    def predict(self, rows: NDArray[np.float64], seconds: float) -> Outputs:
-        data = rows.tolist()
+    def predict(self, rows: Rows, seconds: float) -> Outputs:
+        data = _plain(rows)
         body = {"inputs": data} if self._names is None else {"dataframe_split": {"columns": self._names, "data": data}}
         answer = ask(
             self._client,
@@ -72,6 +72,13 @@ class MlflowModel:
         if not outputs or len(outputs) > MOST_OUTPUTS:
             raise ModelError(f"its answer has {len(outputs)} outputs")
         return outputs
+
+
+def _plain(rows: Rows) -> list[list[Any]]:
+    """JSON-ready values, null for what is none."""
+    if isinstance(rows, Table) or np.isfinite(rows).all():
+        return rows.tolist()
+    return [[None if value != value else value for value in row] for row in rows.tolist()]
 
 
 def _outputs(predictions: msgspec.Raw) -> Outputs:

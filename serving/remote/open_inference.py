@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from serving.outbound.http_client import HttpClient
+from serving.runtimes.columns import Rows
 from serving.runtimes.protocol import ModelError, Outputs
 
 from .answers import JSON, ask, most_bytes, unreadable
@@ -70,7 +69,7 @@ class OpenInferenceModel:
             unreadable(error)
         return Described(metadata.inputs, [output.name for output in metadata.outputs])
 
-    def predict(self, rows: NDArray[np.float64], seconds: float) -> Outputs:
+    def predict(self, rows: Rows, seconds: float) -> Outputs:
         body = msgspec.json.encode(
             {
                 "inputs": [

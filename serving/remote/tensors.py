@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.runtimes.columns import Column, Columns, ColumnType, Rows, Table
 from serving.runtimes.protocol import ModelError, Outputs, RowsRefused
 
 DTYPES: dict[str, Any] = {
@@ -26,7 +27,8 @@ DTYPES: dict[str, Any] = {
     "FP32": np.float32,
     "FP64": np.float64,
 }
-"""The protocol's datatypes of numbers; BYTES, the text, has none."""
+"""The protocol's datatypes of numbers."""
+TEXT = "BYTES"
 
 MOST_OUTPUTS = 64
 
@@ -57,8 +59,8 @@ def width_of(inputs: Sequence[Tensor]) -> int | None:
     column.
     """
     for tensor in inputs:
-        if tensor.datatype not in DTYPES:
-            raise LayoutUnknown(f"its input {tensor.name} takes {tensor.datatype}: numbers alone can be sent")
+        if tensor.datatype not in DTYPES and tensor.datatype != TEXT:
+            raise LayoutUnknown(f"its input {tensor.name} takes {tensor.datatype}, which rows have not")
         if not tensor.shape or tensor.shape[0] != -1:
             raise LayoutUnknown(f"its input {tensor.name} has shape {tensor.shape}: -1 was expected first, for rows")
     if len(inputs) > 1:
@@ -67,6 +69,8 @@ def width_of(inputs: Sequence[Tensor]) -> int | None:
                 raise LayoutUnknown(f"its input {tensor.name} has shape {tensor.shape} beside others: a column has one")
         return len(inputs)
     rest = inputs[0].shape[1:] if inputs else [-1]
+    if inputs and inputs[0].datatype == TEXT and math.prod(rest) != 1:
+        raise LayoutUnknown(f"its input {inputs[0].name} takes {rest} texts a row: one was expected")
     if -1 not in rest:
         return math.prod(rest)
     if len(rest) > 1:
@@ -74,25 +78,61 @@ def width_of(inputs: Sequence[Tensor]) -> int | None:
     return None
 
 
-def laid_out(inputs: Sequence[Tensor], rows: NDArray[np.float64]) -> list[tuple[Tensor, NDArray[Any]]]:
-    """Each input with its values, (n, ...) of its datatype. Raises RowsRefused for a value that the
-    datatype has not.
+def columns_of(inputs: Sequence[Tensor]) -> Columns | None:
+    """The columns of rows where each input is one; None where one input takes whole rows."""
+    if not inputs or any(math.prod(tensor.shape[1:]) != 1 for tensor in inputs):
+        return None
+    return tuple(Column(tensor.name, _column_type(tensor.datatype)) for tensor in inputs)
+
+
+def _column_type(datatype: str) -> ColumnType:
+    if datatype in {TEXT, "BOOL"}:
+        return "string" if datatype == TEXT else "boolean"
+    return "number" if datatype.startswith("FP") else "integer"
+
+
+def laid_out(inputs: Sequence[Tensor], rows: Rows) -> list[tuple[Tensor, NDArray[Any]]]:
+    """Each input with its values, (n, ...) of its datatype; texts are an array of objects. Raises
+    RowsRefused for a value that the datatype has not.
     """
     if not inputs:
         inputs = (UNNAMED,)
-    columns = [rows] if len(inputs) == 1 else [rows[:, i] for i in range(len(inputs))]
-    return [(tensor, _typed(tensor, values)) for tensor, values in zip(inputs, columns, strict=True)]
+    arrays = list(rows.arrays) if isinstance(rows, Table) else list(rows.T)
+    if len(inputs) == 1:
+        whole = _side_by_side(rows, arrays)
+        return [(inputs[0], _typed(inputs[0], whole))]
+    if len(arrays) != len(inputs):
+        raise RowsRefused(f"rows have {len(arrays)} values where {len(inputs)} inputs take one each")
+    return [(tensor, _typed(tensor, array[:, None])) for tensor, array in zip(inputs, arrays, strict=True)]
 
 
-def _typed(tensor: Tensor, values: NDArray[np.float64]) -> NDArray[Any]:
-    dtype = DTYPES[tensor.datatype]
-    with np.errstate(all="ignore"):
-        typed: NDArray[Any] = values.astype(dtype)
-        wrong = ~np.isfinite(typed) if typed.dtype.kind == "f" else typed.astype(np.float64) != values
+def _side_by_side(rows: Rows, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    if not isinstance(rows, Table):
+        return rows
+    if any(array.dtype.kind == "O" for array in arrays) and len(arrays) > 1:
+        raise RowsRefused("rows hold more than numbers where one input takes all of them")
+    return np.stack(arrays, axis=1)
+
+
+def _typed(tensor: Tensor, values: NDArray[Any]) -> NDArray[Any]:
+    """`values` are (n, width)."""
+    dtype = DTYPES.get(tensor.datatype, object)
+    typed: NDArray[Any]
+    if dtype is object or values.dtype.kind == "O":
+        kind = str if dtype is object else bool
+        typed, wrong = values, np.array([[type(value) is not kind for value in row] for row in values], dtype=bool)
+        if dtype is not object and not wrong.any():
+            typed = values.astype(dtype)
+    else:
+        with np.errstate(all="ignore"):
+            typed = values.astype(dtype)
+            wrong = ~np.isfinite(typed) if typed.dtype.kind == "f" else typed.astype(values.dtype) != values
     if wrong.any():
-        row = int(np.nonzero(wrong.reshape(len(values), -1).any(axis=1))[0][0])
-        value = values.reshape(len(values), -1)[row][wrong.reshape(len(values), -1)[row]][0]
-        raise RowsRefused(f"row {row} has {value:g} where its input {tensor.name} takes {tensor.datatype}")
+        row, place = (int(index[0]) for index in np.nonzero(wrong))
+        value = values[row, place]
+        is_null = value is None or value != value
+        told = "null, which it has not," if is_null else repr(value if isinstance(value, str) else value.item())[:80]
+        raise RowsRefused(f"row {row} has {told} where its input {tensor.name} takes {tensor.datatype}")
     shape = [len(values), *tensor.shape[1:]]
     return typed.reshape([size if size != -1 else values.shape[1] for size in shape])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .columns import Column, Rows, Table
 from .http import HttpModel
 from .onnx import OnnxModel
 from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, Runtime
@@ -15,7 +16,20 @@ from .sklearn import SklearnModel
 from .static import StaticModel
 from .unloadable import UnloadableModel
 
-__all__ = ["Model", "ModelError", "Outputs", "Resources", "RowsRefused", "Runtime", "kinds", "model_of", "register"]
+__all__ = [
+    "Column",
+    "Model",
+    "ModelError",
+    "Outputs",
+    "Resources",
+    "Rows",
+    "RowsRefused",
+    "Runtime",
+    "Table",
+    "kinds",
+    "model_of",
+    "register",
+]
 
 _KINDS: dict[str, type[Model]] = {}
 

@@ -7,15 +7,13 @@ kept. Whatever it answers that is no prediction for these rows is a failure of t
 
 from typing import Any, ClassVar, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from serving.deadline import seconds_left
 from serving.outbound.addresses import AddressRefused
 from serving.outbound.reach import Reach
 from serving.remote.described import Described
 from serving.remote.tensors import Tensor
 
+from .columns import Rows
 from .protocol import Model, ModelError, Outputs, Resources
 
 RemoteProtocol = Literal["open-inference", "mlflow"]
@@ -29,7 +27,7 @@ class RemoteModel(Protocol):
     def describe(self, seconds: float) -> Described:
         """What its server says of it. Raises ModelError, DeadlineExceeded."""
 
-    def predict(self, rows: NDArray[np.float64], seconds: float) -> Outputs:
+    def predict(self, rows: Rows, seconds: float) -> Outputs:
         """As a Runtime's, within so many seconds. Raises ModelError, DeadlineExceeded."""
 
 
@@ -48,8 +46,13 @@ def remote_model(model: "HttpModel", reach: Reach, limit: int) -> RemoteModel:
 
     client, headers = HttpClient(reach), reach.headers(model.url)
     if model.protocol == "mlflow":
-        return MlflowModel(client, model.url, headers, model.feature_names, limit)
+        return MlflowModel(client, model.url, headers, names_of(model), limit)
     return OpenInferenceModel(client, model.url, headers, model.inputs, limit)
+
+
+def names_of(model: Model) -> list[str] | None:
+    """The names of a row's values, where it has any."""
+    return model.feature_names if model.columns is None else [column.name for column in model.columns]
 
 
 class HttpRuntime:
@@ -60,7 +63,7 @@ class HttpRuntime:
     def __init__(self, remote: RemoteModel) -> None:
         self._remote = remote
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
+    def predict(self, rows: Rows) -> Outputs:
         return self._remote.predict(rows, seconds_left(LONGEST_SECONDS))
 
 

@@ -116,15 +116,63 @@ def test_columns__as_inputs_of_a_row_each__are_sent_by_name_in_the_models_order(
         answer = predicted(alice, [{"days": 3, "length": 0.5, "width": 2}])
         assert answer["outputs"] == {"predict": [320.5]}
         refused = predicted(alice, [[0.5, 2, 1.5]])
-        assert (refused.status, refused.fields()) == (400, ["inputs"])
-        assert "row 0 has 1.5 where its input days takes INT64" in json.dumps(refused.body)
+        assert (refused.status, refused.fields()) == (400, ["inputs[0].days"])
+
+
+TYPED = [
+    {"name": "city", "datatype": "BYTES", "shape": [-1, 1]},
+    {"name": "age", "datatype": "INT32", "shape": [-1]},
+    {"name": "member", "datatype": "BOOL", "shape": [-1, 1]},
+]
+
+
+@pytest.mark.parametrize("protocol", ["open-inference", "mlflow"])
+def test_columns__of_texts_integers_and_truths__travel_with_their_types(alice: Api, protocol: str) -> None:
+    """The answer tells what came."""
+    columns = [{"name": "city", "type": "string"}, {"name": "age", "type": "integer"}]
+    columns.append({"name": "member", "type": "boolean"})
+
+    def heard(handler: Handler) -> None:
+        body = json.loads(handler.body)
+        if protocol == "mlflow":
+            assert body["dataframe_split"]["columns"] == ["city", "age", "member"]
+            rows = body["dataframe_split"]["data"]
+            handler.reply(200, {"predictions": [json.dumps(row) for row in rows]})
+        else:
+            assert [(one["datatype"], one["shape"][0]) for one in body["inputs"]] == [
+                (one["datatype"], len(body["inputs"][0]["data"])) for one in TYPED
+            ]
+            rows = [list(row) for row in zip(*(one["data"] for one in body["inputs"]), strict=True)]
+            handler.reply(200, output([json.dumps(row) for row in rows], [len(rows), 1], "BYTES"))
+
+    with serving(inputs=TYPED) as remote:
+        remote.hostile = heard
+        url = remote.root if protocol == "mlflow" else remote.open_inference
+        sample = [["Sébastopol", 30, True], {"age": 2**31 - 1, "city": "", "member": False}]
+        asked = definition(remote, url=url, protocol=protocol, sample=sample, columns=columns)
+        assert alice.post(MODELS, asked | {"columns": columns[:2]}).status == 400
+        made = alice.post(MODELS, asked)
+        assert made.status == 201, made.content
+        assert made["signature"]["columns"] == [{**column, "nullable": False} for column in columns]
+        endpoint_of("pages", "m@1")
+        answer = predicted(alice, sample)
+        assert [json.loads(row) for row in answer["outputs"]["predict"]] == [
+            ["Sébastopol", 30, True], ["", 2**31 - 1, False],
+        ]  # fmt: skip
+        assert predicted(alice, [["a", 1, "yes"]]).fields() == ["inputs[0].member"]
+        if protocol == "open-inference":
+            assert "takes INT32" in json.dumps(predicted(alice, [["a", 2**31, True]]).body)
 
 
 def test_mlflow__with_and_without_names__answers_as_the_original(alice: Api, remote: RemoteServer) -> None:
     names = ["a", "b", "c", "d"]
     plain = definition(remote, version="plain", url=remote.root, protocol="mlflow", sample=ROWS[:3])
     named = definition(
-        remote, version="named", url=f"{remote.root}/invocations", protocol="mlflow", feature_names=names
+        remote,
+        version="named",
+        url=f"{remote.root}/invocations",
+        protocol="mlflow",
+        columns=[{"name": name} for name in names],
     )
     assert alice.post(MODELS, plain)["signature"]["outputs"] == ["predict", "probabilities"]
     assert alice.post(MODELS, named).status == 201
@@ -146,10 +194,13 @@ def test_mlflow__with_and_without_names__answers_as_the_original(alice: Api, rem
         ({"url": "http://[::1/"}, "url"),
         ({"url": "http://127.0.0.1/\u00e9"}, "url"),
         ({"protocol": "smtp"}, "protocol"),
-        ({"sample": [[1, 2, 3]]}, "sample"),
+        ({"sample": [[1, 2, 3]]}, "sample[0]"),
         ({"sample": [[1, 2, 3, 4], [1]]}, "sample[1]"),
-        ({"feature_names": ["a"]}, "feature_names"),
-        ({"feature_names": ["a", "a", "b", "c"]}, "feature_names"),
+        ({"sample": [[1, 2, "3", 4]]}, "sample[0]"),
+        ({"sample": [[1, 2, True, 4]]}, "sample[0]"),
+        ({"sample": []}, "sample"),
+        ({"columns": [{"name": "a"}]}, "columns"),
+        ({"columns": [{"name": "a"}] * 4}, "columns[1].name"),
         ({"payload": 1}, "payload"),
     ],
 )
@@ -165,10 +216,11 @@ def test_definition__that_is_wrong__names_the_field(
     "inputs",
     [
         [{"name": "x", "datatype": "FP64", "shape": [4]}],
-        [{"name": "x", "datatype": "BF16", "shape": [-1, 4]}],
+        [{"name": "x", "datatype": "UINT128", "shape": [-1, 4]}],
         [{"name": "x", "datatype": "FP64", "shape": [-1, -1, 3]}],
         [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}, {"name": "y", "datatype": "FP64", "shape": [-1, 1]}],
         [{"name": "x", "datatype": "FP64", "shape": []}],
+        [{"name": "x", "datatype": "BYTES", "shape": [-1, 2]}],
     ],
 )
 def test_metadata__that_rows_can_not_be_laid_out_for__is_told(alice: Api, inputs: list[Any]) -> None:

@@ -17,6 +17,7 @@ from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError, ProblemDocument
 from serving.remote.tensors import Tensor
+from serving.runtimes import Column
 from serving.times import Time
 
 from . import uploads
@@ -37,7 +38,9 @@ class Signature(msgspec.Struct, frozen=True):
     outputs: list[str]
     classes: list[Any] | None
     task: Literal["classifier", "regressor", "other"]
-    example_rows: list[list[float]] | None = None
+    example_rows: list[list[Any]] | None = None
+    columns: list[Column] | None = None
+    """What each value of a row is; null where rows are numbers, none of them null."""
     inputs: list[Tensor] | None = None  # of a remote model, as its server described them
 
 

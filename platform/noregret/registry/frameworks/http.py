@@ -3,26 +3,29 @@ it takes, and, where rows are given, what it answers.
 """
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
-import numpy as np
 from django.conf import settings
 
 from noregret.registry.errors import DefinitionInvalid
 from serving.deadline import DeadlineExceeded
 from serving.outbound.addresses import AddressRefused
 from serving.outbound.reach import Reach
-from serving.remote.described import Described
-from serving.remote.tensors import LayoutUnknown, width_of
-from serving.runtimes import ModelError
+from serving.remote.tensors import LayoutUnknown, Tensor, columns_of, width_of
+from serving.runtimes import ModelError, Rows, Table
+from serving.runtimes.columns import Columns
 from serving.runtimes.http import HttpModel, RemoteModel, RemoteProtocol, remote_model
+from serving.runtimes.rows import RowsInvalid, to_rows
 
+from .given_columns import GivenColumns, as_options, checked
 from .protocol import Content, Definition, Examined, Framework, Signature
 
 if TYPE_CHECKING:
     from noregret.registry.models import ModelVersion
 
+EXAMPLE_ROWS = 2
 SECONDS = 8.0
 """For all that a registration asks a model's server."""
 
@@ -37,12 +40,8 @@ _Protocol = Annotated[
     RemoteProtocol, msgspec.Meta(description="For a remote model: open-inference (Triton, MLServer, KServe) or mlflow.")
 ]
 _Sample = Annotated[
-    list[list[float]],
+    list[list[Any] | dict[str, Any]],
     msgspec.Meta(min_length=1, max_length=1000, description="For a remote model: rows that it answers, as JSON."),
-]
-_Names = Annotated[
-    list[Annotated[str, msgspec.Meta(max_length=255)]],
-    msgspec.Meta(min_length=1, description="For a remote model: names of its features in order, as JSON."),
 ]
 
 
@@ -53,7 +52,7 @@ class HttpDefinition(Definition, frozen=True, kw_only=True, tag="http"):
 
     url: _Url
     protocol: _Protocol
-    feature_names: _Names | None = None
+    columns: GivenColumns | None = None
     sample: _Sample | None = None
 
 
@@ -63,10 +62,10 @@ class HttpFramework(Framework[HttpDefinition]):
     asks_others: ClassVar[bool] = True
 
     def content(self, definition: HttpDefinition) -> Content:
-        for i, row in enumerate(definition.sample or []):
-            if len(row) != len((definition.sample or [[]])[0]):
-                raise DefinitionInvalid(f"sample[{i}]", "as many values as in the first row were expected")
-        return Content(options={"url": definition.url, "protocol": definition.protocol})
+        checked(definition.columns)
+        return Content(
+            options={"url": definition.url, "protocol": definition.protocol, **as_options(definition.columns)}
+        )
 
     def examine(self, definition: HttpDefinition) -> Examined:
         """Raises DefinitionInvalid for an address that may not be called, one where nobody answers,
@@ -78,62 +77,90 @@ class HttpFramework(Framework[HttpDefinition]):
         except AddressRefused as error:
             raise DefinitionInvalid("url", str(error)) from error
         until = time.monotonic() + SECONDS
-        plain = self._model(definition, Described())
         try:
-            described = self._remote(plain, reach).describe(until - time.monotonic())
+            described = self._remote(self._model(definition), reach).describe(until - time.monotonic())
             width = width_of(described.inputs)
         except (ModelError, DeadlineExceeded, LayoutUnknown) as error:
             raise DefinitionInvalid("url", str(error)[:500]) from error
-        names = definition.feature_names
-        if len(described.inputs) > 1:
-            told = [tensor.name for tensor in described.inputs]
-            if names is not None and names != told:
-                raise DefinitionInvalid("feature_names", f"its inputs are {', '.join(told)}"[:500])
-            names = told
-        if names is not None and len(set(names)) < len(names):
-            raise DefinitionInvalid("feature_names", "different names were expected")
-        if names is not None and width is not None and len(names) != width:
-            raise DefinitionInvalid("feature_names", f"{width} names were expected: so many features it takes")
-        width = width if width is not None else None if names is None else len(names)
-        outputs = _known(described.outputs)
-        if definition.sample is not None:
-            if width is not None and len(definition.sample[0]) != width:
-                raise DefinitionInvalid("sample", f"rows of {width} values were expected: so many features it takes")
-            remote = self._remote(self._model(definition, described), reach)
-            try:
-                rows = np.asarray(definition.sample, dtype=np.float64)
-                outputs = list(remote.predict(rows, until - time.monotonic()))
-            except (ModelError, DeadlineExceeded) as error:
-                raise DefinitionInvalid("sample", f"it does not answer these rows: {error}"[:500]) from error
-            width = len(definition.sample[0])
+        columns = _agreed(checked(definition.columns), described.inputs, width)
+        model = self._model(
+            definition,
+            features=width if columns is None else len(columns),
+            feature_names=None if columns is None else [column.name for column in columns],
+            columns=columns,
+            inputs=described.inputs,
+        )
         signature = Signature(
-            features=width,
-            feature_names=names,
-            outputs=outputs,
+            features=model.features,
+            feature_names=model.feature_names,
+            outputs=_known(described.outputs),
             classes=None,
             task="other",
-            example_rows=None if definition.sample is None else definition.sample[:2],
+            columns=columns,
             inputs=[msgspec.to_builtins(tensor) for tensor in described.inputs] or None,
         )
-        return Examined(signature)
+        if definition.sample is None:
+            return Examined(signature)
+        rows = _sampled(definition.sample, model)
+        try:
+            answer = self._remote(model, reach).predict(rows, until - time.monotonic())
+        except (ModelError, DeadlineExceeded) as error:
+            raise DefinitionInvalid("sample", f"it does not answer these rows: {error}"[:500]) from error
+        features = rows.shape[1] if columns is None and not isinstance(rows, Table) else signature.features
+        examples: list[Any] = rows[:EXAMPLE_ROWS].tolist() if columns is None else definition.sample[:EXAMPLE_ROWS]
+        if not all(isinstance(row, list) for row in examples):
+            examples = []
+        return Examined(replace(signature, features=features, outputs=list(answer), example_rows=examples or None))
 
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> HttpModel:
-        inputs = version.signature.get("inputs") or []
-        return msgspec.convert({"runtime": "http", **version.options, "inputs": inputs, **common}, HttpModel)
+        inputs = msgspec.convert(version.signature.get("inputs") or [], list[Tensor])
+        options = version.options
+        return HttpModel(url=options["url"], protocol=options["protocol"], inputs=inputs, **common)
 
-    def _model(self, definition: HttpDefinition, described: Described) -> HttpModel:
+    def _model(self, definition: HttpDefinition, **told: Any) -> HttpModel:
         return HttpModel(
             model=f"{definition.name}@{definition.version}",
             framework=self.name,
             url=definition.url,
             protocol=definition.protocol,
-            feature_names=definition.feature_names,
-            inputs=described.inputs,
+            **told,
         )
 
     @staticmethod
     def _remote(model: HttpModel, reach: Reach) -> RemoteModel:
         return remote_model(model, reach, settings.REMOTE_ANSWER_LIMIT)
+
+
+def _agreed(given: Columns | None, inputs: list[Tensor], width: int | None) -> Columns | None:
+    """The columns that a caller named, if the server's inputs can be those; else the inputs, where
+    each is a column. Raises DefinitionInvalid.
+    """
+    told = columns_of(inputs)
+    if given is None:
+        return told
+    if told is not None:
+        said = [(column.name, column.type) for column in told]
+        if [(column.name, column.type) for column in given] != said:
+            wanted = ", ".join(f"{name} ({kind})" for name, kind in said)
+            raise DefinitionInvalid("columns", f"its inputs are {wanted}"[:500])
+    elif width is not None and len(given) != width:
+        raise DefinitionInvalid("columns", f"{width} columns were expected: so many features it takes")
+    elif inputs and not all(column.type in ("number", "integer") for column in given):
+        raise DefinitionInvalid("columns", f"numbers alone were expected: they are one input {inputs[0].name}")
+    return given
+
+
+def _sampled(sample: list[Any], model: HttpModel) -> Rows:
+    """Raises DefinitionInvalid."""
+    for i, row in enumerate(sample if model.columns is None else ()):
+        for value in row.values() if isinstance(row, dict) else row:
+            if type(value) not in (int, float):
+                raise DefinitionInvalid(f"sample[{i}]", "numbers were expected: name the columns where there is more")
+    try:
+        return to_rows(sample, model)
+    except RowsInvalid as error:
+        first = error.errors[0]
+        raise DefinitionInvalid(first["field"].replace("inputs", "sample", 1), first["message"]) from error
 
 
 def _known(outputs: list[str]) -> list[str]:
