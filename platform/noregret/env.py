@@ -95,6 +95,11 @@ REMOTE_TOKENS = _variable(
 REMOTE_ANSWER_LIMIT = _variable(
     "NOREGRET_REMOTE_ANSWER_LIMIT", "largest answer of a remote model, in bytes", "16777216"
 )
+MLFLOW_URL = _variable(
+    "NOREGRET_MLFLOW_URL",
+    "MLflow's tracking server, as `https://mlflow.example.com`: versions are imported from it, and its alias `champion` follows",
+    "none",
+)
 SKOPS_TRUSTED = _variable(
     "NOREGRET_SKOPS_TRUSTED",
     "further types that a skops artefact may hold, separated by commas",
@@ -306,6 +311,7 @@ class Environment:
     remote_networks: tuple[IPv4Network | IPv6Network, ...]
     remote_tokens: dict[str, str]
     remote_answer_limit: int
+    mlflow_url: str
     skops_trusted: tuple[str, ...]
     serving_body_limit: int
     max_rows: int
@@ -368,6 +374,7 @@ class Environment:
             remote_networks=_networks(source),
             remote_tokens=_tokens(source),
             remote_answer_limit=int(_number(source, REMOTE_ANSWER_LIMIT, 16 * 1024 * 1024, 1024)),
+            mlflow_url=_mlflow_url(source),
             skops_trusted=_listed(source, SKOPS_TRUSTED),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
             max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
@@ -429,6 +436,18 @@ def _tokens(source: Mapping[str, str]) -> dict[str, str]:
             raise BadEnvironment(f"{REMOTE_TOKENS} names {name.strip()}, which holds no token of printable ASCII")
         tokens[host.strip().lower()] = token
     return tokens
+
+
+def _mlflow_url(source: Mapping[str, str]) -> str:
+    text = source.get(MLFLOW_URL, "").strip()
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username and parts.port != 0
+    except ValueError:
+        is_good = False
+    if text and not (is_good and text.isascii() and text.isprintable()):
+        raise BadEnvironment(f"{MLFLOW_URL} can't be read: an address as https://mlflow.example.com was expected")
+    return text
 
 
 def _storage(source: Mapping[str, str]) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ REMOTE_HOSTS = ENVIRONMENT.remote_hosts
 REMOTE_NETWORKS = ENVIRONMENT.remote_networks
 REMOTE_TOKENS = ENVIRONMENT.remote_tokens
 REMOTE_ANSWER_LIMIT = ENVIRONMENT.remote_answer_limit
+MLFLOW_URL = ENVIRONMENT.mlflow_url
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
