@@ -67,6 +67,11 @@ TRUSTED_ORIGINS = _variable(
     "origins from which the admin takes forms, as `https://noregret.example.com`, separated by commas",
     "none",
 )
+CORS_ORIGINS = _variable(
+    "NOREGRET_CORS_ORIGINS",
+    "origins whose pages may call the serving calls from a browser, as `https://shop.example.com`, separated by commas; `*` for any",
+    "none",
+)
 DATA_DIR = _variable(
     "NOREGRET_DATA_DIR",
     "directory of the embedded servers, artefacts, snapshots and the spool",
@@ -306,6 +311,7 @@ class Environment:
     secret_key_is_ephemeral: bool
     allowed_hosts: tuple[str, ...]
     trusted_origins: tuple[str, ...]
+    cors_origins: tuple[str, ...]
     python_callables: tuple[str, ...]
     remote_hosts: tuple[str, ...]
     remote_networks: tuple[IPv4Network | IPv6Network, ...]
@@ -369,6 +375,7 @@ class Environment:
             secret_key_is_ephemeral=ephemeral,
             allowed_hosts=_listed(source, ALLOWED_HOSTS, ("localhost", "127.0.0.1", "[::1]")),
             trusted_origins=_listed(source, TRUSTED_ORIGINS),
+            cors_origins=_listed(source, CORS_ORIGINS),
             python_callables=_listed(source, PYTHON_CALLABLES),
             remote_hosts=_listed(source, REMOTE_HOSTS),
             remote_networks=_networks(source),

@@ -6,6 +6,7 @@ body of nobody without a key, and shapes it by the endpoint's model where it mus
 403, 404), then the call itself.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ from msgspec import UNSET, UnsetType
 
 from bandits.context import ContextInvalid
 from serving import problems
+from serving.answering import rows_of, serve_alone
 from serving.deciding import Asked, Decision, ModelFailed, decide
 from serving.feedback import Feedback, Result, record_rewards
 from serving.ledger.rewards import LedgerUnavailable
-from serving.live import LiveEndpoint
+from serving.live import LiveEndpoint, LiveModel
 from serving.process import Process
+from serving.runtimes import Outputs
 from serving.runtimes.columns import Rows
 from serving.runtimes.rows import RowsInvalid
 from serving.snapshot import Key
@@ -84,6 +87,37 @@ def predict(
         request = _numbers(body) if takes_numbers and isinstance(body, PredictRequest) else body
     decision = _decide(process, live, request, request.inputs)
     return Predicted(PredictResponse(*_common(decision), decision.outputs), decision)
+
+
+def versions(live: LiveEndpoint) -> dict[str, LiveModel]:
+    """The model versions that an endpoint serves, the champion first, by what they are called
+    there: the version, or `name@version` where two models have the same."""
+    models = {model.model.model: model for model in live.models()}
+    short = [name.partition("@")[2] for name in models]
+    return {
+        version if short.count(version) == 1 else name: model
+        for version, (name, model) in zip(short, models.items(), strict=True)
+    }
+
+
+def version(live: LiveEndpoint, name: str) -> LiveModel:
+    """The model version of this name, short or whole. Raises Problem 404."""
+    for short, model in versions(live).items():
+        if name in (short, model.model.model):
+            return model
+    raise problems.not_found(f"endpoint {live.document.name} serves no version {name[:64]}")
+
+
+def predict_with(process: Process, live: LiveEndpoint, model: LiveModel, inputs: Sequence[Any] | Rows) -> Outputs:
+    """What this model version answers, whoever's turn it is: no decision is made, and nothing is
+    learned. Raises Problem 400 or 503."""
+    start = time.perf_counter()
+    try:
+        return serve_alone(live, model, rows_of(live, inputs, process.max_rows), start)
+    except RowsInvalid as error:
+        raise problems.invalid_fields(error.errors) from error
+    except ModelFailed as error:
+        raise problems.unavailable(f"the model could not answer: {error}", retry_after=1) from error
 
 
 def decide_only(process: Process, live: LiveEndpoint, body: bytes | DecideRequest) -> Decided:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _TEXT_READERS = frozenset({"CountVectorizer", "HashingVectorizer", "TfidfVectorizer"})
 _NAN = float("nan")
+_MOST_WORDS = 2000
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class ColumnFacts:
     categories: list[NDArray[Any]] = field(default_factory=list)  # as each encoder of it knows them
     is_text: bool = False
     takes_gaps: bool = False
+    tolerates_gaps: bool = False  # whether or not any was there when it was fitted
     gaps_are_filled: bool = False  # where a later step reads the column
     missing: Any = None  # what stands for null in a column of objects: None or NaN
     refuses_unknown: bool = False
@@ -47,6 +49,30 @@ def facts_of(estimator: Any, features: int) -> list[ColumnFacts]:
     return facts
 
 
+def words_of(estimator: Any) -> list[str]:
+    """Some of the words that its readers of text know."""
+    words: list[str] = []
+    for reader in _text_readers(estimator):
+        words += list(getattr(reader, "vocabulary_", ()))[:_MOST_WORDS]
+    return words
+
+
+def _text_readers(thing: Any) -> Iterator[Any]:
+    if type(thing).__name__ in _TEXT_READERS:
+        yield thing
+    held = (getattr(thing, name, None) or () for name in ("steps", "transformer_list"))
+    for inner in [part for parts in held for _, part in parts] + [part for _, part, _ in _transformers(thing)]:
+        yield from _text_readers(inner)
+    inner = _only_inner(thing)
+    if inner is not None:
+        yield from _text_readers(inner)
+
+
+def _transformers(thing: Any) -> Sequence[tuple[str, Any, Any]]:
+    transformers: Sequence[tuple[str, Any, Any]] = getattr(thing, "transformers_", ())
+    return transformers
+
+
 def _read(thing: Any, facts: Sequence[ColumnFacts]) -> bool:
     """Adds what a part tells of the columns that it takes; does it give the same columns on, each
     in its place?"""
@@ -70,7 +96,7 @@ def _read(thing: Any, facts: Sequence[ColumnFacts]) -> bool:
         if preprocessor is not None:
             _read(preprocessor, facts)
         for one in facts:
-            one.takes_gaps = True
+            one.tolerates_gaps = True
             one.missing = _NAN
         return False
     if hasattr(thing, "categories_"):
@@ -86,7 +112,7 @@ def _read(thing: Any, facts: Sequence[ColumnFacts]) -> bool:
 
 def _read_by_columns(thing: Any, facts: Sequence[ColumnFacts]) -> None:
     places_of = getattr(thing, "_transformer_to_input_indices", {})
-    for name, inner, _ in thing.transformers_:
+    for name, inner, _ in _transformers(thing):
         places = [int(place) for place in places_of.get(name, ())]
         if places and max(places) < len(facts):
             _read(inner, [facts[place] for place in places])

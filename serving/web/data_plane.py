@@ -6,6 +6,8 @@ a thread mostly waits, and a machine that hangs keeps none from the endpoints th
 
 from dataclasses import replace
 
+from django.conf import settings
+
 from serving import process
 from serving.request_lines import RequestLines
 
@@ -31,7 +33,12 @@ def data_plane(*, threads: int, share: float) -> Find:
     lines = RequestLines(application, share)
     plane = Plane(lines, Pool("data", threads, WAITING_EACH * threads))
     waiting = Plane(lines, Pool("waiting", WAITING_THREADS * threads, WAITING_EACH * threads))
-    rules = {route.template: Rule(plane, route.methods, route.limit, route.seconds) for route in routes.ROUTES}
+    # A browser asks by OPTIONS before a page of another origin may call.
+    asked_before = ("OPTIONS",) if settings.CORS_ORIGINS else ()
+    rules = {
+        route.template: Rule(plane, (*route.methods, *asked_before), route.limit, route.seconds)
+        for route in routes.ROUTES
+    }
     # By template: where the name of the endpoint begins in a path, and the rule where that waits.
     of_endpoints = {
         template: (template.index(_ENDPOINT), replace(rule, answers=waiting))

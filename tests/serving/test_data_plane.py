@@ -10,7 +10,9 @@ import pytest
 from noregret.experiments.models import Experiment
 
 from serving.web import routes
+from serving.web.answer_heads import AnswerHeads
 from serving.web.outside import Outside
+from serving.web.refusals import tell_problem
 from tests.conftest import Api
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,14 +103,18 @@ def test_body__whose_length_is_none_or_too_much__is_not_read(
     assert (answer.status, answer["type"]) == (status, f"/problems/{kind}")
 
 
-def asked(environ: dict[str, str], *, hosts: list[str], https: bool = False) -> tuple[str, dict[str, str]]:
+def asked(
+    environ: dict[str, str], *, hosts: list[str], https: bool = False, origins: tuple[str, ...] = ()
+) -> tuple[str, dict[str, str]]:
     told: list[Any] = []
 
     def inside(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
         start("200 OK", [])
         return [b""]
 
-    Outside(inside, hosts=lambda: hosts, https=https)(environ, lambda *answer: told.extend(answer))
+    heads = AnswerHeads(https=https, origins=lambda: origins)
+    outside = Outside(inside, hosts=lambda: hosts, heads=heads, tell=tell_problem)
+    outside(environ, lambda *answer: told.extend(answer))
     return told[0], dict(told[1])
 
 
@@ -141,6 +147,27 @@ def test_https__where_it_is_asked_for__is_where_others_are_sent() -> None:
     status, headers = asked(address | {"HTTP_X_FORWARDED_PROTO": "https"}, hosts=["*"], https=True)
     assert status == "200 OK"
     assert headers["Strict-Transport-Security"].startswith("max-age=")
+
+
+HERE, OTHER = "https://shop.example", "https://other.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [((), HERE, None), ((HERE,), HERE, HERE), ((HERE,), OTHER, None), (("*",), OTHER, OTHER), ((HERE,), None, None)],
+)
+def test_origin__whose_pages_may_call__is_named_before_a_call_and_after(
+    origins: tuple[str, ...], origin: str | None, allowed: str | None
+) -> None:
+    call = {"HTTP_HOST": "a", "REQUEST_METHOD": "POST"} | ({} if origin is None else {"HTTP_ORIGIN": origin})
+    for environ in (call, call | {"REQUEST_METHOD": "OPTIONS", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}):
+        status, headers = asked(environ, hosts=["*"], origins=origins)
+        is_question = environ["REQUEST_METHOD"] == "OPTIONS"
+        assert status == ("204 No Content" if is_question and allowed else "200 OK")
+        assert headers.get("Access-Control-Allow-Origin") == allowed
+        assert ("Vary" in headers) == bool(origins)
+        assert ("X-API-Key" in headers.get("Access-Control-Allow-Headers", "")) == (is_question and allowed is not None)
+        assert "Access-Control-Allow-Credentials" not in headers
 
 
 def test_address__with_nul__is_refused() -> None:

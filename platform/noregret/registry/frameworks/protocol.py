@@ -8,7 +8,7 @@ models with only there.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -47,8 +47,8 @@ class Signature:
         return bool(self.classes) and isinstance((self.classes or [None])[0], list)
 
     def to_dict(self) -> dict[str, Any]:
-        columns: Any = msgspec.to_builtins(self.columns)
-        return asdict(replace(self, columns=None)) | {"columns": columns}
+        signature: dict[str, Any] = msgspec.to_builtins(self)
+        return signature
 
 
 NO_SIGNATURE = Signature(features=None, feature_names=None, outputs=["predict"], classes=None, task="other")
