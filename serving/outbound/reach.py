@@ -52,6 +52,8 @@ class Reach:
         if not url.isascii() or not url.isprintable() or " " in url:
             raise AddressRefused("an address of printable ASCII without spaces was expected")
         check_form(url, schemes)
+        if parts.scheme.startswith("grpc") and (parts.port is None or not parts.path.strip("/")):
+            raise AddressRefused(f"an address as {parts.scheme}://host:8001/model was expected")
         self.check_host(parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme))
 
     def check_host(self, hostname: str, port: int | None) -> None:

@@ -6,6 +6,7 @@ kept. Whatever it answers that is no prediction for these rows is a failure of t
 """
 
 from typing import Any, ClassVar, Literal, Protocol
+from urllib.parse import urlsplit
 
 from serving.deadline import seconds_left
 from serving.outbound.addresses import AddressRefused
@@ -19,6 +20,15 @@ from .protocol import Model, ModelError, Outputs, Resources
 RemoteProtocol = Literal["open-inference", "mlflow"]
 LONGEST_SECONDS = 60.0
 """Of a call that nobody set a deadline for; an endpoint's is at most as long."""
+
+
+HTTP = ("http", "https")
+GRPC = ("grpc", "grpcs")
+
+
+def schemes_of(protocol: RemoteProtocol) -> tuple[str, ...]:
+    """What an address may begin with."""
+    return HTTP + GRPC if protocol == "open-inference" else HTTP
 
 
 class RemoteModel(Protocol):
@@ -36,10 +46,14 @@ def remote_model(model: "HttpModel", reach: Reach, limit: int) -> RemoteModel:
     ModelError for an address that must not be called.
     """
     try:
-        reach.check(model.url)
+        reach.check(model.url, schemes_of(model.protocol))
     except AddressRefused as error:
         raise ModelError(f"{model.url} may not be called: {error}") from error
     # Not before such a model is used: most processes never make a connection.
+    if urlsplit(model.url).scheme in GRPC:
+        from serving.remote.open_inference_grpc import GrpcModel
+
+        return GrpcModel(reach, model.url, reach.headers(model.url), model.inputs, limit)
     from serving.outbound.http_client import HttpClient
     from serving.remote.mlflow_scoring import MlflowModel
     from serving.remote.open_inference import OpenInferenceModel

@@ -16,7 +16,7 @@ from serving.outbound.reach import Reach
 from serving.remote.tensors import LayoutUnknown, Tensor, columns_of, width_of
 from serving.runtimes import ModelError, Rows, Table
 from serving.runtimes.columns import Columns
-from serving.runtimes.http import HttpModel, RemoteModel, RemoteProtocol, remote_model
+from serving.runtimes.http import HttpModel, RemoteModel, RemoteProtocol, remote_model, schemes_of
 from serving.runtimes.rows import RowsInvalid, to_rows
 
 from .given_columns import GivenColumns, as_options, checked
@@ -33,7 +33,7 @@ _Url = Annotated[
     str,
     msgspec.Meta(
         max_length=2000,
-        description="For a remote model: http://host:port/v2/models/NAME, or MLflow's http://host:port.",
+        description="For a remote model: http://host:port/v2/models/NAME, grpc://host:port/NAME, or MLflow's http://host:port.",
     ),
 ]
 _Protocol = Annotated[
@@ -73,7 +73,7 @@ class HttpFramework(Framework[HttpDefinition]):
         """
         reach = Reach.of(settings)
         try:
-            reach.check(definition.url)
+            reach.check(definition.url, schemes_of(definition.protocol))
         except AddressRefused as error:
             raise DefinitionInvalid("url", str(error)) from error
         until = time.monotonic() + SECONDS
