@@ -91,6 +91,11 @@ class LiveEndpoint:
     enabled_ids: tuple[int, ...] = ()
     """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
 
+    @property
+    def waits(self) -> bool:
+        """May a request on it wait for another machine?"""
+        return any(live.model.waits for live in self.models())
+
     def models(self) -> Iterator[LiveModel]:
         yield self.champion
         yield from self.arms

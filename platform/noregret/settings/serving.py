@@ -30,6 +30,11 @@ BACKLOG_LIMIT = ENVIRONMENT.backlog_limit
 REFRESH_SECONDS = ENVIRONMENT.refresh_seconds
 STALE_SECONDS = ENVIRONMENT.stale_seconds
 PYTHON_CALLABLES = ENVIRONMENT.python_callables
+REMOTE_HOSTS = ENVIRONMENT.remote_hosts
+REMOTE_NETWORKS = ENVIRONMENT.remote_networks
+REMOTE_TOKENS = ENVIRONMENT.remote_tokens
+REMOTE_ANSWER_LIMIT = ENVIRONMENT.remote_answer_limit
+MLFLOW_URL = ENVIRONMENT.mlflow_url
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
