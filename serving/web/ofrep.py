@@ -115,9 +115,9 @@ def _asked(body: bytes) -> tuple[dict[str, Any], DecideRequest]:
     try:
         return context, msgspec.convert(fields, DecideRequest)
     except msgspec.ValidationError as invalid:
-        error = bodies.field_error(str(invalid), fields, DecideRequest)
-        field = f"context.{_UNIT}" if error["field"] == "unit" else error["field"]
-        raise problems.invalid_fields([{**error, "field": field}]) from invalid
+        wrong = bodies.field_error(str(invalid), fields, DecideRequest)
+        field = f"context.{_UNIT}" if wrong["field"] == "unit" else wrong["field"]
+        raise problems.invalid_fields([{**wrong, "field": field}]) from invalid
 
 
 def _flag(told: DecideResponse) -> Flag:
