@@ -7,7 +7,7 @@ import skops.io
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from tests.conftest import Api
+from tests.conftest import Api, endpoint_of
 
 NAMES = ["sl", "sw", "pl", "pw"]
 X, Y = load_iris(return_X_y=True)
@@ -21,6 +21,22 @@ def iris(*, c: float = 1.0, texts: bool = False, names: bool = False) -> Any:
     if names:
         model.feature_names_in_ = np.array(NAMES, dtype=object)
     return model
+
+
+TYPED = [
+    {"name": "city", "type": "string", "nullable": True},
+    {"name": "age", "type": "integer"},
+    {"name": "vip", "type": "boolean"},
+    {"name": "score", "type": "number", "nullable": True},
+]
+
+
+def told(api: Api) -> None:
+    """An endpoint `told` whose model says what it got, a text a row."""
+    body = {"name": "told", "version": "1", "framework": "python", "callable": "tests.callables.told", "columns": TYPED}
+    made = api.post("/api/v1/models", body)
+    assert made.status == 201, made.content
+    endpoint_of("told", "told@1", deadline_ms=2000)
 
 
 def upload(api: Api, model: Any, name: str, version: str) -> str:

@@ -14,7 +14,7 @@ from noregret.access.keys import create_key
 from serving.ledger.models import Decision
 from tests.client_environments import REQUIREMENTS, python_of, told_by
 from tests.conftest import ACTOR, Api, endpoint_of, python_model, start_experiment, static_model
-from tests.protocols.models import NAMES, SPECIES, X, iris, upload
+from tests.protocols.models import NAMES, SPECIES, X, iris, told, upload
 
 ROWS = X[[0, 60, 120]]
 PARAMETERS = {"unit": "user-1", "context.country": "KR", "context.age": 31, "unknown": True}
@@ -275,6 +275,54 @@ def test_outputs__of_every_kind__have_a_datatype_and_a_shape(sums: Api) -> None:
         at = int(answer.response["Inference-Header-Content-Length"])
         (told,) = json.loads(answer.content[:at])["outputs"]
         assert told["parameters"]["binary_data_size"] == len(answer.content) - at
+
+
+def test_columns__of_every_type__are_a_tensor_each(alice: Api) -> None:
+    told(alice)
+    metadata = alice.get("/v2/models/told").body
+    assert [(tensor["name"], tensor["datatype"]) for tensor in metadata["inputs"]] == [
+        ("city", "BYTES"),
+        ("age", "INT64"),
+        ("vip", "BOOL"),
+        ("score", "FP64"),
+    ]
+    sent = [
+        {"name": "city", "shape": [2], "datatype": "BYTES", "data": ["Seoul", None]},
+        {"name": "score", "shape": [2, 1], "datatype": "FP32", "data": [0.5, None]},
+        {"name": "age", "shape": [2, 1], "datatype": "INT32", "data": [31, 7]},
+        {"name": "vip", "shape": [2], "datatype": "BOOL", "data": [True, False]},
+    ]
+    rows = ["city=Seoul age=31 vip=True score=0.5", "city=None age=7 vip=False score=nan"]
+    (output,) = infer(alice, {"inputs": sent}, "/v2/models/told/infer")["outputs"]
+    assert (output["datatype"], output["data"]) == ("BYTES", rows)
+
+    contents = [
+        packed(b"Seoul", "Łódź".encode()),
+        struct.pack("<2q", 31, 7),
+        b"\x02\x00",
+        struct.pack("<2f", 0.5, np.nan),
+    ]
+    forms = [("city", "BYTES"), ("age", "INT64"), ("vip", "BOOL"), ("score", "FP32")]
+    binary = [
+        {"name": name, "shape": [2, 1], "datatype": datatype, "parameters": {"binary_data_size": len(content)}}
+        for (name, datatype), content in zip(forms, contents, strict=True)
+    ]
+    answer = infer(alice, {"inputs": binary}, "/v2/models/told/infer", binary=b"".join(contents))
+    assert answer["outputs"][0]["data"] == [rows[0], rows[1].replace("None", "Łódź")]
+
+    for place, changes, words in (
+        (0, {"datatype": "FP64", "data": [1, 2]}, "city: a string or null was expected"),
+        (2, {"datatype": "FP64", "data": [0.5, 1]}, "age: an integer was expected"),
+        (2, {"datatype": "BYTES", "data": ["x", "y"]}, "age: an integer was expected"),
+        (3, {"datatype": "INT8", "data": [1, 0]}, "vip: true or false was expected"),
+        (1, {"shape": [1, 2]}, "score: shape [1, 2] where [rows, 1] was expected"),
+        (2, {"shape": [1], "data": [1]}, "age: 1 values where city has 2"),
+        (2, {"name": "other"}, "age: missing column"),
+    ):
+        wrong = [tensor | (changes if i == place else {}) for i, tensor in enumerate(sent)]
+        assert words in refusal(infer(alice, {"inputs": wrong}, "/v2/models/told/infer"))
+    whole = {"name": "input", "shape": [1, 4], "datatype": "BYTES", "data": ["a", "b", "c", "d"]}
+    assert "a tensor a column was expected" in refusal(infer(alice, {"inputs": [whole]}, "/v2/models/told/infer"))
 
 
 def test_classes__numbers__are_integers(alice: Api) -> None:
