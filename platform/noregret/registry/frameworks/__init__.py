@@ -11,6 +11,7 @@ from serving.runtimes import Model, kinds
 from serving.runtimes.columns import Columns
 from serving.snapshot import as_sent
 
+from .onnx import OnnxDefinition, OnnxFramework
 from .protocol import (
     ArtifactDefinition,
     ArtifactFramework,
@@ -33,6 +34,7 @@ __all__ = [
     "Definition",
     "Examined",
     "Framework",
+    "OnnxDefinition",
     "PythonDefinition",
     "SklearnDefinition",
     "StaticDefinition",
@@ -54,7 +56,7 @@ def register(framework: Framework[Any]) -> None:
         raise ValueError(f"there is a framework {framework.name} already")
 
 
-for _framework in (SklearnFramework(), PythonFramework(), StaticFramework()):
+for _framework in (SklearnFramework(), OnnxFramework(), PythonFramework(), StaticFramework()):
     register(_framework)
 
 
