@@ -4,7 +4,6 @@ inspecting child process."""
 import resource
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from serving.runtimes.columns import Column, Columns, Rows
 from serving.runtimes.onnx import OnnxRuntime
 from serving.runtimes.rows import to_rows
 
+from .address_space import mapped_bytes
 from .frameworks.protocol import Signature
 from .onnx_file import Refused
 
@@ -30,8 +30,7 @@ _OFF = 1e-4
 def little_memory(file_bytes: int) -> Iterator[None]:
     """Inside, this process may grow by what an honest model of such a file takes."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    allowed = now + _MEMORY_BYTES + _TIMES_FILE * file_bytes
+    allowed = mapped_bytes() + _MEMORY_BYTES + _TIMES_FILE * file_bytes
     resource.setrlimit(resource.RLIMIT_AS, (allowed if before[0] < 0 else min(before[0], allowed), before[1]))
     try:
         yield

@@ -128,12 +128,12 @@ def _without_maps(graph: GraphProto) -> bool:
         maker = next((node for node in graph.node if output.name in node.output), None)
         if maker is None or maker.op_type != "ZipMap" or not maker.input:
             continue
-        output.name = maker.input[0]
         output.ClearField("type")
         output.type.tensor_type.elem_type = TensorProto.FLOAT
         output.type.tensor_type.shape.dim.add()
         output.type.tensor_type.shape.dim.add()
-        graph.node.remove(maker)
+        maker.op_type, maker.domain = "Identity", ""
+        del maker.attribute[:]
         changed = True
     return changed
 
