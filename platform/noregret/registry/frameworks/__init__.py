@@ -12,6 +12,7 @@ from serving.runtimes.columns import Columns
 from serving.snapshot import as_sent
 
 from .http import HttpDefinition, HttpFramework
+from .onnx import OnnxDefinition, OnnxFramework
 from .protocol import (
     ArtifactDefinition,
     ArtifactFramework,
@@ -35,6 +36,7 @@ __all__ = [
     "Examined",
     "Framework",
     "HttpDefinition",
+    "OnnxDefinition",
     "PythonDefinition",
     "SklearnDefinition",
     "StaticDefinition",
@@ -56,7 +58,7 @@ def register(framework: Framework[Any]) -> None:
         raise ValueError(f"there is a framework {framework.name} already")
 
 
-for _framework in (SklearnFramework(), HttpFramework(), PythonFramework(), StaticFramework()):
+for _framework in (SklearnFramework(), OnnxFramework(), HttpFramework(), PythonFramework(), StaticFramework()):
     register(_framework)
 
 
