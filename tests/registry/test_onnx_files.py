@@ -155,6 +155,30 @@ def test_expected_answers_of_the_sample__are_held_against_the_file() -> None:
         examined(body, sample=[[1, 2]], expected={"score": [3]})
 
 
+@pytest.mark.parametrize("path", sorted(BOOSTED.glob("*.onnx")), ids=lambda path: path.stem)
+def test_file_of_a_boosted_model__answers_as_its_original(path: Path) -> None:
+    """As XGBoost's and LightGBM's users convert them; `boosted/make.py` makes them anew."""
+    body, beside = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+    found = examined(body, **beside)
+    is_classifier = "predict_proba" in beside["expected"]
+    assert found.signature.task == ("classifier" if is_classifier else "regressor")
+    assert found.signature.outputs == list(beside["expected"])
+    answer = answers(body, found, beside["sample"])
+    if is_classifier:
+        assert answer["predict"] == beside["expected"]["predict"]
+        assert set(answer["predict"]) <= set(found.signature.classes or [])
+    for name, values in answer.items():
+        if name == "predict_proba" or not is_classifier:
+            np.testing.assert_allclose(values, beside["expected"][name], rtol=1e-5)
+    gap = examined(body, sample=[*beside["sample"], [None, *beside["sample"][0][1:]]])
+    assert [column.nullable for column in gap.signature.columns or ()] == [True] + [False] * (
+        len(beside["sample"][0]) - 1
+    )
+    other = beside["expected"] | {"predict": beside["expected"]["predict"][::-1]}
+    with pytest.raises(ArtifactRefused, match="answers otherwise than `expected`"):
+        examined(body, sample=beside["sample"], expected=other)
+
+
 def beside() -> bytes:
     model = onnx.load_model_from_string(sums([None, 2]))
     weights = model.graph.initializer[0]

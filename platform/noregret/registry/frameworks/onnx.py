@@ -95,6 +95,11 @@ def _signature(opened: "Opened", given: Columns | None, sample: Any) -> Signatur
             _check_given(given, columns, is_named=is_named)
         columns, is_named = given, True
     assert columns is not None
+    if given is None:
+        columns = tuple(
+            Column(column.name, column.type, column.type == "number" and _has_gap(sample, place, column.name))
+            for place, column in enumerate(columns)
+        )
     is_typed = any(column.type != "number" for column in columns)
     is_plain = not is_typed and not any(column.nullable for column in columns)
     return Signature(
@@ -105,6 +110,12 @@ def _signature(opened: "Opened", given: Columns | None, sample: Any) -> Signatur
         task=opened.task,
         columns=None if is_plain else columns,
     )
+
+
+def _has_gap(sample: Any, place: int, name: str) -> bool:
+    """Is there null in this column of the sample?"""
+    rows = (row.get(name, 0) if isinstance(row, dict) else row[place] for row in sample or () if len(row) > place)
+    return any(value is None for value in rows)
 
 
 def _check_given(given: Columns, columns: Columns, *, is_named: bool) -> None:
