@@ -87,7 +87,8 @@ def model_document(version: "ModelVersion") -> Model:
         "columns": None if columns is None else msgspec.convert(columns, Columns),
         "outputs": signature["outputs"],
         "classes": as_sent(signature["classes"]),
-        "example_rows": as_sent(signature.get("example_rows")),  # models of before have none
+        # Models of before have none.
+        "example_rows" if columns is None else "examples": as_sent(signature.get("example_rows")),
         "call_seconds": version.call_seconds,
         "row_seconds": version.row_seconds,
     }
