@@ -352,7 +352,7 @@ def test_snapshot__of_each_runtime__is_read_by_this_and_by_an_earlier_version(ca
     earlier = msgspec.convert(plain["champion"], EarlierModel)
     for name in EarlierModel.__struct_fields__:
         assert getattr(earlier, name) == getattr(case.model, name, None), name
-    if not {*type(case.model).__struct_fields__} <= {*EarlierModel.__struct_fields__}:
+    if case.model.runtime == "http":
         return  # a kind that such a version never wrote
     # And the other way round: what such a version wrote is the same model here.
     written = msgspec.msgpack.encode(plain | {"champion": earlier})
