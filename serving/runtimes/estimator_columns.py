@@ -24,8 +24,8 @@ class ColumnFacts:
     is_text: bool = False
     takes_gaps: bool = False
     tolerates_gaps: bool = False  # whether or not any was there when it was fitted
-    gaps_are_filled: bool = False  # where a later step reads the column
     missing: Any = None  # what stands for null in a column of objects: None or NaN
+    missing_is_category: bool = False
     refuses_unknown: bool = False
 
 
@@ -97,7 +97,8 @@ def _read(thing: Any, facts: Sequence[ColumnFacts]) -> bool:
             _read(preprocessor, facts)
         for one in facts:
             one.tolerates_gaps = True
-            one.missing = _NAN
+            if not one.missing_is_category:
+                one.missing = _NAN
         return False
     if hasattr(thing, "categories_"):
         _read_encoder(thing, facts)
@@ -125,9 +126,9 @@ def _read_encoder(encoder: Any, facts: Sequence[ColumnFacts]) -> None:
         one.refuses_unknown |= getattr(encoder, "handle_unknown", None) == "error"
         missing = [value for value in known.tolist()[-2:] if value is None or value != value]
         if missing:
-            one.takes_gaps = True
-            if not one.gaps_are_filled:
-                one.missing = missing[0]
+            # Whatever filled gaps before it left this one.
+            one.takes_gaps = one.missing_is_category = True
+            one.missing = missing[0]
 
 
 def _read_imputer(imputer: Any, facts: Sequence[ColumnFacts]) -> bool:
@@ -136,8 +137,9 @@ def _read_imputer(imputer: Any, facts: Sequence[ColumnFacts]) -> bool:
     statistics = getattr(imputer, "statistics_", None)
     for place, one in enumerate(facts):
         if is_gap:
-            one.takes_gaps = one.gaps_are_filled = True
-            one.missing = missing
+            one.takes_gaps = True
+            if not one.missing_is_category:
+                one.missing = missing
         if isinstance(statistics, np.ndarray) and statistics.dtype.kind == "O" and place < len(statistics):
             value = statistics[place]
             if isinstance(value, str | bool | np.bool_):

@@ -3,9 +3,11 @@
 """
 
 import json
+import pickle
 import threading
 import urllib.request
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from noregret.trail.models import AuditEntry
 from sklearn.datasets import load_iris
 
 from tests.conftest import ACTOR, Api, endpoint_of, static_model
+from tests.from_mlflow.mlflow_server import put_version
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,7 +59,7 @@ def test_import__by_alias__registers_the_file_with_its_run_metrics_and_example(
     call_command("import-mlflow", "models:/fraud/3", name="other", version_name="new", stdout=out)
     assert out.getvalue() == f"other@new registered: fraud 3, run {mlflow['runs'][2]}\n"
     endpoint_of("pages", "other@new")
-    answer = alice.post("/api/v1/endpoints/pages/predict", {"inputs": IRIS[:5].tolist()})
+    answer = alice.post("/api/v1/endpoints/pages/predict", {"inputs": IRIS[::30].tolist()})
     assert answer["outputs"]["predict"] == mlflow["predictions"]
 
 
@@ -68,6 +71,65 @@ def test_import__pickle__is_refused_with_what_helps(alice: Api, mlflow: dict[str
     assert ModelVersion.objects.count() == ImportedVersion.objects.count() == 0
     with pytest.raises(CommandError, match="is a pickle"):
         call_command("import-mlflow", "models:/fraud/2")
+
+
+BOOSTED = Path(__file__).resolve().parents[1] / "registry" / "boosted"
+
+
+def test_import__onnx_flavour_with_an_example__is_served_as_onnx(alice: Api, mlflow: dict[str, Any]) -> None:
+    rows = json.loads((BOOSTED / "lightgbm_regressor.json").read_text())["sample"][:3]
+    described = {
+        "flavors": {"onnx": {"data": "model.onnx", "onnx_version": "1.17"}, "python_function": {}},
+        "saved_input_example_info": {"artifact_path": "input_example.json", "type": "ndarray"},
+    }
+    version = put_version(
+        mlflow["url"],
+        "boosted",
+        {
+            "MLmodel": json.dumps(described).encode(),  # YAML holds JSON
+            "model.onnx": (BOOSTED / "lightgbm_regressor.onnx").read_bytes(),
+            "input_example.json": json.dumps(rows).encode(),
+        },
+    )
+    made = alice.post(IMPORTS, {"uri": f"models:/boosted/{version}", "version": "1"})
+    assert made.status == 201, made.content
+    assert (made["model"], made["run_id"], made["metrics"]) == ("boosted@1", "", {})
+    assert ModelVersion.objects.get().framework == "onnx"
+    endpoint_of("pages", "boosted@1")
+    assert len(alice.post("/api/v1/endpoints/pages/predict", {"inputs": rows})["outputs"]["predict"]) == 3
+
+
+SKOPS = {"sklearn": {"pickled_model": "model.skops", "serialization_format": "skops"}}
+HOSTILE: dict[str, tuple[dict[str, bytes], str]] = {
+    "no description": ({"model.skops": b"x"}, "no file MLmodel"),
+    "no YAML": ({"MLmodel": b"a: [b: ]: {"}, "can't be read"),
+    "no UTF-8": ({"MLmodel": b"\xff\xfe\xff"}, "can't be read"),
+    "a tag that makes objects": ({"MLmodel": b"!!python/object/apply:os.system ['true']"}, "can't be read"),
+    "deep": ({"MLmodel": b"[" * 100_000}, "can't be read"),
+    "a list": ({"MLmodel": b"[1]"}, "no description"),
+    "no flavour": ({"MLmodel": b"flavors: 3"}, "none can be served here"),
+    "another flavour": ({"MLmodel": b"flavors: {pytorch: {}, python_function: {}}"}, "(python_function, pytorch)"),
+    "a pickle by another name": (
+        {"MLmodel": json.dumps({"flavors": SKOPS}).encode(), "model.skops": pickle.dumps({"a": 1})}, "",
+    ),
+    "a path out of the folder": (
+        {"MLmodel": json.dumps({"flavors": {"onnx": {"data": "../../secret"}}}).encode()}, "no path within its folder",
+    ),
+    "weights elsewhere": (
+        {"MLmodel": json.dumps({"flavors": {"onnx": {"data": "m.onnx", "external_data": "onnx_data"}}}).encode()},
+        "weights in other files",
+    ),
+    "no file": ({"MLmodel": json.dumps({"flavors": SKOPS}).encode()}, "model.skops is not there"),
+}  # fmt: skip
+
+
+def test_import__of_what_others_may_have_put_there__is_refused(alice: Api, mlflow: dict[str, Any]) -> None:
+    for name, (files, told) in HOSTILE.items():
+        version = put_version(mlflow["url"], "hostile", files)
+        answer = alice.post(IMPORTS, {"uri": f"models:/hostile/{version}"})
+        assert answer.status == 422, (name, answer.content)
+        assert told in answer["detail"], (name, answer["detail"])
+    assert ModelVersion.objects.count() == ImportedVersion.objects.count() == 0
 
 
 @pytest.mark.parametrize(

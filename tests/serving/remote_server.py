@@ -79,12 +79,13 @@ class RemoteServer(ThreadingHTTPServer):
     def take(self, handler: Handler) -> None:
         self.paths.append(handler.path)
         self.headers.append(dict(handler.headers))
-        if handler.path in ("/ping", "/v2/models/m") and handler.command == "GET":
+        is_model = handler.path.startswith("/v2/models/")
+        if handler.command == "GET" and (is_model or handler.path == "/ping"):
             outputs = [{"name": name, "datatype": "FP64", "shape": [-1]} for name in self.outputs]
             handler.reply(200, {"name": "m", "platform": "test", "inputs": self.inputs, "outputs": outputs})
         elif self.hostile is not None:
             self.hostile(handler)
-        elif handler.path == "/v2/models/m/infer":
+        elif is_model and handler.path.endswith("/infer"):
             handler.reply(200, self._infer(json.loads(handler.body)))
         elif handler.path == "/invocations":
             handler.reply(200, {"predictions": self._invoke(json.loads(handler.body))})

@@ -40,7 +40,7 @@ class Signature(msgspec.Struct, frozen=True):
     task: Literal["classifier", "regressor", "other"]
     example_rows: list[list[Any]] | None = None
     columns: list[Column] | None = None
-    """What each value of a row is; null where rows are numbers, none of them null."""
+    """What each value of a row is; null where rows are numbers without names, none of them null."""
     inputs: list[Tensor] | None = None  # of a remote model, as its server described them
 
 
@@ -91,7 +91,7 @@ def shown(version: ModelVersion) -> Model:
         model=version.model,
         framework=version.framework,
         sha256=version.sha256 or None,
-        signature=version.signature,
+        signature=_shown_signature(version.signature),
         compiled=version.compiled,
         compile_note=version.compile_note or None,
         call_seconds=version.call_seconds,
@@ -101,6 +101,14 @@ def shown(version: ModelVersion) -> Model:
         options=version.options,
         created_at=version.created_at,
     )
+
+
+def _shown_signature(signature: dict[str, Any]) -> Signature:
+    """With the columns of a model that has names and takes numbers alone, which are not kept."""
+    names = signature["feature_names"]
+    if signature.get("columns") is None and names is not None:
+        signature = signature | {"columns": [Column(name) for name in names]}
+    return msgspec.convert(signature, Signature, from_attributes=True)
 
 
 class ModelsView(ManageView):

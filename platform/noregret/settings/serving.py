@@ -36,6 +36,8 @@ REMOTE_TOKENS = ENVIRONMENT.remote_tokens
 REMOTE_ANSWER_LIMIT = ENVIRONMENT.remote_answer_limit
 MLFLOW_URL = ENVIRONMENT.mlflow_url
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
+ONNX_PROVIDERS = ENVIRONMENT.onnx_providers
+ONNX_THREADS = ENVIRONMENT.onnx_threads
 
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
 # and at 2.5 MB.

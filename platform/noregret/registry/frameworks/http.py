@@ -10,14 +10,14 @@ import msgspec
 from django.conf import settings
 
 from noregret.registry.errors import DefinitionInvalid
+from noregret.registry.samples import SampleInvalid, check_sample, sampled
 from serving.deadline import DeadlineExceeded
 from serving.outbound.addresses import AddressRefused
 from serving.outbound.reach import Reach
 from serving.remote.tensors import LayoutUnknown, Tensor, columns_of, width_of
-from serving.runtimes import ModelError, Rows, Table
+from serving.runtimes import ModelError, Table
 from serving.runtimes.columns import Columns
 from serving.runtimes.http import HttpModel, RemoteModel, RemoteProtocol, remote_model, schemes_of
-from serving.runtimes.rows import RowsInvalid, to_rows
 
 from .given_columns import GivenColumns, as_options, checked
 from .protocol import Content, Definition, Examined, Framework, Signature
@@ -62,6 +62,7 @@ class HttpFramework(Framework[HttpDefinition]):
     asks_others: ClassVar[bool] = True
 
     def content(self, definition: HttpDefinition) -> Content:
+        check_sample(definition.sample)
         checked(definition.columns)
         return Content(
             options={"url": definition.url, "protocol": definition.protocol, **as_options(definition.columns)}
@@ -101,9 +102,11 @@ class HttpFramework(Framework[HttpDefinition]):
         )
         if definition.sample is None:
             return Examined(signature)
-        rows = _sampled(definition.sample, model)
         try:
+            rows = sampled(definition.sample, signature)
             answer = self._remote(model, reach).predict(rows, until - time.monotonic())
+        except SampleInvalid as error:
+            raise DefinitionInvalid("sample", str(error)) from error
         except (ModelError, DeadlineExceeded) as error:
             raise DefinitionInvalid("sample", f"it does not answer these rows: {error}"[:500]) from error
         features = rows.shape[1] if columns is None and not isinstance(rows, Table) else signature.features
@@ -148,19 +151,6 @@ def _agreed(given: Columns | None, inputs: list[Tensor], width: int | None) -> C
     elif inputs and not all(column.type in ("number", "integer") for column in given):
         raise DefinitionInvalid("columns", f"numbers alone were expected: they are one input {inputs[0].name}")
     return given
-
-
-def _sampled(sample: list[Any], model: HttpModel) -> Rows:
-    """Raises DefinitionInvalid."""
-    for i, row in enumerate(sample if model.columns is None else ()):
-        for value in row.values() if isinstance(row, dict) else row:
-            if type(value) not in (int, float):
-                raise DefinitionInvalid(f"sample[{i}]", "numbers were expected: name the columns where there is more")
-    try:
-        return to_rows(sample, model)
-    except RowsInvalid as error:
-        first = error.errors[0]
-        raise DefinitionInvalid(first["field"].replace("inputs", "sample", 1), first["message"]) from error
 
 
 def _known(outputs: list[str]) -> list[str]:
