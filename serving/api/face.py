@@ -72,6 +72,15 @@ def admit(process: Process, key_text: str | None, endpoint: str) -> LiveEndpoint
     return live
 
 
+def admit_all(process: Process, key_text: str | None) -> list[LiveEndpoint]:
+    """Every endpoint that a key may predict on, by name. Raises Problem 401 or 403."""
+    key = authorize(process, key_text, "predict")
+    if key.endpoints is None:
+        return sorted(process.store.endpoints(), key=lambda live: live.document.name)
+    lives = (process.store.endpoint(name) for name in sorted(key.endpoints))
+    return [live for live in lives if live is not None]
+
+
 def admit_feedback(process: Process, key_text: str | None) -> Key:
     """The key, if it may give feedback. Raises Problem 401 or 403."""
     return authorize(process, key_text, "feedback")

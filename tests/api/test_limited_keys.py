@@ -44,6 +44,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("endpoints/{endpoint}/ping", "GET"): ("predict", 404),
     ("endpoints/{endpoint}/health", "GET"): ("predict", 404),
     ("endpoints/{endpoint}/version", "GET"): ("predict", 404),
+    ("ofrep/v1/evaluate/flags", "POST"): ("predict", 200),
     ("ofrep/v1/evaluate/flags/{endpoint}", "POST"): ("predict", 404),
     ("api/v1/activate", "POST"): ("feedback", 207),
     ("api/v1/models", "GET"): ("manage", 200),

@@ -58,7 +58,7 @@ def test_mlflow__unmodified_clients__are_answered(web: str, iris_api: Api, monke
     assert "error code 404" in heard["no_endpoint"]
     assert "error code 401" in heard["no_key"]
     assert "missing feature" in heard["no_column"]
-    assert "inputs[2].sl" in heard["gap"]
+    assert "inputs[0][0]" in heard["gap"]
 
 
 def test_rows__in_every_form__are_the_same_rows(iris_api: Api) -> None:
@@ -106,7 +106,7 @@ NO_ROWS: list[tuple[Any, str]] = [
     ({"instances": [1.0, 2.0]}, "instances[0]: a row was expected"),
     ({"inputs": {"a": [1.0], "b": [1.0, 2.0]}}, "different lengths"),
     ({"inputs": {"a": 1.0}}, "a list of values a column"),
-    ({"inputs": {"sl": [[1.0, 2.0]], "sw": [1.0], "pl": [1.0], "pw": [1.0]}}, "inputs[0].sl"),
+    ({"inputs": {"sl": [[1.0, 2.0]], "sw": [1.0], "pl": [1.0], "pw": [1.0]}}, "inputs[0]"),
     ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "two columns have one name"),
     ({"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}}, "dataframe_split.data[0]: 1 values"),
     ({"dataframe_split": {"columns": ["a"]}}, "dataframe_split.data: required"),

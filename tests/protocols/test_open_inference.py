@@ -352,6 +352,17 @@ def test_version__that_is_asked_for__answers_alone_and_is_not_recorded(sums: Api
         assert refusal(sums.get(f"/v2/models/m/versions/8{path}"), 404)
 
 
+def test_parameters__say_which_arms_and_whether_it_counts(sums: Api) -> None:
+    arms = [{"name": "a", "model": "m@1"}, {"name": "b", "model": python_model("m", "2", "ones")}]
+    start_experiment({"name": "e", "endpoint": "m", "strategy": "bandit", "arms": arms})
+    for exclude, arm, propensity in (("a", "b", 1.0), ("b,c", "a", 1.0), ("a,b", None, 1.0)):
+        answer = infer(sums, tensor() | {"parameters": {"exclude": exclude, "activate": False, "unit": "u"}})
+        told = answer["parameters"]
+        assert (told.get("arm"), told["propensity"], told["learnable"]) == (arm, propensity, arm is not None)
+    for wrong, field in (({"exclude": 3}, "exclude"), ({"exclude": "A!"}, "exclude"), ({"activate": "no"}, "activate")):
+        assert f"parameters.{field}" in refusal(infer(sums, tensor() | {"parameters": wrong}))
+
+
 def test_key__comes_in_any_way_that_clients_know(sums: Api, charlie: Api, key: str) -> None:
     for text in (f"{key}:", f":{key}", f"noregret:{key}", f"{key}:x"):
         basic = base64.b64encode(text.encode()).decode()
