@@ -4,7 +4,6 @@ as its users log them.
 
 import json
 import os
-import secrets
 import socket
 import subprocess
 import time
@@ -77,12 +76,13 @@ def put_version(url: str, name: str, files: dict[str, bytes]) -> str:
         with opener.open(request, timeout=30.0) as answer:
             return json.loads(answer.read() or b"{}")
 
-    folder = f"by-hand/{secrets.token_hex(6)}"
+    run = call("POST", "mlflow/runs/create", b'{"experiment_id": "0"}')["run"]["info"]
+    folder = f"{run['artifact_uri'].partition(':/')[2].strip('/')}/model"
     for file, content in files.items():
         call("PUT", f"mlflow-artifacts/artifacts/{folder}/{file}", content, "application/octet-stream")
     with suppress(urllib.error.HTTPError):  # it is there already
         call("POST", "mlflow/registered-models/create", json.dumps({"name": name}).encode())
-    version = {"name": name, "source": f"mlflow-artifacts:/{folder}"}
+    version = {"name": name, "source": f"runs:/{run['run_id']}/model", "run_id": run["run_id"]}
     made = call("POST", "mlflow/model-versions/create", json.dumps(version).encode())
     return str(made["model_version"]["version"])
 
