@@ -132,6 +132,7 @@ def _reward(token: Token, item: Feedback, metric: str, reward: snapshot.Reward |
         occurred_at=item.occurred_at,
         window_seconds=0.0 if reward is None else reward.window_seconds,
         learned=learned,
+        waits=token.waits,
         named=frozenset() if reward is None else frozenset((reward.metric, *reward.guardrails)),
     )
 

@@ -96,6 +96,11 @@ class LiveEndpoint:
         """May a request on it wait for another machine?"""
         return any(live.model.waits for live in self.models())
 
+    @property
+    def champion_seat(self) -> Seat:
+        """The champion as nobody's arm: it answers requests that no arm is for."""
+        return Seat(self.champion, self.champion.payload)
+
     def models(self) -> Iterator[LiveModel]:
         yield self.champion
         yield from self.arms

@@ -59,11 +59,12 @@ def node_modules_of(name: str) -> Path:
     return folder / "node_modules"
 
 
-def told_by(command: list[str], **given: Any) -> Any:
-    """What a client says: it gets JSON as its last argument, and prints JSON."""
+def told_by(command: list[str], variables: dict[str, str] | None = None, **given: Any) -> Any:
+    """What a client says: it gets JSON as its last argument, and prints JSON. `variables` are added
+    to its environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DJANGO"))}
     # To loopback alone, whatever proxy a machine has.
-    environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | (variables or {})
     ran = subprocess.run(
         [*command, json.dumps(given)], capture_output=True, text=True, timeout=RUN_SECONDS, env=environment, check=False
     )

@@ -18,7 +18,7 @@ from .documents import DecideRequest, RowsRequest
 from .tensors import Described, Tensor
 
 _CONTEXT = "context."
-_TAKEN = ("unit", "request_id")
+_TAKEN = ("unit", "request_id", "activate")
 """Parameters of a request that are predict's fields of the same name."""
 
 
@@ -112,6 +112,9 @@ def _request(parameters: Mapping[str, Any], rows: Rows) -> RowsRequest:
     context = {name.removeprefix(_CONTEXT): value for name, value in parameters.items() if name.startswith(_CONTEXT)}
     if context:
         fields["context"] = context
+    excluded = parameters.get("exclude")
+    if excluded is not None:  # no parameter is a list
+        fields["exclude"] = excluded.split(",") if isinstance(excluded, str) else excluded
     try:
         decided = msgspec.convert(fields, DecideRequest)
     except msgspec.ValidationError as invalid:
@@ -122,4 +125,6 @@ def _request(parameters: Mapping[str, Any], rows: Rows) -> RowsRequest:
         unit=decided.unit,
         context=decided.context,
         request_id=decided.request_id,
+        exclude=decided.exclude,
+        activate=decided.activate,
     )

@@ -88,6 +88,8 @@ def _all_good(entries: Sequence[Entry], latest_us: int) -> Batch | None:
         times = [int.from_bytes(event.id[:8], "big") for event in events]
         numbers = [number for e in events for number in (e.experiment_id, e.arm_id, e.policy_version)]
         numbers += [event.proposed_arm_id for event in events if event.proposed_arm_id is not None]
+        numbers += [arm for event in events if event.excluded is not None for arm in event.excluded]
+        numbers += [event.activated_us for event in events if event.activated_us is not None]
         shares = np.array([share for event in events for share in event.propensities], dtype=np.float64)
         chosen = np.array([event.propensity for event in events], dtype=np.float64)
         latencies = np.array([event.latency_ms for event in events], dtype=np.float64)
@@ -154,6 +156,10 @@ def _check(event: DecisionEvent) -> None:
         raise ValueError("a propensity is no probability")
     if event.proposed_arm_id is not None and not 0 <= event.proposed_arm_id < _BIGINT:
         raise ValueError("a proposed arm is no number of ours")
+    if event.activated_us is not None and not 0 <= event.activated_us < _BIGINT:
+        raise ValueError("activated at an impossible time")
+    if event.excluded is not None and not all(0 <= arm < _BIGINT for arm in event.excluded):
+        raise ValueError("an excluded arm is no number of ours")
     if not event.propensity > 0.0:
         raise ValueError("the chosen arm's propensity is 0")
     if not (math.isfinite(event.latency_ms) and event.latency_ms >= 0.0):

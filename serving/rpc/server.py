@@ -58,8 +58,8 @@ class Server:
         self._message_bytes = message_bytes
         self._health = _Health()
 
-    async def run(self, address: str, started: Callable[[int], None]) -> None:
-        """Serve until SIGINT or SIGTERM. `started` is told the port. Raises CannotListen."""
+    async def run(self, address: str, started: Callable[[int], None], ending: asyncio.Event) -> None:
+        """Serve until `ending` is set. `started` is told the port. Raises CannotListen."""
         server = grpc.aio.server(options=_options(self._message_bytes), maximum_concurrent_rpcs=MOST_CALLS)
         server.add_generic_rpc_handlers((self._handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -69,10 +69,6 @@ class Server:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise CannotListen(str(error)) from error
-        ending = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, ending.set)
         await server.start()
         started(port)
         telling = asyncio.create_task(self._tell_readiness())
@@ -112,7 +108,7 @@ class Server:
                 except Exception as error:  # whatever it is, the caller gets an answer
                     log.error("unforeseen error", method=method.__name__, exc_info=error)
                     problem = problems.internal()
-            await context.abort(_CODES.get(problem.status, grpc.StatusCode.INTERNAL), problem.detail)
+            return await context.abort(_CODES.get(problem.status, grpc.StatusCode.INTERNAL), problem.detail)
 
         return answer
 
@@ -139,6 +135,15 @@ class Server:
             await asyncio.sleep(READY_SECONDS)
 
 
+async def serve(server: Server, address: str, started: Callable[[int], None]) -> None:
+    """Run a server until SIGINT or SIGTERM. Raises CannotListen."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, ending.set)
+    await server.run(address, started, ending)
+
+
 def _options(message_bytes: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", message_bytes),
@@ -150,7 +155,7 @@ def _options(message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-class _Health(health.aio.HealthServicer):
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # its package tells no types
     """As its package has it, but it keeps nothing of services that are not here: their names are
     anybody's."""
 

@@ -34,7 +34,7 @@ from .sent_bodies import read_any
 CSV = "text/csv"
 TEXT = "text/plain"
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-_OURS = ("unit", "context", "request_id")
+_OURS = ("unit", "context", "request_id", "exclude", "activate")
 """Of a call's `params`, those that are predict's fields of the same name."""
 _CODES = {
     400: "BAD_REQUEST",
@@ -179,7 +179,14 @@ def _of_json(body: bytes, model: Model) -> PredictRequest:
     except msgspec.ValidationError as invalid:
         error = bodies.field_error(str(invalid), params, DecideRequest)
         raise problems.invalid_fields([{**error, "field": f"params.{error['field']}"}]) from invalid
-    return PredictRequest(inputs=rows, unit=decided.unit, context=decided.context, request_id=decided.request_id)
+    return PredictRequest(
+        inputs=rows,
+        unit=decided.unit,
+        context=decided.context,
+        request_id=decided.request_id,
+        exclude=decided.exclude,
+        activate=decided.activate,
+    )
 
 
 def _decoded(body: bytes) -> Invocation:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from falcon import Request, Response
+from falcon import HTTP_304, Request, Response
 from msgspec import UNSET, Struct, UnsetType
 
 from serving import problems
@@ -71,7 +71,8 @@ _decode = msgspec.json.Decoder(Evaluation).decode
 
 def tell(environ: Mapping[str, Any], problem: Problem) -> Refusal:
     """The protocol's three members, and a problem's beside them."""
-    key = environ.get("PATH_INFO", "").removeprefix(_FLAGS).lstrip("/")
+    before, _, key = environ.get("PATH_INFO", "").partition(f"{_FLAGS}/")
+    key = "" if before else key  # of what is no flag
     body = _encode({**msgspec.structs.asdict(_failure(key, problem)), **problem.document()})
     return Refusal(problem.status, JSON, body, problem.headers)
 
@@ -100,8 +101,51 @@ class One(Resource):
         context, asked = _asked(read_any(request.env, parts.body_limit))
         told = face.decide_only(parts, live, asked).document
         response.data = _encode(_flag(told))
-        # For caches that a client keeps. No 304: this decision counts, and its id must be told.
+        # For what a client keeps. No 304: this decision counts, and its id must be told.
         response.set_header("ETag", _tag(context, [told]))
+
+
+class Bulk(Resource):
+    """/ofrep/v1/evaluate/flags"""
+
+    @declared(
+        Call(
+            "Evaluate every flag that a key may see",
+            {200: Flags, 304: None},
+            bodies={JSON: Evaluation},
+            name="ofrep_flags",
+            refusal=Failure,
+        )
+    )
+    def on_post(self, request: Request, response: Response) -> None:
+        parts = process()
+        lives = face.admit_all(parts, presented_by_any_client(request.env))
+        if len(lives) > MOST_FLAGS:
+            message = f"{len(lives)} endpoints where at most {MOST_FLAGS} are evaluated at once: limit the key to those that are shown"
+            raise problems.invalid_fields([{"field": "", "message": message}])
+        context, asked = _asked(read_any(request.env, parts.body_limit))
+        asked.activate = False
+        told: list[DecideResponse] = []
+        flags: list[Flag | Failure] = []
+        for live in lives:
+            try:
+                document = face.decide_only(parts, live, asked).document
+            except Problem as problem:  # one flag's trouble is that flag's
+                flags.append(_failure(live.document.name, problem))
+            else:
+                told.append(document)
+                flags.append(_flag(document))
+        tag = _tag(context, told)
+        response.set_header("ETag", tag)
+        if tag in _tags(request.env.get("HTTP_IF_NONE_MATCH", "")):
+            # What its client has is as good; these decisions wait for ever, and teach nothing.
+            response.status = HTTP_304
+        else:
+            response.data = _encode(Flags(flags, {}))
+
+
+def _tags(text: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in text.split(",")}
 
 
 def _asked(body: bytes) -> tuple[dict[str, Any], DecideRequest]:
@@ -115,9 +159,9 @@ def _asked(body: bytes) -> tuple[dict[str, Any], DecideRequest]:
     try:
         return context, msgspec.convert(fields, DecideRequest)
     except msgspec.ValidationError as invalid:
-        error = bodies.field_error(str(invalid), fields, DecideRequest)
-        field = f"context.{_UNIT}" if error["field"] == "unit" else error["field"]
-        raise problems.invalid_fields([{**error, "field": field}]) from invalid
+        wrong = bodies.field_error(str(invalid), fields, DecideRequest)
+        field = f"context.{_UNIT}" if wrong["field"] == "unit" else wrong["field"]
+        raise problems.invalid_fields([{**wrong, "field": field}]) from invalid
 
 
 def _flag(told: DecideResponse) -> Flag:
@@ -142,4 +186,7 @@ def _tag(context: Mapping[str, Any], told: list[DecideResponse]) -> str:
 
 
 AREA = Area("/ofrep", tell)
-ROUTES = (Route(f"{_FLAGS}/{{endpoint}}", One(), ("POST",), tell=tell),)
+ROUTES = (
+    Route(_FLAGS, Bulk(), ("POST",), tell=tell),
+    Route(f"{_FLAGS}/{{endpoint}}", One(), ("POST",), tell=tell),
+)

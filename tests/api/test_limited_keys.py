@@ -40,6 +40,13 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("v2/models/{endpoint}/versions/{version}", "GET"): ("predict", 404),
     ("v2/models/{endpoint}/versions/{version}/ready", "GET"): ("predict", 404),
     ("v2/models/{endpoint}/versions/{version}/infer", "POST"): ("predict", 404),
+    ("endpoints/{endpoint}/invocations", "POST"): ("predict", 404),
+    ("endpoints/{endpoint}/ping", "GET"): ("predict", 404),
+    ("endpoints/{endpoint}/health", "GET"): ("predict", 404),
+    ("endpoints/{endpoint}/version", "GET"): ("predict", 404),
+    ("ofrep/v1/evaluate/flags", "POST"): ("predict", 200),
+    ("ofrep/v1/evaluate/flags/{endpoint}", "POST"): ("predict", 404),
+    ("api/v1/activate", "POST"): ("feedback", 207),
     ("api/v1/models", "GET"): ("manage", 200),
     ("api/v1/models", "POST"): ("manage", 409),
     ("api/v1/models/<str:name>/<str:version>", "GET"): ("manage", 404),
@@ -174,7 +181,11 @@ def test_route__key_for_another_endpoint__shows_and_changes_nothing_of_theirs(
     theirs: str, route: str, method: str
 ) -> None:
     needed, status = DECIDED[route, method]
-    body = {"decision_id": theirs, "value": 1} if route == "api/v1/feedback" else BODIES.get((route, method), {})
+    of_decision = {
+        "api/v1/feedback": {"decision_id": theirs, "value": 1},
+        "api/v1/activate": {"decision_ids": [theirs]},
+    }
+    body = of_decision.get(route) or BODIES.get((route, method), {})
     body = None if method == "GET" else body
     keys = {scope: limited(scope) for scope in SCOPES}
     entries = AuditEntry.objects.count()
@@ -185,6 +196,8 @@ def test_route__key_for_another_endpoint__shows_and_changes_nothing_of_theirs(
             assert MARK.encode() not in answer.content
         if needed != scope:
             continue
+        if route == "api/v1/activate":
+            assert [result["status"] for result in answer["results"]] == ["unknown"]
         if method == "GET" and status == 200:
             assert "theirs" not in str(answer["items"])
         # Of a thing that is not there the answer is the same, but for its name.

@@ -58,7 +58,7 @@ def test_mlflow__unmodified_clients__are_answered(web: str, iris_api: Api, monke
     assert "error code 404" in heard["no_endpoint"]
     assert "error code 401" in heard["no_key"]
     assert "missing feature" in heard["no_column"]
-    assert "inputs[2].sl" in heard["gap"]
+    assert "inputs[0][0]" in heard["gap"]
 
 
 def test_rows__in_every_form__are_the_same_rows(iris_api: Api) -> None:
@@ -99,42 +99,42 @@ def test_typed_columns__in_every_form__are_what_they_say(alice: Api) -> None:
     assert "inputs[0].vip: true or false was expected" in refusal(wrong)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ({}, "0 of dataframe_split"),
-        ({"inputs": [[1.0]], "instances": [[1.0]]}, "2 of dataframe_split"),
-        ({"inputs": []}, "at least one row"),
-        ({"instances": [1.0, 2.0]}, "instances[0]: a row was expected"),
-        ({"inputs": {"a": [1.0], "b": [1.0, 2.0]}}, "different lengths"),
-        ({"inputs": {"a": 1.0}}, "a list of values a column"),
-        ({"inputs": {"sl": [[1.0, 2.0]], "sw": [1.0], "pl": [1.0], "pw": [1.0]}}, "inputs[0].sl"),
-        ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "two columns have one name"),
-        ({"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}}, "dataframe_split.data[0]: 1 values"),
-        ({"dataframe_split": {"columns": ["a"]}}, "dataframe_split.data: required"),
-        ({"dataframe_records": [[1.0]]}, "dataframe_records[0]"),
-        ({"inputs": [["1", "2", "3", "4"]]}, "inputs[0]"),
-        ({"inputs": [[1.0, 2.0, 3.0]]}, "3 features where 4 were expected"),
-        ({"inputs": [[1, 2, 3, 4]], "params": {"unit": 3}}, "params.unit"),
-        ({"inputs": [[1, 2, 3, 4]], "params": {"context": {"a": []}}}, "params.context.a"),
-        (b'{"inputs": [[NaN, 1, 1, 1]]}', "inputs[0]"),
-        (b'{"inputs": [[NaN, Infinity, 1, 1]]}', "Infinity"),
-        (b'{"NaN": ' + b"[" * 100_000, ""),
-        (b"[" * 100_000, ""),
-        (b"\xff", ""),
-        (b"", ""),
-    ],
-    ids=range(21),
-)
-def test_body__that_holds_no_rows__is_refused(iris_api: Api, body: Any, words: str) -> None:
-    assert words in refusal(invoke(iris_api, body))
+NO_ROWS: list[tuple[Any, str]] = [
+    ({}, "0 of dataframe_split"),
+    ({"inputs": [[1.0]], "instances": [[1.0]]}, "2 of dataframe_split"),
+    ({"inputs": []}, "at least one row"),
+    ({"instances": [1.0, 2.0]}, "instances[0]: a row was expected"),
+    ({"inputs": {"a": [1.0], "b": [1.0, 2.0]}}, "different lengths"),
+    ({"inputs": {"a": 1.0}}, "a list of values a column"),
+    ({"inputs": {"sl": [[1.0, 2.0]], "sw": [1.0], "pl": [1.0], "pw": [1.0]}}, "inputs[0]"),
+    ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "two columns have one name"),
+    ({"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}}, "dataframe_split.data[0]: 1 values"),
+    ({"dataframe_split": {"columns": ["a"]}}, "dataframe_split.data: required"),
+    ({"dataframe_records": [[1.0]]}, "dataframe_records[0]"),
+    ({"inputs": [["1", "2", "3", "4"]]}, "inputs[0]"),
+    ({"inputs": [[1.0, 2.0, 3.0]]}, "3 features where 4 were expected"),
+    ({"inputs": [[1, 2, 3, 4]], "params": {"unit": 3}}, "params.unit"),
+    ({"inputs": [[1, 2, 3, 4]], "params": {"context": {"a": []}}}, "params.context.a"),
+    (b'{"inputs": [[NaN, 1, 1, 1]]}', "inputs[0]"),
+    (b'{"inputs": [[NaN, Infinity, 1, 1]]}', "Infinity"),
+    (b'{"NaN": ' + b"[" * 100_000, ""),
+    (b"[" * 100_000, ""),
+    (b"\xff", ""),
+    (b"", ""),
+]
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"a\n", b"sl,sw,pl,pw\n1,2,3\n", b'sl\n"1', b"\xff\n1\n", b"sl,sw,pl,pw\n1,2,3,x\n"]
-)
-def test_csv__that_holds_no_rows__is_refused(iris_api: Api, body: bytes) -> None:
-    assert refusal(invoke(iris_api, body, content_type="text/csv"))
+def test_body__that_holds_no_rows__is_refused(iris_api: Api) -> None:
+    for body, words in NO_ROWS:
+        assert words in refusal(invoke(iris_api, body))
+
+
+NO_CSV = [b"", b"a\n", b"sl,sw,pl,pw\n1,2,3\n", b'sl\n"1', b"\xff\n1\n", b"sl,sw,pl,pw\n1,2,3,x\n"]
+
+
+def test_csv__that_holds_no_rows__is_refused(iris_api: Api) -> None:
+    for body in NO_CSV:
+        assert refusal(invoke(iris_api, body, content_type="text/csv"))
 
 
 def test_refusals__are_in_mlflows_words(alice: Api, charlie: Api) -> None:

@@ -153,97 +153,97 @@ def refusal(answer: Any, status: int = 400) -> str:
     return str(answer["error"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"shape": [2**62, 2**62]}, "more elements"),
-        ({"shape": [1, -2]}, "negative size"),
-        ({"shape": [-1, -2]}, "negative size"),
-        ({"shape": [0, 2], "data": []}, "no rows"),
-        ({"shape": [1] * 5000}, "5000 dimensions"),
-        ({"shape": [2]}, "shape [2] where [rows, n] was expected"),
-        ({"shape": [1, 3]}, "2 values where shape [1, 3] has 3"),
-        ({"shape": [1, 2.5]}, "shape"),
-        ({"shape": [10**30, 1]}, ""),
-        ({"datatype": "FP128"}, "datatype 'FP128'"),
-        ({"datatype": "BF16"}, "datatype 'BF16'"),
-        ({"datatype": "INT8", "data": [300, 1]}, "out of the range of INT8"),
-        ({"datatype": "UINT8", "data": [-1, 1]}, "out of the range of UINT8"),
-        ({"datatype": "FP16", "data": [1e300, 1]}, "finite"),
-        ({"datatype": "INT64", "data": [1.5, 1]}, "integers were expected"),
-        ({"datatype": "BOOL", "data": [1, 0]}, "true and false"),
-        ({"data": [True, False]}, "numbers were expected"),
-        ({"data": ["1", "2"]}, "numbers were expected"),
-        ({"data": [None, 1.0]}, "finite"),
-        ({"data": [[1.0], 2.0]}, "nested here and flat there"),
-        ({"data": [[[[1.0, 2.0]]]]}, ""),
-        ({"datatype": "BYTES", "data": ["a", "b"]}, "datatype BYTES where numbers were expected"),
-        ({"parameters": {"binary_data_size": 16}}, "0 bytes are left"),
-        ({"parameters": {"binary_data_size": -16}}, "binary_data_size -16"),
-        ({"parameters": {"binary_data_size": True}}, "binary_data_size True"),
-        ({"parameters": {"binary_data_size": "16"}}, "binary_data_size '16'"),
-    ],
-)
-def test_tensor__that_lies_or_does_not_fit__is_refused_by_name(sums: Api, changes: dict[str, Any], words: str) -> None:
-    assert words in refusal(infer(sums, tensor(**changes)))
-    assert Decision.objects.count() == 0
+LYING: list[tuple[dict[str, Any], str]] = [
+    ({"shape": [2**62, 2**62]}, "more elements"),
+    ({"shape": [1, -2]}, "negative size"),
+    ({"shape": [-1, -2]}, "negative size"),
+    ({"shape": [0, 2], "data": []}, "no rows"),
+    ({"shape": [1] * 5000}, "5000 dimensions"),
+    ({"shape": [2]}, "shape [2] where [rows, n] was expected"),
+    ({"shape": [1, 3]}, "2 values where shape [1, 3] has 3"),
+    ({"shape": [1, 2.5]}, "shape"),
+    ({"shape": [10**30, 1]}, ""),
+    ({"datatype": "FP128"}, "datatype 'FP128'"),
+    ({"datatype": "BF16"}, "datatype 'BF16'"),
+    ({"datatype": "INT8", "data": [300, 1]}, "out of the range of INT8"),
+    ({"datatype": "UINT8", "data": [-1, 1]}, "out of the range of UINT8"),
+    ({"datatype": "FP16", "data": [1e300, 1]}, "finite"),
+    ({"datatype": "INT64", "data": [1.5, 1]}, "integers were expected"),
+    ({"datatype": "BOOL", "data": [1, 0]}, "true and false"),
+    ({"data": [True, False]}, "numbers were expected"),
+    ({"data": ["1", "2"]}, "numbers were expected"),
+    ({"data": [None, 1.0]}, "finite"),
+    ({"data": [[1.0], 2.0]}, "nested here and flat there"),
+    ({"data": [[[[1.0, 2.0]]]]}, ""),
+    ({"datatype": "BYTES", "data": ["a", "b"]}, "datatype BYTES where numbers were expected"),
+    ({"parameters": {"binary_data_size": 16}}, "0 bytes are left"),
+    ({"parameters": {"binary_data_size": -16}}, "binary_data_size -16"),
+    ({"parameters": {"binary_data_size": True}}, "binary_data_size True"),
+    ({"parameters": {"binary_data_size": "16"}}, "binary_data_size '16'"),
+]
+
+
+def test_tensor__that_lies_or_does_not_fit__is_refused_by_name(sums: Api) -> None:
+    for changes, words in LYING:
+        assert words in refusal(infer(sums, tensor(**changes)))
+        assert Decision.objects.count() == 0
 
 
 def packed(*texts: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
-@pytest.mark.parametrize(
-    ("binary", "changes", "words"),
-    [
-        (b"\0" * 15, {}, "15 bytes where shape [1, 2] of FP64 has 16"),
-        (b"\0" * 17, {}, "17 bytes where"),
-        (b"\0" * 20, {"parameters": {"binary_data_size": 16}}, "4 bytes come behind"),
-        (b"\0" * 10, {"parameters": {"binary_data_size": 16}}, "10 bytes are left"),
-        (b"\0" * 16, {"shape": [2**31, 2**31]}, "more elements"),
-        (struct.pack("<2d", 1.0, float("nan")), {}, "finite"),
-        (packed(b"a")[:-1], {"datatype": "BYTES", "shape": [1]}, "element 0 has 1 bytes by its length, and 0 are left"),
-        (b"\xff\xff\xff\xff", {"datatype": "BYTES", "shape": [1]}, "element 0 has 4294967295 bytes"),
-        (packed(b"a", b"b"), {"datatype": "BYTES", "shape": [1]}, "5 bytes are left after 1 elements"),
-        (packed(b"a"), {"datatype": "BYTES", "shape": [2**30]}, "hold no 1073741824 elements"),
-        (packed(b"\xff"), {"datatype": "BYTES", "shape": [1]}, "no text in UTF-8"),
-    ],
-)
-def test_binary_tensor__that_lies__is_refused_by_name(
-    sums: Api, binary: bytes, changes: dict[str, Any], words: str
-) -> None:
-    sent = tensor(**({"parameters": {"binary_data_size": len(binary)}} | changes))
-    del sent["inputs"][0]["data"]
-    assert words in refusal(infer(sums, sent, binary=binary))
+LYING_BINARY: list[tuple[bytes, dict[str, Any], str]] = [
+    (b"\0" * 15, {}, "15 bytes where shape [1, 2] of FP64 has 16"),
+    (b"\0" * 17, {}, "17 bytes where"),
+    (b"\0" * 20, {"parameters": {"binary_data_size": 16}}, "4 bytes come behind"),
+    (b"\0" * 10, {"parameters": {"binary_data_size": 16}}, "10 bytes are left"),
+    (b"\0" * 16, {"shape": [2**31, 2**31]}, "more elements"),
+    (struct.pack("<2d", 1.0, float("nan")), {}, "finite"),
+    (packed(b"a")[:-1], {"datatype": "BYTES", "shape": [1]}, "element 0 has 1 bytes by its length, and 0 are left"),
+    (b"\xff\xff\xff\xff", {"datatype": "BYTES", "shape": [1]}, "element 0 has 4294967295 bytes"),
+    (packed(b"a", b"b"), {"datatype": "BYTES", "shape": [1]}, "5 bytes are left after 1 elements"),
+    (packed(b"a"), {"datatype": "BYTES", "shape": [2**30]}, "hold no 1073741824 elements"),
+    (packed(b"\xff"), {"datatype": "BYTES", "shape": [1]}, "no text in UTF-8"),
+]
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "99999", "1e3", "9" * 5000, "²"])
-def test_head__that_is_said_to_be_longer_than_the_body_or_no_number__is_refused(sums: Api, length: str) -> None:
-    answer = infer(sums, tensor(), headers={"Inference-Header-Content-Length": length})
-    assert "Inference-Header-Content-Length" in refusal(answer)
+def test_binary_tensor__that_lies__is_refused_by_name(sums: Api) -> None:
+    for binary, changes, words in LYING_BINARY:
+        sent = tensor(**({"parameters": {"binary_data_size": len(binary)}} | changes))
+        del sent["inputs"][0]["data"]
+        assert words in refusal(infer(sums, sent, binary=binary))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"{}",
-        b'{"inputs": []}',
-        b'{"inputs": [{}]}',
-        b'{"inputs": ' + b"[" * 100_000,
-        b"\xff\xfe",
-        b'{"inputs": [' + b",".join([b'{"name":"a","shape":[],"datatype":"BOOL","data":[]}'] * 15_000) + b"]}",
-        json.dumps({"inputs": tensor()["inputs"] * 2}).encode(),
-        json.dumps(tensor() | {"parameters": {"unit": 3}}).encode(),
-        json.dumps(tensor() | {"parameters": {"unit": "u" * 257}}).encode(),
-        json.dumps(tensor() | {"parameters": {"context.a": [1]}}).encode(),
-    ],
-    ids=range(13),
-)
-def test_body__that_is_no_request_of_inference__is_refused(sums: Api, body: bytes) -> None:
-    assert refusal(infer(sums, body))
+LENGTHS = ["-1", "x", "99999", "1e3", "9" * 5000, "²"]
+
+
+def test_head__that_is_said_to_be_longer_than_the_body_or_no_number__is_refused(sums: Api) -> None:
+    for length in LENGTHS:
+        answer = infer(sums, tensor(), headers={"Inference-Header-Content-Length": length})
+        assert "Inference-Header-Content-Length" in refusal(answer)
+
+
+NO_REQUESTS = [
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"inputs": []}',
+    b'{"inputs": [{}]}',
+    b'{"inputs": ' + b"[" * 100_000,
+    b"\xff\xfe",
+    b'{"inputs": [' + b",".join([b'{"name":"a","shape":[],"datatype":"BOOL","data":[]}'] * 15_000) + b"]}",
+    json.dumps({"inputs": tensor()["inputs"] * 2}).encode(),
+    json.dumps(tensor() | {"parameters": {"unit": 3}}).encode(),
+    json.dumps(tensor() | {"parameters": {"unit": "u" * 257}}).encode(),
+    json.dumps(tensor() | {"parameters": {"context.a": [1]}}).encode(),
+]
+
+
+def test_body__that_is_no_request_of_inference__is_refused(sums: Api) -> None:
+    for body in NO_REQUESTS:
+        assert refusal(infer(sums, body))
 
 
 def test_body__compressed__is_unpacked_within_the_limit(sums: Api) -> None:
@@ -350,6 +350,17 @@ def test_version__that_is_asked_for__answers_alone_and_is_not_recorded(sums: Api
     assert sums.get("/v2/models/m/versions/7").status == sums.get("/v2/models/m/versions/7/ready").status == 200
     for path in ("", "/ready"):
         assert refusal(sums.get(f"/v2/models/m/versions/8{path}"), 404)
+
+
+def test_parameters__say_which_arms_and_whether_it_counts(sums: Api) -> None:
+    arms = [{"name": "a", "model": "m@1"}, {"name": "b", "model": python_model("m", "2", "ones")}]
+    start_experiment({"name": "e", "endpoint": "m", "strategy": "bandit", "arms": arms})
+    for exclude, arm, propensity in (("a", "b", 1.0), ("b,c", "a", 1.0), ("a,b", None, 1.0)):
+        answer = infer(sums, tensor() | {"parameters": {"exclude": exclude, "activate": False, "unit": "u"}})
+        told = answer["parameters"]
+        assert (told.get("arm"), told["propensity"], told["learnable"]) == (arm, propensity, arm is not None)
+    for wrong, field in (({"exclude": 3}, "exclude"), ({"exclude": "A!"}, "exclude"), ({"activate": "no"}, "activate")):
+        assert f"parameters.{field}" in refusal(infer(sums, tensor() | {"parameters": wrong}))
 
 
 def test_key__comes_in_any_way_that_clients_know(sums: Api, charlie: Api, key: str) -> None:

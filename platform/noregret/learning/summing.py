@@ -201,8 +201,9 @@ def _keep(experiment: Experiment, sums: Sums) -> None:
 
 
 # Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm
-# served and was drawn by its probability. Values and weights of which the squares would overflow,
-# which no traffic of ours has, are passed over: they must stop nothing.
+# served and was drawn by its probability. A request that excludes the control is on no side of a
+# holdout: nobody could have been held out of it. Values and weights of which the squares would
+# overflow, which no traffic of ours has, are passed over: they must stop nothing.
 _ENTERING = """
 CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
     arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[]
@@ -210,8 +211,8 @@ CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
 """
 _FILL = """
 INSERT INTO entering_outcome
-SELECT r.arm_id, d.unit, d.holdout, r.value, CASE WHEN drawn THEN 1 / (d.propensity * chances) END,
-    CASE WHEN drawn THEN d.propensities END
+SELECT r.arm_id, d.unit, CASE WHEN d.excluded && %(control)s::bigint[] THEN NULL ELSE d.holdout END, r.value,
+    CASE WHEN drawn THEN 1 / (d.propensity * chances) END, CASE WHEN drawn THEN d.propensities END
 FROM {outcomes} JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 CROSS JOIN LATERAL (
     SELECT CASE WHEN %(weighs)s AND array_ndims(d.propensities) = 1
@@ -258,6 +259,7 @@ def fill(
         "experiment": experiment.pk,
         "metric": experiment.reward_.metric,
         "weighs": weighs(experiment),
+        "control": list(experiment.arms.filter(is_control=True).values_list("pk", flat=True)),
         "start": start,
         "end": end,
         **(listed or {}),
@@ -269,6 +271,7 @@ def fill(
 _PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_outcome"
 _SIDES = f"""
 UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit, value, NULL FROM entering_outcome
+WHERE holdout IS NOT NULL
 """  # noqa: S608 - constants
 _LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
 

@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         # Imported here: the list of commands needs no gRPC.
-        from serving.rpc.server import CannotListen, Server
+        from serving.rpc.server import CannotListen, Server, serve
         from serving.starting import begin_serving, end_serving
 
         host = f"[{options['host']}]" if ":" in options["host"] else options["host"]
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         begin_serving()
         server = Server(threads=settings.ENVIRONMENT.blocking_threads, message_bytes=settings.SERVING_BODY_LIMIT)
         try:
-            asyncio.run(server.run(f"{host}:{options['port']}", started))
+            asyncio.run(serve(server, f"{host}:{options['port']}", started))
         except CannotListen as error:
             raise CommandError(f"can't listen on {host}:{options['port']}: {error}") from error
         finally:
