@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -543,3 +544,36 @@ def test_client__whose_connections_all_wait__is_told_at_its_deadline(remote: Rem
         gate.set()
         assert first.result() == 200
     client.close()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
+def test_tls__certificate_is_held_against_the_name_and_not_the_address(
+    remote: RemoteServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost"]  # fmt: skip
+    subprocess.run(made, cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    remote.socket = context.wrap_socket(remote.socket, server_side=True)
+    reach = Reach(hosts=("localhost", "127.0.0.1"), networks=LOOPBACK.networks)
+
+    def ask(host: str) -> int:
+        url = f"https://{host}:{remote.server_address[1]}/ping"
+        client = HttpClient(reach)
+        try:
+            return client.request("GET", url, seconds=10.0, limit=10_000).status
+        finally:
+            client.close()
+
+    def resolve(host: str, port: int, *_: Any, **__: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(OutboundFailed, match="certificate verify failed"):
+        ask("localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert ask("localhost") == 200
+    with pytest.raises(OutboundFailed, match="certificate verify failed"):
+        ask("127.0.0.1")

@@ -26,6 +26,7 @@ FILE_SECONDS = 60.0
 _JSON_BYTES = 4 << 20
 _API = "api/2.0/mlflow"
 _PROXIED = "mlflow-artifacts"
+_OF_RUN = "runs:/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,12 @@ class _Data(msgspec.Struct):
     metrics: list[_Metric] = []
 
 
+class _Info(msgspec.Struct):
+    artifact_uri: str = ""
+
+
 class _Run(msgspec.Struct):
+    info: _Info = msgspec.field(default_factory=_Info)
     data: _Data = msgspec.field(default_factory=_Data)
 
 
@@ -103,28 +109,41 @@ class Mlflow:
 
     def metrics(self, run_id: str) -> dict[str, float]:
         """The last value of each metric of a run that is finite."""
-        answer = self._get("runs/get", run_id=run_id)
-        if answer.status in (400, 404):
+        try:
+            run = self._run(run_id)
+        except ImportRefused:  # it was deleted, and its version was not
             return {}
-        run = self._decoded(answer, _RunAnswer).run
         return {
             metric.key[:250]: metric.value
             for metric in run.data.metrics
             if isinstance(metric.value, float) and math.isfinite(metric.value)
         }
 
+    def _run(self, run_id: str) -> _Run:
+        answer = self._get("runs/get", run_id=run_id)
+        if answer.status in (400, 404):
+            raise ImportRefused(f"MLflow has no run {run_id[:64]}: {_said(answer)}")
+        run: _Run = self._decoded(answer, _RunAnswer).run
+        return run
+
     def folder(self, version: Version) -> str:
         """Where the proxy has a version's files. Raises ImportRefused where it has not."""
         answer = self._get("model-versions/get-download-uri", name=version.name, version=version.version)
-        uri = self._decoded(answer, _UriAnswer).artifact_uri
-        parts = urlsplit(uri)
+        uri: str = self._decoded(answer, _UriAnswer).artifact_uri
+        below = ""
+        if uri.startswith(_OF_RUN):
+            run, _, below = uri.removeprefix(_OF_RUN).strip("/").partition("/")
+            uri = self._run(run).info.artifact_uri
+        try:
+            parts = urlsplit(uri)
+        except ValueError as error:
+            raise ImportRefused(f"MLflow names no address of its files: {uri[:100]!r}") from error
         if parts.scheme != _PROXIED:
             raise ImportRefused(
                 f"the files of {version.name} {version.version} are at {parts.scheme or 'a path'}:, past MLflow's "
                 "server: start it with --artifacts-destination and --serve-artifacts, and log the model anew"
             )
-        path: str = parts.path
-        return path.strip("/")
+        return f"{parts.path.strip('/')}/{below}".strip("/")
 
     def file(self, folder: str, path: str, limit: int) -> bytes | None:
         """A file's bytes, at most `limit`; None where there is none of this name. Raises
