@@ -77,7 +77,7 @@ class Predictions(Struct):
     fallback_reason: str | None
 
 
-class Refused(Struct):
+class InvocationRefusal(Struct):
     """What a refusal is: MLflow's two members, and a problem document's."""
 
     error_code: str
@@ -106,7 +106,7 @@ class Invocations(Resource):
             bodies={JSON: Invocation, CSV: {"type": "string"}},
             problems=(404,),
             name="mlflow_invocations",
-            refusal=Refused,
+            refusal=InvocationRefusal,
         )
     )
     def on_post(self, request: Request, response: Response, endpoint: str) -> None:

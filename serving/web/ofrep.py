@@ -7,11 +7,11 @@ flags has shown none of them yet.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from falcon import HTTP_304, Request, Response
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from serving import problems
 from serving.api import bodies, face
@@ -62,7 +62,7 @@ class Failure(Struct):
 class Flags(Struct):
     """The evaluation of every flag that a key may see."""
 
-    flags: list[Flag | Failure]
+    flags: Annotated[list[Any], Meta(description="Of each endpoint what an evaluation of it alone would be answered.")]
     metadata: dict[str, str | bool | int | float]
 
 

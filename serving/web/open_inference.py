@@ -123,7 +123,7 @@ class InferResponse(Struct, omit_defaults=True):
     parameters: dict[str, str | bool | int | float] | UnsetType = UNSET
 
 
-class Refused(Struct):
+class InferRefusal(Struct):
     """What a refusal is: `error` is the protocol's, the rest a problem document's."""
 
     error: str
@@ -161,7 +161,7 @@ class ServerLive(Resource):
 class ServerReady(Resource):
     """/v2/health/ready"""
 
-    @declared(Call("Can this process serve?", {200: Ready, 503: Refused}, name="v2_ready", open=True))
+    @declared(Call("Can this process serve?", {200: Ready, 503: InferRefusal}, name="v2_ready", open=True))
     def on_get(self, request: Request, response: Response) -> None:
         protocol.check_ready(process())
         response.data = _encode(Ready(True))
@@ -170,7 +170,9 @@ class ServerReady(Resource):
 class OfModel(Resource):
     """/v2/models/{endpoint}, and of one version"""
 
-    @declared(Call("An endpoint's tensors", {200: ModelMetadata}, problems=(404,), name="v2_model", refusal=Refused))
+    @declared(
+        Call("An endpoint's tensors", {200: ModelMetadata}, problems=(404,), name="v2_model", refusal=InferRefusal)
+    )
     def on_get(self, request: Request, response: Response, endpoint: str, version: str | None = None) -> None:
         live = face.admit(process(), presented_by_any_client(request.env), endpoint)
         told = protocol.metadata(live, version)
@@ -190,7 +192,11 @@ class OfModelReady(Resource):
 
     @declared(
         Call(
-            "Is an endpoint's model loaded?", {200: ModelReady}, problems=(404,), name="v2_model_ready", refusal=Refused
+            "Is an endpoint's model loaded?",
+            {200: ModelReady},
+            problems=(404,),
+            name="v2_model_ready",
+            refusal=InferRefusal,
         )
     )
     def on_get(self, request: Request, response: Response, endpoint: str, version: str | None = None) -> None:
@@ -209,7 +215,7 @@ class Infer(Resource):
             bodies={JSON: InferRequest},
             problems=(404,),
             name="v2_infer",
-            refusal=Refused,
+            refusal=InferRefusal,
         )
     )
     def on_post(self, request: Request, response: Response, endpoint: str, version: str | None = None) -> None:

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from noregret.access.keys import create_key
 
-from serving.open_inference_messages import CLASSES, SERVICE, path_of
+from serving.open_inference_messages import CLASSES, METHODS, SERVICE, path_of
 from serving.rpc.server import CannotListen, Server
 from tests.client_environments import REQUIREMENTS, python_of, told_by
 from tests.conftest import ACTOR, Api, endpoint_of, python_model, start_experiment
@@ -110,6 +110,38 @@ def test_tritonclient__unmodified__is_answered(server: str) -> None:
     assert heard["after"] == "iris"
 
 
+def caller(channel: grpc.Channel, method: str) -> Any:
+    request, answer = METHODS[method]
+    return channel.unary_unary(
+        path_of(method),
+        request_serializer=CLASSES[request].SerializeToString,
+        response_deserializer=CLASSES[answer].FromString,
+    )
+
+
+def test_key__for_another_endpoint__finds_nothing_of_it(server: str) -> None:
+    endpoint_of("theirs", python_model("m", "1", "ones"))
+    keys = {
+        "hers": create_key(name="k", scopes=["predict"], endpoints=["hers"], actor=ACTOR)[1],
+        "feedback": create_key(name="k", scopes=["feedback"], actor=ACTOR)[1],
+    }
+    asked = {
+        "ModelInfer": lambda name: CLASSES["ModelInferRequest"](model_name=name),
+        "ModelMetadata": lambda name: CLASSES["ModelMetadataRequest"](name=name),
+        "ModelReady": lambda name: CLASSES["ModelReadyRequest"](name=name, version="1"),
+    }
+    with grpc.insecure_channel(server) as channel:
+        for method, request in asked.items():
+            told = {}
+            for key, name in (("hers", "theirs"), ("hers", "nowhere"), ("feedback", "theirs")):
+                with pytest.raises(grpc.RpcError) as refused:
+                    caller(channel, method)(request(name), metadata=[("x-api-key", keys[key])], timeout=20)
+                told[key, name] = refused.value.code(), refused.value.details().replace("nowhere", "theirs")
+            assert told["hers", "theirs"] == told["hers", "nowhere"]
+            assert told["hers", "theirs"][0] == grpc.StatusCode.NOT_FOUND
+            assert told["feedback", "theirs"][0] == grpc.StatusCode.PERMISSION_DENIED
+
+
 def test_health_and_reflection__are_answered_without_a_key(server: str) -> None:
     with grpc.insecure_channel(server) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -138,11 +170,7 @@ def test_calls__more_than_may_wait__are_told_to_come_again(server: str, monkeypa
     request = CLASSES["ModelInferRequest"](model_name="slow")
     request.inputs.add(name="input", datatype="FP64", shape=[1, 1]).contents.fp64_contents.append(1.0)
     with grpc.insecure_channel(server) as channel:
-        infer = channel.unary_unary(
-            path_of("ModelInfer"),
-            request_serializer=CLASSES["ModelInferRequest"].SerializeToString,
-            response_deserializer=CLASSES["ModelInferResponse"].FromString,
-        )
+        infer = caller(channel, "ModelInfer")
         with pytest.raises(grpc.RpcError) as failed:
             infer(request, metadata=[("x-api-key", key)], timeout=20)
         assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -153,11 +181,7 @@ def test_calls__more_than_may_wait__are_told_to_come_again(server: str, monkeypa
         codes = [call.code() for call in calls]
         assert set(codes) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
         assert grpc.StatusCode.UNAVAILABLE in codes
-        live = channel.unary_unary(
-            path_of("ServerLive"),
-            request_serializer=CLASSES["ServerLiveRequest"].SerializeToString,
-            response_deserializer=CLASSES["ServerLiveResponse"].FromString,
-        )
+        live = caller(channel, "ServerLive")
         assert live(CLASSES["ServerLiveRequest"](), timeout=20, wait_for_ready=True).live
 
 
