@@ -193,7 +193,8 @@ def test_mlflow__not_named_or_away__is_503(alice: Api, settings: Any) -> None:
 def imported(alice: Api, mlflow: dict[str, Any]) -> dict[str, Any]:
     """fraud@1 and fraud@3 on the endpoint `pages`, whose champion is static."""
     for version in (1, 3):
-        assert alice.post(IMPORTS, {"uri": f"models:/fraud/{version}"}).status == 201
+        made = alice.post(IMPORTS, {"uri": f"models:/fraud/{version}"})
+        assert made.status == 201, made.content
     endpoint_of("pages", static_model("page", "a"))
     return mlflow
 
