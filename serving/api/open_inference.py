@@ -14,10 +14,12 @@ from serving.process import Process
 from serving.runtimes.columns import Rows
 
 from . import bodies, face, model_tensors
-from .documents import DecideRequest, RowsRequest
+from .documents import DecideRequest, DecisionResponse, RowsRequest
 from .tensors import Described, Tensor
 
 _CONTEXT = "context."
+_TOLD = tuple(name for name in DecisionResponse.__struct_fields__ if name != "endpoint")
+"""Of a decision, what the answer's parameters tell."""
 _TAKEN = ("unit", "request_id", "activate")
 """Parameters of a request that are predict's fields of the same name."""
 
@@ -86,11 +88,7 @@ def infer(process: Process, live: LiveEndpoint, version: str | None, asked: Aske
         return _by_version(process, live, model, rows, asked.outputs)
     request = _request(asked.parameters, rows)
     document = face.predict(process, live, request).document
-    parameters = {
-        name: value
-        for name, value in msgspec.structs.asdict(document).items()
-        if value is not None and name not in ("endpoint", "outputs")
-    }
+    parameters = {name: value for name in _TOLD if (value := getattr(document, name)) is not None}
     return Answered(
         document.model.partition("@")[2],
         parameters,
@@ -108,6 +106,8 @@ def _by_version(process: Process, live: LiveEndpoint, model: LiveModel, rows: Ro
 
 def _request(parameters: Mapping[str, Any], rows: Rows) -> RowsRequest:
     """predict's request of an inference's parameters; those that are not ours are passed over."""
+    if not parameters:
+        return RowsRequest(inputs=rows)
     fields: dict[str, Any] = {name: parameters[name] for name in _TAKEN if name in parameters}
     context = {name.removeprefix(_CONTEXT): value for name, value in parameters.items() if name.startswith(_CONTEXT)}
     if context:

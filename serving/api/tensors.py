@@ -108,8 +108,7 @@ def from_values(name: str, datatype: str, shape: Sequence[int], data: Sequence[A
         values[:] = flat
     else:
         try:
-            with np.errstate(over="ignore"):  # what is too large is infinite, and refused as such
-                values = np.array([np.nan if value is None else value for value in flat], dtype=dtype)
+            values = _numbers(flat, dtype)
         except OverflowError as error:
             raise invalid(name, f"a value is out of the range of {datatype}") from error
     return Tensor(name, datatype, values.reshape(tuple(shape)))
@@ -149,6 +148,18 @@ def _flattened(name: str, data: Sequence[Any], levels: int) -> list[Any]:
             raise invalid(name, "its data is nested here and flat there")
         flat = [value for part in flat for value in part]
     return flat
+
+
+def _numbers(flat: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Raises OverflowError for an integer that is too large; other numbers are then infinite, and
+    refused as such."""
+    if dtype.kind != "f":
+        return np.array(flat, dtype=dtype)
+    doubles = np.array([np.nan if value is None else value for value in flat], dtype=np.float64)
+    if dtype.itemsize == doubles.itemsize:
+        return doubles
+    with np.errstate(over="ignore"):
+        return doubles.astype(dtype)
 
 
 def _texts(name: str, count: int, data: memoryview) -> NDArray[Any]:

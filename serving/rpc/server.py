@@ -21,7 +21,7 @@ from serving import problems
 from serving.api import open_inference as protocol
 from serving.open_inference_messages import CLASSES, METHODS, SERVICE, file_descriptor
 from serving.problems import Problem
-from serving.process import process
+from serving.process import process, waits
 
 from . import service
 
@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 WAITING_EACH = 32
 """Calls that may wait for each thread."""
+WAITING_THREADS = 4
+"""Threads for endpoints that wait for other machines, for each of those that compute: as over HTTP,
+a machine that hangs keeps none from the endpoints that are served here."""
 MOST_CALLS = 4096
 """Of all kinds at once: a stream that stays open is one, and takes no thread."""
 READY_SECONDS = 1.0
@@ -48,13 +51,46 @@ class CannotListen(Exception):
     """The address is taken, or none of this machine's."""
 
 
+class _Threads:
+    """Threads that answer, and a bound of the calls that are answered or wait. Used by the event
+    loop alone."""
+
+    def __init__(self, name: str, threads: int, most: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._most = most
+        self._taken = 0
+
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What `work` returns or raises; Problem 503 where too many wait already. Of a call that is
+        given up the place is free when its thread is."""
+        if self._taken >= self._most:
+            raise problems.busy()
+        self._taken += 1
+        running = self._pool.submit(work, *arguments)
+        running.add_done_callback(self._from_thread(asyncio.get_running_loop()))
+        return await asyncio.wrap_future(running)
+
+    def _from_thread(self, loop: asyncio.AbstractEventLoop) -> Callable[[Any], None]:
+        def free() -> None:
+            self._taken -= 1
+
+        def done(_: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(free)
+
+        return done
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Server:
     """`threads` answer; a message has at most `message_bytes`, also unpacked."""
 
     def __init__(self, *, threads: int, message_bytes: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        self._most = threads * (1 + WAITING_EACH)
-        self._taken = 0
+        most = threads * (1 + WAITING_EACH)
+        self._computing = _Threads("grpc", threads, most)
+        self._waiting = _Threads("grpc-waiting", WAITING_THREADS * threads, most)
         self._message_bytes = message_bytes
         self._health = _Health()
 
@@ -76,7 +112,8 @@ class Server:
         telling.cancel()
         await self._health.enter_graceful_shutdown()
         await server.stop(STOP_SECONDS)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._computing.close()
+        self._waiting.close()
 
     def _handlers(self) -> Any:
         return grpc.method_handlers_generic_handler(
@@ -94,33 +131,18 @@ class Server:
     def _answering(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         async def answer(request: Any, context: Any) -> Any:
             problem: Problem
-            if self._taken >= self._most:
-                problem = problems.busy()
-            else:
-                self._taken += 1
-                work = self._threads.submit(method, request, context.invocation_metadata() or ())
-                # A call that is given up by its client frees its place when its thread is done.
-                work.add_done_callback(self._from_thread(asyncio.get_running_loop()))
-                try:
-                    return await asyncio.wrap_future(work)
-                except Problem as refused:
-                    problem = refused
-                except Exception as error:  # whatever it is, the caller gets an answer
-                    log.error("unforeseen error", method=method.__name__, exc_info=error)
-                    problem = problems.internal()
+            name = str(getattr(request, "model_name", "") or getattr(request, "name", ""))
+            threads = self._waiting if waits(name) else self._computing
+            try:
+                return await threads.run(method, request, context.invocation_metadata() or ())
+            except Problem as refused:
+                problem = refused
+            except Exception as error:  # whatever it is, the caller gets an answer
+                log.error("unforeseen error", method=method.__name__, exc_info=error)
+                problem = problems.internal()
             return await context.abort(_CODES.get(problem.status, grpc.StatusCode.INTERNAL), problem.detail)
 
         return answer
-
-    def _from_thread(self, loop: asyncio.AbstractEventLoop) -> Callable[[Any], None]:
-        def free() -> None:
-            self._taken -= 1
-
-        def done(_: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(free)
-
-        return done
 
     async def _tell_readiness(self) -> None:
         status = health_pb2.HealthCheckResponse

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
-class Evaluation(Struct):
+class EvaluationRequest(Struct):
     """Body of an evaluation. The context's `targetingKey` is the unit."""
 
     context: dict[str, Any] | UnsetType | None = UNSET
@@ -66,7 +66,7 @@ class Flags(Struct):
     metadata: dict[str, str | bool | int | float]
 
 
-_decode = msgspec.json.Decoder(Evaluation).decode
+_decode = msgspec.json.Decoder(EvaluationRequest).decode
 
 
 def tell(environ: Mapping[str, Any], problem: Problem) -> Refusal:
@@ -89,7 +89,7 @@ class One(Resource):
         Call(
             "Evaluate a flag: route a request to an arm",
             {200: Flag},
-            bodies={JSON: Evaluation},
+            bodies={JSON: EvaluationRequest},
             problems=(404,),
             name="ofrep_flag",
             refusal=Failure,
@@ -112,7 +112,7 @@ class Bulk(Resource):
         Call(
             "Evaluate every flag that a key may see",
             {200: Flags, 304: None},
-            bodies={JSON: Evaluation},
+            bodies={JSON: EvaluationRequest},
             name="ofrep_flags",
             refusal=Failure,
         )

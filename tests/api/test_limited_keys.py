@@ -47,6 +47,8 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("ofrep/v1/evaluate/flags", "POST"): ("predict", 200),
     ("ofrep/v1/evaluate/flags/{endpoint}", "POST"): ("predict", 404),
     ("api/v1/activate", "POST"): ("feedback", 207),
+    ("api/v1/mlflow/imports", "GET"): ("manage", 200),
+    ("api/v1/mlflow/imports", "POST"): ("manage", 400),
     ("api/v1/models", "GET"): ("manage", 200),
     ("api/v1/models", "POST"): ("manage", 409),
     ("api/v1/models/<str:name>/<str:version>", "GET"): ("manage", 404),
