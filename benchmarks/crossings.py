@@ -396,7 +396,8 @@ HEAD = """# Where features meet: what is promoted, rolled back or alarmed of bet
 
 {runs} runs of each setting, alpha = {alpha:.0%}, looked at after each batch: 20 of 100 decisions (ucb1, lin-ucb and
 lin-thompson 10 of 60). Units that return have a mean each; else the common mean rises from .2 to .7, or with features one arm is
-better for some requests and worse for others. Decisions that enter the evidence are trials.
+better for some requests and worse for others. Harder requests, where there are any, are two of five, with a third of the mean.
+Decisions that enter the evidence are trials.
 Made by `python -m benchmarks.crossings --runs {runs}`.
 
 | setting | promoted | rolled back | upper 95 % limit | sample-ratio alarms | trials |
