@@ -26,6 +26,7 @@ from sklearn.datasets import load_iris
 
 from tests.conftest import ACTOR, Api, endpoint_of, static_model
 from tests.from_mlflow.mlflow_server import put_version
+from tests.serving.remote_server import RemoteServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,6 +72,29 @@ def test_import__pickle__is_refused_with_what_helps(alice: Api, mlflow: dict[str
     assert ModelVersion.objects.count() == ImportedVersion.objects.count() == 0
     with pytest.raises(CommandError, match="is a pickle"):
         call_command("import-mlflow", "models:/fraud/2")
+
+
+def test_import__pickle_that_is_served_elsewhere__is_a_remote_model_with_its_columns(
+    alice: Api, mlflow: dict[str, Any]
+) -> None:
+    served = RemoteServer(lambda rows: {"predict": rows[:, 0]})
+    asked = {"uri": "models:/fraud@champion", "url": served.root}
+    made = alice.post(IMPORTS, asked)
+    assert made.status == 201, made.content
+    assert (made["model"], made["url"], made["run_id"]) == ("fraud@2", served.root, mlflow["runs"][1])
+    assert alice.post(IMPORTS, asked).status == 200
+    version = ModelVersion.objects.get()
+    assert (version.framework, version.sha256) == ("http", "")
+    assert [column["type"] for column in version.signature["columns"]] == ["number"] * 4
+    endpoint_of("pages", static_model("page", "a"))
+    make_champion("fraud@2")
+    names = version.signature["feature_names"]
+    row = dict(zip(names, IRIS[0].tolist(), strict=True))
+    answer = alice.post("/api/v1/endpoints/pages/predict", {"inputs": [row]})
+    assert answer["outputs"]["predict"] == [IRIS[0, 0]]
+    assert move_due() == 1
+    assert alias(mlflow["url"], "champion") == "2"
+    served.stop()
 
 
 BOOSTED = Path(__file__).resolve().parents[1] / "registry" / "boosted"
@@ -169,7 +193,8 @@ def test_mlflow__not_named_or_away__is_503(alice: Api, settings: Any) -> None:
 def imported(alice: Api, mlflow: dict[str, Any]) -> dict[str, Any]:
     """fraud@1 and fraud@3 on the endpoint `pages`, whose champion is static."""
     for version in (1, 3):
-        assert alice.post(IMPORTS, {"uri": f"models:/fraud/{version}"}).status == 201
+        made = alice.post(IMPORTS, {"uri": f"models:/fraud/{version}"})
+        assert made.status == 201, made.content
     endpoint_of("pages", static_model("page", "a"))
     return mlflow
 

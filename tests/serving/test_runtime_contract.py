@@ -120,13 +120,13 @@ def sklearn_case(store: ArtifactStore) -> Case:
 @cache
 def remote_server(garbage: bool) -> RemoteServer:
     """Two of a session: what the runtime drops is its own, and never theirs."""
-    estimator, _, _ = compiled()
+    estimator, _, _ = compiled(is_linear=False)
     answer = of_estimator(estimator)
     return RemoteServer(lambda rows: {"predict": [float("nan")] * len(rows)} if garbage else answer(rows))
 
 
 def http_case(store: ArtifactStore) -> Case:
-    estimator, _, _ = compiled()
+    estimator, _, _ = compiled(is_linear=False)
 
     def model(version: int, server: RemoteServer) -> HttpModel:
         return HttpModel(
