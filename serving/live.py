@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import structlog
 
 from bandits.context import ContextSchema
@@ -17,6 +16,7 @@ from .deadline import BoundedCaller
 from .pace import Pace
 from .routing import OneSeatRouter, Router, router
 from .runtimes.protocol import Runtime
+from .runtimes.rows import to_rows
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +92,11 @@ class LiveEndpoint:
     """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
 
     @property
+    def waits(self) -> bool:
+        """May a request on it wait for another machine?"""
+        return any(live.model.waits for live in self.models())
+
+    @property
     def champion_seat(self) -> Seat:
         """The champion as nobody's arm: it answers requests that no arm is for."""
         return Seat(self.champion, self.champion.payload)
@@ -133,10 +138,11 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
     Only with rows that the model answered when it was registered. Rows made up here (zeros, ones)
     are no rows of some models: they hold a category, or a logarithm, that does not exist.
     """
-    if not runtime.bounded or not model.example_rows:
+    examples = model.examples or model.example_rows
+    if not runtime.bounded or not examples:
         return None
     try:
-        rows = np.array(model.example_rows, dtype=np.float64)
+        rows = to_rows(examples, model)
         runtime.predict(rows)
         began = time.perf_counter()
         runtime.predict(rows[:1])

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,14 @@ def far_off(rows: Rows) -> NDArray[np.float64]:
     return np.where(sums_ % 2 == 1, 1e308, sums_)
 
 
+def told(columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What each row holds, in words: of a model with typed columns."""
+    return [
+        " ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
 _KEPT: list[bytes] = []
 
 
@@ -71,3 +81,12 @@ def sleeps_for_many(rows: Rows) -> NDArray[np.int64]:
     """At once for a row, and not in time for many."""
     time.sleep(0.0 if len(rows) == 1 else 0.02 * len(rows))
     return np.zeros(len(rows), dtype=np.int64)
+
+
+def lengths(rows: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Of each row's first value, as often as its second says; that is once where it says
+    nothing."""
+    words, times = list(rows.values())[:2]
+    return np.array(
+        [len(word) * (1 if np.isnan(often) else int(often)) for word, often in zip(words, times, strict=True)]
+    )

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from .columns import Column, Rows, Table
+from .http import HttpModel
 from .onnx import OnnxModel
 from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, Runtime
 from .python import PythonModel
@@ -14,7 +16,20 @@ from .sklearn import SklearnModel
 from .static import StaticModel
 from .unloadable import UnloadableModel
 
-__all__ = ["Model", "ModelError", "Outputs", "Resources", "RowsRefused", "Runtime", "kinds", "model_of", "register"]
+__all__ = [
+    "Column",
+    "Model",
+    "ModelError",
+    "Outputs",
+    "Resources",
+    "Rows",
+    "RowsRefused",
+    "Runtime",
+    "Table",
+    "kinds",
+    "model_of",
+    "register",
+]
 
 _KINDS: dict[str, type[Model]] = {}
 
@@ -28,7 +43,7 @@ def register(kind: type[Model]) -> None:
         raise ValueError(f"there is a runtime {name} already")
 
 
-for _kind in (OnnxModel, PythonModel, SklearnModel, StaticModel):
+for _kind in (HttpModel, OnnxModel, PythonModel, SklearnModel, StaticModel):
     register(_kind)
 
 

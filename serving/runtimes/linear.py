@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from .columns import Rows, as_numbers
 from .protocol import ModelError, Outputs
 
 METADATA = "noregret.linear"
@@ -62,7 +62,8 @@ class LinearRuntime:
         self._matrix = np.ascontiguousarray(np.array(form.weights).T)
         self._intercept_row = np.array(form.intercepts)
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
+    def predict(self, rows: Rows) -> Outputs:
+        rows = as_numbers(rows)
         if self._is_short and len(rows) == 1:
             features = list(map(sub, rows[0].tolist(), self._centers))
             return self._answer([[intercept + sum(map(mul, weights, features)) for intercept, weights in self._sums]])

@@ -13,6 +13,9 @@ from noregret.learning.models import ExperimentEvidence, ShadowStatistics
 from noregret.learning.rebuild import rebuild
 from noregret.learning.shadow_sums import LARGEST
 from noregret.redis_client import client, keys
+from noregret.registry.frameworks import PythonDefinition
+from noregret.registry.frameworks.given_columns import GivenColumn
+from noregret.registry.register import register_model
 from noregret.rollout.transitions import move
 from noregret.steering import pending
 from noregret.steering.round import learn
@@ -284,3 +287,21 @@ def test_shadow__decide_without_inputs__has_nothing_to_copy(alice: Api) -> None:
     process().shadower._send()
     assert client().xlen(keys().shadows("pages")) == 0
     assert Reward.objects.count() == 0
+
+
+def test_shadow__rows_of_columns__are_the_challengers_as_they_came(alice: Api) -> None:
+    columns = [GivenColumn("word", "string"), GivenColumn("times", "integer", nullable=True)]
+    for version in ("champion", "same"):
+        definition = PythonDefinition(name="m", version=version, callable="tests.callables.lengths", columns=columns)
+        register_model(definition, actor="test")
+    endpoint_of("pages", "m@champion")
+    arms = [{"name": "same", "model": "m@same"}, {"name": "other", "model": python_model("m", "other", "zeros")}]
+    experiment = start_experiment({"name": "e", "endpoint": "pages", "strategy": "shadow", "arms": arms})
+    for times in (None, 2, 2**53):
+        answer = alice.post(PREDICT, {"inputs": [["é日本", times], {"word": "", "times": 1}]})
+        assert answer["learnable"], answer.content
+    copied(3)
+    assert shadows.mirror(experiment) == 6
+    ids = {arm.name: arm.pk for arm in experiment.arms.all()}
+    kept = sorted(ShadowPrediction.objects.values_list("arm_id", "agrees", "error"), key=str)
+    assert kept == sorted([(ids["same"], True, None)] * 3 + [(ids["other"], False, None)] * 3, key=str)

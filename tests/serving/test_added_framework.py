@@ -78,7 +78,7 @@ def test_framework__unknown_to_a_process__is_a_champion_that_does_not_load(
     process.reset()
     answer = alice.post("/api/v1/endpoints/pages/predict", {"inputs": [[1, 1]]})
     assert answer.status == 503
-    assert "runtime is 'doubling': one of onnx, python, sklearn, static was expected" in answer["detail"]
+    assert "runtime is 'doubling': one of http, onnx, python, sklearn, static was expected" in answer["detail"]
     runtimes.register(DoublingModel)
     process.reset()
     path = "/api/v1/endpoints/pages/predict"
@@ -90,7 +90,7 @@ def test_framework__stands_in_the_openapi_document() -> None:
     forms = {
         form["properties"]["framework"]["enum"][0]: form for form in bodies["multipart/form-data"]["schema"]["oneOf"]
     }
-    assert sorted(forms) == ["doubling", "sklearn"]
+    assert sorted(forms) == ["doubling", "onnx", "sklearn"]
     assert forms["doubling"]["properties"]["artifact"]["format"] == "binary"
     assert forms["doubling"]["required"] == ["name", "version", "framework", "artifact"]
     assert "sample" not in forms["doubling"]["properties"]

@@ -16,6 +16,8 @@ from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError, ProblemDocument
+from serving.remote.tensors import Tensor
+from serving.runtimes import Column
 from serving.times import Time
 
 from . import uploads
@@ -36,7 +38,10 @@ class Signature(msgspec.Struct, frozen=True):
     outputs: list[str]
     classes: list[Any] | None
     task: Literal["classifier", "regressor", "other"]
-    example_rows: list[list[float]] | None = None
+    example_rows: list[list[Any]] | None = None
+    columns: list[Column] | None = None
+    """What each value of a row is; null where rows are numbers without names, none of them null."""
+    inputs: list[Tensor] | None = None  # of a remote model, as its server described them
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -55,6 +60,7 @@ class Model(msgspec.Struct, frozen=True):
     row_seconds: float | None
     callable: str | None
     payload: Any
+    options: dict[str, Any]  # what else the framework was told: a remote model's address
     created_at: Time
 
 
@@ -85,15 +91,24 @@ def shown(version: ModelVersion) -> Model:
         model=version.model,
         framework=version.framework,
         sha256=version.sha256 or None,
-        signature=version.signature,
+        signature=_shown_signature(version.signature),
         compiled=version.compiled,
         compile_note=version.compile_note or None,
         call_seconds=version.call_seconds,
         row_seconds=version.row_seconds,
         callable=version.callable or None,
         payload=version.payload,
+        options=version.options,
         created_at=version.created_at,
     )
+
+
+def _shown_signature(signature: dict[str, Any]) -> Signature:
+    """With the columns of a model that has names and takes numbers alone, which are not kept."""
+    names = signature["feature_names"]
+    if signature.get("columns") is None and names is not None:
+        signature = signature | {"columns": [Column(name) for name in names]}
+    return msgspec.convert(signature, Signature, from_attributes=True)
 
 
 class ModelsView(ManageView):

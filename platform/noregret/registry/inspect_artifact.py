@@ -11,11 +11,14 @@ It knows no secret: the parent starts it with an empty environment.
 import json
 import resource
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from . import address_space
 from .confinement import confine
 from .errors import ArtifactRefused
 
@@ -45,7 +48,8 @@ def inspect(folder: Path) -> dict[str, Any]:
         return {"refused": str(error)}
     if examined.compiled is not None:
         (folder / COMPILED).write_bytes(examined.compiled)
-    return asdict(replace(examined, compiled=None)) | {"compiled": examined.compiled is not None}
+    answer: dict[str, Any] = msgspec.to_builtins(replace(examined, compiled=None))
+    return answer | {"compiled": examined.compiled is not None}
 
 
 def main() -> None:
@@ -61,5 +65,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    address_space.remember()
     confine(Path(sys.argv[1]), [Path(hidden) for hidden in sys.argv[2:]])
     main()

@@ -5,9 +5,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from serving.runtimes import Model, kinds
+from serving.runtimes.columns import Columns
 from serving.snapshot import as_sent
 
+from .http import HttpDefinition, HttpFramework
+from .onnx import OnnxDefinition, OnnxFramework
 from .protocol import (
     ArtifactDefinition,
     ArtifactFramework,
@@ -30,6 +35,8 @@ __all__ = [
     "Definition",
     "Examined",
     "Framework",
+    "HttpDefinition",
+    "OnnxDefinition",
     "PythonDefinition",
     "SklearnDefinition",
     "StaticDefinition",
@@ -51,7 +58,7 @@ def register(framework: Framework[Any]) -> None:
         raise ValueError(f"there is a framework {framework.name} already")
 
 
-for _framework in (SklearnFramework(), PythonFramework(), StaticFramework()):
+for _framework in (SklearnFramework(), OnnxFramework(), HttpFramework(), PythonFramework(), StaticFramework()):
     register(_framework)
 
 
@@ -71,14 +78,17 @@ def runtime_choices() -> list[tuple[str, str]]:
 def model_document(version: "ModelVersion") -> Model:
     """What the snapshot says of a version."""
     signature = version.signature
+    columns = signature.get("columns")  # models of before have none
     common = {
         "model": version.model,
         "framework": version.framework,
         "features": signature["features"],
         "feature_names": signature["feature_names"],
+        "columns": None if columns is None else msgspec.convert(columns, Columns),
         "outputs": signature["outputs"],
         "classes": as_sent(signature["classes"]),
-        "example_rows": as_sent(signature.get("example_rows")),  # models of before have none
+        # Models of before have none.
+        "example_rows" if columns is None else "examples": as_sent(signature.get("example_rows")),
         "call_seconds": version.call_seconds,
         "row_seconds": version.row_seconds,
     }
