@@ -14,9 +14,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -55,8 +54,7 @@ class LedgerUnavailable(Exception):
     be."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewReward:
+class NewReward(NamedTuple):
     """One reward to write. `learned` is False for a metric that is not the experiment's reward;
     `named`: those without bound. `waits`: its decision was to be activated."""
 
@@ -235,7 +233,7 @@ class RewardWriter:
 
 def _of_nobody(reward: NewReward) -> NewReward:
     """The reward of a decision that is not activated."""
-    return replace(reward, experiment_id=NOBODY)
+    return reward._replace(experiment_id=NOBODY)
 
 
 def _shared(error: Exception) -> LedgerUnavailable | None:
