@@ -88,6 +88,14 @@ def rows_from(columns: Columns, arrays: Sequence[NDArray[Any]]) -> Rows:
     return Table(columns, arrays)
 
 
+def as_numbers(rows: Rows) -> NDArray[np.float64]:
+    """An (n, columns) array of rows without strings: truths are 1 and 0. Raises TypeError for a
+    truth that is null."""
+    if isinstance(rows, Table):
+        return np.stack([array.astype(np.float64, copy=False) for array in rows.arrays], axis=1)
+    return rows
+
+
 def _plain(column: Column, array: NDArray[Any]) -> list[Any]:
     values: list[Any] = array.tolist()
     if array.dtype.kind != "f":

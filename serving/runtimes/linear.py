@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from .columns import Rows
+from .columns import Rows, as_numbers
 from .protocol import ModelError, Outputs
 
 METADATA = "noregret.linear"
@@ -63,8 +63,7 @@ class LinearRuntime:
         self._intercept_row = np.array(form.intercepts)
 
     def predict(self, rows: Rows) -> Outputs:
-        """Of rows that are numbers."""
-        assert isinstance(rows, np.ndarray)
+        rows = as_numbers(rows)
         if self._is_short and len(rows) == 1:
             features = list(map(sub, rows[0].tolist(), self._centers))
             return self._answer([[intercept + sum(map(mul, weights, features)) for intercept, weights in self._sums]])

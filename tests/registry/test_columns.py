@@ -23,7 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
-from serving.runtimes import RowsRefused, Runtime, skops_reading
+from serving.runtimes import RowsRefused, Runtime, onnx, skops_reading
+from serving.runtimes.linear import LinearRuntime
 from serving.runtimes.onnx import OnnxRuntime
 from serving.runtimes.rows import RowsInvalid, from_columns, to_rows
 from serving.runtimes.sklearn import SklearnRuntime
@@ -140,6 +141,20 @@ def test_columns_of_integers_and_booleans__are_told_by_categories_and_the_sample
     plain = make_pipeline(SimpleImputer(), LogisticRegression()).fit(table.astype(float), np.arange(80) % 2)
     sampled = examined(skops.io.dumps(plain), sample=[[1, True, None], [2, False, 0.5]])
     assert told(sampled) == {"floor": "number, nullable", "vip": "boolean, nullable", "share": "number, nullable"}
+
+
+def test_columns_of_whole_numbers_and_truths__go_into_one_array() -> None:
+    generator = np.random.default_rng(3)
+    table = pd.DataFrame({"floor": generator.integers(-3, 9, 90), "vip": generator.random(90) < 0.5})
+    model = LogisticRegression().fit(table, np.arange(90) % 2)
+    body = skops.io.dumps(model)
+    given = [{"name": "floor", "type": "integer"}, {"name": "vip", "type": "boolean"}]
+    found = examined(body, columns=given)
+    assert found.compiled is not None, found.note
+    rows = to_rows(tables.rows(table), found.signature)
+    for runtime in (runtime_of(body, found), onnx.load(found.compiled, found.signature.outputs)):
+        np.testing.assert_allclose(runtime.predict(rows)["predict_proba"], model.predict_proba(table), atol=1e-6)
+    assert isinstance(runtime, LinearRuntime)
 
 
 def test_model_of_numbers__has_no_columns__as_before() -> None:

@@ -316,5 +316,7 @@ def test_file__is_registered_and_served_over_http(alice: Api) -> None:
     assert wrong.fields() == ["inputs[0].times", "inputs[0].is_new", "inputs[0].weight"]
     alone = alice.upload("/api/v1/models", fields | {"version": "2", "artifact": SimpleUploadedFile("m", beside())})
     assert (alone.status, "in a file beside it" in alone["detail"]) == (422, True)
+    deep = {"columns": "[" * 3000, "artifact": SimpleUploadedFile("m", of_columns())}
+    assert alice.upload("/api/v1/models", fields | {"version": "3"} | deep).fields() == ["columns"]
     lost = {"expected": "{}", "artifact": SimpleUploadedFile("m", of_columns())}
     assert alice.upload("/api/v1/models", fields | {"version": "3"} | lost).fields() == ["expected"]

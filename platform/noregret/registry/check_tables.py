@@ -5,6 +5,7 @@ Numbers are those that `check_rows` makes. Strings are the categories that the m
 beside them, and texts of the words that it knows; null stands where a column is nullable.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,9 @@ _WORDS = 12
 _STRANGE = ["", " ", "é", "日本", "None", "nan", "1", "1.0", "a\nb", "__proto__", "x" * 300]
 _NULLS = 0.1
 _VERIFIED = 500
-"""Columns whose nulls are tried one by one; beyond, what the model tells is believed."""
+_NULL_SECONDS = 5.0
+"""So many columns have their nulls tried one by one, and for so long; beyond, what the model tells
+is believed."""
 
 
 def check_table(estimator: Any, columns: Columns, sample: Rows | None) -> CheckRows:
@@ -44,8 +47,11 @@ def check_table(estimator: Any, columns: Columns, sample: Rows | None) -> CheckR
 def refused_nulls(original: Original, answers: Answers, columns: Columns) -> list[tuple[int, str]]:
     """Of nullable columns, the places of those that the model takes no null in, with its reason: a
     row that it answers is asked again with null there."""
-    refused = []
+    refused: list[tuple[int, str]] = []
+    until = time.monotonic() + _NULL_SECONDS
     for place in [place for place, column in enumerate(columns) if column.nullable][:_VERIFIED]:
+        if time.monotonic() > until:
+            break
         told = original.answers(_with_null(answers.rows[:4], columns, place), named=4)
         if not len(told.rows):
             refused.append((place, told.problem or ""))

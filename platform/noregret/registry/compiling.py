@@ -29,7 +29,6 @@ from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import Normalizer, OrdinalEncoder
 
 from serving.runtimes import linear
-from serving.runtimes.columns import are_numbers
 from serving.runtimes.onnx import OnnxRuntime
 from serving.runtimes.protocol import Runtime
 
@@ -108,10 +107,10 @@ def _with_linear_form(estimator: Any, signature: Signature, body: bytes, origina
 
 
 def _inputs(signature: Signature) -> list[tuple[str, Any]]:
-    """One of all features, or one a column where they are not all numbers. Whole numbers and truths
-    go in as doubles, as an array of them and of other numbers does."""
+    """One of all features, or one a column where some are strings. Whole numbers and truths go in
+    as doubles, as an array of them and of other numbers does."""
     columns = signature.columns
-    if columns is None or are_numbers(columns):
+    if columns is None or all(column.type != "string" for column in columns):
         return [("rows", DoubleTensorType([None, signature.features]))]
     return [
         (f"column{place}", StringTensorType([None, 1]) if column.type == "string" else DoubleTensorType([None, 1]))
