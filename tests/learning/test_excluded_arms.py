@@ -48,7 +48,7 @@ def test_evidence__arms_alike_where_both_are_eligible__finds_neither_better(rule
     assert found.e_values().max() < 20
     arm, outcome, propensities, eligible = hard_for_the_first_alone(rng, 200)
     with pytest.raises(ValueError, match="eligible is"):
-        found.observe(Bucket(arm, outcome, propensities, np.zeros(200, dtype=np.int64), eligible[:, :1]))
+        Bucket(arm, outcome, propensities, np.zeros(200, dtype=np.int64), eligible[:, :1]).check(2)
 
 
 def test_weighted_evidence__better_where_both_are_eligible__is_found_in_spite_of_the_others() -> None:
