@@ -36,7 +36,9 @@ def test_page__from_mlflow_to_production__runs_as_it_stands(
         cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-3000:]
-    exec(compile(serving, "from-mlflow.md", "exec"), {})  # noqa: S102 - the page is ours
+    names: dict[str, Any] = {}
+    exec(compile(serving, "from-mlflow.md", "exec"), names)  # noqa: S102 - the page is ours
+    names["noregret"].close()
     experiment = Experiment.objects.get()
     assert (experiment.status, alias(url, "champion", "iris")) == ("running", "1")
     move(experiment, "promote", actor=ACTOR, arm=experiment.arms.get(name="next"))

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
+from typing import Any
 
 import httpx
 import pytest
@@ -30,9 +31,10 @@ def test_page__noregret_before_triton__runs_as_it_stands(platform: None, web: st
     (code,) = code_of(
         "remote-models.md", **{"localhost:8000": web, "KEY": key, "http://triton.internal:8000": triton.root}
     )
-    told = StringIO()
+    told, names = StringIO(), dict[str, Any]()
     with redirect_stdout(told):
-        exec(compile(code, "remote-models.md", "exec"), {})  # noqa: S102 - the page is ours
+        exec(compile(code, "remote-models.md", "exec"), names)  # noqa: S102 - the page is ours
+    names["noregret"].close()
     arm, label = told.getvalue().split()
     assert arm in ("old", "new")
     assert label == ESTIMATOR.predict([[5.1, 3.5, 1.4, 0.2]])[0]
