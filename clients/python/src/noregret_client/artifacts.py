@@ -1,0 +1,64 @@
+"""Models as files that run no code when they are read: skops for scikit-learn's, ONNX for all
+others."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import ModelNotTaken
+
+_BY_SUFFIX = {".skops": "sklearn", ".onnx": "onnx"}
+
+
+class Artifact(NamedTuple):
+    """A model's bytes, and the framework that the platform reads them with."""
+
+    framework: str
+    content: bytes
+
+
+def written(model: Any, sample: Any) -> Artifact:
+    """A fitted model as the platform takes it. `sample`: rows that a converted model is compared
+    with the original on, None where there are none. Raises ModelNotTaken."""
+    if isinstance(model, str | Path):
+        return _file(Path(model))
+    if hasattr(model, "SerializeToString") and hasattr(model, "graph"):
+        return Artifact("onnx", model.SerializeToString())
+    if _libraries(model) & {"xgboost", "lightgbm"}:
+        from . import boosting
+
+        return Artifact("onnx", boosting.converted(model, sample))
+    if "sklearn" in _libraries(model) or hasattr(model, "get_params"):
+        return Artifact("sklearn", _skops(model))
+    raise ModelNotTaken(
+        f"a fitted model of scikit-learn, XGBoost or LightGBM, an ONNX model, or a path to a .skops or .onnx file "
+        f"was expected, not {type(model).__module__}.{type(model).__name__}"
+    )
+
+
+def _file(path: Path) -> Artifact:
+    framework = _BY_SUFFIX.get(path.suffix.lower())
+    if framework is None:
+        raise ModelNotTaken(f"{path}: a .skops or .onnx file was expected")
+    return Artifact(framework, path.read_bytes())
+
+
+def _skops(model: Any) -> bytes:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise ModelNotTaken(
+            "scikit-learn's models are written by skops: pip install noregret-client[sklearn]"
+        ) from error
+    try:
+        content: bytes = skops.io.dumps(model)
+    except Exception as error:  # whatever it meets in the model that it can't write
+        raise ModelNotTaken(f"skops can't write this model: {error}") from error
+    return content
+
+
+def _libraries(model: Any) -> set[str]:
+    """The packages that a model and its steps come from."""
+    parts = [model]
+    if hasattr(model, "get_params"):
+        parts += model.get_params(deep=True).values()
+    return {base.__module__.partition(".")[0] for part in parts for base in type(part).__mro__}
