@@ -9,7 +9,8 @@ from .errors import ModelNotTaken
 TOLERANCE = 1e-5
 """Of probabilities, and of numbers relative to their greatest: ONNX adds up trees in single
 precision."""
-_OPSET = {"": 17, "ai.onnx.ml": 3}
+_OPSET = {"": 15, "ai.onnx.ml": 3}
+"""What all three converters know."""
 
 
 def converted(model: Any, sample: Any) -> bytes:
@@ -27,38 +28,49 @@ def converted(model: Any, sample: Any) -> bytes:
     if rows.ndim != 2:
         raise ModelNotTaken("sample: rows of numbers were expected")
     try:
-        document = _convert(model, rows.shape[1], skl2onnx)
+        document, kind = _convert(model, rows.shape[1], skl2onnx, numpy)
+        content: bytes = document.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        answers = session.run(None, {session.get_inputs()[0].name: rows.astype(kind)})
     except Exception as error:  # whatever a converter meets that it does not know
         raise ModelNotTaken(f"this model can't be converted to ONNX: {error}") from error
-    content: bytes = document.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    given = rows.astype(numpy.float32)
-    answers = [numpy.asarray(output) for output in session.run(None, {session.get_inputs()[0].name: given})]
-    for name, wanted in _original(model, sample).items():
-        answer = answers[1] if name == "predict_proba" else answers[0]
+    original = _original(model, sample, has_probabilities=len(answers) > 1)
+    for name, wanted in original.items():
+        answer = numpy.asarray(answers[1] if name == "predict_proba" else answers[0])
+        if name == "predict_proba" and numpy.ndim(wanted) == 1:  # a booster tells the second class's alone
+            answer = answer[:, 1]
         _compare(name, numpy.asarray(wanted), answer.reshape(numpy.shape(wanted)), numpy)
     return content
 
 
-def _convert(model: Any, features: int, skl2onnx: Any) -> Any:
-    import onnxmltools
-    from skl2onnx.common.data_types import FloatTensorType
+def _convert(model: Any, features: int, skl2onnx: Any, numpy: Any) -> tuple[Any, Any]:
+    """The converted model, and the type of its input's numbers."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    types = [("input", FloatTensorType([None, features]))]
     if type(model).__name__ == "Booster":
-        library = type(model).__module__.partition(".")[0]
-        convert = getattr(onnxmltools, f"convert_{library}")
-        more = {"zipmap": False} if library == "lightgbm" else {}
-        return convert(model, initial_types=_theirs(features), target_opset=_OPSET[""], **more)
+        return _convert_booster(model, features), numpy.float32
     _know_boosters(skl2onnx)
+    kind, types = numpy.float32, [("input", FloatTensorType([None, features]))]
+    if hasattr(model, "steps"):
+        # The steps before the trees count in double precision, as the original's do: a value next
+        # to a threshold would otherwise fall to its other side. Trees take single precision.
+        from skl2onnx.sklapi import CastTransformer
+
+        *before, trees = model.steps
+        model = type(model)([*before, ("single", CastTransformer(dtype=numpy.float32)), trees])
+        kind, types = numpy.float64, [("input", DoubleTensorType([None, features]))]
     options = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
-    return skl2onnx.convert_sklearn(model, initial_types=types, options=options, target_opset=_OPSET)
+    return skl2onnx.convert_sklearn(model, initial_types=types, options=options, target_opset=_OPSET), kind
 
 
-def _theirs(features: int) -> list[tuple[str, Any]]:
+def _convert_booster(model: Any, features: int) -> Any:
+    import onnxmltools
     from onnxmltools.convert.common.data_types import FloatTensorType
 
-    return [("input", FloatTensorType([None, features]))]
+    library = type(model).__module__.partition(".")[0]
+    more = {"zipmap": False} if library == "lightgbm" else {}
+    types = [("input", FloatTensorType([None, features]))]
+    return getattr(onnxmltools, f"convert_{library}")(model, initial_types=types, target_opset=_OPSET[""], **more)
 
 
 def _know_boosters(skl2onnx: Any) -> None:
@@ -89,13 +101,13 @@ def _know_boosters(skl2onnx: Any) -> None:
         register(xgboost.XGBRegressor, "XgbRegressor", of_regressor, convert_xgboost)
 
 
-def _original(model: Any, sample: Any) -> dict[str, Any]:
+def _original(model: Any, sample: Any, *, has_probabilities: bool) -> dict[str, Any]:
     if type(model).__name__ == "Booster":
         if type(model).__module__.startswith("xgboost"):
             import xgboost
 
-            return {"predict": model.predict(xgboost.DMatrix(sample))}
-        return {"predict": model.predict(sample)}
+            sample = xgboost.DMatrix(sample)
+        return {"predict_proba" if has_probabilities else "predict": model.predict(sample)}
     answers = {"predict": model.predict(sample)}
     if hasattr(model, "predict_proba"):
         answers["predict_proba"] = model.predict_proba(sample)
