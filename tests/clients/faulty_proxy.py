@@ -41,11 +41,31 @@ def answered(status: int, document: Any, headers: dict[str, str] | None = None) 
     return Fault("answer", answer=(status, headers or {}, msgspec.json.encode(document)))
 
 
+BY_NAME = {
+    "drop": DROP,
+    "lose": LOSE_ANSWER,
+    "half": RESET_MID_ANSWER,
+    "hang": HANG,
+    "drip": DRIP,
+    "413": answered(413, {"title": "The body is too large"}),
+    "503": unavailable(),
+    "503-0": unavailable(retry_after=0),
+    "503-30": unavailable(retry_after=30),
+}
+
+
 class FaultyProxy:
     """`faults` are used up, one a request; after them requests are handed on. `requests` has what
-    came: method, path and body."""
+    came: method, path and body.
 
-    def __init__(self, target: str) -> None:
+    Clients in another language tell it what is to go wrong at `/_faults`, and ask at `/_requests`
+    for the bodies that came since. `files` are what a browser is answered, by path. With a `key`
+    requests without one are handed on with it.
+    """
+
+    def __init__(self, target: str, key: str | None = None) -> None:
+        self.files: dict[str, tuple[str, bytes]] = {}
+        self._key = key
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str, bytes]] = []
         self.connections = 0
@@ -65,6 +85,7 @@ class FaultyProxy:
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
             allow_reuse_address = True
+            request_queue_size = 128
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -100,10 +121,15 @@ class FaultyProxy:
             name, _, value = header.decode().partition(":")
             headers[name.strip().lower()] = value.strip()
         body = stream.read(int(headers.get("content-length", "0")))
+        if (own := self._own(path, body)) is not None:
+            connection.sendall(own)
+            return True
         self.requests.append((method, path, body))
         fault = self.faults.popleft() if self.faults else None
         answer = None
         if fault is None or fault.handed_on:
+            if self._key is not None:
+                headers.setdefault("authorization", f"Bearer {self._key}")
             sent = {name: headers[name] for name in ("authorization", "content-type") if name in headers}
             got = self._http.request(method, path, content=body, headers=sent)
             kept = {
@@ -113,6 +139,20 @@ class FaultyProxy:
         elif fault.answer is not None:
             answer = fault.answer
         return self._answer(connection, fault, answer)
+
+    def _own(self, path: str, body: bytes) -> bytes | None:
+        """The proxy's own answers."""
+        if path == "/_faults":
+            self.faults.clear()
+            self.requests.clear()
+            self.goes_wrong(*(BY_NAME[name] for name in msgspec.json.decode(body, type=list[str])))
+            return _bytes(200, {}, b"")
+        if path == "/_requests":
+            return _bytes(200, {}, msgspec.json.encode(self.bodies()))
+        if path in self.files:
+            media_type, content = self.files[path]
+            return _bytes(200, {"Content-Type": media_type}, content)
+        return None
 
     def _answer(
         self, connection: socket.socket, fault: Fault | None, answer: tuple[int, dict[str, str], bytes] | None

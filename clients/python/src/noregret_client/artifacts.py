@@ -1,6 +1,9 @@
 """Models as files that run no code when they are read: skops for scikit-learn's, ONNX for all
 others."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +56,40 @@ def _skops(model: Any) -> bytes:
         content: bytes = skops.io.dumps(model)
     except Exception as error:  # whatever it meets in the model that it can't write
         raise ModelNotTaken(f"skops can't write this model: {error}") from error
-    return content
+    return _settled(content)
+
+
+def _settled(content: bytes) -> bytes:
+    """The same skops file without what is of the moment: the same model is the same file, so that a
+    notebook that is run again registers nothing anew.
+
+    skops names objects and members by addresses in memory, and writes the time at each member. Here
+    both are counted in the order in which the schema names them.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as given:
+        schema = json.loads(given.read("schema.json"))
+        files: dict[str, str] = {}
+        _settle(schema, {}, files, frozenset(given.namelist()))
+        written = io.BytesIO()
+        with zipfile.ZipFile(written, "w") as settled:
+            for old, new in [*files.items(), ("schema.json", "schema.json")]:
+                body = json.dumps(schema).encode() if old == "schema.json" else given.read(old)
+                settled.writestr(zipfile.ZipInfo(new), body)  # with zip's first day as its time
+    return written.getvalue()
+
+
+def _settle(node: Any, ids: dict[int, int], files: dict[str, str], members: frozenset[str]) -> None:
+    waiting = [node]
+    while waiting:  # a deep model is deeper than Python's stack
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("__id__"), int):
+                node["__id__"] = ids.setdefault(node["__id__"], len(ids) + 1)
+            if isinstance(file := node.get("file"), str) and file in members:
+                node["file"] = files.setdefault(file, f"{len(files) + 1}{Path(file).suffix}")
+            waiting += reversed(node.values())
+        elif isinstance(node, list):
+            waiting += reversed(node)
 
 
 def _libraries(model: Any) -> set[str]:

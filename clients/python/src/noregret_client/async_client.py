@@ -20,7 +20,7 @@ from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Mo
 from .errors import DeadlineExceeded, NoregretError
 from .feedback_queue import EXIT_SECONDS, Batching, OnFailed
 from .registering import REGISTER_SECONDS, FollowedJob, prepared
-from .retrying import Attempts, Repeats, Retries
+from .retrying import YOUNG_SECONDS, Attempts, Repeats, Retries
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ class AsyncClient:
         verify: bool | ssl.SSLContext = True,
     ) -> None:
         self._settings = Settings(Address.of(url, key), timeout, retries or Retries(), connections, verify)
+        self._young: dict[str, float] = {}
         self._decisions_repeat = Repeats.SAFE if resend_lost_decisions else Repeats.HARMFUL
         self._pool = AsyncPool(self._settings)
         self._feedback_pool = Pool(self._settings)
@@ -151,9 +152,11 @@ class AsyncClient:
         return await self._followed(await self.send(calls.register_definition(definition), timeout), ends)
 
     async def create_endpoint(self, name: str, *, champion: str, timeout: float | None = None, **options: Any) -> Any:
-        return await self.call(
+        made = await self.call(
             "POST", "/api/v1/endpoints", {"name": name, "champion": champion} | options, timeout=timeout
         )
+        self._young[name] = time.monotonic() + YOUNG_SECONDS
+        return made
 
     async def create_experiment(self, document: Any, *, timeout: float | None = None) -> Any:
         return await self.call("POST", "/api/v1/experiments", document, timeout=timeout)
@@ -178,7 +181,12 @@ class AsyncClient:
         return await self.send(calls.managing(method, path, body, query), timeout)
 
     async def send(self, call: Call[T], timeout: float | None = None) -> T:
-        attempts = Attempts(self._settings.retries, timeout or self._settings.timeout, call.repeats)
+        attempts = Attempts(
+            self._settings.retries,
+            timeout or self._settings.timeout,
+            call.repeats,
+            self._young.get(call.endpoint or "", 0.0),
+        )
         http = self._pool.http()
         while True:
             try:

@@ -56,6 +56,8 @@ class Call(Generic[T]):
     files: Mapping[str, Part] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     repeats: Repeats = Repeats.HARMFUL
+    endpoint: str | None = None
+    """Which one decides, where one does."""
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """As the pool `http` sends it, with its address and key."""
@@ -120,7 +122,9 @@ def predict(
 ) -> Call[Prediction]:
     body: dict[str, Any] = {"inputs": rows_of(rows)} | _asked(unit, context, request_id, exclude, activate)
     path = f"/api/v1/endpoints/{quoted(endpoint)}/predict"
-    return Call("POST", path, lambda r: _prediction.decode(r.content), _encode(body), repeats=repeats)
+    return Call(
+        "POST", path, lambda r: _prediction.decode(r.content), _encode(body), repeats=repeats, endpoint=endpoint
+    )
 
 
 def decide(
@@ -135,7 +139,7 @@ def decide(
 ) -> Call[Choice]:
     body = _asked(unit, context, request_id, exclude, activate)
     path = f"/api/v1/endpoints/{quoted(endpoint)}/decide"
-    return Call("POST", path, lambda r: _choice.decode(r.content), _encode(body), repeats=repeats)
+    return Call("POST", path, lambda r: _choice.decode(r.content), _encode(body), repeats=repeats, endpoint=endpoint)
 
 
 def _asked(

@@ -16,7 +16,7 @@ from .endpoint import DecisionScope, Endpoint
 from .errors import DeadlineExceeded, NoregretError
 from .feedback_queue import EXIT_SECONDS, Batching, FeedbackQueue, OnFailed
 from .registering import REGISTER_SECONDS, FollowedJob, prepared
-from .retrying import Attempts, Repeats, Retries
+from .retrying import YOUNG_SECONDS, Attempts, Repeats, Retries
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class Client:
         verify: bool | ssl.SSLContext = True,
     ) -> None:
         self._settings = Settings(Address.of(url, key), timeout, retries or Retries(), connections, verify)
+        self._young: dict[str, float] = {}
         self._decisions_repeat = Repeats.SAFE if resend_lost_decisions else Repeats.HARMFUL
         self._pool = Pool(self._settings)
         self._queue = feedback_queue(self._pool, self._settings, batching, on_feedback_failed)
@@ -180,7 +181,9 @@ class Client:
 
     def create_endpoint(self, name: str, *, champion: str, timeout: float | None = None, **options: Any) -> Any:
         """Makes an endpoint; `options` as `deadline_ms`, `sticky`, `record`, `reward`."""
-        return self.call("POST", "/api/v1/endpoints", {"name": name, "champion": champion} | options, timeout=timeout)
+        made = self.call("POST", "/api/v1/endpoints", {"name": name, "champion": champion} | options, timeout=timeout)
+        self._young[name] = time.monotonic() + YOUNG_SECONDS
+        return made
 
     def create_experiment(self, document: Any, *, timeout: float | None = None) -> Any:
         """Makes a draft of an experiment's document: a dict, or anything that msgspec encodes."""
@@ -212,7 +215,12 @@ class Client:
 
     def send(self, call: Call[T], timeout: float | None = None) -> T:
         """Sends a call, with retries, within `timeout` seconds."""
-        attempts = Attempts(self._settings.retries, timeout or self._settings.timeout, call.repeats)
+        attempts = Attempts(
+            self._settings.retries,
+            timeout or self._settings.timeout,
+            call.repeats,
+            self._young.get(call.endpoint or "", 0.0),
+        )
         http = self._pool.http()
         while True:
             try:

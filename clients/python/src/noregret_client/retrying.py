@@ -12,10 +12,14 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from .errors import DeadlineExceeded, NoregretError, PlatformUnavailable, Unreachable
+from .errors import DeadlineExceeded, NoregretError, NotFound, PlatformUnavailable, Unreachable
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
+YOUNG_SECONDS = 3.0
+"""The platform's processes hear of a new endpoint within a quarter of a second. For so long one
+that this client made is asked for again where it is not found."""
+_YOUNG_PAUSE_SECONDS = 0.05
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _NOTHING_DONE = frozenset({408, 429, 503})
 
@@ -48,11 +52,13 @@ class Retries:
 
 @dataclass(slots=True)
 class Attempts:
-    """The tries of one call, within one deadline (seconds from now)."""
+    """The tries of one call, within one deadline (seconds from now). Until `young_until`
+    (time.monotonic) what is not found is only not known yet."""
 
     retries: Retries
     seconds: float
     repeats: Repeats
+    young_until: float = 0.0
     failures: int = 0
     _ends: float = field(init=False)
 
@@ -69,6 +75,8 @@ class Attempts:
     def pause_after(self, error: NoregretError) -> float:
         """Seconds to wait before the next try. Raises `error` where there is to be none, also where
         the pause would end after the deadline."""
+        if isinstance(error, NotFound) and time.monotonic() < self.young_until:
+            return _YOUNG_PAUSE_SECONDS
         self.failures += 1
         if self.failures >= self.retries.tries or not self._may_repeat(error):
             raise error
