@@ -22,7 +22,6 @@ from .errors import (
     NotFound,
     PlatformUnavailable,
     Problem,
-    RegistrationFailed,
     Unreachable,
 )
 from .fallback import Breaker
@@ -56,7 +55,6 @@ __all__ = [
     "PlatformUnavailable",
     "Prediction",
     "Problem",
-    "RegistrationFailed",
     "Retries",
     "Unreachable",
 ]

@@ -162,8 +162,7 @@ class Client:
 
         Takes an estimator of scikit-learn, XGBoost or LightGBM (or a pipeline with one), an ONNX
         model, or a path to a `.skops` or `.onnx` file. Columns are read from the sample's dtypes
-        where they are not given. Waits until the platform has looked at it. Raises ModelNotTaken,
-        RegistrationFailed.
+        where they are not given. Waits until the platform has looked at it. Raises ModelNotTaken.
         """
         ends = time.monotonic() + timeout
         answer = self.send(prepared(model, name=name, version=version, sample=sample, columns=columns), timeout)

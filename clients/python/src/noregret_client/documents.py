@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from .errors import ProblemDocument
+
 FeedbackState = Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
 ColumnType = Literal["number", "integer", "boolean", "string"]
 
@@ -90,7 +92,7 @@ class Job(msgspec.Struct, kw_only=True):
     job: str
     status: Literal["running", "done", "failed"]
     model: Model | None = None
-    problem: dict[str, Any] | None = None
+    problem: ProblemDocument | None = None
 
 
 class Column(msgspec.Struct, frozen=True):

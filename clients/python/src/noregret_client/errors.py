@@ -14,7 +14,6 @@ NoregretError
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import httpx
 import msgspec
@@ -46,16 +45,6 @@ class DeadlineExceeded(Unreachable):
 class ModelNotTaken(NoregretError):
     """The model can't be written as the platform takes it, or the written one answers otherwise
     than the original. Nothing was sent."""
-
-
-class RegistrationFailed(NoregretError):
-    """The platform answered 202, looked at the artefact, and refused it. `problem` is the problem
-    document."""
-
-    def __init__(self, job: str, problem: Mapping[str, Any]) -> None:
-        super().__init__(str(problem.get("detail", "the registration failed")))
-        self.job = job
-        self.problem = dict(problem)
 
 
 class Problem(NoregretError):
@@ -113,27 +102,32 @@ class PlatformUnavailable(Problem):
     """The platform, or what stands before it, can't answer now."""
 
 
-class _Document(msgspec.Struct):
+class ProblemDocument(msgspec.Struct):
+    """RFC 9457, as the platform writes it."""
+
+    status: int = 0
     type: str = "about:blank"
     title: str = ""
     detail: str = ""
     errors: list[FieldError] = []
 
+    def error(self, retry_after: float | None = None) -> Problem:
+        """As an exception of its kind."""
+        return _kind(self.status)(self.status, self.type, self.title, self.detail, self.errors, retry_after)
 
-_decode = msgspec.json.Decoder(_Document).decode
+
+_decode = msgspec.json.Decoder(ProblemDocument).decode
 
 
 def problem_of(response: httpx.Response) -> Problem:
     """A refusal as an exception, also where a proxy answered it that knows no problem documents."""
-    status = response.status_code
     try:
         document = _decode(response.content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        document = _Document(detail=response.text[:200])
-    title = document.title or response.reason_phrase
-    return _kind(status)(
-        status, document.type, title, document.detail, document.errors, retry_after_seconds(response.headers)
-    )
+        document = ProblemDocument(detail=response.text[:200])
+    document.status = response.status_code
+    document.title = document.title or response.reason_phrase
+    return document.error(retry_after_seconds(response.headers))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .documents import Choice, Prediction
-from .rows import rows_of
+from .rows import is_texts, rows_of
 
 UNREACHABLE = "platform_unreachable"
 """The `fallback_reason` of what this process answered by itself."""
@@ -84,7 +84,7 @@ def _told(endpoint: str) -> dict[str, Any]:
 
 def _as_array(rows: Any) -> Any:
     """Lists of rows as models take them; whatever is a table already as it is."""
-    if hasattr(rows, "shape") or hasattr(rows, "columns"):
+    if hasattr(rows, "shape") or hasattr(rows, "columns") or is_texts(rows):
         return rows
     plain = rows_of(rows)
     if plain and isinstance(plain[0], dict):

@@ -6,7 +6,7 @@ from typing import Any
 from . import artifacts, calls
 from .calls import Call
 from .documents import Column, Job, Model
-from .errors import ModelNotTaken, RegistrationFailed
+from .errors import ModelNotTaken, ProblemDocument
 from .rows import Row, columns_of, rows_of, sample_of
 
 REGISTER_SECONDS = 300.0
@@ -24,9 +24,15 @@ def prepared(
     some = None if sample is None else sample_of(sample, SAMPLE_ROWS)
     artifact = artifacts.written(model, some)
     rows = None if some is None else _as_lists(rows_of(some), getattr(model, "feature_names_in_", None))
-    if columns is None and sample is not None:
-        columns = columns_of(sample)
+    if columns is None and some is not None and not _tells_columns(model, artifact):
+        columns = columns_of(some)
     return calls.register_artifact(name, version, artifact.framework, artifact.content, rows, columns)
+
+
+def _tells_columns(model: Any, artifact: artifacts.Artifact) -> bool:
+    """Does the platform read the columns from what travels? It knows more of them than a sample
+    does: gaps that are taken, and categories."""
+    return artifact.framework == "sklearn" and hasattr(model, "feature_names_in_")
 
 
 def _as_lists(rows: Sequence[Row], names: Any) -> list[list[Any]]:
@@ -51,12 +57,13 @@ class FollowedJob:
         self._pause = _FIRST_PAUSE_SECONDS
 
     def model(self, answer: Model | Job) -> Model | None:
-        """The model, once it is registered. Raises RegistrationFailed."""
+        """The model, once it is registered. Raises Problem, as a registration that was answered at
+        once does."""
         if isinstance(answer, Model):
             return answer
         self.job = answer.job
         if answer.status == "failed":
-            raise RegistrationFailed(answer.job, answer.problem or {})
+            raise (answer.problem or ProblemDocument(status=500, title="The registration failed")).error()
         return answer.model
 
     def pause(self) -> float:

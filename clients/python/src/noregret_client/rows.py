@@ -13,17 +13,18 @@ from .documents import Column, ColumnType
 
 Row = list[Any] | dict[str, Any]
 
-_PANDAS_KINDS: Mapping[str, ColumnType] = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
-_TEXTS = frozenset({"O", "T", "U"})
+_PANDAS_KINDS: Mapping[str, ColumnType] = {"f": "number", "i": "number", "u": "number", "b": "boolean"}
 
 
 def rows_of(table: Any) -> list[Row]:
     """Rows as lists, or as objects by column name where the table has names that are texts.
 
     Takes a DataFrame of pandas or polars, an Arrow table, a two-dimensional array, or rows as lists
-    or objects. Gaps (None, NaN, NaT, NA) become None. Raises TypeError for a value that JSON has no
-    form for, with its place.
+    or objects; texts are rows of one column. Gaps (None, NaN, NaT, NA) become None. Raises
+    TypeError for a value that JSON has no form for, with its place.
     """
+    if is_texts(table):
+        return [[_plain(text, f"[{i}]")] for i, text in enumerate(table)]
     if _is_pandas(table):
         names = list(table.columns)
         columns = [[_plain(value, name) for value in table[name].tolist()] for name in names]
@@ -51,20 +52,21 @@ def rows_of(table: Any) -> list[Row]:
 
 
 def columns_of(table: Any) -> list[Column] | None:
-    """The columns that a DataFrame's dtypes tell; None for what has no named columns, and where all
-    are numbers without gaps, which models tell by themselves."""
-    if not _is_pandas(table):
-        to_pandas = getattr(table, "to_dicts", None)
-        return None if to_pandas is None else _columns_of_rows(rows_of(table))
-    columns = []
-    for name in table.columns:
-        if not isinstance(name, str):
+    """The columns that a DataFrame's dtypes tell; None for what has no columns with names that are
+    texts. Whole numbers are `number`: that a sample has no others does not say that there are
+    none."""
+    if _is_pandas(table):
+        if not all(isinstance(name, str) for name in table.columns):
             return None
-        series = table[name]
-        columns.append(Column(name, _column_type(series), bool(series.isna().any())))
-    if all(column.type in ("number", "integer") and not column.nullable for column in columns):
+        return [Column(name, _column_type(table[name]), bool(table[name].isna().any())) for name in table.columns]
+    rows = rows_of(table) if hasattr(table, "columns") else []
+    if not rows or not isinstance(rows[0], dict):
         return None
-    return columns
+    told = []
+    for name in rows[0]:
+        values = [row[name] for row in rows if isinstance(row, dict)]
+        told.append(Column(name, _type_of_values(values, name), None in values))
+    return told
 
 
 def sample_of(table: Any, most: int) -> Any:
@@ -81,6 +83,13 @@ def sample_of(table: Any, most: int) -> Any:
     return [table[i] for i in places]
 
 
+def is_texts(table: Any) -> bool:
+    """Is it a list, an array or a column of texts, as models of one text are fitted on?"""
+    if isinstance(table, list | tuple):
+        return bool(table) and all(isinstance(text, str) for text in table)
+    return getattr(table, "ndim", 0) == 1 and len(table) > 0 and all(isinstance(text, str) for text in table)
+
+
 def _is_pandas(table: Any) -> bool:
     return hasattr(table, "iloc") and hasattr(table, "columns")
 
@@ -95,16 +104,6 @@ def _column_type(series: Any) -> ColumnType:
     return _type_of_values([_plain(value, series.name) for value in series.tolist()], str(series.name))
 
 
-def _columns_of_rows(rows: Sequence[Row]) -> list[Column] | None:
-    columns = []
-    for name in rows[0] if rows and isinstance(rows[0], dict) else ():
-        values = [row[name] for row in rows if isinstance(row, dict)]
-        columns.append(Column(name, _type_of_values(values, name), None in values))
-    if all(column.type in ("number", "integer") and not column.nullable for column in columns):
-        return None
-    return columns
-
-
 def _type_of_values(values: Sequence[Any], name: str) -> ColumnType:
     """What all values of a column are, gaps apart."""
     kinds = {type(value) for value in values if value is not None}
@@ -112,8 +111,6 @@ def _type_of_values(values: Sequence[Any], name: str) -> ColumnType:
         return "boolean" if kinds else "number"
     if kinds <= {str}:
         return "string"
-    if kinds <= {int}:
-        return "integer"
     if kinds <= {int, float}:
         return "number"
     named = ", ".join(sorted(kind.__name__ for kind in kinds))
