@@ -8,15 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from .breaker import CircuitOpen
 from .deadline import DeadlineExceeded, Overloaded
 from .live import LiveEndpoint, LiveModel
+from .runtimes.columns import Rows
 from .runtimes.protocol import Outputs, RowsRefused
-from .runtimes.rows import RowsInvalid, to_array
+from .runtimes.rows import RowsInvalid, to_rows
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +27,6 @@ NOBODY_ANSWERED = "no_answer"
 """The fallback reason of a decision that neither its arm nor the champion could serve."""
 
 Row = Sequence[Any] | dict[str, Any]
-Rows = NDArray[np.float64]
-
 _NO_OUTPUTS: Outputs = {}
 
 
@@ -48,15 +45,15 @@ class Served(NamedTuple):
     than it is."""
 
 
-def rows_of(live: LiveEndpoint, inputs: Sequence[Row], most: int) -> Rows:
-    """The rows (n, features) of a request. Raises RowsInvalid.
+def rows_of(live: LiveEndpoint, inputs: Sequence[Row] | Rows, most: int) -> Rows:
+    """The rows of a request as runtimes take them. Raises RowsInvalid.
 
     By the champion's signature, whichever arm was chosen: whether a request is right can't depend
     on chance.
     """
     if len(inputs) > most:
         raise RowsInvalid([{"field": "inputs", "message": f"{len(inputs)} rows where at most {most} are taken"}])
-    return to_array(inputs, live.champion.model.features, live.champion.model.feature_names)
+    return to_rows(inputs, live.champion.model)
 
 
 def unasked(chosen: LiveModel) -> Served:

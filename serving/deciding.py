@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from . import metrics
-from .answering import ModelFailed, Row, Rows, Served, rows_of, serve, unasked
+from .answering import ModelFailed, Row, Served, rows_of, serve, unasked
 from .choosing import route
 from .live import LiveEndpoint
 from .process import Process
 from .recording import record
+from .runtimes.columns import Rows
 from .shadowing import VERSION as SHADOW_VERSION
 from .shadowing import ShadowEvent
 from .tokens import new_id
@@ -22,7 +23,7 @@ __all__ = ["Asked", "Decision", "ModelFailed", "decide"]
 class Asked(NamedTuple):
     """What a caller wants decided. Without `inputs` it runs the model itself."""
 
-    inputs: Sequence[Row] | None = None
+    inputs: Sequence[Row] | Rows | None = None
     unit: str | None = None
     context: dict[str, Any] | None = None
     request_id: str | None = None

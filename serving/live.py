@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import structlog
 
 from bandits.context import ContextSchema
@@ -17,6 +16,7 @@ from .deadline import BoundedCaller
 from .pace import Pace
 from .routing import OneSeatRouter, Router, router
 from .runtimes.protocol import Runtime
+from .runtimes.rows import to_rows
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +131,7 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
     if not runtime.bounded or not model.example_rows:
         return None
     try:
-        rows = np.array(model.example_rows, dtype=np.float64)
+        rows = to_rows(model.example_rows, model)
         runtime.predict(rows)
         began = time.perf_counter()
         runtime.predict(rows[:1])

@@ -37,7 +37,7 @@ class ShadowEvent(msgspec.Struct, array_like=True, frozen=True):
     version: int
     decision_id: bytes  # 16 bytes, as in DecisionEvent
     experiment_id: int
-    rows: list[list[float]]
+    rows: list[list[Any]]  # null where a column has none
     predicted: list[Any]
     latency_ms: float
 

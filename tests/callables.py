@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +72,12 @@ def sleeps_for_many(rows: Rows) -> NDArray[np.int64]:
     """At once for a row, and not in time for many."""
     time.sleep(0.0 if len(rows) == 1 else 0.02 * len(rows))
     return np.zeros(len(rows), dtype=np.int64)
+
+
+def lengths(rows: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Of each row's first value, as often as its second says; that is once where it says
+    nothing."""
+    words, times = list(rows.values())[:2]
+    return np.array(
+        [len(word) * (1 if np.isnan(often) else int(often)) for word, often in zip(words, times, strict=True)]
+    )

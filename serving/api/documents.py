@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from serving.feedback import MAX_BATCH
 from serving.names import NAME_PATTERN
 from serving.problems import FieldError
+from serving.runtimes.columns import Rows
 from serving.times import Time
 
 from . import bodies
@@ -29,7 +30,27 @@ class DecideRequest(Struct, forbid_unknown_fields=True):
 class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
     """Body of predict."""
 
+    inputs: Annotated[
+        list[list[Any] | dict[str, Any]],
+        Meta(
+            min_length=1,
+            description="Rows as lists, or as objects by feature name. Their values are what the model's `columns` say: numbers, "
+            "integers, booleans, strings, and null where a column is nullable; numbers where it has no columns.",
+        ),
+    ]
+
+
+class NumbersRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
+    """Body of predict for a model without columns, whose rows are numbers."""
+
     inputs: Annotated[list[list[float] | dict[str, float]], Meta(min_length=1)]
+
+
+class RowsRequest(DecideRequest, kw_only=True):
+    """A predict whose rows another protocol has made of its own form already
+    (`serving.runtimes.rows.from_columns`)."""
+
+    inputs: Rows
 
 
 class DecisionResponse(Struct):
@@ -121,7 +142,7 @@ def _count_decide(body: DecideRequest) -> int:
     return count
 
 
-def _count_predict(body: PredictRequest) -> int:
+def _count_predict(body: PredictRequest | NumbersRequest) -> int:
     return 1 + _count_decide(body) + sum(len(row) for row in body.inputs if isinstance(row, dict))
 
 
@@ -132,7 +153,9 @@ def _count_feedback(body: FeedbackBody) -> int:
     return sum(field is not UNSET for field in fields)
 
 
-PREDICT = bodies.Form(PredictRequest, _count_predict)
+PREDICT = bodies.Form(NumbersRequest, _count_predict)
+PREDICT_COLUMNS = bodies.Form(PredictRequest, _count_predict)
+NUMBERS = list[list[float] | dict[str, float]]
 DECIDE = bodies.Form(DecideRequest, _count_decide)
 FEEDBACK = bodies.Form(FeedbackBody, _count_feedback)
 FEEDBACK_ITEM = msgspec.json.Decoder(FeedbackRequest)

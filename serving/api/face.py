@@ -20,11 +20,20 @@ from serving.feedback import Feedback, Result, record_rewards
 from serving.ledger.rewards import LedgerUnavailable
 from serving.live import LiveEndpoint
 from serving.process import Process
+from serving.runtimes.columns import Rows
 from serving.runtimes.rows import RowsInvalid
 from serving.snapshot import Key
 
 from . import bodies, documents
-from .documents import DecideRequest, DecideResponse, FeedbackBody, PredictRequest, PredictResponse
+from .documents import (
+    DecideRequest,
+    DecideResponse,
+    FeedbackBody,
+    NumbersRequest,
+    PredictRequest,
+    PredictResponse,
+    RowsRequest,
+)
 from .keys import authorize
 
 
@@ -63,9 +72,16 @@ def admit_feedback(process: Process, key_text: str | None) -> Key:
     return authorize(process, key_text, "feedback")
 
 
-def predict(process: Process, live: LiveEndpoint, body: bytes | PredictRequest) -> Predicted:
+def predict(
+    process: Process, live: LiveEndpoint, body: bytes | PredictRequest | NumbersRequest | RowsRequest
+) -> Predicted:
     """Route, predict, record. Raises Problem 400 or 503."""
-    request = documents.PREDICT.decode(body) if isinstance(body, bytes) else body
+    request: PredictRequest | NumbersRequest | RowsRequest
+    takes_numbers = live.champion.model.columns is None
+    if isinstance(body, bytes):
+        request = documents.PREDICT.decode(body) if takes_numbers else documents.PREDICT_COLUMNS.decode(body)
+    else:
+        request = _numbers(body) if takes_numbers and isinstance(body, PredictRequest) else body
     decision = _decide(process, live, request, request.inputs)
     return Predicted(PredictResponse(*_common(decision), decision.outputs), decision)
 
@@ -101,7 +117,17 @@ def _or_none(value: Any) -> Any:
     return None if value is UNSET else value
 
 
-def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: Sequence[Any] | None) -> Decision:
+def _numbers(request: PredictRequest) -> PredictRequest:
+    """The same, known to hold numbers. Raises Problem 400."""
+    try:
+        request.inputs = msgspec.convert(request.inputs, documents.NUMBERS)
+    except msgspec.ValidationError as invalid:
+        told = bodies.field_error(str(invalid))
+        raise problems.invalid_fields([{**told, "field": f"inputs{told['field']}"}]) from invalid
+    return request
+
+
+def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: Sequence[Any] | Rows | None) -> Decision:
     asked = Asked(inputs, _or_none(body.unit), _or_none(body.context), _or_none(body.request_id))
     try:
         return decide(process, live, asked)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .columns import Column, Rows, Table
 from .onnx import OnnxModel
 from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, Runtime
 from .python import PythonModel
@@ -14,7 +15,20 @@ from .sklearn import SklearnModel
 from .static import StaticModel
 from .unloadable import UnloadableModel
 
-__all__ = ["Model", "ModelError", "Outputs", "Resources", "RowsRefused", "Runtime", "kinds", "model_of", "register"]
+__all__ = [
+    "Column",
+    "Model",
+    "ModelError",
+    "Outputs",
+    "Resources",
+    "Rows",
+    "RowsRefused",
+    "Runtime",
+    "Table",
+    "kinds",
+    "model_of",
+    "register",
+]
 
 _KINDS: dict[str, type[Model]] = {}
 

@@ -1,17 +1,25 @@
 """A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in
 parallel."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import Rows, Table
 from .protocol import Model, ModelError, Outputs, Resources
 
 if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
     import onnxruntime
 
-_DTYPES = {"tensor(double)": np.float64, "tensor(float)": np.float32}
+_DTYPES: dict[str, type[Any]] = {
+    "tensor(double)": np.float64,
+    "tensor(float)": np.float32,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": object,
+}
 
 
 def session(body: bytes) -> "onnxruntime.InferenceSession":
@@ -29,21 +37,30 @@ def session(body: bytes) -> "onnxruntime.InferenceSession":
 
 class OnnxRuntime:
     """Thread-safe: a session may run in several threads at once, and releases the interpreter
-    meanwhile."""
+    meanwhile.
+
+    A graph with one input of several features takes an array of them. Any other takes an input a
+    column, in the model's order.
+    """
 
     bounded = True
 
     def __init__(self, body: bytes, outputs: list[str]) -> None:
         self._session = session(body)
-        graph_input = self._session.get_inputs()[0]
-        self._input = graph_input.name
-        self._dtype = _DTYPES[graph_input.type]
+        inputs = self._session.get_inputs()
+        self._input = inputs[0].name
+        self._dtype = _DTYPES[inputs[0].type]
+        self._columns = [(one.name, _DTYPES[one.type], len(one.shape) == 1) for one in inputs]
         self._graph_outputs = [output.name for output in self._session.get_outputs()][: len(outputs)]
         self._outputs = outputs
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
+    def predict(self, rows: Rows) -> Outputs:
         try:
-            values = self._session.run(self._graph_outputs, {self._input: rows.astype(self._dtype, copy=False)})
+            if isinstance(rows, Table) or len(self._columns) > 1:
+                fed = self._by_column(rows)
+            else:
+                fed = {self._input: rows.astype(self._dtype, copy=False)}
+            values = self._session.run(self._graph_outputs, fed)
         except Exception as error:  # the library's own exceptions have no common, public base
             raise ModelError(str(error)) from error
         outputs: Outputs = {}
@@ -54,6 +71,15 @@ class OnnxRuntime:
                 value = value[:, 0]
             outputs[name] = value.tolist()
         return outputs
+
+    def _by_column(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """Raises ValueError for another number of columns, or what an input does not hold."""
+        fed = {}
+        arrays = rows.arrays if isinstance(rows, Table) else rows.T
+        for (name, dtype, is_flat), array in zip(self._columns, arrays, strict=True):
+            column = array.astype(dtype, copy=False)
+            fed[name] = column if is_flat else column[:, None]
+        return fed
 
 
 class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):

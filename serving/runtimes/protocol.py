@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from serving.artifacts import ArtifactStore
+
+from .columns import Columns, Rows
 
 Outputs = dict[str, list[Any]]
 
@@ -20,9 +20,11 @@ class Runtime(Protocol):
     """False for code that may hang or block whatever it took so far: each of its calls runs where
     it can be left."""
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
-        """For rows (n, features): a list of n JSON-ready values under each output's name. Raises
-        ModelError.
+    def predict(self, rows: Rows) -> Outputs:
+        """For n rows: a list of n JSON-ready values under each output's name. Raises ModelError.
+
+        Rows are an (n, features) array of doubles, or a Table where the model's columns are not all
+        numbers.
         """
 
 
@@ -61,9 +63,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
     framework: str  # as registered
     features: int | None = None
     feature_names: list[str] | None = None
+    columns: Columns | None = None  # None: numbers, `features` of them, none of them null
     outputs: list[str] = []
     classes: list[Any] | None = None  # labels as they were trained
-    example_rows: list[list[float]] | None = None  # that the model is known to answer: it is warmed with them
+    example_rows: list[list[Any]] | None = None  # that the model is known to answer: it is warmed with them
     call_seconds: float | None = None  # what a call took when it was registered, and what each row added
     row_seconds: float | None = None
 

@@ -1,13 +1,13 @@
-"""An allow-listed Python callable: rows as a 2-d float array in, an array with a row for each
-out."""
+"""An allow-listed Python callable: rows as a 2-d float array in, or as a mapping of columns, an
+array with a row for each out."""
 
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .columns import Rows, Table
 from .protocol import Model, ModelError, Outputs, Resources
 
 
@@ -17,7 +17,7 @@ def is_allowed(path: str, allowed: Sequence[str]) -> bool:
     return any(path == entry or (entry.endswith(".*") and path.startswith(entry[:-1])) for entry in allowed)
 
 
-def resolve(path: str, allowed: Sequence[str]) -> Callable[[NDArray[np.float64]], Any]:
+def resolve(path: str, allowed: Sequence[str]) -> Callable[[Any], Any]:
     """The callable of a dotted path. Raises ModelError when it is not allowed, not there, or can't
     be called."""
     if not is_allowed(path, allowed):
@@ -29,7 +29,7 @@ def resolve(path: str, allowed: Sequence[str]) -> Callable[[NDArray[np.float64]]
         raise ModelError(f"{path} can't be imported: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ModelError(f"{path} is not callable")
-    function: Callable[[NDArray[np.float64]], Any] = found
+    function: Callable[[Any], Any] = found
     return function
 
 
@@ -38,11 +38,11 @@ class PythonRuntime:
 
     bounded = False
 
-    def __init__(self, function: Callable[[NDArray[np.float64]], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
-        answer = np.asarray(self._function(rows))
+    def predict(self, rows: Rows) -> Outputs:
+        answer = np.asarray(self._function(rows.by_name() if isinstance(rows, Table) else rows))
         if answer.ndim == 0 or len(answer) != len(rows):
             raise ModelError(f"{len(rows)} rows gave an array of shape {answer.shape}")
         if answer.dtype.kind == "f" and not np.isfinite(answer).all():

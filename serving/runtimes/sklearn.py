@@ -6,27 +6,32 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .columns import Columns, Rows
+from .estimator_input import given_by
 from .protocol import Model, ModelError, Outputs, Resources, RowsRefused
 
 
 class SklearnRuntime:
-    """Skips scikit-learn's own search for NaN: rows were checked by the caller."""
+    """Skips scikit-learn's own search for NaN where no column is nullable: rows were checked by the
+    caller."""
 
     bounded = True
 
-    def __init__(self, estimator: Any, outputs: list[str]) -> None:
+    def __init__(self, estimator: Any, outputs: list[str], columns: Columns | None = None) -> None:
         self._estimator = estimator
         self._outputs = outputs
+        self._given = None if columns is None else given_by(estimator, len(columns))
+        self._is_finite = not any(column.nullable for column in columns or ())
         self._config_context = import_module("sklearn").config_context
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
+    def predict(self, rows: Rows) -> Outputs:
         outputs: Outputs = {}
-        with self._config_context(assume_finite=True):
+        given = rows if self._given is None else self._given(rows)
+        with self._config_context(assume_finite=self._is_finite):
             for name in self._outputs:
                 try:
-                    answer = getattr(self._estimator, name)(rows)
+                    answer = getattr(self._estimator, name)(given)
                 except (
                     ValueError
                 ) as error:  # what scikit-learn raises for rows, and for nothing else once a model is fitted
@@ -68,4 +73,4 @@ class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
         # order.
         warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
         body = resources.artifacts.read(self.sha256)
-        return SklearnRuntime(read(body, resources.settings.SKOPS_TRUSTED), self.outputs)
+        return SklearnRuntime(read(body, resources.settings.SKOPS_TRUSTED), self.outputs, self.columns)

@@ -104,14 +104,11 @@ LOADERS: dict[str, str] = {
 }
 """By full name of a type: the only loader of skops that may make it."""
 
-_NO_ROWS = "takes {what}, and a row here is a list of numbers"
+_NO_ROWS = "takes {what}, and a row here is a list of numbers and texts"
 REFUSED: dict[str, str] = {
     "sklearn.feature_extraction._dict_vectorizer.DictVectorizer": _NO_ROWS.format(what="dictionaries"),
     "sklearn.feature_extraction._hash.FeatureHasher": _NO_ROWS.format(what="names of features"),
     "sklearn.feature_extraction.image.PatchExtractor": _NO_ROWS.format(what="images"),
-    "sklearn.feature_extraction.text.CountVectorizer": _NO_ROWS.format(what="text"),
-    "sklearn.feature_extraction.text.HashingVectorizer": _NO_ROWS.format(what="text"),
-    "sklearn.feature_extraction.text.TfidfVectorizer": _NO_ROWS.format(what="text"),
 }
 """Estimators that skops trusts and that are never loaded, with the reason: none of them could be
 served."""

@@ -2,9 +2,7 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .columns import Rows
 from .protocol import Model, Outputs, Resources
 
 
@@ -16,7 +14,7 @@ class StaticRuntime:
     def __init__(self, payload: Any) -> None:
         self._payload = payload
 
-    def predict(self, rows: NDArray[np.float64]) -> Outputs:
+    def predict(self, rows: Rows) -> Outputs:
         return {"predict": [self._payload] * len(rows)}
 
 

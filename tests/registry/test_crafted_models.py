@@ -27,7 +27,6 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectFromModel
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
@@ -495,12 +494,6 @@ CRAFTED: dict[str, tuple[Callable[[], Any], str]] = {
             ROWS, SPECIES
         ),
         "holds arguments for its function",
-    ),
-    "text": (
-        lambda: make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(
-            np.array(["red wine", "white wine"] * 75), SPECIES > 0
-        ),
-        "holds a TfidfVectorizer, which takes text",
     ),
 }
 

@@ -25,7 +25,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.manifold import Isomap
@@ -304,9 +304,9 @@ WORDS: dict[str, tuple[Any, str]] = {
     "not fitted": (GaussianNB(), "the GaussianNB is not fitted"),
     "no predict": (StandardScaler().fit(IRIS), "holds a StandardScaler, which has no predict"),
     "predict by option": (LocalOutlierFactor().fit(IRIS), "predict is not available when novelty=False"),
-    "text": (
-        make_pipeline(TfidfVectorizer(), GaussianNB()),
-        "holds a TfidfVectorizer, which takes text, and a row here is a list of numbers",
+    "dictionaries": (
+        make_pipeline(DictVectorizer(), GaussianNB()),
+        "holds a DictVectorizer, which takes dictionaries, and a row here is a list of numbers and texts",
     ),
     "function": (
         GridSearchCV(make_pipeline(FunctionTransformer(upload), GaussianNB()), {}, refit=False),

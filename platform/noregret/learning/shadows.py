@@ -15,7 +15,6 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-import numpy as np
 import psutil
 import redis
 import structlog
@@ -31,6 +30,7 @@ from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
 from serving.ledger import horizon
 from serving.redis_keys import BODY_FIELD
 from serving.runtimes.protocol import Resources, Runtime
+from serving.runtimes.rows import to_rows
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 
@@ -114,6 +114,7 @@ def mirror(experiment: Experiment) -> int:
     stream = keys().shadows(experiment.endpoint.name)
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client().xrange(stream, count=AT_ONCE) or [])
     challengers = seats(experiment)
+    champion = model_document(experiment.endpoint.champion)  # by whose columns rows were taken
     until = time.monotonic() + ROUND_SECONDS
     rows: list[tuple[Any, ...]] = []
     done: list[bytes] = []
@@ -125,7 +126,7 @@ def mirror(experiment: Experiment) -> int:
             log.warning("copy not readable", endpoint=experiment.endpoint.name, error=str(error))
             continue
         if event.experiment_id == experiment.pk:
-            rows.extend(_predicted(event, seat) for seat in challengers)
+            rows.extend(_predicted(event, seat, champion) for seat in challengers)
         if time.monotonic() > until or _too_big():
             break
     _store(experiment, rows)
@@ -140,14 +141,14 @@ def _too_big() -> bool:
     return psutil.Process().memory_info().rss > settings.SHADOW_MEMORY_BYTES
 
 
-def _predicted(event: ShadowEvent, seat: Seat) -> tuple[Any, ...]:
+def _predicted(event: ShadowEvent, seat: Seat, champion: Model) -> tuple[Any, ...]:
     """A row of serving_shadowprediction."""
-    rows = np.array(event.rows, dtype=np.float64)
     began = time.perf_counter()
     predicted, error = None, seat.problem or None
     runtime = seat.runtime
     if runtime is not None:
         try:
+            rows = to_rows(event.rows, champion)
             predicted = seat.caller.call(lambda: runtime.predict(rows), CALL_SECONDS).get("predict")
         except DeadlineExceeded:
             error = "timeout"

@@ -16,6 +16,7 @@ from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError, ProblemDocument
+from serving.runtimes import Column
 from serving.times import Time
 
 from . import uploads
@@ -36,7 +37,9 @@ class Signature(msgspec.Struct, frozen=True):
     outputs: list[str]
     classes: list[Any] | None
     task: Literal["classifier", "regressor", "other"]
-    example_rows: list[list[float]] | None = None
+    example_rows: list[list[Any]] | None = None
+    columns: list[Column] | None = None
+    """What each value of a row is; null where rows are numbers without names, none of them null."""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -85,7 +88,7 @@ def shown(version: ModelVersion) -> Model:
         model=version.model,
         framework=version.framework,
         sha256=version.sha256 or None,
-        signature=version.signature,
+        signature=_shown_signature(version.signature),
         compiled=version.compiled,
         compile_note=version.compile_note or None,
         call_seconds=version.call_seconds,
@@ -94,6 +97,14 @@ def shown(version: ModelVersion) -> Model:
         payload=version.payload,
         created_at=version.created_at,
     )
+
+
+def _shown_signature(signature: dict[str, Any]) -> Signature:
+    """With the columns of a model that has names and takes numbers alone, which are not kept."""
+    names = signature["feature_names"]
+    if signature.get("columns") is None and names is not None:
+        signature = signature | {"columns": [Column(name) for name in names]}
+    return msgspec.convert(signature, Signature, from_attributes=True)
 
 
 class ModelsView(ManageView):

@@ -26,7 +26,7 @@ class CheckRows:
     """Rows (n, features), the sample's first; `exact` are the features that take no other values
     than those seen."""
 
-    rows: Rows
+    rows: Any  # an array, or of columns a Table
     exact: frozenset[int]
 
 

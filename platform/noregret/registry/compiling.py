@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
-from skl2onnx.common.data_types import DoubleTensorType
+from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 from sklearn.decomposition import KernelPCA
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import Normalizer, OrdinalEncoder
 
+from serving.runtimes.columns import are_numbers
 from serving.runtimes.onnx import OnnxRuntime
 
 from . import step_conversion, tree_conversion
@@ -35,6 +37,7 @@ TOLERANCE = 1e-6
 """Of a probability; of a number, relative to itself."""
 _FLOOR = 1e-9  # of a number near zero, relative to the median size of all
 ROWS_NEEDED = 200
+_NO_GAPS = ("string", "boolean")
 CONVERTING_SECONDS = 10.0
 """Of this process's time, for each try: some converters take minutes for what others do at once,
 and the model has an original."""
@@ -68,8 +71,13 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
         reason = never_equal(part)
         if reason is not None:
             return Compiled(None, reason)
+    gaps = [column for column in signature.columns or () if column.nullable and column.type in _NO_GAPS]
+    if gaps:
+        return Compiled(
+            None, f"column {gaps[0].name[:64]!r} may be null, and ONNX has no text or truth that is missing"
+        )
     try:
-        body = _convert(estimator, DoubleTensorType([None, signature.features]))
+        body = _convert(estimator, _inputs(signature))
     except Exception as error:  # converters raise whatever they like
         return Compiled(None, _told(error))
     problem = _difference(signature, body, original)
@@ -78,9 +86,23 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
     return Compiled(body, f"compiled; equal to the original on {len(original.rows)} rows")
 
 
+def _inputs(signature: Signature) -> list[tuple[str, Any]]:
+    """One of all features, or one a column where they are not all numbers. Whole numbers and truths
+    go in as doubles, as an array of them and of other numbers does."""
+    columns = signature.columns
+    if columns is None or are_numbers(columns):
+        return [("rows", DoubleTensorType([None, signature.features]))]
+    return [
+        (f"column{place}", StringTensorType([None, 1]) if column.type == "string" else DoubleTensorType([None, 1]))
+        for place, column in enumerate(columns)
+    ]
+
+
 def never_equal(part: Any) -> str | None:
     """Why a part's compiled form is known to differ from it somewhere, whatever check rows show;
     None for all others."""
+    if isinstance(part, CountVectorizer | HashingVectorizer):
+        return "it splits text by all letters there are, and ONNX by those of English"
     if isinstance(part, NeighborsBase):
         return "which of two neighbours equally far away counts is decided by rounding, which ONNX does otherwise"
     if isinstance(part, CategoricalNB) or getattr(part, "handle_unknown", None) == "error":
@@ -110,12 +132,14 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
         yield from _parts(part, seen)
 
 
-def _convert(estimator: Any, tensor: Any) -> bytes:
+def _convert(estimator: Any, inputs: list[tuple[str, Any]]) -> bytes:
     options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
     with warnings.catch_warnings(), _limited(CONVERTING_SECONDS):
         warnings.simplefilter("ignore")
-        model = to_onnx(estimator, initial_types=[("rows", tensor)], options=options)
+        model = to_onnx(estimator, initial_types=inputs, options=options)
     tree_conversion.allow(model)
+    if [one.name for one in model.graph.input] != [name for name, _ in inputs]:
+        raise ValueError("a converted model that does not read every column")
     body: bytes = model.SerializeToString()
     return body
 
@@ -145,7 +169,8 @@ def _difference(signature: Signature, body: bytes, original: Answers) -> str | N
     try:
         runtime = OnnxRuntime(body, signature.outputs)
         compiled = runtime.predict(original.rows)
-        singly = [runtime.predict(row[None]) for row in original.rows[:: max(1, len(original.rows) // _SINGLY)]]
+        step = max(1, len(original.rows) // _SINGLY)
+        singly = [runtime.predict(original.rows[place : place + 1]) for place in range(0, len(original.rows), step)]
     except Exception as error:  # a model that does not run is a model that differs
         return _told(error)
     for name in signature.outputs:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serving.runtimes.columns import Rows
 from serving.runtimes.protocol import Runtime
-
-from .traces import Rows
 
 _ROWS = 64
 _CALLS = 5
@@ -30,14 +29,14 @@ class Cost:
 
 
 def measure(runtime: Runtime, example_rows: Rows) -> Cost:
-    """Of rows that the model answers, (n, features) with n > 0. Raises what the model raises."""
+    """Of rows that the model answers, at least one. Raises what the model raises."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         single = _shortest(runtime, example_rows[:1])
         count = int(min(_ROWS, _SECONDS / max(single, 1e-9)))
         if count < 2:
             return Cost(0.0, single)
-        many = _shortest(runtime, np.resize(example_rows, (count, example_rows.shape[1])))
+        many = _shortest(runtime, example_rows[np.arange(count) % len(example_rows)])
     row_seconds = max(0.0, many - single) / (count - 1)
     return Cost(max(0.0, single - row_seconds), row_seconds)
 

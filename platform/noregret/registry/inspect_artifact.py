@@ -11,10 +11,12 @@ It knows no secret: the parent starts it with an empty environment.
 import json
 import resource
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from .confinement import confine
 from .errors import ArtifactRefused
@@ -45,7 +47,8 @@ def inspect(folder: Path) -> dict[str, Any]:
         return {"refused": str(error)}
     if examined.compiled is not None:
         (folder / COMPILED).write_bytes(examined.compiled)
-    return asdict(replace(examined, compiled=None)) | {"compiled": examined.compiled is not None}
+    answer: dict[str, Any] = msgspec.to_builtins(replace(examined, compiled=None))
+    return answer | {"compiled": examined.compiled is not None}
 
 
 def main() -> None:

@@ -1,19 +1,23 @@
 """Steps that skl2onnx would not convert to doubles, or not at all, though ONNX has what they
 need."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 from skl2onnx import update_registered_converter
+from skl2onnx.common._apply_operation import apply_cast
 from skl2onnx.common._registration import get_converter, get_shape_calculator
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType, guess_tensor_type
 from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder
 
 
 def register() -> None:
     update_registered_converter(SimpleImputer, "NoregretSimpleImputer", _calculate_imputer, _convert_imputer)
+    _register_encoder()
     alias = "SklearnVotingClassifier"
     convert = get_converter(alias)
 
@@ -28,6 +32,44 @@ def register() -> None:
         convert_voting,
         options=convert.get_allowed_options(),
     )
+
+
+def _register_encoder() -> None:
+    """An encoder of texts gives doubles on, as all else here does: skl2onnx has it give floats, and
+    a classifier behind it is then made half of floats and half of doubles."""
+    alias = "SklearnOneHotEncoder"
+    convert, calculate = get_converter(alias), get_shape_calculator(alias)
+
+    def calculate_doubles(operator: Any) -> None:
+        calculate(operator)
+        if _reads_texts(operator) and isinstance(operator.outputs[0].type, FloatTensorType):
+            operator.outputs[0].type = DoubleTensorType(operator.outputs[0].type.shape)
+
+    def convert_doubles(scope: Any, operator: Any, container: Any) -> None:
+        if not (_reads_texts(operator) and isinstance(operator.outputs[0].type, DoubleTensorType)):
+            convert(scope, operator, container)
+            return
+        floats = scope.get_unique_variable_name("encoded")
+        convert(scope, SimpleNamespace(**_parts_of(operator) | {"output_full_names": [floats]}), container)
+        apply_cast(scope, floats, operator.outputs[0].full_name, container, to=TensorProto.DOUBLE)
+
+    def parse_doubles(scope: Any, model: Any, inputs: list[Any], custom_parsers: Any = None) -> list[Any]:
+        operator = scope.declare_local_operator(alias, model)
+        operator.inputs = inputs
+        kind = DoubleTensorType() if _reads_texts(operator) else guess_tensor_type(inputs[0].type)
+        operator.outputs.append(scope.declare_local_variable("variable", kind))
+        outputs: list[Any] = operator.outputs
+        return outputs
+
+    update_registered_converter(OneHotEncoder, alias, calculate_doubles, convert_doubles, parser=parse_doubles)
+
+
+def _parts_of(operator: Any) -> dict[str, Any]:
+    return {name: getattr(operator, name) for name in ("raw_operator", "inputs", "outputs")}
+
+
+def _reads_texts(operator: Any) -> bool:
+    return any(isinstance(one.type, StringTensorType) for one in operator.inputs)
 
 
 def _calculate_imputer(operator: Any) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from serving.runtimes.estimator_columns import is_text_reader
+
 _PASSED_ON = ("best_estimator_", "estimator", "estimator_", "regressor_")
 """Attributes with the one fitted estimator that gets the rows as they come."""
 
@@ -87,6 +89,8 @@ def _given_on(name: str, transformer: Any, features: int | None) -> int:
 
 def _said(transformer: Any) -> int | None:
     names = getattr(transformer, "feature_names_in_", None)
+    if is_text_reader(transformer) and isinstance(vars(transformer).get("n_features"), int):  # it hashes
+        return int(transformer.n_features)
     try:
         return len(transformer.get_feature_names_out(names))
     except Exception:  # many can't say, each in its own way
@@ -141,6 +145,8 @@ def _known(transformer: Any, features: int) -> list[Any] | None:
             for column, value in zip(columns, _known(inner, len(columns)) or (), strict=False):
                 row[column] = value if row[column] is None else row[column]
         return row
+    if is_text_reader(transformer):
+        return ["text"] * features
     for _, inner in (*(held.get("steps") or ()), *(held.get("transformer_list") or ())):
         # What comes before an encoder mostly hands its values on: an imputer, say.
         known = _known(inner, features)

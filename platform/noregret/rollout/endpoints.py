@@ -15,6 +15,7 @@ from noregret.names import validate_name
 from noregret.registry.models import ModelVersion
 from noregret.trail import audit
 
+from . import agreement
 from .baselines import keep_baseline
 from .publish import publish_endpoint_on_commit
 
@@ -31,10 +32,10 @@ def find_model(reference: str, field: str) -> ModelVersion:
 def check_compatible(model: ModelVersion, with_model: ModelVersion, field: str) -> None:
     """Models behind one endpoint take the same rows and give the same kind of outputs. Raises
     Invalid."""
+    problem = agreement.difference(model, with_model)
+    if problem is not None:
+        raise Invalid(field, problem)
     ours, theirs = model.signature, with_model.signature
-    for part, said in (("features", "number of features"), ("feature_names", "names of features")):
-        if ours[part] is not None and theirs[part] is not None and ours[part] != theirs[part]:
-            raise Invalid(field, f"{model.model} differs from {with_model.model} in its {said}")
     if ours["task"] != theirs["task"] and "other" not in (ours["task"], theirs["task"]):
         raise Invalid(field, f"{model.model} is a {ours['task']}, {with_model.model} a {theirs['task']}")
 

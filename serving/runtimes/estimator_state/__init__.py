@@ -27,6 +27,7 @@ from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.mixture._base import BaseMixture
 from sklearn.multiclass import OneVsRestClassifier
@@ -49,7 +50,7 @@ from sklearn.tree import BaseDecisionTree
 
 from serving.runtimes.compiled_parts import StateInvalid
 
-from . import arrays, distances, encoders, ensembles, transformers, trees
+from . import arrays, distances, encoders, ensembles, text, transformers, trees
 from .requirements import require
 
 
@@ -174,6 +175,7 @@ _CHECKS: tuple[tuple[Any, Callable[[Any], None]], ...] = (
     (OneVsRestClassifier, ensembles.check_one_vs_rest),
     (FunctionTransformer, transformers.check_function),
     (SplineTransformer, transformers.check_splines),
+    ((CountVectorizer, HashingVectorizer), text.check_reader),
     ((np.random.RandomState, np.random.Generator), arrays.check_random),
     ((scipy.sparse.sparray, scipy.sparse.spmatrix), arrays.check_sparse),
 )

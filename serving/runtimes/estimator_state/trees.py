@@ -10,6 +10,7 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from serving.runtimes.compiled_parts import StateInvalid
+from serving.runtimes.estimator_columns import facts_of
 
 from .requirements import array_of, features_of, require
 
@@ -87,6 +88,13 @@ def check_bins(mapper: Any) -> None:
     )
 
 
+def _example(preprocessor: Any, features: int) -> Any:
+    """Two rows of a category that is known in each column that has some, and of zeros."""
+    row = [facts.categories[0].tolist()[0] if facts.categories else 0.0 for facts in facts_of(preprocessor, features)]
+    are_numbers = all(isinstance(value, int | float) for value in row)
+    return np.array([row, row], dtype=np.float64 if are_numbers else object)
+
+
 def check_histogram_boosting(estimator: Any) -> None:
     if "_predictors" not in vars(estimator):
         return
@@ -101,7 +109,7 @@ def check_histogram_boosting(estimator: Any) -> None:
             "the categories of boosting are encoded by something else than it makes",
         )
         try:
-            width = preprocessor.transform(np.zeros((2, features))).shape[1]
+            width = preprocessor.transform(_example(preprocessor, features)).shape[1]
         except Exception as error:
             raise StateInvalid(f"the categories of boosting can't be encoded: {error}") from error
     require(len(flags) == width, f"boosting is handed {width} features and holds bins of {len(flags)}")

@@ -5,7 +5,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from serving.runtimes import Model, kinds
+from serving.runtimes.columns import Columns
 from serving.snapshot import as_sent
 
 from .protocol import (
@@ -71,11 +74,13 @@ def runtime_choices() -> list[tuple[str, str]]:
 def model_document(version: "ModelVersion") -> Model:
     """What the snapshot says of a version."""
     signature = version.signature
+    columns = signature.get("columns")  # models of before have none
     common = {
         "model": version.model,
         "framework": version.framework,
         "features": signature["features"],
         "feature_names": signature["feature_names"],
+        "columns": None if columns is None else msgspec.convert(columns, Columns),
         "outputs": signature["outputs"],
         "classes": as_sent(signature["classes"]),
         "example_rows": as_sent(signature.get("example_rows")),  # models of before have none

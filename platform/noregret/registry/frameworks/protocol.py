@@ -8,13 +8,14 @@ models with only there.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from serving.runtimes import Model
+from serving.runtimes.columns import Columns
 
 if TYPE_CHECKING:  # the child process has no database
     from noregret.registry.models import ModelVersion
@@ -35,7 +36,9 @@ class Signature:
     outputs: list[str]
     classes: list[Any] | None
     task: str
-    example_rows: list[list[float]] | None = None  # that the model answers
+    example_rows: list[list[Any]] | None = None  # that the model answers
+    columns: Columns | None = None
+    """None where rows are numbers, none of them null, as many as `features` says."""
 
     @property
     def has_several_outputs(self) -> bool:
@@ -43,7 +46,8 @@ class Signature:
         return bool(self.classes) and isinstance((self.classes or [None])[0], list)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        signature: dict[str, Any] = msgspec.to_builtins(self)
+        return signature
 
 
 NO_SIGNATURE = Signature(features=None, feature_names=None, outputs=["predict"], classes=None, task="other")

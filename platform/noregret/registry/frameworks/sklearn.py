@@ -2,25 +2,32 @@
 as it was trained.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
 from noregret.registry.errors import ArtifactRefused, DefinitionInvalid
+from noregret.registry.samples import check_sample, sampled
 from serving.runtimes import Model
+from serving.runtimes.columns import Columns
 from serving.runtimes.onnx import OnnxModel, OnnxRuntime
+from serving.runtimes.rows import to_rows
 from serving.runtimes.sklearn import SklearnModel, SklearnRuntime
 
-from .protocol import ArtifactDefinition, ArtifactFramework, Content, Definition, Examined
+from .given_columns import GivenColumns, as_options, checked
+from .protocol import ArtifactDefinition, ArtifactFramework, Content, Definition, Examined, Signature
 
 if TYPE_CHECKING:
     from noregret.registry.models import ModelVersion
 
 Sample = Annotated[
-    list[list[float]],
-    msgspec.Meta(min_length=1, description="For scikit-learn: rows as JSON, to check the compiled model on."),
+    list[list[Any] | dict[str, Any]],
+    msgspec.Meta(
+        min_length=1,
+        description="For scikit-learn: rows as JSON, lists or objects by column, to check the compiled model on.",
+    ),
 ]
 
 
@@ -29,6 +36,7 @@ class SklearnDefinition(ArtifactDefinition, frozen=True, kw_only=True, tag="skle
 
     artifact: Annotated[bytes, msgspec.Meta(description="For scikit-learn: a file of skops.io.dump.")]
     sample: Sample | None = None
+    columns: GivenColumns | None = None
 
 
 class SklearnFramework(ArtifactFramework[SklearnDefinition]):
@@ -36,16 +44,18 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
     definition: ClassVar[type[Definition]] = SklearnDefinition
 
     def content(self, definition: SklearnDefinition) -> Content:
-        first, *others = definition.sample or [[]]
-        for i, row in enumerate(others, start=1):
-            if len(row) != len(first):
-                raise DefinitionInvalid(f"sample[{i}]", f"{len(row)} values where the first row has {len(first)}")
-        return super().content(definition)
+        check_sample(definition.sample)
+        checked(definition.columns)
+        return replace(super().content(definition), options=as_options(definition.columns))
 
     def options(self, definition: SklearnDefinition) -> dict[str, Any]:
         from django.conf import settings
 
-        return {"trusted": list(settings.SKOPS_TRUSTED), "sample": definition.sample}
+        return {
+            "trusted": list(settings.SKOPS_TRUSTED),
+            "sample": definition.sample,
+            **as_options(definition.columns),
+        }
 
     def examine(self, definition: SklearnDefinition) -> Examined:
         if not definition.artifact:
@@ -53,30 +63,27 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
         return super().examine(definition)
 
     def inspect(self, artifact: bytes, options: Mapping[str, Any]) -> Examined:
-        import numpy as np
+        from noregret.registry import column_signature, examining, signature, skops_file
 
-        from noregret.registry import examining, signature, skops_file
-
+        given = options.get("columns")
+        columns = None if given is None else msgspec.convert(given, Columns)
+        sample = options.get("sample")
         try:
             estimator = skops_file.load(artifact, options["trusted"])
-            known = signature.read(estimator)
+            known = column_signature.with_columns(estimator, signature.read(estimator), columns, sample)
+            rows = None if sample is None else sampled(sample, known)
         except (skops_file.Refused, ValueError) as error:
             raise ArtifactRefused(str(error)) from error
-        sample = None
-        if options["sample"] is not None:
-            sample = np.asarray(options["sample"], dtype=np.float64)
-            if sample.ndim != 2 or (known.features is not None and sample.shape[1] != known.features):
-                raise ArtifactRefused(f"the sample has shape {sample.shape}: (rows, {known.features}) was expected")
         try:
-            known, compiled = examining.examine(estimator, known, sample)
+            known, compiled = examining.examine(estimator, known, rows, is_given=columns is not None)
         except examining.NotAnswering as error:
             raise ArtifactRefused(str(error)) from error
         runtime = (
-            SklearnRuntime(estimator, known.outputs)
+            SklearnRuntime(estimator, known.outputs, known.columns)
             if compiled.body is None
             else OnnxRuntime(compiled.body, known.outputs)
         )
-        return Examined(known, compiled.body, compiled.note, **_cost(runtime, known.example_rows))
+        return Examined(known, compiled.body, compiled.note, **_cost(runtime, known))
 
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> Model:
         if version.compiled:
@@ -84,12 +91,10 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
         return SklearnModel(sha256=version.sha256, **common)
 
 
-def _cost(runtime: Any, example_rows: Sequence[Sequence[float]] | None) -> dict[str, float | None]:
-    import numpy as np
-
+def _cost(runtime: Any, known: Signature) -> dict[str, float | None]:
     from noregret.registry import cost
 
     try:
-        return asdict(cost.measure(runtime, np.array(example_rows, dtype=np.float64)))
+        return asdict(cost.measure(runtime, to_rows(known.example_rows or [], known)))
     except Exception:  # it answers many rows and not these few: then nobody knows what a call takes
         return {"call_seconds": None, "row_seconds": None}
