@@ -4,13 +4,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from noregret.embedded.running import MANAGE, RunningPlatform
-from noregret_client import Client
+from noregret_client import Client, NotFound
 
 from tests.clients.faulty_proxy import FaultyProxy
 
@@ -63,8 +64,6 @@ def pages(running: RunningPlatform, key: str) -> str:
 def served_by(client: Client, endpoint: str, experiment: str | None) -> Any:
     """A first answer of an endpoint whose experiment was just started: web processes hear of it
     within moments."""
-    from noregret_client import NotFound
-
     for _ in range(200):
         try:
             choice = client.decide(endpoint)
@@ -72,7 +71,5 @@ def served_by(client: Client, endpoint: str, experiment: str | None) -> Any:
             choice = None
         if choice is not None and choice.experiment == experiment:
             return choice
-        import time
-
         time.sleep(0.05)
     raise AssertionError(f"{endpoint} is not served")

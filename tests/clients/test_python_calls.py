@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,9 @@ def test_fork__child_uses_connections_of_its_own(proxied: Client, proxy: FaultyP
     proxied.decide(pages)
     assert proxy.connections == 1
     read_end, write_end = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of every fork beside threads
+        child = os.fork()
     if child == 0:  # pragma: no cover - in another process
         try:
             os.write(write_end, proxied.decide(pages).endpoint.encode())

@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from noregret.registry.frameworks import frameworks
 from noregret_client import Client, InvalidRequest, ModelNotTaken
 from noregret_client.rows import columns_of, rows_of, sample_of
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.clients.conftest import served_by
 from tests.clients.faulty_proxy import FaultyProxy, answered
@@ -40,6 +45,57 @@ def test_frame__with_a_names_order_of_its_own__is_checked_in_the_models(client: 
     assert registered.signature["feature_names"] == ["a", "b", "c"]
     with pytest.raises(ModelNotTaken, match="lacks the column 'b'"):
         client.register(model, name="ordered", version="2", sample=frame[["c", "a"]])
+
+
+def test_table_with_categories_gaps_and_texts__answers_as_the_original(client: Client) -> None:
+    pandas = pytest.importorskip("pandas", reason="NO PANDAS: frames are not tested")
+    frame = pandas.DataFrame(
+        {
+            "country": ["KR", "US", "DE", "KR"] * 10,
+            "income": [1e9 + 0.25, 0.002, 5.0, 7.0] * 10,
+            "member": [True, False, False, True] * 10,
+        }
+    )
+    encoded = ColumnTransformer(
+        [
+            ("texts", OneHotEncoder(handle_unknown="ignore"), ["country"]),
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["income"]),
+            ("rest", "passthrough", ["member"]),
+        ]
+    )
+    model = make_pipeline(encoded, LogisticRegression()).fit(frame, ["stays", "leaves", "leaves", "stays"] * 10)
+    registered = client.register(model, name="churn", version="1", sample=frame)
+    types = {column["name"]: column["type"] for column in registered.signature["columns"]}
+    assert types == {"country": "string", "income": "number", "member": "boolean"}
+    client.create_endpoint("churn", champion="churn@1")
+    asked = frame[:4].copy()
+    asked.loc[0, "income"] = None
+    asked.loc[1, "country"] = "FR"
+    answer = client.predict("churn", asked)
+    assert answer.predictions == model.predict(asked).tolist()
+    assert client.endpoint("churn", fallback=model).predict(asked).outputs.keys() == answer.outputs.keys()
+    with pytest.raises(InvalidRequest) as wrong:
+        client.predict("churn", [{"country": "KR", "income": "much", "member": True}])
+    assert wrong.value.field == "inputs[0].income"
+
+
+def test_model_of_one_text__takes_texts(client: Client) -> None:
+    texts = ["free money now", "lunch at noon", "free prize money", "see you at lunch"] * 5
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, ["spam", "ham"] * 10)
+    client.register(model, name="mail", version="1", sample=texts)
+    client.create_endpoint("mail", champion="mail@1")
+    answer = client.predict("mail", ["free money", "lunch"])
+    assert answer.predictions == model.predict(["free money", "lunch"]).tolist()
+
+
+def test_model_fitted_on_an_array__sample_is_a_frame__knows_its_names(client: Client) -> None:
+    pandas = pytest.importorskip("pandas", reason="NO PANDAS: frames are not tested")
+    frame = pandas.DataFrame(X[:, :2], columns=["radius", "texture"])
+    model = LogisticRegression().fit(frame.to_numpy(), Y)
+    client.register(model, name="named", version="1", sample=frame)
+    client.create_endpoint("named", champion="named@1")
+    asked = frame[["texture", "radius"]][:20]
+    assert client.predict("named", asked).predictions == model.predict(frame.to_numpy()[:20]).tolist()
 
 
 def test_job__is_followed_to_its_end(proxy: FaultyProxy, client: Client, key: str) -> None:
@@ -113,6 +169,22 @@ def boosted(library: str, task: str) -> Any:
         labels = np.array(["malignant", "benign"])[Y] if library == "lightgbm" else Y
         return make_pipeline(StandardScaler(), estimator).fit(X, labels)
     return estimator.fit(X, Y)
+
+
+def test_boosted_model__is_registered_and_answers_as_the_original(client: Client) -> None:
+    lightgbm = pytest.importorskip("lightgbm", reason="NO LIGHTGBM: its models are not tested")
+    pytest.importorskip("onnxmltools", reason="NO ONNXMLTOOLS: boosted models are not tested")
+    if "onnx" not in frameworks():
+        pytest.skip("NO FRAMEWORK onnx: the platform takes no ONNX models yet")
+    import pandas
+
+    frame = pandas.DataFrame(X[:, :4], columns=["a", "b", "c", "d"])
+    model = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(frame, Y)
+    assert client.register(model, name="boosted", version="1", sample=frame).framework == "onnx"
+    client.create_endpoint("boosted", champion="boosted@1")
+    answer = client.predict("boosted", frame[["d", "c", "b", "a"]][:50])
+    assert answer.predictions == model.predict(frame[:50]).tolist()
+    assert np.allclose(answer.outputs["predict_proba"], model.predict_proba(frame[:50]), atol=1e-5)
 
 
 def test_boosted_model__that_does_not_convert_faithfully__is_not_sent() -> None:
