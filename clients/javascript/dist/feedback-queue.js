@@ -14,7 +14,8 @@ export class FeedbackQueue {
     hasKey;
     onFailed;
     #waiting = [];
-    #sending = 0;
+    #sending = [];
+    #sentAgain = [];
     #timer;
     #running;
     #onHide = () => this.#sendBeforeEnd();
@@ -35,7 +36,7 @@ export class FeedbackQueue {
     }
     /** Never waits. False where the queue is full, which is told, too. */
     put(item) {
-        if (this.#waiting.length + this.#sending >= this.batching.mostQueued) {
+        if (this.#waiting.length + this.#sending.length >= this.batching.mostQueued) {
             this.#tell({ feedback: item, status: "queue_full", message: `${this.batching.mostQueued} items wait already` });
             return false;
         }
@@ -68,9 +69,9 @@ export class FeedbackQueue {
     async #run() {
         while (this.#waiting.length > 0) {
             const batch = this.#waiting.splice(0, this.batching.size);
-            this.#sending = batch.length;
+            this.#sending = batch;
             await this.#deliver(batch);
-            this.#sending = 0;
+            this.#sending = [];
         }
     }
     async #deliver(batch) {
@@ -103,15 +104,18 @@ export class FeedbackQueue {
     }
     /** The page may end with this task: nothing is waited for. What comes back unsent waits again. */
     #sendBeforeEnd() {
+        if (this.#sending !== this.#sentAgain) {
+            // A fetch under way ends with the page. What it sent already is a duplicate, and who waits for it is told by it.
+            this.#sentAgain = this.#sending;
+            for (let rest = this.#sending; rest.length > 0;) {
+                const batch = rest.slice(0, fitting(rest));
+                rest = rest.slice(batch.length);
+                this.#sendOnceMore(batch, () => undefined, () => undefined);
+            }
+        }
         while (this.#waiting.length > 0) {
             const batch = this.#waiting.splice(0, fitting(this.#waiting));
-            const call = callOf(batch);
-            if (!this.hasKey && navigator.sendBeacon) {
-                const body = new Blob([call.body], { type: "application/json" });
-                if (navigator.sendBeacon(this.way.url + call.path, body))
-                    continue;
-            }
-            sendOnce(this.way, call, this.timeout, undefined, true).then((answer) => this.#told(batch, answer), (error) => {
+            this.#sendOnceMore(batch, (answer) => this.#told(batch, answer), (error) => {
                 if (error instanceof Problem && !(error instanceof PlatformUnavailable)) {
                     for (const feedback of batch)
                         this.#tell({ feedback, status: "refused", message: error.message });
@@ -122,6 +126,15 @@ export class FeedbackQueue {
                 }
             });
         }
+    }
+    #sendOnceMore(batch, done, failed) {
+        const call = callOf(batch);
+        if (!this.hasKey && navigator.sendBeacon) {
+            const body = new Blob([call.body], { type: "application/json" });
+            if (navigator.sendBeacon(this.way.url + call.path, body))
+                return;
+        }
+        sendOnce(this.way, call, this.timeout, undefined, true).then(done, failed);
     }
     #told(batch, answer) {
         answer.results.forEach((result, i) => {

@@ -42,7 +42,8 @@ const KEEPALIVE_BYTES = 60_000;
 
 export class FeedbackQueue {
   #waiting: Feedback[] = [];
-  #sending = 0;
+  #sending: Feedback[] = [];
+  #sentAgain: Feedback[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #running: Promise<void> | undefined;
   readonly #onHide = (): void => this.#sendBeforeEnd();
@@ -65,7 +66,7 @@ export class FeedbackQueue {
 
   /** Never waits. False where the queue is full, which is told, too. */
   put(item: Feedback): boolean {
-    if (this.#waiting.length + this.#sending >= this.batching.mostQueued) {
+    if (this.#waiting.length + this.#sending.length >= this.batching.mostQueued) {
       this.#tell({ feedback: item, status: "queue_full", message: `${this.batching.mostQueued} items wait already` });
       return false;
     }
@@ -98,9 +99,9 @@ export class FeedbackQueue {
   async #run(): Promise<void> {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, this.batching.size);
-      this.#sending = batch.length;
+      this.#sending = batch;
       await this.#deliver(batch);
-      this.#sending = 0;
+      this.#sending = [];
     }
   }
 
@@ -131,16 +132,21 @@ export class FeedbackQueue {
 
   /** The page may end with this task: nothing is waited for. What comes back unsent waits again. */
   #sendBeforeEnd(): void {
+    if (this.#sending !== this.#sentAgain) {
+      // A fetch under way ends with the page. What it sent already is a duplicate, and who waits for it is told by it.
+      this.#sentAgain = this.#sending;
+      for (let rest = this.#sending; rest.length > 0; ) {
+        const batch = rest.slice(0, fitting(rest));
+        rest = rest.slice(batch.length);
+        this.#sendOnceMore(batch, () => undefined, () => undefined);
+      }
+    }
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, fitting(this.#waiting));
-      const call = callOf(batch);
-      if (!this.hasKey && navigator.sendBeacon) {
-        const body = new Blob([call.body], { type: "application/json" });
-        if (navigator.sendBeacon(this.way.url + call.path, body)) continue;
-      }
-      sendOnce<{ results: ItemResult[] }>(this.way, call, this.timeout, undefined, true).then(
+      this.#sendOnceMore(
+        batch,
         (answer) => this.#told(batch, answer),
-        (error: unknown) => {
+        (error) => {
           if (error instanceof Problem && !(error instanceof PlatformUnavailable)) {
             for (const feedback of batch) this.#tell({ feedback, status: "refused", message: error.message });
           } else {
@@ -149,6 +155,19 @@ export class FeedbackQueue {
         },
       );
     }
+  }
+
+  #sendOnceMore(
+    batch: readonly Feedback[],
+    done: (answer: { results: ItemResult[] }) => void,
+    failed: (error: unknown) => void,
+  ): void {
+    const call = callOf(batch);
+    if (!this.hasKey && navigator.sendBeacon) {
+      const body = new Blob([call.body], { type: "application/json" });
+      if (navigator.sendBeacon(this.way.url + call.path, body)) return;
+    }
+    sendOnce<{ results: ItemResult[] }>(this.way, call, this.timeout, undefined, true).then(done, failed);
   }
 
   #told(batch: readonly Feedback[], answer: { results: ItemResult[] }): void {
