@@ -165,10 +165,33 @@ def boosted(library: str, task: str) -> Any:
             return xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(X, Y), 5)
         kind = xgboost.XGBRegressor if task == "regressor" else xgboost.XGBClassifier
         estimator = kind(n_estimators=5)
+    if task == "estimator":
+        return estimator
     if task == "pipeline":
         labels = np.array(["malignant", "benign"])[Y] if library == "lightgbm" else Y
         return make_pipeline(StandardScaler(), estimator).fit(X, labels)
     return estimator.fit(X, Y)
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_boosted_pipeline__on_a_table_with_texts__has_an_input_a_column(library: str) -> None:
+    pytest.importorskip(library, reason=f"NO {library.upper()}: its models are not tested")
+    pytest.importorskip("onnxmltools", reason="NO ONNXMLTOOLS: boosted models are not tested")
+    import onnxruntime
+    import pandas
+    from noregret_client.artifacts import written
+
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        {"country": rng.choice(["KR", "US"], 200), "income": rng.normal(1e6, 1, 200), "member": rng.random(200) > 0.5}
+    )
+    encoder = ColumnTransformer(
+        [("texts", OneHotEncoder(handle_unknown="ignore"), ["country"]), ("rest", StandardScaler(), ["income"])],
+        remainder="passthrough",
+    )
+    model = make_pipeline(encoder, boosted(library, "estimator")).fit(frame, (frame.country == "KR") & frame.member)
+    session = onnxruntime.InferenceSession(written(model, frame).content)
+    assert [one.name for one in session.get_inputs()] == ["country", "income", "member"]
 
 
 def test_boosted_model__is_registered_and_answers_as_the_original(client: Client) -> None:

@@ -1,5 +1,6 @@
 // Against a real platform, behind a proxy that goes wrong as it is told: tests/clients/test_javascript_client.py starts both.
 import assert from "node:assert/strict";
+import { createServer } from "node:net";
 import { test } from "node:test";
 
 import * as noregret from "../dist/index.js";
@@ -29,6 +30,15 @@ async function goesWrong(...faults) {
 /** The bodies of what came since. */
 async function seen() {
   return (await fetch(`${url}/_requests`)).json();
+}
+
+/** An address where nobody listens. */
+async function nobody() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return `http://127.0.0.1:${port}`;
 }
 
 const { client } = made();
@@ -89,7 +99,7 @@ for (const fault of ["drop", "lose", "half"]) {
 }
 
 test("nobody listens: unreachable, and surely not done", async () => {
-  const { client: away } = made({ url: "http://127.0.0.1:1", timeout: 2000 });
+  const { client: away } = made({ url: await nobody(), timeout: 2000 });
   await assert.rejects(away.decide("pages"), (error) => error instanceof noregret.Unreachable && !error.maybeDone);
 });
 
@@ -129,7 +139,7 @@ test("a wrong key and a platform that stays away are told", async () => {
   const wrong = made({ key: "nr_wrong" });
   wrong.client.feedbackLater("d", 1);
   await wrong.client.flush();
-  const away = made({ url: "http://127.0.0.1:1", batching: { retryFor: 200 } });
+  const away = made({ url: await nobody(), batching: { retryFor: 200 } });
   away.client.feedbackLater("d", 1);
   await away.client.flush();
   assert.deepEqual([...wrong.failed, ...away.failed].map((one) => one.status), ["refused", "unreachable"]);

@@ -158,8 +158,9 @@ class AsyncClient:
         self._young[name] = time.monotonic() + YOUNG_SECONDS
         return made
 
-    async def create_experiment(self, document: Any, *, timeout: float | None = None) -> Any:
-        return await self.call("POST", "/api/v1/experiments", document, timeout=timeout)
+    async def create_experiment(self, document: Any, *, start: bool = False, timeout: float | None = None) -> Any:
+        made = await self.call("POST", "/api/v1/experiments", document, timeout=timeout)
+        return await self.start(made["name"], timeout=timeout) if start else made
 
     async def start(self, experiment: str, *, reason: str = "", timeout: float | None = None) -> Any:
         return await self.call(

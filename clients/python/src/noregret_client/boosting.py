@@ -14,8 +14,9 @@ _OPSET = {"": 15, "ai.onnx.ml": 3}
 
 
 def converted(model: Any, sample: Any) -> bytes:
-    """The model in ONNX. Raises ModelNotTaken where it can't be converted, or answers a row of
-    `sample` otherwise than the original."""
+    """The model in ONNX: one input of numbers, or for a table that holds anything else an input a
+    column. Raises ModelNotTaken where it can't be converted, or answers a row of `sample` otherwise
+    than the original."""
     if sample is None:
         raise ModelNotTaken("a boosted model is converted, and compared with the original on `sample`: it is needed")
     try:
@@ -24,53 +25,72 @@ def converted(model: Any, sample: Any) -> bytes:
         import skl2onnx
     except ImportError as error:
         raise ModelNotTaken("boosted models are written as ONNX: pip install noregret-client[boosting]") from error
-    rows = numpy.asarray(sample, dtype=numpy.float64)
-    if rows.ndim != 2:
-        raise ModelNotTaken("sample: rows of numbers were expected")
-    try:
-        document, kind = _convert(model, rows.shape[1], skl2onnx, numpy)
-        content: bytes = document.SerializeToString()
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        answers = session.run(None, {session.get_inputs()[0].name: rows.astype(kind)})
-    except Exception as error:  # whatever a converter meets that it does not know
-        raise ModelNotTaken(f"this model can't be converted to ONNX: {error}") from error
-    original = _original(model, sample, has_probabilities=len(answers) > 1)
-    for name, wanted in original.items():
-        answer = numpy.asarray(answers[1] if name == "predict_proba" else answers[0])
-        if name == "predict_proba" and numpy.ndim(wanted) == 1:  # a booster tells the second class's alone
-            answer = answer[:, 1]
-        _compare(name, numpy.asarray(wanted), answer.reshape(numpy.shape(wanted)), numpy)
-    return content
+    refusal = None
+    # The steps before the trees count in double precision where onnxruntime can, as the original's
+    # do: a value next to a threshold would otherwise fall to its other side.
+    for kind in ("Double", "Float") if hasattr(model, "steps") else ("Float",):
+        try:
+            inputs = _inputs(sample, kind, numpy)
+            types = [(name, *_type_of(array, kind)) for name, array in inputs.items()]
+            content: bytes = _convert(model, types, skl2onnx, numpy).SerializeToString()
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            taken = {one.name for one in session.get_inputs()}
+            answers = session.run(None, {name: array for name, array in inputs.items() if name in taken})
+        except Exception as error:  # whatever a converter meets that it does not know
+            refusal = refusal or ModelNotTaken(f"this model can't be converted to ONNX: {error}")
+            continue
+        try:
+            _compare_all(_original(model, sample, has_probabilities=len(answers) > 1), answers, numpy)
+        except ModelNotTaken as error:
+            refusal = error
+        else:
+            return content
+    assert refusal is not None
+    raise refusal
 
 
-def _convert(model: Any, features: int, skl2onnx: Any, numpy: Any) -> tuple[Any, Any]:
-    """The converted model, and the type of its input's numbers."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+def _inputs(sample: Any, kind: str, numpy: Any) -> dict[str, Any]:
+    """The sample as the converted model gets it: arrays (rows, columns) by input."""
+    numbers = numpy.float64 if kind == "Double" else numpy.float32
+    dtypes = getattr(sample, "dtypes", None)
+    if dtypes is None or not hasattr(sample, "iloc") or all(dtype.kind in "iuf" for dtype in dtypes):
+        rows = numpy.asarray(sample, dtype=numbers)
+        if rows.ndim != 2:
+            raise ValueError("rows of numbers were expected as the sample")
+        return {"input": rows}
+    kinds = {"i": numbers, "u": numbers, "f": numbers, "b": bool}
+    return {name: sample[[name]].to_numpy().astype(kinds.get(sample[name].dtype.kind, object)) for name in sample}
+
+
+def _type_of(array: Any, kind: str) -> tuple[str, int]:
+    """An input's type as converters name it, and how many columns it has."""
+    return {"O": "String", "b": "Boolean"}.get(array.dtype.kind, kind) + "TensorType", array.shape[1]
+
+
+def _convert(model: Any, types: list[tuple[str, str, int]], skl2onnx: Any, numpy: Any) -> Any:
+    from skl2onnx.common import data_types
 
     if type(model).__name__ == "Booster":
-        return _convert_booster(model, features), numpy.float32
+        return _convert_booster(model, types)
     _know_boosters(skl2onnx)
-    kind, types = numpy.float32, [("input", FloatTensorType([None, features]))]
     if hasattr(model, "steps"):
-        # The steps before the trees count in double precision, as the original's do: a value next
-        # to a threshold would otherwise fall to its other side. Trees take single precision.
         from skl2onnx.sklapi import CastTransformer
 
-        *before, trees = model.steps
+        *before, trees = model.steps  # which take single precision
         model = type(model)([*before, ("single", CastTransformer(dtype=numpy.float32)), trees])
-        kind, types = numpy.float64, [("input", DoubleTensorType([None, features]))]
+    given = [(name, getattr(data_types, kind)([None, width])) for name, kind, width in types]
     options = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
-    return skl2onnx.convert_sklearn(model, initial_types=types, options=options, target_opset=_OPSET), kind
+    return skl2onnx.convert_sklearn(model, initial_types=given, options=options, target_opset=_OPSET)
 
 
-def _convert_booster(model: Any, features: int) -> Any:
+def _convert_booster(model: Any, types: list[tuple[str, str, int]]) -> Any:
     import onnxmltools
-    from onnxmltools.convert.common.data_types import FloatTensorType
+    from onnxmltools.convert.common import data_types
 
     library = type(model).__module__.partition(".")[0]
     more = {"zipmap": False} if library == "lightgbm" else {}
-    types = [("input", FloatTensorType([None, features]))]
-    return getattr(onnxmltools, f"convert_{library}")(model, initial_types=types, target_opset=_OPSET[""], **more)
+    given = [(name, getattr(data_types, kind)([None, width])) for name, kind, width in types]
+    return getattr(onnxmltools, f"convert_{library}")(model, initial_types=given, target_opset=_OPSET[""], **more)
 
 
 def _know_boosters(skl2onnx: Any) -> None:
@@ -114,8 +134,19 @@ def _original(model: Any, sample: Any, *, has_probabilities: bool) -> dict[str, 
     return answers
 
 
+def _compare_all(original: dict[str, Any], answers: list[Any], numpy: Any) -> None:
+    """Raises ModelNotTaken where an output differs."""
+    for name, wanted in original.items():
+        answer = numpy.asarray(answers[1] if name == "predict_proba" else answers[0])
+        if name == "predict_proba" and numpy.ndim(wanted) == 1:  # a booster tells the second class's alone
+            answer = answer[:, 1]
+        _compare(name, numpy.asarray(wanted), answer.reshape(numpy.shape(wanted)), numpy)
+
+
 def _compare(name: str, wanted: Any, answer: Any, numpy: Any) -> None:
     """Raises ModelNotTaken where they differ."""
+    if wanted.dtype.kind == "b":  # ONNX has no boolean labels: 0 is False, 1 True
+        wanted = wanted.astype(numpy.int64)
     if name == "predict" and wanted.dtype.kind != "f":
         differ = wanted.astype(str) != answer.astype(str)
     else:

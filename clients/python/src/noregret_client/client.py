@@ -184,9 +184,11 @@ class Client:
         self._young[name] = time.monotonic() + YOUNG_SECONDS
         return made
 
-    def create_experiment(self, document: Any, *, timeout: float | None = None) -> Any:
-        """Makes a draft of an experiment's document: a dict, or anything that msgspec encodes."""
-        return self.call("POST", "/api/v1/experiments", document, timeout=timeout)
+    def create_experiment(self, document: Any, *, start: bool = False, timeout: float | None = None) -> Any:
+        """Makes a draft of an experiment's document, a dict or anything that msgspec encodes; with
+        `start` it is started, too."""
+        made = self.call("POST", "/api/v1/experiments", document, timeout=timeout)
+        return self.start(made["name"], timeout=timeout) if start else made
 
     def start(self, experiment: str, *, reason: str = "", timeout: float | None = None) -> Any:
         """Starts an experiment."""
