@@ -128,10 +128,11 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
     Only with rows that the model answered when it was registered. Rows made up here (zeros, ones)
     are no rows of some models: they hold a category, or a logarithm, that does not exist.
     """
-    if not runtime.bounded or not model.example_rows:
+    examples = model.examples or model.example_rows
+    if not runtime.bounded or not examples:
         return None
     try:
-        rows = to_rows(model.example_rows, model)
+        rows = to_rows(examples, model)
         runtime.predict(rows)
         began = time.perf_counter()
         runtime.predict(rows[:1])

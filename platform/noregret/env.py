@@ -81,6 +81,13 @@ SKOPS_TRUSTED = _variable(
     "further types that a skops artefact may hold, separated by commas",
     "none beyond scikit-learn's, numpy's and scipy's",
 )
+ONNX_PROVIDERS = _variable(
+    "NOREGRET_ONNX_PROVIDERS",
+    "execution providers of ONNX Runtime that models of framework `onnx` are tried on before the CPU, as `CUDAExecutionProvider`, "
+    "separated by commas; one that is not installed is told when such a model is loaded",
+    "none: the CPU",
+)
+ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
 MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
 ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
@@ -284,6 +291,8 @@ class Environment:
     trusted_origins: tuple[str, ...]
     python_callables: tuple[str, ...]
     skops_trusted: tuple[str, ...]
+    onnx_providers: tuple[str, ...]
+    onnx_threads: int
     serving_body_limit: int
     max_rows: int
     artifact_limit: int
@@ -342,6 +351,8 @@ class Environment:
             trusted_origins=_listed(source, TRUSTED_ORIGINS),
             python_callables=_listed(source, PYTHON_CALLABLES),
             skops_trusted=_listed(source, SKOPS_TRUSTED),
+            onnx_providers=_listed(source, ONNX_PROVIDERS),
+            onnx_threads=_whole(source, ONNX_THREADS, 1, 1),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
             max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
             artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),

@@ -1,6 +1,8 @@
 """A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in
 parallel."""
 
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,17 +24,30 @@ _DTYPES: dict[str, type[Any]] = {
 }
 
 
-def session(body: bytes) -> "onnxruntime.InferenceSession":
-    """A session that starts no threads of its own and keeps no arena: small models need neither."""
+CPU = "CPUExecutionProvider"
+_LOOPS = (b"Loop", b"Scan", b"While")
+LONGEST_SECONDS = 30.0
+"""A call of a model with a loop is ended after so long, whoever still waits for it."""
+
+
+def session(body: bytes, providers: Sequence[str] = (), threads: int = 1) -> "onnxruntime.InferenceSession":
+    """A session that starts no threads of its own and keeps no arena: small models need neither.
+
+    `providers` are tried before the CPU. Raises ModelError for one that is not installed here, and
+    what the library raises.
+    """
     import onnxruntime
 
+    missing = set(providers) - set(onnxruntime.get_available_providers())
+    if missing:
+        raise ModelError(f"execution provider {', '.join(sorted(missing))} is not installed here")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
 
 
 class OnnxRuntime:
@@ -40,27 +55,29 @@ class OnnxRuntime:
     meanwhile.
 
     A graph with one input of several features takes an array of them. Any other takes an input a
-    column, in the model's order.
+    column, in the model's order. A graph that may hold a loop runs where it can be left.
     """
 
-    bounded = True
-
-    def __init__(self, body: bytes, outputs: list[str]) -> None:
-        self._session = session(body)
+    def __init__(self, body: bytes, outputs: list[str], providers: Sequence[str] = (), threads: int = 1) -> None:
+        self._session = session(body, providers, threads)
+        # The name of an operator stands in the file as it is; another's name may be like it.
+        self.bounded = not any(loop in body for loop in _LOOPS)
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
         self._dtype = _DTYPES[inputs[0].type]
         self._columns = [(one.name, _DTYPES[one.type], len(one.shape) == 1) for one in inputs]
+        self._is_flat = len(inputs[0].shape) == 1
+        self._takes_all = len(inputs) == 1 and not self._is_flat and inputs[0].shape[1] != 1
         self._graph_outputs = [output.name for output in self._session.get_outputs()][: len(outputs)]
         self._outputs = outputs
 
     def predict(self, rows: Rows) -> Outputs:
         try:
-            if isinstance(rows, Table) or len(self._columns) > 1:
+            if isinstance(rows, Table) or len(self._columns) > 1 or self._is_flat:
                 fed = self._by_column(rows)
             else:
                 fed = {self._input: rows.astype(self._dtype, copy=False)}
-            values = self._session.run(self._graph_outputs, fed)
+            values = self._session.run(self._graph_outputs, fed) if self.bounded else self._ended(fed)
         except Exception as error:  # the library's own exceptions have no common, public base
             raise ModelError(str(error)) from error
         outputs: Outputs = {}
@@ -72,10 +89,26 @@ class OnnxRuntime:
             outputs[name] = value.tolist()
         return outputs
 
+    def _ended(self, fed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """A run that ends in time, whatever its loop waits for."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(LONGEST_SECONDS, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            values: list[NDArray[Any]] = self._session.run(self._graph_outputs, fed, options)
+        finally:
+            timer.cancel()
+        return values
+
     def _by_column(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """Raises ValueError for another number of columns, or what an input does not hold."""
-        fed = {}
         arrays = rows.arrays if isinstance(rows, Table) else rows.T
+        if self._takes_all:
+            return {self._input: np.stack([array.astype(self._dtype, copy=False) for array in arrays], axis=1)}
+        fed = {}
         for (name, dtype, is_flat), array in zip(self._columns, arrays, strict=True):
             column = array.astype(dtype, copy=False)
             fed[name] = column if is_flat else column[:, None]
@@ -92,4 +125,7 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
         import onnxruntime  # noqa: F401 - not at the expense of the first endpoint's first request
 
     def load(self, resources: Resources) -> OnnxRuntime:
-        return OnnxRuntime(resources.artifacts.read(self.sha256), self.outputs)
+        body = resources.artifacts.read(self.sha256)
+        if self.framework != "onnx":  # what was compiled here was held against its original on the CPU
+            return OnnxRuntime(body, self.outputs)
+        return OnnxRuntime(body, self.outputs, resources.settings.ONNX_PROVIDERS, resources.settings.ONNX_THREADS)

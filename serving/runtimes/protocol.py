@@ -67,6 +67,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
     outputs: list[str] = []
     classes: list[Any] | None = None  # labels as they were trained
     example_rows: list[list[Any]] | None = None  # that the model is known to answer: it is warmed with them
+    # The same of a model with columns: earlier versions of the program take no text in the other.
+    examples: list[list[Any]] | None = None
     call_seconds: float | None = None  # what a call took when it was registered, and what each row added
     row_seconds: float | None = None
 

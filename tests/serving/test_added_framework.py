@@ -90,7 +90,7 @@ def test_framework__stands_in_the_openapi_document() -> None:
     forms = {
         form["properties"]["framework"]["enum"][0]: form for form in bodies["multipart/form-data"]["schema"]["oneOf"]
     }
-    assert sorted(forms) == ["doubling", "sklearn"]
+    assert sorted(forms) == ["doubling", "onnx", "sklearn"]
     assert forms["doubling"]["properties"]["artifact"]["format"] == "binary"
     assert forms["doubling"]["required"] == ["name", "version", "framework", "artifact"]
     assert "sample" not in forms["doubling"]["properties"]

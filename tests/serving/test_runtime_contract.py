@@ -8,8 +8,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 import skops.io
 from noregret.registry import examining, signature
 from noregret.registry.frameworks import frameworks
+from noregret.registry.frameworks.sklearn import SklearnFramework
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from sklearn.datasets import load_iris
@@ -34,10 +35,11 @@ from serving.live import load_model
 from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds
 from serving.runtimes.onnx import OnnxModel
 from serving.runtimes.python import PythonModel
-from serving.runtimes.rows import RowsInvalid, to_array
+from serving.runtimes.rows import RowsInvalid, to_array, to_rows
 from serving.runtimes.sklearn import SklearnModel
 from serving.runtimes.static import StaticModel
 from tests import callables
+from tests.registry import tables
 
 Rows = NDArray[np.float64]
 IRIS, SPECIES = load_iris(return_X_y=True)
@@ -54,6 +56,7 @@ class Case:
     model: Model
     original: Callable[[Rows], Outputs]
     garbage: Model | None
+    rows: Any = field(default_factory=lambda: ROWS)  # thirty that it takes
 
 
 def of_estimator(estimator: Any) -> Callable[[Rows], Outputs]:
@@ -123,16 +126,44 @@ def static_case(store: ArtifactStore) -> Case:
     )
 
 
+def table_case(store: ArtifactStore, name: str) -> Case:
+    """A model of a table, as its upload has it served."""
+    fit, table_of, given_of = tables.MODELS[name]
+    estimator = fit()
+    body = skops.io.dumps(estimator)
+    found = SklearnFramework().inspect(body, {"trusted": [], "sample": None})
+    known = found.signature
+    assert known.columns is not None
+    kind = SklearnModel if found.compiled is None else OnnxModel
+    model = kind(
+        model="m@1", framework="sklearn", sha256=store.put(found.compiled or body), features=known.features,
+        feature_names=known.feature_names, outputs=known.outputs, classes=known.classes, columns=known.columns,
+        examples=known.example_rows,
+    )  # fmt: skip
+    table = table_of()[:30]
+    originals = {str(row): given_of(table[place : place + 1]) for place, row in enumerate(tables.rows(table))}
+
+    def original(rows: Any) -> Outputs:
+        parts = [of_estimator(estimator)(originals[str(row)]) for row in rows.tolist()]
+        return {name: [part[name][0] for part in parts] for name in parts[0]}
+
+    return Case(model, original, None, to_rows(tables.rows(table), model))
+
+
 CASES: dict[str, Callable[[ArtifactStore], Case]] = {
     "onnx": onnx_case,
+    "onnx of columns": partial(table_case, name="one-hot"),
     "python": python_case,
     "sklearn": sklearn_case,
+    "sklearn of gaps and categories": partial(table_case, name="boosted"),
+    "sklearn of text": partial(table_case, name="text"),
     "static": static_case,
 }
+"""By the runtime's name, and what the model is of."""
 
 
 def test_runtimes__all_that_are_registered__have_a_case() -> None:
-    assert set(CASES) == set(kinds())
+    assert {name.partition(" ")[0] for name in CASES} == set(kinds())
 
 
 @pytest.fixture
@@ -140,7 +171,7 @@ def resources(tmp_path: Path, settings: Any) -> Resources:
     return Resources(ArtifactStore(tmp_path), settings)
 
 
-@pytest.fixture(params=sorted(kinds()))
+@pytest.fixture(params=sorted(CASES))
 def case(request: pytest.FixtureRequest, resources: Resources) -> Case:
     return CASES[request.param](resources.artifacts)
 
@@ -161,14 +192,14 @@ def assert_equal(answer: Outputs, expected: Outputs) -> None:
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_runtime__answers_as_the_original(case: Case, runtime: Runtime, count: int) -> None:
-    answer = runtime.predict(ROWS[:count])
-    assert_equal(answer, case.original(ROWS[:count]))
+    answer = runtime.predict(case.rows[:count])
+    assert_equal(answer, case.original(case.rows[:count]))
     msgspec.json.encode(answer)  # JSON-ready
 
 
-def test_runtime__row_by_row__answers_as_all_at_once(runtime: Runtime) -> None:
-    together = runtime.predict(ROWS)
-    single = [runtime.predict(row[None]) for row in ROWS]
+def test_runtime__row_by_row__answers_as_all_at_once(case: Case, runtime: Runtime) -> None:
+    together = runtime.predict(case.rows)
+    single = [runtime.predict(case.rows[place : place + 1]) for place in range(len(case.rows))]
     assert_equal({name: [answer[name][0] for answer in single] for name in together}, together)
 
 
@@ -177,28 +208,34 @@ def test_runtime__row_of_another_width__is_told_by_its_place(case: Case) -> None
     if width is None:
         assert to_array([[1.0], [2.0]], None, None).shape == (2, 1)  # any, as long as all have it
         width = 1
+    sound = [1.0] * width if case.model.columns is None else case.rows[:1].tolist()[0]
     with pytest.raises(RowsInvalid) as refused:
-        to_array([[1.0] * width, [1.0] * (width + 1)], case.model.features, case.model.feature_names)
+        to_rows(
+            [sound, [*sound, 1.0]],
+            case.model if case.model.features is not None else msgspec.structs.replace(case.model, features=1),
+        )
     assert [error["field"] for error in refused.value.errors] == ["inputs[1]"]
 
 
 def test_runtime__call_left_at_its_deadline__harms_no_later_one(case: Case, runtime: Runtime) -> None:
+    rows = case.rows
     gate, caller = threading.Event(), BoundedCaller("m@1")
 
     def late() -> Outputs:
         gate.wait(10)
-        return runtime.predict(ROWS)
+        return runtime.predict(rows)
 
     with pytest.raises(DeadlineExceeded):
         caller.call(late, 0.05)
-    assert_equal(caller.call(lambda: runtime.predict(ROWS), 10.0), case.original(ROWS))
+    assert_equal(caller.call(lambda: runtime.predict(rows), 10.0), case.original(rows))
     gate.set()
 
 
 def test_runtime__four_threads_at_once__answer_alike(case: Case, runtime: Runtime) -> None:
-    expected = [case.original(ROWS[i : i + 3]) for i in range(4)]
+    rows = case.rows
+    expected = [case.original(rows[i : i + 3]) for i in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda i: runtime.predict(ROWS[i % 4 : i % 4 + 3]), range(80)))
+        answers = list(pool.map(lambda i: runtime.predict(rows[i % 4 : i % 4 + 3]), range(80)))
     for i, answer in enumerate(answers):
         assert_equal(answer, expected[i % 4])
 
@@ -206,7 +243,7 @@ def test_runtime__four_threads_at_once__answer_alike(case: Case, runtime: Runtim
 def test_runtime__dropped__is_gone_with_its_files(case: Case, resources: Resources) -> None:
     def loaded() -> weakref.ref[Runtime]:
         runtime = case.model.load(resources)
-        runtime.predict(ROWS)
+        runtime.predict(case.rows)
         return weakref.ref(runtime)
 
     first = loaded()
@@ -221,7 +258,7 @@ def test_runtime__dropped__is_gone_with_its_files(case: Case, resources: Resourc
         # What was loaded needs its file no more.
         runtime = case.model.load(resources)
         file.unlink()
-        assert_equal(runtime.predict(ROWS), case.original(ROWS))
+        assert_equal(runtime.predict(case.rows), case.original(case.rows))
 
 
 def test_runtime__file_missing_or_damaged__raises(case: Case, resources: Resources) -> None:
@@ -293,7 +330,8 @@ def test_snapshot__of_each_runtime__is_read_by_this_and_by_an_earlier_version(ca
         assert getattr(earlier, name) == getattr(case.model, name, None), name
     # And the other way round: what such a version wrote is the same model here.
     written = msgspec.msgpack.encode(plain | {"champion": earlier})
-    assert snapshot.decode_endpoint(written) == endpoint(case.model)
+    of_numbers = msgspec.structs.replace(case.model, columns=None, examples=None)  # it knew no others
+    assert snapshot.decode_endpoint(written) == endpoint(of_numbers)
 
 
 def test_snapshot__model_of_a_newer_version__is_one_that_does_not_load(resources: Resources) -> None:

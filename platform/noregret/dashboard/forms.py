@@ -101,7 +101,9 @@ class ModelForm(ServiceForm):
         super().__init__(*args, **options)
         for framework in frameworks().values():
             for field in own_fields(framework.definition).values():
-                self.fields.setdefault(field.name, _model_field(field))
+                shown = self.fields.setdefault(field.name, _model_field(field))
+                if field.description not in shown.help_text:
+                    shown.help_text = f"{shown.help_text} {field.description}"
 
     def perform(self, actor: str) -> Model:
         data = self.cleaned_data

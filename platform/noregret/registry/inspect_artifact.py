@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from . import address_space
 from .confinement import confine
 from .errors import ArtifactRefused
 
@@ -64,5 +65,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    address_space.remember()
     confine(Path(sys.argv[1]), [Path(hidden) for hidden in sys.argv[2:]])
     main()

@@ -29,6 +29,8 @@ REFRESH_SECONDS = ENVIRONMENT.refresh_seconds
 STALE_SECONDS = ENVIRONMENT.stale_seconds
 PYTHON_CALLABLES = ENVIRONMENT.python_callables
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
+ONNX_PROVIDERS = ENVIRONMENT.onnx_providers
+ONNX_THREADS = ENVIRONMENT.onnx_threads
 
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
 # and at 2.5 MB.

@@ -11,6 +11,7 @@ from serving.runtimes import Model, kinds
 from serving.runtimes.columns import Columns
 from serving.snapshot import as_sent
 
+from .onnx import OnnxDefinition, OnnxFramework
 from .protocol import (
     ArtifactDefinition,
     ArtifactFramework,
@@ -33,6 +34,7 @@ __all__ = [
     "Definition",
     "Examined",
     "Framework",
+    "OnnxDefinition",
     "PythonDefinition",
     "SklearnDefinition",
     "StaticDefinition",
@@ -54,7 +56,7 @@ def register(framework: Framework[Any]) -> None:
         raise ValueError(f"there is a framework {framework.name} already")
 
 
-for _framework in (SklearnFramework(), PythonFramework(), StaticFramework()):
+for _framework in (SklearnFramework(), OnnxFramework(), PythonFramework(), StaticFramework()):
     register(_framework)
 
 
@@ -83,7 +85,8 @@ def model_document(version: "ModelVersion") -> Model:
         "columns": None if columns is None else msgspec.convert(columns, Columns),
         "outputs": signature["outputs"],
         "classes": as_sent(signature["classes"]),
-        "example_rows": as_sent(signature.get("example_rows")),  # models of before have none
+        # Models of before have none.
+        "example_rows" if columns is None else "examples": as_sent(signature.get("example_rows")),
         "call_seconds": version.call_seconds,
         "row_seconds": version.row_seconds,
     }
