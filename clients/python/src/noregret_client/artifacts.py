@@ -13,10 +13,17 @@ _BY_SUFFIX = {".skops": "sklearn", ".onnx": "onnx"}
 
 
 class Artifact(NamedTuple):
-    """A model's bytes, and the framework that the platform reads them with."""
+    """A model's bytes, and the framework that the platform reads them with.
+
+    `tells_columns`: it names the columns by itself, and knows more of them than a sample does: gaps
+    that are taken, and categories. `expected`: what the original answered on the sample, where the
+    bytes are a converted model's.
+    """
 
     framework: str
     content: bytes
+    tells_columns: bool = True
+    expected: dict[str, list[Any]] | None = None
 
 
 def written(model: Any, sample: Any) -> Artifact:
@@ -29,9 +36,10 @@ def written(model: Any, sample: Any) -> Artifact:
     if _libraries(model) & {"xgboost", "lightgbm"}:
         from . import boosting
 
-        return Artifact("onnx", boosting.converted(model, sample))
+        converted = boosting.converted(model, sample)
+        return Artifact("onnx", converted.content, converted.has_input_a_column, converted.expected)
     if "sklearn" in _libraries(model) or hasattr(model, "get_params"):
-        return Artifact("sklearn", _skops(model))
+        return Artifact("sklearn", _skops(model), hasattr(model, "feature_names_in_"))
     raise ModelNotTaken(
         f"a fitted model of scikit-learn, XGBoost or LightGBM, an ONNX model, or a path to a .skops or .onnx file "
         f"was expected, not {type(model).__module__}.{type(model).__name__}"

@@ -2,7 +2,7 @@
 original does. Needs the extra `boosting`."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ModelNotTaken
 
@@ -13,7 +13,15 @@ _OPSET = {"": 15, "ai.onnx.ml": 3}
 """What all three converters know."""
 
 
-def converted(model: Any, sample: Any) -> bytes:
+class Converted(NamedTuple):
+    """A model in ONNX, and what the original answered on the sample, by output."""
+
+    content: bytes
+    has_input_a_column: bool
+    expected: dict[str, list[Any]]
+
+
+def converted(model: Any, sample: Any) -> Converted:
     """The model in ONNX: one input of numbers, or for a table that holds anything else an input a
     column. Raises ModelNotTaken where it can't be converted, or answers a row of `sample` otherwise
     than the original."""
@@ -40,11 +48,13 @@ def converted(model: Any, sample: Any) -> bytes:
             refusal = refusal or ModelNotTaken(f"this model can't be converted to ONNX: {error}")
             continue
         try:
-            _compare_all(_original(model, sample, has_probabilities=len(answers) > 1), answers, numpy)
+            original = _original(model, sample, numpy, has_probabilities=len(answers) > 1)
+            _compare_all(original, answers, numpy)
         except ModelNotTaken as error:
             refusal = error
         else:
-            return content
+            expected = {name: values.tolist() for name, values in original.items()}
+            return Converted(content, "input" not in inputs, expected)
     assert refusal is not None
     raise refusal
 
@@ -121,16 +131,25 @@ def _know_boosters(skl2onnx: Any) -> None:
         register(xgboost.XGBRegressor, "XgbRegressor", of_regressor, convert_xgboost)
 
 
-def _original(model: Any, sample: Any, *, has_probabilities: bool) -> dict[str, Any]:
+def _original(model: Any, sample: Any, numpy: Any, *, has_probabilities: bool) -> dict[str, Any]:
+    """What the original answers, as arrays of the shapes that the platform tells."""
     if type(model).__name__ == "Booster":
         if type(model).__module__.startswith("xgboost"):
             import xgboost
 
             sample = xgboost.DMatrix(sample)
-        return {"predict_proba" if has_probabilities else "predict": model.predict(sample)}
-    answers = {"predict": model.predict(sample)}
+        answer = numpy.asarray(model.predict(sample))
+        if not has_probabilities:
+            return {"predict": answer}
+        if answer.ndim == 1:  # the second class's alone
+            answer = numpy.stack([1.0 - answer, answer], axis=1)
+        return {"predict_proba": answer}
+    labels = numpy.asarray(model.predict(sample))
+    if labels.dtype.kind == "b":  # ONNX has no boolean labels: 0 is False, 1 True
+        labels = labels.astype(numpy.int64)
+    answers = {"predict": labels}
     if hasattr(model, "predict_proba"):
-        answers["predict_proba"] = model.predict_proba(sample)
+        answers["predict_proba"] = numpy.asarray(model.predict_proba(sample))
     return answers
 
 
@@ -138,15 +157,11 @@ def _compare_all(original: dict[str, Any], answers: list[Any], numpy: Any) -> No
     """Raises ModelNotTaken where an output differs."""
     for name, wanted in original.items():
         answer = numpy.asarray(answers[1] if name == "predict_proba" else answers[0])
-        if name == "predict_proba" and numpy.ndim(wanted) == 1:  # a booster tells the second class's alone
-            answer = answer[:, 1]
-        _compare(name, numpy.asarray(wanted), answer.reshape(numpy.shape(wanted)), numpy)
+        _compare(name, wanted, answer.reshape(wanted.shape), numpy)
 
 
 def _compare(name: str, wanted: Any, answer: Any, numpy: Any) -> None:
     """Raises ModelNotTaken where they differ."""
-    if wanted.dtype.kind == "b":  # ONNX has no boolean labels: 0 is False, 1 True
-        wanted = wanted.astype(numpy.int64)
     if name == "predict" and wanted.dtype.kind != "f":
         differ = wanted.astype(str) != answer.astype(str)
     else:

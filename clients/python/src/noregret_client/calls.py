@@ -212,14 +212,18 @@ def register_artifact(
     artifact: bytes,
     sample: Sequence[Row] | None,
     columns: Sequence[Column] | None,
+    expected: Mapping[str, list[Any]] | None,
 ) -> Call[Model | Job]:
-    """The same version with the same bytes is the same registration."""
+    """The same version with the same bytes is the same registration. `expected`: what the original
+    of a converted model answered on the sample, by output."""
     files = {"artifact": Part(f"{name}-{version}.{framework}", artifact)}
     # As a file, for texts of a form are limited to a few MiB.
     if sample:
         files["sample"] = Part("sample.json", _encode(sample), "application/json")
     if columns:
         files["columns"] = Part("columns.json", _encode(columns), "application/json")
+    if expected:
+        files["expected"] = Part("expected.json", _encode(expected), "application/json")
     form = {"name": name, "version": version, "framework": framework}
     return Call("POST", "/api/v1/models", _registered, form=form, files=files, repeats=Repeats.SAFE)
 

@@ -21,18 +21,25 @@ def prepared(
     model: Any, *, name: str, version: str, sample: Any, columns: Sequence[Column] | None
 ) -> Call[Model | Job]:
     """The registration of a model. Raises ModelNotTaken, TypeError."""
-    some = None if sample is None else sample_of(sample, SAMPLE_ROWS)
+    names = getattr(model, "feature_names_in_", None)
+    some = None if sample is None else _ordered(sample_of(sample, SAMPLE_ROWS), names)
     artifact = artifacts.written(model, some)
-    rows = None if some is None else _as_lists(rows_of(some), getattr(model, "feature_names_in_", None))
-    if columns is None and some is not None and not _tells_columns(model, artifact):
+    rows = None if some is None else _as_lists(rows_of(some), names)
+    if columns is None and some is not None and not artifact.tells_columns:
         columns = columns_of(some)
-    return calls.register_artifact(name, version, artifact.framework, artifact.content, rows, columns)
+    return calls.register_artifact(
+        name, version, artifact.framework, artifact.content, rows, columns, artifact.expected
+    )
 
 
-def _tells_columns(model: Any, artifact: artifacts.Artifact) -> bool:
-    """Does the platform read the columns from what travels? It knows more of them than a sample
-    does: gaps that are taken, and categories."""
-    return artifact.framework == "sklearn" and hasattr(model, "feature_names_in_")
+def _ordered(sample: Any, names: Any) -> Any:
+    """A DataFrame's columns in the order that the model was fitted to."""
+    if names is None or not hasattr(sample, "iloc"):
+        return sample
+    missing = [name for name in names if name not in sample.columns]
+    if missing:
+        raise ModelNotTaken(f"the sample lacks the column {missing[0]!r}, which the model was fitted to")
+    return sample[list(names)]
 
 
 def _as_lists(rows: Sequence[Row], names: Any) -> list[list[Any]]:
@@ -41,10 +48,9 @@ def _as_lists(rows: Sequence[Row], names: Any) -> list[list[Any]]:
     for row in rows:
         if isinstance(row, dict):
             names = list(row) if names is None else names
-            try:
-                row = [row[name] for name in names]
-            except KeyError as error:
-                raise ModelNotTaken(f"the sample lacks the column {error}, which the model was fitted to") from error
+            if missing := [name for name in names if name not in row]:
+                raise ModelNotTaken(f"the sample lacks the column {missing[0]!r}, which the model was fitted to")
+            row = [row[name] for name in names]
         lists.append(row)
     return lists
 
