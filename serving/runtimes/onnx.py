@@ -1,5 +1,5 @@
 """A model compiled to ONNX, run by ONNX Runtime: one thread a call, for requests are what runs in
-parallel."""
+parallel. Where it is linear, it is evaluated here instead."""
 
 import threading
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from . import linear
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources
+from .protocol import Model, ModelError, Outputs, Resources, Runtime
 
 if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
     import onnxruntime
@@ -68,6 +69,7 @@ class OnnxRuntime:
         self._columns = [(one.name, _DTYPES[one.type], len(one.shape) == 1) for one in inputs]
         self._is_flat = len(inputs[0].shape) == 1
         self._takes_all = len(inputs) == 1 and not self._is_flat and inputs[0].shape[1] != 1
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._graph_outputs = [output.name for output in self._session.get_outputs()][: len(outputs)]
         self._outputs = outputs
 
@@ -115,6 +117,13 @@ class OnnxRuntime:
         return fed
 
 
+def load(body: bytes, outputs: list[str]) -> Runtime:
+    """What a graph that was compiled here is served by."""
+    runtime = OnnxRuntime(body, outputs)
+    form = linear.read(runtime.metadata)
+    return runtime if form is None else linear.LinearRuntime(form, outputs)
+
+
 class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
     label: ClassVar[str] = "ONNX Runtime"
 
@@ -124,8 +133,8 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
     def prepare(cls) -> None:
         import onnxruntime  # noqa: F401 - not at the expense of the first endpoint's first request
 
-    def load(self, resources: Resources) -> OnnxRuntime:
+    def load(self, resources: Resources) -> Runtime:
         body = resources.artifacts.read(self.sha256)
         if self.framework != "onnx":  # what was compiled here was held against its original on the CPU
-            return OnnxRuntime(body, self.outputs)
+            return load(body, self.outputs)
         return OnnxRuntime(body, self.outputs, resources.settings.ONNX_PROVIDERS, resources.settings.ONNX_THREADS)

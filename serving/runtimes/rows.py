@@ -55,6 +55,8 @@ def to_rows(inputs: Sequence[Any] | Rows, model: TakesRows) -> Rows:
     numbers. Raises RowsInvalid.
     """
     if model.columns is None:
+        if type(inputs) is list:
+            return to_array(inputs, model.features, model.feature_names)
         if isinstance(inputs, np.ndarray):
             return checked_array(inputs, model.features)
         if isinstance(inputs, Table):

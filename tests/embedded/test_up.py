@@ -19,6 +19,7 @@ from noregret.demo import digits, scenes
 from noregret.demo.client import Client
 from noregret.embedded.engines import running_engines
 from noregret.embedded.running import MANAGE, RunningPlatform
+from noregret.embedded.services import NICENESS
 from noregret.env import secret_key_file, socket_dir
 from noregret.learning.shown.results import Results
 
@@ -90,6 +91,18 @@ def test_up_and_beat__load_nothing_of_the_mathematics(platform_up: RunningPlatfo
     for pid in (platform_up.process.pid, platform_up.pids("beat")[0]):
         assert "/numpy/" not in Path(f"/proc/{pid}/maps").read_text()
     assert "/numpy/" in Path(f"/proc/{platform_up.pids('worker')[0]}/maps").read_text()
+
+
+def test_workers_and_beat__give_way_to_what_requests_wait_for(platform_up: RunningPlatform) -> None:
+    own = psutil.Process().nice()
+    for role in ROLES:
+        niceness = own if role in {"web", "postgres", "redis"} else min(own + NICENESS, 19)
+        pid = platform_up.pids(role)[-1]
+        assert psutil.Process(pid).nice() == niceness, role
+    autogroup = Path(f"/proc/{platform_up.pids('worker')[-1]}/autogroup")
+    if autogroup.exists():  # where Linux groups tasks by session, niceness counts within one alone
+        assert autogroup.read_text().split()[-1] == str(NICENESS)
+        assert Path(f"/proc/{platform_up.pids('web')[0]}/autogroup").read_text().split()[-1] == "0"
 
 
 def test_logs__of_a_start__hold_no_banner(platform_up: RunningPlatform) -> None:

@@ -284,3 +284,20 @@ def test_shadow__decide_without_inputs__has_nothing_to_copy(alice: Api) -> None:
     process().shadower._send()
     assert client().xlen(keys().shadows("pages")) == 0
     assert Reward.objects.count() == 0
+
+
+def test_shadow__rows_of_columns__are_the_challengers_as_they_came(alice: Api) -> None:
+    columns = [{"name": "word", "type": "string"}, {"name": "times", "type": "integer", "nullable": True}]
+    body = {"name": "m", "framework": "python", "callable": "tests.callables.lengths", "columns": columns}
+    for version in ("champion", "same"):
+        assert alice.post("/api/v1/models", body | {"version": version}).status == 201
+    endpoint_of("pages", "m@champion")
+    arms = [{"name": "same", "model": "m@same"}, {"name": "other", "model": python_model("m", "other", "zeros")}]
+    experiment = start_experiment({"name": "e", "endpoint": "pages", "strategy": "shadow", "arms": arms})
+    for times in (None, 2, 2**53):
+        assert alice.post(PREDICT, {"inputs": [["é日本", times], {"word": "", "times": 1}]}).status == 200
+    copied(3)
+    assert shadows.mirror(experiment) == 6
+    shown = {arm["name"]: arm for arm in results(experiment)["arms"]}
+    assert (shown["same"]["agreement"], shown["same"]["shadow"]["errors"]) == (1.0, 0)
+    assert shown["other"]["agreement"] == 0.0

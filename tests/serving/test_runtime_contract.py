@@ -23,6 +23,7 @@ from noregret.registry.frameworks.sklearn import SklearnFramework
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -32,7 +33,8 @@ from serving import snapshot
 from serving.artifacts import ArtifactMissing, ArtifactStore
 from serving.deadline import BoundedCaller, DeadlineExceeded
 from serving.live import load_model
-from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds
+from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds, onnx
+from serving.runtimes.linear import LinearRuntime
 from serving.runtimes.onnx import OnnxModel
 from serving.runtimes.python import PythonModel
 from serving.runtimes.rows import RowsInvalid, to_array, to_rows
@@ -67,15 +69,18 @@ def of_estimator(estimator: Any) -> Callable[[Rows], Outputs]:
 
 
 @cache
-def compiled() -> tuple[Any, signature.Signature, bytes]:
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(IRIS, NAMES)
+def compiled(is_linear: bool) -> tuple[Any, signature.Signature, bytes]:
+    forest = RandomForestClassifier(10, random_state=1)
+    last = LogisticRegression(max_iter=1000) if is_linear else forest
+    estimator = make_pipeline(StandardScaler(), last).fit(IRIS, NAMES)
     known, answer = examining.examine(estimator, signature.read(estimator), None)
     assert answer.body is not None, answer.note
     return estimator, known, answer.body
 
 
-def onnx_case(store: ArtifactStore) -> Case:
-    estimator, known, body = compiled()
+def onnx_case(store: ArtifactStore, is_linear: bool = False) -> Case:
+    estimator, known, body = compiled(is_linear)
+    assert isinstance(onnx.load(body, known.outputs), LinearRuntime) is is_linear
     rows = helper.make_tensor_value_info("rows", TensorProto.DOUBLE, [None, 4])
     answers = helper.make_tensor_value_info("answers", TensorProto.DOUBLE, [None, 4])
     # The logarithm of a negative number is none.
@@ -151,6 +156,7 @@ def table_case(store: ArtifactStore, name: str) -> Case:
 
 
 CASES: dict[str, Callable[[ArtifactStore], Case]] = {
+    "linear": partial(onnx_case, is_linear=True),
     "onnx": onnx_case,
     "onnx of columns": partial(table_case, name="one-hot"),
     "python": python_case,
@@ -163,7 +169,7 @@ CASES: dict[str, Callable[[ArtifactStore], Case]] = {
 
 
 def test_runtimes__all_that_are_registered__have_a_case() -> None:
-    assert {name.partition(" ")[0] for name in CASES} == set(kinds())
+    assert {name.partition(" ")[0] for name in CASES} == {*kinds(), "linear"}  # which is a compiled one
 
 
 @pytest.fixture

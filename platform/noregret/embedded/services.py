@@ -18,6 +18,10 @@ STOP_SECONDS = 6.0
 """Then a child is killed: a task is done again by the next round, and all of them together end
 within ten seconds."""
 
+NICENESS = 8
+"""Of what learns, sends and keeps up: people wait for requests. A seventh of a core that
+requests fill is left to it (sched(7)), where learning from them takes a twelfth."""
+
 TOLD = 3
 """The exit code of a child that has told its failure in one sentence, the last of its log."""
 
@@ -36,7 +40,7 @@ def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = None) -> Child:
+def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = None, *, niceness: int = 0) -> Child:
     return Child(
         name=role,
         command=[sys.executable, "-m", *arguments],
@@ -44,6 +48,7 @@ def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = No
         environment=_environment(role, extra or {}),
         cwd=Path("/"),
         stop_seconds=STOP_SECONDS,
+        niceness=niceness,
     )
 
 
@@ -65,7 +70,8 @@ def web(host: str, port: int, workers: int) -> Child:
 
 def _celery(role: str, *arguments: str) -> Child:
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-    return _child(role, ["celery", "--quiet", "-A", "noregret.celery", "worker", *arguments, *quiet])
+    command = ["celery", "--quiet", "-A", "noregret.celery", "worker", *arguments, *quiet]
+    return _child(role, command, niceness=NICENESS)
 
 
 def worker() -> Child:
@@ -99,4 +105,4 @@ def inspector() -> Child:
 def beat() -> Child:
     schedule = settings.DATA_DIR / "beat-schedule"
     arguments = ["celery", "--quiet", "-A", "noregret.celery", "beat", "--loglevel", "WARNING"]
-    return _child("beat", [*arguments, "--schedule", str(schedule)])
+    return _child("beat", [*arguments, "--schedule", str(schedule)], niceness=NICENESS)

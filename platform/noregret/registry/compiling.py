@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
@@ -26,11 +28,14 @@ from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import Normalizer, OrdinalEncoder
 
+from serving.runtimes import linear
 from serving.runtimes.columns import are_numbers
 from serving.runtimes.onnx import OnnxRuntime
+from serving.runtimes.protocol import Runtime
 
 from . import step_conversion, tree_conversion
 from .frameworks.protocol import Signature
+from .linear_form import linear_form
 from .original import Answers
 
 TOLERANCE = 1e-6
@@ -80,10 +85,26 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
         body = _convert(estimator, _inputs(signature))
     except Exception as error:  # converters raise whatever they like
         return Compiled(None, _told(error))
-    problem = _difference(signature, body, original)
+    try:
+        runtime = OnnxRuntime(body, signature.outputs)
+    except Exception as error:  # the library's own exceptions have no common, public base
+        return Compiled(None, _told(error))
+    problem = _difference(signature, runtime, original)
     if problem is not None:
         return Compiled(None, problem)
+    body = _with_linear_form(estimator, signature, body, original)
     return Compiled(body, f"compiled; equal to the original on {len(original.rows)} rows")
+
+
+def _with_linear_form(estimator: Any, signature: Signature, body: bytes, original: Answers) -> bytes:
+    """The graph, with its linear form where it has one that answers the same."""
+    form = linear_form(estimator)
+    if form is None or _difference(signature, linear.LinearRuntime(form, signature.outputs), original) is not None:
+        return body
+    model = onnx.load_model_from_string(body)
+    onnx.helper.set_model_props(model, {linear.METADATA: msgspec.json.encode(form).decode()})
+    told: bytes = model.SerializeToString()
+    return told
 
 
 def _inputs(signature: Signature) -> list[tuple[str, Any]]:
@@ -164,10 +185,9 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def _difference(signature: Signature, body: bytes, original: Answers) -> str | None:
+def _difference(signature: Signature, runtime: Runtime, original: Answers) -> str | None:
     """What the compiled model answers otherwise, or None."""
     try:
-        runtime = OnnxRuntime(body, signature.outputs)
         compiled = runtime.predict(original.rows)
         step = max(1, len(original.rows) // _SINGLY)
         singly = [runtime.predict(original.rows[place : place + 1]) for place in range(0, len(original.rows), step)]

@@ -10,9 +10,8 @@ import msgspec
 
 from noregret.registry.errors import ArtifactRefused, DefinitionInvalid
 from noregret.registry.samples import check_sample, sampled
-from serving.runtimes import Model
+from serving.runtimes import Model, onnx
 from serving.runtimes.columns import Columns
-from serving.runtimes.onnx import OnnxModel, OnnxRuntime
 from serving.runtimes.rows import to_rows
 from serving.runtimes.sklearn import SklearnModel, SklearnRuntime
 
@@ -81,13 +80,13 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
         runtime = (
             SklearnRuntime(estimator, known.outputs, known.columns)
             if compiled.body is None
-            else OnnxRuntime(compiled.body, known.outputs)
+            else onnx.load(compiled.body, known.outputs)
         )
         return Examined(known, compiled.body, compiled.note, **_cost(runtime, known))
 
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> Model:
         if version.compiled:
-            return OnnxModel(sha256=version.compiled_sha256, **common)
+            return onnx.OnnxModel(sha256=version.compiled_sha256, **common)
         return SklearnModel(sha256=version.sha256, **common)
 
 
