@@ -54,7 +54,7 @@ def test_decide_and_decision__with_a_local_payload__take_no_reward(away: Client)
     with endpoint.decision(unit="u") as decision:
         assert (decision.payload, decision.decision_id) == ({"text": "plain"}, None)
         assert decision.reward(1) is False
-        decision.activate()
+        assert decision.activate() is None
     with pytest.raises(Unreachable):
         endpoint.predict([[1.0]])
     with pytest.raises(Unreachable):

@@ -23,10 +23,14 @@ from noregret_client import (
 )
 from sklearn.linear_model import LogisticRegression
 
+from serving.web.routes import find
 from tests.clients.conftest import served_by
 from tests.clients.faulty_proxy import DRIP, DROP, HANG, LOSE_ANSWER, RESET_MID_ANSWER, FaultyProxy, unavailable
 
 SOURCE = Path(__file__).resolve().parents[2] / "clients" / "python" / "src"
+needs_activate = pytest.mark.skipif(
+    find("/api/v1/activate") is None, reason="NO ACTIVATE: the platform knows neither exclude nor activate yet"
+)
 ROWS = np.array([[5.1, 3.5], [1e9 + 0.25, 0.002], [-4.5, 0.0]])
 
 
@@ -147,6 +151,22 @@ def test_decide__answer_lost__makes_no_second_decision_unless_wanted(
     with Client(proxy.url, key, resend_lost_decisions=True) as insistent:
         assert insistent.decide(pages, request_id="r-1").learnable
     assert [body["request_id"] for body in proxy.bodies()[1:]] == ["r-1", "r-1"]
+
+
+@needs_activate
+def test_exclude_and_activate__are_the_platforms(
+    client: Client, proxied: Client, proxy: FaultyProxy, pages: str
+) -> None:
+    assert {client.decide(pages, exclude=["a"]).arm for _ in range(10)} == {"b"}
+    nobody = client.decide(pages, exclude=["a", "b"])
+    assert (nobody.arm, nobody.learnable, nobody.fallback_reason) == (None, False, "excluded")
+    proxy.goes_wrong(LOSE_ANSWER)
+    with proxied.decision(pages, activate=False) as decision:
+        assert [body["activate"] for body in proxy.bodies()] == [False, False]  # sent again: it does no harm
+        assert decision.activate() == "activated"
+        proxy.goes_wrong(LOSE_ANSWER)
+        assert decision.activate() == "duplicate"
+    assert [one.status for one in client.activate("forged")] == ["unknown"]
 
 
 @pytest.mark.parametrize("fault", [DROP, LOSE_ANSWER, RESET_MID_ANSWER, unavailable(), unavailable(status=502)])

@@ -61,7 +61,9 @@ export class NoregretClient {
     #decided(path, asked, more) {
         const { timeout, signal, ...own } = asked;
         const calling = { ...(timeout !== undefined && { timeout }), ...(signal !== undefined && { signal }) };
-        return this.#send(path, { request_id: requestId(), ...own, ...more }, this.#resend, calling);
+        // A decision that waits for its activation teaches nothing: one more that nobody saw does no harm.
+        const repeatable = this.#resend || own.activate === false;
+        return this.#send(path, { request_id: requestId(), ...own, ...more }, repeatable, calling);
     }
     #send(path, body, repeatable, calling) {
         const call = { path, body: JSON.stringify(body, plain), repeatable };

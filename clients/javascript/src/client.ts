@@ -100,7 +100,9 @@ export class NoregretClient {
   #decided<T>(path: string, asked: Asked & Calling, more: object): Promise<T> {
     const { timeout, signal, ...own } = asked;
     const calling: Calling = { ...(timeout !== undefined && { timeout }), ...(signal !== undefined && { signal }) };
-    return this.#send<T>(path, { request_id: requestId(), ...own, ...more }, this.#resend, calling);
+    // A decision that waits for its activation teaches nothing: one more that nobody saw does no harm.
+    const repeatable = this.#resend || own.activate === false;
+    return this.#send<T>(path, { request_id: requestId(), ...own, ...more }, repeatable, calling);
   }
 
   #send<T>(path: string, body: unknown, repeatable: boolean, calling: Calling): Promise<T> {

@@ -98,6 +98,17 @@ for (const fault of ["drop", "lose", "half"]) {
   });
 }
 
+test("exclude and activate are the platform's", { skip: process.env.NOREGRET_ACTIVATE ? false : "NO ACTIVATE" }, async () => {
+  assert.equal((await client.decide("pages", { exclude: ["a"] })).arm, "b");
+  assert.equal((await client.decide("pages", { exclude: ["a", "b"] })).fallback_reason, "excluded");
+  await goesWrong("lose");
+  const { decision_id } = await client.decide("pages", { activate: false });
+  assert.equal((await seen()).length, 2);
+  const statuses = async (...ids) => (await client.activate(ids)).map((one) => one.status);
+  assert.deepEqual(await statuses(decision_id, "forged"), ["activated", "unknown"]);
+  assert.deepEqual(await statuses(decision_id), ["duplicate"]);
+});
+
 test("nobody listens: unreachable, and surely not done", async () => {
   const { client: away } = made({ url: await nobody(), timeout: 2000 });
   await assert.rejects(away.decide("pages"), (error) => error instanceof noregret.Unreachable && !error.maybeDone);

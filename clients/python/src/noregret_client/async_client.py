@@ -191,7 +191,7 @@ class AsyncClient:
         http = self._pool.http()
         while True:
             try:
-                return call.answer(await transport.send_async(http, call.request(http), attempts.remaining()))
+                return call.value(await transport.send_async(http, call.request(http), attempts.remaining()))
             except NoregretError as error:
                 await anyio.sleep(attempts.pause_after(error))
 

@@ -131,6 +131,7 @@ class AsyncDecisionScope(DecisionAnswer):
     ) -> None:
         pass
 
-    async def activate(self) -> None:
-        if self.answer.decision_id is not None:
-            await self._endpoint.client.activate(self.answer.decision_id)
+    async def activate(self) -> str | None:
+        if self.answer.decision_id is None:
+            return None
+        return (await self._endpoint.client.activate(self.answer.decision_id))[0].status

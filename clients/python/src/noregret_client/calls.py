@@ -15,6 +15,7 @@ from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Mo
 from .errors import NoregretError, problem_of
 from .retrying import Repeats
 from .rows import Row, rows_of
+from .transport import Answer
 
 T = TypeVar("T")
 Context = Mapping[str, str | float | bool | None]
@@ -50,7 +51,7 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    read: Callable[[httpx.Response], T]
+    read: Callable[[Answer], T]
     body: bytes | None = None
     form: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Part] = field(default_factory=dict)
@@ -67,15 +68,15 @@ class Call(Generic[T]):
         headers = {} if self.body is None else {"Content-Type": "application/json"}
         return http.build_request(self.method, self.path, content=self.body, headers=headers, params=self.query or None)
 
-    def answer(self, response: httpx.Response) -> T:
+    def value(self, answer: Answer) -> T:
         """Raises Problem."""
-        if 300 <= response.status_code < 400:
-            where = response.headers.get("location", "another address")
+        if 300 <= answer.status < 400:
+            where = answer.headers.get("location", "another address")
             raise NoregretError(f"{self.path} was answered by a redirect to {where}: give the address behind it")
-        if response.status_code >= 400:
-            raise problem_of(response)
+        if answer.status >= 400:
+            raise problem_of(*answer)
         try:
-            return self.read(response)
+            return self.read(answer)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             said = f"{self.method} {self.path} was answered by something that is no Noregret platform: {error}"
             raise NoregretError(said) from error
@@ -123,7 +124,12 @@ def predict(
     body: dict[str, Any] = {"inputs": rows_of(rows)} | _asked(unit, context, request_id, exclude, activate)
     path = f"/api/v1/endpoints/{quoted(endpoint)}/predict"
     return Call(
-        "POST", path, lambda r: _prediction.decode(r.content), _encode(body), repeats=repeats, endpoint=endpoint
+        "POST",
+        path,
+        lambda r: _prediction.decode(r.content),
+        _encode(body),
+        repeats=_repeats(repeats, activate),
+        endpoint=endpoint,
     )
 
 
@@ -139,7 +145,20 @@ def decide(
 ) -> Call[Choice]:
     body = _asked(unit, context, request_id, exclude, activate)
     path = f"/api/v1/endpoints/{quoted(endpoint)}/decide"
-    return Call("POST", path, lambda r: _choice.decode(r.content), _encode(body), repeats=repeats, endpoint=endpoint)
+    return Call(
+        "POST",
+        path,
+        lambda r: _choice.decode(r.content),
+        _encode(body),
+        repeats=_repeats(repeats, activate),
+        endpoint=endpoint,
+    )
+
+
+def _repeats(wanted: Repeats, activate: bool) -> Repeats:
+    """A decision that waits for its activation teaches nothing: one more that nobody saw does no
+    harm."""
+    return wanted if activate else Repeats.SAFE
 
 
 def _asked(
@@ -237,8 +256,8 @@ def job(job_id: str) -> Call[Job]:
     return Call("GET", f"/api/v1/jobs/{quoted(job_id)}", lambda r: _job.decode(r.content), repeats=Repeats.SAFE)
 
 
-def _registered(response: httpx.Response) -> Model | Job:
-    return (_job if response.status_code == 202 else _model).decode(response.content)
+def _registered(answer: Answer) -> Model | Job:
+    return (_job if answer.status == 202 else _model).decode(answer.content)
 
 
 def managing(method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None) -> Call[Any]:
@@ -248,5 +267,5 @@ def managing(method: str, path: str, body: Any = None, query: Mapping[str, str] 
     return Call(method, path, _json, encoded, query=query or {}, repeats=repeats)
 
 
-def _json(response: httpx.Response) -> Any:
-    return msgspec.json.decode(response.content) if response.content else None
+def _json(answer: Answer) -> Any:
+    return msgspec.json.decode(answer.content) if answer.content else None

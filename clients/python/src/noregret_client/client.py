@@ -225,7 +225,7 @@ class Client:
         http = self._pool.http()
         while True:
             try:
-                return call.answer(transport.send(http, call.request(http), attempts.remaining()))
+                return call.value(transport.send(http, call.request(http), attempts.remaining()))
             except NoregretError as error:
                 time.sleep(attempts.pause_after(error))
 
@@ -266,6 +266,6 @@ def feedback_queue(
 
     def send(items: Sequence[Feedback], seconds: float) -> Sequence[FeedbackResult]:
         http, call = pool.http(), calls.feedback_batch(items)
-        return call.answer(transport.send(http, call.request(http), min(seconds, settings.timeout)))
+        return call.value(transport.send(http, call.request(http), min(seconds, settings.timeout)))
 
     return FeedbackQueue(send, batching or Batching(), on_failed)

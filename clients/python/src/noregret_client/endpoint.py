@@ -182,7 +182,9 @@ class DecisionScope(DecisionAnswer):
     ) -> None:
         pass
 
-    def activate(self) -> None:
-        """Says now that a decision made with `activate=False` was shown."""
-        if self.answer.decision_id is not None:
-            self._endpoint.client.activate(self.answer.decision_id)
+    def activate(self) -> str | None:
+        """Says now that a decision made with `activate=False` was shown: `activated`, or what else
+        became of it. None where the local fallback decided."""
+        if self.answer.decision_id is None:
+            return None
+        return self._endpoint.client.activate(self.answer.decision_id)[0].status

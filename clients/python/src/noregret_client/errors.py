@@ -15,7 +15,6 @@ NoregretError
 
 from collections.abc import Mapping, Sequence
 
-import httpx
 import msgspec
 
 
@@ -119,15 +118,15 @@ class ProblemDocument(msgspec.Struct):
 _decode = msgspec.json.Decoder(ProblemDocument).decode
 
 
-def problem_of(response: httpx.Response) -> Problem:
+def problem_of(status: int, reason: str, headers: Mapping[str, str], content: bytes) -> Problem:
     """A refusal as an exception, also where a proxy answered it that knows no problem documents."""
     try:
-        document = _decode(response.content)
+        document = _decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        document = ProblemDocument(detail=response.text[:200])
-    document.status = response.status_code
-    document.title = document.title or response.reason_phrase
-    return document.error(retry_after_seconds(response.headers))
+        document = ProblemDocument(detail=content[:200].decode(errors="replace"))
+    document.status = status
+    document.title = document.title or reason
+    return document.error(retry_after_seconds(headers))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

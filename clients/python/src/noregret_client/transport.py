@@ -1,7 +1,8 @@
 """One request over one pool of connections, within so many seconds: httpx's errors become ours."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import anyio
 import httpx
@@ -12,6 +13,16 @@ KEEP_ALIVE_SECONDS = 30.0
 """Idle connections are closed after it: well before the platform (75 s) would, so that no request
 is sent on a connection that is just being closed."""
 
+
+class Answer(NamedTuple):
+    """An answer that is whole."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
@@ -21,7 +32,7 @@ def limits(connections: int) -> httpx.Limits:
     )
 
 
-def send(http: httpx.Client, request: httpx.Request, seconds: float) -> httpx.Response:
+def send(http: httpx.Client, request: httpx.Request, seconds: float) -> Answer:
     """The whole answer. Raises Unreachable, DeadlineExceeded."""
     ends = time.monotonic() + seconds
     request.extensions["timeout"] = _each(seconds)
@@ -30,7 +41,7 @@ def send(http: httpx.Client, request: httpx.Request, seconds: float) -> httpx.Re
         try:
             body = bytearray()
             # Each read may take as long as is left: a sender that drips would otherwise never end.
-            for chunk in response.iter_raw():
+            for chunk in response.iter_bytes():
                 body += chunk
                 if time.monotonic() > ends:
                     raise httpx.ReadTimeout("the answer came too slowly", request=request)
@@ -38,19 +49,20 @@ def send(http: httpx.Client, request: httpx.Request, seconds: float) -> httpx.Re
             response.close()
     except httpx.HTTPError as error:
         raise unreachable(error, seconds) from error
-    return _whole(response, bytes(body))
+    return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
 
 
-async def send_async(http: httpx.AsyncClient, request: httpx.Request, seconds: float) -> httpx.Response:
+async def send_async(http: httpx.AsyncClient, request: httpx.Request, seconds: float) -> Answer:
     """As `send`."""
     request.extensions["timeout"] = _each(seconds)
     try:
         with anyio.fail_after(seconds):
-            return await http.send(request)
+            response = await http.send(request)
     except httpx.HTTPError as error:
         raise unreachable(error, seconds) from error
     except TimeoutError as error:
         raise DeadlineExceeded(f"no answer within {seconds:.3g} s", maybe_done=True) from error
+    return Answer(response.status_code, response.reason_phrase, response.headers, response.content)
 
 
 def unreachable(error: httpx.HTTPError, seconds: float) -> Unreachable:
@@ -63,13 +75,3 @@ def unreachable(error: httpx.HTTPError, seconds: float) -> Unreachable:
 
 def _each(seconds: float) -> dict[str, Any]:
     return httpx.Timeout(seconds).as_dict()
-
-
-def _whole(response: httpx.Response, body: bytes) -> httpx.Response:
-    return httpx.Response(
-        response.status_code,
-        headers=response.headers,
-        content=body,
-        request=response.request,
-        extensions=response.extensions,
-    )
