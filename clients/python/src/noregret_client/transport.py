@@ -33,7 +33,11 @@ def limits(connections: int) -> httpx.Limits:
 
 
 def send(http: httpx.Client, request: httpx.Request, seconds: float) -> Answer:
-    """The whole answer. Raises Unreachable, DeadlineExceeded."""
+    """The whole answer. Raises Unreachable, DeadlineExceeded.
+
+    httpx reads an answer's head by itself, and each of its reads may take as long as there is: a
+    head that drips is the one thing that can take longer.
+    """
     ends = time.monotonic() + seconds
     request.extensions["timeout"] = _each(seconds)
     try:
