@@ -4,8 +4,8 @@ An older version never replaces a newer one, whatever order two publishers finis
 is told after the document is there, so a reader that sees the change finds it. One script for both
 was rejected: the two lie under different hash tags, and no command may span tags in a cluster.
 Whoever dies or stalls between the two leaves a document that the index does not know of: readers
-compare the documents' own versions every two seconds, and the learner publishes again what the
-index is behind on.
+compare a hundred documents' own versions every two seconds, by turns, and the learner publishes
+again within a look what the index is behind on.
 """
 
 import secrets

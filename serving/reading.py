@@ -9,6 +9,7 @@ Redis that hangs holds the thread alone.
 import contextlib
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
@@ -24,6 +25,9 @@ log = structlog.get_logger(__name__)
 COMPARE_SECONDS = 2.0
 """How often the documents' own versions are held against those in memory: the index may not have
 been told of a publication."""
+COMPARED_AT_ONCE = 100
+"""So many of them at a time, by turns: idle endpoints cost nearly nothing, however many. The
+learner tells the index of each that it lacks."""
 OVERDUE_SECONDS = 0.5
 """A reading that takes longer is waited for by nobody any more."""
 
@@ -31,8 +35,11 @@ OVERDUE_SECONDS = 0.5
 class Taker(Protocol):
     """Who takes over what was read. All is called in the reading thread."""
 
+    def access_version(self) -> int:
+        """The version that is held of `ACCESS`."""
+
     def versions(self) -> Mapping[str, int]:
-        """The version that is held of each document, of `ACCESS` always."""
+        """The version that is held of each endpoint's document."""
 
     def take(self, documents: Mapping[str, bytes | None]) -> set[str]:
         """Take over documents that changed, None for one that is gone; the names of those that
@@ -53,6 +60,7 @@ class SnapshotReader:
         self._seen_sequence = 0
         self._seen_epoch: bytes | None = None
         self._compared = time.monotonic()
+        self._compared_last = ""  # the name that the last comparison ended with
         self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
         self.learner = LearnerWatch()
         self.reached = float("-inf")
@@ -155,16 +163,24 @@ class SnapshotReader:
         if epoch is not None and (since == 0 or number != since):
             found = cast("list[bytes]", self._client.zrangebyscore(self._keys.changed, f"({since}", "+inf"))
             changed.update(raw.decode() for raw in found)
-        held = self._taker.versions()
-        if self._is_news(ACCESS, access, held[ACCESS]):
+        if self._is_news(ACCESS, access, self._taker.access_version()):
             changed.add(ACCESS)  # a revoked key waits for no index
         if time.monotonic() - self._compared >= COMPARE_SECONDS:
-            changed |= self._newer_than(held)
+            changed |= self._newer_than(self._next_turn(self._taker.versions()))
             self._compared = time.monotonic()
         if changed:
             self._take(changed)
         if epoch is not None:  # emptied and not yet republished: keep what we have, and stay curious
             self._seen_sequence, self._seen_epoch = number, epoch
+
+    def _next_turn(self, held: Mapping[str, int]) -> Mapping[str, int]:
+        """The next COMPARED_AT_ONCE of them by name, from the first again after the last."""
+        names = sorted(held)
+        first = bisect_right(names, self._compared_last)
+        turn = (names[first:] + names[:first])[:COMPARED_AT_ONCE]
+        if turn:
+            self._compared_last = turn[-1]
+        return {name: held[name] for name in turn}
 
     def _newer_than(self, held: Mapping[str, int]) -> set[str]:
         """The documents that Redis holds in a later version, whatever the index says."""

@@ -184,8 +184,11 @@ class SnapshotStore:
 
     # What the reading thread hands over.
 
+    def access_version(self) -> int:
+        return self._access.version
+
     def versions(self) -> Mapping[str, int]:
-        return {ACCESS: self._access.version} | {name: newest.document.version for name, newest in self._newest.items()}
+        return {name: newest.document.version for name, newest in self._newest.items()}
 
     def take(self, documents: Mapping[str, bytes | None]) -> set[str]:
         refused: set[str] = set()

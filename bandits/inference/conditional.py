@@ -24,9 +24,9 @@ test equal distributions, not equal means. Sources: Fisher 1935 (the law); Ramda
 between equal arms it promotes in up to all runs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,22 +35,14 @@ from scipy import special
 
 from bandits.statistics import ArmStatistics, Array
 
+from .counted import Counts, Kinds
 from .hypergeometric import pair_log_factors
 from .log_factors import STEPS, averaged, kept, pack, unpack
 from .protocol import Bucket
 
-SMALLEST_STRATUM = 20
-ROWS_AN_ARM = 10
-"""A stratum ends at 10 rows an arm, 20 at least: of smaller ones, too much is lost by taking S as
-given."""
 _MOST_OPEN = 8
 _AT_ONCE = 4096  # pairs whose sums are taken in one go: about 30 MB
-_NUMBERS_AT_ONCE = 2_000_000  # log factors of buckets that are found together
-
-
-def enough(arms: int) -> int:
-    """Rows at which a stratum ends, and rows without it after which it has ended."""
-    return max(SMALLEST_STRATUM, ROWS_AN_ARM * arms)
+_NUMBERS_AT_ONCE = 2_000_000  # propensities of buckets, or log factors, that are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +60,6 @@ class Stratum:
     count: NDArray[np.int64]
     since: int
     enough: int
-
-    @property
-    def is_over(self) -> bool:
-        return bool(self.count.sum() >= self.enough or self.since >= self.enough)
 
     @property
     def key(self) -> tuple[int, str]:
@@ -135,86 +123,76 @@ class ConditionalEvidence:
         return self.observe_all((bucket,))
 
     def observe_all(self, buckets: Iterable[Bucket]) -> Self:
-        """Raises ValueError for outcomes that are neither 0 nor 1, too.
-
-        Strata are counted bucket by bucket; what those say that have ended is found for many
-        buckets at once.
-        """
-        evidence, ended, margins = self, list[list[Stratum]](), list[Array]()
-        at_once = max(_NUMBERS_AT_ONCE // self.superior.size, 1)
+        """Raises ValueError for outcomes that are neither 0 nor 1, too."""
+        evidence, waiting, numbers = self, list[Bucket](), 0
         for bucket in buckets:
-            bucket.check(self.arms)
-            if not len(bucket):
-                continue
-            if not ((bucket.outcome == 0.0) | (bucket.outcome == 1.0)).all():
-                raise ValueError("the conditional rule is for outcomes of 0 and 1")
-            open_, over = self._sorted(evidence._carried_on(bucket))
-            if over:
-                ended.append(over)
-                margins.append(evidence._margins())
-            matured = evidence.matured + ArmStatistics.from_rewards(bucket.arm, bucket.outcome, self.arms)
-            evidence = replace(evidence, matured=matured, open=open_)
-            if len(ended) >= at_once:
-                evidence = evidence._weighed(ended, margins)
-                ended.clear()
-                margins.clear()
-        return evidence._weighed(ended, margins) if ended else evidence
+            if len(bucket):
+                waiting.append(bucket)
+                numbers += bucket.propensities.size
+            if numbers >= _NUMBERS_AT_ONCE:
+                evidence = evidence.observe_counts(Counts.of(waiting, self.arms))
+                waiting, numbers = [], 0
+        return evidence.observe_counts(Counts.of(waiting, self.arms)) if waiting else evidence
 
-    def _weighed(self, ended: list[list[Stratum]], margins: list[Array]) -> Self:
-        """With what the strata say that ended in each of some buckets, one bucket after the other;
-        `margins` were each bucket's."""
-        ones, count = (
-            np.stack([getattr(one, name) for strata in ended for one in strata]) for name in ("ones", "count")
-        )
-        of = np.repeat(np.arange(len(ended)), [len(strata) for strata in ended])
+    def observe_counts(self, counts: Counts) -> Self:
+        """The same of buckets that are counted: whole ones, in order.
+
+        Which strata go on is found bucket by bucket; what those say that have ended is found for
+        many buckets at once. Raises ValueError for outcomes that are neither 0 nor 1.
+        """
+        if not len(counts):
+            return self
+        if not ((counts.outcome == 0.0) | (counts.outcome == 1.0)).all():
+            raise ValueError("the conditional rule is for outcomes of 0 and 1")
+        kinds = Kinds.of(counts)
+        strata = _Strata(self.open)
+        for start, end in pairwise(kinds.starts):
+            strata.observe(kinds, start, end)
+        before, before_total = np.rint(self.matured.count), np.rint(self.matured.total)
+        matured = _of_ones(before_total + kinds.ones.sum(axis=0), before + kinds.count.sum(axis=0))
+        ones, count = strata.sums(self.open, kinds, self.arms)
+        evidence = replace(self, matured=matured, open=strata.open(ones, count))
+        if not strata.ended:
+            return evidence
+        of, ended = np.array(strata.ended).T
+        _, of = np.unique(of, return_inverse=True)
+        ones, count = ones[ended], count[ended]
+        margins = None
+        if self.noninferior is not None:
+            for one in self.open:
+                before, before_total = before - one.count, before_total - one.ones
+            margins = self._margins(_sums_before(before_total, ones, of), _sums_before(before, count, of))
+        return evidence._weighed(ones, count, of, margins)
+
+    def _weighed(
+        self, ones: NDArray[np.int64], count: NDArray[np.int64], of: NDArray[np.int64], margins: Array | None
+    ) -> Self:
+        """With what strata say that ended in buckets `of`, one bucket after the other; `margins`
+        were each bucket's."""
         superior, noninferior = self.superior, self.noninferior
-        for sums in summed_log_factors(ones, count, of=of, experiments=len(ended)):
-            superior = kept(superior + sums)
-        if noninferior is not None:
-            for sums in summed_log_factors(ones, count, np.stack(margins), of=of, experiments=len(ended)):
-                noninferior = kept(noninferior + sums)
+        at_once = max(_NUMBERS_AT_ONCE // self.superior.size, 1)
+        for first in range(0, int(of[-1]) + 1, at_once):
+            start, end = np.searchsorted(of, (first, first + at_once))
+            some, buckets = (ones[start:end], count[start:end]), of[start:end] - first
+            experiments = int(buckets[-1]) + 1
+            for sums in summed_log_factors(*some, of=buckets, experiments=experiments):
+                superior = kept(superior + sums)
+            if noninferior is not None and margins is not None:
+                of_them = margins[first : first + experiments]
+                for sums in summed_log_factors(*some, of_them, of=buckets, experiments=experiments):
+                    noninferior = kept(noninferior + sums)
         return replace(self, superior=superior, noninferior=noninferior)
 
-    def _carried_on(self, bucket: Bucket) -> list[Stratum]:
-        """Every open stratum after the bucket's rows, and those that begin with it."""
-        open_ = {one.key: one for one in self.open}
-        new = {one.key: one for one in _counted(bucket, self.arms)}
-        strata = []
-        for key in sorted(open_.keys() | new.keys()):
-            before, more = open_.get(key), new.get(key)
-            if before is None or more is None:
-                one = before or more
-                assert one is not None  # the key is of one of the two
-                strata.append(one if before is None else replace(one, since=one.since + len(bucket)))
-                continue
-            strata.append(replace(before, ones=before.ones + more.ones, count=before.count + more.count, since=0))
-        return strata
-
-    @staticmethod
-    def _sorted(strata: list[Stratum]) -> tuple[tuple[Stratum, ...], list[Stratum]]:
-        """Those that stay open and those that have ended. Of too many open ones, the longest unseen
-        and the oldest labels end."""
-        going: list[Stratum] = []
-        ended: list[Stratum] = []
-        for one in strata:
-            (ended if one.is_over else going).append(one)
-        going.sort(key=lambda one: (one.since, -one.label, one.propensities))
-        return tuple(going[:_MOST_OPEN]), ended + going[_MOST_OPEN:]
-
-    def _margins(self) -> Array:
-        """What the margin is in log-odds for each pair, (K, K), from the strata that have ended.
+    def _margins(self, total: Array, count: Array) -> Array:
+        """What the margin is in log-odds for each pair, (buckets, K, K), from the strata that had
+        ended before: `total` of `count` outcomes (buckets, K).
 
         Between means p - m/2 and p + m/2 it is the smaller the nearer p is to one half, and the
         smaller margin claims less. So p, the pair's pooled mean, is moved towards one half by two
         standard errors, and by m/2, which unequal counts can shift it.
         """
-        if self.noninferior is None:
-            return np.zeros(0)
-        count, total = self.matured.count.copy(), self.matured.total
-        for one in self.open:
-            count, total = count - one.count, total - one.ones
-        n = count[:, None] + count[None, :]
-        mean = np.clip((total[:, None] + total[None, :] + 0.5) / (n + 1.0), 0.0, 1.0)
+        n = count[:, :, None] + count[:, None, :]
+        mean = np.clip((total[:, :, None] + total[:, None, :] + 0.5) / (n + 1.0), 0.0, 1.0)
         half = self.indifference / 2.0
         moved = half + 2.0 * np.sqrt(mean * (1.0 - mean) / (n + 1.0))
         centre = np.where(mean < 0.5, np.minimum(mean + moved, 0.5), np.maximum(mean - moved, 0.5))
@@ -251,41 +229,92 @@ class ConditionalEvidence:
         )
 
 
-def _counted(bucket: Bucket, arms: int) -> Iterator[Stratum]:
-    """The bucket's strata. Arms that an allocation does not know yet are no part of it: zeros at
-    its end say nothing."""
-    alike = bucket.allocation[0] == bucket.allocation[-1] and (bucket.propensities[0] == bucket.propensities[-1]).all()
-    if (
-        alike
-        and (bucket.allocation == bucket.allocation[0]).all()
-        and (bucket.propensities == bucket.propensities[0]).all()
-    ):
-        count = np.bincount(bucket.arm, minlength=arms)
-        ones = np.bincount(bucket.arm[bucket.outcome == 1.0], minlength=arms)
-        yield _begun(int(bucket.allocation[0]), np.round(bucket.propensities[0], 9) + 0.0, ones, count)
-        return
-    rounded = np.round(bucket.propensities, 9) + 0.0
-    labels, first, of_label = np.unique(bucket.allocation, return_index=True, return_inverse=True)
-    if (rounded == rounded[first[of_label]]).all():
-        kinds, of_row = [(int(label), rounded[row]) for label, row in zip(labels, first, strict=True)], of_label
-    else:
-        vectors, of_vector = np.unique(rounded, axis=0, return_inverse=True)
-        codes, of_row = np.unique(of_label * len(vectors) + of_vector, return_inverse=True)
-        kinds = [(int(labels[code // len(vectors)]), vectors[code % len(vectors)]) for code in codes]
-    flat = of_row * arms + bucket.arm
-    size = len(kinds) * arms
-    count = np.bincount(flat, minlength=size).reshape(-1, arms)
-    ones = np.bincount(flat[bucket.outcome == 1.0], minlength=size).reshape(-1, arms)
-    for (label, vector), successes, rows in zip(kinds, ones, count, strict=True):
-        yield _begun(label, vector, successes, rows)
+@dataclass(slots=True)
+class _Going:
+    """A stratum that goes on, by its number; `rows` are of all arms."""
+
+    number: int
+    rows: int
+    since: int
+    enough: int
 
 
-def _begun(label: int, propensities: Array, ones: NDArray[np.int64], count: NDArray[np.int64]) -> Stratum:
-    """A stratum of rows that were drawn with these propensities (K,)."""
-    last = int(np.flatnonzero(propensities)[-1]) + 1
-    known = propensities[:last]
-    digest = blake2b(known.tobytes(), digest_size=8).hexdigest()
-    return Stratum(label, digest, ones, count, 0, enough(int(np.count_nonzero(known))))
+class _Strata:
+    """Which strata go on and which have ended, bucket after bucket. Their counts are added up
+    afterwards, all at once."""
+
+    def __init__(self, open_: Sequence[Stratum]) -> None:
+        self.ended: list[tuple[int, int]] = []
+        """(bucket, number of the stratum)"""
+        self._going = {one.key: _Going(i, int(one.count.sum()), one.since, one.enough) for i, one in enumerate(open_)}
+        self._number_of: list[int] = []
+        self._strata = len(open_)
+        self._bucket = 0
+
+    def observe(self, kinds: Kinds, start: int, end: int) -> None:
+        """After a bucket's kinds. Of too many open strata, the longest unseen and the oldest labels
+        end."""
+        rows = kinds.rows[start:end]
+        bucket_rows = sum(rows)
+        for one in self._going.values():
+            one.since += bucket_rows
+        for key, more, rows_to_end in zip(
+            zip(kinds.label[start:end], kinds.digest[start:end], strict=True),
+            rows,
+            kinds.enough[start:end],
+            strict=True,
+        ):
+            going = self._going.get(key)
+            if going is None:
+                going = self._going[key] = _Going(self._strata, 0, 0, rows_to_end)
+                self._strata += 1
+            going.rows += more
+            going.since = 0
+            self._number_of.append(going.number)
+        over = [key for key, one in self._going.items() if one.rows >= one.enough or one.since >= one.enough]
+        for key in sorted(over):
+            self._end(key)
+        if len(self._going) > _MOST_OPEN:
+            for key in self._in_order()[_MOST_OPEN:]:
+                self._end(key)
+        self._bucket += 1
+
+    def _end(self, key: tuple[int, str]) -> None:
+        self.ended.append((self._bucket, self._going.pop(key).number))
+
+    def _in_order(self) -> list[tuple[int, str]]:
+        return sorted(self._going, key=lambda key: (self._going[key].since, -key[0], key[1]))
+
+    def sums(self, open_: Sequence[Stratum], kinds: Kinds, arms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`ones` and `count` (strata, K) by number of the stratum."""
+        ones, count = (np.zeros((self._strata, arms), dtype=np.int64) for _ in range(2))
+        for number, one in enumerate(open_):
+            ones[number], count[number] = one.ones, one.count
+        np.add.at(ones, self._number_of, kinds.ones)
+        np.add.at(count, self._number_of, kinds.count)
+        return ones, count
+
+    def open(self, ones: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[Stratum, ...]:
+        """Those that go on, of which `sums` gave the counts."""
+        return tuple(
+            Stratum(*key, ones[one.number], count[one.number], one.since, one.enough)
+            for key, one in ((key, self._going[key]) for key in self._in_order())
+        )
+
+
+def _of_ones(total: Array, count: Array) -> ArmStatistics:
+    """Of `count` outcomes of 0 and 1, `total` of them 1: (K,), exact, however they came."""
+    mean = np.divide(total, count, out=np.zeros(len(count)), where=count > 0)
+    return ArmStatistics(count.astype(np.float64), mean, (count - total) * mean)
+
+
+def _sums_before(known: Array, added: NDArray[np.int64], of: NDArray[np.int64]) -> Array:
+    """What was `known` (K,) before each bucket, (buckets, K): with what strata (n, K) added that
+    ended in buckets `of` (n,) before."""
+    sums = np.zeros((int(of[-1]) + 1, len(known)))
+    np.add.at(sums, of, added)
+    before: Array = known + np.cumsum(sums, axis=0) - sums
+    return before
 
 
 def summed_log_factors(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from bandits import checks
 from bandits.belief import believe
 from bandits.inference.best_arm import probability_best
-from bandits.inference.conditional import enough, summed_log_factors
+from bandits.inference.conditional import summed_log_factors
+from bandits.inference.counted import enough
 from bandits.inference.log_factors import averaged
 from bandits.policies import ContextualPolicy, Policy
 from bandits.policies.allocation import with_burn_in, with_floor

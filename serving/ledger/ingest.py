@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -88,7 +89,9 @@ def _all_good(entries: Sequence[Entry], latest_us: int) -> Batch | None:
         times = [int.from_bytes(event.id[:8], "big") for event in events]
         numbers = [number for e in events for number in (e.experiment_id, e.arm_id, e.policy_version)]
         numbers += [event.proposed_arm_id for event in events if event.proposed_arm_id is not None]
-        shares = np.array([share for event in events for share in event.propensities], dtype=np.float64)
+        # Those of a snapshot are often all the same, and a hundred.
+        vectors = [vector for vector, _ in groupby(event.propensities for event in events)]
+        shares = np.array([share for vector in vectors for share in vector], dtype=np.float64)
         chosen = np.array([event.propensity for event in events], dtype=np.float64)
         latencies = np.array([event.latency_ms for event in events], dtype=np.float64)
         units = [event.unit for event in events if event.unit is not None]

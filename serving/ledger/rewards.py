@@ -1,8 +1,9 @@
 """Writes rewards: what this module returned for a reward, PostgreSQL has committed.
 
-One statement a call, in a transaction of its own, so that a batch is in or out as a whole. The
-window is judged by the database's clock in the statement that writes: a request that dawdled can't
-slip into a window that has closed.
+A batch is in or out as a whole; small ones that come at the same moment share a statement and its
+commit (serving.ledger.group_commit). Rows are written in the order of their keys, whoever brings
+them, so that no two statements wait for each other. The window is judged by the database's clock in
+the statement that writes: a request that dawdled can't slip into a window that has closed.
 
 Nothing is set for longer than a transaction, and nothing is prepared: behind a pooler the next
 transaction has another server connection.
@@ -24,13 +25,18 @@ from psycopg import ClientCursor, Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from . import partitions
+from . import causes, partitions
+from .group_commit import GroupCommit, NotTold
 
 STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
 """A statement that takes longer is one that the server's own limit did not end: no more threads are
 given to waiting for it."""
+SMALL = 50
+"""A batch of more rewards gains nothing by company."""
+_SERVERS_OWN = frozenset({"no_connection", "connection", "disk_full", "read_only"})
+"""Reasons (serving.ledger.causes) that are the same for whoever tries."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTED = re.compile(r'[\\"]')  # in an array's element
 
@@ -134,6 +140,7 @@ class RewardWriter:
         )
 
         self._began: dict[int, float] = {}  # by thread: when what it waits for was asked
+        self._together: GroupCommit[NewReward, Outcome] = GroupCommit(self._commit, _shared)
 
     def close(self) -> None:
         self._pool.close(timeout=1.0)
@@ -141,12 +148,22 @@ class RewardWriter:
     def write(self, rewards: Sequence[NewReward]) -> list[Outcome]:
         """Write rewards in one transaction; what became of each, in order. Raises
         LedgerUnavailable."""
+        self._refuse_while_others_hang()
+        # Who brings metrics of its own takes locks, for which nobody else shall wait.
+        if len(rewards) > SMALL or any(reward.metric not in reward.named for reward in rewards):
+            return self._commit(rewards)
+        try:
+            return list(self._together.commit(rewards, HANGS_SECONDS))
+        except NotTold as error:
+            raise LedgerUnavailable(str(error)) from PoolTimeout(str(error))
+
+    def _commit(self, rewards: Sequence[NewReward]) -> list[Outcome]:
+        """A transaction of its own."""
         first: dict[_Key, int] = {}
         for i, reward in enumerate(rewards):
             first.setdefault(_key(reward), i)
-        chosen = {key: rewards[i] for key, i in first.items()}
-        others = [reward for reward in chosen.values() if reward.metric not in reward.named]
-        self._refuse_while_others_hang()
+        chosen = {key: rewards[first[key]] for key in sorted(first)}
+        others = [rewards[i] for i in first.values() if rewards[i].metric not in rewards[i].named]
         thread = threading.get_ident()
         self._began[thread] = time.monotonic()
         try:
@@ -198,6 +215,15 @@ class RewardWriter:
         except psycopg.Error as error:
             return str(error)
         return f"none of its connections was free for {POOL_TIMEOUT_SECONDS:g} s"
+
+
+def _shared(error: Exception) -> LedgerUnavailable | None:
+    """What each of several that were written together is told, where the fault is nobody's own."""
+    if not isinstance(error, LedgerUnavailable) or causes.reason(error.__cause__) not in _SERVERS_OWN:
+        return None
+    told = LedgerUnavailable(str(error))
+    told.__cause__ = error.__cause__
+    return told
 
 
 def _key(reward: NewReward) -> _Key:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from bandits.inference.conditional import ConditionalEvidence
+from bandits.inference.counted import Counts
 from bandits.inference.evidence import RULES, Bucket, Evidence, differences, empty, from_dict
 from bandits.inference.hypergeometric import log_normaliser, pair_log_factors
 from bandits.inference.log_factors import STEPS, pack, unpack
@@ -111,6 +114,27 @@ def test_every_rule__many_buckets_at_once__give_the_same_numbers_as_one_by_one(
         one_by_one = one_by_one.observe(bucket)
     at_once = empty(rule, 3, 0.05).observe_all(parts[: len(parts) // 2]).observe_all(iter(parts[len(parts) // 2 :]))
     assert at_once.to_dict() == one_by_one.to_dict()
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_conditional__decisions_that_are_counted__give_the_same_numbers(labels: int) -> None:
+    """To the last digit: the learner observes decisions, a rebuild what the database counted."""
+    parts = [*buckets([0.3, 0.4, 0.02], 4000, 33, 60, labels=labels)]
+    whole = Counts.of(parts, 3)
+    keys = (whole.bucket, whole.vector, whole.allocation, whole.outcome, whole.arm)
+    alike, place, rows = np.unique(np.stack(keys), axis=1, return_index=True, return_counts=True)
+    of_kind = {f.name: getattr(whole, f.name)[place] for f in fields(whole) if f.name != "propensities"}
+    counted = replace(whole, **{**of_kind, "rows": rows})
+    assert alike.shape[1] < len(whole) / 3
+    cut = int(np.searchsorted(counted.bucket, 7))
+    halves = [
+        replace(counted, **{f.name: getattr(counted, f.name)[of] for f in fields(counted) if f.name != "propensities"})
+        for of in (slice(cut), slice(cut, None))
+    ]
+    evidence = ConditionalEvidence.empty(3, 0.05)
+    assert evidence.observe_counts(counted).to_dict() == evidence.observe_all(parts).to_dict()
+    in_parts = evidence.observe_counts(halves[0]).observe_counts(halves[1])
+    assert in_parts.to_dict() == evidence.observe_all(parts).to_dict()
 
 
 @every_rule

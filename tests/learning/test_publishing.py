@@ -15,7 +15,7 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import health
 from noregret.learning.locks import lookout_lock
 from noregret.redis_client import client, keys
-from noregret.rollout.endpoints import update_endpoint
+from noregret.rollout.endpoints import create_endpoint, update_endpoint
 from noregret.rollout.publish import build, publish_endpoint, publish_endpoint_on_commit
 from noregret.rollout.transitions import move
 from noregret.steering import pending, tasks
@@ -337,6 +337,32 @@ def test_endpoint__index_was_never_told__reaches_the_process_all_the_same(alice:
     time.sleep(COMPARE_SECONDS)
     process().store.refresh()
     assert alice.post("/api/v1/endpoints/pages/decide")["policy_version"] == before + 1
+
+
+def test_many_endpoints__snapshot_that_is_gone__is_missed_when_its_turn_comes(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = two_arms()
+    others = [create_endpoint(name=f"other-{i}", champion="page@a", deadline_ms=300, actor="t").pk for i in range(2)]
+    assert pending.find().publish == []
+    monkeypatch.setattr(pending, "_AT_LEAST", 1)
+    for name in ("pages", "other-0", "other-1"):
+        client().delete(keys().snapshot(name))
+    missed = [pk for _ in range(3) for pk in pending.find().publish]
+    assert sorted(missed) == sorted([experiment.endpoint_id, *others])
+
+
+def test_many_endpoints__versions__are_compared_by_turns(platform: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving import reading
+    from serving.process import process
+
+    monkeypatch.setattr(reading, "COMPARED_AT_ONCE", 2)
+    next_turn = reading.SnapshotReader(client(), keys(), process().store, 1.0)._next_turn
+    held = {"b": 2, "a": 1, "c": 3}
+    turns = [next_turn(held) for _ in range(3)]
+    assert turns == [{"a": 1, "b": 2}, {"c": 3, "a": 1}, {"b": 2, "c": 3}]
+    assert len(next_turn({"a": 1})) == 1
+    assert next_turn({}) == {}
 
 
 def test_damaged_document__is_not_read_again_and_again(alice: Api, two_arms: Start) -> None:

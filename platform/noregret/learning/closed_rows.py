@@ -7,7 +7,7 @@ from uuid import UUID
 ROW_COLUMNS = """
 d.arm_id, d.propensities, r.value, d.decided_at,
 CASE WHEN r.defaulted THEN NULL ELSE extract(epoch FROM r.recorded_at - r.decided_at)::float8 END,
-CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id
+CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id, r.arm_id
 """
 
 # Every trial that its arm served, of closed buckets, answered or not.
@@ -23,6 +23,23 @@ ORDER BY d.decided_at
 """
 
 
+# The same trials counted: a row for all of a bucket that were drawn and answered alike. What has
+# matured is the reward of such a trial.
+COUNTED = """
+SELECT date_bin(%(width)s, d.decided_at, 'epoch'), d.arm_id, d.propensities, d.policy_version, {value}, count(*)
+FROM serving_decision AS d LEFT JOIN serving_reward AS r
+    ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured
+    AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
+WHERE d.experiment_id = %(experiment)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
+AND d.trial AND d.fallback_reason IS NULL
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1
+"""
+
+
+VALUE = "r.value"
+ANSWERED = "CASE WHEN r.matured THEN 1::float8 END"
+
+
 class Row(NamedTuple):
     """A matured decision with its reward."""
 
@@ -34,6 +51,7 @@ class Row(NamedTuple):
     context: str | None  # JSON, where the policy learns from it
     policy_version: int
     decision_id: UUID
+    rewarded_arm_id: int  # the same, unless the decision is damaged
 
 
 class Served(NamedTuple):
@@ -46,4 +64,15 @@ class Served(NamedTuple):
     answered: bool
 
 
-Decided = TypeVar("Decided", Row, Served)
+class Counted(NamedTuple):
+    """Decisions of a closed bucket that are alike."""
+
+    decided_at: datetime  # the bucket's start
+    arm_id: int
+    propensities: list[float]
+    policy_version: int
+    value: float | None  # or 1 for any; None where nobody answered
+    decisions: int
+
+
+Decided = TypeVar("Decided", Row, Served, Counted)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits.inference import evidence as inference
+from bandits.inference.conditional import ConditionalEvidence
+from bandits.inference.counted import Counts, distinct
 from bandits.inference.evidence import Bucket, Evidence
 from bandits.inference.sample_ratio import ALARM, SampleRatio
 from bandits.reward import RewardModel
@@ -21,8 +23,8 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 
-from .buckets import bucket_width, in_buckets
-from .closed_rows import Decided, Row, Served
+from .buckets import bucket_number, bucket_width, in_buckets
+from .closed_rows import Counted, Row, Served
 from .models import ArmStatistics, ExperimentEvidence
 from .totals import are_probabilities, probabilities
 
@@ -143,11 +145,14 @@ def replay(experiment: Experiment, evidence: Evidence | None, rows: Sequence[Row
         return None
     if not rows:
         return evidence
+    return evidence.observe_all(_weighed(experiment, rows, _outcomes(bounded, [row.value for row in rows])))
+
+
+def _outcomes(bounded: tuple[RewardModel, tuple[float, float]], values: Sequence[float]) -> NDArray[np.float64]:
+    """Values of rewards (n,) on [0, 1], larger being better."""
     model, (low, high) = bounded
-    outcome = np.clip((np.array([row.value for row in rows], dtype=np.float64) - low) / (high - low), 0.0, 1.0)
-    if model.direction == "minimize":
-        outcome = 1.0 - outcome
-    return evidence.observe_all(_weighed(experiment, rows, outcome))
+    outcome = np.clip((np.array(values, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+    return 1.0 - outcome if model.direction == "minimize" else outcome
 
 
 def replay_answers(experiment: Experiment, answers: Evidence | None, served: Sequence[Served]) -> Evidence | None:
@@ -159,12 +164,47 @@ def replay_answers(experiment: Experiment, answers: Evidence | None, served: Seq
     )
 
 
+def replay_counted(experiment: Experiment, evidence: Evidence | None, rows: Sequence[Counted]) -> Evidence | None:
+    """As `replay`, of evidence whose rule needs nothing but counts."""
+    bounded = bounds_of(experiment)
+    answered = [row for row in rows if row.value is not None]
+    if bounded is None or not isinstance(evidence, ConditionalEvidence) or not answered:
+        return evidence
+    outcome = _outcomes(bounded, [row.value for row in answered if row.value is not None])
+    return evidence.observe_counts(_counts(experiment, answered, outcome))
+
+
+def replay_counted_answers(
+    experiment: Experiment, answers: Evidence | None, rows: Sequence[Counted]
+) -> Evidence | None:
+    """As `replay_answers`."""
+    if not isinstance(answers, ConditionalEvidence) or not rows:
+        return answers
+    answered = np.array([row.value is not None for row in rows], dtype=np.float64)
+    return answers.observe_counts(_counts(experiment, rows, answered))
+
+
+def _counts(experiment: Experiment, rows: Sequence[Counted], outcome: NDArray[np.float64]) -> Counts:
+    """The rows that can be weighed; `outcome` (n,) is of all."""
+    seats = seats_of(experiment)
+    seat = np.array([seats.get(row.arm_id, -1) for row in rows], dtype=np.int64)
+    propensities, weighable = _weighable([row.propensities for row in rows], seat, len(seats))
+    kept = np.flatnonzero(weighable)
+    vectors, vector = distinct(propensities[kept])
+    width = bucket_width(experiment.reward_.window_seconds)
+    bucket, versions, decisions = np.array(
+        [(bucket_number(row.decided_at, width), row.policy_version, row.decisions) for row in rows], dtype=np.int64
+    )[kept].T
+    allocation = versions if _learns(experiment) else _labels(vectors)[vector]
+    return Counts(bucket, seat[kept], outcome[kept], allocation, vectors, vector, decisions)
+
+
 def seats_of(experiment: Experiment) -> dict[int, int]:
     """Position by arm id."""
     return {arm: i for i, arm in enumerate(experiment.arms.order_by("position").values_list("pk", flat=True))}
 
 
-def _weighed(experiment: Experiment, rows: Sequence[Decided], outcome: NDArray[np.float64]) -> Iterator[Bucket]:
+def _weighed(experiment: Experiment, rows: Sequence[Row | Served], outcome: NDArray[np.float64]) -> Iterator[Bucket]:
     """The rows that can be weighed, bucket by bucket; `outcome` (n,) is of all."""
     seats = seats_of(experiment)
     seat = np.array([seats.get(row.arm_id, -1) for row in rows], dtype=np.int64)
@@ -210,12 +250,10 @@ def _labels(propensities: NDArray[np.float64]) -> NDArray[np.int64]:
     stays one allocation, and slow traffic its strata."""
     if not len(propensities):
         return np.zeros(0, dtype=np.int64)
-    changes = np.concatenate(([True], (propensities[1:] != propensities[:-1]).any(axis=1)))
-    distinct, which = np.unique(propensities[changes], axis=0, return_inverse=True)
-    which = which.ravel()[np.cumsum(changes) - 1]
+    vectors, which = distinct(propensities)
     # Without the zeros of arms that were added later: the allocation did not know them.
-    known = [np.trim_zeros(row, "b").tobytes() for row in distinct]
-    numbers = [int.from_bytes(blake2b(vector, digest_size=8).digest(), "big") >> 1 for vector in known]
+    known = [np.trim_zeros(vector, "b").tobytes() for vector in vectors]
+    numbers = [int.from_bytes(blake2b(one, digest_size=8).digest(), "big") >> 1 for one in known]
     labels: NDArray[np.int64] = np.array(numbers, dtype=np.int64)[which]
     return labels
 

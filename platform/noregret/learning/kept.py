@@ -109,6 +109,8 @@ def snapshot() -> Iterator[None]:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            # A day's decisions and their rewards are joined and counted in it without a file.
+            cursor.execute("SET LOCAL work_mem = '64MB'")
         yield
 
 

@@ -12,16 +12,18 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
+from bandits.delay import BINS
 from bandits.inference.evidence import Evidence, differences, from_dict
 from noregret.experiments.models import Experiment
 from serving.ledger import latency
 
 from . import contextual
 from .buckets import bucket_width, floor_to_bucket
-from .closed_rows import ROW_COLUMNS, SERVED, Decided, Row, Served
+from .clock import EARLIEST
+from .closed_rows import ANSWERED, COUNTED, ROW_COLUMNS, VALUE, Counted, Decided, Row
 from .comparing import TOLERANCE, same
 from .contextual import replay_models
-from .delays import delays_of
+from .delays import COUNTED as DELAYS
 from .evidence import (
     RULES,
     answers_are_compared,
@@ -31,7 +33,9 @@ from .evidence import (
     no_answers,
     no_evidence,
     replay,
-    replay_answers,
+    replay_counted,
+    replay_counted_answers,
+    rule_of,
 )
 from .kept import ByBucket, Span, rows
 from .models import ArmStatistics, ExperimentEvidence
@@ -93,29 +97,27 @@ class EvidenceSums(ByBucket[Learned]):
             "experiment": experiment.pk,
             "metric": experiment.reward_.metric,
             "with_context": contextual.policy_of(experiment) is not None,
+            "window": experiment.reward_.window_seconds,
+            "width": width,
             "start": start,
             "end": end,
         }
-        chunks = (list(map(Row._make, chunk)) for chunk in rows(_MATURED, asked))
-        for marked in _whole_buckets(chunks, width):
-            delays = dict(state.delays)
-            for arm, counts in delays_of(experiment, marked).items():
-                delays[arm] = latency.add(delays.get(arm, []), counts)
-            state = Learned(
-                replay(experiment, state.evidence, marked),
-                state.answers,
-                replay_models(experiment, state.models, marked),
-                delays,
-                state.matured + len(marked),
-            )
-        if state.answers is None or span.closed is None:
-            return state
+        state = replace(state, delays=_with_delays(state.delays, asked))
+        by_counts = rule_of(experiment) == "conditional" and contextual.policy_of(experiment) is None
         # Of the buckets that are closed: until then a decision may be answered yet.
-        asked["end"] = min(end, span.closed)
-        answers: Evidence | None = state.answers
-        for served in _whole_buckets((list(map(Served._make, chunk)) for chunk in rows(SERVED, asked)), width):
-            answers = replay_answers(experiment, answers, served)
-        return replace(state, answers=answers)
+        closed = EARLIEST if span.closed is None or state.answers is None else span.closed
+        if not by_counts:
+            state = _with_rows(experiment, state, asked)
+            end = min(end, closed)
+        evidence, answers, matured = state.evidence, state.answers, state.matured
+        query = COUNTED.format(value=VALUE if by_counts else ANSWERED)
+        chunks = rows(query, asked | {"end": end}) if start < end else ()
+        for counted in _whole_buckets((list(map(Counted._make, chunk)) for chunk in chunks), width):
+            if by_counts:
+                evidence = replay_counted(experiment, evidence, counted)
+                matured += sum(row.decisions for row in counted if row.value is not None)
+            answers = replay_counted_answers(experiment, answers, [row for row in counted if row.decided_at < closed])
+        return replace(state, evidence=evidence, answers=answers, matured=matured)
 
     def differences(self, experiment: Experiment, state: Learned) -> Iterator[str]:
         for row in ArmStatistics.objects.filter(arm__experiment=experiment).select_related("arm").order_by("arm_id"):
@@ -152,6 +154,29 @@ class EvidenceSums(ByBucket[Learned]):
             learned=state.models,
             rules=RULES,
         )
+
+
+def _with_delays(delays: dict[int, list[int]], asked: dict[str, Any]) -> dict[int, list[int]]:
+    """With how long the feedback took that is asked for."""
+    after = dict(delays)
+    for chunk in rows(DELAYS, asked):
+        for arm, place, count in chunk:
+            after[arm] = latency.add(after.get(arm, []), [0] * place + [count] + [0] * (BINS - 1 - place))
+    return after
+
+
+def _with_rows(experiment: Experiment, state: Learned, asked: dict[str, Any]) -> Learned:
+    """With the matured rows that are asked for, one by one: what a rule says that needs more than
+    counts, and a policy's models."""
+    chunks = (list(map(Row._make, chunk)) for chunk in rows(_MATURED, asked))
+    for marked in _whole_buckets(chunks, asked["width"]):
+        state = replace(
+            state,
+            evidence=replay(experiment, state.evidence, marked),
+            models=replay_models(experiment, state.models, marked),
+            matured=state.matured + len(marked),
+        )
+    return state
 
 
 def next_bucket(at: datetime, width: timedelta) -> datetime:

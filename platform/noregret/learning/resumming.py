@@ -14,10 +14,11 @@ from django.db.backends.utils import CursorWrapper
 from noregret.experiments.models import Experiment
 
 from .comparing import same
+from .counting import counted_between
 from .kept import days_of, rows_from
 from .models import SUMS, ExperimentEvidence, LedgerSums
 from .scoring import scored_between
-from .summing import counted_between, enter, fill, is_summed, shown_until
+from .summing import enter, fill, is_summed, shown_until
 from .sums import Part, Sums
 
 AT_ONCE = 2_000_000

@@ -29,7 +29,7 @@ from .clock import EARLIEST, FOREVER
 from .evidence import keeps_units
 from .models import ExperimentEvidence, LedgerSums
 from .scoring import scored_between, scored_of
-from .sums import HELD_OUT, NEWEST, NOT_HELD_OUT, Part, Scored, Sums, newest
+from .sums import HELD_OUT, NOT_HELD_OUT, Part, Scored, Sums, newest
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -204,24 +204,33 @@ def _keep(experiment: Experiment, sums: Sums) -> None:
 # served and was drawn by its probability. Values and weights of which the squares would overflow,
 # which no traffic of ours has, are passed over: they must stop nothing.
 _ENTERING = """
-CREATE TEMP TABLE IF NOT EXISTS entering_outcome (
-    arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[]
+CREATE TEMP TABLE IF NOT EXISTS entering_alike (
+    arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[], n float8
 ) ON COMMIT DELETE ROWS
 """
 _FILL = """
-INSERT INTO entering_outcome
-SELECT r.arm_id, d.unit, d.holdout, r.value, CASE WHEN drawn THEN 1 / (d.propensity * chances) END,
-    CASE WHEN drawn THEN d.propensities END
-FROM {outcomes} JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
+INSERT INTO entering_alike
+SELECT arm_id, unit, holdout, value, CASE WHEN drawn THEN 1 / (propensity * chances) END, CASE WHEN drawn THEN propensities END, n
+FROM ({outcomes}) AS alike
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN %(weighs)s AND array_ndims(d.propensities) = 1
-        THEN cardinality(array_remove(array_remove(d.propensities, 0), NULL)) END AS chances
+    SELECT CASE WHEN %(weighs)s AND array_ndims(propensities) = 1
+        THEN cardinality(array_remove(array_remove(propensities, 0), NULL)) END AS chances
 ) AS drawing
-CROSS JOIN LATERAL (
-    SELECT chances > 0 AND d.fallback_reason IS NULL AND NOT d.holdout AND d.propensity > 1e-12 AS drawn
-) AS service
+CROSS JOIN LATERAL (SELECT chances > 0 AND NOT failed AND NOT holdout AND propensity > 1e-12 AS drawn) AS service
+"""
+_DECIDED = """
+JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 WHERE d.decided_at >= %(start)s AND d.decided_at < %(end)s AND abs(r.value) <= 1e100
 """
+_EACH = f"""
+SELECT r.arm_id, d.unit, d.holdout, r.value, d.propensity, d.propensities, d.fallback_reason IS NOT NULL AS failed, 1 AS n
+FROM {{rewards}} {_DECIDED}
+"""  # noqa: S608 - constants
+# Where units do not matter, and values are few: those that were drawn alike, counted.
+_ALIKE = f"""
+SELECT r.arm_id, NULL AS unit, d.holdout, r.value, d.propensity, d.propensities, d.fallback_reason IS NOT NULL AS failed, count(*) AS n
+FROM {{rewards}} {_DECIDED} GROUP BY 1, 3, 4, 5, 6, 7
+"""  # noqa: S608 - constants
 _CLAIMED = """
 unnest(%(ids)s::uuid[], %(times)s::timestamptz[], %(arms)s::bigint[], %(values)s::float8[])
     AS r (decision_id, decided_at, arm_id, value)
@@ -242,17 +251,16 @@ def fill(
     *,
     listed: Named | None = None,
 ) -> int:
-    """Put outcomes of decisions from `start` to `end` in front of `enter`; how many.
+    """Put outcomes of decisions from `start` to `end` in front of `enter`; how many rows they take.
 
     All learned ones, or those of `listed` decisions; with `arms` and `values` these are the
     outcomes themselves.
     """
     if listed is None:
-        outcomes = _LEARNED.format(listed="")
-    elif "values" in listed:
-        outcomes = _CLAIMED
+        alike = not keeps_units(experiment) and experiment.reward_.kind == "binary"
+        outcomes = (_ALIKE if alike else _EACH).format(rewards=_LEARNED.format(listed=""))
     else:
-        outcomes = _LEARNED.format(listed=_LISTED)
+        outcomes = _EACH.format(rewards=_CLAIMED if "values" in listed else _LEARNED.format(listed=_LISTED))
     cursor.execute(_ENTERING)
     asked: dict[str, Any] = {
         "experiment": experiment.pk,
@@ -266,9 +274,9 @@ def fill(
     return int(cursor.rowcount)
 
 
-_PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_outcome"
+_PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_alike"
 _SIDES = f"""
-UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit, value, NULL FROM entering_outcome
+UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit, value, NULL FROM entering_alike
 """  # noqa: S608 - constants
 _LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
 
@@ -315,10 +323,10 @@ FROM grown GROUP BY part
 # probabilities.
 _SPLIT = """
 WITH alike AS (
-    SELECT arm_id, level, weight, propensities, count(*)::float8 AS n, sum(value - level) AS total,
-        sum(power(value - level, 2)) AS squares,
+    SELECT arm_id, level, weight, propensities, sum(n) AS n, sum(n * (value - level)) AS total,
+        sum(n * power(value - level, 2)) AS squares,
         (SELECT count(*) FROM unnest(propensities) AS p WHERE p > 0)::float8 AS chances
-    FROM entering_outcome JOIN unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (arm_id, level) USING (arm_id)
+    FROM entering_alike JOIN unnest(%(parts)s::bigint[], %(levels)s::float8[]) AS u (arm_id, level) USING (arm_id)
     WHERE weight IS NOT NULL GROUP BY arm_id, level, weight, propensities
 )
 SELECT arm_id, NULL::bigint AS seat, sum(n), sum(total), sum(squares),
@@ -359,39 +367,5 @@ def enter(cursor: CursorWrapper, experiment: Experiment, sums: Sums, units: str 
             else:
                 added[arm] = Part(added[arm].level, added[arm].units, np.array(numbers, dtype=np.float64))
     # The caller may fill in others in the same transaction.
-    cursor.execute("TRUNCATE entering_outcome")
+    cursor.execute("TRUNCATE entering_alike")
     return Sums(parts=added, share=tuple(share))
-
-
-_COUNTED = """
-SELECT holdout, proposed_arm_id, count(*)::bigint FROM serving_decision
-WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
-GROUP BY holdout, proposed_arm_id
-"""
-_NEWEST = """
-SELECT arm_id, CASE WHEN failed THEN -at ELSE at END FROM (
-    SELECT arm_id, fallback_reason IS NOT NULL AS failed, (extract(epoch FROM decided_at) * 1000000)::bigint AS at,
-        row_number() OVER (PARTITION BY arm_id ORDER BY decided_at DESC, fallback_reason IS NOT NULL DESC) AS place
-    FROM serving_decision
-    WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
-) AS placed WHERE place <= %(newest)s
-"""
-
-
-def counted_between(cursor: CursorWrapper, experiment: Experiment, start: datetime, end: datetime) -> Sums:
-    """How the decisions from `start` to `end` fell on the sides, what an apprentice would have
-    served, and which were each arm's newest."""
-    arms = list(experiment.arms.values_list("pk", flat=True))
-    asked: dict[str, Any] = {"experiment": experiment.pk, "arms": arms, "start": start, "end": end, "newest": NEWEST}
-    cursor.execute(_COUNTED, asked)
-    sides = [0, 0]
-    choices: Counter[int] = Counter()
-    for held_out, proposed, count in cursor.fetchall():
-        sides[bool(held_out)] += count
-        if proposed is not None:
-            choices[proposed] += count
-    cursor.execute(_NEWEST, asked)
-    times: dict[int, list[int]] = {}
-    for arm, at in cursor.fetchall():
-        times.setdefault(arm, []).append(at)
-    return Sums((sides[0], sides[1]), choices, newest={arm: newest(made) for arm, made in times.items()})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -148,6 +149,16 @@ def probabilities(propensities: Sequence[Sequence[float]], arms: int) -> tuple[A
 
     A damaged decision happened too: it is counted, and only how likely it was is not known.
     """
+    # Those of a snapshot are often all the same: each run of them is looked at once.
+    runs = [(vector, len(list(alike))) for vector, alike in groupby(propensities)]
+    if len(runs) == len(propensities):
+        return _probabilities(propensities, arms)
+    shares, known = _probabilities([vector for vector, _ in runs], arms)
+    rows = np.repeat(np.arange(len(runs)), [length for _, length in runs])
+    return shares[rows], known[rows]
+
+
+def _probabilities(propensities: Sequence[Sequence[float]], arms: int) -> tuple[Array, NDArray[np.bool_]]:
     if all(len(shares) == arms for shares in propensities):
         with suppress(TypeError, ValueError):  # what somebody wrote by hand may be no list of numbers
             numbers = np.array(propensities, dtype=np.float64).reshape(len(propensities), arms)

@@ -4,6 +4,7 @@ nothing: this is asked anew each second.
 What is wrong with one endpoint, or with a row of one experiment, hides no other.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -207,7 +208,7 @@ def _in_turn(publish: Iterable[int], names: dict[int, str], found: "_Held") -> l
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index)
-    each, or the error that came of it."""
+    each, or the error that came of it; the version is the index's where it was another's turn."""
 
     now: float  # Redis's clock, which also stamps the entries
     index: bool
@@ -217,9 +218,22 @@ class _Held:
 
 
 _GENERAL = 5  # commands that ask for what is no endpoint's own
+LOOKS_AT_ALL = 10
+"""In so many looks every snapshot itself is looked at, for one may be gone that the index knows of;
+the index is read at each."""
+_AT_LEAST = 100
+_looks = itertools.count()
+
+
+def _turn(endpoints: list[str]) -> slice:
+    """Whose snapshots this look asks for."""
+    size = max(_AT_LEAST, -(-len(endpoints) // LOOKS_AT_ALL))
+    first = next(_looks) % max(-(-len(endpoints) // size), 1) * size
+    return slice(first, first + size)
 
 
 def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
+    turn = _turn(endpoints)
     with client().pipeline(transaction=False) as pipeline:
         pipeline.time()
         pipeline.exists(names.epoch)
@@ -228,19 +242,27 @@ def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
         pipeline.hgetall(names.failing)
         for name in endpoints:
             pipeline.xrange(names.decisions(name), count=1)
+        for name in endpoints[turn]:
             pipeline.hget(names.snapshot(name), "version")
         answers = pipeline.execute(raise_on_error=False)
-    general, rest = answers[:_GENERAL], answers[_GENERAL:]
+    general, oldest, held = (
+        answers[:_GENERAL],
+        answers[_GENERAL:][: len(endpoints)],
+        answers[_GENERAL + len(endpoints) :],
+    )
     for answer in general:  # an endpoint's key of another kind is that endpoint's trouble alone
         if isinstance(answer, Exception):
             raise answer
     (seconds, microseconds), epoch, access, versions, failing = general
     announced = {name.decode(): int(version) for name, version in versions.items()}
+    of_index = [announced.get(name, -1) for name in endpoints]
+    versions_held = list[Any](of_index)
+    versions_held[turn] = held
     return _Held(
         seconds + microseconds / 1e6,
         bool(epoch),
         None if access is None else min(int(access), announced.get(ACCESS, -1)),
-        [(rest[2 * i], rest[2 * i + 1], announced.get(name, -1)) for i, name in enumerate(endpoints)],
+        list(zip(oldest, versions_held, of_index, strict=True)),
         failures(failing),
     )
 
