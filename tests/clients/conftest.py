@@ -1,6 +1,7 @@
 """A whole platform as a child process, its key, and a proxy before it that goes wrong as told."""
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,18 @@ Named = Callable[[str], str]
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[RunningPlatform]:
+def page_port() -> int:
+    """Where pages of another origin than the platform's are served, which their origin names."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def running(page_port: int) -> Iterator[RunningPlatform]:
     folder = Path(tempfile.mkdtemp(prefix="noregret-clients-"))
-    with RunningPlatform(folder, environment={"NOREGRET_SECRET_KEY": ""}) as platform:
+    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_CORS_ORIGINS": f"http://127.0.0.1:{page_port}"}
+    with RunningPlatform(folder, environment=environment) as platform:
         yield platform
     shutil.rmtree(folder, ignore_errors=True)
 

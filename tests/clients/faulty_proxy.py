@@ -63,7 +63,7 @@ class FaultyProxy:
     requests without one are handed on with it.
     """
 
-    def __init__(self, target: str, key: str | None = None) -> None:
+    def __init__(self, target: str, key: str | None = None, port: int = 0) -> None:
         self.files: dict[str, tuple[str, bytes]] = {}
         self._key = key
         self.faults: deque[Fault] = deque()
@@ -87,7 +87,7 @@ class FaultyProxy:
             allow_reuse_address = True
             request_queue_size = 128
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 

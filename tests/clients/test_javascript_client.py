@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 from noregret.embedded.running import RunningPlatform
+from noregret.env import VARIABLES
 from noregret_client import Client
 from sklearn.linear_model import LinearRegression
 
@@ -25,8 +28,8 @@ needs_node = pytest.mark.skipif(NODE is None, reason="NO NODE: the JavaScript cl
 
 PAGE = b"""<!doctype html><link rel="icon" href="data:,"><script type="module">
 import { NoregretClient } from "/dist/index.js";
-const key = new URLSearchParams(location.search).get("key") ?? undefined;
-const options = { url: "", batching: { wait: 60_000 }, ...(key && { key }) };
+const { url = "", key } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+const options = { url, batching: { wait: 60_000 }, ...(key && { key }) };
 const client = new NoregretClient(options);
 const beacon = navigator.sendBeacon.bind(navigator);
 navigator.sendBeacon = (...given) => {
@@ -37,6 +40,12 @@ const choice = await client.decide("pages", { unit: "browser" });
 client.feedbackLater(choice.decision_id, 1);
 window.decided = choice;
 </script>"""
+
+
+SITE = {f"/dist/{path.name}": ("text/javascript", path.read_bytes()) for path in (FOLDER / "dist").glob("*.js")} | {
+    "/page": ("text/html", PAGE),
+    "/next": ("text/html", b'<link rel="icon" href="data:,">left'),
+}
 
 
 @needs_node
@@ -93,14 +102,11 @@ def test_page__that_is_left__sends_its_feedback_first(
 ) -> None:
     """By a fetch that outlives the page, with its key; where a proxy adds the key, by a beacon."""
     with FaultyProxy(running.url, key=None if has_key else key) as proxy:
-        proxy.files = {
-            f"/dist/{path.name}": ("text/javascript", path.read_bytes()) for path in (FOLDER / "dist").glob("*.js")
-        } | {"/page": ("text/html", PAGE), "/next": ("text/html", b'<link rel="icon" href="data:,">left')}
-        proxy.files[f"/page?key={key}"] = proxy.files["/page"]
+        proxy.files = SITE
         tab = browser.new_page()
         errors: list[str] = []
         tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.goto(f"{proxy.url}/page" + (f"?key={key}" if has_key else ""))
+        tab.goto(f"{proxy.url}/page" + (f"#key={key}" if has_key else ""))
         decided = tab.wait_for_function("window.decided").json_value()
         assert not any("feedback" in path for _, path, _ in proxy.requests)
         tab.goto(f"{proxy.url}/next")
@@ -114,3 +120,34 @@ def test_page__that_is_left__sends_its_feedback_first(
         assert errors == []
         tab.close()
         assert client.feedback(decided["decision_id"], 1) == "duplicate"
+
+
+@pytest.mark.skipif("NOREGRET_CORS_ORIGINS" not in {one.name for one in VARIABLES.values()}, reason="NO CORS yet")
+def test_page__of_a_listed_origin__calls_the_platform_itself(
+    browser: Any, running: RunningPlatform, client: Client, key: str, pages: str, page_port: int
+) -> None:
+    with FaultyProxy(running.url, port=page_port) as site:
+        site.files = SITE
+        tab = browser.new_page()
+        tab.goto(f"{site.url}/page#url={running.url}&key={key}")
+        decided = tab.wait_for_function("window.decided").json_value()
+        tab.goto(f"{site.url}/next")
+        for _ in range(100):
+            told = [item["reward"] for item in ledger(client) if item["decision_id"] == decided["decision_id"]]
+            if told == [1.0]:
+                break
+            tab.wait_for_timeout(100)
+        assert told == [1.0]
+        assert site.requests == []
+        tab.close()
+
+
+def ledger(client: Client) -> list[Any]:
+    """The lines of the experiment's ledger."""
+    with httpx.stream(
+        "GET",
+        f"{client._settings.address.url}/api/v1/experiments/pages-1/decisions.ndjson",
+        headers=client._settings.headers,
+        timeout=20.0,
+    ) as answer:
+        return [msgspec.json.decode(line) for line in answer.iter_lines() if line]
