@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from noregret.registry.frameworks import frameworks
 from noregret_client import Client, InvalidRequest, ModelNotTaken
 from noregret_client.rows import columns_of, rows_of, sample_of
 from sklearn.compose import ColumnTransformer
@@ -197,8 +196,6 @@ def test_boosted_pipeline__on_a_table_with_texts__has_an_input_a_column(library:
 def test_boosted_model__is_registered_and_answers_as_the_original(client: Client) -> None:
     lightgbm = pytest.importorskip("lightgbm", reason="NO LIGHTGBM: its models are not tested")
     pytest.importorskip("onnxmltools", reason="NO ONNXMLTOOLS: boosted models are not tested")
-    if "onnx" not in frameworks():
-        pytest.skip("NO FRAMEWORK onnx: the platform takes no ONNX models yet")
     import pandas
 
     frame = pandas.DataFrame(X[:, :4], columns=["a", "b", "c", "d"])
