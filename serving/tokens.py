@@ -13,7 +13,7 @@ import hmac
 import os
 import struct
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 VERSION = 1
 _RECORD = struct.Struct(">BB16sQQQd")  # version, flags, id, experiment, arm, policy version, propensity
@@ -30,8 +30,7 @@ class InvalidToken(ValueError):
     """Not an id that this service gave out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """What a decision id says."""
 
     id: bytes  # 16 bytes: time in microseconds (8, big-endian), then randomness

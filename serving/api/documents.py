@@ -147,10 +147,14 @@ def _count_predict(body: PredictRequest | NumbersRequest) -> int:
 
 
 def _count_feedback(body: FeedbackBody) -> int:
-    if body.feedback is not UNSET:
+    fields = (body.decision_id, body.value, body.metric, body.occurred_at, body.feedback)
+    count = sum(field is not UNSET for field in fields)
+    if body.feedback is UNSET:
+        return count
+    try:
+        return count + sum(len(_ITEM_KEYS.decode(item)) for item in body.feedback)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # an item that is no object, or no text
         return bodies.UNCOUNTED
-    fields = (body.decision_id, body.value, body.metric, body.occurred_at)
-    return sum(field is not UNSET for field in fields)
 
 
 PREDICT = bodies.Form(NumbersRequest, _count_predict)
@@ -158,4 +162,5 @@ PREDICT_COLUMNS = bodies.Form(PredictRequest, _count_predict)
 NUMBERS = list[list[float] | dict[str, float]]
 DECIDE = bodies.Form(DecideRequest, _count_decide)
 FEEDBACK = bodies.Form(FeedbackBody, _count_feedback)
+_ITEM_KEYS = msgspec.json.Decoder(dict[str, Any])
 FEEDBACK_ITEM = msgspec.json.Decoder(FeedbackRequest)

@@ -15,9 +15,8 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import psycopg
@@ -57,8 +56,7 @@ class LedgerUnavailable(Exception):
     be."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewReward:
+class NewReward(NamedTuple):
     """One reward to write. `learned` is False for a metric that is not the experiment's reward;
     `named`: those without bound."""
 
