@@ -31,7 +31,7 @@ def made(proxy: FaultyProxy, key: str, failed: list[FailedFeedback]) -> Iterator
             proxy.url,
             key,
             timeout=20.0,
-            batching=Batching(**batching),  # type: ignore[arg-type]
+            batching=Batching(close_seconds=60.0, **batching),  # type: ignore[arg-type]
             on_feedback_failed=failed.append,
         )
         clients.append(client)
@@ -220,7 +220,7 @@ def test_many_threads__lose_and_double_nothing(
 SCRIPT = """
 import os, sys
 from noregret_client import Batching, Client
-client = Client(batching=Batching(seconds=60.0))
+client = Client(timeout=30.0, batching=Batching(seconds=60.0, close_seconds=60.0))
 parent, child, pooled = sys.argv[1:]
 client.feedback_later(parent, 1)
 def reward(decision_id):

@@ -18,7 +18,7 @@ from .client import feedback_queue, new_request_id
 from .connection import Address, AsyncPool, Pool, Settings
 from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction
 from .errors import DeadlineExceeded, NoregretError
-from .feedback_queue import EXIT_SECONDS, Batching, OnFailed
+from .feedback_queue import Batching, OnFailed
 from .registering import REGISTER_SECONDS, FollowedJob, prepared
 from .retrying import YOUNG_SECONDS, Attempts, Repeats, Retries
 
@@ -195,7 +195,7 @@ class AsyncClient:
             except NoregretError as error:
                 await anyio.sleep(attempts.pause_after(error))
 
-    async def close(self, timeout: float = EXIT_SECONDS) -> None:
+    async def close(self, timeout: float | None = None) -> None:
         await anyio.to_thread.run_sync(self._queue.close, timeout)
         self._feedback_pool.close()
         await self._pool.close()

@@ -14,7 +14,7 @@ from .connection import Address, Pool, Settings
 from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction
 from .endpoint import DecisionScope, Endpoint
 from .errors import DeadlineExceeded, NoregretError
-from .feedback_queue import EXIT_SECONDS, Batching, FeedbackQueue, OnFailed
+from .feedback_queue import Batching, FeedbackQueue, OnFailed
 from .registering import REGISTER_SECONDS, FollowedJob, prepared
 from .retrying import YOUNG_SECONDS, Attempts, Repeats, Retries
 
@@ -229,7 +229,7 @@ class Client:
             except NoregretError as error:
                 time.sleep(attempts.pause_after(error))
 
-    def close(self, timeout: float = EXIT_SECONDS) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Sends the feedback that waits, within `timeout` seconds, and closes the connections."""
         self._queue.close(timeout)
         self._pool.close()

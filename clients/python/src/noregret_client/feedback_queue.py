@@ -28,7 +28,6 @@ log = logging.getLogger("noregret_client")
 
 IDLE_SECONDS = 10.0
 """A thread with nothing to do ends after it; the next item starts another."""
-EXIT_SECONDS = 5.0
 _TOLD_FULL_EVERY_SECONDS = 10.0
 
 Send = Callable[[Sequence[Feedback], float], Sequence[FeedbackResult]]
@@ -59,13 +58,15 @@ class Batching:
 
     A batch goes when `size` items wait, or the oldest has waited `seconds`. With `most_queued`
     items waiting a further one is not taken: it is told as `queue_full`, for a caller must never
-    wait for its feedback. A batch that can't be sent is tried again for `retry_seconds`.
+    wait for its feedback. A batch that can't be sent is tried again for `retry_seconds`. Closing,
+    and the interpreter's end, take at most `close_seconds`.
     """
 
     size: int = 500
     seconds: float = 1.0
     most_queued: int = 10_000
     retry_seconds: float = 60.0
+    close_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 1000:
@@ -125,8 +126,10 @@ class FeedbackQueue:
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._handled >= target, timeout)
 
-    def close(self, timeout: float = EXIT_SECONDS) -> None:
-        """Sends what is left, within `timeout` seconds; what is left then is told as `closed`."""
+    def close(self, timeout: float | None = None) -> None:
+        """Sends what is left, within `timeout` seconds, `close_seconds` where they are not given;
+        what is left then is told as `closed`."""
+        timeout = self._batching.close_seconds if timeout is None else timeout
         with self._changed:
             self._closed = True
             self._ends = time.monotonic() + timeout
