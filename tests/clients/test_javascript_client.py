@@ -11,11 +11,9 @@ import httpx
 import msgspec
 import pytest
 from noregret.embedded.running import RunningPlatform
-from noregret.env import VARIABLES
 from noregret_client import Client
 from sklearn.linear_model import LinearRegression
 
-from serving.web.routes import find
 from tests.clients.conftest import served_by
 from tests.clients.faulty_proxy import FaultyProxy
 
@@ -68,19 +66,17 @@ def test_suite__in_node(proxy: FaultyProxy, client: Client, key: str, pages: str
     client.register(LinearRegression().fit([[1.0, 2.0], [3.0, 5.0]], [1.0, 2.0]), name="rows", version="1")
     client.create_endpoint("rows", champion="rows@1")
     served_by(client, "rows", None)
-    knows_activate = find("/api/v1/activate") is not None
     found = subprocess.run(
         [str(NODE), "--test", "tests/"],
         cwd=FOLDER,
-        env=os.environ
-        | {"NOREGRET_PROXY": proxy.url, "NOREGRET_KEY": key, "NOREGRET_ACTIVATE": "1" if knows_activate else ""},
+        env=os.environ | {"NOREGRET_PROXY": proxy.url, "NOREGRET_KEY": key},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert f"# skipped {0 if knows_activate else 1}" in found.stdout
+    assert "# skipped 0" in found.stdout
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +118,6 @@ def test_page__that_is_left__sends_its_feedback_first(
         assert client.feedback(decided["decision_id"], 1) == "duplicate"
 
 
-@pytest.mark.skipif("NOREGRET_CORS_ORIGINS" not in {one.name for one in VARIABLES.values()}, reason="NO CORS yet")
 def test_page__of_a_listed_origin__calls_the_platform_itself(
     browser: Any, running: RunningPlatform, client: Client, key: str, pages: str, page_port: int
 ) -> None:

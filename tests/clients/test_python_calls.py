@@ -23,14 +23,10 @@ from noregret_client import (
 )
 from sklearn.linear_model import LogisticRegression
 
-from serving.web.routes import find
 from tests.clients.conftest import served_by
 from tests.clients.faulty_proxy import DRIP, DROP, HANG, LOSE_ANSWER, RESET_MID_ANSWER, FaultyProxy, unavailable
 
 SOURCE = Path(__file__).resolve().parents[2] / "clients" / "python" / "src"
-needs_activate = pytest.mark.skipif(
-    find("/api/v1/activate") is None, reason="NO ACTIVATE: the platform knows neither exclude nor activate yet"
-)
 ROWS = np.array([[5.1, 3.5], [1e9 + 0.25, 0.002], [-4.5, 0.0]])
 
 
@@ -153,7 +149,6 @@ def test_decide__answer_lost__makes_no_second_decision_unless_wanted(
     assert [body["request_id"] for body in proxy.bodies()[1:]] == ["r-1", "r-1"]
 
 
-@needs_activate
 def test_exclude_and_activate__are_the_platforms(
     client: Client, proxied: Client, proxy: FaultyProxy, pages: str
 ) -> None:

@@ -98,7 +98,7 @@ for (const fault of ["drop", "lose", "half"]) {
   });
 }
 
-test("exclude and activate are the platform's", { skip: process.env.NOREGRET_ACTIVATE ? false : "NO ACTIVATE" }, async () => {
+test("exclude and activate are the platform's", async () => {
   assert.equal((await client.decide("pages", { exclude: ["a"] })).arm, "b");
   assert.equal((await client.decide("pages", { exclude: ["a", "b"] })).fallback_reason, "excluded");
   await goesWrong("lose");
