@@ -27,7 +27,7 @@ from bandits.policies.allocation import allocate
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 from serving import snapshot
-from serving.routing import Route, router
+from serving.routing import Route, Router, kept_among, router
 from serving.runtimes.static import StaticModel
 
 from .contextual_promotion import Learner, above
@@ -47,8 +47,9 @@ class Setting:
     `returning` units come again and again, each with a mean of its own; without, every request is a
     new unit's, and the common mean rises from .2 to .7. `answered` are the arms' rates of feedback,
     silence meaning nothing. `added` and `disabled` name the batch at which the last arm comes or
-    goes; its decisions are fallbacks with probability `failing`. `batch` decisions meet one
-    snapshot.
+    goes; its decisions are fallbacks with probability `failing`. A share `excluding` of the
+    requests are not for the last arm: those whose mean is a third of the others'. `batch` decisions
+    meet one snapshot.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Setting:
     added: int | None = None
     disabled: int | None = None
     failing: float = 0.0
+    excluding: float = 0.0
     costs: tuple[float, ...] | None = None
     batches: int = 20
     batch: int = 100
@@ -172,15 +174,19 @@ class Run:
         trials: list[bool] = []
         known: list[bool] = []  # answered, and served by its own arm
         features: list[Array] = []
+        eligible: list[NDArray[np.bool_]] = []
         for _ in range(setting.batch):
             unit, mean = self._request(number)
             x = np.array([1.0, generator.random()])
-            route = served.route(unit, x if setting.contextual else None)
-            if setting.sticky and not route.holdout and route.proposed is None:
-                route = self._kept.setdefault(unit, route)
+            allowed = np.ones(setting.arms, dtype=np.bool_)
+            allowed[-1] = generator.random() >= setting.excluding
+            route = self._route(served, unit, x if setting.contextual else None, allowed, enabled)
+            if route is None:
+                continue
             position = route.position
             if setting.contextual:
                 mean = float(above(x[1:])[0, position])
+            mean = mean if allowed[-1] else mean / 3
             trial = not route.holdout and not (setting.units_count_once and unit in self._seen)
             self._seen.add(unit)
             fell_back = position == setting.arms - 1 and generator.random() < setting.failing
@@ -191,10 +197,24 @@ class Run:
             trials.append(trial)
             known.append(answered and not fell_back)
             features.append(x)
+            eligible.append(allowed)
         arm, outcome, x = np.array(arms), np.array(outcomes), np.array(features)
         self._learn(arm[known], outcome[known], x[known])
-        self._weigh(number, arm, outcome, np.array(logged), np.array(trials), np.array(known))
+        self._weigh(number, arm, outcome, np.array(logged), np.array(trials), np.array(known), np.array(eligible))
         return enabled
+
+    def _route(
+        self, served: Router, unit: str, x: Array | None, allowed: NDArray[np.bool_], enabled: NDArray[np.bool_]
+    ) -> Route | None:
+        """As serving.choosing goes about it; None where no arm is left."""
+        route: Route | None = served.route(unit, x) if self.setting.sticky or allowed.all() else None
+        if route is not None and self.setting.sticky and not route.holdout and route.proposed is None:
+            route = self._kept.setdefault(unit, route)
+            if not allowed.all():
+                route = kept_among(route, allowed & enabled, self._id, unit)
+        elif not allowed.all():
+            route = None
+        return route or served.route_among(allowed, unit, x)
 
     def _request(self, number: int) -> tuple[str, float]:
         if self._unit_means is not None:
@@ -216,13 +236,15 @@ class Run:
         logged: Array,
         trials: NDArray[np.bool_],
         known: NDArray[np.bool_],
+        eligible: NDArray[np.bool_],
     ) -> None:
         self._ratio = self._ratio.observe(arm[trials], logged[trials])
         rows = trials & known
         self.trials += int(rows.sum())
         among = logged[rows][:, : self._evidence.arms]
         label = self._labels(self.setting, number, among)
-        self._evidence = self._evidence.observe(Bucket(arm[rows], outcome[rows], among, label))
+        are_for = eligible[rows][:, : self._evidence.arms]
+        self._evidence = self._evidence.observe(Bucket(arm[rows], outcome[rows], among, label, are_for))
 
     def _snapshot(self, number: int, enabled: NDArray[np.bool_]) -> snapshot.Experiment:
         setting, learned = self.setting, self._learned
@@ -316,6 +338,19 @@ def settings() -> Iterator[Setting]:
     yield replace(thompson, name="thompson, second arm fails", failing=1.0)
     yield replace(thompson, name="thompson, second arm fails half of the time", failing=0.5, returning=100)
     yield replace(canary, name="canary, challenger fails half of the time", failing=0.5)
+    for kind in kinds:
+        if kind.strategy == "canary" or kind.policy in (None, "thompson", "ucb1", "lin-thompson", "lin-ucb"):
+            arms = 2 if kind.contextual or kind.strategy == "canary" else 3
+            yield replace(kind, name=f"{kind.name}, harder requests exclude the last arm", arms=arms, excluding=0.4)
+    yield replace(
+        thompson,
+        name="thompson, sticky, holdout 0.2, 200 units return, harder requests exclude the last arm",
+        arms=3,
+        sticky=True,
+        holdout=0.2,
+        returning=200,
+        excluding=0.4,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +396,8 @@ HEAD = """# Where features meet: what is promoted, rolled back or alarmed of bet
 
 {runs} runs of each setting, alpha = {alpha:.0%}, looked at after each batch: 20 of 100 decisions (ucb1, lin-ucb and
 lin-thompson 10 of 60). Units that return have a mean each; else the common mean rises from .2 to .7, or with features one arm is
-better for some requests and worse for others. Decisions that enter the evidence are trials.
+better for some requests and worse for others. Harder requests, where there are any, are two of five, with a third of the mean.
+Decisions that enter the evidence are trials.
 Made by `python -m benchmarks.crossings --runs {runs}`.
 
 | setting | promoted | rolled back | upper 95 % limit | sample-ratio alarms | trials |

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from . import metrics
 from .answering import ModelFailed, Row, Served, rows_of, serve, unasked
-from .choosing import route
+from .choosing import EXCLUDED, Chosen, route
 from .live import LiveEndpoint
 from .process import Process
 from .recording import record
@@ -27,6 +27,11 @@ class Asked(NamedTuple):
     unit: str | None = None
     context: dict[str, Any] | None = None
     request_id: str | None = None
+    exclude: Sequence[str] = ()
+    """Names of arms that the request is not for. Those that no arm has are passed over: clients
+    outlive experiments, and arms come and go."""
+    activate: bool = True
+    """False: nothing is learned of the decision until it is activated (serving.activation)."""
 
 
 class Decision(NamedTuple):
@@ -59,12 +64,15 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
     start = time.perf_counter()
     document = live.document
     decision_id = new_id()
-    chosen = route(process, live, asked.unit, asked.context)
+    chosen = route(process, live, asked.unit, asked.context, asked.exclude)
     seat = chosen.seat
     rows = None if asked.inputs is None else rows_of(live, asked.inputs, process.max_rows)
     routed = time.perf_counter()
     served = unasked(seat.live) if rows is None else serve(live, seat.live, rows, start)
     predicted = time.perf_counter()
+    fallback_reason = served.fallback_reason
+    if not chosen.by_arm and fallback_reason is None:
+        fallback_reason = EXCLUDED
     recorded = record(
         process,
         live,
@@ -74,14 +82,15 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
         context=asked.context,
         request_id=asked.request_id,
         latency_ms=(predicted - start) * 1000.0,
-        fallback_reason=served.fallback_reason,
+        fallback_reason=fallback_reason,
+        waits=not asked.activate,
     )
     if served.failure is not None:
         raise served.failure
-    if rows is not None and recorded.learnable and live.shadow_sample > 0.0:
+    if rows is not None and recorded.learnable and live.shadow_sample > 0.0 and _is_copied(asked, chosen):
         _mirror(process, live, decision_id, rows, served, (predicted - routed) * 1000.0)
     done = time.perf_counter()
-    metrics.GATHERING.note(document.name, seat.arm or "", served.fallback_reason or "", done - start)
+    metrics.GATHERING.note(document.name, seat.arm or "", fallback_reason or "", done - start)
     return Decision(
         recorded.signed_id,
         document.name,
@@ -95,11 +104,18 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
         seat.payload,
         recorded.learnable,
         process.store.is_stale(document.name),
-        served.fallback_reason,
+        fallback_reason,
         routed - start,
         predicted - routed,
         done - predicted,
     )
+
+
+def _is_copied(asked: Asked, chosen: Chosen) -> bool:
+    """Do challengers get a copy? Not of a request that excludes one of them, for the others would
+    be compared on requests that it does not get; nor of one that may never be shown to anybody.
+    """
+    return chosen.excluded is None and asked.activate
 
 
 def _mirror(

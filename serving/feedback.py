@@ -2,10 +2,10 @@
 this."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -42,8 +42,7 @@ _PROBLEM: dict[Outcome, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Feedback:
+class Feedback(NamedTuple):
     """One piece of feedback as it came, its JSON types already checked."""
 
     decision_id: str
@@ -52,14 +51,16 @@ class Feedback:
     occurred_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What became of one piece of feedback; `field` and `problem` say what is wrong with it, if
     anything is."""
 
     status: Status
     field: str | None = None
     problem: str | None = None
+
+
+_RESULT = {outcome: Result(status, *_PROBLEM.get(outcome, ())) for outcome, status in _STATUS.items()}
 
 
 def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot.Key) -> list[Result]:
@@ -77,10 +78,10 @@ def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot
             places.append(i)
     if rewards:
         for i, outcome in zip(places, _write(process, rewards), strict=True):
-            results[i] = Result(_STATUS[outcome], *_PROBLEM.get(outcome, ()))
+            results[i] = _RESULT[outcome]
     complete = [result for result in results if result is not None]
-    for result in complete:
-        metrics.REWARDS.labels(result.status).inc()
+    for status, count in Counter(result.status for result in complete).items():
+        metrics.REWARDS.labels(status).inc(count)
     return complete
 
 
@@ -132,6 +133,7 @@ def _reward(token: Token, item: Feedback, metric: str, reward: snapshot.Reward |
         occurred_at=item.occurred_at,
         window_seconds=0.0 if reward is None else reward.window_seconds,
         learned=learned,
+        waits=token.waits,
         named=frozenset() if reward is None else frozenset((reward.metric, *reward.guardrails)),
     )
 

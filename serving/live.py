@@ -91,6 +91,11 @@ class LiveEndpoint:
     enabled_ids: tuple[int, ...] = ()
     """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
 
+    @property
+    def champion_seat(self) -> Seat:
+        """The champion as nobody's arm: it answers requests that no arm is for."""
+        return Seat(self.champion, self.champion.payload)
+
     def models(self) -> Iterator[LiveModel]:
         yield self.champion
         yield from self.arms

@@ -44,6 +44,7 @@ FEEDBACK_UNAVAILABLE = Counter(
 )
 
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])
+ACTIVATIONS = Counter("noregret_activations_total", "Activations answered, by what became of them.", ["status"])
 
 
 def of_learner(watch: LearnerWatch, endpoints: Iterable[str]) -> CollectorRegistry:

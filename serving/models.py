@@ -8,6 +8,7 @@ from serving.ledger.models import (
     QuarantinedEvent,
     Reward,
     ShadowPrediction,
+    WaitingDecision,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "QuarantinedEvent",
     "Reward",
     "ShadowPrediction",
+    "WaitingDecision",
 ]

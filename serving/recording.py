@@ -39,35 +39,42 @@ def record(
     request_id: str | None,
     latency_ms: float,
     fallback_reason: str | None,
+    waits: bool,
 ) -> Recorded:
     """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was,
-    and the chosen arm served.
+    and the chosen arm served; one that `waits`, once it is activated. One that no arm was left for
+    is none of its experiment's, and not kept.
 
     `decision_id`: 16 bytes that say also when it was made (serving.tokens).
     """
     seat, version = chosen.seat, live.document.version
-    kept = _is_sampled(live.recorded_share) and _keep(
-        process,
-        live,
-        events.DecisionEvent(
-            events.VERSION,
-            decision_id,
-            live.experiment_id,
-            seat.arm_id,
-            chosen.propensities,  # type: ignore[arg-type]  # any sequence is encoded alike: no list is made a request
-            chosen.propensity,
-            version,
-            unit,
-            context,
-            request_id,
-            latency_ms,
-            fallback_reason,
-            chosen.holdout,
-            None if chosen.proposed is None else chosen.proposed.arm_id,
-        ),
+    kept = (
+        chosen.by_arm
+        and _is_sampled(live.recorded_share)
+        and _keep(
+            process,
+            live,
+            events.DecisionEvent(
+                events.WAITING if waits else events.VERSION,
+                decision_id,
+                live.experiment_id,
+                seat.arm_id,
+                chosen.propensities,  # type: ignore[arg-type]  # any sequence is encoded alike: no list is made a request
+                chosen.propensity,
+                version,
+                unit,
+                context,
+                request_id,
+                latency_ms,
+                fallback_reason,
+                chosen.holdout,
+                None if chosen.proposed is None else chosen.proposed.arm_id,
+                chosen.excluded,  # type: ignore[arg-type]  # as above
+            ),
+        )
     )
     learnable = kept and fallback_reason is None
-    token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable)
+    token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable, kept and waits)
     return Recorded(process.signer.sign(token), learnable)
 
 

@@ -3,6 +3,10 @@
 A router is made once a snapshot and asked once a request. The probabilities that it draws from are
 the ones that it reports: the draw and the log agree by construction. No I/O and no clock enter this
 module.
+
+A request may exclude arms. Then the draw is one among the others, with the probabilities that are
+reported: of a fixed split, and of a policy whose probabilities the snapshot has, those of the
+others in the same ratios; a policy that chooses here is asked as if there were no more arms.
 """
 
 import math
@@ -15,9 +19,10 @@ from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandits.policies import contextual_names, make, make_contextual
-from bandits.policies.allocation import allocate, allocate_in_context
+from bandits.policies.allocation import allocate, allocate_in_context, among
 from bandits.policies.protocol import ContextualBelief
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
@@ -44,6 +49,10 @@ class Router(Protocol):
         `x` (d,) are the features of the request, where the experiment declares some.
         """
 
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        """The same for a request that only the arms `allowed` (K,), of booleans, may serve; None
+        where none of them could."""
+
 
 def draw(cumulative: Sequence[float]) -> int:
     """A position with the probabilities whose running sums are given; a position of probability 0
@@ -59,17 +68,28 @@ class OneSeatRouter:
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         return self._ROUTE
 
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        return self._ROUTE if allowed.any() else None
+
 
 class DrawnRouter:
     """Bandits whose probabilities are a function of the snapshot alone: each request draws its arm
-    from them."""
+    from them. `enabled`: by position, all where it is not given."""
 
-    def __init__(self, propensities: Sequence[float]) -> None:
+    def __init__(self, propensities: Sequence[float], enabled: Sequence[bool] | None = None) -> None:
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
+        self._enabled = np.array([True] * len(self._propensities) if enabled is None else enabled)
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         return Route(draw(self._cumulative), self._propensities)
+
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        eligible = self._enabled & allowed
+        if not eligible.any():
+            return None
+        shares = among(np.array(self._propensities), eligible).tolist()
+        return Route(draw(list(accumulate(shares))), shares)
 
 
 class HashedRouter:
@@ -80,6 +100,9 @@ class HashedRouter:
     (experiment, unit, arm), and the highest wins, which happens with probability w / sum(w). An arm
     whose weight grows only gains units; cutting [0, 1) into intervals was rejected because there a
     reweighting moves units between arms that did not change. Requests without a unit are drawn.
+
+    A request that excludes arms goes to the highest score among the others, which an arm has with
+    its share of their weights: the unit keeps its arm unless it is that one which is excluded.
     """
 
     def __init__(self, experiment_id: int, propensities: Sequence[float]) -> None:
@@ -90,11 +113,21 @@ class HashedRouter:
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         if unit is None:
             return Route(draw(self._cumulative), self._propensities)
+        return Route(self._highest(unit, self._propensities), self._propensities)
+
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        weights = np.where(allowed, self._propensities, 0.0)
+        if not weights.any():  # an arm without weight gets nobody, whoever else is excluded
+            return None
+        shares = (weights / weights.sum()).tolist()
+        return Route(draw(list(accumulate(shares))) if unit is None else self._highest(unit, shares), shares)
+
+    def _highest(self, unit: str, weights: Sequence[float]) -> int:
         body = unit.encode()
         best, best_score = 0, -1.0
-        for block in range(0, len(self._propensities), _BLOCK):
+        for block in range(0, len(weights), _BLOCK):
             digest = blake2b(body, key=self._salt, salt=block.to_bytes(8, "big")).digest()
-            for position, weight in enumerate(self._propensities[block : block + _BLOCK], start=block):
+            for position, weight in enumerate(weights[block : block + _BLOCK], start=block):
                 if weight <= 0.0:
                     continue
                 offset = 8 * (position - block)
@@ -102,7 +135,7 @@ class HashedRouter:
                 score = -weight / math.log((number + 0.5) * 2.0**-64)
                 if score > best_score:
                     best, best_score = position, score
-        return Route(best, self._propensities)
+        return best
 
 
 class CountingRouter:
@@ -135,6 +168,13 @@ class CountingRouter:
         self._lock = threading.Lock()
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
+        return self._drawn(self._enabled)
+
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        eligible = self._enabled & allowed
+        return self._drawn(eligible) if eligible.any() else None
+
+    def _drawn(self, eligible: NDArray[np.bool_]) -> Route:
         with self._lock:
             probabilities = allocate(
                 self._policy,
@@ -144,7 +184,7 @@ class CountingRouter:
                 burn_in=self._burn_in,
                 learned=self._learned,
                 pulls=self._pulls,
-                enabled=self._enabled,
+                enabled=eligible,
             ).tolist()
             position = draw(list(accumulate(probabilities)))
             self._pulls[position] += 1.0
@@ -171,6 +211,13 @@ class ContextualRouter:
         self._lock = threading.Lock()
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
+        return self._drawn(self._enabled, x)
+
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        eligible = self._enabled & allowed
+        return self._drawn(eligible, x) if eligible.any() else None
+
+    def _drawn(self, eligible: NDArray[np.bool_], x: Array | None) -> Route:
         if x is None:
             raise ValueError("features were expected")
         belief = self._belief
@@ -181,7 +228,7 @@ class ContextualRouter:
             self._count,
             floor=self._floor,
             burn_in=self._burn_in,
-            enabled=self._enabled,
+            enabled=eligible,
         )[0].tolist()
         position = draw(list(accumulate(probabilities)))
         if self._policy.counts_own_pulls:
@@ -203,6 +250,8 @@ class HoldoutRouter:
     drawn. The probabilities that are told are those of the step that remained: the policy's own for
     who is not held out, and certainty for who is. Telling the mix of both steps was rejected: a
     unit that returns is always or never held out, so the mix is nobody's probability.
+
+    A request that excludes the control is nobody's to hold out: the policy chooses among the rest.
     """
 
     def __init__(self, inner: Router, experiment: Experiment, control: int) -> None:
@@ -217,6 +266,11 @@ class HoldoutRouter:
             return Route(self._control, self._certainly, holdout=True)
         return self._inner.route(unit, x)
 
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        if allowed[self._control] and self._split.route(unit).position == 0:
+            return Route(self._control, self._certainly, holdout=True)
+        return self._inner.route_among(allowed, unit, x)
+
 
 class ApprenticeRouter:
     """The control serves; the policy's choice is told beside it."""
@@ -229,6 +283,32 @@ class ApprenticeRouter:
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         proposed = self._inner.route(unit, x).position
         return Route(self._control, self._propensities, proposed=proposed)
+
+    def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
+        if not allowed[self._control]:  # nobody else serves
+            return None
+        proposed = self._inner.route_among(allowed, unit, x)
+        return Route(self._control, self._propensities, proposed=None if proposed is None else proposed.position)
+
+
+def kept_among(kept: Route, eligible: NDArray[np.bool_], experiment_id: int, unit: str) -> Route | None:
+    """What a unit that keeps its arm gets of the arms that are `eligible` (K,) for a request; None
+    where it could have had none of them.
+
+    It keeps its arm where that is eligible. Otherwise it has another for such requests, always the
+    same, drawn by the probabilities that its own was drawn with: over both draws each eligible arm
+    has its share of theirs, which is what is told. What the unit keeps does not change.
+    """
+    drawn = np.zeros(len(eligible))  # an arm that was added since had no chance
+    drawn[: len(kept.propensities)] = kept.propensities
+    left = eligible & (drawn > 0.0)
+    if not left.any():
+        return None
+    shares = among(drawn, left).tolist()
+    if left[kept.position]:
+        return Route(kept.position, shares)
+    # Another experiment's salt: the second draw has nothing to do with any other split.
+    return Route(HashedRouter(2**61 + experiment_id, shares).route(unit).position, shares)
 
 
 def router(experiment: Experiment) -> Router:
@@ -253,4 +333,4 @@ def _policy_router(experiment: Experiment, propensities: list[float]) -> Router:
         return ContextualRouter(experiment)
     if policy is not None and make(policy.name, **policy.params).counts_own_pulls:
         return CountingRouter(experiment)
-    return DrawnRouter(propensities)
+    return DrawnRouter(propensities, [arm.enabled for arm in experiment.arms])

@@ -13,12 +13,14 @@ import hmac
 import os
 import struct
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 VERSION = 1
 _RECORD = struct.Struct(">BB16sQQQd")  # version, flags, id, experiment, arm, policy version, propensity
 _MAC_BYTES = 16
-_LEARNABLE = 1
+# A decision that waits is learnable by another bit: a reader that knows none of waiting takes it
+# for one that is not, and no feedback for it.
+_LEARNABLE, _WAITS, _LEARNABLE_ONCE_ACTIVATED = 1, 2, 4
 TEXT_LENGTH = (_RECORD.size + _MAC_BYTES + 2) // 3 * 4
 
 
@@ -30,8 +32,7 @@ class InvalidToken(ValueError):
     """Not an id that this service gave out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """What a decision id says."""
 
     id: bytes  # 16 bytes: time in microseconds (8, big-endian), then randomness
@@ -40,6 +41,7 @@ class Token:
     policy_version: int
     propensity: float
     learnable: bool
+    waits: bool = False  # for its activation, before which nothing is learned of it
 
     @property
     def decided_at_us(self) -> int:
@@ -66,7 +68,7 @@ class Signer:
     def sign(self, token: Token) -> str:
         record = _RECORD.pack(
             VERSION,
-            _LEARNABLE if token.learnable else 0,
+            _flags(token),
             token.id,
             token.experiment_id,
             token.arm_id,
@@ -93,4 +95,12 @@ class Signer:
         version, flags, decision, experiment, arm, policy_version, propensity = _RECORD.unpack(record)
         if version != VERSION:
             raise InvalidToken(f"version {version}")
-        return Token(decision, experiment, arm, policy_version, propensity, bool(flags & _LEARNABLE))
+        waits = bool(flags & _WAITS)
+        learnable = bool(flags & (_LEARNABLE_ONCE_ACTIVATED if waits else _LEARNABLE))
+        return Token(decision, experiment, arm, policy_version, propensity, learnable, waits)
+
+
+def _flags(token: Token) -> int:
+    if token.waits:
+        return _WAITS | (_LEARNABLE_ONCE_ACTIVATED if token.learnable else 0)
+    return _LEARNABLE if token.learnable else 0

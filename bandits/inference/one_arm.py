@@ -34,9 +34,16 @@ class OneArm:
     interval: tuple[float, float] | None
 
 
-def against_one_arm(rewards: Array, arm: NDArray[np.int64], propensities: Array, alpha: float = 0.05) -> list[OneArm]:
+def against_one_arm(
+    rewards: Array,
+    arm: NDArray[np.int64],
+    propensities: Array,
+    alpha: float = 0.05,
+    eligible: NDArray[np.bool_] | None = None,
+) -> list[OneArm]:
     """Of every arm: `rewards` (n,), `arm` (n,) as chosen, `propensities` (n, K) as logged; n of one
-    decision each, independent.
+    decision each, independent. An arm is told of those that it was `eligible` (n, K) for, of all
+    where None.
 
     Each interval is at level alpha / K, so that they hold together: whoever looks at the best arm's
     alone has not chosen by luck.
@@ -46,7 +53,11 @@ def against_one_arm(rewards: Array, arm: NDArray[np.int64], propensities: Array,
         return [OneArm(None, None, None)] * arms
     level = float(rewards.mean())
     z = float(special.ndtri(1.0 - alpha / (2.0 * arms)))
-    return [_one(rewards, arm == i, propensities[:, i], level, z) for i in range(arms)]
+    told = []
+    for i in range(arms):
+        rows = slice(None) if eligible is None else eligible[:, i]
+        told.append(_one(rewards[rows], arm[rows] == i, propensities[rows, i], level, z))
+    return told
 
 
 def _one(rewards: Array, chosen: NDArray[np.bool_], propensity: Array, level: float, z: float) -> OneArm:

@@ -18,13 +18,15 @@ class Bucket:
     `arm` (n,) is the position of the arm that was chosen, `outcome` (n,) in [0, 1] with larger
     better, `propensities` (n, K) as they were logged. `allocation` (n,) labels what chose it: rows
     of one label were chosen by one fixed allocation, which no outcome among them can have steered.
-    A label means the same in every bucket.
+    A label means the same in every bucket. `eligible` (n, K) says which arms each request was for;
+    None where all were for all.
     """
 
     arm: NDArray[np.int64]
     outcome: Array
     propensities: Array
     allocation: NDArray[np.int64]
+    eligible: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.arm)
@@ -36,6 +38,8 @@ class Bucket:
             raise ValueError(f"propensities are {self.propensities.shape}: ({len(self.arm)}, {arms}) was expected")
         if not (len(self.outcome) == len(self.allocation) == len(self.arm)):
             raise ValueError("arm, outcome and allocation must have a value a row each")
+        if self.eligible is not None and self.eligible.shape != self.propensities.shape:
+            raise ValueError(f"eligible is {self.eligible.shape}: {self.propensities.shape} was expected")
         if len(self.arm) == 0:
             return
         if not (self.outcome.min() >= 0.0 and self.outcome.max() <= 1.0):  # NaN fails too

@@ -19,7 +19,8 @@ still: with W' = min(W, 1/f),
 
 So a policy without a floor can't steer what is compared by giving 0 where an arm is good. Only an
 arm that no request of a bucket's allocation could get (switched off, or not there yet) is left out
-of its comparisons meanwhile: they are about the time when both could be drawn.
+of its comparisons meanwhile: they are about the time when both could be drawn. So are those of a
+request that excludes an arm: it is compared among the arms that it was for.
 
 An arm's comparisons begin with the bucket after the one in which a request first could get it. So
 what is bet on them, and how small a probability is expected, follows from the log alone, and never
@@ -148,8 +149,8 @@ class WeightedEvidence:
         return stakes
 
     def _by_arms_on(self, bucket: Bucket) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-        """Rows that are alike in which arms (K,) are on: some request of their allocation could get
-        them, or there were too few to tell.
+        """Rows that are alike in which arms (K,) are on: they are for them, and some request of
+        their allocation could get them, or there were too few to tell.
 
         An arm that no request of an earlier bucket could get is not there yet, however few rows
         there are.
@@ -161,8 +162,9 @@ class WeightedEvidence:
         _, starts = np.unique(bucket.allocation[order], return_index=True)
         for rows in np.split(order, starts[1:]):
             on = np.ones(self.arms, dtype=np.bool_) if len(rows) < _ROWS_TO_BE_OFF else possible[rows].any(axis=0)
-            on = on & there
-            kinds.setdefault(on.tobytes(), ([], on))[0].append(rows)
+            for alike, are_for in _by_eligible(bucket, rows):
+                both = on & there & are_for
+                kinds.setdefault(both.tobytes(), ([], both))[0].append(alike)
         return [(np.concatenate(parts), on) for parts, on in kinds.values()]
 
     def e_values(self) -> Array:
@@ -191,6 +193,14 @@ class WeightedEvidence:
         floor, inverse, rows = (np.asarray(state[name], dtype=np.float64) for name in ("floor", "inverse", "rows"))
         noninferior, matured = unpack(state["noninferior"]), ArmStatistics.from_dict(state["matured"])
         return cls(state["indifference"], superior, noninferior, matured, floor, inverse, rows)
+
+
+def _by_eligible(bucket: Bucket, rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """The rows by which arms (K,) they are for."""
+    if bucket.eligible is None:
+        return [(rows, np.ones(bucket.propensities.shape[1], dtype=np.bool_))]
+    patterns, of_row = np.unique(bucket.eligible[rows], axis=0, return_inverse=True)
+    return [(rows[of_row.ravel() == i], pattern) for i, pattern in enumerate(patterns)]
 
 
 def _log_factors(

@@ -16,7 +16,7 @@ from bandits import checks
 from bandits.arm_models import ArmModels
 from bandits.memory import Memory
 from bandits.policies import ContextualPolicy, Policy
-from bandits.policies.allocation import allocate, allocate_in_context
+from bandits.policies.allocation import allocate, allocate_in_context, among
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
@@ -32,7 +32,9 @@ BLOCKS = 100
 class Log:
     """Logged decisions in order of time. `arm` (n,) are positions, `propensities` (n,) of the
     chosen arm or (n, K) of every arm, `x` (n, d) features or None. `arms` is K. `units` (n,) number
-    whoever was served, None where that is not known; `names` (K,) are the arms' for people."""
+    whoever was served, None where that is not known; `names` (K,) are the arms' for people.
+    `eligible` (n, K) are the arms that each request was for, None where all were for all: the
+    target chooses among these too."""
 
     arm: NDArray[np.int64]
     rewards: Array
@@ -41,6 +43,7 @@ class Log:
     x: Array | None = None
     units: NDArray[np.int64] | None = None
     names: Sequence[str] | None = None
+    eligible: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -63,9 +66,18 @@ def target_probabilities(
     found = np.empty((len(log), log.arms))
     replaying = _Contextual(policy, log, reward) if policy.contextual else _Moments(policy, log, reward)
     for rows in np.array_split(np.arange(len(log)), min(blocks, max(len(log), 1))):
-        found[rows] = replaying.probabilities(rows, floor, burn_in)
+        for alike, arms in _by_eligible(log, rows):
+            found[alike] = replaying.probabilities(alike, floor, burn_in, arms)
         replaying.learn(rows)
     return found
+
+
+def _by_eligible(log: Log, rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.bool_] | None]]:
+    """The rows by which arms (K,) they were for, None for all."""
+    if log.eligible is None:
+        return [(rows, None)]
+    patterns, of_row = np.unique(log.eligible[rows], axis=0, return_inverse=True)
+    return [(rows[of_row.ravel() == i], None if arms.all() else arms) for i, arms in enumerate(patterns)]
 
 
 class _Moments:
@@ -75,10 +87,22 @@ class _Moments:
         self._steps: list[int] = []
         self._ever_learned = np.zeros(log.arms)
 
-    def probabilities(self, rows: NDArray[np.int64], floor: float, burn_in: float) -> Array:
-        return allocate(
-            self._policy, self._known(), self._reward, floor=floor, burn_in=burn_in, learned=self._ever_learned
+    def probabilities(
+        self, rows: NDArray[np.int64], floor: float, burn_in: float, eligible: NDArray[np.bool_] | None
+    ) -> Array:
+        # As in service: a policy that chooses at each request is asked among the arms that are
+        # left, of another its probabilities are taken in the same ratios.
+        chooses = self._policy.counts_own_pulls
+        allocation = allocate(
+            self._policy,
+            self._known(),
+            self._reward,
+            floor=floor,
+            burn_in=burn_in,
+            learned=self._ever_learned,
+            enabled=eligible if chooses else None,
         )
+        return allocation if chooses or eligible is None else among(allocation, eligible)
 
     def _known(self) -> ArmStatistics:
         if not self._blocks:
@@ -103,9 +127,17 @@ class _Contextual:
         self._models = ArmModels(policy, reward, log.arms, self._x.shape[1])
         self._ever_learned = np.zeros(log.arms)
 
-    def probabilities(self, rows: NDArray[np.int64], floor: float, burn_in: float) -> Array:
+    def probabilities(
+        self, rows: NDArray[np.int64], floor: float, burn_in: float, eligible: NDArray[np.bool_] | None
+    ) -> Array:
         return allocate_in_context(
-            self._policy, self._models.belief(), self._x[rows], self._ever_learned, floor=floor, burn_in=burn_in
+            self._policy,
+            self._models.belief(),
+            self._x[rows],
+            self._ever_learned,
+            floor=floor,
+            burn_in=burn_in,
+            enabled=eligible,
         )
 
     def learn(self, rows: NDArray[np.int64]) -> None:

@@ -59,6 +59,22 @@ def with_burn_in(weights: Array, count: Array, burn_in: float) -> Array:
     return shares
 
 
+def among(allocation: Array, eligible: NDArray[np.bool_]) -> Array:
+    """The allocation (..., K) of a request that only `eligible` (..., K) arms may serve: theirs, in
+    the same ratios, with a sum of 1; exactly 0 for the others.
+
+    Where the allocation gives none of them anything they share evenly, as arms past their burn-in
+    do. Raises ValueError where no arm is eligible.
+    """
+    if not eligible.any(axis=-1).all():
+        raise ValueError("no arm is eligible")
+    left = np.where(eligible, allocation, 0.0)
+    total = left.sum(axis=-1, keepdims=True)
+    even = eligible / eligible.sum(axis=-1, keepdims=True)
+    shares: Array = np.where(total > 0.0, left / np.where(total > 0.0, total, 1.0), even)
+    return shares
+
+
 def allocate(
     policy: Policy,
     statistics: ArmStatistics,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from serving.activation import ActivationStatus
 from serving.feedback import MAX_BATCH
 from serving.names import NAME_PATTERN
 from serving.problems import FieldError
@@ -15,6 +16,8 @@ from serving.times import Time
 from . import bodies
 
 Text256 = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
+MOST_EXCLUDED = 1000
 Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
 Context = dict[str, str | Number | bool | None]
 
@@ -25,6 +28,20 @@ class DecideRequest(Struct, forbid_unknown_fields=True):
     unit: Text256 | UnsetType | None = UNSET
     context: Context | UnsetType | None = UNSET
     request_id: Text256 | UnsetType | None = UNSET
+    exclude: (
+        Annotated[
+            list[Name],
+            Meta(
+                max_length=MOST_EXCLUDED,
+                description="Arms that the request is not for. Names that no arm of the running experiment has are passed over.",
+            ),
+        ]
+        | UnsetType
+        | None
+    ) = UNSET
+    activate: Annotated[
+        bool, Meta(description="false: nothing is learned of the decision until it is activated by its id.")
+    ] = True
 
 
 class PredictRequest(DecideRequest, forbid_unknown_fields=True, kw_only=True):
@@ -87,15 +104,12 @@ class PredictResponse(DecisionResponse):
     ]
 
 
-Metric = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
-
-
 class FeedbackRequest(Struct, forbid_unknown_fields=True):
     """Body of feedback on one decision, and each item of a batch."""
 
     decision_id: str
     value: float | bool
-    metric: Metric | UnsetType | None = UNSET
+    metric: Name | UnsetType | None = UNSET
     occurred_at: Time | UnsetType | None = UNSET
 
 
@@ -124,19 +138,41 @@ class FeedbackResults(Struct):
     results: list[FeedbackResult]
 
 
+class ActivateRequest(Struct, forbid_unknown_fields=True):
+    """Body of activate: the decisions that were shown."""
+
+    decision_ids: Annotated[list[str], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class ActivationResult(Struct):
+    """What became of a decision. `duplicate`: it was activated before, or never waited."""
+
+    status: ActivationStatus
+    error: FieldError | None
+
+
+class ActivationResults(Struct):
+    """Answer of activate, in the order of the ids."""
+
+    results: list[ActivationResult]
+
+
 class FeedbackBody(Struct, forbid_unknown_fields=True):
     """Either form, as it is decoded. A batch's items are checked one by one, so that one wrong item
     spoils no other."""
 
     decision_id: str | UnsetType = UNSET
     value: float | bool | UnsetType = UNSET
-    metric: Metric | UnsetType | None = UNSET
+    metric: Name | UnsetType | None = UNSET
     occurred_at: Time | UnsetType | None = UNSET
     feedback: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)] | UnsetType = UNSET
 
 
 def _count_decide(body: DecideRequest) -> int:
     count = (body.unit is not UNSET) + (body.context is not UNSET) + (body.request_id is not UNSET)
+    # A field with a default does not tell whether it was sent: with false it was, with true the
+    # definite check is made.
+    count += (body.exclude is not UNSET) + (not body.activate)
     if body.context:
         count += len(body.context)
     return count
@@ -147,15 +183,21 @@ def _count_predict(body: PredictRequest | NumbersRequest) -> int:
 
 
 def _count_feedback(body: FeedbackBody) -> int:
-    if body.feedback is not UNSET:
+    fields = (body.decision_id, body.value, body.metric, body.occurred_at, body.feedback)
+    count = sum(field is not UNSET for field in fields)
+    if body.feedback is UNSET:
+        return count
+    try:
+        return count + sum(len(_ITEM_KEYS.decode(item)) for item in body.feedback)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # an item that is no object, or no text
         return bodies.UNCOUNTED
-    fields = (body.decision_id, body.value, body.metric, body.occurred_at)
-    return sum(field is not UNSET for field in fields)
 
 
 PREDICT = bodies.Form(NumbersRequest, _count_predict)
 PREDICT_COLUMNS = bodies.Form(PredictRequest, _count_predict)
 NUMBERS = list[list[float] | dict[str, float]]
 DECIDE = bodies.Form(DecideRequest, _count_decide)
+ACTIVATE = bodies.Form(ActivateRequest, lambda body: 1)
 FEEDBACK = bodies.Form(FeedbackBody, _count_feedback)
+_ITEM_KEYS = msgspec.json.Decoder(dict[str, Any])
 FEEDBACK_ITEM = msgspec.json.Decoder(FeedbackRequest)

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from bandits.context import ContextInvalid
 from serving import problems
+from serving.activation import activate_decisions
 from serving.deciding import Asked, Decision, ModelFailed, decide
 from serving.feedback import Feedback, Result, record_rewards
 from serving.ledger.rewards import LedgerUnavailable
@@ -26,6 +27,7 @@ from serving.snapshot import Key
 
 from . import bodies, documents
 from .documents import (
+    ActivateRequest,
     DecideRequest,
     DecideResponse,
     FeedbackBody,
@@ -113,6 +115,28 @@ def feedback(process: Process, key: Key, body: bytes | FeedbackBody) -> Heard:
     raise _problem(result)
 
 
+def activate(process: Process, key: Key, body: bytes | ActivateRequest) -> Heard:
+    """Decisions were shown: what was held back of them is learned from now on. Raises Problem 400
+    or 503."""
+    request = documents.ACTIVATE.decode(body) if isinstance(body, bytes) else body
+    try:
+        results = activate_decisions(process, request.decision_ids, key)
+    except LedgerUnavailable as error:
+        raise problems.unavailable("the ledger did not take the activations: send them again", retry_after=2) from error
+    return Heard(
+        207,
+        {
+            "results": [
+                {
+                    "status": result.status,
+                    "error": None if result.problem is None else {"field": "decision_ids", "message": result.problem},
+                }
+                for result in results
+            ]
+        },
+    )
+
+
 def _or_none(value: Any) -> Any:
     return None if value is UNSET else value
 
@@ -128,7 +152,14 @@ def _numbers(request: PredictRequest) -> PredictRequest:
 
 
 def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: Sequence[Any] | Rows | None) -> Decision:
-    asked = Asked(inputs, _or_none(body.unit), _or_none(body.context), _or_none(body.request_id))
+    asked = Asked(
+        inputs,
+        _or_none(body.unit),
+        _or_none(body.context),
+        _or_none(body.request_id),
+        body.exclude or (),
+        body.activate,
+    )
     try:
         return decide(process, live, asked)
     except RowsInvalid as error:

@@ -7,6 +7,10 @@ from typing import Any
 import msgspec
 
 VERSION = 1
+WAITING = 2
+"""The version of a decision that waits for its activation: a learner that knows none of that would
+learn from it, and sets it aside instead."""
+_KNOWN = (VERSION, WAITING)
 
 
 class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -27,6 +31,13 @@ class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     fallback_reason: str | None
     holdout: bool = False  # the control served because the unit is held out of the bandit
     proposed_arm_id: int | None = None  # an apprentice's choice
+    excluded: list[int] | None = None  # arms, by id, that the request was not for
+    activated_us: int | None = None  # when one that waited was activated, in microseconds since 1970
+
+    @property
+    def waits(self) -> bool:
+        """Is nothing to be learned of it yet?"""
+        return self.version == WAITING and self.activated_us is None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -43,8 +54,8 @@ def decode(body: bytes) -> DecisionEvent:
         event = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-    if event.version != VERSION:
-        raise ValueError(f"event version {event.version} where {VERSION} was expected")
+    if event.version not in _KNOWN:
+        raise ValueError(f"event version {event.version} where {VERSION} or {WAITING} was expected")
     if len(event.id) != 16:
         raise ValueError(f"decision id of {len(event.id)} bytes where 16 were expected")
     return event
@@ -56,6 +67,6 @@ def decode_all(bodies: Sequence[bytes]) -> list[DecisionEvent]:
         events = list(map(_decoder.decode, bodies))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-    if any(event.version != VERSION or len(event.id) != 16 for event in events):
+    if any(event.version not in _KNOWN or len(event.id) != 16 for event in events):
         raise ValueError("one of them is of another version")
     return events

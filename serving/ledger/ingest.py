@@ -89,6 +89,8 @@ def _all_good(entries: Sequence[Entry], latest_us: int) -> Batch | None:
         times = [int.from_bytes(event.id[:8], "big") for event in events]
         numbers = [number for e in events for number in (e.experiment_id, e.arm_id, e.policy_version)]
         numbers += [event.proposed_arm_id for event in events if event.proposed_arm_id is not None]
+        numbers += [arm for event in events if event.excluded is not None for arm in event.excluded]
+        numbers += [event.activated_us for event in events if event.activated_us is not None]
         # Those of a snapshot are often all the same, and a hundred.
         vectors = [vector for vector, _ in groupby(event.propensities for event in events)]
         shares = np.array([share for vector in vectors for share in vector], dtype=np.float64)
@@ -157,6 +159,10 @@ def _check(event: DecisionEvent) -> None:
         raise ValueError("a propensity is no probability")
     if event.proposed_arm_id is not None and not 0 <= event.proposed_arm_id < _BIGINT:
         raise ValueError("a proposed arm is no number of ours")
+    if event.activated_us is not None and not 0 <= event.activated_us < _BIGINT:
+        raise ValueError("activated at an impossible time")
+    if event.excluded is not None and not all(0 <= arm < _BIGINT for arm in event.excluded):
+        raise ValueError("an excluded arm is no number of ours")
     if not event.propensity > 0.0:
         raise ValueError("the chosen arm's propensity is 0")
     if not (math.isfinite(event.latency_ms) and event.latency_ms >= 0.0):

@@ -32,6 +32,11 @@ class Decision(models.Model):
     holdout = models.BooleanField(default=False, db_default=False)
     # What an apprentice's policy would have served.
     proposed_arm_id = models.BigIntegerField(null=True)
+    # Arms, by id, that the request was not for: it says something of the others alone. None where
+    # it was for all.
+    excluded = ArrayField(models.BigIntegerField(), null=True)
+    # When it was activated, where it had to be.
+    activated_at = models.DateTimeField(null=True)
     # One independent trial of the experiment: not held out, the first of its unit where units keep
     # their arm, and in the ledger before its bucket was closed. Only trials enter evidence and the
     # sample ratio.
@@ -142,6 +147,37 @@ class ShadowPrediction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.arm_id} on {self.decision_id}"
+
+
+class WaitingDecision(models.Model):
+    """A decision of which nothing is learned until it is activated, and its activation, whichever
+    comes first (serving.ledger.activations)."""
+
+    id = models.UUIDField(primary_key=True)  # sorted by the time of the decision
+    experiment_id = models.BigIntegerField()
+    # It may be activated until then: its attribution window.
+    open_until = models.DateTimeField()
+    # As it came from the stream; None until it did, and once it is among the decisions.
+    event = models.BinaryField(null=True)
+    endpoint_id = models.BigIntegerField(null=True)
+    unit = models.CharField(max_length=256, null=True)
+    activated_at = models.DateTimeField(null=True)
+    # Among the decisions, and counted like any other.
+    taken = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["experiment_id", "id"], name="waiting_by_experiment"),
+            models.Index(
+                fields=["endpoint_id"],
+                condition=models.Q(activated_at__isnull=False, event__isnull=False, taken=False),
+                name="waiting_to_take",
+            ),
+            models.Index(fields=["open_until"], name="waiting_by_end"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
 
 
 class QuarantinedEvent(models.Model):

@@ -13,22 +13,22 @@ import contextlib
 import re
 import threading
 import time
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
 import psycopg
-from psycopg import ClientCursor, Connection
+from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from . import causes, partitions
+from . import activations, causes, partitions
+from .activations import NOBODY, Activation
 from .group_commit import GroupCommit, NotTold
+from .statements import STATEMENT_TIMEOUT_MS as STATEMENT_TIMEOUT_MS
+from .statements import array, run
 
-STATEMENT_TIMEOUT_MS = 2000
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
 """A statement that takes longer is one that the server's own limit did not end: no more threads are
@@ -46,10 +46,7 @@ with names of his own."""
 
 Outcome = Literal["recorded", "late", "duplicate", "conflict", "too_many"]
 _Key = tuple[bytes, str]  # decision, metric
-
-
-# Sent before a statement in the same message: one round trip, and both are one transaction.
-_BOUNDED = f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
+_Written = TypeVar("_Written")
 
 
 class LedgerUnavailable(Exception):
@@ -57,10 +54,9 @@ class LedgerUnavailable(Exception):
     be."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewReward:
+class NewReward(NamedTuple):
     """One reward to write. `learned` is False for a metric that is not the experiment's reward;
-    `named`: those without bound."""
+    `named`: those without bound. `waits`: its decision was to be activated."""
 
     decision_id: bytes
     decided_at_us: int
@@ -72,6 +68,7 @@ class NewReward:
     window_seconds: float
     learned: bool
     named: frozenset[str] = frozenset()
+    waits: bool = False
 
 
 # For a decision of a day that was dropped nothing is kept: it is late, for windows are over long
@@ -108,9 +105,6 @@ SELECT encode(uuid_send(decision_id), 'hex'), metric FROM serving_reward
 JOIN unnest(%s::uuid[], %s::timestamptz[]) AS asked (decision_id, decided_at) USING (decision_id, decided_at)
 WHERE decided_at BETWEEN %s::timestamptz AND %s::timestamptz
 """
-# Decisions share these locks, so that a batch holds few, and takes them in order.
-_LOCK = "SELECT pg_advisory_xact_lock(%s, slot) FROM unnest(%s::int[]) AS slot"
-_LOCK_CLASS, _LOCK_SLOTS = 0x6E6D, 64
 
 
 class RewardWriter:
@@ -149,8 +143,9 @@ class RewardWriter:
         """Write rewards in one transaction; what became of each, in order. Raises
         LedgerUnavailable."""
         self._refuse_while_others_hang()
-        # Who brings metrics of its own takes locks, for which nobody else shall wait.
-        if len(rewards) > SMALL or any(reward.metric not in reward.named for reward in rewards):
+        # Who brings metrics of its own, or rewards of decisions that wait, takes locks, for which
+        # nobody else shall wait.
+        if len(rewards) > SMALL or any(reward.waits or reward.metric not in reward.named for reward in rewards):
             return self._commit(rewards)
         try:
             return list(self._together.commit(rewards, HANGS_SECONDS))
@@ -164,17 +159,30 @@ class RewardWriter:
             first.setdefault(_key(reward), i)
         chosen = {key: rewards[first[key]] for key in sorted(first)}
         others = [rewards[i] for i in first.values() if rewards[i].metric not in rewards[i].named]
+        written, refused, held = self._bounded(lambda: self._write(chosen, others))
+        return [_outcome(reward, i, first, rewards, written, refused, held) for i, reward in enumerate(rewards)]
+
+    def activate(self, decisions: Sequence[Activation]) -> list[activations.Outcome]:
+        """Activate decisions in one transaction; what became of each, in order. Raises
+        LedgerUnavailable."""
+
+        def write() -> list[activations.Outcome]:
+            with self._pool.connection() as connection, connection.transaction():
+                return activations.write(connection, decisions)
+
+        self._refuse_while_others_hang()
+        return self._bounded(write)
+
+    def _bounded(self, write: Callable[[], _Written]) -> _Written:
+        """What `write` returns, which is a transaction of its own. Raises LedgerUnavailable."""
         thread = threading.get_ident()
         self._began[thread] = time.monotonic()
         try:
-            written, refused, held = partitions.written(
-                lambda: self._write(chosen, others), psycopg.errors.CheckViolation
-            )
+            return partitions.written(write, psycopg.errors.CheckViolation)
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         finally:
             del self._began[thread]
-        return [_outcome(reward, i, first, rewards, written, refused, held) for i, reward in enumerate(rewards)]
 
     def _refuse_while_others_hang(self) -> None:
         """A server that hangs ends no statement by itself, and the threads that wait for it are
@@ -189,7 +197,13 @@ class RewardWriter:
     ) -> tuple[dict[_Key, bool], set[_Key], dict[_Key, float]]:
         """Those that were new, and whether each came late; those past the bound; what is held in
         place of the rest."""
-        with self._pool.connection() as connection, connection.transaction() if others else contextlib.nullcontext():
+        waiting = {reward.decision_id for reward in rewards.values() if reward.waits}
+        several = bool(others or waiting)
+        with self._pool.connection() as connection, connection.transaction() if several else contextlib.nullcontext():
+            if waiting:  # all at once, for locks are taken in order
+                activations.lock(connection, waiting | {reward.decision_id for reward in others})
+                held_back = waiting - activations.activated(connection, waiting)
+                rewards = {key: _of_nobody(one) if key[0] in held_back else one for key, one in rewards.items()}
             refused = _past_bound(connection, others) if others else set()
             taken = {key: reward for key, reward in rewards.items() if key not in refused}
             written = _insert(connection, taken)
@@ -217,6 +231,11 @@ class RewardWriter:
         return f"none of its connections was free for {POOL_TIMEOUT_SECONDS:g} s"
 
 
+def _of_nobody(reward: NewReward) -> NewReward:
+    """The reward of a decision that is not activated."""
+    return reward._replace(experiment_id=NOBODY)
+
+
 def _shared(error: Exception) -> LedgerUnavailable | None:
     """What each of several that were written together is told, where the fault is nobody's own."""
     if not isinstance(error, LedgerUnavailable) or causes.reason(error.__cause__) not in _SERVERS_OWN:
@@ -230,17 +249,8 @@ def _key(reward: NewReward) -> _Key:
     return reward.decision_id, reward.metric
 
 
-# Arrays as text, for a driver that adapts element by element takes longer than PostgreSQL does to
-# write the rows.
-
-
-def _array(elements: Iterable[str]) -> str:
-    """Of elements that need no quotes."""
-    return f"{{{','.join(elements)}}}"
-
-
 def _times(rewards: Iterable[NewReward]) -> str:
-    return _array(_time(reward.decided_at_us) for reward in rewards)
+    return array(_time(reward.decided_at_us) for reward in rewards)
 
 
 def _time(us: int) -> str:
@@ -254,12 +264,12 @@ def _bounds(rewards: Iterable[NewReward]) -> tuple[str, str]:
 
 
 def _ids(rewards: Iterable[NewReward]) -> str:
-    return _array(reward.decision_id.hex() for reward in rewards)
+    return array(reward.decision_id.hex() for reward in rewards)
 
 
 def _metrics(rewards: Sequence[NewReward]) -> str:
     quoted = {reward.metric: _QUOTED.sub(r"\\\g<0>", reward.metric) for reward in rewards}
-    return _array(f'"{quoted[reward.metric]}"' for reward in rewards)
+    return array(f'"{quoted[reward.metric]}"' for reward in rewards)
 
 
 def _insert(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_Key, bool]:
@@ -271,14 +281,14 @@ def _insert(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_
         _ids(new),
         _times(new),
         _metrics(new),
-        _array(str(reward.experiment_id) for reward in new),
-        _array(str(reward.arm_id) for reward in new),
-        _array(repr(reward.value) for reward in new),
-        _array("NULL" if reward.occurred_at is None else f'"{reward.occurred_at.isoformat()}"' for reward in new),
-        _array(repr(reward.window_seconds) for reward in new),
-        _array("t" if reward.learned else "f" for reward in new),
+        array(str(reward.experiment_id) for reward in new),
+        array(str(reward.arm_id) for reward in new),
+        array(repr(reward.value) for reward in new),
+        array("NULL" if reward.occurred_at is None else f'"{reward.occurred_at.isoformat()}"' for reward in new),
+        array(repr(reward.window_seconds) for reward in new),
+        array("t" if reward.learned else "f" for reward in new),
     )
-    return {(bytes.fromhex(row[0]), row[1]): bool(row[2]) for row in _run(connection, _INSERT, columns)}
+    return {(bytes.fromhex(row[0]), row[1]): bool(row[2]) for row in run(connection, _INSERT, columns)}
 
 
 def _values(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_Key, float]:
@@ -287,17 +297,16 @@ def _values(connection: Connection, rewards: Mapping[_Key, NewReward]) -> dict[_
         return {}
     new = list(rewards.values())
     asked = (_ids(new), _times(new), _metrics(new), *_bounds(new))
-    return {(bytes.fromhex(row[0]), row[1]): row[2] for row in _run(connection, _READ, asked)}
+    return {(bytes.fromhex(row[0]), row[1]): row[2] for row in run(connection, _READ, asked)}
 
 
 def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key]:
     """Those that would be more than MOST_OTHER_METRICS of their decision. In a transaction, until
     whose end nobody else adds any."""
-    slots = sorted({zlib.crc32(reward.decision_id) % _LOCK_SLOTS for reward in others})
-    _run(connection, _LOCK, (_LOCK_CLASS, slots))
+    activations.lock(connection, [reward.decision_id for reward in others])
     of_decisions = list({reward.decision_id: reward for reward in others}.values())
     held: dict[bytes, set[str]] = {reward.decision_id: set() for reward in of_decisions}
-    for decision, metric in _run(
+    for decision, metric in run(
         connection, _METRICS, (_ids(of_decisions), _times(of_decisions), *_bounds(of_decisions))
     ):
         held[bytes.fromhex(decision)].add(metric)
@@ -310,17 +319,6 @@ def _past_bound(connection: Connection, others: Sequence[NewReward]) -> set[_Key
         else:
             metrics.add(metric)
     return refused
-
-
-def _run(connection: Connection, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of a statement that ends within STATEMENT_TIMEOUT_MS; a transaction of its own,
-    unless one has begun."""
-    # This cursor binds here: the server takes several statements in a message only without
-    # parameters.
-    cursor = ClientCursor(connection)
-    cursor.execute(_BOUNDED + statement, parameters)
-    cursor.nextset()
-    return cursor.fetchall()
 
 
 def _outcome(

@@ -1,4 +1,4 @@
-"""Noregret's own protocol over HTTP: predict, decide, feedback. What they do is in
+"""Noregret's own protocol over HTTP: predict, decide, feedback, activate. What they do is in
 serving.api.face."""
 
 from typing import Any
@@ -100,6 +100,25 @@ class Feedback(Resource):
         _answer(response, document)
 
 
+class Activate(Resource):
+    """/api/v1/activate"""
+
+    @declared(
+        Call(
+            "Say that decisions were shown, which were made with activate: false",
+            {207: documents.ActivationResults},
+            bodies={JSON: documents.ActivateRequest},
+            name="activate",
+        )
+    )
+    def on_post(self, request: Request, response: Response) -> None:
+        parts = process()
+        key = face.admit_feedback(parts, presented(request.env))
+        status, document = face.activate(parts, key, read_json(request.env, parts.body_limit))
+        response.status = code_to_http_status(status)
+        _answer(response, document)
+
+
 class Ping(Resource):
     """/api/v1/ping: fixed JSON, for the benchmark: what the data plane answers at most."""
 
@@ -115,5 +134,6 @@ ROUTES = (
     Route("/api/v1/endpoints/{endpoint}/predict", Predict(), ("POST",)),
     Route("/api/v1/endpoints/{endpoint}/decide", Decide(), ("POST",)),
     Route("/api/v1/feedback", Feedback(), ("POST",)),
+    Route("/api/v1/activate", Activate(), ("POST",)),
     Route("/api/v1/ping", Ping(), ("GET", "HEAD"), limit=0),
 )

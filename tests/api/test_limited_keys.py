@@ -31,6 +31,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/{endpoint}/decide", "POST"): ("predict", 404),
     ("api/v1/ping", "GET"): (OPEN, 200),
     ("api/v1/feedback", "POST"): ("feedback", 404),
+    ("api/v1/activate", "POST"): ("feedback", 207),
     ("api/v1/models", "GET"): ("manage", 200),
     ("api/v1/models", "POST"): ("manage", 409),
     ("api/v1/models/<str:name>/<str:version>", "GET"): ("manage", 404),
@@ -160,7 +161,11 @@ def test_route__key_for_another_endpoint__shows_and_changes_nothing_of_theirs(
     theirs: str, route: str, method: str
 ) -> None:
     needed, status = DECIDED[route, method]
-    body = {"decision_id": theirs, "value": 1} if route == "api/v1/feedback" else BODIES.get((route, method), {})
+    of_decision = {
+        "api/v1/feedback": {"decision_id": theirs, "value": 1},
+        "api/v1/activate": {"decision_ids": [theirs]},
+    }
+    body = of_decision.get(route) or BODIES.get((route, method), {})
     body = None if method == "GET" else body
     keys = {scope: limited(scope) for scope in SCOPES}
     entries = AuditEntry.objects.count()
@@ -171,6 +176,8 @@ def test_route__key_for_another_endpoint__shows_and_changes_nothing_of_theirs(
             assert MARK.encode() not in answer.content
         if needed != scope:
             continue
+        if route == "api/v1/activate":
+            assert [result["status"] for result in answer["results"]] == ["unknown"]
         if method == "GET" and status == 200:
             assert "theirs" not in str(answer["items"])
         # Of a thing that is not there the answer is the same, but for its name.

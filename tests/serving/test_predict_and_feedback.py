@@ -204,6 +204,25 @@ def test_feedback_batch__too_long_or_empty__is_refused(alice: Api, two_arms: Sta
     assert alice.post(FEEDBACK, {"feedback": [{"decision_id": "x", "value": 1}] * 1001}).fields() == ["feedback"]
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"decision_id": "\xff", "value": 1}',
+        b'{"decision_id": "a", "value": 1, "value": 2}',
+        b'{"decision_id": "a", "value": 1e400}',
+        b'{"decision_id": "a\\u0000", "value": 1}',
+        b'{"decision_id": "\\ud800", "value": 1}',
+        b'{"decision_id": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"decision_id": {"a": 1, "a": 2}, "value": 1}',
+    ],
+    ids=["not UTF-8", "key twice", "no double", "NUL", "surrogate", "deep", "key twice inside"],
+)
+def test_feedback_batch__item_that_is_not_strict__refuses_the_body(alice: Api, two_arms: Start, item: bytes) -> None:
+    two_arms()
+    answer = alice.post(FEEDBACK, b'{"feedback": [{"decision_id": "a", "value": 1}, %s]}' % item)
+    assert (answer.status, answer.response["Content-Type"]) == (400, "application/problem+json"), answer.content
+
+
 def test_keys__scope_and_endpoint__are_held(alice: Api, bob: Api, carol: Api, charlie: Api, two_arms: Start) -> None:
     two_arms()
     assert charlie.post(DECIDE, {}).status == 401

@@ -228,7 +228,7 @@ def facts(found: Results, contextual: bool = False) -> dict[str, str]:
         kind = "apprentice" if found.apprentice else "contextual" if contextual else kind
     evidence = found.evidence
     texts = {
-        "decisions": f"{found.decisions:,}",
+        "decisions": _decisions(found),
         "rewards": f"{found.rewards:,}",
         "matured": f"{evidence.matured:,}",
         "evidence": _evidence(found),
@@ -264,6 +264,15 @@ def troubles_of_learner(shown: Results) -> list[str]:
 def labelled(texts: dict[str, str]) -> list[tuple[str, str, str]]:
     """The facts that have a label, as (name, label, text)."""
     return [(name, LABELS[name], text) for name, text in texts.items() if name in LABELS]
+
+
+def _decisions(found: Results) -> str:
+    """Those that count, and beside them those that nobody was shown."""
+    activation = found.activation
+    if activation is None:
+        return f"{found.decisions:,}"
+    left = activation.decisions - activation.activated
+    return f"{found.decisions:,}, and {left:,} not activated ({activation.share:.0%} of {activation.decisions:,} were)"
 
 
 def _evidence(found: Results) -> str:

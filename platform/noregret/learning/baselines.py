@@ -5,7 +5,7 @@ under the lock of the baseline's row. Nothing is decided here. What the sums say
 noregret.learning.baseline_figures.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -186,6 +186,12 @@ def _fold(baseline: Baseline, since: datetime) -> int:
         total += len(rows)
         if len(rows) < BATCH:
             return total
+
+
+def windows(numbers: Collection[int]) -> dict[int, float]:
+    """The attribution windows, in seconds, of those numbers that are baselines'."""
+    rows = Baseline.objects.filter(pk__in=numbers) if numbers else ()
+    return {row.pk: reward_of(row).window_seconds for row in rows}
 
 
 def name_of(baseline: Baseline) -> str:

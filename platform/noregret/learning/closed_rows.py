@@ -7,7 +7,7 @@ from uuid import UUID
 ROW_COLUMNS = """
 d.arm_id, d.propensities, r.value, d.decided_at,
 CASE WHEN r.defaulted THEN NULL ELSE extract(epoch FROM r.recorded_at - r.decided_at)::float8 END,
-CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id, r.arm_id
+CASE WHEN %(with_context)s THEN d.context::text END, d.policy_version, d.id, r.arm_id, d.excluded
 """
 
 # Every trial that its arm served, of closed buckets, answered or not.
@@ -15,7 +15,7 @@ SERVED = """
 SELECT d.arm_id, d.propensities, d.decided_at, d.policy_version, EXISTS (
     SELECT 1 FROM serving_reward AS r
     WHERE r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured
-    AND r.decided_at >= %(start)s AND r.decided_at < %(end)s)
+    AND r.decided_at >= %(start)s AND r.decided_at < %(end)s), d.excluded
 FROM serving_decision AS d
 WHERE d.experiment_id = %(experiment)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
 AND d.trial AND d.fallback_reason IS NULL
@@ -52,6 +52,7 @@ class Row(NamedTuple):
     policy_version: int
     decision_id: UUID
     rewarded_arm_id: int  # the same, unless the decision is damaged
+    excluded: list[int] | None  # arms, by id, that the request was not for
 
 
 class Served(NamedTuple):
@@ -62,6 +63,7 @@ class Served(NamedTuple):
     decided_at: datetime
     policy_version: int
     answered: bool
+    excluded: list[int] | None
 
 
 class Counted(NamedTuple):

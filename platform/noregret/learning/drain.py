@@ -1,5 +1,5 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one
-transaction."""
+transaction. Those that wait to be activated are kept beside it, and come in when they are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from noregret.experiments.models import Endpoint
 from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 
-from . import baselines, clock, summing
+from . import baselines, clock, summing, waiting
 from .baselines import BaselineDecision
 from .collector import uncollected
 from .contextual import readable_context
@@ -52,7 +52,25 @@ def drain(endpoint: Endpoint) -> Drained:
     """Drain until the stream is empty, or for so many batches. Called under the endpoint's lock.
     Raises redis.RedisError."""
     with uncollected():
-        return _drain(endpoint)
+        drained = _drain(endpoint)
+        # After the stream: an activation that came before its decision finds it now.
+        taken, oldest_left = _take_activated(endpoint)
+        return Drained(drained.decisions + taken, _earlier(drained.until, oldest_left))
+
+
+def _take_activated(endpoint: Endpoint) -> tuple[int, datetime | None]:
+    """Decisions that were activated come in: how many, and when the oldest was made that is left
+    for the next round."""
+    total = 0
+    for _ in range(BATCHES_A_ROUND):
+        batch = waiting.to_take(endpoint.pk, BATCH)
+        if not batch.entry_ids:
+            return total, None
+        if total == 0:
+            _ensure_partitions()
+        total += store(batch, keys().decisions(endpoint.name), taking=True)
+    left = waiting.to_take(endpoint.pk, 1)
+    return total, min((one.decided_at for one in left.decisions), default=None)
 
 
 def _drain(endpoint: Endpoint) -> Drained:
@@ -67,7 +85,7 @@ def _drain(endpoint: Endpoint) -> Drained:
             return Drained(total, _earlier(seen_at, spooled))
         if total == 0:
             _ensure_partitions()
-        total += store(batch, keys().decisions(endpoint.name))
+        total += store(_hold_back(endpoint, batch), keys().decisions(endpoint.name))
         decisions.forget(endpoint.name, batch.entry_ids)
         if len(batch.entry_ids) < BATCH:
             return Drained(total, _earlier(seen_at, spooled))
@@ -91,16 +109,39 @@ def _ensure_partitions() -> None:
         log.warning("partitions not made", error=str(error))
 
 
-def store(batch: ingest.Batch, stream: str) -> int:
-    """Write one batch and count what of it was new; how many that were.
+def _hold_back(endpoint: Endpoint, batch: ingest.Batch) -> ingest.Batch:
+    """The batch without the decisions that wait to be activated, which are kept for that."""
+    waits = [one for one in batch.decisions if one.event.waits]
+    if not waits:
+        return batch
+    with transaction.atomic(), connection.cursor() as cursor:
+        evidence = _evidence(waits)
+        windows = {number: held.experiment.reward_.window_seconds for number, held in evidence.items()}
+        windows |= baselines.windows({one.event.experiment_id for one in waits} - windows.keys())
+        named = _without_forgotten(ingest.Batch(waits, ()), evidence).decisions
+        waiting.keep(
+            cursor,
+            endpoint.pk,
+            [
+                waiting.HeldBack(one, one.decided_at + timedelta(seconds=windows.get(one.event.experiment_id, 0.0)))
+                for one in named
+            ],
+        )
+    return ingest.Batch([one for one in batch.decisions if not one.event.waits], batch.bad)
+
+
+def store(batch: ingest.Batch, stream: str, *, taking: bool = False) -> int:
+    """Write one batch and count what of it was new; how many that were. `taking`: it is of
+    decisions that waited and were activated.
 
     A decision that PostgreSQL refuses, though it looked right, is found by halving, and
     quarantined.
     """
-    return partitions.written(lambda: _store(batch, stream), IntegrityError)
+    return partitions.written(lambda: _store(batch, stream, taking), IntegrityError)
 
 
-def _store(batch: ingest.Batch, stream: str) -> int:
+def _store(batch: ingest.Batch, stream: str, taking: bool) -> int:
+    entry_ids = batch.entry_ids
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             horizon.hold_days()
@@ -109,17 +150,20 @@ def _store(batch: ingest.Batch, stream: str) -> int:
             new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
             _count(new, evidence)
+            if taking:  # last, for an activation that comes again waits for it
+                waiting.take(cursor, entry_ids)
         return len(new)
     except DataError as error:
         decisions = batch.decisions
         if len(decisions) == 1:
             refused = ingest.BadEntry(decisions[0].entry_id, str(error), decisions[0].body)
-            return store(ingest.Batch((), (*batch.bad, refused)), stream)
+            return store(ingest.Batch((), (*batch.bad, refused)), stream, taking=taking)
         half = len(decisions) // 2
         if half == 0:
             raise  # not a decision's fault
-        return store(ingest.Batch(decisions[:half], batch.bad), stream) + store(
-            ingest.Batch(decisions[half:], ()), stream
+        return sum(
+            store(part, stream, taking=taking)
+            for part in (ingest.Batch(decisions[:half], batch.bad), ingest.Batch(decisions[half:], ()))
         )
 
 

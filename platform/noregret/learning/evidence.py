@@ -7,7 +7,7 @@ request by weighted outcomes, for there both the probability and the mean depend
 it stands the evidence that arms are answered at different rates, where silence means nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -211,13 +211,32 @@ def _weighed(experiment: Experiment, rows: Sequence[Row | Served], outcome: NDAr
     propensities, weighable = _weighable([row.propensities for row in rows], seat, len(seats))
     kept = np.flatnonzero(weighable)
     seat, outcome, propensities = seat[kept], outcome[kept], propensities[kept]
+    eligible = eligible_arms([rows[i].excluded for i in kept.tolist()], seats)
     versions = np.array([row.policy_version for row in rows], dtype=np.int64)
     allocation = versions[kept] if _learns(experiment) else _labels(propensities)
     place = 0
     for bucket in in_buckets(rows, bucket_width(experiment.reward_.window_seconds)):
         start, end = np.searchsorted(kept, (place, place := place + len(bucket)))
         if start < end:
-            yield Bucket(seat[start:end], outcome[start:end], propensities[start:end], allocation[start:end])
+            yield Bucket(
+                seat[start:end],
+                outcome[start:end],
+                propensities[start:end],
+                allocation[start:end],
+                None if eligible is None else eligible[start:end],
+            )
+
+
+def eligible_arms(excluded: Sequence[Sequence[int] | None], seats: Mapping[int, int]) -> NDArray[np.bool_] | None:
+    """Which arms each of n requests was for, (n, K), of the arms by id that it excluded; None where
+    all were for all."""
+    if not any(excluded):
+        return None
+    eligible = np.ones((len(excluded), len(seats)), dtype=np.bool_)
+    for i, arms in enumerate(excluded):
+        if arms:
+            eligible[i, [seats[arm] for arm in arms if arm in seats]] = False
+    return eligible
 
 
 def _weighable(

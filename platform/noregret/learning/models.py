@@ -53,6 +53,18 @@ class ArmInterval(models.Model):
         return f"arm {self.arm_id} from {self.start:%H:%M:%S}"
 
 
+class ActivationCount(models.Model):
+    """How many decisions of an experiment or a baseline, by its number in the ledger, waited to be
+    activated, and how many were."""
+
+    experiment_id = models.BigIntegerField(primary_key=True)
+    waited = models.PositiveBigIntegerField(default=0)
+    activated = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.activated} of {self.waited} activated"
+
+
 class ExperimentEvidence(models.Model):
     """The e-process of an experiment over its matured decisions, in order of decision time."""
 

@@ -1,7 +1,8 @@
 """Arms of sticky units, from the ledger back into Redis, when Redis was emptied.
 
 Which arm: that of the unit's first decision within the time that an assignment lives (30 days),
-among the arms that are enabled. The last decision was rejected: while Redis was away, or empty,
+among the arms that are enabled. A request that excluded arms may have got another than the unit's,
+so others come first. The last decision was rejected: while Redis was away, or empty,
 units were routed afresh, and that is what their last decisions tell. A unit that came between the
 loss and the restoration gets its former arm back; what it is given by this that differs from
 before: an arm that was disabled and enabled again gets the units back that it had lost.
@@ -43,11 +44,13 @@ FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]) AS visit (decided_at, id)
 CROSS JOIN LATERAL (
     SELECT unit, arm_id, propensities FROM serving_decision AS d
     WHERE d.decided_at = visit.decided_at AND d.id = visit.id AND d.experiment_id = %(experiment)s AND d.arm_id = ANY(%(arms)s)
+    AND d.excluded IS NULL
     LIMIT 1
 ) AS decision
 """
 
-# Of those who came first long ago, or on an arm that is out: a look into each day's index.
+# Of those who came first long ago, on an arm that is out, or with arms excluded: a look into each
+# day's index.
 _LATER = """
 SELECT visit.unit, decision.arm_id, decision.propensities
 FROM unnest(%(units)s::varchar[]) AS visit (unit)
@@ -55,7 +58,7 @@ CROSS JOIN LATERAL (
     SELECT arm_id, propensities FROM serving_decision
     WHERE experiment_id = %(experiment)s AND unit = visit.unit AND decided_at >= %(since)s AND arm_id = ANY(%(arms)s)
     AND NOT holdout AND proposed_arm_id IS NULL
-    ORDER BY decided_at LIMIT 1
+    ORDER BY excluded IS NOT NULL, decided_at LIMIT 1
 ) AS decision
 """
 

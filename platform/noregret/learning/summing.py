@@ -201,8 +201,9 @@ def _keep(experiment: Experiment, sums: Sums) -> None:
 
 
 # Outcomes that enter, with what of their decisions they are weighed by: a weight where the arm
-# served and was drawn by its probability. Values and weights of which the squares would overflow,
-# which no traffic of ours has, are passed over: they must stop nothing.
+# served and was drawn by its probability. A request that excludes the control is on no side of a
+# holdout: nobody could have been held out of it. Values and weights of which the squares would
+# overflow, which no traffic of ours has, are passed over: they must stop nothing.
 _ENTERING = """
 CREATE TEMP TABLE IF NOT EXISTS entering_alike (
     arm_id bigint, unit varchar(256), holdout boolean, value float8, weight float8, propensities float8[], n float8
@@ -216,14 +217,15 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN %(weighs)s AND array_ndims(propensities) = 1
         THEN cardinality(array_remove(array_remove(propensities, 0), NULL)) END AS chances
 ) AS drawing
-CROSS JOIN LATERAL (SELECT chances > 0 AND NOT failed AND NOT holdout AND propensity > 1e-12 AS drawn) AS service
+CROSS JOIN LATERAL (SELECT chances > 0 AND NOT failed AND holdout IS NOT TRUE AND propensity > 1e-12 AS drawn) AS service
 """
 _DECIDED = """
 JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 WHERE d.decided_at >= %(start)s AND d.decided_at < %(end)s AND abs(r.value) <= 1e100
 """
 _EACH = f"""
-SELECT r.arm_id, d.unit, d.holdout, r.value, d.propensity, d.propensities, d.fallback_reason IS NOT NULL AS failed, 1 AS n
+SELECT r.arm_id, d.unit, CASE WHEN d.excluded && %(control)s::bigint[] THEN NULL ELSE d.holdout END AS holdout, r.value,
+    d.propensity, d.propensities, d.fallback_reason IS NOT NULL AS failed, 1 AS n
 FROM {{rewards}} {_DECIDED}
 """  # noqa: S608 - constants
 # Where units do not matter, and values are few: those that were drawn alike, counted.
@@ -266,6 +268,7 @@ def fill(
         "experiment": experiment.pk,
         "metric": experiment.reward_.metric,
         "weighs": weighs(experiment),
+        "control": list(experiment.arms.filter(is_control=True).values_list("pk", flat=True)),
         "start": start,
         "end": end,
         **(listed or {}),
@@ -277,6 +280,7 @@ def fill(
 _PARTS = "SELECT arm_id AS part, unit, value, weight FROM entering_alike"
 _SIDES = f"""
 UNION ALL SELECT CASE WHEN holdout THEN {HELD_OUT} ELSE {NOT_HELD_OUT} END, unit, value, NULL FROM entering_alike
+WHERE holdout IS NOT NULL
 """  # noqa: S608 - constants
 _LEVELS = "SELECT part, min(value) FROM ({parts}) AS parts GROUP BY part"
 

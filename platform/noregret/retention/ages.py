@@ -104,6 +104,16 @@ def _intervals(before: datetime) -> int:
     )
 
 
+def _waiting(before: datetime) -> int:
+    """Never one that was activated and waits to be counted, however late."""
+    return _in_steps(
+        "DELETE FROM serving_waitingdecision WHERE id IN ("
+        "SELECT id FROM serving_waitingdecision WHERE open_until < %s "
+        "AND (taken OR activated_at IS NULL OR event IS NULL) LIMIT %s)",
+        [before],
+    )
+
+
 def _artifacts(before: datetime) -> int:
     """Files that no model version names: of registrations that failed, or of versions that were
     deleted."""
@@ -130,6 +140,7 @@ AGES = (
     Age("first visits of units, after their experiment ended", 30, _first_visits),
     Age("digests of forgotten units", 400, _forgotten),
     Age("arm intervals, after their experiment ended", 400, _intervals),
+    Age("decisions that waited to be activated, after their window", 7, _waiting),
     Age("registration jobs that ended", 30, _jobs),
     Age("artefacts that no model version names", 7, _artifacts),
 )

@@ -29,6 +29,7 @@ from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import Computed
 from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
+from noregret.learning.waiting import any_to_take
 from noregret.learning.watched.watching import unsummed
 from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
@@ -130,6 +131,8 @@ def _waiting(day: date, end: datetime) -> Iterator[str]:
             yield f"{day}: more than {MOST_WAITING:,} decisions of {name} wait to be drained"
         elif any(decision.decided_at < end for decision in batch.decisions):
             yield f"{day}: decisions of {name} wait to be drained"
+    if any_to_take(end):
+        yield f"{day}: decisions that were activated wait to be drained"
 
 
 _WITH_ROWS = """

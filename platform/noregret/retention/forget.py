@@ -26,6 +26,7 @@ from noregret.redis_client import client, decision_log, keys
 from noregret.trail import audit
 from serving.ledger import forgotten, horizon, spool
 from serving.ledger.events import DecisionEvent, decode, encode
+from serving.models import WaitingDecision
 
 LONGEST = 256
 
@@ -174,6 +175,22 @@ def _quarantine(unit: str, pseudonyms: Pseudonyms) -> int:
         return int(cursor.rowcount)
 
 
+def _waiting(unit: str, pseudonyms: Pseudonyms) -> int:
+    """Decisions that are not activated yet hold their event as it came."""
+    rows = list(WaitingDecision.objects.filter(unit=unit).order_by("pk"))
+    known: Mapping[int, Experiment] = {experiment.pk: experiment for experiment in Experiment.objects.all()}
+
+    def readable(experiment_id: int, context: dict[str, Any] | None) -> dict[str, Any] | None:
+        return readable_context(known.get(experiment_id), context)
+
+    for row in rows:
+        pseudonym, event = pseudonyms[row.experiment_id], row.event
+        if event is not None:
+            event = encode(forgotten.without_name(decode(bytes(event)), pseudonym, readable))
+        WaitingDecision.objects.filter(pk=row.pk, unit=unit).update(unit=pseudonym, event=event)
+    return len(rows)
+
+
 def _sticky_keys(unit: str) -> list[str]:
     experiments = Experiment.objects.filter(started_at__isnull=False).values_list("endpoint__name", "pk")
     return [keys().sticky(endpoint, pk, unit) for endpoint, pk in experiments]
@@ -249,6 +266,7 @@ IN_DATABASE: tuple[Place, ...] = (
     _table("first visits", "serving_firstvisit"),
     _table("outcomes by unit", "learning_unitoutcomes"),
     _table("outcomes by unit of days that were dropped", "learning_unitbase"),
+    Place("decisions that are not activated", partial(_count_rows, "serving_waitingdecision"), _waiting),
     Place("quarantined events", lambda unit: len(_quarantined(unit)), _quarantine),
 )
 OUTSIDE: tuple[Place, ...] = (

@@ -3,6 +3,9 @@ is."""
 
 from collections.abc import Iterator
 from datetime import datetime
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -11,15 +14,19 @@ from django.db import connection
 from django.http import StreamingHttpResponse
 from django.utils.dateparse import parse_datetime
 from msgspec import Struct
+from psycopg import ServerCursor
 from rest_framework.request import Request
 
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.models import Experiment
 from noregret.learning.kept import rows_from
+from noregret.learning.waiting import first_id_at
 from noregret.rest.calls import call
 from noregret.rest.reads import bounded_reads
 from serving import problems
 from serving.api.calls import Parameter
+from serving.ledger.events import decode
+from serving.ledger.ingest import as_json, decided_at
 from serving.times import told
 from serving.tokens import Signer, Token
 
@@ -30,7 +37,7 @@ all."""
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
-    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout
+    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout, d.excluded, d.activated_at
 FROM serving_decision AS d
 LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
@@ -38,6 +45,14 @@ WHERE d.experiment_id = %(experiment)s AND d.decided_at >= coalesce(%(rows_from)
     AND (%(since)s::timestamptz IS NULL OR d.decided_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR d.decided_at < %(until)s)
 ORDER BY d.decided_at, d.id
+"""
+# Ids are sorted by the time of the decision.
+_WAITING = """
+SELECT id, event FROM serving_waitingdecision
+WHERE experiment_id = %(experiment)s AND event IS NOT NULL
+    AND id >= coalesce(%(first)s::uuid, '00000000-0000-0000-0000-000000000000'::uuid)
+    AND (%(last)s::uuid IS NULL OR id < %(last)s)
+ORDER BY id
 """
 
 
@@ -93,15 +108,33 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
         "until": until,
         "rows_from": rows_from(experiment),
     }
-    with bounded_reads(_PARTS_READS * settings.READ_SECONDS), connection.connection.cursor(name="decisions") as cursor:
-        cursor.execute(_QUERY, parameters)
-        while rows := cursor.fetchmany(_CHUNK):
-            yield b"".join(encode(_line(row, experiment.pk, arms, signer)) + b"\n" for row in rows)
+    begins = max((at for at in (since, rows_from(experiment)) if at is not None), default=None)
+    with (
+        bounded_reads(_PARTS_READS * settings.READ_SECONDS),
+        connection.connection.cursor(name="decisions") as decided,
+        connection.connection.cursor(name="waiting") as waiting,
+    ):
+        decided.execute(_QUERY, parameters)
+        waiting.execute(
+            _WAITING, {"experiment": experiment.pk, "first": first_id_at(begins), "last": first_id_at(until)}
+        )
+        told = (_line(row, experiment.pk, arms, signer) for row in _rows(decided))
+        held_back = (_waiting_line(row[1], experiment.pk, arms, signer) for row in _rows(waiting))
+        lines = merge(told, held_back, key=attrgetter("decided_at"))
+        while chunk := b"".join(encode(line) + b"\n" for line in islice(lines, _CHUNK)):
+            yield chunk
+
+
+def _rows(cursor: ServerCursor) -> Iterator[tuple[Any, ...]]:
+    while rows := cursor.fetchmany(_CHUNK):
+        yield from rows
 
 
 class Line(Struct, frozen=True):
     """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by
-    arm, as an evaluation needs them; an arm that was added later had none."""
+    arm, as an evaluation needs them; an arm that was added later had none. `excluded` are the arms
+    that the request was not for. Of one that is not `activated` nothing is learned, and no reward
+    is told."""
 
     decision_id: str
     unit: str | None
@@ -116,12 +149,16 @@ class Line(Struct, frozen=True):
     rewarded_at: datetime | None
     propensities: dict[str, float]
     holdout: bool
+    excluded: list[str]
+    activated: bool
 
 
 def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
     identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
-    reason, value, recorded, propensities, holdout = rest
-    token = Token(identity.bytes, experiment_id, arm_id, policy_version, propensity, learnable=reason is None)
+    reason, value, recorded, propensities, holdout, excluded, activated_at = rest
+    token = Token(
+        identity.bytes, experiment_id, arm_id, policy_version, propensity, reason is None, activated_at is not None
+    )
     return Line(
         decision_id=signer.sign(token),
         unit=unit,
@@ -136,4 +173,31 @@ def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer
         rewarded_at=recorded,
         propensities=dict(zip(arms.values(), propensities, strict=False)),
         holdout=holdout,
+        excluded=[arms[arm] for arm in excluded or () if arm in arms],
+        activated=True,
+    )
+
+
+def _waiting_line(body: bytes, experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
+    """A decision that is not activated, from its event."""
+    event = decode(bytes(body))
+    learnable = event.fallback_reason is None
+    token = Token(event.id, experiment_id, event.arm_id, event.policy_version, event.propensity, learnable, waits=True)
+    context = as_json(event.context)
+    return Line(
+        decision_id=signer.sign(token),
+        unit=event.unit,
+        arm=arms.get(event.arm_id),
+        propensity=event.propensity,
+        policy_version=event.policy_version,
+        context=None if context is None else msgspec.Raw(context.encode()),
+        decided_at=decided_at(event.id),
+        latency_ms=round(event.latency_ms, 3),
+        fallback_reason=event.fallback_reason,
+        reward=None,
+        rewarded_at=None,
+        propensities=dict(zip(arms.values(), event.propensities, strict=False)),
+        holdout=event.holdout,
+        excluded=[arms[arm] for arm in event.excluded or () if arm in arms],
+        activated=False,
     )

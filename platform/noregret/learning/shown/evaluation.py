@@ -25,6 +25,7 @@ from bandits.reward import RewardModel
 from noregret.experiments.document import schema_of
 from noregret.experiments.models import Experiment
 from noregret.experiments.rewards import reward_model
+from noregret.learning.evidence import eligible_arms
 from noregret.learning.kept import rows_from
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
@@ -49,13 +50,14 @@ LEFT_OUT = {
     "unanswered": "{:,} that matured without a reward",
     "fallback": "{:,} that the champion answered in the arm's place",
     "holdout": "{:,} held out of the policy",
+    "not_activated": "{:,} not activated",
     "not_learnable": "{:,} not learnable",
     "unreadable": "{:,} with an arm or propensities that are none of the experiment's",
 }
 """Why decisions are not read, and how that is said of so many."""
 
 _ROWS = """
-SELECT d.arm_id, d.propensities, r.value, d.context::text, d.unit, d.decided_at
+SELECT d.arm_id, d.propensities, r.value, d.context::text, d.unit, d.decided_at, d.excluded
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late AND r.decided_at < %(until)s
 AND r.decided_at >= coalesce(%(rows_from)s::timestamptz, '-infinity')
@@ -158,6 +160,7 @@ def of_experiment(
         None if schema is None else _features(schema, [row[3] for row in rows]),
         numbered([row[4] for row in rows]),
         [name for _, name in arms],
+        eligible_arms([row[6] for row in rows], position),
     )
     found = answer(
         log,

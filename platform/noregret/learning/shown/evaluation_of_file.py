@@ -38,6 +38,8 @@ class _Line(msgspec.Struct):
     rewarded_at: Time | None = None
     propensities: dict[str, float] | None = None
     holdout: bool = False
+    excluded: list[str] = []
+    activated: bool = True
     learnable: bool = True
 
 
@@ -126,6 +128,7 @@ def of_lines(
         x,
         numbered([line.unit for line, _ in kept]),
         names,
+        _eligible([line for line, _ in kept], names),
     )
     return answer(
         log,
@@ -197,6 +200,8 @@ def _matured(
             left_out["fallback"] += 1
         elif line.holdout:
             left_out["holdout"] += 1
+        elif not line.activated:
+            left_out["not_activated"] += 1
         elif not line.learnable:
             left_out["not_learnable"] += 1
         elif line.arm is None:
@@ -209,6 +214,13 @@ def _matured(
         else:
             kept.append((line, value))
     return kept, left_out, unanswered, as_of
+
+
+def _eligible(lines: Sequence[_Line], names: Sequence[str]) -> Any:
+    """The arms that each request was for, (n, K); None where all were for all."""
+    if not any(line.excluded for line in lines):
+        return None
+    return np.array([[name not in line.excluded for name in names] for line in lines])
 
 
 def _propensities(lines: Sequence[_Line], names: Sequence[str]) -> Any:

@@ -14,6 +14,7 @@ from noregret.learning.health import LearnerState
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.shares import canary_weight, propensities
 from noregret.learning.summing import sums_of
+from noregret.learning.waiting import count_of
 from noregret.learning.watched import states
 from noregret.learning.watched.states import GuardrailState
 from serving.times import Time
@@ -66,6 +67,15 @@ class Comparison(Struct, frozen=True):
     saved_interval: tuple[float, float] | None
 
 
+class Activation(Struct, frozen=True):
+    """Of decisions that were made with `activate: false`: how many there were, and how many have
+    been activated, which alone are in all other figures."""
+
+    decisions: int
+    activated: int
+    share: float
+
+
 class EvidenceProgress(Struct, frozen=True):
     leader: str | None
     value: float | None
@@ -105,6 +115,7 @@ class Results(Struct, frozen=True):
     guardrails: list[GuardrailState]
     holdout: Holdout | None
     apprentice: Apprentice | None
+    activation: Activation | None
     learner: LearnerState
     recommendation: Recommendation
     segments: Segments | None
@@ -179,6 +190,7 @@ def results(experiment: Experiment) -> Results:
         guardrails=states.states(experiment, arms),
         holdout=holdout(experiment, sums),
         apprentice=apprentice(experiment, arms, sums),
+        activation=_activation(experiment),
         learner=health.of_experiment(experiment),
         recommendation=Recommendation(
             action=found.action, arm=None if found.arm is None else found.arm.name, reason=found.reason
@@ -187,6 +199,13 @@ def results(experiment: Experiment) -> Results:
         evaluation=None,
         forecast=None,
     )
+
+
+def _activation(experiment: Experiment) -> Activation | None:
+    counted = count_of(experiment.pk)
+    if counted is None:
+        return None
+    return Activation(counted.waited, counted.activated, counted.activated / max(counted.waited, 1))
 
 
 def _canary(experiment: Experiment) -> CanaryState | None:

@@ -20,7 +20,7 @@ from bandits.statistics import Array
 from noregret.experiments.document import Field
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.learning.evidence import silence_means_nothing
+from noregret.learning.evidence import eligible_arms, silence_means_nothing
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
 
@@ -29,7 +29,7 @@ _KEPT_SECONDS = 30
 SILENCE = " All this is of decisions that were answered, and right where arms are answered alike."
 
 _ROWS = """
-SELECT d.arm_id, d.propensities, r.value, d.context::text
+SELECT d.arm_id, d.propensities, r.value, d.context::text, d.excluded
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late AND r.decided_at < %(until)s
 AND d.fallback_reason IS NULL AND NOT d.holdout
@@ -119,12 +119,15 @@ def segments(experiment: Experiment) -> Segments | None:
     # A unit that keeps its arm makes decisions that hang together: their values are told, and no
     # interval.
     independent = not experiment.sticky
-    overall = against_one_arm(rewards, arm, propensities)
+    eligible = eligible_arms([row[4] for row in rows], position)
+    overall = against_one_arm(rewards, arm, propensities, eligible=eligible)
     contexts = [_read(row[3]) for row in rows]
     parts = []
     for field in experiment.context_.fields:
         for name, mask in _parts(field, contexts):
-            here = against_one_arm(rewards[mask], arm[mask], propensities[mask])
+            here = against_one_arm(
+                rewards[mask], arm[mask], propensities[mask], eligible=None if eligible is None else eligible[mask]
+            )
             parts.append(
                 Segment(
                     field=field.name,

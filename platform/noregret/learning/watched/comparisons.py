@@ -14,6 +14,7 @@ from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.models import Experiment
 from noregret.learning.buckets import bucket_number, bucket_width, floor_to_bucket
 from noregret.learning.clock import FOREVER
+from noregret.learning.evidence import eligible_arms
 from noregret.learning.models import WatchedMetric
 from noregret.learning.totals import INTERVAL_SECONDS, interval_start
 from noregret.trail.models import AuditEntry
@@ -65,7 +66,7 @@ def compare(
 
 
 _COMPARED = """
-SELECT r.arm_id, r.decided_at, d.policy_version, r.value
+SELECT r.arm_id, r.decided_at, d.policy_version, r.value, d.excluded
 FROM serving_reward AS r JOIN serving_decision AS d ON d.decided_at = r.decided_at AND d.id = r.decision_id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late
     AND r.decided_at >= %(start)s AND r.decided_at < %(end)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s AND d.trial
@@ -93,14 +94,17 @@ def _differences(
     bucket = np.array([bucket_number(row[1], width) for row in rows], dtype=np.int64)
     version = np.array([row[2] for row in rows], dtype=np.int64)
     values = cut(np.array([row[3] for row in rows], dtype=np.float64), watch.sides)
+    eligible = eligible_arms([row[4] for row in rows], {one: i for i, one in enumerate((*others, control))})
     # In an order that the ledger alone decides.
     order = np.lexsort((values, arm, at, version, bucket))
     arm, bucket, version, values = arm[order], bucket[order], version[order], values[order]
     changes = (np.diff(bucket) != 0) | (np.diff(version) != 0)
     group = np.concatenate(([0], np.cumsum(changes))) if len(rows) else np.zeros(0, dtype=np.int64)
-    for other in others:
+    for i, other in enumerate(others):
         state = ValueStrata.from_dict(compared.get(str(other), {}))
         mine = (arm == other) | (arm == control)
+        if eligible is not None:  # what was for one of the two alone says nothing of the other
+            mine &= eligible[order][:, [i, -1]].all(axis=1)
         own, of = arm[mine] == other, group[mine]
         # An arm's comparison begins with its first value.
         begins = 0 if compared.get(str(other)) else _first_of(own, of)
@@ -121,14 +125,21 @@ def _first_of(own: np.ndarray[Any, Any], group: np.ndarray[Any, Any]) -> int:
 # intervals at each look: all of it is timely.
 _DECIDED = """
 SELECT date_bin(make_interval(secs => %(width)s), decided_at, '1970-01-01+00') AS start, arm_id,
-    count(*) FILTER (WHERE fallback_reason IS NOT NULL)::float8, count(*)::float8
+    count(*) FILTER (WHERE fallback_reason IS NOT NULL)::float8, count(*)::float8, excluded
 FROM serving_decision
 WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND timely IS NOT FALSE
-GROUP BY start, arm_id
+GROUP BY start, arm_id, excluded
 """
+# An interval has all of its decisions: what excluded an arm is told beside it, so that it can be
+# taken out again.
 _INTERVALS = """
-SELECT start, arm_id, failures::float8, decisions::float8 FROM learning_arminterval
+SELECT start, arm_id, failures::float8, decisions::float8, NULL::bigint[] FROM learning_arminterval
 WHERE arm_id = ANY(%(arms)s) AND start >= %(start)s AND start < %(end)s
+UNION ALL SELECT date_bin(make_interval(secs => %(width)s), decided_at, '1970-01-01+00') AS start, arm_id,
+    -count(*) FILTER (WHERE fallback_reason IS NOT NULL)::float8, -count(*)::float8, excluded
+FROM serving_decision
+WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND excluded IS NOT NULL
+GROUP BY start, arm_id, excluded
 """
 
 
@@ -153,13 +164,14 @@ def _failures(
             "end": end,
         }
         cursor.execute(_INTERVALS if last else _DECIDED, parameters | {"width": INTERVAL_SECONDS})
-        counts = {(at, arm): (failed, decisions) for at, arm, failed, decisions in cursor.fetchall()}
-    times = sorted({at for at, _ in counts})
+        decided = cursor.fetchall()
+    times = sorted({row[0] for row in decided})
     parts = _parts(experiment, times)
-    nothing = (0.0, 0.0)
+    # In an interval what excluded an arm is in the whole, and taken out of it; in a count of
+    # decisions it stands apart, and is added where it was for both.
     for other in others:
         state = FailureStrata.from_dict(compared.get(str(other), {}))
-        rows = [(*counts.get((at, other), nothing), *counts.get((at, control), nothing)) for at in times]
+        rows = _beside(decided, times, other, control, taken_out=last)
         begins = 0
         if not compared.get(str(other)):
             begins = next((i for i, row in enumerate(rows) if row[1]), len(rows))
@@ -168,6 +180,28 @@ def _failures(
             state = state.observe(table, parts[begins:], watch.sides.above or 0.0, last=last)
         if compared.get(str(other)) or rows[begins:]:
             yield str(other), state.to_dict()
+
+
+def _beside(
+    decided: Sequence[tuple[Any, ...]], times: Sequence[datetime], other: int, control: int, *, taken_out: bool
+) -> list[tuple[float, ...]]:
+    """For each instant (the arm's failed, decisions, the control's failed, decisions), of requests
+    that were for both arms.
+
+    `decided`: (instant, arm, failed, decisions, arms that were excluded). `taken_out`: rows of
+    excluded arms are to be taken out of the others, which hold them; else they stand apart.
+    """
+    place = {at: i for i, at in enumerate(times)}
+    counts = np.zeros((len(times), 4))
+    for at, arm, failed, decisions, excluded in decided:
+        if arm not in (other, control):
+            continue
+        apart = bool(excluded) and (other in excluded or control in excluded)
+        if excluded and apart != taken_out:
+            continue
+        column = 0 if arm == other else 2
+        counts[place[at], column : column + 2] += (failed, decisions)
+    return [tuple(row) for row in counts.tolist()]
 
 
 def _parts(experiment: Experiment, times: Sequence[datetime]) -> list[str]:
