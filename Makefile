@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 CHECK_ENV := NOREGRET_SECRET_KEY=only-for-make-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF NOREGRET_HTTPS=1 \
 	NOREGRET_ALLOWED_HOSTS=noregret.example.com
 
-.PHONY: install up demo test check format bench soak lock
+.PHONY: install up demo test check format bench soak clients lock
 
 install: $(STAMP)
 
@@ -38,6 +38,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file clients/python/pyproject.toml
 	$(BIN)/lint-imports
 	$(CHECK_ENV) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(CHECK_ENV) $(BIN)/python manage.py check --deploy --fail-level WARNING
@@ -45,6 +46,12 @@ check: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The Python client's wheel and source into dist/, and the JavaScript client's modules where there is npm.
+clients: install
+	cd clients/python && ../../$(BIN)/python -m hatchling build --directory ../../dist
+	@if command -v npm >/dev/null; then cd clients/javascript && npm ci --no-audit --no-fund && npm run build; \
+	else echo "NO NPM: the JavaScript client is not built"; fi
 
 # Needs uv on the path. Hashes, every platform, and no index address.
 lock:

@@ -73,6 +73,12 @@ def serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Se
         return Served(chosen, _NO_OUTPUTS, NOBODY_ANSWERED, error)
 
 
+def serve_alone(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Outputs:
+    """Have `chosen` answer within the endpoint's deadline, and nobody in its place: for who asks
+    for a certain model version. Raises RowsInvalid and ModelFailed."""
+    return _call_patiently(chosen, rows, start + live.document.deadline_ms / 1000.0)
+
+
 def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Served:
     champion = live.champion
     deadline = start + live.document.deadline_ms / 1000.0
@@ -146,7 +152,7 @@ def _call_champion(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
     except _Unavailable as error:
         raise ModelFailed(f"{model.model.model} is not loaded here: {error}") from error
     except Exception as error:  # whatever it raises, the caller gets one answer: there is no other model
-        log.error("champion failed", model=model.model.model, error=repr(error))
+        log.error("model failed, and nobody answers for it", model=model.model.model, error=repr(error))
         raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error
 
 

@@ -6,6 +6,7 @@ threads and no request waits for it twice.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -22,6 +23,22 @@ class DeadlineExceeded(Exception):
 
 class Overloaded(Exception):
     """Too many earlier calls have not come back."""
+
+
+class _Until(threading.local):
+    """Until when the caller of this thread's call waits (time.perf_counter); None: for ever."""
+
+    at: float | None = None
+
+
+_until = _Until()
+
+
+def seconds_left(most: float) -> float:
+    """How long the caller of this thread's call waits still, `most` where no BoundedCaller made it.
+    A call that ends by then is never left behind.
+    """
+    return most if _until.at is None else min(most, _until.at - time.perf_counter())
 
 
 class _Call(Generic[T]):
@@ -62,7 +79,10 @@ class BoundedCaller:
                 raise Overloaded(self._name)
             self._running += 1
         call: _Call[T] = _Call()
-        thread = threading.Thread(target=self._run, args=(function, call), name=f"predict-{self._name}", daemon=True)
+        until = time.perf_counter() + seconds
+        thread = threading.Thread(
+            target=self._run, args=(function, call, until), name=f"predict-{self._name}", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no more threads
@@ -79,7 +99,8 @@ class BoundedCaller:
             raise call.error
         return call.result  # type: ignore[return-value]  # there, for it returned without an error
 
-    def _run(self, function: Callable[[], T], call: _Call[T]) -> None:
+    def _run(self, function: Callable[[], T], call: _Call[T], until: float) -> None:
+        _until.at = until  # of this thread, which makes no other call
         try:
             call.result = function()
         except BaseException as error:  # handed to the caller, whatever it is

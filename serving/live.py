@@ -92,6 +92,11 @@ class LiveEndpoint:
     """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
 
     @property
+    def waits(self) -> bool:
+        """May a request on it wait for another machine?"""
+        return any(live.model.waits for live in self.models())
+
+    @property
     def champion_seat(self) -> Seat:
         """The champion as nobody's arm: it answers requests that no arm is for."""
         return Seat(self.champion, self.champion.payload)

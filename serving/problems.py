@@ -124,14 +124,18 @@ def unsupported_media_type(expected: str) -> Problem:
     return Problem(415, "unsupported-media-type", "Unsupported media type", f"{expected} was expected")
 
 
-def unsupported_encoding(encoding: str) -> Problem:
+def unsupported_encoding(encoding: str, taken: str = "identity") -> Problem:
     return Problem(
         415,
         "unsupported-encoding",
         "Unsupported content encoding",
-        f"the body is encoded as {encoding[:80]}: send it as it is, for `identity` is the only encoding that is taken here",
-        headers={"Accept-Encoding": "identity"},
+        f"the body is encoded as {encoding[:80]}: of encodings `{taken}` is taken here; or send it as it is",
+        headers={"Accept-Encoding": taken},
     )
+
+
+def invalid_encoding(detail: str) -> Problem:
+    return Problem(400, "invalid-encoding", "The body is not what its Content-Encoding says", detail)
 
 
 def refused(detail: str) -> Problem:

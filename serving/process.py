@@ -61,6 +61,12 @@ def process() -> Process:
     return _first() if parts is None else parts
 
 
+def waits(endpoint: str) -> bool:
+    """May a request on this endpoint wait for another machine? Quick, and never makes the parts."""
+    parts = _process
+    return parts is not None and parts.store.waits(endpoint)
+
+
 def _first() -> Process:
     global _process
     with _lock:

@@ -74,6 +74,7 @@ class SnapshotStore:
         self._has_disk = False
         # What requests read: replaced whole.
         self._endpoints: dict[str, LiveEndpoint] = {}
+        self._waiting: set[str] = set()  # endpoints that wait for other machines
         self._access = snapshot.Access(version=0, keys={})
         self._rewards: dict[int, tuple[str, snapshot.Reward]] = {}
         # From what is read to what is served, under this lock: nobody waits for anything with it.
@@ -91,6 +92,10 @@ class SnapshotStore:
         if live is not None and live.champion.is_loading:
             live = self._with_champion(name, live)
         return live
+
+    def waits(self, name: str) -> bool:
+        """May a request on this endpoint wait for another machine?"""
+        return name in self._waiting
 
     def key(self, digest: str) -> snapshot.Key | None:
         key = self._access.keys.get(digest)
@@ -253,10 +258,12 @@ class SnapshotStore:
                 if newest is None:
                     endpoints.pop(name, None)
                     self._incomplete.discard(name)
+                    self._waiting.discard(name)
                     continue
                 before = endpoints.get(name)
                 live = self._served(newest, before)
                 endpoints[name] = live
+                (self._waiting.add if live.waits else self._waiting.discard)(name)
                 if live.document is newest.document and all(model.runtime for model in live.models()):
                     self._incomplete.discard(name)
                 else:

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from serving.request_lines import RequestLines
 from serving.starting import begin_serving, end_serving
-from serving.web import app
+from serving.web import app, routes
 from serving.web.data_plane import data_plane
 from serving.web.front import Front
 
@@ -27,6 +27,8 @@ front = Front(
     folder=settings.UPLOAD_DIR,
     disk_limit=settings.UPLOAD_DISK_LIMIT,
     share=settings.ACCESS_LINES,
+    tell=routes.tell,
+    heads=app.heads(),
     at_end=end_serving,
 )
 begin_serving()

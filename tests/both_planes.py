@@ -16,7 +16,7 @@ class BothPlanes(Client):
 
     def request(self, **request: Any) -> Any:
         environ = self._base_environ(**request)
-        if routes.find(environ["PATH_INFO"]) is None:
+        if not routes.holds(environ["PATH_INFO"]):
             return super().request(**request)
         from noregret.wsgi import application  # with it the process begins to serve
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def far_off(rows: Rows) -> NDArray[np.float64]:
     """The rows' sums, and next to the largest number where they are odd."""
     sums_ = np.asarray(rows).sum(axis=1)
     return np.where(sums_ % 2 == 1, 1e308, sums_)
+
+
+def told(columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What each row holds, in words: of a model with typed columns."""
+    return [
+        " ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
 
 
 _KEPT: list[bytes] = []

@@ -21,6 +21,8 @@ for _name in ("DATABASE_URL", "REDIS_URL", "PROMETHEUS_MULTIPROC_DIR"):
 os.environ["NOREGRET_DATA_DIR"] = str(DATA_DIR)
 os.environ["NOREGRET_SECRET_KEY"] = "only-for-tests-" + "0123456789abcdef" * 3
 os.environ["NOREGRET_PYTHON_CALLABLES"] = "tests.callables.*"
+os.environ["NOREGRET_REMOTE_HOSTS"] = "127.0.0.1,localhost"
+os.environ["NOREGRET_REMOTE_NETWORKS"] = "127.0.0.0/8"
 os.environ["NOREGRET_LOG_LEVEL"] = "ERROR"
 
 

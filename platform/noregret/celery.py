@@ -19,7 +19,14 @@ else:
     app = Celery("noregret")
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.autodiscover_tasks(
-        ["noregret.learning", "noregret.steering", "noregret.notify", "noregret.registry", "noregret.retention"]
+        [
+            "noregret.learning",
+            "noregret.steering",
+            "noregret.notify",
+            "noregret.mlflow",
+            "noregret.registry",
+            "noregret.retention",
+        ]
     )
 # `up` and `doctor` say where root runs what it should not; Celery's page of text about it says no
 # more.
@@ -46,6 +53,11 @@ app.conf.beat_schedule = {
     "deliver": {
         "task": "noregret.notify.tasks.deliver",
         "schedule": 2.0,
+        "options": {"expires": 10.0},
+    },
+    "aliases": {
+        "task": "noregret.mlflow.tasks.move_aliases",
+        "schedule": 5.0,
         "options": {"expires": 10.0},
     },
     "registrations": {

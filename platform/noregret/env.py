@@ -14,6 +14,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -66,6 +67,11 @@ TRUSTED_ORIGINS = _variable(
     "origins from which the admin takes forms, as `https://noregret.example.com`, separated by commas",
     "none",
 )
+CORS_ORIGINS = _variable(
+    "NOREGRET_CORS_ORIGINS",
+    "origins whose pages may call the serving calls from a browser, as `https://shop.example.com`, separated by commas; `*` for any",
+    "none",
+)
 DATA_DIR = _variable(
     "NOREGRET_DATA_DIR",
     "directory of the embedded servers, artefacts, snapshots and the spool",
@@ -74,6 +80,29 @@ DATA_DIR = _variable(
 PYTHON_CALLABLES = _variable(
     "NOREGRET_PYTHON_CALLABLES",
     "dotted paths that a `python` model may name, separated by commas; `package.*` for all of one",
+    "none",
+)
+REMOTE_HOSTS = _variable(
+    "NOREGRET_REMOTE_HOSTS",
+    "hosts that remote models and registries may be called at, separated by commas: `name`, `name:port` or `*.domain`",
+    "none: no remote model can be registered",
+)
+REMOTE_NETWORKS = _variable(
+    "NOREGRET_REMOTE_NETWORKS",
+    "networks that those hosts may have addresses in besides the internet, as `10.0.0.0/8,127.0.0.0/8`",
+    "none: no private and no loopback address is called",
+)
+REMOTE_TOKENS = _variable(
+    "NOREGRET_REMOTE_TOKENS",
+    "the variable that holds the Bearer token for a host, as `triton.internal=TRITON_TOKEN`, separated by commas",
+    "none",
+)
+REMOTE_ANSWER_LIMIT = _variable(
+    "NOREGRET_REMOTE_ANSWER_LIMIT", "largest answer of a remote model, in bytes", "16777216"
+)
+MLFLOW_URL = _variable(
+    "NOREGRET_MLFLOW_URL",
+    "MLflow's tracking server, as `https://mlflow.example.com`: versions are imported from it, and its alias `champion` follows",
     "none",
 )
 SKOPS_TRUSTED = _variable(
@@ -289,7 +318,13 @@ class Environment:
     secret_key_is_ephemeral: bool
     allowed_hosts: tuple[str, ...]
     trusted_origins: tuple[str, ...]
+    cors_origins: tuple[str, ...]
     python_callables: tuple[str, ...]
+    remote_hosts: tuple[str, ...]
+    remote_networks: tuple[IPv4Network | IPv6Network, ...]
+    remote_tokens: dict[str, str]
+    remote_answer_limit: int
+    mlflow_url: str
     skops_trusted: tuple[str, ...]
     onnx_providers: tuple[str, ...]
     onnx_threads: int
@@ -349,7 +384,13 @@ class Environment:
             secret_key_is_ephemeral=ephemeral,
             allowed_hosts=_listed(source, ALLOWED_HOSTS, ("localhost", "127.0.0.1", "[::1]")),
             trusted_origins=_listed(source, TRUSTED_ORIGINS),
+            cors_origins=_listed(source, CORS_ORIGINS),
             python_callables=_listed(source, PYTHON_CALLABLES),
+            remote_hosts=_listed(source, REMOTE_HOSTS),
+            remote_networks=_networks(source),
+            remote_tokens=_tokens(source),
+            remote_answer_limit=int(_number(source, REMOTE_ANSWER_LIMIT, 16 * 1024 * 1024, 1024)),
+            mlflow_url=_mlflow_url(source),
             skops_trusted=_listed(source, SKOPS_TRUSTED),
             onnx_providers=_listed(source, ONNX_PROVIDERS),
             onnx_threads=_whole(source, ONNX_THREADS, 1, 1),
@@ -387,6 +428,44 @@ class Environment:
             email_tls=mail.scheme == "smtps",
             email_from=source.get(EMAIL_FROM, "").strip() or "noregret@localhost",
         )
+
+
+def _networks(source: Mapping[str, str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = []
+    for text in _listed(source, REMOTE_NETWORKS):
+        try:
+            networks.append(ip_network(text))
+        except ValueError:
+            raise BadEnvironment(f"{REMOTE_NETWORKS} holds {text!r}: a network as 10.0.0.0/8 was expected") from None
+    return tuple(networks)
+
+
+def _tokens(source: Mapping[str, str]) -> dict[str, str]:
+    """Tokens by host. They stand in variables of their own, so that no list of settings shows
+    them.
+    """
+    tokens = {}
+    for text in _listed(source, REMOTE_TOKENS):
+        host, equals, name = text.partition("=")
+        if not equals or not host or not name:
+            raise BadEnvironment(f"{REMOTE_TOKENS} holds {text!r}: host=VARIABLE was expected")
+        token = source.get(name.strip(), "").strip()
+        if not token or not token.isascii() or not token.isprintable():
+            raise BadEnvironment(f"{REMOTE_TOKENS} names {name.strip()}, which holds no token of printable ASCII")
+        tokens[host.strip().lower()] = token
+    return tokens
+
+
+def _mlflow_url(source: Mapping[str, str]) -> str:
+    text = source.get(MLFLOW_URL, "").strip()
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username and parts.port != 0
+    except ValueError:
+        is_good = False
+    if text and not (is_good and text.isascii() and text.isprintable()):
+        raise BadEnvironment(f"{MLFLOW_URL} can't be read: an address as https://mlflow.example.com was expected")
+    return text
 
 
 def _storage(source: Mapping[str, str]) -> dict[str, Any] | None:

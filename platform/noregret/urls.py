@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from noregret import operations
 from noregret.learning.api import decisions, results
+from noregret.mlflow import api as mlflow
 from noregret.notify import api as notify
 from noregret.openapi import docs
 from noregret.registry import api as registry
@@ -38,6 +39,7 @@ _manage = [
     ),
     path("experiments/<str:name>/results", results.ResultsView.as_view(), name="results"),
     path("experiments/<str:name>/decisions.ndjson", decisions.DecisionsView.as_view(), name="decisions"),
+    path("mlflow/imports", mlflow.ImportsView.as_view(), name="mlflow-imports"),
     path("audit", trail.AuditView.as_view(), name="audit"),
 ]
 

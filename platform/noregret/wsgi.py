@@ -41,7 +41,7 @@ _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 def _by_plane(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
-    if routes.find(path) is not None:
+    if routes.holds(path):
         return app.application(environ, start_response)
     if path in _PROBES:
         return _django(environ, start_response)
@@ -97,6 +97,8 @@ front = Front(
     folder=settings.UPLOAD_DIR,
     disk_limit=settings.UPLOAD_DISK_LIMIT,
     share=settings.ACCESS_LINES,
+    tell=routes.tell,
+    heads=app.heads(),
     at_end=end_serving,
 )
 

@@ -40,6 +40,7 @@ class Call:
     name: str | None = None  # in clients that are generated; None: made from a view's address
     media_type: str = JSON
     open: bool = False
+    refusal: type | None = None  # what a refusal is, in the media type of the answers; None: a problem document
 
 
 def declared(call: Call) -> Callable[[F], F]:

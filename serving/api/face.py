@@ -6,6 +6,7 @@ body of nobody without a key, and shapes it by the endpoint's model where it mus
 403, 404), then the call itself.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ from msgspec import UNSET, UnsetType
 from bandits.context import ContextInvalid
 from serving import problems
 from serving.activation import activate_decisions
+from serving.answering import rows_of, serve_alone
 from serving.deciding import Asked, Decision, ModelFailed, decide
 from serving.feedback import Feedback, Result, record_rewards
 from serving.ledger.rewards import LedgerUnavailable
-from serving.live import LiveEndpoint
+from serving.live import LiveEndpoint, LiveModel
 from serving.process import Process
+from serving.runtimes import Outputs
 from serving.runtimes.columns import Rows
 from serving.runtimes.rows import RowsInvalid
 from serving.snapshot import Key
@@ -69,6 +72,15 @@ def admit(process: Process, key_text: str | None, endpoint: str) -> LiveEndpoint
     return live
 
 
+def admit_all(process: Process, key_text: str | None) -> list[LiveEndpoint]:
+    """Every endpoint that a key may predict on, by name. Raises Problem 401 or 403."""
+    key = authorize(process, key_text, "predict")
+    if key.endpoints is None:
+        return sorted(process.store.endpoints(), key=lambda live: live.document.name)
+    lives = (process.store.endpoint(name) for name in sorted(key.endpoints))
+    return [live for live in lives if live is not None]
+
+
 def admit_feedback(process: Process, key_text: str | None) -> Key:
     """The key, if it may give feedback. Raises Problem 401 or 403."""
     return authorize(process, key_text, "feedback")
@@ -86,6 +98,37 @@ def predict(
         request = _numbers(body) if takes_numbers and isinstance(body, PredictRequest) else body
     decision = _decide(process, live, request, request.inputs)
     return Predicted(PredictResponse(*_common(decision), decision.outputs), decision)
+
+
+def versions(live: LiveEndpoint) -> dict[str, LiveModel]:
+    """The model versions that an endpoint serves, the champion first, by what they are called
+    there: the version, or `name@version` where two models have the same."""
+    models = {model.model.model: model for model in live.models()}
+    short = [name.partition("@")[2] for name in models]
+    return {
+        version if short.count(version) == 1 else name: model
+        for version, (name, model) in zip(short, models.items(), strict=True)
+    }
+
+
+def version(live: LiveEndpoint, name: str) -> LiveModel:
+    """The model version of this name, short or whole. Raises Problem 404."""
+    for short, model in versions(live).items():
+        if name in (short, model.model.model):
+            return model
+    raise problems.not_found(f"endpoint {live.document.name} serves no version {name[:64]}")
+
+
+def predict_with(process: Process, live: LiveEndpoint, model: LiveModel, inputs: Sequence[Any] | Rows) -> Outputs:
+    """What this model version answers, whoever's turn it is: no decision is made, and nothing is
+    learned. Raises Problem 400 or 503."""
+    start = time.perf_counter()
+    try:
+        return serve_alone(live, model, rows_of(live, inputs, process.max_rows), start)
+    except RowsInvalid as error:
+        raise problems.invalid_fields(error.errors) from error
+    except ModelFailed as error:
+        raise problems.unavailable(f"the model could not answer: {error}", retry_after=1) from error
 
 
 def decide_only(process: Process, live: LiveEndpoint, body: bytes | DecideRequest) -> Decided:

@@ -1,5 +1,6 @@
 """Checks the API key of a serving call against the snapshot: no table is read."""
 
+import base64
 import hashlib
 import time
 from collections.abc import Mapping
@@ -7,6 +8,9 @@ from typing import Any
 
 from serving import problems, snapshot
 from serving.process import Process
+
+PREFIX = "nr_"
+"""What the text of each key begins with."""
 
 
 def presented(environ: Mapping[str, Any]) -> str | None:
@@ -18,6 +22,22 @@ def presented(environ: Mapping[str, Any]) -> str | None:
         return credentials.strip() if scheme.lower() == "bearer" else None
     key: str | None = environ.get("HTTP_X_API_KEY")
     return key
+
+
+def presented_by_any_client(environ: Mapping[str, Any]) -> str | None:
+    """As `presented`, or by `Authorization: Basic`, as its user or its password: of clients that
+    take nothing but an address, and put into it `http://user:password@host`."""
+    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return basic(credentials) if scheme.lower() == "basic" else presented(environ)
+
+
+def basic(credentials: str) -> str | None:
+    """The key in the credentials of Basic; None where there is none."""
+    try:
+        user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return next((text for text in (password, user) if text.startswith(PREFIX)), None)
 
 
 def digest(key: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from .columns import Column, Rows, Table
+from .http import HttpModel
 from .onnx import OnnxModel
 from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, Runtime
 from .python import PythonModel
@@ -42,7 +43,7 @@ def register(kind: type[Model]) -> None:
         raise ValueError(f"there is a runtime {name} already")
 
 
-for _kind in (OnnxModel, PythonModel, SklearnModel, StaticModel):
+for _kind in (HttpModel, OnnxModel, PythonModel, SklearnModel, StaticModel):
     register(_kind)
 
 

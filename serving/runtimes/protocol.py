@@ -58,6 +58,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
 
     label: ClassVar[str] = ""
     """The runtime as people read it."""
+    waits: ClassVar[bool] = False
+    """Does a call wait for another machine, and need no core meanwhile?"""
 
     model: str  # "name@version"
     framework: str  # as registered

@@ -7,6 +7,7 @@ import falcon
 from django.conf import settings
 
 from . import errors, routes
+from .answer_heads import AnswerHeads
 from .outside import Outside
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -18,7 +19,12 @@ def make(table: routes.Table) -> Application:
     for route in table.routes:
         app.add_route(route.template, route.resource)
     errors.add_to(app, table)
-    return Outside(app, hosts=lambda: settings.ALLOWED_HOSTS, https=settings.ENVIRONMENT.https)
+    return Outside(app, hosts=lambda: settings.ALLOWED_HOSTS, heads=heads(), tell=table.tell)
+
+
+def heads() -> AnswerHeads:
+    """The headers of every answer of this process, as the settings have them."""
+    return AnswerHeads(https=settings.ENVIRONMENT.https, origins=lambda: settings.CORS_ORIGINS)
 
 
 application = make(routes.TABLE)

@@ -1,5 +1,14 @@
-"""The data plane behind a front: its routes as rules, in threads of its own."""
+"""The data plane behind a front: its routes as rules, in threads of its own.
 
+Requests on endpoints whose models are on other machines have other threads, and more of them: such
+a thread mostly waits, and a machine that hangs keeps none from the endpoints that are served here.
+"""
+
+from dataclasses import replace
+
+from django.conf import settings
+
+from serving import process
 from serving.request_lines import RequestLines
 
 from . import routes
@@ -13,18 +22,39 @@ ALIVE = Rule(Fixed("application/json", b'{"status":"ok"}'), ("GET", "HEAD"), 0, 
 whatever Host is named."""
 WAITING_EACH = 32
 """Requests that may wait for each thread: some hundredths of a second's work."""
+WAITING_THREADS = 4
+"""Threads for endpoints that wait for other machines, for each of those that compute."""
+_ENDPOINT = "{endpoint}"
 
 
 def data_plane(*, threads: int, share: float) -> Find:
     """The rule of a data-plane path and of the probe of life, None for any other. `share` of the
     requests get a line in the log."""
-    plane = Plane(RequestLines(application, share), Pool("data", threads, WAITING_EACH * threads))
-    rules = {route.template: Rule(plane, route.methods, route.limit, route.seconds) for route in routes.ROUTES}
+    lines = RequestLines(application, share)
+    plane = Plane(lines, Pool("data", threads, WAITING_EACH * threads))
+    waiting = Plane(lines, Pool("waiting", WAITING_THREADS * threads, WAITING_EACH * threads))
+    # A browser asks by OPTIONS before a page of another origin may call.
+    asked_before = ("OPTIONS",) if settings.CORS_ORIGINS else ()
+    rules = {
+        route.template: Rule(plane, (*route.methods, *asked_before), route.limit, route.seconds)
+        for route in routes.ROUTES
+    }
+    # By template: where the name of the endpoint begins in a path, and the rule where that waits.
+    of_endpoints = {
+        template: (template.index(_ENDPOINT), replace(rule, answers=waiting))
+        for template, rule in rules.items()
+        if _ENDPOINT in template
+    }
 
     def find(path: str) -> Rule | None:
         route = routes.find(path)
         if route is None:
             return ALIVE if path == "/healthz" else None
-        return rules[route.template]
+        template = route.template
+        if template in of_endpoints:
+            begin, rule = of_endpoints[template]
+            if process.waits(path[begin:].partition("/")[0]):
+                return rule
+        return rules[template]
 
     return find

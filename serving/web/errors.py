@@ -1,15 +1,15 @@
-"""What goes wrong on the data plane, as a problem document."""
+"""What goes wrong on the data plane, told as the protocol of its address tells it."""
 
 from typing import Any
 
 import falcon
 import structlog
 from falcon import Request, Response
+from falcon.util import code_to_http_status
 
 from serving import problems
 from serving.problems import Problem
 
-from .route import tell_problem
 from .routes import Table
 from .sent_bodies import drain
 
@@ -23,8 +23,12 @@ def add_to(app: "falcon.App[Request, Response]", table: Table) -> None:
     """Register what answers for each kind of error. Falcon takes the most specific."""
 
     def tell(request: Request, response: Response, problem: Problem) -> None:
-        route = table.by_template.get(request.uri_template or "")
-        (tell_problem if route is None else route.tell)(response, problem)
+        refusal = table.tell(request.env, problem)
+        response.status = code_to_http_status(refusal.status)
+        response.content_type = refusal.content_type
+        response.data = refusal.body
+        for name, value in refusal.headers.items():
+            response.set_header(name, value)
 
     def refused(request: Request, response: Response, problem: Problem, params: dict[str, Any]) -> None:
         route = table.by_template.get(request.uri_template or "")

@@ -9,9 +9,11 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.problems import CONTENT_TYPE, Problem
+from serving.problems import Problem
 from serving.request_lines import RequestLines
 
+from .answer_heads import AnswerHeads
+from .refusals import Tell, tell_problem
 from .rules import Find, Fixed
 from .spooling import Spooler
 
@@ -53,14 +55,25 @@ class Front:
     """`find` gives the rule of a path, `folder` is where large bodies go, `disk_limit` how many
     bytes all of them may take there.
 
-    `share` of the requests that are refused here get a line in the log. `at_end` is called after
-    the last request.
+    `share` of the requests that are refused here get a line in the log. `tell` says a refusal in
+    the words of the address's protocol, and `heads` has the headers of every answer. `at_end` is
+    called after the last request.
     """
 
     def __init__(
-        self, find: Find, *, folder: Path, disk_limit: int, share: float, at_end: Callable[[], None] = lambda: None
+        self,
+        find: Find,
+        *,
+        folder: Path,
+        disk_limit: int,
+        share: float,
+        tell: Tell = tell_problem,
+        heads: AnswerHeads | None = None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.find = find
+        self._tell = tell
+        self._heads = heads or AnswerHeads(https=False, origins=tuple)
         self.spooler = Spooler(folder, disk_limit)
         self.connections: set[Connection] = set()
         self.unfinished: dict[Connection, None] = {}
@@ -117,8 +130,8 @@ class Front:
 
     def answer(self, environ: dict[str, Any], problem: Problem) -> Answer:
         """What a request that gets no thread is told; it is in the log as any other."""
-        status = f"{problem.status} {_REASONS[problem.status]}"
-        return self._told(environ, status, CONTENT_TYPE, problem.body(), list(problem.headers.items()))
+        status, content_type, body, headers = self._tell(environ, problem)
+        return self._told(environ, f"{status} {_REASONS[status]}", content_type, body, list(headers.items()))
 
     def fixed(self, environ: dict[str, Any], answer: Fixed) -> Answer:
         return self._told(environ, "200 OK", answer.content_type, answer.body, [])
@@ -127,7 +140,7 @@ class Front:
         self, environ: dict[str, Any], status: str, content_type: str, body: bytes, more: list[tuple[str, str]]
     ) -> Answer:
         told: list[Any] = []
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), *more]
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), *more, *self._heads.of(environ)]
 
         def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
             start_response(status, headers)

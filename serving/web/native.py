@@ -130,6 +130,9 @@ class Ping(Resource):
         self.on_get(request, response)
 
 
+AREA = None
+"""Django answers what these routes don't."""
+
 ROUTES = (
     Route("/api/v1/endpoints/{endpoint}/predict", Predict(), ("POST",)),
     Route("/api/v1/endpoints/{endpoint}/decide", Decide(), ("POST",)),

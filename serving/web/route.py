@@ -2,29 +2,15 @@
 it tells a refusal.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from falcon import Response
-from falcon.util import code_to_http_status
-
-from serving import problems
-from serving.problems import Problem
+from .refusals import Tell, tell_problem
 
 BODY_SECONDS = 10.0
 """A body that a client needs longer for is refused."""
 AS_SET = -1
 """A limit of bodies: NOREGRET_SERVING_BODY_LIMIT, which the table of routes puts in its place."""
-
-
-def tell_problem(response: Response, problem: Problem) -> None:
-    """A refusal as a problem document; a protocol with errors of its own has another of these."""
-    response.status = code_to_http_status(problem.status)
-    response.content_type = problems.CONTENT_TYPE
-    response.data = problem.body()
-    for name, value in problem.headers.items():
-        response.set_header(name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +22,16 @@ class Route:
     methods: tuple[str, ...]
     limit: int = AS_SET  # bytes of a body, at most
     seconds: float = BODY_SECONDS  # within which a body must be whole
-    tell: Callable[[Response, Problem], None] = tell_problem
+    tell: Tell = tell_problem
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A protocol's part of the address space: what lies at or below `prefix` and is no route of it
+    is refused in its words too."""
+
+    prefix: str
+    tell: Tell
+
+    def holds(self, path: str) -> bool:
+        return path == self.prefix or path.startswith(f"{self.prefix}/")

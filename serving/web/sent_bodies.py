@@ -3,6 +3,7 @@ refused."""
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +15,43 @@ _REST_SECONDS = 10.0
 _DRAINING = threading.BoundedSemaphore(2)  # a sender that drips holds a thread: no more than these
 _PART = 65_536
 _IS_READ = "noregret.body_is_read"
+_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""How zlib is to read what came with a Content-Encoding."""
 
 
 def read_json(environ: dict[str, Any], limit: int) -> bytes:
     """The body, of at most `limit` bytes. Raises Problem 413 or 415."""
     bodies.check_encoding(environ.get("HTTP_CONTENT_ENCODING", ""))
     bodies.check_media_type(environ.get("CONTENT_TYPE", ""))
+    return _read(environ, limit)
+
+
+def read_any(environ: dict[str, Any], limit: int) -> bytes:
+    """The body whatever it is sent as, of at most `limit` bytes also where it was compressed.
+    Raises Problem 400, 413 or 415."""
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if encoding in ("", "identity"):
+        return _read(environ, limit)
+    window = _WINDOWS.get(encoding)
+    if window is None:
+        raise problems.unsupported_encoding(encoding, taken=", ".join(_WINDOWS))
+    return _unpacked(_read(environ, limit), window, limit)
+
+
+def _unpacked(body: bytes, window: int, limit: int) -> bytes:
+    unpacking = zlib.decompressobj(window)
+    try:
+        whole = unpacking.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise problems.invalid_encoding(str(error)) from error
+    if len(whole) > limit:
+        raise problems.too_large(limit)
+    if not unpacking.eof or unpacking.unused_data:
+        raise problems.invalid_encoding("it does not end where the body does")
+    return whole
+
+
+def _read(environ: dict[str, Any], limit: int) -> bytes:
     length = environ.get("CONTENT_LENGTH")
     if length:
         size = _size(length)

@@ -31,7 +31,24 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/{endpoint}/decide", "POST"): ("predict", 404),
     ("api/v1/ping", "GET"): (OPEN, 200),
     ("api/v1/feedback", "POST"): ("feedback", 404),
+    ("v2", "GET"): (OPEN, 200),
+    ("v2/health/live", "GET"): (OPEN, 200),
+    ("v2/health/ready", "GET"): (OPEN, 200),
+    ("v2/models/{endpoint}", "GET"): ("predict", 404),
+    ("v2/models/{endpoint}/ready", "GET"): ("predict", 404),
+    ("v2/models/{endpoint}/infer", "POST"): ("predict", 404),
+    ("v2/models/{endpoint}/versions/{version}", "GET"): ("predict", 404),
+    ("v2/models/{endpoint}/versions/{version}/ready", "GET"): ("predict", 404),
+    ("v2/models/{endpoint}/versions/{version}/infer", "POST"): ("predict", 404),
+    ("endpoints/{endpoint}/invocations", "POST"): ("predict", 404),
+    ("endpoints/{endpoint}/ping", "GET"): ("predict", 404),
+    ("endpoints/{endpoint}/health", "GET"): ("predict", 404),
+    ("endpoints/{endpoint}/version", "GET"): ("predict", 404),
+    ("ofrep/v1/evaluate/flags", "POST"): ("predict", 200),
+    ("ofrep/v1/evaluate/flags/{endpoint}", "POST"): ("predict", 404),
     ("api/v1/activate", "POST"): ("feedback", 207),
+    ("api/v1/mlflow/imports", "GET"): ("manage", 200),
+    ("api/v1/mlflow/imports", "POST"): ("manage", 400),
     ("api/v1/models", "GET"): ("manage", 200),
     ("api/v1/models", "POST"): ("manage", 409),
     ("api/v1/models/<str:name>/<str:version>", "GET"): ("manage", 404),
@@ -112,7 +129,12 @@ def test_routes__every_one__is_decided() -> None:
 
 
 def filled(route: str) -> str:
-    named = route.replace("{endpoint}", "theirs").replace("<str:version>", "1").replace("<str:arm>", "b")
+    named = (
+        route.replace("{endpoint}", "theirs")
+        .replace("{version}", "1")
+        .replace("<str:version>", "1")
+        .replace("<str:arm>", "b")
+    )
     named = named.replace("<str:job>", "theirs")
     if "models/" in route:
         name = "theirs-model"

@@ -2,6 +2,7 @@
 behind."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -23,7 +25,9 @@ from noregret.embedded.services import NICENESS
 from noregret.env import secret_key_file, socket_dir
 from noregret.learning.shown.results import Results
 
-ROLES = ("postgres", "redis", "web", "worker", "shadow", "notify", "inspector", "beat")
+from serving.open_inference_messages import CLASSES, path_of
+
+ROLES = ("postgres", "redis", "web", "grpc", "worker", "shadow", "notify", "inspector", "beat")
 
 
 def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.CompletedProcess[str]":
@@ -45,7 +49,7 @@ def platform_up() -> Iterator[RunningPlatform]:
     # runs as one.
     folder = Path(tempfile.mkdtemp(prefix="noregret-up-"))
     environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO"}
-    with RunningPlatform(folder, environment=environment) as running:
+    with RunningPlatform(folder, environment=environment, with_grpc=True) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,6 +88,36 @@ def test_up__first_start__makes_key_and_admin_and_is_ready(platform_up: RunningP
     assert key_file.stat().st_mode & 0o777 == 0o600
     assert (platform_up.data_dir / "up.err").read_text().count("password") == 1
     assert all(platform_up.pids(role) for role in ROLES)
+
+
+def test_grpc__beside_the_web__serves_what_it_serves(platform_up: RunningPlatform, key: str) -> None:
+    said = (platform_up.data_dir / "up.err").read_text()
+    address = re.findall(r"gRPC is served at (127\.0\.0\.1:\d+)", said)[-1]
+    created = httpx.post(
+        f"{platform_up.url}/api/v1/models",
+        json={"name": "page", "version": "1", "framework": "static", "payload": {"text": "A"}},
+        headers={"X-API-Key": key},
+        timeout=20,
+    )
+    assert created.status_code == 201
+    made = httpx.post(
+        f"{platform_up.url}/api/v1/endpoints",
+        json={"name": "pages", "champion": "page@1"},
+        headers={"X-API-Key": key},
+        timeout=20,
+    )
+    assert made.status_code == 201
+    request = CLASSES["ModelInferRequest"](model_name="pages")
+    request.inputs.add(name="input", datatype="FP64", shape=[1, 1]).contents.fp64_contents.append(1.0)
+    with grpc.insecure_channel(address) as channel:
+        infer = channel.unary_unary(
+            path_of("ModelInfer"),
+            request_serializer=CLASSES["ModelInferRequest"].SerializeToString,
+            response_deserializer=CLASSES["ModelInferResponse"].FromString,
+        )
+        answer = infer(request, metadata=[("x-api-key", key)], timeout=20)
+    assert answer.raw_output_contents[0][4:] == b'{"text":"A"}'
+    assert answer.parameters["learnable"].bool_param
 
 
 def test_up_and_beat__load_nothing_of_the_mathematics(platform_up: RunningPlatform) -> None:
@@ -176,7 +210,7 @@ def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missin
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("role", ["beat", "worker", "shadow", "web", "redis", "postgres"])
+@pytest.mark.parametrize("role", ["beat", "worker", "shadow", "web", "grpc", "redis", "postgres"])
 def test_child_killed__comes_back_and_the_platform_is_ready_again(platform_up: RunningPlatform, role: str) -> None:
     before = platform_up.pids(role)[0]
     os.kill(before, signal.SIGKILL)

@@ -22,11 +22,11 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 from noregret.notify import deliver
-from noregret.notify.addresses import AddressRefused, resolve
 from noregret.notify.deliver import ATTEMPTS, deliver_due, pause_after
 from noregret.notify.models import Delivery, Webhook
 from noregret.trail import audit
 
+from serving.outbound.addresses import AddressRefused, resolve
 from tests.conftest import Api, endpoint_of, static_model
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -292,7 +292,7 @@ PRIVATE = [
 def test_addresses__that_are_not_of_the_internet__are_refused__where_nothing_can_leave() -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[1:3]\n"
-        "from noregret.notify.addresses import AddressRefused, resolve\n"
+        "from serving.outbound.addresses import AddressRefused, resolve\n"
         f"for url in {PRIVATE!r}:\n"
         "    try:\n"
         "        print('ALLOWED', resolve(url, allow_private=False))\n"

@@ -2,8 +2,10 @@
 serving.api.face's.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from falcon import Request, Response
-from falcon.util import code_to_http_status
 
 from serving import problems
 from serving.api import face
@@ -13,7 +15,8 @@ from serving.api.keys import presented
 from serving.problems import Problem
 from serving.process import process
 from serving.web.native import Resource
-from serving.web.route import Route
+from serving.web.refusals import Refusal
+from serving.web.route import Area, Route
 
 
 class Shout(Resource):
@@ -32,10 +35,9 @@ class Shout(Resource):
         response.text = f"{predicted.document.model} SAYS {predicted.document.outputs['predict'][0]}!"
 
 
-def tell(response: Response, problem: Problem) -> None:
-    response.status = code_to_http_status(problem.status)
-    response.content_type = "text/plain"
-    response.text = f"NO: {problem}!"
+def tell(environ: Mapping[str, Any], problem: Problem) -> Refusal:
+    return Refusal(problem.status, "text/plain", f"NO: {problem}!".encode(), problem.headers)
 
 
+AREA = Area("/shout", tell)
 ROUTES = (Route("/shout/{endpoint}", Shout(), ("POST",), limit=1000, tell=tell),)

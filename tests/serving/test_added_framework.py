@@ -78,7 +78,7 @@ def test_framework__unknown_to_a_process__is_a_champion_that_does_not_load(
     process.reset()
     answer = alice.post("/api/v1/endpoints/pages/predict", {"inputs": [[1, 1]]})
     assert answer.status == 503
-    assert "runtime is 'doubling': one of onnx, python, sklearn, static was expected" in answer["detail"]
+    assert "runtime is 'doubling': one of http, onnx, python, sklearn, static was expected" in answer["detail"]
     runtimes.register(DoublingModel)
     process.reset()
     path = "/api/v1/endpoints/pages/predict"

@@ -1,5 +1,6 @@
 """The data plane as an application: what it loads, and what it answers whatever its calls do."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +10,13 @@ from typing import Any
 import pytest
 from noregret.experiments.models import Experiment
 
+from serving import problems
 from serving.web import routes
+from serving.web.answer_heads import AnswerHeads
+from serving.web.data_plane import data_plane
+from serving.web.front import Front
 from serving.web.outside import Outside
+from serving.web.refusals import tell_problem
 from tests.conftest import Api
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,14 +107,18 @@ def test_body__whose_length_is_none_or_too_much__is_not_read(
     assert (answer.status, answer["type"]) == (status, f"/problems/{kind}")
 
 
-def asked(environ: dict[str, str], *, hosts: list[str], https: bool = False) -> tuple[str, dict[str, str]]:
+def asked(
+    environ: dict[str, str], *, hosts: list[str], https: bool = False, origins: tuple[str, ...] = ()
+) -> tuple[str, dict[str, str]]:
     told: list[Any] = []
 
     def inside(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
         start("200 OK", [])
         return [b""]
 
-    Outside(inside, hosts=lambda: hosts, https=https)(environ, lambda *answer: told.extend(answer))
+    heads = AnswerHeads(https=https, origins=lambda: origins)
+    outside = Outside(inside, hosts=lambda: hosts, heads=heads, tell=tell_problem)
+    outside(environ, lambda *answer: told.extend(answer))
     return told[0], dict(told[1])
 
 
@@ -141,6 +151,61 @@ def test_https__where_it_is_asked_for__is_where_others_are_sent() -> None:
     status, headers = asked(address | {"HTTP_X_FORWARDED_PROTO": "https"}, hosts=["*"], https=True)
     assert status == "200 OK"
     assert headers["Strict-Transport-Security"].startswith("max-age=")
+
+
+HERE, OTHER = "https://shop.example", "https://other.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [((), HERE, None), ((HERE,), HERE, HERE), ((HERE,), OTHER, None), (("*",), OTHER, OTHER), ((HERE,), None, None)],
+)
+def test_origin__whose_pages_may_call__is_named_before_a_call_and_after(
+    origins: tuple[str, ...], origin: str | None, allowed: str | None
+) -> None:
+    call = {"HTTP_HOST": "a", "REQUEST_METHOD": "POST"} | ({} if origin is None else {"HTTP_ORIGIN": origin})
+    for environ in (call, call | {"REQUEST_METHOD": "OPTIONS", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}):
+        status, headers = asked(environ, hosts=["*"], origins=origins)
+        is_question = environ["REQUEST_METHOD"] == "OPTIONS"
+        assert status == ("204 No Content" if is_question and allowed else "200 OK")
+        assert headers.get("Access-Control-Allow-Origin") == allowed
+        assert ("Vary" in headers) == bool(origins)
+        assert ("X-API-Key" in headers.get("Access-Control-Allow-Headers", "")) == (is_question and allowed is not None)
+        assert "Access-Control-Allow-Credentials" not in headers
+
+
+def test_question_before_a_call__comes_through_the_front_where_any_page_may_call(settings: Any) -> None:
+    def methods() -> tuple[str, ...]:
+        rule = data_plane(threads=1, share=0.0)("/api/v1/feedback")
+        assert rule is not None
+        return rule.methods
+
+    assert methods() == ("POST",)
+    settings.CORS_ORIGINS = (HERE,)
+    assert methods() == ("POST", "OPTIONS")
+
+
+def test_refusal_of_the_front__has_the_words_of_its_address_and_the_headers_of_every_answer(tmp_path: Path) -> None:
+    heads = AnswerHeads(https=False, origins=lambda: (HERE,))
+    front = Front(lambda path: None, folder=tmp_path, disk_limit=0, share=0.0, tell=routes.tell, heads=heads)
+    for path, media_type, member in (
+        ("/v2/models/m/infer", "application/json", "error"),
+        ("/v2/nothing", "application/json", "error"),
+        ("/ofrep/v1/evaluate/flags/m", "application/json", "errorDetails"),
+        ("/endpoints/m/invocations", "application/json", "message"),
+        ("/api/v1/feedback", "application/problem+json", "detail"),
+        ("/elsewhere", "application/problem+json", "detail"),
+    ):
+        for problem in (problems.too_large(10), problems.busy(), problems.slow_body(1.0)):
+            environ = {"PATH_INFO": path, "HTTP_ORIGIN": HERE}
+            status, headers, body = front.answer(environ, problem)
+            told = dict(headers)
+            assert status.startswith(str(problem.status))
+            assert (told["Content-Type"], told["Access-Control-Allow-Origin"]) == (media_type, HERE)
+            assert told["X-Content-Type-Options"] == "nosniff"
+            assert told.get("Retry-After") == ("1" if problem.status == 503 else None)
+            assert json.loads(body)[member] == json.loads(body)["detail"] == problem.detail
+    assert front.answer({}, problems.slow_body(1.0))[0].startswith("408")
 
 
 def test_address__with_nul__is_refused() -> None:

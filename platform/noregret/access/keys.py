@@ -10,13 +10,12 @@ from django.utils import timezone
 
 from noregret.names import validate_name
 from noregret.trail import audit
-from serving.api.keys import digest
+from serving.api.keys import PREFIX, digest
 
 from .models import ApiKey
 from .publish import publish_access
 
 SCOPES = ("predict", "feedback", "manage")
-_PREFIX = "nr_"
 _SHOWN = 8
 
 
@@ -39,7 +38,7 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """A new key and its text, which is kept nowhere. Raises KeyInvalid."""
     _check(name, scopes, endpoints, expires_in)
-    text = _PREFIX + secrets.token_urlsafe(32)
+    text = PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
         key = ApiKey.objects.create(
             name=name,

@@ -37,18 +37,23 @@ def run(arguments: Arguments, stop: StopRequest) -> None:
     os.umask(0o077)
     data_dir = env.data_dir()
     port = _free_port(arguments.host, arguments.port)
-    url = f"http://{f'[{arguments.host}]' if ':' in arguments.host else arguments.host}:{port}"
+    grpc_port = None if arguments.grpc_port is None else _free_port(arguments.host, arguments.grpc_port)
+    if grpc_port == port:
+        raise StartFailed(f"HTTP and gRPC can't both have port {port}")
+    url = f"http://{_bracketed(arguments.host)}:{port}"
     lock = DataDirLock(data_dir)
     lock.take(url)
     try:
         disk.check(data_dir)
-        warning = unprivileged.drop(data_dir, port, embedded_database=not env.database_is_named())
+        warning = unprivileged.drop(
+            data_dir, min(port, grpc_port or port), embedded_database=not env.database_is_named()
+        )
         env.name_settings()
         configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
         if warning is not None:
             _say(f"Warning: {warning}")
         stop.check()
-        _Platform(arguments, port, url, stop).run()
+        _Platform(arguments, port, grpc_port, url, stop).run()
     finally:
         lock.release()
 
@@ -67,13 +72,21 @@ def _free_port(host: str, port: int) -> int:
         return chosen
 
 
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)  # noqa: T201 - to whoever started it
 
 
 class _Platform:
-    def __init__(self, arguments: Arguments, port: int, url: str, stop: StopRequest) -> None:
+    def __init__(self, arguments: Arguments, port: int, grpc_port: int | None, url: str, stop: StopRequest) -> None:
         self._web = services.web(arguments.host, port, arguments.web_workers)
+        self._grpc: tuple[Child, ...] = ()
+        if grpc_port is not None:
+            self._grpc = (services.grpc(arguments.host, grpc_port),)
+        self._grpc_port = grpc_port
         self._port = port
         self._host = arguments.host
         self._url = url
@@ -93,10 +106,12 @@ class _Platform:
                 self._supervisor.start(child)
             self._prepare_database()
             workers = (services.worker(), services.shadow(), services.notify(), services.inspector(), services.beat())
-            for child in (*workers, self._web):
+            for child in (*workers, *self._grpc, self._web):
                 self._stop.check()
                 self._supervisor.start(child)
             self._wait_ready()
+            if self._grpc_port is not None:
+                _say(f"gRPC is served at {_bracketed(self._host)}:{self._grpc_port}")
             print(f"ready {self._url}", flush=True)  # noqa: T201 - the line that others wait for
             self._supervisor.run()
         finally:
@@ -130,13 +145,24 @@ class _Platform:
             status, said = self._ask()
             if status == http.client.OK:
                 serves_since = serves_since or time.monotonic()
-                if json.loads(said)["status"] == "ready" or time.monotonic() - serves_since > WELL_SECONDS:
+                well = json.loads(said)["status"] == "ready" and self._grpc_listens()
+                if well or time.monotonic() - serves_since > WELL_SECONDS:
                     return
             if time.monotonic() > until:
                 raise StartFailed(
                     f"not ready after {READY_SECONDS:.0f} s: {said}; the logs are in {self._data_dir / 'logs'}"
                 )
             time.sleep(0.1)
+
+    def _grpc_listens(self) -> bool:
+        """It does once it can serve. True also where no gRPC is served."""
+        if self._grpc_port is None:
+            return True
+        try:
+            socket.create_connection((self._host, self._grpc_port), timeout=ASK_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def _ask(self) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=ASK_SECONDS)

@@ -27,12 +27,25 @@ class RunningPlatform:
     start() and stop()."""
 
     def __init__(
-        self, data_dir: Path, *, web_workers: int = 1, environment: Mapping[str, str] | None = None, port: int = 0
+        self,
+        data_dir: Path,
+        *,
+        web_workers: int = 1,
+        environment: Mapping[str, str] | None = None,
+        port: int = 0,
+        with_grpc: bool = False,
     ) -> None:
         self.data_dir = data_dir
         self.url = ""
         self._command = command(
-            "up", "--port", str(port), "--data-dir", str(data_dir), "--web-workers", str(web_workers)
+            "up",
+            "--port",
+            str(port),
+            "--data-dir",
+            str(data_dir),
+            "--web-workers",
+            str(web_workers),
+            *(("--grpc-port", "0") if with_grpc else ()),
         )
         self.environment = {
             # Another platform's addresses and directory must not leak into this one.
@@ -113,6 +126,7 @@ _MARKS = {
     "postgres": "bin/postgres",
     "redis": "-server",
     "web": "noregret.web",
+    "grpc": "noregret grpc",
     "worker": "noregret.celery worker --concurrency",
     "shadow": "noregret.celery worker --queues shadow",
     "notify": "noregret.celery worker --queues deliver,notify",

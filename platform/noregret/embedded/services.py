@@ -68,6 +68,12 @@ def web(host: str, port: int, workers: int) -> Child:
     return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
 
 
+def grpc(host: str, port: int) -> Child:
+    """The process that serves gRPC. It counts in the web processes' folder: made after them."""
+    arguments = ["noregret", "grpc", "--host", host, "--port", str(port)]
+    return _child("grpc", arguments, {env.METRICS_DIR: str(settings.DATA_DIR / "metrics")})
+
+
 def _celery(role: str, *arguments: str) -> Child:
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     command = ["celery", "--quiet", "-A", "noregret.celery", "worker", *arguments, *quiet]

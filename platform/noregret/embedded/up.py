@@ -22,6 +22,8 @@ class Arguments:
     host: str
     port: int
     web_workers: int
+    grpc_port: int | None = None
+    """None: no gRPC is served."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="web processes (default 1)",
     )
+    parser.add_argument(
+        "--grpc-port",
+        type=lambda text: _whole(0, HIGHEST_PORT, text),
+        help="port of a process that serves the Open Inference Protocol over gRPC; 0: a free one (default: none)",
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +74,7 @@ def main(argv: list[str]) -> int:
     )
     add_arguments(parser)
     chosen = parser.parse_args(argv)
-    return run(Arguments(chosen.host, chosen.port, chosen.web_workers), stop)
+    return run(Arguments(chosen.host, chosen.port, chosen.web_workers, chosen.grpc_port), stop)
 
 
 def run(arguments: Arguments, stop: StopRequest) -> int:

@@ -18,7 +18,8 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.utils import timezone
 
-from .addresses import AddressRefused, resolve
+from serving.outbound.addresses import AddressRefused, resolve
+
 from .models import Delivery, Webhook
 
 log = structlog.get_logger(__name__)

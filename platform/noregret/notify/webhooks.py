@@ -6,8 +6,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from noregret.trail import audit
+from serving.outbound.addresses import AddressRefused, check
 
-from .addresses import AddressRefused, check
 from .errors import WebhookInvalid, WebhookNameTaken
 from .models import Webhook
 

@@ -49,7 +49,8 @@ def answers(call: Call) -> dict[tuple[int, str], Schema | None]:
     if call.open:
         return {**good}
     refused = {*_ALWAYS, *call.problems, *(_WITH_BODY if call.bodies else ())}
-    return good | {(status, CONTENT_TYPE): _references()[ProblemDocument] for status in sorted(refused)}
+    told, media_type = (ProblemDocument, CONTENT_TYPE) if call.refusal is None else (call.refusal, call.media_type)
+    return good | {(status, media_type): _references()[told] for status in sorted(refused)}
 
 
 def schemas() -> dict[str, Schema]:
@@ -78,6 +79,8 @@ def _kinds() -> Iterator[Any]:
             if not isinstance(body, dict):
                 yield from body if isinstance(body, tuple) else (body,)
         yield from (kind for kind in address.call.answers.values() if kind is not None)
+        if address.call.refusal is not None:
+            yield address.call.refusal
 
 
 def _references() -> dict[Any, Schema]:

@@ -16,6 +16,7 @@ from noregret.rest.refusals import refusal
 from noregret.rest.views import ManageView
 from serving import problems, strict_json
 from serving.problems import FieldError, ProblemDocument
+from serving.remote.tensors import Tensor
 from serving.runtimes import Column
 from serving.times import Time
 
@@ -40,6 +41,7 @@ class Signature(msgspec.Struct, frozen=True):
     example_rows: list[list[Any]] | None = None
     columns: list[Column] | None = None
     """What each value of a row is; null where rows are numbers without names, none of them null."""
+    inputs: list[Tensor] | None = None  # of a remote model, as its server described them
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ class Model(msgspec.Struct, frozen=True):
     row_seconds: float | None
     callable: str | None
     payload: Any
+    options: dict[str, Any]  # what else the framework was told: a remote model's address
     created_at: Time
 
 
@@ -95,6 +98,7 @@ def shown(version: ModelVersion) -> Model:
         row_seconds=version.row_seconds,
         callable=version.callable or None,
         payload=version.payload,
+        options=version.options,
         created_at=version.created_at,
     )
 

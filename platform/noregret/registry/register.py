@@ -97,7 +97,7 @@ def _same(existing: ModelVersion, definition: Definition, content: Content) -> M
 def _examined(framework: Framework[Any], definition: Definition, content: Content) -> ModelVersion:
     """A version that is not saved yet; its files are kept."""
     artifact = definition.artifact if isinstance(definition, ArtifactDefinition) else None
-    with uploads.slot() if artifact is not None else nullcontext():
+    with uploads.slot() if artifact is not None or framework.asks_others else nullcontext():
         examined = framework.examine(definition)
     if artifact is not None:
         keep(artifact)

@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "noregret.bench",
     "noregret.planning",
     "noregret.notify",
+    "noregret.mlflow",
     "noregret.retention",
 ]
 

@@ -31,6 +31,7 @@ CELERY_TASK_ROUTES = {
     "noregret.retention.tasks.*": {"queue": "upkeep"},
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
     "noregret.notify.tasks.deliver": {"queue": "deliver"},
+    "noregret.mlflow.tasks.*": {"queue": "deliver"},
     "noregret.registry.tasks.*": {"queue": "inspect"},
 }
 # A worker process that a challenger made grow past this is replaced.

@@ -7,6 +7,8 @@ REDIS_URL = ENVIRONMENT.redis_url
 REDIS_PREFIX = ENVIRONMENT.redis_prefix
 
 SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
+# Pages of these origins may call the data plane.
+CORS_ORIGINS = ENVIRONMENT.cors_origins
 MAX_ROWS = ENVIRONMENT.max_rows
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
 # Bodies that are larger than a few pages go here while they come, without a name; all of them
@@ -28,6 +30,11 @@ BACKLOG_LIMIT = ENVIRONMENT.backlog_limit
 REFRESH_SECONDS = ENVIRONMENT.refresh_seconds
 STALE_SECONDS = ENVIRONMENT.stale_seconds
 PYTHON_CALLABLES = ENVIRONMENT.python_callables
+REMOTE_HOSTS = ENVIRONMENT.remote_hosts
+REMOTE_NETWORKS = ENVIRONMENT.remote_networks
+REMOTE_TOKENS = ENVIRONMENT.remote_tokens
+REMOTE_ANSWER_LIMIT = ENVIRONMENT.remote_answer_limit
+MLFLOW_URL = ENVIRONMENT.mlflow_url
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 ONNX_PROVIDERS = ENVIRONMENT.onnx_providers
 ONNX_THREADS = ENVIRONMENT.onnx_threads

@@ -11,6 +11,7 @@ from serving.runtimes import Model, kinds
 from serving.runtimes.columns import Columns
 from serving.snapshot import as_sent
 
+from .http import HttpDefinition, HttpFramework
 from .onnx import OnnxDefinition, OnnxFramework
 from .protocol import (
     ArtifactDefinition,
@@ -34,6 +35,7 @@ __all__ = [
     "Definition",
     "Examined",
     "Framework",
+    "HttpDefinition",
     "OnnxDefinition",
     "PythonDefinition",
     "SklearnDefinition",
@@ -56,7 +58,7 @@ def register(framework: Framework[Any]) -> None:
         raise ValueError(f"there is a framework {framework.name} already")
 
 
-for _framework in (SklearnFramework(), OnnxFramework(), PythonFramework(), StaticFramework()):
+for _framework in (SklearnFramework(), OnnxFramework(), HttpFramework(), PythonFramework(), StaticFramework()):
     register(_framework)
 
 

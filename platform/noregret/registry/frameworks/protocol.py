@@ -39,6 +39,7 @@ class Signature:
     example_rows: list[list[Any]] | None = None  # that the model answers
     columns: Columns | None = None
     """None where rows are numbers, none of them null, as many as `features` says."""
+    inputs: list[dict[str, Any]] | None = None  # tensors that a remote model's server described
 
     @property
     def has_several_outputs(self) -> bool:
@@ -111,6 +112,8 @@ class Framework(ABC, Generic[D]):
     label: ClassVar[str]
     """As people read it."""
     definition: ClassVar[type[Definition]]
+    asks_others: ClassVar[bool] = False
+    """Does `examine` wait for another machine?"""
 
     @property
     def name(self) -> str:

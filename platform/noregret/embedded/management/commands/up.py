@@ -21,4 +21,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         stop = StopRequest()
         stop.listen()
-        sys.exit(up.run(up.Arguments(options["host"], options["port"], options["web_workers"]), stop))
+        sys.exit(
+            up.run(up.Arguments(options["host"], options["port"], options["web_workers"], options["grpc_port"]), stop)
+        )

@@ -1,14 +1,15 @@
-"""Which addresses a webhook may name: those of the internet, and private ones only where the
-operator says so.
+"""Which addresses this service may call for others: those of the internet, and private ones only
+where the operator says so.
 
-A webhook makes this service send requests: without this check whoever may manage experiments could
-reach every server that the service can. The name is resolved once, and the request goes to the
-address that was checked.
+A webhook, or a model on another machine, makes this service send requests: without this check
+whoever may manage experiments could reach every server that the service can. The name is resolved
+once, and the request goes to the address that was checked.
 """
 
 import ipaddress
 import socket
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,11 +28,11 @@ class Target:
     hostname: str
 
 
-def check_form(url: str) -> None:
+def check_form(url: str, schemes: Collection[str] = ("http", "https")) -> None:
     """What can be said without resolving the name. Raises AddressRefused."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise AddressRefused("an http or https address was expected")
+    if parts.scheme not in schemes or not parts.hostname:
+        raise AddressRefused(f"an {' or '.join(schemes)} address was expected")
     if parts.username or parts.password:
         raise AddressRefused("an address without user and password was expected")
     try:
@@ -52,7 +53,7 @@ def resolve(url: str, *, allow_private: bool) -> Target:
     addresses = [ipaddress.ip_address(str(entry[4][0]).split("%")[0]) for entry in found]
     for address in addresses:
         # Every one of them: a name that also points inside is no name of the internet.
-        if not allow_private and not _is_public(address):
+        if not allow_private and not is_public(address):
             raise AddressRefused(f"{hostname} is {address}, which is not an address of the internet")
     if not addresses:
         raise AddressRefused(f"{hostname} has no address")
@@ -106,7 +107,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _ISATAP = {0x5EFE, 0x02005EFE}  # the upper half of an interface identifier that holds an IPv4 address, RFC 5214
 
 
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Is it an address of the internet, and leads nowhere else?"""
     if any(address in network for network in _SPECIAL if network.version == address.version):
         return False
     if isinstance(address, ipaddress.IPv6Address):
@@ -114,7 +116,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         if address in _NAT64 or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
-            return _is_public(inner)
+            return is_public(inner)
         if address not in _INTERNET_6:
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved

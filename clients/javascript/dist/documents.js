@@ -1,0 +1,2 @@
+/** What is sent and answered, by the names that the HTTP API has. */
+export {};

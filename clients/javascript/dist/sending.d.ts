@@ -1,0 +1,24 @@
+/** One call: requests within one deadline, tried again only where a second try can do no harm. */
+export interface Retries {
+    tries: number;
+    /** Milliseconds; pauses double from the first, each drawn at random between half of it and all. */
+    firstPause: number;
+    longestPause: number;
+}
+export interface Call {
+    path: string;
+    body: string;
+    /** May it be sent again though the platform may have carried it out? */
+    repeatable: boolean;
+}
+export interface Way {
+    url: string;
+    headers: Record<string, string>;
+    fetch: typeof fetch;
+    retries: Retries;
+}
+/** The answer's JSON. Throws Problem, Unreachable, or the reason of an aborted `signal`. */
+export declare function send<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal): Promise<T>;
+export declare function pauseAfter(error: unknown, failures: number, retries: Retries): number;
+/** One request. */
+export declare function sendOnce<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal, keepalive?: boolean): Promise<T>;

@@ -1,0 +1,3 @@
+"""Models that answer on another machine: what each protocol sends for rows, and what of an answer
+is believed. One file a protocol.
+"""
