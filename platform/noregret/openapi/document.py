@@ -22,11 +22,23 @@ def document() -> dict[str, Any]:
 def complete(result: dict[str, Any], **generation: Any) -> dict[str, Any]:
     """drf-spectacular's POSTPROCESSING_HOOKS: adds every other address, and the types that all of
     them use."""
+    named: set[str | None] = set()
     for address in addresses():
         if not address.by_view:
-            result["paths"].setdefault(address.path, {})[address.method] = _operation(address)
+            operation = _operation(address)
+            if address.call.name in named:  # one call at several addresses
+                operation["operationId"] = f"{address.call.name}_at_{_told_by(address.path)}"
+            named.add(address.call.name)
+            result["paths"].setdefault(address.path, {})[address.method] = operation
     result["components"]["schemas"] = components.schemas()
     return result
+
+
+def _told_by(path: str) -> str:
+    """What tells an address from the others of its call: its last parameter but the endpoint's
+    name, or its last word."""
+    parameters = [name for name in re.findall(r"\{(\w+)\}", path) if name != "endpoint"]
+    return parameters[-1] if parameters else path.rstrip("/").rpartition("/")[2]
 
 
 def _operation(address: Address) -> dict[str, Any]:
