@@ -41,7 +41,7 @@ def test_feedback_while_postgresql_refuses__the_cause_is_logged_once_a_second_an
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
         other.execute("LOCK TABLE serving_reward IN ACCESS EXCLUSIVE MODE")
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("serving.ledger.rewards._BOUNDED", "SET LOCAL statement_timeout = 50;")
+            patched.setattr("serving.ledger.statements._BOUNDED", "SET LOCAL statement_timeout = 50;")
             answers = [alice.post("/api/v1/feedback", {"decision_id": one, "value": 1}) for one in decisions]
     assert {answer.status for answer in answers} == {503}
     tell(written)
@@ -174,7 +174,7 @@ def test_feedback__server_that_hangs__takes_no_more_threads(
     two_arms()
     decision = alice.post("/api/v1/endpoints/pages/decide", {})["decision_id"]
     monkeypatch.setattr("serving.ledger.rewards.HANGS_SECONDS", 0.2)
-    monkeypatch.setattr("serving.ledger.rewards._BOUNDED", "SET LOCAL statement_timeout = 0;")
+    monkeypatch.setattr("serving.ledger.statements._BOUNDED", "SET LOCAL statement_timeout = 0;")
     feedback = {"decision_id": decision, "value": 1}
     with (
         psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other,
