@@ -95,6 +95,7 @@ def predict(
     if isinstance(body, bytes):
         request = documents.PREDICT.decode(body) if takes_numbers else documents.PREDICT_COLUMNS.decode(body)
     else:
+        _check_texts(body)
         request = _numbers(body) if takes_numbers and isinstance(body, PredictRequest) else body
     decision = _decide(process, live, request, request.inputs)
     return Predicted(PredictResponse(*_common(decision), decision.outputs), decision)
@@ -133,7 +134,11 @@ def predict_with(process: Process, live: LiveEndpoint, model: LiveModel, inputs:
 
 def decide_only(process: Process, live: LiveEndpoint, body: bytes | DecideRequest) -> Decided:
     """Route and record, for callers that run the model themselves. Raises Problem 400."""
-    request = documents.DECIDE.decode(body) if isinstance(body, bytes) else body
+    if isinstance(body, bytes):
+        request = documents.DECIDE.decode(body)
+    else:
+        _check_texts(body)
+        request = body
     decision = _decide(process, live, request, None)
     return Decided(DecideResponse(*_common(decision), decision.payload), decision)
 
@@ -182,6 +187,17 @@ def activate(process: Process, key: Key, body: bytes | ActivateRequest) -> Heard
 
 def _or_none(value: Any) -> Any:
     return None if value is UNSET else value
+
+
+def _check_texts(request: DecideRequest) -> None:
+    """What a body of JSON is read for as a whole, of a request that came otherwise: NUL, which the
+    ledger can't hold. Raises Problem 400."""
+    texts = {"unit": _or_none(request.unit), "request_id": _or_none(request.request_id)}
+    for name, value in (_or_none(request.context) or {}).items():
+        texts |= {f"context.{name}": name, f"context.{name} ": value}
+    wrong = [field for field, text in texts.items() if isinstance(text, str) and "\0" in text]
+    if wrong:
+        raise problems.invalid_fields([{"field": field.strip(), "message": "holds NUL"} for field in wrong])
 
 
 def _numbers(request: PredictRequest) -> PredictRequest:

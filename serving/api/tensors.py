@@ -134,7 +134,7 @@ def _count(name: str, shape: Sequence[int]) -> int:
         if size < 0:
             raise invalid(name, f"shape {list(shape)} has a negative size")
         count *= size
-    if count > _MOST_ELEMENTS:
+    if max(count, *shape, 0) > _MOST_ELEMENTS:  # a size of 0 hides the others in the product
         raise invalid(name, f"shape {list(shape)} has more elements than a request can bring")
     return count
 

@@ -3,6 +3,8 @@
 import psycopg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from .group_commit import NotTold
+
 _BY_STATE = {
     "53100": "disk_full",
     "57014": "timeout",  # the statement's, or a lock's it waited for
@@ -16,8 +18,10 @@ _BY_STATE = {
 
 
 def reason(error: BaseException | None) -> str:
-    """`no_connection` in time, `connection` lost or refused, `timeout`, `disk_full`, `read_only`,
-    `other`."""
+    """`not_told` in time by who writes for several, `no_connection` in time, `connection` lost or
+    refused, `timeout`, `disk_full`, `read_only`, `other`."""
+    if isinstance(error, NotTold):
+        return "not_told"
     if isinstance(error, PoolTimeout | TooManyRequests):
         return "no_connection"
     if not isinstance(error, psycopg.Error):

@@ -150,7 +150,7 @@ class RewardWriter:
         try:
             return list(self._together.commit(rewards, HANGS_SECONDS))
         except NotTold as error:
-            raise LedgerUnavailable(str(error)) from PoolTimeout(str(error))
+            raise LedgerUnavailable(str(error)) from error
 
     def _commit(self, rewards: Sequence[NewReward]) -> list[Outcome]:
         """A transaction of its own."""

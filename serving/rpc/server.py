@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf import descriptor_pool
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -121,7 +122,7 @@ class Server:
             {
                 name: grpc.unary_unary_rpc_method_handler(
                     self._answering(service.METHODS[name]),
-                    request_deserializer=CLASSES[request].FromString,
+                    request_deserializer=_parser(CLASSES[request]),
                     response_serializer=CLASSES[answer].SerializeToString,
                 )
                 for name, (request, answer) in METHODS.items()
@@ -134,6 +135,8 @@ class Server:
             name = str(getattr(request, "model_name", "") or getattr(request, "name", ""))
             threads = self._waiting if waits(name) else self._computing
             try:
+                if request is None:
+                    raise problems.invalid_fields([{"field": "", "message": "the message can't be parsed"}])
                 return await threads.run(method, request, context.invocation_metadata() or ())
             except Problem as refused:
                 problem = refused
@@ -164,6 +167,19 @@ async def serve(server: Server, address: str, started: Callable[[int], None]) ->
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, ending.set)
     await server.run(address, started, ending)
+
+
+def _parser(message: Any) -> Callable[[bytes], Any]:
+    """None for what is no message of this kind: what a deserializer raises is told to callers as it
+    is."""
+
+    def parsed(body: bytes) -> Any:
+        try:
+            return message.FromString(body)
+        except DecodeError:
+            return None
+
+    return parsed
 
 
 def _options(message_bytes: int) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
 from itertools import zip_longest
+from math import isinf, isnan
 from typing import Any, NoReturn
 
 import msgspec
@@ -287,9 +288,12 @@ def _value(text: str, kind: str | None) -> Any:
     if kind == "boolean":
         return {"true": True, "false": False}.get(text.strip().lower(), text)
     try:
-        return int(text) if kind == "integer" else float(text)
+        number = int(text) if kind == "integer" else float(text)
     except ValueError:
         return text
+    if isnan(number):
+        return None
+    return text if isinf(number) else number
 
 
 AREA = Area("/endpoints", tell)

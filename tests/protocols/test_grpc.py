@@ -142,6 +142,19 @@ def test_key__for_another_endpoint__finds_nothing_of_it(server: str) -> None:
             assert told["feedback", "theirs"][0] == grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_message__that_is_none__is_refused_in_words_for_callers(server: str) -> None:
+    with grpc.insecure_channel(server) as channel:
+        call = channel.unary_unary(
+            f"/{SERVICE}/ModelInfer",
+            request_serializer=bytes,
+            response_deserializer=CLASSES["ModelInferResponse"].FromString,
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"\xff\xff\xff", timeout=20)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "protobuf" not in refused.value.details()
+
+
 def test_health_and_reflection__are_answered_without_a_key(server: str) -> None:
     with grpc.insecure_channel(server) as channel:
         health = health_pb2_grpc.HealthStub(channel)

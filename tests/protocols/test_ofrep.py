@@ -139,6 +139,9 @@ def test_refusals__carry_the_protocols_three_members(flags: Api, charlie: Api, b
     assert refusal(flags.get("/ofrep/v1/configuration"), 404, "", "FLAG_NOT_FOUND")
     for body in (b"{", b"[]", b'{"context": 3}', b"\xff", b'{"context": ' + b"[" * 100_000):
         assert refusal(flags("POST", f"{FLAGS}/pages", body), 400, "pages", "PARSE_ERROR")
+    for context in ({"targetingKey": "a\0b"}, {"a": "\0"}, {"\0": 1}):  # the ledger can't hold it
+        body = json.dumps({"context": context}).encode()
+        assert refusal(bob("POST", f"{FLAGS}/pages", body), 400, "pages", "INVALID_CONTEXT")
     for context in ({"targetingKey": 3}, {"country": 3}, {"a": 1e308, "targetingKey": "u" * 257}, {"a": 2**70}):
         body = json.dumps({"context": context}).encode()
         assert refusal(bob("POST", f"{FLAGS}/pages", body), 400, "pages", "INVALID_CONTEXT")

@@ -155,6 +155,7 @@ def refusal(answer: Any, status: int = 400) -> str:
 
 LYING: list[tuple[dict[str, Any], str]] = [
     ({"shape": [2**62, 2**62]}, "more elements"),
+    ({"shape": [0, 2**62], "data": []}, "more elements"),
     ({"shape": [1, -2]}, "negative size"),
     ({"shape": [-1, -2]}, "negative size"),
     ({"shape": [0, 2], "data": []}, "no rows"),

@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 from psycopg_pool import PoolTimeout
 
 from serving.ledger import causes
+from serving.ledger.group_commit import NotTold
 from serving.metrics import web_processes
 from serving.request_lines import RequestLines
 from tests.conftest import Api
@@ -58,6 +59,7 @@ def test_feedback_while_postgresql_refuses__the_cause_is_logged_once_a_second_an
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
+        (NotTold("others' commit took more than 2.5 s"), "not_told"),
         (PoolTimeout("couldn't get a connection after 1.00 sec"), "no_connection"),
         (psycopg.errors.DiskFull("could not extend file"), "disk_full"),
         (psycopg.errors.QueryCanceled("canceling statement"), "timeout"),

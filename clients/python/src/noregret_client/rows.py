@@ -27,6 +27,9 @@ def rows_of(table: Any) -> list[Row]:
         return [[_plain(text, f"[{i}]")] for i, text in enumerate(table)]
     if _is_pandas(table):
         names = list(table.columns)
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            raise TypeError(f"column {twice}: the table has it twice")
         columns = [[_plain(value, name) for value in table[name].tolist()] for name in names]
         values = zip(*columns, strict=True)
         if names and all(isinstance(name, str) for name in names):
