@@ -130,7 +130,7 @@ def test_up_and_beat__load_nothing_of_the_mathematics(platform_up: RunningPlatfo
 def test_workers_and_beat__give_way_to_what_requests_wait_for(platform_up: RunningPlatform) -> None:
     own = psutil.Process().nice()
     for role in ROLES:
-        niceness = own if role in {"web", "postgres", "redis"} else min(own + NICENESS, 19)
+        niceness = own if role in {"web", "grpc", "postgres", "redis"} else min(own + NICENESS, 19)
         pid = platform_up.pids(role)[-1]
         assert psutil.Process(pid).nice() == niceness, role
     autogroup = Path(f"/proc/{platform_up.pids('worker')[-1]}/autogroup")

@@ -31,8 +31,8 @@ def death_signal(number: signal.Signals) -> Callable[[], None]:
 
 
 _AUTOGROUP = Path("/proc/self/autogroup")
-_AUTOGROUP_TRIES = 6
-_AUTOGROUP_PAUSE_SECONDS = 0.03
+_AUTOGROUP_TRIES = 12
+_AUTOGROUP_PAUSE_SECONDS = 0.05
 """Linux takes one such change in 0.1 s from those who are not root."""
 
 
