@@ -267,6 +267,15 @@ def test_forms__wrong__say_so_and_right__call_the_services(admin: Client) -> Non
     assert (endpoint.champion.version, endpoint.deadline_ms) == ("a", 250)
 
 
+def test_form_of_a_remote_model__takes_a_protocol_by_its_name(admin: Client) -> None:
+    url = "/admin/registry/modelversion/add/"
+    sent = {"name": "far", "version": "1", "framework": "http", "url": "http://model.example.com", "protocol": "mlflow"}
+    refused = admin.post(url, sent)
+    assert refused.status_code == 400
+    assert b"NOREGRET_REMOTE_HOSTS" in refused.content  # it is the host that is not taken
+    assert b"not one of the available choices" in admin.post(url, sent | {"protocol": "smoke"}).content
+
+
 def test_key__made_and_revoked__is_shown_once(admin: Client) -> None:
     shown = admin.post("/admin/access/apikey/add/", {"name": "service", "scopes": ["predict"]})
     found = re.search(rb"<code>(nr_[\w-]{43})</code>", shown.content)

@@ -78,12 +78,23 @@ class KeyForm(ServiceForm):
         return key
 
 
+_LABELS = {"url": "URL"}
+
+
 def _model_field(field: Field) -> forms.Field:
     match field.kind:
         case "file":
             return forms.FileField(required=False, widget=UnfoldAdminFileFieldWidget(), help_text=field.description)
+        case "text" if field.choices:
+            return forms.ChoiceField(
+                choices=[("", "-"), *((choice, choice) for choice in field.choices)],
+                required=False,
+                widget=UnfoldAdminSelectWidget(),
+                help_text=field.description,
+            )
         case "text":
-            return _text(required=False, help_text=field.description)
+            label = _LABELS.get(field.name)
+            return _text(required=False, help_text=field.description, label=label)
         case "json":
             widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
             return JSONText(required=False, widget=widget, help_text=field.description)

@@ -19,6 +19,7 @@ class Field:
     kind: Literal["file", "text", "json"]
     required: bool
     description: str
+    choices: tuple[str, ...] = ()  # of a text: the only ones that are taken
 
 
 def own_fields(definition: type[Definition]) -> Mapping[str, Field]:
@@ -51,4 +52,7 @@ def _field(name: str, kind: msgspec.inspect.Type, *, required: bool) -> Field:
         return Field(name, "file", required, description)
     if any(isinstance(option, msgspec.inspect.StrType) for option in options):
         return Field(name, "text", required, description)
+    choices = [option.values for option in options if isinstance(option, msgspec.inspect.LiteralType)]
+    if choices:
+        return Field(name, "text", required, description, tuple(str(value) for values in choices for value in values))
     return Field(name, "json", required, description)
