@@ -25,6 +25,8 @@ worth would not fit."""
 # longer known.
 _FORGOTTEN_METRIC = "reward"
 
+UNKNOWN = "no decision has this id"
+
 Status = Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
 _STATUS: dict[Outcome, Status] = {
     "recorded": "recorded",
@@ -60,6 +62,13 @@ class Result(NamedTuple):
     problem: str | None = None
 
 
+class KnownDecision(NamedTuple):
+    """What a decision's id says, and its experiment's reward; None where that left the snapshot."""
+
+    token: Token
+    reward: snapshot.Reward | None
+
+
 _RESULT = {outcome: Result(status, *_PROBLEM.get(outcome, ())) for outcome, status in _STATUS.items()}
 
 
@@ -89,27 +98,41 @@ def _write(process: Process, rewards: Sequence[NewReward]) -> list[Outcome]:
     try:
         return process.rewards.write(rewards)
     except LedgerUnavailable as error:
-        reason = causes.reason(error.__cause__)
-        metrics.FEEDBACK_UNAVAILABLE.labels(reason).inc()
-        log.warning("feedback not taken", reason=reason, error=causes.line(error.__cause__ or error))
+        note_not_taken("feedback not taken", error)
         raise
 
 
-def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | Result:
+def note_not_taken(event: str, error: LedgerUnavailable) -> None:
+    """Count and log what the ledger did not take."""
+    reason = causes.reason(error.__cause__)
+    metrics.FEEDBACK_UNAVAILABLE.labels(reason).inc()
+    log.warning(event, reason=reason, error=causes.line(error.__cause__ or error))
+
+
+def known_decision(process: Process, decision_id: str, key: snapshot.Key) -> KnownDecision | None:
+    """The decision of this id, for a key that may hear of it; None for all others, which are told
+    alike."""
     try:
-        token = process.signer.read(item.decision_id)
+        token = process.signer.read(decision_id)
     except InvalidToken:
-        return Result("unknown", "decision_id", "no decision has this id")
+        return None
     known = process.store.reward(token.experiment_id) if token.experiment_id else None
     if key.endpoints is not None and (known is None or known[0] not in key.endpoints):
-        return Result("unknown", "decision_id", "no decision has this id")
+        return None
+    return KnownDecision(token, None if known is None else known[1])
+
+
+def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | Result:
+    decision = known_decision(process, item.decision_id, key)
+    if decision is None:
+        return Result("unknown", "decision_id", UNKNOWN)
+    token, reward = decision
     if not -MAX_VALUE <= item.value <= MAX_VALUE:
         return Result("invalid", "value", f"must be between {-MAX_VALUE:g} and {MAX_VALUE:g}")
     if not token.learnable:
         return Result("not_learnable", "decision_id", "this decision was answered with learnable: false")
-    if known is None:
+    if reward is None:
         return _reward(token, item, item.metric or _FORGOTTEN_METRIC, None, learned=False)
-    reward = known[1]
     metric = item.metric or reward.metric
     learned = metric == reward.metric
     if learned:

@@ -75,6 +75,16 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable
     return document
 
 
+def convert(fields: dict[str, Any], form: type[T], told: Callable[[str], str]) -> T:
+    """A typed document of what another protocol brought. `told`: what a field is called there, by
+    its name here. Raises Problem 400."""
+    try:
+        return msgspec.convert(fields, form)
+    except msgspec.ValidationError as invalid:
+        error = field_error(str(invalid), fields, form)
+        raise problems.invalid_fields([{**error, "field": told(error["field"])}]) from invalid
+
+
 def _named_field_error(message: str, body: bytes, form: Any) -> problems.FieldError:
     if _ANY_KEY not in message:
         return field_error(message, form=form)

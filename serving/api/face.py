@@ -192,12 +192,12 @@ def _or_none(value: Any) -> Any:
 def _check_texts(request: DecideRequest) -> None:
     """What a body of JSON is read for as a whole, of a request that came otherwise: NUL, which the
     ledger can't hold. Raises Problem 400."""
-    texts = {"unit": _or_none(request.unit), "request_id": _or_none(request.request_id)}
+    texts = [("unit", request.unit), ("request_id", request.request_id)]
     for name, value in (_or_none(request.context) or {}).items():
-        texts |= {f"context.{name}": name, f"context.{name} ": value}
-    wrong = [field for field, text in texts.items() if isinstance(text, str) and "\0" in text]
+        texts += [(f"context.{name}", name), (f"context.{name}", value)]
+    wrong = [field for field, text in texts if isinstance(text, str) and "\0" in text]
     if wrong:
-        raise problems.invalid_fields([{"field": field.strip(), "message": "holds NUL"} for field in wrong])
+        raise problems.invalid_fields([{"field": field, "message": "holds NUL"} for field in wrong])
 
 
 def _numbers(request: PredictRequest) -> PredictRequest:

@@ -115,16 +115,5 @@ def _request(parameters: Mapping[str, Any], rows: Rows) -> RowsRequest:
     excluded = parameters.get("exclude")
     if excluded is not None:  # no parameter is a list
         fields["exclude"] = excluded.split(",") if isinstance(excluded, str) else excluded
-    try:
-        decided = msgspec.convert(fields, DecideRequest)
-    except msgspec.ValidationError as invalid:
-        error = bodies.field_error(str(invalid), fields, DecideRequest)
-        raise problems.invalid_fields([{**error, "field": f"parameters.{error['field']}"}]) from invalid
-    return RowsRequest(
-        inputs=rows,
-        unit=decided.unit,
-        context=decided.context,
-        request_id=decided.request_id,
-        exclude=decided.exclude,
-        activate=decided.activate,
-    )
+    decided = bodies.convert(fields, DecideRequest, "parameters.{}".format)
+    return RowsRequest(inputs=rows, **msgspec.structs.asdict(decided))

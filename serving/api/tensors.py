@@ -68,6 +68,12 @@ def invalid(name: str, message: str) -> problems.Problem:
     return problems.invalid_fields([{"field": name[:_NAME], "message": message}])
 
 
+def check_number(count: int) -> None:
+    """Of a request's tensors, before any is read. Raises Problem 400."""
+    if count > MOST_TENSORS:
+        raise problems.invalid_fields([{"field": "inputs", "message": f"at most {MOST_TENSORS} tensors are taken"}])
+
+
 def dtype_of(name: str, datatype: str) -> np.dtype[Any]:
     """Raises Problem 400 for a datatype that is not taken."""
     dtype = DTYPES.get(datatype)

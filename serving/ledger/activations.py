@@ -12,16 +12,14 @@ look until they commit: of a reward and an activation that meet, the later one s
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from psycopg import Connection
 
-from .statements import array, run
+from .statements import array, instant, run
 
 NOBODY = 0
 """In the place of a reward's experiment while its decision waits."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Outcome = Literal["activated", "duplicate", "late"]
 
@@ -87,7 +85,7 @@ def write(connection: Connection, activations: Sequence[Activation]) -> list[Out
         (
             array(one.decision_id.hex() for one in ordered),
             array(str(one.experiment_id) for one in ordered),
-            array(f'"{_time(one.decided_at_us, one.window_seconds)}"' for one in ordered),
+            array(f'"{instant(one.decided_at_us, one.window_seconds)}"' for one in ordered),
         ),
     )
     new = {bytes.fromhex(row[0]) for row in rows}
@@ -110,14 +108,10 @@ def _give_rewards(connection: Connection, activations: Sequence[Activation]) -> 
         _GIVE,
         (
             array(one.decision_id.hex() for one in activations),
-            array(f'"{_time(at)}"' for at in times),
+            array(f'"{instant(at)}"' for at in times),
             array(str(one.experiment_id) for one in activations),
             NOBODY,
-            _time(min(times)),
-            _time(max(times)),
+            instant(min(times)),
+            instant(max(times)),
         ),
     )
-
-
-def _time(us: int, seconds_later: float = 0.0) -> str:
-    return (_EPOCH + timedelta(microseconds=us, seconds=seconds_later)).isoformat()

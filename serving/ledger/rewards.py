@@ -26,8 +26,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from . import activations, causes, partitions
 from .activations import NOBODY, Activation
 from .group_commit import GroupCommit, NotTold
+from .statements import EPOCH, array, instant, run
 from .statements import STATEMENT_TIMEOUT_MS as STATEMENT_TIMEOUT_MS
-from .statements import array, run
 
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
@@ -37,7 +37,6 @@ SMALL = 50
 """A batch of more rewards gains nothing by company."""
 _SERVERS_OWN = frozenset({"no_connection", "connection", "disk_full", "read_only"})
 """Reasons (serving.ledger.causes) that are the same for whoever tries."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTED = re.compile(r'[\\"]')  # in an array's element
 
 MOST_OTHER_METRICS = 16
@@ -212,7 +211,7 @@ class RewardWriter:
     def probe(self) -> None:
         """Would a reward be taken now? One is written, and taken back. Raises LedgerUnavailable
         with the cause."""
-        now_us = (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+        now_us = (datetime.now(UTC) - EPOCH) // timedelta(microseconds=1)
         reward = NewReward(uuid4().bytes, now_us, 0, 0, "probe", 0.0, None, 0.0, learned=False)
         try:
             with self._pool.connection() as connection, connection.transaction(force_rollback=True):
@@ -250,17 +249,13 @@ def _key(reward: NewReward) -> _Key:
 
 
 def _times(rewards: Iterable[NewReward]) -> str:
-    return array(_time(reward.decided_at_us) for reward in rewards)
-
-
-def _time(us: int) -> str:
-    return (_EPOCH + timedelta(microseconds=us)).isoformat()
+    return array(instant(reward.decided_at_us) for reward in rewards)
 
 
 def _bounds(rewards: Iterable[NewReward]) -> tuple[str, str]:
     """The first and the last time."""
     times = [reward.decided_at_us for reward in rewards]
-    return _time(min(times)), _time(max(times))
+    return instant(min(times)), instant(max(times))
 
 
 def _ids(rewards: Iterable[NewReward]) -> str:

@@ -4,10 +4,12 @@ A driver that adapts arrays element by element takes longer than PostgreSQL does
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg import ClientCursor, Connection
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STATEMENT_TIMEOUT_MS = 2000
 # Sent before a statement in the same message: one round trip, and both are one transaction.
 _BOUNDED = f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
@@ -16,6 +18,11 @@ _BOUNDED = f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
 def array(elements: Iterable[str]) -> str:
     """Of elements that need no quotes, or have them."""
     return f"{{{','.join(elements)}}}"
+
+
+def instant(us: int, seconds_later: float = 0.0) -> str:
+    """A time in microseconds since 1970 UTC as a statement takes it."""
+    return (EPOCH + timedelta(microseconds=us, seconds=seconds_later)).isoformat()
 
 
 def run(connection: Connection, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:

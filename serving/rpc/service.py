@@ -80,10 +80,7 @@ def model_metadata(request: Any, metadata: Metadata) -> Any:
 def model_infer(request: Any, metadata: Metadata) -> Any:
     """Raises Problem."""
     live = _admit(metadata, request.model_name)
-    if len(request.inputs) > tensors.MOST_TENSORS:
-        raise problems.invalid_fields(
-            [{"field": "inputs", "message": f"at most {tensors.MOST_TENSORS} tensors are taken"}]
-        )
+    tensors.check_number(len(request.inputs))
     asked = protocol.Asked(_tensors(request), _values(request.parameters), [output.name for output in request.outputs])
     answered = protocol.infer(process(), live, request.model_version or None, asked)
     answer = CLASSES["ModelInferResponse"](model_name=live.document.name, model_version=answered.version, id=request.id)

@@ -175,19 +175,8 @@ def _of_json(body: bytes, model: Model) -> PredictRequest:
     if not rows:
         raise problems.invalid_fields([{"field": given[0], "message": "at least one row was expected"}])
     params = {name: value for name, value in (sent.params or {}).items() if name in _OURS}
-    try:
-        decided = msgspec.convert(params, DecideRequest)
-    except msgspec.ValidationError as invalid:
-        error = bodies.field_error(str(invalid), params, DecideRequest)
-        raise problems.invalid_fields([{**error, "field": f"params.{error['field']}"}]) from invalid
-    return PredictRequest(
-        inputs=rows,
-        unit=decided.unit,
-        context=decided.context,
-        request_id=decided.request_id,
-        exclude=decided.exclude,
-        activate=decided.activate,
-    )
+    decided = bodies.convert(params, DecideRequest, "params.{}".format)
+    return PredictRequest(inputs=rows, **msgspec.structs.asdict(decided))
 
 
 def _decoded(body: bytes) -> Invocation:

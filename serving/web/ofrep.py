@@ -156,12 +156,8 @@ def _asked(body: bytes) -> tuple[dict[str, Any], DecideRequest]:
         raise problems.invalid_json(str(error)) from error
     plain = {name: value for name, value in context.items() if name != _UNIT and not isinstance(value, list | dict)}
     fields = {"unit": context.get(_UNIT) or None, "context": plain}
-    try:
-        return context, msgspec.convert(fields, DecideRequest)
-    except msgspec.ValidationError as invalid:
-        wrong = bodies.field_error(str(invalid), fields, DecideRequest)
-        field = f"context.{_UNIT}" if wrong["field"] == "unit" else wrong["field"]
-        raise problems.invalid_fields([{**wrong, "field": field}]) from invalid
+    decided = bodies.convert(fields, DecideRequest, lambda field: f"context.{_UNIT}" if field == "unit" else field)
+    return context, decided
 
 
 def _flag(told: DecideResponse) -> Flag:

@@ -234,10 +234,7 @@ def _infer(
         asked = _request_decoder.decode(head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # also of the wrong type
         raise problems.invalid_json(str(error)) from error
-    if len(asked.inputs) > tensors.MOST_TENSORS:
-        raise problems.invalid_fields(
-            [{"field": "inputs", "message": f"at most {tensors.MOST_TENSORS} tensors are taken"}]
-        )
+    tensors.check_number(len(asked.inputs))
     wanted = asked.outputs or []
     answered = protocol.infer(
         process,
