@@ -319,7 +319,7 @@ def test_redis_that_stalls__unknown_keys_hold_nobody_up__and_a_revoked_key_is_re
         revoke_key(row, actor=ACTOR)  # its publication times out
     finally:
         own_redis.process.resume()
-    assert serve() == 200  # nobody has heard of it yet
+    # Whether the publication waits in a socket's buffer or is lost, the operating system decides.
     from noregret.access.publish import publish_access
 
     publish_access()  # as the learner does
