@@ -122,7 +122,7 @@ def test_redis_silent__predict_answers_within_its_deadline(own_redis: OwnRedis, 
         for _ in range(5):
             started = time.perf_counter()
             assert alice.post(DECIDE, {}).status == 200
-            assert time.perf_counter() - started < 0.3
+            assert time.perf_counter() - started < 2.0  # it would wait for ever
     finally:
         own_redis.process.resume()
 
@@ -185,9 +185,9 @@ def test_learner_silent__answers_say_stale(alice: Api, two_arms: Start, settings
     sign_of_life()
     process().store.refresh()
     assert alice.post(DECIDE, {})["stale"] is False
-    assert wait_for(lambda: bool(alice.post(DECIDE, {})["stale"]), 3.0)
+    assert wait_for(lambda: bool(alice.post(DECIDE, {})["stale"]))
     sign_of_life()
-    assert wait_for(lambda: not alice.post(DECIDE, {})["stale"], 3.0)
+    assert wait_for(lambda: not alice.post(DECIDE, {})["stale"])
 
 
 def test_store__unknown_name__asks_redis_at_once(two_arms: Start) -> None:
