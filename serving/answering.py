@@ -5,7 +5,7 @@ Who asks for a certain model version takes this step without the first.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from .breaker import CircuitOpen
 from .deadline import DeadlineExceeded, Overloaded
 from .live import LiveEndpoint, LiveModel
+from .prediction_cache import Answered, WaitedInVain
 from .runtimes.columns import Rows
 from .runtimes.protocol import Outputs, RowsRefused
 from .runtimes.rows import RowsInvalid, to_rows
@@ -43,6 +44,8 @@ class Served(NamedTuple):
     failure: ModelFailed | None = None
     """Told to the caller once it is in the ledger: whose failures leave no trace would look better
     than it is."""
+    is_kept: bool | None = None
+    """Was the answer kept from an earlier call? None where answers of the model are not."""
 
 
 def rows_of(live: LiveEndpoint, inputs: Sequence[Row] | Rows, most: int) -> Rows:
@@ -76,21 +79,33 @@ def serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Se
 def serve_alone(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Outputs:
     """Have `chosen` answer within the endpoint's deadline, and nobody in its place: for who asks
     for a certain model version. Raises RowsInvalid and ModelFailed."""
-    return _call_patiently(chosen, rows, start + live.document.deadline_ms / 1000.0)
+    deadline = start + live.document.deadline_ms / 1000.0
+    return _answer_alone(live, chosen, rows, deadline, lambda: _call_patiently(chosen, rows, deadline)).outputs
 
 
 def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Served:
     champion = live.champion
     deadline = start + live.document.deadline_ms / 1000.0
     if chosen is champion:
-        return Served(champion, _call_patiently(champion, rows, deadline))
-    share = 1.0 - CHAMPION_SHARE
-    try:
+        answered = _answer_alone(live, champion, rows, deadline, lambda: _call_patiently(champion, rows, deadline))
+        return Served(champion, answered.outputs, is_kept=_told(live, champion, answered))
+    until = start + (1.0 - CHAMPION_SHARE) * (deadline - start)
+
+    def ask_arm() -> Outputs:
         chosen.breaker.admit()
-    except CircuitOpen:
-        return Served(champion, _call_champion(champion, rows, deadline), "circuit_open")
+        return _call(chosen, rows, until)
+
+    def ask_champion() -> Outputs:
+        return _answer_alone(live, champion, rows, deadline, lambda: _call_champion(champion, rows, deadline)).outputs
+
     try:
-        outputs = _call(chosen, rows, start + share * (deadline - start))
+        # What is kept proves nothing of a model that fails: it is asked, or is out, as ever.
+        is_well = chosen.breaker.state == "closed"
+        answered = _answer(live, chosen, rows, until, ask_arm) if is_well else Answered(ask_arm(), is_kept=False)
+    except CircuitOpen:
+        return Served(champion, ask_champion(), "circuit_open")
+    except WaitedInVain:
+        return Served(champion, ask_champion(), "timeout")
     except DeadlineExceeded:
         reason = "timeout"
     except Overloaded:
@@ -100,7 +115,7 @@ def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> S
     except RowsRefused as error:
         # Rows that the champion refuses too are the caller's fault, and no failure of the arm: then
         # nothing is counted against it.
-        outputs = _call_champion(champion, rows, deadline)
+        outputs = ask_champion()
         log.warning("arm refused rows", endpoint=live.document.name, model=chosen.model.model, error=str(error))
         chosen.breaker.failed()
         return Served(champion, outputs, "error")
@@ -108,12 +123,41 @@ def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> S
         log.warning("arm failed", endpoint=live.document.name, model=chosen.model.model, error=repr(error))
         reason = "error"
     else:
-        chosen.breaker.succeeded()
-        return Served(chosen, outputs)
+        if not answered.is_kept:
+            chosen.breaker.succeeded()
+        return Served(chosen, answered.outputs, is_kept=_told(live, chosen, answered))
     if reason != "error":
         log.warning("arm did not answer", endpoint=live.document.name, model=chosen.model.model, reason=reason)
     chosen.breaker.failed()
-    return Served(champion, _call_champion(champion, rows, deadline), reason)
+    return Served(champion, ask_champion(), reason)
+
+
+def _answer(live: LiveEndpoint, model: LiveModel, rows: Rows, until: float, call: Callable[[], Outputs]) -> Answered:
+    """What `call` has the model answer, unless the endpoint keeps what it answered before. Only
+    calls that may be long are waited for by others with the same rows: a short one is sooner made
+    than waited for."""
+    cache = live.cache
+    if cache is None or not cache.takes(model.kept):
+        return Answered(call(), is_kept=False)
+    runtime = model.runtime
+    shares = runtime is not None and not (runtime.bounded and model.pace.is_short(len(rows)))
+    return cache.answer(model.model, rows, call, until, shares=shares)
+
+
+def _told(live: LiveEndpoint, model: LiveModel, answered: Answered) -> bool | None:
+    """`Served.is_kept`."""
+    cache = live.cache
+    return answered.is_kept if cache is not None and cache.takes(model.kept) else None
+
+
+def _answer_alone(
+    live: LiveEndpoint, model: LiveModel, rows: Rows, until: float, call: Callable[[], Outputs]
+) -> Answered:
+    """The same of a model for which nobody answers. Raises ModelFailed, and what `call` raises."""
+    try:
+        return _answer(live, model, rows, until, call)
+    except WaitedInVain as error:
+        raise ModelFailed(f"{model.model.model} did not answer another request with these rows in time") from error
 
 
 class _Unavailable(Exception):

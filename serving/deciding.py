@@ -84,13 +84,14 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
         latency_ms=(predicted - start) * 1000.0,
         fallback_reason=fallback_reason,
         waits=not asked.activate,
+        cached=bool(served.is_kept) and fallback_reason is None,
     )
     if served.failure is not None:
         raise served.failure
     if rows is not None and recorded.learnable and live.shadow_sample > 0.0 and _is_copied(asked, chosen):
         _mirror(process, live, decision_id, rows, served, (predicted - routed) * 1000.0)
     done = time.perf_counter()
-    metrics.GATHERING.note(document.name, seat.arm or "", fallback_reason or "", done - start)
+    metrics.GATHERING.note(document.name, seat.arm or "", fallback_reason or "", done - start, served.is_kept)
     return Decision(
         recorded.signed_id,
         document.name,
@@ -125,5 +126,7 @@ def _mirror(
     see."""
     if random.random() < live.shadow_sample:
         predicted = served.outputs.get("predict", [])
-        event = ShadowEvent(SHADOW_VERSION, decision_id, live.experiment_id, rows.tolist(), predicted, latency_ms)
+        event = ShadowEvent(
+            SHADOW_VERSION, decision_id, live.experiment_id, rows.tolist(), predicted, latency_ms, bool(served.is_kept)
+        )
         process.shadower.offer(live.document.name, event)

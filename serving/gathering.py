@@ -23,8 +23,9 @@ SECONDS = 1.0
 MOST = 20_000
 """More notes than this wait for no thread: whoever leaves the next one adds them up."""
 
-Note = tuple[str, str, str, float]
-"""Endpoint, arm, fallback reason, seconds."""
+Note = tuple[str, str, str, float, bool | None]
+"""Endpoint, arm, fallback reason, seconds, and whether the answer was kept from an earlier call;
+None where the endpoint keeps none."""
 
 
 class SummedHistogram(Histogram):
@@ -42,11 +43,12 @@ class SummedHistogram(Histogram):
 
 class Gathering:
     """The notes of a process, on decisions. `decisions` by endpoint, arm and reason; `seconds` by
-    endpoint."""
+    endpoint; `lookups` by endpoint and result (hit, miss), of those that keep answers."""
 
-    def __init__(self, decisions: Counter, seconds: SummedHistogram) -> None:
+    def __init__(self, decisions: Counter, seconds: SummedHistogram, lookups: Counter | None = None) -> None:
         self._decisions = decisions
         self._seconds = seconds
+        self._lookups = lookups
         self._notes: deque[Note] = deque()
         # What `labels` gave, which looks each up under a lock.
         self._counters: dict[tuple[str, str, str], Counter] = {}
@@ -59,9 +61,9 @@ class Gathering:
         self._flush_at_the_end()
         util.register_after_fork(self, Gathering._flush_at_the_end)
 
-    def note(self, endpoint: str, arm: str, fallback_reason: str, seconds: float) -> None:
+    def note(self, endpoint: str, arm: str, fallback_reason: str, seconds: float, is_kept: bool | None = None) -> None:
         """One decision. Takes no lock that anybody holds for long."""
-        self._notes.append((endpoint, arm, fallback_reason, seconds))
+        self._notes.append((endpoint, arm, fallback_reason, seconds, is_kept))
         if len(self._notes) > MOST:
             self.flush()
 
@@ -70,15 +72,21 @@ class Gathering:
         with self._adding:
             decisions: Count[tuple[str, str, str]] = Count()
             seconds: defaultdict[str, list[float]] = defaultdict(list)
+            lookups: Count[tuple[str, str]] = Count()
             for _ in range(len(self._notes)):
-                endpoint, arm, fallback_reason, took = self._notes.popleft()
+                endpoint, arm, fallback_reason, took, is_kept = self._notes.popleft()
                 decisions[endpoint, arm, fallback_reason] += 1
                 seconds[endpoint].append(took)
+                if is_kept is not None:
+                    lookups[endpoint, "hit" if is_kept else "miss"] += 1
             for labels, count in decisions.items():
                 counter = self._counters.get(labels)
                 if counter is None:
                     counter = self._counters[labels] = self._decisions.labels(*labels)
                 counter.inc(count)
+            if self._lookups is not None:
+                for (endpoint, result), count in lookups.items():
+                    self._lookups.labels(endpoint, result).inc(count)
             for endpoint, amounts in seconds.items():
                 histogram = self._histograms.get(endpoint)
                 if histogram is None:

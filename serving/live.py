@@ -14,8 +14,9 @@ from . import snapshot
 from .breaker import Breaker
 from .deadline import BoundedCaller
 from .pace import Pace
+from .prediction_cache import PredictionCache
 from .routing import OneSeatRouter, Router, router
-from .runtimes.protocol import Runtime
+from .runtimes.protocol import Kept, Runtime
 from .runtimes.rows import to_rows
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,11 @@ class LiveModel:
         """What a decision for this model hands on, where its arm has no payload of its own."""
         return self.model.payload
 
+    @property
+    def kept(self) -> Kept:
+        """May its answers be kept for the same rows? For a time at most, where it draws them."""
+        return "for-a-time" if getattr(self.runtime, "draws", False) else self.model.kept
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -90,6 +96,8 @@ class LiveEndpoint:
     is_sticky: bool = False
     enabled_ids: tuple[int, ...] = ()
     """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
+    cache: PredictionCache | None = None
+    """What is kept of its models' answers; None where every request is computed."""
 
     @property
     def waits(self) -> bool:

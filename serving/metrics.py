@@ -20,8 +20,13 @@ DECISIONS = Counter(
 PREDICT_SECONDS = SummedHistogram(
     "noregret_predict_seconds", "Time of a predict call inside the service, in seconds.", ["endpoint"], buckets=_SECONDS
 )
-GATHERING = Gathering(DECISIONS, PREDICT_SECONDS)
-"""What each decision changes of the two above."""
+CACHE_LOOKUPS = Counter(
+    "noregret_cache_lookups_total",
+    "Decisions of endpoints with a prediction cache, by endpoint and whether the answer was kept from an earlier call: hit, miss.",
+    ["endpoint", "result"],
+)
+GATHERING = Gathering(DECISIONS, PREDICT_SECONDS, CACHE_LOOKUPS)
+"""What each decision changes of the three above."""
 NOT_LEARNABLE = Counter(
     "noregret_decisions_lost_total",
     "Decisions that neither Redis nor the spool took, by endpoint and why the spool did not: limit, disk.",

@@ -16,6 +16,7 @@ from .ledger.decision_log import DecisionLog
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
+from .prediction_cache import PredictionCaches
 from .redis_keys import Keys
 from .runtimes import Resources, kinds
 from .shadowing import Shadower
@@ -110,6 +111,7 @@ def make() -> Process:
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
         stale_seconds=settings.STALE_SECONDS,
+        caches=PredictionCaches(settings.CACHE_BYTES),
     )
     for kind in kinds().values():
         kind.prepare()

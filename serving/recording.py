@@ -40,12 +40,14 @@ def record(
     latency_ms: float,
     fallback_reason: str | None,
     waits: bool,
+    cached: bool = False,
 ) -> Recorded:
     """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was,
     and the chosen arm served; one that `waits`, once it is activated. One that no arm was left for
     is none of its experiment's, and not kept.
 
-    `decision_id`: 16 bytes that say also when it was made (serving.tokens).
+    `decision_id`: 16 bytes that say also when it was made (serving.tokens). `cached`: the chosen
+    model's answer was kept from an earlier call.
     """
     seat, version = chosen.seat, live.document.version
     kept = (
@@ -70,6 +72,7 @@ def record(
                 chosen.holdout,
                 None if chosen.proposed is None else chosen.proposed.arm_id,
                 chosen.excluded,  # type: ignore[arg-type]  # as above
+                cached=cached,
             ),
         )
     )

@@ -40,6 +40,7 @@ class ShadowEvent(msgspec.Struct, array_like=True, frozen=True):
     rows: list[list[Any]]  # null where a column has none
     predicted: list[Any]
     latency_ms: float
+    cached: bool = False  # the champion's answer was kept from an earlier call
 
 
 _encoder = msgspec.msgpack.Encoder()

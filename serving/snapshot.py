@@ -112,6 +112,13 @@ class Baseline(msgspec.Struct, frozen=True):
     record: float = 1.0
 
 
+class Cache(msgspec.Struct, frozen=True):
+    """What web processes keep of an endpoint's answers (serving.prediction_cache)."""
+
+    entries: int  # the most answers a process
+    seconds: float | None = None  # how long one is good for; None: for ever, of models that can't change
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """The snapshot of one endpoint."""
 
@@ -127,6 +134,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     rewards: list[Reward] = []
     baseline: Baseline | None = None
     schema: int = SCHEMA
+    cache: Cache | None = None  # None: every request is computed
 
 
 class Key(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ serving, from disk even after a restart.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
+from .prediction_cache import PredictionCaches
 from .reading import SnapshotReader
 from .redis_clients import SNAPSHOTS
 from .redis_keys import ACCESS, Keys
@@ -64,7 +65,9 @@ class SnapshotStore:
         folder: Path,
         refresh_seconds: float,
         stale_seconds: float,
+        caches: PredictionCaches,
     ) -> None:
+        self._caches = caches
         self._files = SnapshotFiles(folder)
         self._refresh_seconds = refresh_seconds
         self._stale_seconds = stale_seconds
@@ -279,11 +282,13 @@ class SnapshotStore:
                 self._loader.keep_only(
                     {key_of(model) for document in self._documents() for model in models_of(document)}
                 )
+                self._caches.keep_only({document.name for document in self._documents() if document.cache})
         self._reader.tell()
 
     def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
         if before is None or (before.document is not newest.document and self._is_ready(newest, before)):
-            return make_live(newest.document, self._loader.get)
+            live = make_live(newest.document, self._loader.get)
+            return replace(live, cache=self._caches.of(newest.document))
         return before.with_models(self._loader.get)
 
     def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:

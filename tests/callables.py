@@ -90,3 +90,24 @@ def lengths(rows: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     return np.array(
         [len(word) * (1 if np.isnan(often) else int(often)) for word, often in zip(words, times, strict=True)]
     )
+
+
+CALLS: list[NDArray[np.float64]] = []
+"""The rows of every call of `counted` and `counted_slowly`, in order."""
+
+
+def counted(rows: Rows) -> NDArray[np.float64]:
+    """The rows' sums, and each call is noted."""
+    CALLS.append(np.array(rows))
+    return np.asarray(rows).sum(axis=1)
+
+
+def counted_slowly(rows: Rows) -> NDArray[np.float64]:
+    CALLS.append(np.array(rows))
+    time.sleep(0.3)
+    return np.asarray(rows).sum(axis=1)
+
+
+def counted_failing(rows: Rows) -> NDArray[np.float64]:
+    CALLS.append(np.array(rows))
+    raise RuntimeError("this model always raises")

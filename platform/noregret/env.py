@@ -119,6 +119,11 @@ ONNX_PROVIDERS = _variable(
 ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
 MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
+CACHE_BYTES = _variable(
+    "NOREGRET_CACHE_BYTES",
+    "bytes that a web process keeps of answers, of all endpoints with a `cache` together",
+    "67108864",
+)
 ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
 ARTIFACT_STORAGE = _variable(
     "NOREGRET_ARTIFACT_STORAGE",
@@ -330,6 +335,7 @@ class Environment:
     onnx_threads: int
     serving_body_limit: int
     max_rows: int
+    cache_bytes: int
     artifact_limit: int
     artifact_storage: dict[str, Any] | None
     artifact_cache_limit: int
@@ -396,6 +402,7 @@ class Environment:
             onnx_threads=_whole(source, ONNX_THREADS, 1, 1),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
             max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
+            cache_bytes=int(_number(source, CACHE_BYTES, 64 * 1024 * 1024, 0)),
             artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
             artifact_storage=_storage(source),
             artifact_cache_limit=int(_number(source, ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),

@@ -44,6 +44,9 @@ class Decision(models.Model):
     # In the ledger before the failures of its time were compared with the control's; one that is
     # not enters no such comparison.
     timely = models.BooleanField(default=True, db_default=True)
+    # The arm's answer was kept from an earlier call. The decision counts like any other; it says
+    # nothing of how long a call takes, or of how often one fails.
+    cached = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         indexes = [
@@ -128,6 +131,8 @@ class ShadowPrediction(models.Model):
     arm_id = models.BigIntegerField()
     latency_ms = models.FloatField()
     champion_latency_ms = models.FloatField()
+    # The champion's answer was kept from an earlier call, and the time above is no call's.
+    champion_cached = models.BooleanField(default=False, db_default=False)
     error = models.CharField(max_length=64, null=True)
     agrees = models.BooleanField(null=True)
     # Mean absolute difference of numeric predictions.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import linear
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources, Runtime
+from .protocol import Kept, Model, ModelError, Outputs, Resources, Runtime
 
 if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
     import onnxruntime
@@ -27,6 +27,7 @@ _DTYPES: dict[str, type[Any]] = {
 
 CPU = "CPUExecutionProvider"
 _LOOPS = (b"Loop", b"Scan", b"While")
+_DRAWS = (b"RandomNormal", b"RandomUniform", b"Multinomial", b"Bernoulli", b"Dropout")
 LONGEST_SECONDS = 30.0
 """A call of a model with a loop is ended after so long, whoever still waits for it."""
 
@@ -58,6 +59,9 @@ class OnnxRuntime:
     A graph with one input of several features takes an array of them. Any other takes an input a
     column, in the model's order. A graph that may hold a loop runs where it can be left.
     """
+
+    draws = False
+    """Does it draw random numbers, so that the same rows get other answers?"""
 
     def __init__(self, body: bytes, outputs: list[str], providers: Sequence[str] = (), threads: int = 1) -> None:
         self._session = session(body, providers, threads)
@@ -126,6 +130,7 @@ def load(body: bytes, outputs: list[str]) -> Runtime:
 
 class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
     label: ClassVar[str] = "ONNX Runtime"
+    kept: ClassVar[Kept] = "always"
 
     sha256: str
 
@@ -137,4 +142,8 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
         body = resources.artifacts.read(self.sha256)
         if self.framework != "onnx":  # what was compiled here was held against its original on the CPU
             return load(body, self.outputs)
-        return OnnxRuntime(body, self.outputs, resources.settings.ONNX_PROVIDERS, resources.settings.ONNX_THREADS)
+        settings = resources.settings
+        runtime = OnnxRuntime(body, self.outputs, settings.ONNX_PROVIDERS, settings.ONNX_THREADS)
+        # As with loops: the name of an operator stands in the file as it is.
+        runtime.draws = any(operator in body for operator in _DRAWS)
+        return runtime

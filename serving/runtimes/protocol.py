@@ -2,7 +2,7 @@
 out."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -11,6 +11,7 @@ from serving.artifacts import ArtifactStore
 from .columns import Columns, Rows
 
 Outputs = dict[str, list[Any]]
+Kept = Literal["always", "for-a-time", "never"]
 
 
 class Runtime(Protocol):
@@ -60,6 +61,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
     """The runtime as people read it."""
     waits: ClassVar[bool] = False
     """Does a call wait for another machine, and need no core meanwhile?"""
+    kept: ClassVar[Kept] = "for-a-time"
+    """May its answers be kept for the same rows? `always` where they follow from its file alone;
+    `for-a-time` where it may answer otherwise tomorrow, so that the endpoint's owner says how long
+    one is good for; `never` where computing costs nothing."""
 
     model: str  # "name@version"
     framework: str  # as registered

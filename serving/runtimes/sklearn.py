@@ -9,7 +9,7 @@ import numpy as np
 
 from .columns import Columns, Rows
 from .estimator_input import given_by
-from .protocol import Model, ModelError, Outputs, Resources, RowsRefused
+from .protocol import Kept, Model, ModelError, Outputs, Resources, RowsRefused
 
 
 class SklearnRuntime:
@@ -62,6 +62,7 @@ def by_row(name: str, answer: Any, count: int) -> list[Any]:
 
 class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
     label: ClassVar[str] = "scikit-learn"
+    kept: ClassVar[Kept] = "always"
 
     sha256: str
 

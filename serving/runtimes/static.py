@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from .columns import Rows
-from .protocol import Model, Outputs, Resources
+from .protocol import Kept, Model, Outputs, Resources
 
 
 class StaticRuntime:
@@ -20,6 +20,7 @@ class StaticRuntime:
 
 class StaticModel(Model, frozen=True, kw_only=True, tag="static"):
     label: ClassVar[str] = "Static payload"
+    kept: ClassVar[Kept] = "never"
 
     payload: Any = None
 

@@ -5,10 +5,14 @@ The rest of the snapshot serves all the same: a challenger that can't be loaded 
 answer for.
 """
 
-from .protocol import Model, ModelError, Resources, Runtime
+from typing import ClassVar
+
+from .protocol import Kept, Model, ModelError, Resources, Runtime
 
 
 class UnloadableModel(Model, frozen=True, kw_only=True, tag="unloadable"):
+    kept: ClassVar[Kept] = "never"
+
     problem: str
 
     def load(self, resources: Resources) -> Runtime:

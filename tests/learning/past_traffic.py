@@ -32,6 +32,7 @@ def decide(
     holdout: bool = False,
     proposed: int | None = None,
     excluded: list[int] | None = None,
+    cached: bool = False,
 ) -> bytes:
     """Append a decision to the stream as a web process would have, some time ago; its id."""
     at = at or timezone.now() - timedelta(seconds=seconds_ago)
@@ -40,7 +41,7 @@ def decide(
     shares = shares or [share if other.pk == chosen.pk else 1 - share for other in experiment.arms.order_by("position")]
     event = events.DecisionEvent(
         events.VERSION, identity, experiment.pk, chosen.pk, shares, share, 1, unit, context, None, latency_ms,
-        "error" if failed else None, holdout, proposed, excluded,
+        "error" if failed else None, holdout, proposed, excluded, cached=cached,
     )  # fmt: skip
     client().xadd(keys().decisions(experiment.endpoint.name), {"d": events.encode(event)})
     return identity

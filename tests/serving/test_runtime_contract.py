@@ -33,6 +33,7 @@ from serving import snapshot
 from serving.artifacts import ArtifactMissing, ArtifactStore
 from serving.deadline import BoundedCaller, DeadlineExceeded
 from serving.live import load_model
+from serving.prediction_cache import Answered, PredictionCache, PredictionCaches
 from serving.remote.tensors import Tensor
 from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds, onnx
 from serving.runtimes.http import HttpModel
@@ -225,6 +226,17 @@ def test_runtime__answers_as_the_original(case: Case, runtime: Runtime, count: i
     answer = runtime.predict(case.rows[:count])
     assert_equal(answer, case.original(case.rows[:count]))
     msgspec.json.encode(answer)  # JSON-ready
+
+
+def test_runtime__answer_that_was_kept__is_the_same_to_the_letter(case: Case, runtime: Runtime) -> None:
+    kept = PredictionCache(PredictionCaches(2**20), entries=10, seconds=None)
+
+    def ask() -> Answered:
+        return kept.answer(case.model, case.rows, lambda: runtime.predict(case.rows), 0.0, shares=False)
+
+    first, second = ask(), ask()
+    assert (first.is_kept, second.is_kept) == (False, True)
+    assert msgspec.json.encode(first.outputs) == msgspec.json.encode(second.outputs)
 
 
 def test_runtime__row_by_row__answers_as_all_at_once(case: Case, runtime: Runtime) -> None:

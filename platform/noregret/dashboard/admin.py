@@ -15,7 +15,10 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey
+from noregret.experiments.caching import Cache, cache
+from noregret.experiments.errors import Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
+from noregret.learning.cached_shares import cached_shares
 from noregret.notify.models import Delivery, Webhook
 from noregret.registry.models import ModelVersion
 from noregret.rollout.endpoints import rollback_endpoint, update_endpoint
@@ -23,7 +26,7 @@ from noregret.trail.models import AuditEntry
 from serving.models import QuarantinedEvent
 
 from .experiment_page import ExperimentPages
-from .forms import ChampionForm, EndpointForm, KeyForm, ModelForm
+from .forms import CacheForm, ChampionForm, EndpointForm, KeyForm, ModelForm
 from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm, may_see
 from .row_actions import ActionsAdmin, RowAction
 
@@ -94,6 +97,15 @@ def _change_endpoint(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"{changed.name} has the champion {champion.model} and a deadline of {changed.deadline_ms:,} ms."
 
 
+def _change_cache(row: Endpoint, data: dict[str, Any], actor: str) -> str:
+    entries, seconds = data["entries"], data["seconds"]
+    if entries is None and seconds is not None:
+        raise Invalid("entries", "a number was expected beside the seconds")
+    cache = None if entries is None else Cache(entries, seconds)
+    update_endpoint(row, champion=None, deadline_ms=None, cache=cache, reason=data["reason"], actor=actor)
+    return f"{row.name} keeps {'no answers' if cache is None else f'up to {cache.entries:,} answers a web process'}."
+
+
 def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"The champion is {rollback_endpoint(row, reason=data['reason'], actor=actor).champion.model} again."
 
@@ -104,8 +116,13 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
     list_display = ("name", "champion", "deadline_ms", "policy_version", "created_at")
     search_fields = ("name",)
     list_select_related = ("champion",)
-    fields = (("name", "champion"), ("deadline_ms", "record"), ("policy_version", "created_at"))
-    readonly_fields = ("policy_version", "created_at")
+    fields = (
+        ("name", "champion"),
+        ("deadline_ms", "record"),
+        ("shown_cache", "hits"),
+        ("policy_version", "created_at"),
+    )
+    readonly_fields = ("policy_version", "created_at", "shown_cache", "hits")
     inlines = (ChampionInline,)
     row_actions = (
         RowAction(
@@ -119,6 +136,16 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             ChampionForm,
         ),
         RowAction(
+            "cache",
+            "Change the cache",
+            lambda row: (
+                f"Web processes keep what the models of {row.name} answered, for requests with the same rows. "
+                "Decisions are made and recorded all the same."
+            ),
+            _change_cache,
+            CacheForm,
+        ),
+        RowAction(
             "rollback",
             "Roll back",
             lambda row: (
@@ -128,6 +155,20 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             offered=lambda row: row.champion_changes.filter(previous__isnull=False).exists(),
         ),
     )
+
+    @admin.display(description="cache")
+    def shown_cache(self, row: Endpoint) -> str:
+        kept = cache(row.cache)
+        if kept is None:
+            return "none"
+        until = "" if kept.seconds is None else f", each good for {kept.seconds:g} s"
+        return f"up to {kept.entries:,} answers a web process{until}"
+
+    @admin.display(description="answered from the cache")
+    def hits(self, row: Endpoint) -> str:
+        """Of the running experiment's decisions, or else of the champion's baseline."""
+        shares = cached_shares(row)
+        return ", ".join(f"{who}: {share:.1%}" for who, share in shares.items()) or "-"
 
 
 def _revoke(row: ApiKey, data: dict[str, Any], actor: str) -> str:

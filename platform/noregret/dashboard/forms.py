@@ -19,6 +19,7 @@ from unfold.widgets import (
 from bandits import policies
 from noregret.access.keys import SCOPES, create_key
 from noregret.experiments import document as documents
+from noregret.experiments.caching import LONGEST_SECONDS, MOST_ENTRIES
 from noregret.experiments.models import Endpoint
 from noregret.registry.errors import DefinitionInvalid
 from noregret.registry.frameworks import framework_choices, frameworks
@@ -189,6 +190,33 @@ class ReasonForm(forms.Form):
     def initial_of(cls, row: Any) -> dict[str, Any]:
         """What the form holds at first."""
         return {}
+
+
+class CacheForm(ReasonForm):
+    """What web processes keep of an endpoint's answers."""
+
+    field_order = ("entries", "seconds", "reason")
+    entries = forms.IntegerField(
+        label="Entries",
+        required=False,
+        min_value=1,
+        max_value=MOST_ENTRIES,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="The most answers that a web process keeps. Empty: none are kept.",
+    )
+    seconds = forms.FloatField(
+        label="Seconds",
+        required=False,
+        min_value=0.001,
+        max_value=LONGEST_SECONDS,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="How long an answer is good for. Empty: those of models from files until there is no room, "
+        "and those of remote models and Python callables are not kept.",
+    )
+
+    @classmethod
+    def initial_of(cls, row: Any) -> dict[str, Any]:
+        return dict(row.cache or {})
 
 
 class ChampionForm(ReasonForm):

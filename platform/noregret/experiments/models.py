@@ -22,6 +22,8 @@ class Endpoint(models.Model):
     # is: None where nobody said.
     record = models.FloatField(default=1.0, db_default=1.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
     reward = models.JSONField(null=True, blank=True)
+    # What web processes keep of its models' answers (experiments.caching); None: nothing.
+    cache = models.JSONField(null=True, blank=True)
     # Grows by one with every published snapshot: answers and decisions carry it as
     # `policy_version`.
     policy_version = models.PositiveBigIntegerField(default=0, editable=False)

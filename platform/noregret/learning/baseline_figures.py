@@ -48,6 +48,9 @@ class BaselineFigures(Struct, frozen=True):
     """All of them, recorded or not; None before a minute has passed without an experiment."""
     error_rate: float | None
     latency_ms: Latency
+    """Of decisions that were not answered from the cache."""
+    cached: float | None
+    """The share of decisions that were."""
     metric: str
     kind: str
     rewards: int
@@ -76,6 +79,7 @@ def figures(baseline: Baseline) -> BaselineFigures:
         ),
         error_rate=total.failures / total.decisions if total.decisions else None,
         latency_ms=Latency.of(total.latencies),
+        cached=1.0 - sum(total.latencies) / total.decisions if total.decisions else None,
         metric=reward.metric,
         kind=reward.kind,
         rewards=total.rewards.rewards,

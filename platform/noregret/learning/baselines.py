@@ -33,6 +33,8 @@ class BaselineDecision:
     decided_at: datetime
     latency_ms: float
     failed: bool
+    cached: bool
+    """Answered without a call of the model: there is no latency to count."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,11 @@ def _by_hour(decisions: Iterable[BaselineDecision]) -> dict[datetime, HourSums]:
     for decision in decisions:
         hours.setdefault(hour_of(decision.decided_at), []).append(decision)
     return {
-        hour: HourSums(len(those), sum(one.failed for one in those), latency.count(one.latency_ms for one in those))
+        hour: HourSums(
+            len(those),
+            sum(one.failed for one in those),
+            latency.count(one.latency_ms for one in those if not one.cached),
+        )
         for hour, those in hours.items()
     }
 
@@ -217,7 +223,7 @@ def merge_old_hours() -> int:
 
 
 _LEDGER_DECISIONS = """
-SELECT date_bin('1 hour', decided_at, 'epoch'), latency_ms, fallback_reason IS NOT NULL FROM serving_decision
+SELECT date_bin('1 hour', decided_at, 'epoch'), latency_ms, fallback_reason IS NOT NULL, cached FROM serving_decision
 WHERE experiment_id = %(baseline)s AND decided_at >= %(since)s
 """
 _LEDGER_REWARDS = """

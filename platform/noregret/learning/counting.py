@@ -33,6 +33,7 @@ SELECT arm_id, CASE WHEN failed THEN -at ELSE at END FROM (
         row_number() OVER (PARTITION BY arm_id ORDER BY decided_at DESC, fallback_reason IS NOT NULL DESC) AS place
     FROM serving_decision
     WHERE experiment_id = %(experiment)s AND arm_id = ANY(%(arms)s) AND decided_at >= %(start)s AND decided_at < %(end)s
+        AND NOT cached
 ) AS placed WHERE place <= %(newest)s
 """
 

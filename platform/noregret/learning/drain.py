@@ -214,7 +214,7 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
     baselines.count(
         {
             number: [
-                BaselineDecision(d.decided_at, d.event.latency_ms, d.event.fallback_reason is not None)
+                BaselineDecision(d.decided_at, d.event.latency_ms, d.event.fallback_reason is not None, d.event.cached)
                 for d, _ in decisions
             ]
             for number, decisions in by_experiment.items()
@@ -247,6 +247,7 @@ def _columns(decisions: Sequence[tuple[ingest.StreamedDecision, bool]]) -> Count
         latencies_ms=[event.latency_ms for event in events],
         failed=[event.fallback_reason is not None for event in events],
         trial=[trial for _, trial in decisions],
+        cached=[event.cached for event in events],
     )
 
 

@@ -18,10 +18,17 @@ class ArmStatistics(models.Model):
     rewards = models.PositiveBigIntegerField(default=0)
     mean = models.FloatField(default=0.0)
     m2 = models.FloatField(default=0.0, help_text="Sum of squared deviations from the mean.")
-    # Counts of latencies by logarithmic bucket (serving.ledger.latency), trailing zeros cut.
+    # Counts of latencies by logarithmic bucket (serving.ledger.latency), trailing zeros cut; of
+    # decisions that were answered from the cache there is none.
     latencies = ArrayField(models.BigIntegerField(), default=list)
     # Counts of matured feedback by delay, in sixtieths of the attribution window (bandits.delay).
     delays = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+
+    @property
+    def calls(self) -> int:
+        """Decisions that were not answered from the cache: how long a call takes and how often one
+        fails is told of these alone."""
+        return sum(self.latencies)
 
     class Meta:
         verbose_name_plural = "arm statistics"

@@ -88,9 +88,14 @@ class ShadowSums:
     champion_score: Score = field(default_factory=Score)
 
     def count(
-        self, latency_ms: Sequence[float], error: str | None, agrees: bool | None, difference: float | None
+        self,
+        latency_ms: tuple[float, float | None],
+        error: str | None,
+        agrees: bool | None,
+        difference: float | None,
     ) -> None:
-        """One prediction; `latency_ms` are the challenger's and the champion's."""
+        """One prediction; `latency_ms` are the challenger's and the champion's, None where the
+        champion was not called."""
         self.predictions += 1
         self.errors += error is not None
         if agrees is not None:
@@ -102,7 +107,7 @@ class ShadowSums:
             self.highest = max(self.highest, bounded)
             step = _step(bounded)
             self.differences[step] = self.differences.get(step, 0) + 1
-        own, champion = (latency.count([each]) for each in latency_ms)
+        own, champion = (latency.count([] if each is None else [each]) for each in latency_ms)
         self.latencies = latency.add(self.latencies, own)
         self.champion_latencies = latency.add(self.champion_latencies, champion)
 
@@ -177,7 +182,7 @@ class Prediction:
     decision_id: UUID
     decided_at: datetime
     arm_id: int
-    latency_ms: tuple[float, float]
+    latency_ms: tuple[float, float | None]
     error: str | None
     agrees: bool | None
     difference: float | None
@@ -252,7 +257,7 @@ def add_outcomes(
 
 
 _PREDICTED = """
-SELECT s.latency_ms, s.champion_latency_ms, s.error, s.agrees, s.difference,
+SELECT s.latency_ms, CASE WHEN NOT s.champion_cached THEN s.champion_latency_ms END, s.error, s.agrees, s.difference,
     CASE WHEN r.value IS NOT NULL THEN s.predicted::text END, CASE WHEN r.value IS NOT NULL THEN s.champion_predicted::text END, r.value
 FROM serving_shadowprediction AS s LEFT JOIN serving_reward AS r
     ON r.decided_at = s.decided_at AND r.decision_id = s.decision_id AND r.metric = %(metric)s AND r.summed

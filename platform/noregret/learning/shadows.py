@@ -168,6 +168,7 @@ def _predicted(event: ShadowEvent, seat: Seat, champion: Model) -> tuple[Any, ..
         seat.arm_id,
         latency_ms,
         event.latency_ms,
+        event.cached,
         error,
         agrees,
         None if predicted is None else difference(predicted, event.predicted),
@@ -196,8 +197,8 @@ def _is_number(value: Any) -> bool:
 
 
 _COLUMNS = (
-    "decision_id, decided_at, experiment_id, arm_id, latency_ms, champion_latency_ms, error, agrees, difference, "
-    "predicted, champion_predicted"
+    "decision_id, decided_at, experiment_id, arm_id, latency_ms, champion_latency_ms, champion_cached, error, agrees, "
+    "difference, predicted, champion_predicted"
 )
 _HELD = """
 SELECT s.decision_id, s.arm_id FROM serving_shadowprediction AS s
@@ -224,8 +225,13 @@ def _store(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
             add_scored(experiment, scored_late(experiment, decisions).minus(before))
 
 
+def _prediction(row: tuple[Any, ...]) -> Prediction:
+    identity, at, _, arm, own, champions, is_cached, *rest = row
+    return Prediction(identity, at, arm, (own, None if is_cached else champions), *rest)
+
+
 def _insert(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
-    marks = ", ".join(["%s"] * 11)
+    marks = ", ".join(["%s"] * 12)
     with connection.cursor() as cursor:
         # Locked first: whoever else writes predictions of this experiment waits, so that what is
         # not there yet is new.
@@ -237,4 +243,4 @@ def _insert(experiment: Experiment, rows: Sequence[tuple[Any, ...]]) -> None:
             f"INSERT INTO serving_shadowprediction ({_COLUMNS}) VALUES ({marks})",  # noqa: S608 - constants
             new,
         )
-        add_predictions(sums, [Prediction(row[0], row[1], row[3], (row[4], row[5]), *row[6:]) for row in new])
+        add_predictions(sums, [_prediction(row) for row in new])

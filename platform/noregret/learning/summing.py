@@ -143,6 +143,8 @@ def _counted(decisions: Sequence[StreamedDecision]) -> Sums:
     held_out = sum(1 for one in decisions if one.event.holdout)
     times: dict[int, list[int]] = {}
     for one in decisions:
+        if one.event.cached:  # served, and no sign of whether its model answers now
+            continue
         at = one.decided_us
         times.setdefault(one.event.arm_id, []).append(at if one.event.fallback_reason is None else -at)
     return Sums(

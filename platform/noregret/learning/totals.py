@@ -93,6 +93,8 @@ class CountedDecisions:
     latencies_ms: Sequence[float]
     failed: Sequence[bool]
     trial: Sequence[bool]
+    cached: Sequence[bool]
+    """Answered without a call of the model: there is no latency to count."""
 
 
 @dataclass(slots=True)
@@ -124,9 +126,10 @@ class DecisionTotals:
                 for start, number in zip(starts.tolist(), numbers.tolist(), strict=True):
                     counted[arm, _EPOCH + start * _INTERVAL] = number
         bucket = latency.buckets(np.array(decisions.latencies_ms, dtype=np.float64))
+        called = ~np.array(decisions.cached, dtype=np.bool_)
         for arm, i in seats.items():
             if totals.decisions[arm]:
-                totals.latencies[arm] = np.bincount(bucket[seat == i]).tolist()
+                totals.latencies[arm] = np.bincount(bucket[called & (seat == i)]).tolist()
         trial = np.array(decisions.trial, dtype=np.bool_)
         shares, known = probabilities(decisions.propensities, len(arm_ids))
         totals.split = totals.split.observe(seat[trial & known], shares[trial & known])

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from msgspec import UNSET, UnsetType
 
+from noregret.experiments.caching import Cache
 from noregret.experiments.document import Reward, check_reward
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
@@ -49,8 +50,10 @@ def create_endpoint(
     sticky: bool = False,
     record: float = 1.0,
     reward: Reward | None = None,
+    cache: Cache | None = None,
 ) -> Endpoint:
-    """`record`: the share of its single deployments that is recorded. Raises Invalid, Conflict."""
+    """`record`: the share of its single deployments that is recorded. `cache`: what web processes
+    keep of its answers. Raises Invalid, Conflict."""
     try:
         validate_name(name)
     except ValidationError as error:
@@ -67,6 +70,7 @@ def create_endpoint(
                 sticky=sticky,
                 record=record,
                 reward=None if reward is None else msgspec.to_builtins(reward),
+                cache=None if cache is None else msgspec.to_builtins(cache),
             )
             keep_baseline(endpoint)
             ChampionChange.objects.create(endpoint=endpoint, champion=model, previous=None, actor=actor)
@@ -87,11 +91,13 @@ def update_endpoint(
     sticky: bool | None = None,
     record: float | None = None,
     reward: Reward | UnsetType | None = UNSET,
+    cache: Cache | UnsetType | None = UNSET,
 ) -> Endpoint:
-    """Change the champion, the deadline, whether its next bandits are sticky, or what of its single
-    deployments is recorded.
+    """Change the champion, the deadline, whether its next bandits are sticky, what of its single
+    deployments is recorded, or what is kept of its answers.
 
-    `reward` None takes the endpoint's reward away. Raises Invalid, Conflict.
+    `reward` None takes the endpoint's reward away, `cache` None its cache. Raises Invalid,
+    Conflict.
     """
     if isinstance(reward, Reward):
         check_reward(reward)
@@ -115,6 +121,11 @@ def update_endpoint(
             details["reward"] = [endpoint.reward, row]
             endpoint.reward = row
             endpoint.save(update_fields=["reward"])
+        kept = endpoint.cache if cache is UNSET else None if cache is None else msgspec.to_builtins(cache)
+        if kept != endpoint.cache:
+            details["cache"] = [endpoint.cache, kept]
+            endpoint.cache = kept
+            endpoint.save(update_fields=["cache"])
         if champion is not None:
             model = find_model(champion, "champion")
             if model.pk != endpoint.champion_id:

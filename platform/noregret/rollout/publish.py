@@ -22,6 +22,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from noregret.experiments.caching import cache
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
@@ -110,6 +111,7 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
         running = endpoint.experiments.filter(
             status=Experiment.Status.RUNNING, arms__in=Arm.objects.filter(enabled=True)
         ).first()  # without an enabled arm the champion answers
+        kept = cache(endpoint.cache)
         return snapshot.Endpoint(
             id=endpoint.pk,
             name=endpoint.name,
@@ -120,6 +122,7 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
             experiment=None if running is None else _experiment_document(running),
             baseline=baselines.recorded(endpoint),
             rewards=open_rewards(endpoint),
+            cache=None if kept is None else snapshot.Cache(kept.entries, kept.seconds),
         )
 
 

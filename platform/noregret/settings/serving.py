@@ -10,6 +10,7 @@ SERVING_BODY_LIMIT = ENVIRONMENT.serving_body_limit
 # Pages of these origins may call the data plane.
 CORS_ORIGINS = ENVIRONMENT.cors_origins
 MAX_ROWS = ENVIRONMENT.max_rows
+CACHE_BYTES = ENVIRONMENT.cache_bytes
 ARTIFACT_LIMIT = ENVIRONMENT.artifact_limit
 # Bodies that are larger than a few pages go here while they come, without a name; all of them
 # together take so much.

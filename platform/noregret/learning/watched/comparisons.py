@@ -128,10 +128,12 @@ SELECT date_bin(make_interval(secs => %(width)s), decided_at, '1970-01-01+00') A
     count(*) FILTER (WHERE fallback_reason IS NOT NULL)::float8, count(*)::float8, excluded
 FROM serving_decision
 WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND timely IS NOT FALSE
+    AND NOT cached
 GROUP BY start, arm_id, excluded
 """
 # An interval has all of its decisions: what excluded an arm is told beside it, so that it can be
-# taken out again.
+# taken out again. What was answered from the cache is taken out at once: it could not fail, and an
+# arm with more traffic has more of it.
 _INTERVALS = """
 SELECT start, arm_id, failures::float8, decisions::float8, NULL::bigint[] FROM learning_arminterval
 WHERE arm_id = ANY(%(arms)s) AND start >= %(start)s AND start < %(end)s
@@ -139,7 +141,13 @@ UNION ALL SELECT date_bin(make_interval(secs => %(width)s), decided_at, '1970-01
     -count(*) FILTER (WHERE fallback_reason IS NOT NULL)::float8, -count(*)::float8, excluded
 FROM serving_decision
 WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND excluded IS NOT NULL
+    AND NOT cached
 GROUP BY start, arm_id, excluded
+UNION ALL SELECT date_bin(make_interval(secs => %(width)s), decided_at, '1970-01-01+00') AS start, arm_id,
+    0, -count(*)::float8, NULL::bigint[]
+FROM serving_decision
+WHERE experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s AND cached
+GROUP BY start, arm_id
 """
 
 

@@ -77,11 +77,12 @@ def _watches_control(guardrail: Guardrail) -> bool:
 
 
 def _of_proportion(guardrail: Guardrail, arm: Arm, row: ArmStatistics) -> Judgement:
-    """Failures, or decisions slower than the limit, among all of the arm's."""
+    """Failures among all of the arm's decisions, or those slower than the limit among all that were
+    not answered from the cache."""
     quantile = latency_quantile(guardrail.metric)
     limit = guardrail.max if quantile is None else 1.0 - quantile
     assert limit is not None, "checked with the document"
-    n = float(row.decisions)
+    n = float(row.decisions if quantile is None else row.calls)
     bad = float(row.failures if quantile is None else latency.over(row.latencies, guardrail.max or 0.0))
     if n < guardrail.min_decisions:
         return _too_few(guardrail, arm, n, bad / n if n else None, "decisions")
@@ -112,7 +113,7 @@ def _of_excess_failures(
     strata = metric_values.failures_of(experiment, watch) if watch is not None and failed else {}
     for arm in arms:
         row = rows[arm.pk]
-        n = float(row.decisions)
+        n = float(row.calls)
         rate = row.failures / n if n else None
         if control is None or watch is None:
             yield _not_comparable(guardrail, arm, n, rate, control)
@@ -133,7 +134,7 @@ def _of_failures_beside(
     beside: FailureStrata,
 ) -> Judgement:
     (arm, row), (other, base) = own, control
-    n = float(row.decisions)
+    n = float(row.calls)
     rate = row.failures / n
     margin, alpha = guardrail.max or 0.0, guardrail.alpha
     evidence, more = beside.wagers.evidence, beside.wagers.more(n, 1.0 / alpha)
@@ -148,11 +149,11 @@ def _of_failures_beside(
         f"error_rate of {arm.name} against the control's",
         evidence >= 1.0 / alpha,
         f"more than {margin:g}",
-        f"it failed in {row.failures:,} of {n:,.0f} decisions, {other.name} in {base.failures:,} of {base.decisions:,}",
+        f"it failed in {row.failures:,} of {n:,.0f} decisions, {other.name} in {base.failures:,} of {base.calls:,}",
     )
-    base_rate = base.failures / base.decisions if base.decisions else 0.0
+    base_rate = base.failures / base.calls if base.calls else 0.0
     past = not rate <= base_rate + margin
-    figures = {"control_count": base.decisions, "control_mean": base_rate if base.decisions else None}
+    figures = {"control_count": base.calls, "control_mean": base_rate if base.calls else None}
     return _judged(guardrail, arm, n, rate, said, evidence, more, past=past, limit=guardrail.max, figures=figures)
 
 

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from rest_framework.request import Request
 
 from noregret.experiments.addressed import AddressedView
+from noregret.experiments.caching import Cache
 from noregret.experiments.document import Reward
 from noregret.experiments.visibility import require_seen
 from noregret.names import ModelRef, Name
@@ -35,6 +36,7 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     sticky: Sticky = False
     record: Record = 1.0
     reward: Reward | None = None
+    cache: Cache | None = None
 
 
 class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,6 +47,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     sticky: Sticky | UnsetType = UNSET
     record: Record | UnsetType = UNSET
     reward: Reward | UnsetType | None = UNSET
+    cache: Cache | UnsetType | None = UNSET
     reason: Reason = ""
 
 
@@ -79,6 +82,7 @@ class EndpointsView(AddressedView):
             sticky=body.sticky,
             record=body.record,
             reward=body.reward,
+            cache=body.cache,
             actor=self.caller.name,
         )
         return render.endpoint(self.endpoint(row.name))
@@ -91,7 +95,7 @@ class EndpointView(AddressedView):
     def get(self, request: Request, name: str) -> Endpoint:
         return render.endpoint(self.endpoint(name))
 
-    @call("Change an endpoint's champion, deadline, or what of it is recorded", problems=(404, 409))
+    @call("Change an endpoint's champion, deadline, or what of it is recorded or kept", problems=(404, 409))
     def patch(self, request: Request, name: str, body: EndpointChange) -> Endpoint:
         row = self.endpoint(name)
         if body.champion is not UNSET:
@@ -103,6 +107,7 @@ class EndpointView(AddressedView):
             sticky=None if body.sticky is UNSET else body.sticky,
             record=None if body.record is UNSET else body.record,
             reward=body.reward,
+            cache=body.cache,
             reason=body.reason,
             actor=self.caller.name,
         )

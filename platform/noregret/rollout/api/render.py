@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import msgspec
 
-from noregret.experiments import document, models, stored
+from noregret.experiments import caching, document, models, stored
+from noregret.experiments.caching import Cache
 from noregret.experiments.document import Outcome, Status, Strategy
 from noregret.learning.baseline_figures import BaselineFigures, figures
 from noregret.learning.kept import rows_from
@@ -23,6 +24,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     sticky: bool
     record: float
     reward: document.Reward | None
+    cache: Cache | None
     policy_version: int
     created_at: Time
 
@@ -98,6 +100,7 @@ def endpoint(row: models.Endpoint) -> Endpoint:
         sticky=row.sticky,
         record=row.record,
         reward=None if row.reward is None else stored.reward(row.reward),
+        cache=caching.cache(row.cache),
         policy_version=row.policy_version,
         created_at=row.created_at,
     )

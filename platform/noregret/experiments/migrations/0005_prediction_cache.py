@@ -1,0 +1,17 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """What web processes keep of an endpoint's answers."""
+
+    dependencies = [
+        ("experiments", "0004_baselines"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="endpoint",
+            name="cache",
+            field=models.JSONField(blank=True, null=True),
+        ),
+    ]
