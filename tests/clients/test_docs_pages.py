@@ -1,5 +1,6 @@
 """The code of the pages on clients, run as a reader would: block by block, on a platform."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,10 @@ from typing import Any
 import pytest
 from noregret.embedded.running import MANAGE, RunningPlatform
 from noregret_client import Client
+
+from tests.clients.conftest import served_by
+from tests.clients.test_javascript_client import FOLDER as JAVASCRIPT
+from tests.clients.test_javascript_client import NODE, needs_node
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -53,6 +58,44 @@ def test_clients__from_fitted_model_to_first_reward(reader: Any, capsys: pytest.
     first = re.search(r"```python\n(.*?)```", (DOCS / "clients.md").read_text(), re.DOTALL)
     assert first is not None
     assert len([line for line in first.group(1).splitlines() if line.strip()]) < 15
+
+
+AROUND_THE_PAGE = """
+const told = [];
+globalThis.key = process.env.NOREGRET_KEY;
+globalThis.userId = "user-42";
+globalThis.render = (payload) => told.push(payload);
+globalThis.button = {};
+const { client, choice } = await import("./page.mjs");
+button.onclick();
+await client.close();
+console.log(JSON.stringify({ rendered: told, choice }));
+"""
+"""What a page has besides its own script: a visitor, and a button that is clicked."""
+
+
+@needs_node
+def test_clients__script_of_a_page__decides_and_tells_the_click(
+    running: RunningPlatform, client: Client, key: str, tmp_path: Path
+) -> None:
+    client.register_payload({"label": "Buy now"}, name="button", version="1")
+    client.create_endpoint("checkout", champion="button@1")
+    served_by(client, "checkout", None)
+    (code,) = re.findall(r"```js\n(.*?)```", (DOCS / "clients.md").read_text(), re.DOTALL)
+    address = "https://noregret.example.com"
+    assert address in code
+    (tmp_path / "page.mjs").write_text(code.replace(address, running.url) + "export { client, choice };\n")
+    (tmp_path / "run.mjs").write_text(AROUND_THE_PAGE)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "noregret-client").symlink_to(JAVASCRIPT)
+    done = subprocess.run(
+        [str(NODE), "run.mjs"], cwd=tmp_path, env=os.environ | {"NOREGRET_KEY": key}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["rendered"] == [{"label": "Buy now"}]
+    assert client.feedback(told["choice"]["decision_id"], 1) == "duplicate"
 
 
 def test_prompts__thumbs_and_cost__are_told(reader: Any, client: Client) -> None:
