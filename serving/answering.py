@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import structlog
 
 from .breaker import CircuitOpen
-from .deadline import DeadlineExceeded, Overloaded
+from .deadline import DeadlineExceeded, Overloaded, WaitedInVain
 from .live import LiveEndpoint, LiveModel
-from .prediction_cache import Answered, WaitedInVain
+from .prediction_cache import Answered
 from .runtimes.columns import Rows
-from .runtimes.protocol import Outputs, RowsRefused
+from .runtimes.protocol import Outputs, RowsRefused, Runtime
 from .runtimes.rows import RowsInvalid, to_rows
 
 log = structlog.get_logger(__name__)
@@ -80,23 +80,27 @@ def serve_alone(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float)
     """Have `chosen` answer within the endpoint's deadline, and nobody in its place: for who asks
     for a certain model version. Raises RowsInvalid and ModelFailed."""
     deadline = start + live.document.deadline_ms / 1000.0
-    return _answer_alone(live, chosen, rows, deadline, lambda: _call_patiently(chosen, rows, deadline)).outputs
+    return _answer_alone(live, chosen, rows, deadline, lambda: _call_patiently(live, chosen, rows, deadline)).outputs
 
 
 def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Served:
     champion = live.champion
     deadline = start + live.document.deadline_ms / 1000.0
     if chosen is champion:
-        answered = _answer_alone(live, champion, rows, deadline, lambda: _call_patiently(champion, rows, deadline))
+        answered = _answer_alone(
+            live, champion, rows, deadline, lambda: _call_patiently(live, champion, rows, deadline)
+        )
         return Served(champion, answered.outputs, is_kept=_told(live, champion, answered))
     until = start + (1.0 - CHAMPION_SHARE) * (deadline - start)
 
     def ask_arm() -> Outputs:
         chosen.breaker.admit()
-        return _call(chosen, rows, until)
+        return _call(live, chosen, rows, until)
 
     def ask_champion() -> Outputs:
-        return _answer_alone(live, champion, rows, deadline, lambda: _call_champion(champion, rows, deadline)).outputs
+        return _answer_alone(
+            live, champion, rows, deadline, lambda: _call_champion(live, champion, rows, deadline)
+        ).outputs
 
     try:
         # What is kept proves nothing of a model that fails: it is asked, or is out, as ever.
@@ -164,8 +168,9 @@ class _Unavailable(Exception):
     """The model is not loaded in this process."""
 
 
-def _call(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
-    """By this thread where that is known to be short, else where it can be left at the deadline."""
+def _call(live: LiveEndpoint, model: LiveModel, rows: Rows, deadline: float) -> Outputs:
+    """By this thread where that is known to be short, else where it can be left at the deadline,
+    and together with others' rows where the endpoint wants that."""
     runtime = model.runtime
     if runtime is None:
         raise _Unavailable(model.problem)
@@ -176,6 +181,13 @@ def _call(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
         outputs = runtime.predict(rows)
         model.pace.took(len(rows), time.thread_time() - worked)
         return outputs
+    batching = live.batching
+    if batching is not None and runtime.bounded and model.kept == "always":
+        return batching.predict(model.model, rows, lambda some: _call_apart(model, runtime, some, deadline), deadline)
+    return _call_apart(model, runtime, rows, deadline)
+
+
+def _call_apart(model: LiveModel, runtime: Runtime, rows: Rows, deadline: float) -> Outputs:
     began = time.perf_counter()
     try:
         outputs = model.caller.call(lambda: runtime.predict(rows), deadline - began)
@@ -186,9 +198,9 @@ def _call(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
     return outputs
 
 
-def _call_champion(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
+def _call_champion(live: LiveEndpoint, model: LiveModel, rows: Rows, deadline: float) -> Outputs:
     try:
-        return _call(model, rows, deadline)
+        return _call(live, model, rows, deadline)
     except RowsRefused as error:
         raise RowsInvalid(
             [{"field": "inputs", "message": f"{model.model.model} does not take these rows: {error}"}]
@@ -200,7 +212,7 @@ def _call_champion(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
         raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error
 
 
-def _call_patiently(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
+def _call_patiently(live: LiveEndpoint, model: LiveModel, rows: Rows, deadline: float) -> Outputs:
     """A champion that has its whole deadline, and is not waited for any more where it passed that
     again and again: each wait holds a thread that other endpoints are answered on. Rows whose
     number alone explains it say nothing of the champion.
@@ -211,9 +223,9 @@ def _call_patiently(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
         raise ModelFailed(f"{model.model.model} passed its deadline too often to be asked now") from error
     began = time.perf_counter()
     try:
-        outputs = _call_champion(model, rows, deadline)
+        outputs = _call_champion(live, model, rows, deadline)
     except ModelFailed as error:
-        if isinstance(error.__cause__, DeadlineExceeded):
+        if isinstance(error.__cause__, DeadlineExceeded) and not isinstance(error.__cause__, WaitedInVain):
             allowed = deadline - began
             if _fits(model, len(rows), allowed) or not _fits(model, 1, allowed):
                 model.patience.failed()

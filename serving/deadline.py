@@ -21,6 +21,11 @@ class DeadlineExceeded(Exception):
     """The call did not come back in time."""
 
 
+class WaitedInVain(DeadlineExceeded):
+    """A call that was made for another request too did not come back in time. None was made for
+    this one alone, so nothing is counted against the model."""
+
+
 class Overloaded(Exception):
     """Too many earlier calls have not come back."""
 

@@ -11,6 +11,7 @@ import structlog
 from bandits.context import ContextSchema
 
 from . import snapshot
+from .batching import Batching
 from .breaker import Breaker
 from .deadline import BoundedCaller
 from .pace import Pace
@@ -98,6 +99,8 @@ class LiveEndpoint:
     """Each seat's arm by id, -1 for one that is disabled: a unit that had it is routed anew."""
     cache: PredictionCache | None = None
     """What is kept of its models' answers; None where every request is computed."""
+    batching: Batching | None = None
+    """None where each request is a call of its own."""
 
     @property
     def waits(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from . import snapshot
-from .deadline import DeadlineExceeded
+from .deadline import WaitedInVain
 from .runtimes.columns import Rows, Table
 from .runtimes.protocol import Kept, Outputs
 
@@ -28,11 +28,6 @@ out."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Outputs] = msgspec.msgpack.Decoder(dict[str, list[Any]]).decode
-
-
-class WaitedInVain(DeadlineExceeded):
-    """The same rows were being computed for another request, and did not come in time. No call was
-    made for this one, so nothing is counted against the model."""
 
 
 class Answered(NamedTuple):

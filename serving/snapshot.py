@@ -119,6 +119,13 @@ class Cache(msgspec.Struct, frozen=True):
     seconds: float | None = None  # how long one is good for; None: for ever, of models that can't change
 
 
+class Batch(msgspec.Struct, frozen=True):
+    """How requests at the same time are computed together (serving.batching)."""
+
+    rows: int  # the most of a call
+    wait_ms: float = 0.0
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """The snapshot of one endpoint."""
 
@@ -135,6 +142,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     baseline: Baseline | None = None
     schema: int = SCHEMA
     cache: Cache | None = None  # None: every request is computed
+    batch: Batch | None = None  # None: each by itself
 
 
 class Key(msgspec.Struct, frozen=True):

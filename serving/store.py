@@ -19,6 +19,7 @@ import redis
 import structlog
 
 from . import snapshot
+from .batching import Batching
 from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
@@ -288,7 +289,7 @@ class SnapshotStore:
     def _served(self, newest: _Newest, before: LiveEndpoint | None) -> LiveEndpoint:
         if before is None or (before.document is not newest.document and self._is_ready(newest, before)):
             live = make_live(newest.document, self._loader.get)
-            return replace(live, cache=self._caches.of(newest.document))
+            return replace(live, cache=self._caches.of(newest.document), batching=Batching.of(newest.document))
         return before.with_models(self._loader.get)
 
     def _is_ready(self, newest: _Newest, before: LiveEndpoint) -> bool:

@@ -22,10 +22,10 @@ from onnx import TensorProto, helper
 
 from serving import metrics, snapshot
 from serving.breaker import FAILURES
-from serving.deadline import DeadlineExceeded
+from serving.deadline import DeadlineExceeded, WaitedInVain
 from serving.deciding import Asked, decide
 from serving.live import load_model
-from serving.prediction_cache import OVERHEAD_BYTES, PredictionCache, PredictionCaches, WaitedInVain, key_of
+from serving.prediction_cache import OVERHEAD_BYTES, PredictionCache, PredictionCaches, key_of
 from serving.process import process
 from serving.runtimes import kinds
 from serving.runtimes.columns import Column

@@ -4,6 +4,7 @@ case here fails it.
 
 import gc
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from sklearn.preprocessing import StandardScaler
 
 from serving import snapshot
 from serving.artifacts import ArtifactMissing, ArtifactStore
+from serving.batching import Batching
 from serving.deadline import BoundedCaller, DeadlineExceeded
 from serving.live import load_model
 from serving.prediction_cache import Answered, PredictionCache, PredictionCaches
@@ -237,6 +239,29 @@ def test_runtime__answer_that_was_kept__is_the_same_to_the_letter(case: Case, ru
     first, second = ask(), ask()
     assert (first.is_kept, second.is_kept) == (False, True)
     assert msgspec.json.encode(first.outputs) == msgspec.json.encode(second.outputs)
+
+
+def test_runtime__requests_computed_together__answer_as_each_by_itself(case: Case, runtime: Runtime) -> None:
+    if case.model.kept != "always":
+        pytest.skip("its answers need not follow from a row alone")
+    gate, calls, batching = threading.Event(), [], Batching(most_rows=100, wait_seconds=0.0)
+
+    def call(rows: Any) -> Outputs:
+        calls.append(len(rows))
+        assert gate.wait(30.0)
+        return runtime.predict(rows)
+
+    def ask(start: int) -> Outputs:
+        return batching.predict(case.model, case.rows[start : start + 3], call, time.perf_counter() + 60.0)
+
+    starts = range(0, 18, 3)
+    with ThreadPoolExecutor(6) as pool:
+        answers = [pool.submit(ask, start) for start in starts]
+        time.sleep(0.2)  # else there are more calls, of fewer rows
+        gate.set()
+    for start, answer in zip(starts, answers, strict=True):
+        assert_equal(answer.result(), case.original(case.rows[start : start + 3]))
+    assert sum(calls) == 18
 
 
 def test_runtime__row_by_row__answers_as_all_at_once(case: Case, runtime: Runtime) -> None:

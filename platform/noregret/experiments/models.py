@@ -24,6 +24,9 @@ class Endpoint(models.Model):
     reward = models.JSONField(null=True, blank=True)
     # What web processes keep of its models' answers (experiments.caching); None: nothing.
     cache = models.JSONField(null=True, blank=True)
+    # How requests at the same time are computed together (experiments.batches); None: each by
+    # itself.
+    batch = models.JSONField(null=True, blank=True)
     # Grows by one with every published snapshot: answers and decisions carry it as
     # `policy_version`.
     policy_version = models.PositiveBigIntegerField(default=0, editable=False)

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from msgspec import UNSET, UnsetType
 
+from noregret.experiments.batches import Batch
 from noregret.experiments.caching import Cache
 from noregret.experiments.document import Reward, check_reward
 from noregret.experiments.errors import Conflict, Invalid
@@ -51,9 +52,10 @@ def create_endpoint(
     record: float = 1.0,
     reward: Reward | None = None,
     cache: Cache | None = None,
+    batch: Batch | None = None,
 ) -> Endpoint:
     """`record`: the share of its single deployments that is recorded. `cache`: what web processes
-    keep of its answers. Raises Invalid, Conflict."""
+    keep of its answers. `batch`: how requests are computed together. Raises Invalid, Conflict."""
     try:
         validate_name(name)
     except ValidationError as error:
@@ -71,6 +73,7 @@ def create_endpoint(
                 record=record,
                 reward=None if reward is None else msgspec.to_builtins(reward),
                 cache=None if cache is None else msgspec.to_builtins(cache),
+                batch=None if batch is None else msgspec.to_builtins(batch),
             )
             keep_baseline(endpoint)
             ChampionChange.objects.create(endpoint=endpoint, champion=model, previous=None, actor=actor)
@@ -92,12 +95,12 @@ def update_endpoint(
     record: float | None = None,
     reward: Reward | UnsetType | None = UNSET,
     cache: Cache | UnsetType | None = UNSET,
+    batch: Batch | UnsetType | None = UNSET,
 ) -> Endpoint:
     """Change the champion, the deadline, whether its next bandits are sticky, what of its single
-    deployments is recorded, or what is kept of its answers.
+    deployments is recorded, what is kept of its answers, or how requests are computed together.
 
-    `reward` None takes the endpoint's reward away, `cache` None its cache. Raises Invalid,
-    Conflict.
+    None takes the endpoint's `reward`, `cache` or `batch` away. Raises Invalid, Conflict.
     """
     if isinstance(reward, Reward):
         check_reward(reward)
@@ -126,6 +129,11 @@ def update_endpoint(
             details["cache"] = [endpoint.cache, kept]
             endpoint.cache = kept
             endpoint.save(update_fields=["cache"])
+        together = endpoint.batch if batch is UNSET else None if batch is None else msgspec.to_builtins(batch)
+        if together != endpoint.batch:
+            details["batch"] = [endpoint.batch, together]
+            endpoint.batch = together
+            endpoint.save(update_fields=["batch"])
         if champion is not None:
             model = find_model(champion, "champion")
             if model.pk != endpoint.champion_id:

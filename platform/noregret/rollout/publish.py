@@ -22,6 +22,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from noregret.experiments.batches import batch
 from noregret.experiments.caching import cache
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.experiments.policies import made_policy
@@ -111,7 +112,7 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
         running = endpoint.experiments.filter(
             status=Experiment.Status.RUNNING, arms__in=Arm.objects.filter(enabled=True)
         ).first()  # without an enabled arm the champion answers
-        kept = cache(endpoint.cache)
+        kept, together = cache(endpoint.cache), batch(endpoint.batch)
         return snapshot.Endpoint(
             id=endpoint.pk,
             name=endpoint.name,
@@ -123,6 +124,7 @@ def build(endpoint_id: int) -> snapshot.Endpoint:
             baseline=baselines.recorded(endpoint),
             rewards=open_rewards(endpoint),
             cache=None if kept is None else snapshot.Cache(kept.entries, kept.seconds),
+            batch=None if together is None else snapshot.Batch(together.rows, together.wait_ms),
         )
 
 

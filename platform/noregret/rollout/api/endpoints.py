@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from rest_framework.request import Request
 
 from noregret.experiments.addressed import AddressedView
+from noregret.experiments.batches import Batch
 from noregret.experiments.caching import Cache
 from noregret.experiments.document import Reward
 from noregret.experiments.visibility import require_seen
@@ -37,6 +38,7 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     record: Record = 1.0
     reward: Reward | None = None
     cache: Cache | None = None
+    batch: Batch | None = None
 
 
 class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,6 +50,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     record: Record | UnsetType = UNSET
     reward: Reward | UnsetType | None = UNSET
     cache: Cache | UnsetType | None = UNSET
+    batch: Batch | UnsetType | None = UNSET
     reason: Reason = ""
 
 
@@ -83,6 +86,7 @@ class EndpointsView(AddressedView):
             record=body.record,
             reward=body.reward,
             cache=body.cache,
+            batch=body.batch,
             actor=self.caller.name,
         )
         return render.endpoint(self.endpoint(row.name))
@@ -108,6 +112,7 @@ class EndpointView(AddressedView):
             record=None if body.record is UNSET else body.record,
             reward=body.reward,
             cache=body.cache,
+            batch=body.batch,
             reason=body.reason,
             actor=self.caller.name,
         )

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import msgspec
 
-from noregret.experiments import caching, document, models, stored
+from noregret.experiments import batches, caching, document, models, stored
+from noregret.experiments.batches import Batch
 from noregret.experiments.caching import Cache
 from noregret.experiments.document import Outcome, Status, Strategy
 from noregret.learning.baseline_figures import BaselineFigures, figures
@@ -25,6 +26,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     record: float
     reward: document.Reward | None
     cache: Cache | None
+    batch: Batch | None
     policy_version: int
     created_at: Time
 
@@ -101,6 +103,7 @@ def endpoint(row: models.Endpoint) -> Endpoint:
         record=row.record,
         reward=None if row.reward is None else stored.reward(row.reward),
         cache=caching.cache(row.cache),
+        batch=batches.batch(row.batch),
         policy_version=row.policy_version,
         created_at=row.created_at,
     )

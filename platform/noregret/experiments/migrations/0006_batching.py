@@ -1,0 +1,17 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """How an endpoint's requests are computed together."""
+
+    dependencies = [
+        ("experiments", "0005_prediction_cache"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="endpoint",
+            name="batch",
+            field=models.JSONField(blank=True, null=True),
+        ),
+    ]
