@@ -19,6 +19,8 @@ from .protocol import ModelError, Outputs
 
 METADATA = "noregret.linear"
 """The key of a graph's metadata under which its linear form stands."""
+LABEL = "weighted sums"
+"""As people read it."""
 MAX_WEIGHTS = 20_000
 _SHORT = 256
 """Weights up to which a row is summed faster here than by numpy."""

@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from noregret.access.keys import create_key
 from noregret.experiments.models import Experiment
+from noregret.mlflow.models import ImportedVersion
 from noregret.notify.models import Delivery, Webhook
 from noregret.trail import audit
 
@@ -42,6 +43,7 @@ def rows(two_arms: Start, permissions: None) -> None:
     Group.objects.create(name="people")
     create_key(name="k", scopes=["predict"], actor="tests")
     QuarantinedEvent.objects.create(stream="s", entry_id="1-0", problem="no event", body=b"x")
+    ImportedVersion.objects.create(name="m", version="1", mlflow_name="m", mlflow_version="1", created_by="t")
     hook = Webhook.objects.create(name="h", url="http://127.0.0.1:9/", secret=SECRET, events=["*"], created_by="t")
     with transaction.atomic():
         audit.record(actor="tests", action="experiment.paused", endpoint="pages", experiment="e", reason=MARK)

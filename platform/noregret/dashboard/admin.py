@@ -15,10 +15,12 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey
+from noregret.experiments.batches import Batch, batch
 from noregret.experiments.caching import Cache, cache
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.learning.cached_shares import cached_shares
+from noregret.mlflow.models import AliasMove, ImportedVersion
 from noregret.notify.models import Delivery, Webhook
 from noregret.registry.models import ModelVersion
 from noregret.rollout.endpoints import rollback_endpoint, update_endpoint
@@ -26,9 +28,11 @@ from noregret.trail.models import AuditEntry
 from serving.models import QuarantinedEvent
 
 from .experiment_page import ExperimentPages
-from .forms import CacheForm, ChampionForm, EndpointForm, KeyForm, ModelForm
+from .forms import BatchForm, CacheForm, ChampionForm, EndpointForm, KeyForm, ModelForm
+from .models_here import states_here
 from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm, may_see
 from .row_actions import ActionsAdmin, RowAction
+from .words import time_told
 
 SHOWN_BYTES = 512
 
@@ -57,22 +61,34 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
     add_help = (
         "A version never changes once it is registered. Models are read by a confined process; pickles are refused."
     )
-    list_display = ("model", "framework", "runtime", "size", "created_by", "created_at")
+    list_display = ("model", "framework", "shown_runtime", "size", "created_by", "created_at")
     list_filter = ("framework", "runtime")
     search_fields = ("name", "version", "sha256")
     fields = (
         ("name", "version"),
-        ("framework", "runtime"),
+        ("framework", "shown_runtime"),
         "signature",
         "compile_note",
-        ("call_seconds", "row_seconds"),
+        "cost",
         "callable",
         "payload",
         "sha256",
         "compiled_sha256",
         ("size", "created_by", "created_at"),
     )
-    readonly_fields = ("created_at",)
+    readonly_fields = ("created_at", "shown_runtime", "cost")
+
+    @admin.display(description="served by", ordering="runtime")
+    def shown_runtime(self, row: ModelVersion) -> str:
+        return row.served_by
+
+    @admin.display(description="time of a call")
+    def cost(self, row: ModelVersion) -> str:
+        """As measured when it was registered."""
+        if row.call_seconds is None:
+            return "not measured"
+        rows = "" if row.row_seconds is None else f", and {time_told(row.row_seconds)} for each row"
+        return f"{time_told(row.call_seconds)}{rows}"
 
 
 class ChampionInline(TabularInline):  # type: ignore[misc]  # as above
@@ -106,6 +122,12 @@ def _change_cache(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"{row.name} keeps {'no answers' if cache is None else f'up to {cache.entries:,} answers a web process'}."
 
 
+def _change_batch(row: Endpoint, data: dict[str, Any], actor: str) -> str:
+    together = None if data["rows"] is None else Batch(data["rows"], data["wait_ms"] or 0.0)
+    update_endpoint(row, champion=None, deadline_ms=None, batch=together, reason=data["reason"], actor=actor)
+    return f"{row.name} computes {'each request by itself' if together is None else f'up to {together.rows:,} rows together'}."
+
+
 def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"The champion is {rollback_endpoint(row, reason=data['reason'], actor=actor).champion.model} again."
 
@@ -120,9 +142,10 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
         ("name", "champion"),
         ("deadline_ms", "record"),
         ("shown_cache", "hits"),
+        ("shown_batch", "models_here"),
         ("policy_version", "created_at"),
     )
-    readonly_fields = ("policy_version", "created_at", "shown_cache", "hits")
+    readonly_fields = ("policy_version", "created_at", "shown_cache", "hits", "shown_batch", "models_here")
     inlines = (ChampionInline,)
     row_actions = (
         RowAction(
@@ -146,6 +169,16 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             CacheForm,
         ),
         RowAction(
+            "batch",
+            "Change batching",
+            lambda row: (
+                f"Requests on {row.name} that come while a slow model of a file is busy are computed together. "
+                "Each gets its own answer and its own decision."
+            ),
+            _change_batch,
+            BatchForm,
+        ),
+        RowAction(
             "rollback",
             "Roll back",
             lambda row: (
@@ -163,6 +196,18 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             return "none"
         until = "" if kept.seconds is None else f", each good for {kept.seconds:g} s"
         return f"up to {kept.entries:,} answers a web process{until}"
+
+    @admin.display(description="batching")
+    def shown_batch(self, row: Endpoint) -> str:
+        together = batch(row.batch)
+        if together is None:
+            return "none"
+        wait = f", after a wait of {together.wait_ms:g} ms where others come" if together.wait_ms else ""
+        return f"up to {together.rows:,} rows a call{wait}"
+
+    @admin.display(description="its models in this web process")
+    def models_here(self, row: Endpoint) -> str:
+        return ", ".join(states_here(row.name)) or "not known here yet"
 
     @admin.display(description="answered from the cache")
     def hits(self, row: Endpoint) -> str:
@@ -252,6 +297,48 @@ class QuarantinedEventAdmin(ReadOnlyAdmin[QuarantinedEvent]):
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
             read = f"no MessagePack: {error}"
         return f"{len(body):,} bytes. {read} ({shown})"
+
+
+class AliasMoveInline(TabularInline):  # type: ignore[misc]  # as above
+    model = AliasMove
+    fields = ("alias", "endpoint", "state", "attempts", "due_at", "done_at", "problem")
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+    hide_title = True
+    verbose_name_plural = "moves of its alias, newest first"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Part of the import's page: who may see that may see where its alias went."""
+        return may_see(request, "mlflow", "importedversion")
+
+
+@admin.register(ImportedVersion)
+class ImportedVersionAdmin(ReadOnlyAdmin[ImportedVersion]):
+    """Made by `manage.py import-mlflow` and over the API."""
+
+    list_display = ("model", "mlflow_name", "mlflow_version", "alias", "created_by", "created_at")
+    search_fields = ("name", "version", "mlflow_name", "run_id")
+    fields = (
+        ("name", "version"),
+        ("mlflow_name", "mlflow_version"),
+        "run_id",
+        "metrics",
+        "sha256",
+        "url",
+        ("created_by", "created_at"),
+    )
+    readonly_fields = ("created_at",)
+    inlines = (AliasMoveInline,)
+
+    @admin.display(description="alias")
+    def alias(self, row: ImportedVersion) -> str:
+        """What became of the last move of it."""
+        move = row.moves.order_by("-pk").first()
+        return "-" if move is None else f"{move.alias}: {move.get_state_display().lower()}"
 
 
 @admin.register(Webhook)

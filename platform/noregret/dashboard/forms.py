@@ -19,6 +19,7 @@ from unfold.widgets import (
 from bandits import policies
 from noregret.access.keys import SCOPES, create_key
 from noregret.experiments import document as documents
+from noregret.experiments.batches import LONGEST_WAIT_MS, MOST_ROWS
 from noregret.experiments.caching import LONGEST_SECONDS, MOST_ENTRIES
 from noregret.experiments.models import Endpoint
 from noregret.registry.errors import DefinitionInvalid
@@ -217,6 +218,32 @@ class CacheForm(ReasonForm):
     @classmethod
     def initial_of(cls, row: Any) -> dict[str, Any]:
         return dict(row.cache or {})
+
+
+class BatchForm(ReasonForm):
+    """How an endpoint's requests are computed together."""
+
+    field_order = ("rows", "wait_ms", "reason")
+    rows = forms.IntegerField(
+        label="Rows",
+        required=False,
+        min_value=2,
+        max_value=MOST_ROWS,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="The most rows of a call. Empty: each request is a call of its own.",
+    )
+    wait_ms = forms.FloatField(
+        label="Wait in ms",
+        required=False,
+        min_value=0.0,
+        max_value=LONGEST_WAIT_MS,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="So long a call waits for others, where the one before it had some.",
+    )
+
+    @classmethod
+    def initial_of(cls, row: Any) -> dict[str, Any]:
+        return dict(row.batch or {})
 
 
 class ChampionForm(ReasonForm):

@@ -150,3 +150,9 @@ def _why_a_person(experiment: Experiment) -> str:
     if memory is None:
         return " Which arm is best depends on the request."
     return " Which arm is best may change, so the policy forgets." if memory.forgets else ""
+
+
+def time_told(seconds: float) -> str:
+    """Three figures, in the unit that suits them."""
+    size, unit = (1.0, "s") if seconds >= 1.0 else (1e-3, "ms") if seconds >= 1e-3 else (1e-6, "µs")
+    return f"{seconds / size:.3g} {unit}"

@@ -92,15 +92,16 @@ def compile_to_onnx(estimator: Any, signature: Signature, original: Answers) -> 
     problem = _difference(signature, runtime, original)
     if problem is not None:
         return Compiled(None, problem)
-    body = _with_linear_form(estimator, signature, body, original)
-    return Compiled(body, f"compiled; equal to the original on {len(original.rows)} rows")
+    with_sums = _with_linear_form(estimator, signature, body, original)
+    compiled = "compiled" if with_sums is None else f"compiled to {linear.LABEL}"
+    return Compiled(with_sums or body, f"{compiled}; equal to the original on {len(original.rows)} rows")
 
 
-def _with_linear_form(estimator: Any, signature: Signature, body: bytes, original: Answers) -> bytes:
-    """The graph, with its linear form where it has one that answers the same."""
+def _with_linear_form(estimator: Any, signature: Signature, body: bytes, original: Answers) -> bytes | None:
+    """The graph with its linear form; None where it has none that answers the same."""
     form = linear_form(estimator)
     if form is None or _difference(signature, linear.LinearRuntime(form, signature.outputs), original) is not None:
-        return body
+        return None
     model = onnx.load_model_from_string(body)
     onnx.helper.set_model_props(model, {linear.METADATA: msgspec.json.encode(form).decode()})
     told: bytes = model.SerializeToString()

@@ -7,6 +7,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from noregret.names import NAME_MAX_LENGTH, validate_name
+from serving.runtimes import linear
 
 from .frameworks import framework_choices, runtime_choices
 
@@ -56,6 +57,12 @@ class ModelVersion(models.Model):
     @property
     def compiled(self) -> bool:
         return bool(self.compiled_sha256)
+
+    @property
+    def served_by(self) -> str:
+        """What evaluates it, as people read it: a graph that is sums alone needs no runtime."""
+        is_sums = self.compiled and linear.LABEL in self.compile_note
+        return linear.LABEL.capitalize() if is_sums else self.get_runtime_display()
 
 
 class RegistrationJob(models.Model):

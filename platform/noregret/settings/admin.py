@@ -74,6 +74,7 @@ UNFOLD = {
                     _item("Experiments", "science", "admin:experiments_experiment_changelist"),
                     _item("Endpoints", "hub", "admin:experiments_endpoint_changelist"),
                     _item("Models", "deployed_code", "admin:registry_modelversion_changelist"),
+                    _item("From MLflow", "download", "admin:mlflow_importedversion_changelist"),
                 ],
             },
             {

@@ -14,19 +14,28 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Q
 from django.utils import timezone
 
 from noregret import __version__
 from noregret.embedded import disk, postgres, redis_server
 from noregret.embedded.errors import StartFailed
+from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import backlog
 from noregret.learning.health import learner
+from noregret.mlflow.models import AliasMove, ImportedVersion
 from noregret.redis_client import client
+from noregret.registry.frameworks import model_document
 from noregret.registry.inspection import confinement
+from noregret.registry.models import ModelVersion
 from noregret.retention import ages, days
+from serving.deadline import DeadlineExceeded
 from serving.ledger import horizon, partitions
 from serving.ledger.rewards import LedgerUnavailable, RewardWriter
 from serving.models import QuarantinedEvent
+from serving.outbound.reach import Reach
+from serving.runtimes.http import HttpModel, remote_model
+from serving.runtimes.protocol import ModelError
 
 Finding = tuple[bool | None, str]
 """Is it well, and in what words? None: it is not, and the platform runs all the same."""
@@ -34,6 +43,8 @@ _WORDS = {True: "ok  ", None: "warn", False: "FAIL"}
 FREE_BYTES = 1 << 30
 CLOCK_SECONDS = 1.0
 OLDEST_POSTGRESQL = 140000
+REMOTE_SECONDS, REMOTE_CALL_SECONDS = 15.0, 3.0
+"""So long remote models are asked, all of them and each."""
 GRACE_DAYS = 2
 """So long a day may be older than it is kept until doctor asks why."""
 
@@ -243,6 +254,41 @@ def _keys() -> Iterator[Finding]:
     yield admin, "an admin exists" if admin else "no admin exists; run `manage.py createsuperuser`"
 
 
+def _remote_models() -> Iterator[Finding]:
+    """Those that requests go to, asked as a process of this machine asks them."""
+    arms = Arm.objects.filter(experiment__status=Experiment.Status.RUNNING, enabled=True)
+    used = Q(pk__in=Endpoint.objects.values("champion")) | Q(pk__in=arms.values("model"))
+    rows = ModelVersion.objects.filter(used, runtime="http").order_by("pk")
+    until = time.monotonic() + REMOTE_SECONDS
+    for row in rows:
+        model = model_document(row)
+        assert isinstance(model, HttpModel)
+        left = until - time.monotonic()
+        if left <= 0:
+            yield None, f"{row.model} was not asked: others took {REMOTE_SECONDS:g} s"
+            continue
+        try:
+            remote_model(model, Reach.of(settings), settings.REMOTE_ANSWER_LIMIT).describe(
+                min(left, REMOTE_CALL_SECONDS)
+            )
+        except (ModelError, DeadlineExceeded) as error:
+            yield None, f"{row.model} at {model.url}: {_first_line(error)[:200]}"
+        else:
+            yield True, f"{row.model} answers at {model.url}"
+    if not rows:
+        yield True, "none is used"
+
+
+def _mlflow() -> Iterator[Finding]:
+    imported = ImportedVersion.objects.count()
+    failed = AliasMove.objects.filter(state=AliasMove.State.FAILED)
+    waiting = AliasMove.objects.filter(state=AliasMove.State.WAITING).count()
+    yield True, f"{imported} versions came from it; {waiting} moves of an alias wait"
+    last = failed.order_by("-pk").first()
+    if last is not None:
+        yield None, f"{failed.count()} moves of an alias failed; the last, of {last.alias}: {last.problem[:200]}"
+
+
 def _quarantine() -> Iterator[Finding]:
     count = QuarantinedEvent.objects.count()
     yield not count, "empty" if not count else f"{count} events or rows could not be read; see them in the admin"
@@ -264,4 +310,6 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "backlog": _backlog,
     "keys": _keys,
     "quarantine": _quarantine,
+    "remote": _remote_models,
+    "mlflow": _mlflow,
 }
