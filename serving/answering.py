@@ -87,6 +87,8 @@ def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> S
     champion = live.champion
     deadline = start + live.document.deadline_ms / 1000.0
     if chosen is champion:
+        if live.cache is None:  # as most endpoints
+            return Served(champion, _call_patiently(live, champion, rows, deadline))
         answered = _answer_alone(
             live, champion, rows, deadline, lambda: _call_patiently(live, champion, rows, deadline)
         )
