@@ -14,6 +14,7 @@ from django.conf import settings
 from django.urls import reverse
 from noregret.rest.parsers import ArtifactParser
 
+from serving.web.route import BODY_SECONDS
 from tests.client_environments import python_of, told_by
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +132,8 @@ def test_proxy__configuration__is_read_by_nginx(tmp_path: Path, upstream: str) -
 
 def test_proxy__limits__are_not_below_the_services() -> None:
     text = (ROOT / "deploy" / "nginx" / "noregret.conf").read_text()
+    for timeout in ("client_header_timeout", "client_body_timeout"):
+        assert float(re.findall(rf"{timeout}\s+(\d+)s;", text)[0]) == BODY_SECONDS
     limits = [int(limit) * 1024 * 1024 for limit in re.findall(r"client_max_body_size\s+(\d+)m;", text)]
     assert limits[0] >= settings.SERVING_BODY_LIMIT
     assert min(limits[1:]) >= settings.ARTIFACT_LIMIT + ArtifactParser.OVERHEAD

@@ -52,6 +52,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"beat": {"replicas": 2}}, "/beat': additional properties 'replicas' not allowed"),
     ({"config": {"allowedHosts": []}}, "/config/allowedHosts': minItems: got 0, want 1"),
     ({"config": {"allowedHosts": ["https://a.example.com/"]}}, "/config/allowedHosts/0': "),
+    ({"config": {"allowedHosts": ["*"]}}, "/config/allowedHosts/0': "),
     ({"config": {"logLevel": "LOUD"}}, "/config/logLevel': value must be one of"),
     ({"config": {"extra": {"NOREGRET_LEDGER_DAYS": 90}}}, "NOREGRET_LEDGER_DAYS': got number, want string"),
     ({"config": {"extra": {"REDIS_URL": "redis://other"}}}, "REDIS_URL has a value of its own in this chart"),
@@ -183,6 +184,9 @@ def test_chart__settings__are_those_that_the_service_reads(told: dict[str, Any])
         assert set(variables) <= set(env.VARIABLES), name
         if name != "proxy":
             assert variables["NOREGRET_PROXIES"] == "1"
+            hosts = variables["NOREGRET_ALLOWED_HOSTS"].split(",")
+            assert hosts[:2] == ["noregret.example.com", "shop-noregret"]
+            assert hosts[-1] == "shop-noregret.models.svc"
     (store,) = [
         rendered for values, rendered in zip(COMBINATIONS, told["rendered"], strict=False) if values == COMBINATIONS[1]
     ]

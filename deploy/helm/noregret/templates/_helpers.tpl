@@ -26,6 +26,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if kindIs "invalid" .Values.config.proxies }}{{ ternary 2 1 .Values.ingress.enabled }}{{ else }}{{ .Values.config.proxies | int }}{{ end }}
 {{- end }}
 
+{{- /* The names that it answers to: those of the values, and the proxy's inside of the cluster. */}}
+{{- define "noregret.hosts" -}}
+{{- $name := include "noregret.fullname" . }}
+{{- $inside := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) }}
+{{- join "," (concat .Values.config.allowedHosts $inside) }}
+{{- end }}
+
 {{- /* The settings. Not in a ConfigMap: migrations run before one would be there. */}}
 {{- define "noregret.env" -}}
 {{- $secret := include "noregret.secretName" .root }}
@@ -34,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: REDIS_URL, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .secretKeys.redisUrl }}}}}
 - {name: NOREGRET_SECRET_KEY, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .secretKeys.secretKey }}}}}
 - {name: NOREGRET_ROLE, value: {{ $.role }}}
-- {name: NOREGRET_ALLOWED_HOSTS, value: {{ join "," .config.allowedHosts | quote }}}
+- {name: NOREGRET_ALLOWED_HOSTS, value: {{ include "noregret.hosts" $.root | quote }}}
 - {name: NOREGRET_TRUSTED_ORIGINS, value: {{ join "," .config.trustedOrigins | quote }}}
 - {name: NOREGRET_HTTPS, value: {{ ternary "1" "0" .config.https | quote }}}
 - {name: NOREGRET_PROXIES, value: {{ include "noregret.proxies" $.root | quote }}}
