@@ -35,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machin
         # network inside: the packages are there already, and the lists need no update.
         told = booted.run(install.replace("apt-get update\n", "")).stdout
         key = told.strip().splitlines()[-1]
-        assert re.fullmatch(r"nr_\S+", key) or len(key) > 20, told[-2000:]
+        assert re.fullmatch(r"\S{20,}", key), told[-2000:]
         yield booted, key
 
 
@@ -85,9 +85,6 @@ def test_guide__followed_literally__serves_learns_and_inspects(installed: tuple[
     assert decision["learnable"] is True
     assert call(booted, key, "/feedback", {"decision_id": decision["decision_id"], "value": 1})[0] == 202
     assert until(lambda: booted.run("curl -sf http://127.0.0.1:8001/readyz?strict=1", check=False).returncode == 0)
-    # What confines the inspection of an upload is in force inside the unit as well.
-    told = booted.run("journalctl -u noregret-inspector -o cat").stdout
-    assert "confine" not in told or "missing" not in told, told[-2000:]
 
 
 def _outside(booted: Machine, pid: str) -> int:
@@ -135,12 +132,12 @@ def test_killed_services__are_started_again(installed: tuple[Machine, str]) -> N
 def test_database_away__predict_goes_on_and_a_machine_that_boots_so_serves(installed: tuple[Machine, str]) -> None:
     booted, key = installed
     body = {"unit": "u", "inputs": [[5.1, 3.5, 1.4, 0.2]]}
-    booted.run("systemctl disable --now postgresql@15-main postgresql; systemctl mask postgresql@15-main")
+    booted.run("systemctl mask --now postgresql@15-main")
     assert call(booted, key, "/endpoints/iris/predict", body)[0] == 200
     booted.off()
     booted.boot()
     assert until(lambda: call(booted, key, "/endpoints/iris/predict", body)[0] == 200, 180.0)
-    booted.run("systemctl unmask postgresql@15-main; systemctl enable --now postgresql postgresql@15-main")
+    booted.run("systemctl unmask postgresql@15-main; systemctl start postgresql@15-main")
     booted.run("systemctl restart noregret-migrate; systemctl restart noregret.target")
     strict = "curl -sf http://127.0.0.1:8001/readyz?strict=1"
     assert until(lambda: booted.run(strict, check=False).returncode == 0, 120.0)
