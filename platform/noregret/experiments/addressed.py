@@ -27,8 +27,10 @@ class AddressedView(ManageView):
         rows = Experiment.objects.select_related("endpoint", "promoted_arm").prefetch_related("arms__model")
         return rows if self.caller.endpoints is None else rows.filter(endpoint__name__in=self.caller.endpoints)
 
-    def experiment(self, name: str) -> Experiment:
-        found = self.seen_experiments().filter(name=name).first()
+    def experiment(self, name: str, *, with_arms: bool = True) -> Experiment:
+        """`with_arms`: are they read with it?"""
+        rows = self.seen_experiments().filter(name=name)
+        found = (rows if with_arms else rows.prefetch_related(None)).first()
         if found is None:
             raise problems.not_found(f"there is no experiment {name[:80]}")
         return found
