@@ -81,8 +81,8 @@ def test_answer__is_kept__while_its_state_is_the_same_and_it_is_young() -> None:
 def test_results__after_any_change__are_of_it(alice: Api, two_arms: Start) -> None:
     """Asked for again and again within the second that they are kept for."""
     experiment = two_arms(promotion={"auto": False})
-    first = shared_results(experiment.pk)
-    assert shared_results(experiment.pk) is first or shared_results(experiment.pk).as_of > first.as_of
+    first, second = shared_results(experiment.pk), shared_results(experiment.pk)
+    assert second is first or second.results.as_of > first.results.as_of
     reward(experiment, "a", decide(experiment, "a", seconds_ago=5), 1.0)
     learn(experiment.endpoint_id)
     told = alice.get("/api/v1/experiments/e/results")

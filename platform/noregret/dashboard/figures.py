@@ -50,7 +50,7 @@ class Figures(Struct, frozen=True):
 
 
 def figures(experiment: Experiment) -> Figures:
-    found = shared_results(experiment.pk)
+    found = shared_results(experiment.pk).results
     ratio = found.comparison.sample_ratio_p
     return Figures(
         status=experiment.status,

@@ -74,7 +74,7 @@ def _experiments() -> list[dict[str, Any]]:
     found = []
     for row in begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]:
         try:
-            shown = shared_results(row.pk)
+            shown = shared_results(row.pk).results
         except Exception as error:  # whatever is wrong with one experiment, the others are shown
             log.exception("results not shown", experiment=row.name)
             told = f"Its figures can't be told: {in_words(error)}."

@@ -27,10 +27,15 @@ class AddressedView(ManageView):
         rows = Experiment.objects.select_related("endpoint", "promoted_arm").prefetch_related("arms__model")
         return rows if self.caller.endpoints is None else rows.filter(endpoint__name__in=self.caller.endpoints)
 
-    def experiment(self, name: str, *, with_arms: bool = True) -> Experiment:
-        """`with_arms`: are they read with it?"""
-        rows = self.seen_experiments().filter(name=name)
-        found = (rows if with_arms else rows.prefetch_related(None)).first()
+    def experiment(self, name: str) -> Experiment:
+        found = self.seen_experiments().filter(name=name).first()
+        if found is None:
+            raise problems.not_found(f"there is no experiment {name[:80]}")
+        return found
+
+    def experiment_id(self, name: str) -> int:
+        """The same where no more of the row is needed."""
+        found: int | None = self.seen_experiments().filter(name=name).order_by().values_list("pk", flat=True).first()
         if found is None:
             raise problems.not_found(f"there is no experiment {name[:80]}")
         return found

@@ -30,16 +30,16 @@ class ResultsView(AddressedView):
         ),
     )
     def get(self, request: Request, name: str) -> Results:
-        experiment = self.experiment(name, with_arms=False)
+        told = shared_results(self.experiment_id(name))
         policy = request.query_params.get("evaluate")
-        evaluated = None if policy is None else self._evaluated(request, experiment, policy)
         wanted = request.query_params.get("forecast", "false")
         if wanted not in ("true", "false"):
             raise Invalid("forecast", "true or false was expected")
-        told = forecast.of_experiment(experiment) if wanted == "true" else None
-        parts = segments.of_experiment(experiment)
         return msgspec.structs.replace(
-            shared_results(experiment.pk), segments=parts, evaluation=evaluated, forecast=told
+            told.results,
+            segments=segments.of_experiment(told.experiment),
+            evaluation=None if policy is None else self._evaluated(request, told.experiment, policy),
+            forecast=forecast.of_experiment(told.experiment) if wanted == "true" else None,
         )
 
     def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> Evaluation:

@@ -10,12 +10,13 @@ version: an answer is told for KEPT_SECONDS at most, and `as_of` says of when it
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import connection
 
 from noregret.experiments.models import Experiment
+from noregret.rest.turns import TURNS
 
 from .results import Results, results
 
@@ -49,9 +50,9 @@ class Shared(Generic[T]):
                 answer = self._answers[key] = _Answer(state, self._clock())
         if is_mine:
             return self._make(key, answer, make)
-        if answer.is_over.wait(wait_seconds) and answer.value is not None:
-            return answer.value
-        return make()
+        with TURNS.waiting():
+            answer.is_over.wait(wait_seconds)
+        return make() if answer.value is None else answer.value
 
     def _is_old(self, answer: "_Answer[T]") -> bool:
         return answer.is_over.is_set() and self._clock() - answer.began >= self._kept_seconds
@@ -100,10 +101,19 @@ LEFT JOIN learning_activationcount AS c ON c.experiment_id = e.id
 WHERE e.id = %s
 """
 
-_RESULTS: Shared[Results] = Shared(KEPT_SECONDS)
+
+class Told(NamedTuple):
+    """`experiment`: the row that the results are of. Nobody changes it: several threads may read
+    it."""
+
+    experiment: Experiment
+    results: Results
 
 
-def shared_results(experiment_id: int) -> Results:
+_RESULTS: Shared[Told] = Shared(KEPT_SECONDS)
+
+
+def shared_results(experiment_id: int) -> Told:
     """What `results` tells of the experiment as the database has it, whoever asks. The caller has
     changed nothing in this transaction."""
     with connection.cursor() as cursor:
@@ -112,7 +122,8 @@ def shared_results(experiment_id: int) -> Results:
     return _RESULTS.get(experiment_id, state, lambda: _made(experiment_id), settings.READ_SECONDS)
 
 
-def _made(experiment_id: int) -> Results:
+def _made(experiment_id: int) -> Told:
     """Of rows that are read after the state: one that was read before may be older than it."""
     rows = Experiment.objects.select_related("endpoint", "promoted_arm").prefetch_related("arms__model")
-    return results(rows.get(pk=experiment_id))
+    experiment = rows.get(pk=experiment_id)
+    return Told(experiment, results(experiment))
