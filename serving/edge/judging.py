@@ -1,8 +1,9 @@
 """Is this what the bundle gives? The propensities of a decision that a device says it made, worked
 out here from the bundle's receipt and the request's own facts.
 
-What is drawn can't be checked, and what is not drawn is: the arm of a unit's hash, who is held out,
-and every probability. Those that are recorded are the ones that were worked out here.
+What is drawn can't be checked, and what is not drawn is: the arm of a unit's hash in a fixed split,
+who is held out, and every probability. Those that are recorded are the ones that were worked out
+here.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from bandits.context import ContextInvalid, ContextSchema
 from bandits.policies import make_contextual
 from bandits.policies.allocation import allocate_in_context, among
 from bandits.policies.protocol import ContextualBelief
-from serving.routing import HashedRouter, Route, kept_among
+from serving.routing import HashedRouter, Route
 
 from .receipt import Receipt, Seat
 
@@ -100,7 +101,7 @@ def _route(receipt: Receipt, claim: Claim, allowed: NDArray[np.bool_], position:
             raise NotGiven("arm", "a unit that is held out gets the control")
         return Route(control, [float(i == control) for i in range(len(receipt.seats))], holdout=True)
     if receipt.is_sticky and claim.unit is not None:
-        return _kept(receipt, claim, claim.unit, allowed, position)
+        return _kept(receipt, claim, allowed, position)
     if claim.kept is not None:
         raise NotGiven("kept", "null was expected: no unit keeps an arm here")
     return _plain(receipt, claim, allowed, position)
@@ -137,26 +138,29 @@ def _shares(receipt: Receipt, context: dict[str, Any] | None, eligible: NDArray[
     return list(map(float, allocation[0]))
 
 
-def _kept(receipt: Receipt, claim: Claim, unit: str, allowed: NDArray[np.bool_], position: int) -> Route:
-    """Of a sticky unit: its arm's, drawn by its hash under this bundle or an earlier one."""
+def _kept(receipt: Receipt, claim: Claim, allowed: NDArray[np.bool_], position: int) -> Route:
+    """Of a sticky unit, whose arm was drawn under this bundle or an earlier one: by its hash or
+    not, as the device does it. A request that excludes its arm gets another, drawn in the same
+    ratios."""
     drawn_by, context = claim.kept or (receipt, claim.context)
     if (drawn_by.endpoint_id, drawn_by.experiment_id) != (receipt.endpoint_id, receipt.experiment_id):
         raise NotGiven("kept.receipt", "it is of another experiment")
     if not drawn_by.is_sticky:
         raise NotGiven("kept.receipt", "no unit keeps an arm there")
-    before = np.array([seat.enabled for seat in drawn_by.seats])
     try:
-        shares = _shares(drawn_by, context, before)
+        drawn = np.array(_shares(drawn_by, context, np.array([seat.enabled for seat in drawn_by.seats])))
     except ContextInvalid as error:
         raise NotGiven("kept.context", f"{error.field}: {error.message}") from error
-    kept = HashedRouter(receipt.experiment_id, shares).route(unit)
-    enabled = np.array([seat.enabled for seat in receipt.seats])
-    if not enabled[kept.position]:
-        raise NotGiven("kept.receipt", "the arm that it gave is not enabled any more: the unit is drawn anew")
+    if not receipt.seats[position].enabled:
+        raise NotGiven("arm", f"{claim.arm} is not enabled: the unit is drawn anew")
+    added = len(receipt.seats) - len(drawn)  # arms that were added since had no chance
+    drawn = np.concatenate((drawn, np.zeros(max(added, 0))))[: len(receipt.seats)]
     if allowed.all():
-        return _of_hash(kept, position)
-    route = kept_among(kept, allowed & enabled, receipt.experiment_id, unit)
-    return _plain(receipt, claim, allowed, position) if route is None else _of_hash(route, position)
+        return Route(position, list(map(float, drawn)))
+    left = allowed & np.array([seat.enabled for seat in receipt.seats]) & (drawn > 0.0)
+    if not left.any():
+        return _plain(receipt, claim, allowed, position)
+    return Route(position, list(map(float, among(drawn, left))))
 
 
 def _of_hash(route: Route, position: int) -> Route:
