@@ -13,7 +13,7 @@ from .events import DecisionEvent
 
 COLUMNS = (
     "id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, context, request_id, "
-    "latency_ms, fallback_reason, holdout, proposed_arm_id, excluded, activated_at, timely, trial, "
+    "latency_ms, fallback_reason, holdout, proposed_arm_id, excluded, activated_at, edge_decided_at, timely, trial, "
     "cached"
 )
 _BEGIN = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
@@ -58,6 +58,7 @@ def packed(rows: Iterable[Row]) -> bytes:
         add(_NULL if event.proposed_arm_id is None else _INTEGER.pack(8, event.proposed_arm_id))
         add(_NULL if event.excluded is None else _array(event.excluded, _INTEGER, _INT8_OID))
         add(_NULL if event.activated_us is None else _INTEGER.pack(8, event.activated_us - _EPOCH_US))
+        add(_NULL if event.edge_us is None else _INTEGER.pack(8, event.edge_us - _EPOCH_US))
         add(_BOOLEAN[timely])
         add(_BOOLEAN[trial])
         add(_BOOLEAN[event.cached])

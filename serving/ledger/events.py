@@ -33,7 +33,14 @@ class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     proposed_arm_id: int | None = None  # an apprentice's choice
     excluded: list[int] | None = None  # arms, by id, that the request was not for
     activated_us: int | None = None  # when one that waited was activated, in microseconds since 1970
+    edge_us: int | None = None  # when a device says that it decided, in microseconds since 1970; None: decided here
     cached: bool = False  # the arm's answer was kept from an earlier call: no call was timed, and none could fail
+
+    @property
+    def call_ms(self) -> float | None:
+        """How long the call took that answered; None where none was made here: a device decided, or
+        the answer was kept."""
+        return None if self.cached or self.edge_us is not None else self.latency_ms
 
     @property
     def waits(self) -> bool:

@@ -79,7 +79,7 @@ def figures(baseline: Baseline) -> BaselineFigures:
         ),
         error_rate=total.failures / total.decisions if total.decisions else None,
         latency_ms=Latency.of(total.latencies),
-        cached=1.0 - sum(total.latencies) / total.decisions if total.decisions else None,
+        cached=total.cached / total.decisions if total.decisions else None,
         metric=reward.metric,
         kind=reward.kind,
         rewards=total.rewards.rewards,

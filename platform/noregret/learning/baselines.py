@@ -8,6 +8,7 @@ noregret.learning.baseline_figures.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -31,10 +32,10 @@ class BaselineDecision:
     """What of a recorded decision of a single deployment is counted."""
 
     decided_at: datetime
-    latency_ms: float
+    latency_ms: float | None  # None: no call was made here
     failed: bool
     cached: bool
-    """Answered without a call of the model: there is no latency to count."""
+    """Answered by what was kept of an earlier call."""
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class HourSums:
     failures: int = 0
     latencies: Sequence[int] = ()
     rewards: RewardMoments = field(default_factory=RewardMoments)
+    cached: int = 0
 
     def __add__(self, other: "HourSums") -> "HourSums":
         return HourSums(
@@ -52,6 +54,7 @@ class HourSums:
             self.failures + other.failures,
             latency.add(self.latencies, other.latencies),
             self.rewards.merged(other.rewards),
+            self.cached + other.cached,
         )
 
 
@@ -61,7 +64,7 @@ def hour_of(at: datetime) -> datetime:
 
 def sums_of(row: BaselineInterval) -> HourSums:
     moments = RewardMoments(row.rewards, row.reward_total, row.reward_m2)
-    return HourSums(row.decisions, row.failures, row.latencies, moments)
+    return HourSums(row.decisions, row.failures, row.latencies, moments, row.cached)
 
 
 def count(decisions: Mapping[int, Iterable[BaselineDecision]]) -> None:
@@ -83,7 +86,8 @@ def _by_hour(decisions: Iterable[BaselineDecision]) -> dict[datetime, HourSums]:
         hour: HourSums(
             len(those),
             sum(one.failed for one in those),
-            latency.count(one.latency_ms for one in those if not one.cached),
+            latency.count(one.latency_ms for one in those if one.latency_ms is not None),
+            cached=sum(one.cached for one in those),
         )
         for hour, those in hours.items()
     }
@@ -105,6 +109,7 @@ def _write(baseline_id: int, sums: Mapping[datetime, HourSums], *, merged: bool 
                 merged=merged,
                 decisions=total.decisions,
                 failures=total.failures,
+                cached=total.cached,
                 latencies=list(total.latencies),
                 rewards=total.rewards.rewards,
                 reward_total=total.rewards.total,
@@ -114,12 +119,26 @@ def _write(baseline_id: int, sums: Mapping[datetime, HourSums], *, merged: bool 
         ],
         update_conflicts=True,
         unique_fields=["baseline", "merged", "start"],
-        update_fields=["decisions", "failures", "latencies", "rewards", "reward_total", "reward_m2"],
+        update_fields=["decisions", "failures", "cached", "latencies", "rewards", "reward_total", "reward_m2"],
     )
 
 
-# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its
-# window. The days are named, not computed, so that the others are not even planned for.
+# Of all that has rewards to fold, one number after another out of the index `reward_to_fold`: few
+# have, of however many there are. From the beginning of a day, so that nothing of the index before
+# it is read.
+_TO_FOLD = """
+WITH RECURSIVE waiting AS (
+    SELECT min(experiment_id) AS id FROM serving_reward WHERE NOT folded AND NOT late AND decided_at >= %(since)s
+    UNION ALL
+    SELECT (
+        SELECT min(experiment_id) FROM serving_reward
+        WHERE NOT folded AND NOT late AND decided_at >= %(since)s AND experiment_id > waiting.id
+    ) FROM waiting WHERE waiting.id IS NOT NULL
+)
+SELECT id FROM waiting WHERE id IS NOT NULL
+"""
+# A baseline at a time, by the same index, and of few days: feedback comes within its window. The
+# days are named, not computed, so that the others are not even planned for.
 _WAITING = """
 SELECT b.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8
 FROM unnest(%(baselines)s::bigint[], %(endpoints)s::bigint[]) AS b (id, endpoint_id) CROSS JOIN LATERAL (
@@ -133,26 +152,41 @@ _BEHIND = timedelta(days=2)
 
 def waiting() -> dict[int, float]:
     """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest
-    has waited. Asked each second, of every endpoint: no row is made an object."""
+    has waited. Asked each second: no row is read of an endpoint for which nothing waits."""
     now = clock.now()
+    windows = _that_get_rewards().order_by().values_list("reward__window_seconds", flat=True).distinct()
+    longest = max(map(_window, windows), default=None)
+    if longest is None:
+        return {}
+    since = (now - _BEHIND - timedelta(seconds=longest)).astimezone(UTC)
+    with connection.cursor() as cursor:
+        cursor.execute(_TO_FOLD, {"since": since.replace(hour=0, minute=0, second=0, microsecond=0)})
+        to_fold = [row[0] for row in cursor.fetchall()]
+    if not to_fold:
+        return {}
     by_window: dict[float, tuple[list[int], list[int]]] = {}
-    rows = _that_get_rewards().values_list("pk", "endpoint", "reward__window_seconds")
+    rows = _that_get_rewards().filter(pk__in=to_fold).values_list("pk", "endpoint", "reward__window_seconds")
     for baseline, endpoint, window in rows:
-        baselines, endpoints = by_window.setdefault(float(window or UNDECLARED.window_seconds), ([], []))
+        baselines, endpoints = by_window.setdefault(_window(window), ([], []))
         baselines.append(baseline)
         endpoints.append(endpoint)
     waited: dict[int, float] = {}
-    for window, (baselines, endpoints) in by_window.items():
+    for seconds_open, (baselines, endpoints) in by_window.items():
         asked: dict[str, list[int] | datetime] = {
             "baselines": baselines,
             "endpoints": endpoints,
-            "since": now - _BEHIND - timedelta(seconds=window),
+            "since": now - _BEHIND - timedelta(seconds=seconds_open),
         }
         with connection.cursor() as cursor:
             cursor.execute(_WAITING, asked)
             for endpoint_id, seconds in cursor.fetchall():
                 waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     return waited
+
+
+def _window(stored: Any) -> float:
+    """The seconds of a row's window, from its reward; of none, what is taken for it."""
+    return float(stored or UNDECLARED.window_seconds)
 
 
 def fold(endpoint_id: int) -> int:
@@ -223,7 +257,9 @@ def merge_old_hours() -> int:
 
 
 _LEDGER_DECISIONS = """
-SELECT date_bin('1 hour', decided_at, 'epoch'), latency_ms, fallback_reason IS NOT NULL, cached FROM serving_decision
+SELECT date_bin('1 hour', decided_at, 'epoch'), CASE WHEN edge_decided_at IS NULL AND NOT cached THEN latency_ms END,
+    fallback_reason IS NOT NULL, cached
+FROM serving_decision
 WHERE experiment_id = %(baseline)s AND decided_at >= %(since)s
 """
 _LEDGER_REWARDS = """
@@ -285,8 +321,8 @@ def _from_ledger(baseline: Baseline, since: datetime) -> dict[datetime, HourSums
 
 
 def _alike(left: HourSums, right: HourSums) -> bool:
-    exact = (left.decisions, left.failures, list(left.latencies), left.rewards.rewards)
-    if exact != (right.decisions, right.failures, list(right.latencies), right.rewards.rewards):
+    exact = (left.decisions, left.failures, left.cached, list(left.latencies), left.rewards.rewards)
+    if exact != (right.decisions, right.failures, right.cached, list(right.latencies), right.rewards.rewards):
         return False
     count, total, m2 = left.rewards
     slack = rounding(count, total / count, m2) if count else 0.0

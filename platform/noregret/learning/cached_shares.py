@@ -12,7 +12,7 @@ def cached_shares(endpoint: Endpoint) -> dict[str, float]:
     arms = ArmStatistics.objects.filter(
         arm__experiment__endpoint=endpoint, arm__experiment__status=Experiment.Status.RUNNING, decisions__gt=0
     )
-    shares = {row.arm.name: 1.0 - row.calls / row.decisions for row in arms.select_related("arm").order_by("arm_id")}
+    shares = {row.arm.name: row.cached / row.decisions for row in arms.select_related("arm").order_by("arm_id")}
     if shares:
         return shares
     figures = present_figures(endpoint)

@@ -27,8 +27,9 @@ NAME = "arms"
 _SPAN = "experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s"
 _DECISIONS = f"""
 SELECT arm_id, fallback_reason IS NOT NULL,
-    CASE WHEN NOT cached THEN width_bucket(latency_ms, %(latencies)s::float8[]) END, count(*)
-FROM serving_decision WHERE {_SPAN} GROUP BY 1, 2, 3
+    CASE WHEN edge_decided_at IS NULL AND NOT cached THEN width_bucket(latency_ms, %(latencies)s::float8[]) END,
+    cached, count(*)
+FROM serving_decision WHERE {_SPAN} GROUP BY 1, 2, 3, 4
 """  # noqa: S608 - constants
 _DRAWN = f"""
 SELECT arm_id, propensities, count(*) FROM serving_decision WHERE {_SPAN} AND trial GROUP BY arm_id, propensities
@@ -41,11 +42,12 @@ FROM serving_reward WHERE {_SPAN} AND metric = %(metric)s AND folded AND NOT lat
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """By arm id: counts of decisions, failures and latencies by bucket. By position: the split, and
-    the moments of rewards."""
+    """By arm id: counts of decisions, failures, kept answers and latencies by bucket. By position:
+    the split, and the moments of rewards."""
 
     decisions: Counter[int]
     failures: Counter[int]
+    cached: Counter[int]
     latencies: dict[int, list[int]]
     split: SampleRatio
     moments: Statistics
@@ -56,6 +58,7 @@ class Sums:
         return cls(
             totals.decisions,
             totals.failures,
+            totals.cached,
             totals.latencies,
             totals.split.with_arms(arms),
             moments or Statistics.zeros(arms),
@@ -68,6 +71,7 @@ class Sums:
         return Sums(
             self.decisions + other.decisions,
             self.failures + other.failures,
+            self.cached + other.cached,
             {arm: latency.add(self.latencies.get(arm, []), other.latencies.get(arm, [])) for arm in timed},
             self.split + other.split,
             mine + theirs,
@@ -82,14 +86,15 @@ class Sums:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Sums":
-        decisions, failures, latencies = (
-            {int(arm): value for arm, value in document[name].items()} for name in _BY_ARM
+        # What an earlier version noted has no `cached`: nothing was kept then.
+        decisions, failures, cached, latencies = (
+            {int(arm): value for arm, value in document.get(name, {}).items()} for name in _BY_ARM
         )
         split, moments = SampleRatio.from_dict(document["split"]), Statistics.from_dict(document["moments"])
-        return cls(Counter(decisions), Counter(failures), latencies, split, moments)
+        return cls(Counter(decisions), Counter(failures), Counter(cached), latencies, split, moments)
 
 
-_BY_ARM = ("decisions", "failures", "latencies")
+_BY_ARM = ("decisions", "failures", "cached", "latencies")
 
 
 def note_decisions(held: ExperimentEvidence, totals: DecisionTotals, arms: int) -> None:
@@ -128,12 +133,13 @@ class ArmSums(Noted[Sums]):
         }
         totals = DecisionTotals(split=SampleRatio.zeros(len(seats)))
         for chunk in rows(_DECISIONS, asked | {"latencies": latency.STARTS.tolist()}):
-            for arm, failed, bucket, count in chunk:
+            for arm, failed, bucket, cached, count in chunk:
                 if arm in seats:
                     totals.decisions[arm] += count
                     totals.failures[arm] += count * failed
-                    own = [] if bucket is None else [*([0] * bucket), count]
-                    totals.latencies[arm] = latency.add(totals.latencies.get(arm, []), own)
+                    totals.cached[arm] += count * cached
+                    if bucket is not None:
+                        totals.latencies[arm] = latency.add(totals.latencies.get(arm, []), [*([0] * bucket), count])
         for chunk in rows(_DRAWN, asked):
             totals.split = _drawn(totals.split, [row for row in chunk if row[0] in seats], seats)
         state = state + Sums.of(len(seats), totals)
@@ -192,6 +198,7 @@ def _columns(state: Sums, i: int, arm: int) -> dict[str, Any]:
     return {
         "decisions": state.decisions[arm],
         "failures": state.failures[arm],
+        "cached": state.cached[arm],
         "rewards": int(state.moments.count[i]),
         "mean": float(state.moments.mean[i]),
         "m2": float(state.moments.m2[i]),

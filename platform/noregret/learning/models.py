@@ -18,17 +18,19 @@ class ArmStatistics(models.Model):
     rewards = models.PositiveBigIntegerField(default=0)
     mean = models.FloatField(default=0.0)
     m2 = models.FloatField(default=0.0, help_text="Sum of squared deviations from the mean.")
+    # Of its decisions, those that were answered by what was kept of an earlier call.
+    cached = models.PositiveBigIntegerField(default=0, db_default=0)
     # Counts of latencies by logarithmic bucket (serving.ledger.latency), trailing zeros cut; of
-    # decisions that were answered from the cache there is none.
+    # decisions for which no call was made here there is none.
     latencies = ArrayField(models.BigIntegerField(), default=list)
     # Counts of matured feedback by delay, in sixtieths of the attribution window (bandits.delay).
     delays = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     @property
     def calls(self) -> int:
-        """Decisions that were not answered from the cache: how long a call takes and how often one
-        fails is told of these alone."""
-        return sum(self.latencies)
+        """Decisions that were not answered from the cache: how often a call fails is told of these
+        alone."""
+        return self.decisions - self.cached
 
     class Meta:
         verbose_name_plural = "arm statistics"
@@ -291,6 +293,7 @@ class BaselineInterval(models.Model):
     merged = models.BooleanField(default=False)
     decisions = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveBigIntegerField(default=0)
+    cached = models.PositiveBigIntegerField(default=0, db_default=0)
     latencies = ArrayField(models.BigIntegerField(), default=list)
     rewards = models.PositiveBigIntegerField(default=0)
     reward_total = models.FloatField(default=0.0)

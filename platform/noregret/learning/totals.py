@@ -90,11 +90,11 @@ class CountedDecisions:
     arm_ids: Sequence[int]
     decided_us: Sequence[int]
     propensities: Sequence[Sequence[float]]
-    latencies_ms: Sequence[float]
+    latencies_ms: Sequence[float | None]  # None: no call was made here
     failed: Sequence[bool]
     trial: Sequence[bool]
     cached: Sequence[bool]
-    """Answered without a call of the model: there is no latency to count."""
+    """Answered by what was kept of an earlier call."""
 
 
 @dataclass(slots=True)
@@ -108,6 +108,7 @@ class DecisionTotals:
     split: SampleRatio = field(default_factory=lambda: SampleRatio.zeros(0))
     """How trials fell on the arms, against their probabilities."""
     failed_intervals: Counter[tuple[int, datetime]] = field(default_factory=Counter)
+    cached: Counter[int] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, decisions: CountedDecisions, arm_ids: Sequence[int]) -> "DecisionTotals":
@@ -117,7 +118,9 @@ class DecisionTotals:
         failed = np.array(decisions.failed, dtype=np.bool_)
         interval = np.array(decisions.decided_us, dtype=np.int64) // _INTERVAL_US
         totals = cls(split=SampleRatio.zeros(len(arm_ids)))
-        for counts, which in ((totals.decisions, seat), (totals.failures, seat[failed])):
+        cached = np.array(decisions.cached, dtype=np.bool_)
+        counted_of = (totals.decisions, seat), (totals.failures, seat[failed]), (totals.cached, seat[cached])
+        for counts, which in counted_of:
             numbers = np.bincount(which, minlength=len(arm_ids)).tolist()
             counts.update({arm: number for arm, number in zip(arm_ids, numbers, strict=True) if number})
         for counted, some in ((totals.intervals, slice(None)), (totals.failed_intervals, failed)):
@@ -125,11 +128,12 @@ class DecisionTotals:
                 starts, numbers = np.unique(interval[some][seat[some] == i], return_counts=True)
                 for start, number in zip(starts.tolist(), numbers.tolist(), strict=True):
                     counted[arm, _EPOCH + start * _INTERVAL] = number
-        bucket = latency.buckets(np.array(decisions.latencies_ms, dtype=np.float64))
-        called = ~np.array(decisions.cached, dtype=np.bool_)
+        latencies = np.array(decisions.latencies_ms, dtype=np.float64)
+        timed = ~np.isnan(latencies)
+        bucket = latency.buckets(latencies[timed])
         for arm, i in seats.items():
-            if totals.decisions[arm]:
-                totals.latencies[arm] = np.bincount(bucket[called & (seat == i)]).tolist()
+            if (counts_of := np.bincount(bucket[seat[timed] == i])).size:
+                totals.latencies[arm] = counts_of.tolist()
         trial = np.array(decisions.trial, dtype=np.bool_)
         shares, known = probabilities(decisions.propensities, len(arm_ids))
         totals.split = totals.split.observe(seat[trial & known], shares[trial & known])
@@ -144,6 +148,7 @@ class DecisionTotals:
             self.intervals + other.intervals,
             self.split + other.split,
             self.failed_intervals + other.failed_intervals,
+            self.cached + other.cached,
         )
 
 

@@ -169,7 +169,7 @@ def results(experiment: Experiment) -> Results:
                 expected_loss=stand.loss[i],
                 error_rate=rows[arm.pk].failures / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
                 latency_ms=Latency.of(rows[arm.pk].latencies),
-                cached=1.0 - rows[arm.pk].calls / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
+                cached=rows[arm.pk].cached / rows[arm.pk].decisions if rows[arm.pk].decisions else None,
                 agreement=None if (shadow := shadowed.get(arm.pk)) is None else shadow.agreement,
                 mean_absolute_difference=None if shadow is None else shadow.mean_absolute_difference,
                 shadow=shadow,

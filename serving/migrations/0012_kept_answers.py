@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     """Which answers were kept from an earlier call."""
 
     dependencies = [
-        ("serving", "0010_waiting_decisions"),
+        ("serving", "0011_edge_decisions"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ class Migration(migrations.Migration):
     """How an endpoint's requests are computed together."""
 
     dependencies = [
-        ("experiments", "0005_prediction_cache"),
+        ("experiments", "0006_prediction_cache"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ class Migration(migrations.Migration):
     """What web processes keep of an endpoint's answers."""
 
     dependencies = [
-        ("experiments", "0004_baselines"),
+        ("experiments", "0005_edge_evidence"),
     ]
 
     operations = [
