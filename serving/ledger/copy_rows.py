@@ -16,6 +16,7 @@ COLUMNS = (
     "latency_ms, fallback_reason, holdout, proposed_arm_id, excluded, activated_at, edge_decided_at, timely, trial, "
     "cached"
 )
+_WIDTH = len(COLUMNS.split(","))
 _BEGIN = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _END = struct.pack(">h", -1)
 # PostgreSQL counts microseconds since 2000.
@@ -43,7 +44,7 @@ def packed(rows: Iterable[Row]) -> bytes:
     propensities: Sequence[float] | None = None
     array = b""
     for event, decided_us, context, timely, trial in rows:
-        add(_HEAD.pack(19, 16, event.id, 8, decided_us - _EPOCH_US, 8, event.experiment_id, 8, event.arm_id))
+        add(_HEAD.pack(_WIDTH, 16, event.id, 8, decided_us - _EPOCH_US, 8, event.experiment_id, 8, event.arm_id))
         if event.propensities != propensities:  # those of a snapshot are often all the same
             propensities = event.propensities
             array = _array(propensities, _FLOAT, _FLOAT8_OID)
