@@ -108,6 +108,17 @@ def test_open_inference__registered_by_its_metadata__answers_as_the_original(ali
     assert remote.connections == before  # it is kept
 
 
+def test_registration__of_a_model_without_a_file__is_no_upload(
+    alice: Api, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noregret.registry.uploads._free", threading.BoundedSemaphore(1))
+    with uploads.slot(), ThreadPoolExecutor(1) as another:
+        sent = another.submit(lambda: (alice.post(MODELS, definition(remote)), connection.close())[0])
+        assert sent.result().status == 201
+    monkeypatch.setattr("noregret.registry.uploads._asking", threading.Semaphore(0))
+    assert alice.post(MODELS, definition(remote, version="2")).status == 503  # nor without a bound
+
+
 def test_columns__as_inputs_of_a_row_each__are_sent_by_name_in_the_models_order(alice: Api) -> None:
     names = ["length", "width", "days"]
     inputs = [
