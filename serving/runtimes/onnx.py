@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import linear
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources, Runtime
+from .protocol import LARGEST, LARGEST_SINGLE, Model, ModelError, Outputs, Resources, Runtime, check_finite
 
 if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
     import onnxruntime
@@ -113,6 +113,8 @@ class OnnxRuntime:
         self._dtype = _DTYPES[inputs[0].type]
         self._columns = [(one.name, _DTYPES[one.type], len(one.shape) == 1) for one in inputs]
         self._is_flat = len(inputs[0].shape) == 1
+        is_single = any(dtype == np.float32 for _, dtype, _ in self._columns)
+        self._largest = LARGEST_SINGLE if is_single else LARGEST
         self._takes_all = len(inputs) == 1 and not self._is_flat and inputs[0].shape[1] != 1
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._graph_outputs = [output.name for output in self._session.get_outputs()][: len(outputs)]
@@ -123,14 +125,13 @@ class OnnxRuntime:
             if isinstance(rows, Table) or len(self._columns) > 1 or self._is_flat:
                 fed = self._by_column(rows)
             else:
-                fed = {self._input: rows.astype(self._dtype, copy=False)}
+                fed = {self._input: _cast(rows, self._dtype)}
             values = self._session.run(self._graph_outputs, fed) if self.bounded else self._ended(fed)
         except Exception as error:  # the library's own exceptions have no common, public base
             raise ModelError(str(error)) from error
         outputs: Outputs = {}
         for name, value in zip(self._outputs, values, strict=True):
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ModelError(f"{name} is not finite")
+            check_finite(name, value, self._largest)
             if name == "predict" and value.ndim == 2 and value.shape[1] == 1:
                 value = value[:, 0]
             outputs[name] = value.tolist()
@@ -154,12 +155,21 @@ class OnnxRuntime:
         """Raises ValueError for another number of columns, or what an input does not hold."""
         arrays = rows.arrays if isinstance(rows, Table) else rows.T
         if self._takes_all:
-            return {self._input: np.stack([array.astype(self._dtype, copy=False) for array in arrays], axis=1)}
+            return {self._input: np.stack([_cast(array, self._dtype) for array in arrays], axis=1)}
         fed = {}
         for (name, dtype, is_flat), array in zip(self._columns, arrays, strict=True):
-            column = array.astype(dtype, copy=False)
+            column = _cast(array, dtype)
             fed[name] = column if is_flat else column[:, None]
         return fed
+
+
+def _cast(array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
+    """What single precision does not hold is infinite in it, and the model says what comes of
+    that."""
+    if dtype is not np.float32:
+        return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def load(body: bytes, outputs: list[str]) -> Runtime:
