@@ -47,7 +47,7 @@ CLAIM = timedelta(seconds=WALL_SECONDS + 30)
 LONGEST = timedelta(minutes=30)
 MOST_ATTEMPTS = 3
 TOLD_AGAIN = timedelta(seconds=60)
-SIGN_SECONDS = 120
+SIGN_SECONDS = WALL_SECONDS + 30
 """So long a worker's sign counts: longer than one inspection keeps it from the next."""
 TELL_SECONDS = 2.0
 INSPECT = "noregret.registry.tasks.inspect"
