@@ -128,11 +128,6 @@ class SnapshotStore:
         )
 
     @property
-    def redis_is_within_reach(self) -> bool:
-        """Did the last reading reach it?"""
-        return self._reader.within_reach
-
-    @property
     def loaded(self) -> bool:
         """Has anything ever been read, from Redis or from disk?"""
         return self._has_disk or self._reader.reached > float("-inf")

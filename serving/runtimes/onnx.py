@@ -26,16 +26,48 @@ _DTYPES: dict[str, type[Any]] = {
 
 
 CPU = "CPUExecutionProvider"
+# Operators by whose inputs' values, and not their shapes, a call is long or large.
 _LOOPS = (b"Loop", b"Scan", b"While")
+_SIZED_BY_VALUES = (
+    b"ConstantOfShape", b"Range", b"Expand", b"Tile", b"Resize", b"Upsample", b"Pad", b"OneHot", b"Window", b"MelWeightMatrix",
+    b"DFT", b"STFT", b"AffineGrid", b"Col2Im", b"MaxUnpool", b"NonMaxSuppression", b"SequenceMap", b"Search", b"Sampling",
+)  # fmt: skip
 LONGEST_SECONDS = 30.0
-"""A call of a model with a loop is ended after so long, whoever still waits for it."""
+"""A call of a model that may be long is ended after so long, whoever still waits for it."""
+
+_arena_lock = threading.Lock()
+_arena_bytes: int | None = None
 
 
-def session(body: bytes, providers: Sequence[str] = (), threads: int = 1) -> "onnxruntime.InferenceSession":
-    """A session that starts no threads of its own and keeps no arena: small models need neither.
+def _share_memory(limit: int) -> None:
+    """Have the sessions that ask for it take their tensors from one arena of at most so many bytes.
+    The library has one a process, and the first limit holds.
+    """
+    global _arena_bytes
+    import onnxruntime
 
-    `providers` are tried before the CPU. Raises ModelError for one that is not installed here, and
-    what the library raises.
+    with _arena_lock:
+        if _arena_bytes is not None:
+            return
+        where = onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+        )
+        as_asked = 1  # kSameAsRequested: doubling would have a call refused at half of the limit
+        onnxruntime.create_and_register_allocator(
+            where, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": as_asked})
+        )
+        _arena_bytes = limit
+
+
+def session(
+    body: bytes, providers: Sequence[str] = (), threads: int = 1, memory: int | None = None
+) -> "onnxruntime.InferenceSession":
+    """A session that starts no threads of its own and keeps no arena of its own: small models need
+    neither.
+
+    `providers` are tried before the CPU. `memory`: the most bytes of CPU memory that all sessions
+    with such a limit have for tensors at once, weights apart; a call that wants more fails. Raises
+    ModelError for a provider that is not installed here, and what the library raises.
     """
     import onnxruntime
 
@@ -47,6 +79,10 @@ def session(body: bytes, providers: Sequence[str] = (), threads: int = 1) -> "on
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = False
+    if memory is not None:
+        _share_memory(memory)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
 
@@ -56,13 +92,22 @@ class OnnxRuntime:
     meanwhile.
 
     A graph with one input of several features takes an array of them. Any other takes an input a
-    column, in the model's order. A graph that may hold a loop runs where it can be left.
+    column, in the model's order. A graph that may hold a loop runs where it can be left. `memory`
+    is as for `session`; with it, so does a graph in which a value may decide how large a tensor is.
     """
 
-    def __init__(self, body: bytes, outputs: list[str], providers: Sequence[str] = (), threads: int = 1) -> None:
-        self._session = session(body, providers, threads)
+    def __init__(
+        self,
+        body: bytes,
+        outputs: list[str],
+        providers: Sequence[str] = (),
+        threads: int = 1,
+        memory: int | None = None,
+    ) -> None:
+        self._session = session(body, providers, threads, memory)
         # The name of an operator stands in the file as it is; another's name may be like it.
-        self.bounded = not any(loop in body for loop in _LOOPS)
+        open_ended = _LOOPS if memory is None else _LOOPS + _SIZED_BY_VALUES
+        self.bounded = not any(operator in body for operator in open_ended)
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
         self._dtype = _DTYPES[inputs[0].type]
@@ -93,7 +138,7 @@ class OnnxRuntime:
         return outputs
 
     def _ended(self, fed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """A run that ends in time, whatever its loop waits for."""
+        """A run that ends in time, after the operator that is at work."""
         import onnxruntime
 
         options = onnxruntime.RunOptions()
@@ -147,4 +192,7 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
         body = resources.artifacts.read(self.sha256)
         if self.framework != "onnx":  # what was compiled here was held against its original on the CPU
             return load(body, self.outputs)
-        return OnnxRuntime(body, self.outputs, resources.settings.ONNX_PROVIDERS, resources.settings.ONNX_THREADS)
+        settings = resources.settings
+        return OnnxRuntime(
+            body, self.outputs, settings.ONNX_PROVIDERS, settings.ONNX_THREADS, settings.ONNX_MEMORY_LIMIT
+        )

@@ -1,7 +1,6 @@
 """Readiness tells everything, and takes a process out only for what another process would do
 better."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ from noregret.redis_client import client
 from noregret.registry import jobs
 from noregret.registry.models import ModelVersion
 
-from serving.process import process
 from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
 
 Start = Callable[..., Experiment]
@@ -72,37 +70,6 @@ def test_champion_that_does_not_load__takes_this_process_out_and_is_named(alice:
     answer = alice.get("/readyz")
     assert (answer.status, answer["status"]) == (503, "not ready")
     assert "page@a" in answer["checks"]["champions"]["not_loaded"]["pages"]
-
-
-def test_data_plane_alone__tells_whether_it_can_serve(alice: Api) -> None:
-    """Without the control plane, whatever Host is named."""
-    from serving import wsgi  # with it the process begins to serve
-    from serving.web.rules import Plane
-
-    rule = wsgi.front.find("/readyz")
-    assert rule is not None
-    assert isinstance(rule.answers, Plane)
-    assert rule.methods == ("GET", "HEAD")
-
-    def ready(application: Any, query: str = "") -> tuple[str, Any]:
-        told: list[str] = []
-        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/readyz", "QUERY_STRING": query, "HTTP_HOST": "10.1.2.3"}
-        body = b"".join(application(environ, lambda status, headers: told.append(status)))
-        return told[0], json.loads(body)
-
-    endpoint_of("pages", static_model("page", "a"))
-    sign_of_life()
-    process().store.refresh()
-    for application in (wsgi.application, rule.answers.application):
-        status, told = ready(application, "strict=1")
-        assert (status, told["status"]) == ("200 OK", "ready"), told
-    assert set(told["checks"]) == {"database", "redis", "learner", "snapshots", "champions", "challengers"}
-    gone(python_model("other", "a", "sums"))
-    endpoint_of("others", "other@a")
-    process().store.refresh()
-    status, told = ready(wsgi.application)
-    assert (status, told["status"]) == ("503 Service Unavailable", "not ready")
-    assert set(told["checks"]["champions"]["not_loaded"]) == {"others"}
 
 
 def test_doctor__says_whether_a_worker_inspects_uploads(platform: None) -> None:
