@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -196,10 +196,17 @@ def _definition(job: RegistrationJob) -> Definition:
     return msgspec.convert(job.definition | {"artifact": artifact}, framework.definition)
 
 
+def seconds_since_sign() -> float | None:
+    """Since a worker of the queue gave its sign; None where none did lately. Raises
+    redis.RedisError."""
+    sign = cast("bytes | None", client().get(keys().inspector))
+    return None if sign is None else max(0.0, time.time() - float(sign))
+
+
 def _is_somebody_there() -> bool:
     """Has a worker of the queue given its sign lately?"""
     try:
-        return bool(client().exists(keys().inspector))
+        return seconds_since_sign() is not None
     except (redis.RedisError, OSError):
         return False
 
