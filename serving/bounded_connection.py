@@ -53,7 +53,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval=interval, timeout=seconds)
         except psycopg.OperationalError as error:
-            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+            if seconds is None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
                 raise
             self.pgconn.finish()  # nobody knows what comes of it
             raise psycopg.OperationalError(f"PostgreSQL did not answer within {seconds:g} s") from error

@@ -435,6 +435,7 @@ class Choices:
                     self._arms["b"],
                     1.0,
                     1.0,
+                    False,
                     None,
                     False,
                     1.0,

@@ -297,7 +297,9 @@ def test_onnx_that_draws__is_kept_for_a_time_at_most(tmp_path: Any) -> None:
         ).SerializeToString()
         for key, nodes in graphs.items()
     }
-    resources: Any = SimpleNamespace(artifacts=Files(), settings=SimpleNamespace(ONNX_PROVIDERS=[], ONNX_THREADS=1))
+    resources: Any = SimpleNamespace(
+        artifacts=Files(), settings=SimpleNamespace(ONNX_PROVIDERS=[], ONNX_THREADS=1, ONNX_MEMORY_LIMIT=None)
+    )
     lives = {
         key: load_model(
             lambda model: model.load(resources),
