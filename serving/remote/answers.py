@@ -2,6 +2,7 @@
 every protocol.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -54,6 +55,21 @@ def _require_success(answer: Answer) -> None:
         raise RowsRefused(f"it answered {answer.status}: {_said(answer.body)}")
     if not 200 <= answer.status < 300:
         raise ModelError(f"it answered {answer.status}: {_said(answer.body)}")
+
+
+def check_names(body: bytes, names: int) -> None:
+    """Raises ModelError for an answer that gives a name twice: a decoder takes one of the two.
+
+    `names` is how many it was seen to have. A name stands before each colon outside texts, so an
+    answer with just so many colons has none twice; only another is read once more.
+    """
+    if body.count(b":") != names:
+        json.loads(body, object_pairs_hook=_once_each, parse_int=str, parse_float=str)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ModelError("its answer can't be read: it gives a name twice")
 
 
 def unreadable(error: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ from serving.outbound.http_client import HttpClient
 from serving.runtimes.columns import Rows, Table
 from serving.runtimes.protocol import ModelError, Outputs
 
-from .answers import JSON, ask, most_bytes, unreadable
+from .answers import JSON, ask, check_names, most_bytes, unreadable
 from .described import Described
 from .tensors import MOST_OUTPUTS
 
@@ -64,6 +64,7 @@ class MlflowModel:
         )
         try:
             outputs = _outputs(_answer.decode(answer).predictions)
+            check_names(answer, 1)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             unreadable(error)
         for name, values in outputs.items():

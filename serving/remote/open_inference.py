@@ -13,7 +13,7 @@ from serving.outbound.http_client import HttpClient
 from serving.runtimes.columns import Rows
 from serving.runtimes.protocol import ModelError, Outputs
 
-from .answers import JSON, ask, most_bytes, unreadable
+from .answers import JSON, ask, check_names, most_bytes, unreadable
 from .described import Described
 from .tensors import MOST_OUTPUTS, Tensor, laid_out, outputs_of
 
@@ -46,6 +46,7 @@ _flat: dict[type, Any] = {
     str: msgspec.json.Decoder(list[str]),
 }
 _DEPTH = 8
+_FIELDS = len(_Output.__struct_fields__)
 
 
 class OpenInferenceModel:
@@ -65,6 +66,7 @@ class OpenInferenceModel:
         body = ask(self._client, "GET", self._url, seconds=seconds, limit=_DESCRIPTION_BYTES, headers=self._headers)
         try:
             metadata = _metadata.decode(body)
+            check_names(body, 0)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             unreadable(error)
         return Described(metadata.inputs, [output.name for output in metadata.outputs])
@@ -94,6 +96,7 @@ class OpenInferenceModel:
         )
         try:
             outputs = _answer.decode(answer).outputs
+            check_names(answer, 1 + _FIELDS * len(outputs))
             if len(outputs) > MOST_OUTPUTS:
                 raise ModelError(f"its answer has more than {MOST_OUTPUTS} outputs")
             tensors = [(output.name, output.shape, _values(output)) for output in outputs]

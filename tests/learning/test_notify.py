@@ -22,9 +22,10 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 from noregret.notify import deliver
-from noregret.notify.deliver import ATTEMPTS, deliver_due, pause_after
+from noregret.notify.deliver import deliver_due
 from noregret.notify.models import Delivery, Webhook
 from noregret.trail import audit
+from noregret.trail.sending import ATTEMPTS, CLAIMED_SECONDS, pause_after
 
 from serving.outbound.addresses import AddressRefused, resolve
 from tests.conftest import Api, endpoint_of, static_model
@@ -377,4 +378,4 @@ def test_mail__to_the_operators__of_what_was_done_without_them(settings: Any) ->
     happen()
     assert deliver_due() == 0
     assert "refused" in Delivery.objects.filter(state="waiting").get().problem
-    assert deliver.ROUND_SECONDS < deliver.CLAIMED_SECONDS
+    assert deliver.ROUND_SECONDS < CLAIMED_SECONDS

@@ -4,6 +4,7 @@ and what a row that does not fit is told.
 
 import json
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,8 +13,10 @@ import pandas as pd
 import pytest
 import skops.io
 from django.core.files.uploadedfile import SimpleUploadedFile
+from noregret.registry.column_signature import ColumnsDiffer, with_columns
 from noregret.registry.errors import ArtifactRefused
 from noregret.registry.frameworks import Examined
+from noregret.registry.frameworks.protocol import NO_SIGNATURE
 from noregret.registry.frameworks.sklearn import SklearnFramework
 from noregret.registry.models import ModelVersion
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -22,6 +25,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from serving.runtimes import RowsRefused, Runtime, onnx, skops_reading
 from serving.runtimes.linear import LinearRuntime
@@ -364,3 +368,24 @@ def test_version__registered_before_there_were_columns__is_published_and_shown(a
     endpoint_of("pages", "old@1")
     assert alice.get("/api/v1/models/old/1")["signature"]["columns"] is None
     assert alice.post("/api/v1/endpoints/pages/predict", {"inputs": [[1, 2]]}).status == 200
+
+
+def test_category__that_no_row_holds_exactly__is_refused_at_registration() -> None:
+    def model(numbers: Any) -> Any:
+        return make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(numbers, [0, 1] * 3)
+
+    def columns(numbers: Any) -> dict[str, str]:
+        fitted_model = model(numbers)
+        names = list(numbers.columns) if isinstance(numbers, pd.DataFrame) else None
+        known_so_far = replace(NO_SIGNATURE, features=1, feature_names=names)
+        found = with_columns(fitted_model, known_so_far, None, None).columns
+        return {column.name: str(column) for column in found or ()}
+
+    beyond = pd.DataFrame({"u": np.arange(2**63, 2**63 + 6, dtype=np.uint64)})
+    with pytest.raises(ArtifactRefused, match="'u' has the category 9223372036854775808, which a row holds only as"):
+        examined(skops.io.dumps(model(beyond)))
+    whole = np.arange(2**53, 2**53 + 6, dtype=np.int64)
+    assert columns(pd.DataFrame({"u": whole})) == {"u": "integer"}
+    with pytest.raises(ColumnsDiffer, match="category 9007199254740993"):  # an array's rows are doubles
+        columns(whole[:, None])
+    assert columns(whole[:, None] - 6) == {}

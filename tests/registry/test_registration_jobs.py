@@ -138,6 +138,21 @@ def test_jobs__that_nobody_ends__fail_with_a_reason(alice: Api, inspectors: Insp
     assert (rows.get().status, ModelVersion.objects.count()) == ("failed", 0)
 
 
+def test_inspection__that_a_busy_machine_cuts_off__judges_no_file__and_may_be_tried_again(
+    alice: Api, platform: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as busy:
+        busy.setattr("noregret.registry.inspection.WALL_SECONDS", 0.1)
+        refused = upload(alice)
+    assert (refused.status, refused.response["Retry-After"]) == (503, "10")
+    assert "nothing is known of the file" in refused["detail"]
+    assert RegistrationJob.objects.get().refusal["kind"] == "InspectionUnfinished"
+    assert upload(alice).status == 201
+    with monkeypatch.context() as short_of_memory:  # as the kernel ends a process
+        short_of_memory.setattr("noregret.registry.inspection.INSPECTOR", "tests.registry.ends_itself")
+        assert upload(alice, version="2").status == 503
+
+
 @cache
 def examined() -> Examined:
     return inspect(ARTIFACT)

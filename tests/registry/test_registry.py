@@ -376,3 +376,19 @@ def test_model__served_as_it_was_trained__starts_no_threads_of_its_own(tmp_path:
     clusters = KMeans(2, n_init=1, random_state=0).fit(IRIS)
     clusters._n_threads = 1_000_000
     assert skops_file.load(skops.io.dumps(clusters), ())._n_threads == 1
+
+
+def test_payload_with_a_number_that_would_be_served_as_another__is_refused_with_its_place(alice: Api) -> None:
+    fields = {"name": "page", "version": "1", "framework": "static"}
+    wrong = {
+        "[18446744073709551617]": "payload[0]",
+        '{"a":{"id":-9223372036854775809}}': "payload.a.id",
+        "-0.0": "payload",
+    }
+    for text, place in wrong.items():
+        refused = alice.post("/api/v1/models", fields | {"payload": json.loads(text)})
+        assert (refused.status, refused.fields()) == (400, [place])
+    payload = {"a": [2**64 - 1, -(2**63), 1e30, 0, 0.1, 2**53 + 1], "b": True}
+    assert alice.post("/api/v1/models", fields | {"payload": payload}).status == 201
+    endpoint_of("page", "page@1")
+    assert alice.post("/api/v1/endpoints/page/decide", {"unit": "u"})["payload"] == payload

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from noregret.embedded.management.commands import doctor
 from noregret.experiments.models import Experiment
 from noregret.learning.health import sign_of_life
 from noregret.redis_client import client
+from noregret.registry import jobs
 from noregret.registry.models import ModelVersion
 
 from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
@@ -68,3 +70,13 @@ def test_champion_that_does_not_load__takes_this_process_out_and_is_named(alice:
     answer = alice.get("/readyz")
     assert (answer.status, answer["status"]) == (503, "not ready")
     assert "page@a" in answer["checks"]["champions"]["not_loaded"]["pages"]
+
+
+def test_doctor__says_whether_a_worker_inspects_uploads(platform: None) -> None:
+    (good, said), *others = doctor._inspector()
+    assert (good, others) == (None, [])
+    assert "queue `inspect`" in said
+    jobs.tend()
+    (good, said), *_ = doctor._inspector()
+    assert good
+    assert " s ago" in said

@@ -18,10 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
+from django.db import connection
 from noregret.env import BadEnvironment, Environment
+from noregret.registry import uploads
 from noregret.registry.models import ModelVersion
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -31,6 +34,8 @@ from serving.breaker import FAILURES
 from serving.outbound.addresses import AddressRefused
 from serving.outbound.http_client import HttpClient, OutboundFailed
 from serving.outbound.reach import Reach
+from serving.remote.mlflow_scoring import MlflowModel
+from serving.runtimes.protocol import ModelError
 from serving.web.data_plane import data_plane
 from tests.conftest import Api, endpoint_of, start_experiment, static_model
 from tests.serving.remote_server import Handler, RemoteServer
@@ -101,6 +106,17 @@ def test_open_inference__registered_by_its_metadata__answers_as_the_original(ali
     for _ in range(5):
         assert predicted(alice).status == 200
     assert remote.connections == before  # it is kept
+
+
+def test_registration__of_a_model_without_a_file__is_no_upload(
+    alice: Api, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noregret.registry.uploads._free", threading.BoundedSemaphore(1))
+    with uploads.slot(), ThreadPoolExecutor(1) as another:
+        sent = another.submit(lambda: (alice.post(MODELS, definition(remote)), connection.close())[0])
+        assert sent.result().status == 201
+    monkeypatch.setattr("noregret.registry.uploads._asking", threading.Semaphore(0))
+    assert alice.post(MODELS, definition(remote, version="2")).status == 503  # nor without a bound
 
 
 def test_columns__as_inputs_of_a_row_each__are_sent_by_name_in_the_models_order(alice: Api) -> None:
@@ -363,6 +379,39 @@ def test_server__that_is_late__is_left_at_the_deadline_with_no_thread_behind(
     assert wait_for(lambda: live.arms[1].caller.left == 0, 1.0)  # three seconds it would hang
     experiment.hostile = None
     assert far(alice)["model"] == "m@1"
+
+
+def test_answer__that_gives_a_name_twice__is_none(alice: Api, experiment: RemoteServer, closed: None) -> None:
+    one = msgspec.json.encode(output([1.0] * len(ROWS))["outputs"][0])
+    twice = [
+        b'{"outputs":[%b],"outputs":[%b]}' % (one, one.replace(b"1.0", b"2.0")),
+        b'{"model_name":"m","parameters":{"a":1},"outputs":[%b]}' % one.replace(b'"data"', b'"data":[],"data"'),
+    ]
+    for body in twice:
+        experiment.hostile = lambda handler, body=body: handler.reply(200, body)  # type: ignore[misc]
+        assert far(alice)["fallback_reason"] == "error", body
+    experiment.hostile = lambda handler: handler.reply(
+        200, b'{"model_name":"a:b","parameters":{"content_type":"np"},"outputs":[%b]}' % one
+    )
+    assert far(alice)["outputs"] == {"predict": [1.0] * len(ROWS)}
+    predictions = b"[%b]" % b",".join([b"1"] * 2)
+    model = MlflowModel(HttpClient(LOOPBACK), experiment.root, {}, None, 10_000)
+    answers = {
+        b'{"predictions":%b}' % predictions: {"predict": [1, 1]},
+        b'{"metadata":{"a":{"b":[1]}},"predictions":["a:b","c"]}': {"predict": ["a:b", "c"]},
+        b'{"predictions":[{"a":1},{"a":2}]}': {"predict": [1, 2]},
+        b'{"predictions":{"a":[1,2],"b":[3,4]}}': {"predict": [1, 2], "b": [3, 4]},
+        b'{"predictions":%b,"predictions":[2,2]}' % predictions: None,
+        b'{"predictions":[{"a":1,"a":2},{"a":1}]}': None,
+        b'{"predictions":{"a":[1,2],"a":[3,4]}}': None,
+    }
+    for body, wanted in answers.items():
+        experiment.hostile = lambda handler, body=body: handler.reply(200, body)  # type: ignore[misc]
+        if wanted is not None:
+            assert model.predict(np.zeros((2, 4)), 10.0) == wanted
+            continue
+        with pytest.raises(ModelError, match="a name twice"):
+            model.predict(np.zeros((2, 4)), 10.0)
 
 
 def test_server__that_fails_again_and_again__is_not_asked_for_a_while(alice: Api, experiment: RemoteServer) -> None:

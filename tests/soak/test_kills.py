@@ -167,6 +167,7 @@ def test_kills_and_stops__of_everything_under_load__lose_double_and_falsify_noth
         reward={"kind": "binary", "window_seconds": 120},
         promotion={"rule": "anytime", "auto": False},
     )
+    client.close()
     generator, harms = random.Random(SEED), Counter[str]()
     until = time.monotonic() + SECONDS
     with Users(platform_up.url, key, world.images.tolist()) as told:

@@ -124,13 +124,15 @@ class Child:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
 
-    def stop(self) -> None:
-        """End it: politely, then not; and whatever is left of its group."""
+    def stop(self, within: float | None = None) -> None:
+        """End it: politely for `stop_seconds`, or `within` so many where that is less, then not;
+        and whatever is left of its group."""
         if self.process is None:
             return
+        seconds = self.stop_seconds if within is None else min(self.stop_seconds, max(within, 0.0))
         self.ask_to_stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(self.stop_seconds)
+            self.process.wait(seconds)
         self.clear_group()
         self.process.wait()
         self._output.close()

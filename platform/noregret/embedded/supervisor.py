@@ -15,6 +15,8 @@ POLL_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
+TOGETHER_SECONDS = 9.0
+"""To stop all children that need no server; those that are left are killed."""
 GIVES_WAY_SECONDS = 60.0
 """After its start, where nobody said earlier that all have started."""
 
@@ -98,10 +100,11 @@ class Supervisor:
 
         `servers` are left to whoever started them: the others write to them until their end.
         """
+        until = time.monotonic() + TOGETHER_SECONDS
         ours = [child for child in reversed(self._children) if child not in self._servers]
         for child in ours[:1]:
-            child.stop()
+            child.stop(until - time.monotonic())
         for child in ours:
             child.ask_to_stop()
         for child in ours:
-            child.stop()
+            child.stop(until - time.monotonic())

@@ -1,12 +1,12 @@
 """When an imported version becomes champion, MLflow's alias `champion` follows.
 
 What is to be moved is written in the transaction of the change, and sent by a task: an MLflow that
-is away never keeps a promotion from being made. A move is tried ATTEMPTS times, with growing
-pauses. Of an alias only the latest change is sent, so that a late retry undoes nothing.
+is away never keeps a promotion from being made. A move is tried several times, with growing pauses
+(noregret.trail.sending). Of an alias only the latest change is sent, so that a late retry undoes
+nothing.
 """
 
 import time
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -14,9 +14,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from noregret.notify.deliver import ATTEMPTS, CLAIMED_SECONDS, pause_after
 from noregret.registry.models import ModelVersion
 from noregret.trail import audit
+from noregret.trail.sending import AT_ONCE, ATTEMPTS, MOST_PROBLEM, ROUND_SECONDS, claim, outcome
 
 from .client import Mlflow
 from .errors import ImportRefused, MlflowError
@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 ALIAS = "champion"
 ACTOR = "mlflow"
-ROUND_SECONDS = 20.0
-AT_ONCE = 100
 _CHANGES = frozenset({"endpoint.champion_changed", "endpoint.rolled_back"})
 
 
@@ -72,7 +70,7 @@ def _try(mlflow: Mlflow, move: AliasMove) -> bool:
     if later.exists():
         rows.update(state=AliasMove.State.OVERTAKEN, done_at=now)
         return False
-    if not rows.filter(due_at=move.due_at).update(due_at=now + timedelta(seconds=CLAIMED_SECONDS)):
+    if not claim(rows, move, now):
         return False
     source = move.imported
     try:
@@ -86,7 +84,7 @@ def _try(mlflow: Mlflow, move: AliasMove) -> bool:
             log.exception("alias not moved", move=move.pk)
         attempts = move.attempts + 1
         is_final = isinstance(error, ImportRefused) or attempts >= ATTEMPTS
-        problem = f"{type(error).__name__}: {error}"[:2000]
+        problem = f"{type(error).__name__}: {error}"
         log.warning("alias not moved", move=move.pk, attempts=attempts, final=is_final, error=problem)
         _note(move, AliasMove.State.FAILED if is_final else AliasMove.State.WAITING, attempts, problem)
         return False
@@ -97,14 +95,9 @@ def _try(mlflow: Mlflow, move: AliasMove) -> bool:
 @transaction.atomic
 def _note(move: AliasMove, state: AliasMove.State, attempts: int, problem: str) -> None:
     """What became of it, in the audit trail once it is over."""
-    now = timezone.now()
     is_over = state != AliasMove.State.WAITING
     changed = AliasMove.objects.filter(pk=move.pk, state=AliasMove.State.WAITING).update(
-        state=state,
-        attempts=attempts,
-        problem=problem,
-        due_at=now + pause_after(attempts),
-        done_at=now if is_over else None,
+        state=state, **outcome(attempts, problem, timezone.now(), is_over=is_over)
     )
     if changed and is_over:
         source = move.imported
@@ -113,6 +106,6 @@ def _note(move: AliasMove, state: AliasMove.State, attempts: int, problem: str) 
             action="mlflow.alias_moved" if state == AliasMove.State.MOVED else "mlflow.alias_not_moved",
             endpoint=move.endpoint,
             model=source.model,
-            reason=problem,
+            reason=problem[:MOST_PROBLEM],
             details={"name": source.mlflow_name, "version": source.mlflow_version, "alias": move.alias},
         )

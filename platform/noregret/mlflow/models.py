@@ -3,6 +3,7 @@
 from django.db import models
 
 from noregret.names import NAME_MAX_LENGTH
+from noregret.trail.sending import Outgoing
 
 MLFLOW_NAME_LENGTH = 255
 
@@ -35,7 +36,7 @@ class ImportedVersion(models.Model):
         return f"{self.name}@{self.version}"
 
 
-class AliasMove(models.Model):
+class AliasMove(Outgoing):
     """An alias that is to point at a version in MLflow: written with the change of champion, sent
     later."""
 
@@ -49,11 +50,6 @@ class AliasMove(models.Model):
     alias = models.CharField(max_length=MLFLOW_NAME_LENGTH)
     endpoint = models.CharField(max_length=NAME_MAX_LENGTH)
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
-    attempts = models.PositiveSmallIntegerField(default=0)
-    due_at = models.DateTimeField()
-    done_at = models.DateTimeField(null=True)
-    problem = models.TextField(blank=True, default="")
-    created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ("-id",)

@@ -1,7 +1,7 @@
 """Celery's side of it: in the worker of the queue `deliver`."""
 
 from noregret.celery import app
-from noregret.notify.deliver import CLAIMED_SECONDS
+from noregret.trail.sending import CLAIMED_SECONDS
 
 from .aliases import move_due
 

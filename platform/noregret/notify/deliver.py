@@ -1,8 +1,6 @@
 """Sends what waits in the outbox: at least once, signed, with a deadline, retried with growing
-pauses and not for ever.
-
-A delivery is claimed by moving its due time ahead, so that two workers do not send it at once and
-one that dies leaves it to be sent again. A receiver that gets a message twice knows it by its `id`.
+pauses and not for ever (noregret.trail.sending). A receiver that gets a message twice knows it by
+its `id`.
 """
 
 import asyncio
@@ -10,7 +8,6 @@ import hashlib
 import hmac
 import json
 import time
-from datetime import timedelta
 
 import httpx
 import structlog
@@ -18,20 +15,16 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.utils import timezone
 
+from noregret.trail.sending import AT_ONCE, ATTEMPTS, ROUND_SECONDS, claim, outcome
 from serving.outbound.addresses import AddressRefused, resolve
 
 from .models import Delivery, Webhook
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS = 8
-FIRST_PAUSE_SECONDS = 5.0
 TIMEOUT_SECONDS = 5.0
 """For one message in all, from resolving the name to the answer: a receiver that drips bytes has no
 more than another."""
-CLAIMED_SECONDS = 60.0
-AT_ONCE = 100
-ROUND_SECONDS = 20.0
 _GONE = 410  # the one answer that says: never again
 
 
@@ -49,11 +42,6 @@ def signature(secret: str, timestamp: int, body: bytes) -> str:
     return f"t={timestamp},v1={digest}"
 
 
-def pause_after(attempts: int) -> timedelta:
-    """5 s, 20 s, 80 s, ... at most six hours."""
-    return timedelta(seconds=min(FIRST_PAUSE_SECONDS * 4.0 ** (attempts - 1), 6 * 3600.0))
-
-
 def deliver_due() -> int:
     """Try what is due; how many arrived. A receiver that failed has its next turn in the next
     round: others' messages come first."""
@@ -68,8 +56,8 @@ def deliver_due() -> int:
         delivery = others.filter(due_at__lte=timezone.now()).first()
         if delivery is None or time.monotonic() > until:
             break
-        claimed = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.WAITING, due_at=delivery.due_at)
-        if claimed.update(due_at=timezone.now() + timedelta(seconds=CLAIMED_SECONDS)):
+        waiting = Delivery.objects.filter(state=Delivery.State.WAITING)
+        if claim(waiting, delivery, timezone.now()):
             if _try(delivery):
                 arrived += 1
             else:
@@ -92,17 +80,13 @@ def _try(delivery: Delivery) -> bool:
             log.exception("delivery failed", delivery=delivery.pk)
             error = NotDelivered(f"{type(error).__name__}: {error}")
         final = error.final or attempts >= ATTEMPTS
-        now = timezone.now()
         rows.update(
-            attempts=attempts,
-            problem=str(error)[:2000],
-            due_at=now + pause_after(attempts),
             state=Delivery.State.FAILED if final else Delivery.State.WAITING,
-            done_at=now if final else None,
+            **outcome(attempts, str(error), timezone.now(), is_over=final),
         )
         log.warning("not delivered", delivery=delivery.pk, attempts=attempts, final=final, error=str(error))
         return False
-    rows.update(attempts=attempts, problem="", state=Delivery.State.DELIVERED, done_at=timezone.now())
+    rows.update(state=Delivery.State.DELIVERED, **outcome(attempts, "", timezone.now(), is_over=True))
     return True
 
 

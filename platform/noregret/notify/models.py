@@ -4,6 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from noregret.names import NAME_MAX_LENGTH, validate_name
+from noregret.trail.sending import Outgoing
 
 
 class Webhook(models.Model):
@@ -26,7 +27,7 @@ class Webhook(models.Model):
         return self.name
 
 
-class Delivery(models.Model):
+class Delivery(Outgoing):
     """One message that is to reach one receiver: written with the change that it tells of, sent
     later."""
 
@@ -40,11 +41,6 @@ class Delivery(models.Model):
     event = models.CharField(max_length=64)
     body = models.JSONField()
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
-    attempts = models.PositiveSmallIntegerField(default=0)
-    due_at = models.DateTimeField()
-    done_at = models.DateTimeField(null=True)
-    problem = models.TextField(blank=True, default="")
-    created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ("-id",)

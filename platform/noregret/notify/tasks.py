@@ -1,8 +1,9 @@
 """Celery's side of sending: in the worker of the queue `deliver`."""
 
 from noregret.celery import app
+from noregret.trail.sending import CLAIMED_SECONDS
 
-from .deliver import CLAIMED_SECONDS, deliver_due
+from .deliver import deliver_due
 
 
 @app.task(time_limit=int(CLAIMED_SECONDS), soft_time_limit=int(CLAIMED_SECONDS) - 10)

@@ -19,7 +19,8 @@ MOST_SAMPLED = 1000  # rows of a sample whose types are looked at
 
 
 class ColumnsDiffer(ValueError):
-    """The columns that the caller names are not the model's; the message says which."""
+    """The columns that the caller names are not the model's, or a row can't hold what the model
+    knows of one; the message says which."""
 
 
 def with_columns(estimator: Any, known: Signature, given: Columns | None, sample: Sequence[Any] | None) -> Signature:
@@ -27,6 +28,7 @@ def with_columns(estimator: Any, known: Signature, given: Columns | None, sample
     features = 1 if is_text_reader(estimator) else known.features
     if given is not None:
         _check_given(given, known.feature_names, features)
+        _check_categories(given, facts_of(estimator, len(given)))
         return _signature(known, given, is_named=True)
     if features is None:
         return known
@@ -40,7 +42,31 @@ def with_columns(estimator: Any, known: Signature, given: Columns | None, sample
         _column(name, one, [_value(row, place, name) for row in rows], is_named=is_named)
         for place, (name, one) in enumerate(zip(names, facts, strict=True))
     )
+    _check_categories(columns, facts)
     return _signature(known, columns, is_named=is_named)
+
+
+def _check_categories(columns: Columns, facts: Sequence[ColumnFacts]) -> None:
+    """Raises ColumnsDiffer for a whole number that the model tells from others, and that no row of
+    these columns holds exactly: each row with it would be refused, or answered as another's.
+    """
+    for column, one in zip(columns, facts, strict=True):
+        for value in (value for known in one.categories for value in known.tolist()):
+            if type(value) is int and not _is_held(column, value):
+                raise ColumnsDiffer(
+                    f"column {column.name[:64]!r} has the category {str(value)[:40]}, which a row holds only as another "
+                    f"number ({column}): make it text before the model is fitted"
+                )
+
+
+def _is_held(column: Column, value: int) -> bool:
+    if column.type == "integer" and not column.nullable:
+        return -(2**63) < value < 2**63
+    if column.type in ("integer", "number"):  # doubles
+        return -(2**53) <= value <= 2**53 or (
+            column.type == "number" and abs(value) < 2**1023 and int(float(value)) == value
+        )
+    return True
 
 
 def _check_given(given: Columns, names: list[str] | None, features: int | None) -> None:

@@ -3,11 +3,11 @@
 RegistryError
 ├── ArtifactRefused      the artefact is unsafe, damaged, or no model
 ├── DefinitionInvalid    what describes the model can't be used; `field` says which part
-├── InspectionUnfinished a job was cut off again and again, or nobody took it up in time
+├── InspectionUnfinished an inspection was cut off, or nobody took its job up in time
 ├── NameTaken            the name of the model is others'
 ├── StillInspected       the inspection goes on; `job` can be asked what comes of it
 ├── StoreUnavailable     the artefact could not be kept where all machines reach it
-├── TooManyUploads       as many artefacts are inspected as this process does at once
+├── TooManyUploads       as many uploads, or questions to other machines, are under way as may be
 └── VersionTaken         the version exists with another content
 """
 
@@ -32,8 +32,8 @@ class DefinitionInvalid(RegistryError):
 
 
 class InspectionUnfinished(RegistryError):
-    """A job was cut off again and again, or nobody took it up in time; nothing is known of the
-    artefact."""
+    """An inspection was cut off, or nobody took its job up in time; nothing is known of the
+    artefact, and the same can be sent again."""
 
 
 class StillInspected(RegistryError):
@@ -49,8 +49,8 @@ class StoreUnavailable(RegistryError):
 
 
 class TooManyUploads(RegistryError):
-    """As many artefacts are inspected as this process does at once; the same can be sent again a
-    little later."""
+    """As many uploads, or questions to other machines, are under way as this process has at once;
+    the same can be sent again a little later."""
 
 
 class NameTaken(RegistryError):

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 from django.conf import settings
 
 from noregret.env import socket_dir
 
 from .confinement import ALL, Confinement
-from .errors import ArtifactRefused
+from .errors import ArtifactRefused, InspectionUnfinished
 from .frameworks.protocol import Examined
 from .inspect_artifact import COMPILED, CPU_SECONDS, FILE_BYTES, MEMORY_BYTES
 
-WALL_SECONDS = 90
+WALL_SECONDS = 240
+"""The child's seconds of computing judge a file; this one says that the machine was too busy."""
 ANSWER_BYTES = 64 << 20
 INSPECTOR = "noregret.registry.inspect_artifact"
 
@@ -35,7 +37,8 @@ INSPECTOR = "noregret.registry.inspect_artifact"
 def inspect(artifact: bytes, framework: str, options: Mapping[str, Any]) -> Examined:
     """What `framework`, a class as `package.module:Class`, finds an artefact to be.
 
-    Raises ArtifactRefused, also when the child took too much memory or time.
+    Raises ArtifactRefused, also when the child took too much memory or computed for too long, and
+    InspectionUnfinished where it was cut off before the file could be judged.
     """
     with tempfile.TemporaryDirectory(prefix="noregret-inspect-") as name:
         folder = Path(name)
@@ -98,26 +101,41 @@ def _run(folder: Path, descriptor: int) -> dict[str, Any]:
     with (folder / "said").open(
         "wb"
     ) as said:  # a file, whose size is limited: what it writes is never held in memory here
+        child = subprocess.Popen(
+            _command(INSPECTOR, folder),
+            cwd=folder,
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
         try:
-            done = subprocess.run(
-                _command(INSPECTOR, folder),
-                cwd=folder,
-                env=_environment(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                timeout=WALL_SECONDS,
-                check=False,
-            )
+            code = child.wait(WALL_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise ArtifactRefused(f"took longer than {WALL_SECONDS} s to be read") from error
+            raise InspectionUnfinished(
+                f"its inspection was cut off after {WALL_SECONDS:g} s, of which it computed {_computed(child.pid):.1f}: "
+                "this machine is busy, and nothing is known of the file"
+            ) from error
+        finally:
+            child.kill()  # nothing happens to one that has ended
+            child.wait()
     answer = _left(descriptor, "answer.json", ANSWER_BYTES)
-    if done.returncode or answer is None:
-        raise ArtifactRefused(_ending(done.returncode, (_left(descriptor, "said", FILE_BYTES) or b"")[-4096:]))
+    if code or answer is None:
+        told = _ending(code, (_left(descriptor, "said", FILE_BYTES) or b"")[-4096:])
+        raise InspectionUnfinished(told) if code == -signal.SIGKILL else ArtifactRefused(told)
     found = json.loads(answer)
     if not isinstance(found, dict):
         raise ArtifactRefused("its inspection gave no answer that can be used")
     return found
+
+
+def _computed(process: int) -> float:
+    """Seconds of the processors' time that a child has taken."""
+    try:
+        times = psutil.Process(process).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _left(folder: int, name: str, limit: int) -> bytes | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -47,7 +47,7 @@ CLAIM = timedelta(seconds=WALL_SECONDS + 30)
 LONGEST = timedelta(minutes=30)
 MOST_ATTEMPTS = 3
 TOLD_AGAIN = timedelta(seconds=60)
-SIGN_SECONDS = 120
+SIGN_SECONDS = WALL_SECONDS + 30
 """So long a worker's sign counts: longer than one inspection keeps it from the next."""
 TELL_SECONDS = 2.0
 INSPECT = "noregret.registry.tasks.inspect"
@@ -196,10 +196,17 @@ def _definition(job: RegistrationJob) -> Definition:
     return msgspec.convert(job.definition | {"artifact": artifact}, framework.definition)
 
 
+def seconds_since_sign() -> float | None:
+    """Since a worker of the queue gave its sign; None where none did lately. Raises
+    redis.RedisError."""
+    sign = cast("bytes | None", client().get(keys().inspector))
+    return None if sign is None else max(0.0, time.time() - float(sign))
+
+
 def _is_somebody_there() -> bool:
     """Has a worker of the queue given its sign lately?"""
     try:
-        return bool(client().exists(keys().inspector))
+        return seconds_since_sign() is not None
     except (redis.RedisError, OSError):
         return False
 

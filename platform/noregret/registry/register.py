@@ -2,7 +2,7 @@
 another content is refused."""
 
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -97,7 +97,7 @@ def _same(existing: ModelVersion, definition: Definition, content: Content) -> M
 def _examined(framework: Framework[Any], definition: Definition, content: Content) -> ModelVersion:
     """A version that is not saved yet; its files are kept."""
     artifact = definition.artifact if isinstance(definition, ArtifactDefinition) else None
-    with uploads.slot() if artifact is not None or framework.asks_others else nullcontext():
+    with _turn(framework):
         examined = framework.examine(definition)
     if artifact is not None:
         keep(artifact)
@@ -115,6 +115,13 @@ def _examined(framework: Framework[Any], definition: Definition, content: Conten
     )
     version.runtime = model_document(version).runtime
     return version
+
+
+def _turn(framework: Framework[Any]) -> AbstractContextManager[None]:
+    """Raises TooManyUploads."""
+    if framework.takes_artifact:
+        return uploads.slot()
+    return uploads.asking() if framework.asks_others else nullcontext()
 
 
 def _columns(content: Content) -> dict[str, Any]:

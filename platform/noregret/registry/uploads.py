@@ -2,7 +2,8 @@
 and its inspection take.
 
 They are held by the threads that answer predict. So only a quarter of those may be busy with
-uploads; a further upload is told to come again, over the API before its body is looked at.
+uploads; a further upload is told to come again, over the API before its body is looked at. Models
+that have no file are no uploads: as many may be registered while other machines are asked of them.
 """
 
 import threading
@@ -15,6 +16,7 @@ from .errors import TooManyUploads
 
 AT_ONCE = max(1, settings.ENVIRONMENT.blocking_threads // 4)
 _free = threading.BoundedSemaphore(AT_ONCE)
+_asking = threading.BoundedSemaphore(AT_ONCE)
 _thread = threading.local()
 
 
@@ -32,3 +34,15 @@ def slot() -> Iterator[None]:
     finally:
         _thread.has_slot = False
         _free.release()
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Inside another machine is asked of its model. Raises TooManyUploads."""
+    if not _asking.acquire(blocking=False):
+        told = f"other machines are asked of {AT_ONCE} models, which is as many as this process does at once"
+        raise TooManyUploads(told)
+    try:
+        yield
+    finally:
+        _asking.release()

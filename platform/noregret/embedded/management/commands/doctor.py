@@ -22,6 +22,7 @@ from noregret.embedded.errors import StartFailed
 from noregret.learning import backlog
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from noregret.registry import jobs
 from noregret.registry.inspection import confinement
 from noregret.retention import ages, days
 from serving.ledger import horizon, partitions
@@ -220,6 +221,16 @@ def _inspection() -> Iterator[Finding]:
         yield True, f"uploaded artefacts are opened without network, secrets or other processes: {means}"
 
 
+def _inspector() -> Iterator[Finding]:
+    seconds = jobs.seconds_since_sign()
+    yield (
+        seconds is not None or None,
+        f"a worker that inspects uploads gave its sign {seconds:.0f} s ago"
+        if seconds is not None
+        else f"no worker of the queue `inspect` gave a sign in {jobs.SIGN_SECONDS} s: uploads are inspected in their callers' requests",
+    )
+
+
 def _user() -> Iterator[Finding]:
     try:
         owner = settings.DATA_DIR.stat().st_uid
@@ -262,6 +273,7 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "redis": _redis,
     "learner": _learner,
     "backlog": _backlog,
+    "inspector": _inspector,
     "keys": _keys,
     "quarantine": _quarantine,
 }

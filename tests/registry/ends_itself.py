@@ -1,0 +1,6 @@
+"""An inspecting process that is killed from outside."""
+
+import os
+import signal
+
+os.kill(os.getpid(), signal.SIGKILL)
