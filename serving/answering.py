@@ -14,8 +14,8 @@ from .breaker import CircuitOpen
 from .deadline import DeadlineExceeded, Overloaded
 from .live import LiveEndpoint, LiveModel
 from .runtimes.columns import Rows
-from .runtimes.protocol import Outputs, RowsRefused
 from .runtimes.rows import RowsInvalid, to_rows
+from .runtimes.runtime import Outputs, RowsRefused
 
 log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from typing import cast
 import msgspec
 import redis
 import structlog
-from msgspec import structs
 
+from .assignment import Assignment as Assignment
 from .redis_keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -51,14 +51,6 @@ local body = state == ARGV[1] and ARGV[2] or ARGV[3]
 if redis.call('SET', KEYS[2], body, 'EX', ARGV[4], 'NX') then return {state, false} end
 return {state, redis.call('GETEX', KEYS[2], 'EX', ARGV[4])}
 """
-
-
-class Assignment(msgspec.Struct, array_like=True, frozen=True):
-    """A unit's arm, and every arm's probability when it was drawn."""
-
-    arm_id: int
-    propensities: list[float]
-    provisional: bool = False  # given while Redis lacked what the ledger knows
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -125,7 +117,7 @@ class Assignments:
         """The assignment, and for how many seconds it is to be trusted."""
         marker = self._keys.restored(endpoint, experiment_id)
         name = self._keys.sticky(endpoint, experiment_id, unit)
-        body, provisional = _encoder.encode(proposed), _encoder.encode(structs.replace(proposed, provisional=True))
+        body, provisional = _encoder.encode(proposed), _encoder.encode(proposed._replace(provisional=True))
         claim = self._has_reserve()
         if claim:
             answer = self._claim(keys=[marker, name], args=[RESTORED, body, provisional, KEPT_SECONDS])
@@ -140,7 +132,7 @@ class Assignments:
             found = _decode(before)
             if found is not None and found.arm_id in arms:
                 seconds = PROVISIONAL_SECONDS if found.provisional and not restored else _TRUSTED_SECONDS
-                return structs.replace(found, provisional=False), seconds
+                return found._replace(provisional=False), seconds
             if claim:
                 self._client.set(name, body if restored else provisional, ex=KEPT_SECONDS)
         return proposed, (_TRUSTED_SECONDS if restored else PROVISIONAL_SECONDS) if claim else 0.0

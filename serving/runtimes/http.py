@@ -15,7 +15,8 @@ from serving.remote.described import Described
 from serving.remote.tensors import Tensor
 
 from .columns import Rows
-from .protocol import Model, ModelError, Outputs, Resources
+from .protocol import Model, Resources
+from .runtime import ModelError, Outputs
 
 RemoteProtocol = Literal["open-inference", "mlflow"]
 LONGEST_SECONDS = 60.0

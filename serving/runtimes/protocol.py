@@ -1,41 +1,14 @@
-"""A model, twice: as the snapshot describes it, and loaded, with rows in and outputs by name
-out."""
+"""A model as the snapshot describes it, and what it is loaded with."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import msgspec
 
 from serving.artifacts import ArtifactStore
 
-from .columns import Columns, Rows
-
-Outputs = dict[str, list[Any]]
-
-
-class Runtime(Protocol):
-    """A loaded model. Called from several threads at once."""
-
-    bounded: bool
-    """False for code that may hang or block whatever it took so far: each of its calls runs where
-    it can be left."""
-
-    def predict(self, rows: Rows) -> Outputs:
-        """For n rows: a list of n JSON-ready values under each output's name. Raises ModelError.
-
-        Rows are an (n, features) array of doubles, or a Table where the model's columns are not all
-        numbers.
-        """
-
-
-class ModelError(Exception):
-    """A model did not give what it should."""
-
-
-class RowsRefused(ModelError):
-    """The model says of these rows that it can't take them: an unknown category, a value outside
-    what it was fitted to.
-    """
+from .columns import Columns
+from .runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)

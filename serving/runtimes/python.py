@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources
+from .protocol import Model, Resources
+from .runtime import ModelError, Outputs
 
 
 def is_allowed(path: str, allowed: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.problems import FieldError
+from serving.field_errors import FieldError
 
 from .columns import Column, Columns, Rows, Table, dtype_of, rows_from
 

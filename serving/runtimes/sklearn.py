@@ -9,7 +9,8 @@ import numpy as np
 
 from .columns import Columns, Rows
 from .estimator_input import given_by
-from .protocol import Model, ModelError, Outputs, Resources, RowsRefused
+from .protocol import Model, Resources
+from .runtime import ModelError, Outputs, RowsRefused
 
 
 class SklearnRuntime:
