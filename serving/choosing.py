@@ -13,7 +13,7 @@ from bandits.context import ContextSchema
 from bandits.statistics import Array
 
 from .assignment import Assignment
-from .routing import Route, Router, kept_among
+from .routing import Route, Router, kept_among, kept_from_now
 
 EXCLUDED = "excluded"
 """The fallback reason of a request that excludes every arm which could serve it."""
@@ -123,9 +123,10 @@ def _chosen(live: Choice[S], routed: Route, excluded: Sequence[int] | None = Non
 
 
 def _kept(assignments: Keeps, live: Choice[Seat], unit: str, routed: Route) -> Route:
-    """The arm that the unit has had so far, with the probabilities of that time; `routed` for a new
-    unit."""
+    """The arm that the unit has had so far, with the probabilities of that time; for a new unit the
+    one that it keeps from now on."""
     ids = live.enabled_ids
+    routed = kept_from_now(routed, live.experiment_id, unit)
     proposed = Assignment(ids[routed.position], list(routed.propensities))
     kept = assignments.get(live.name, live.experiment_id, unit, proposed, ids)
     if kept is proposed:

@@ -106,6 +106,23 @@ class DrawnRouter:
         return Route(draw(list(accumulate(shares)), self._uniform), shares)
 
 
+def by_hash(experiment_id: int, unit: str, weights: Sequence[float]) -> int:
+    """The position of the highest score of a unit, among those with a weight (HashedRouter)."""
+    body, salt = unit.encode(), experiment_id.to_bytes(8, "big")
+    best, best_score = 0, -1.0
+    for block in range(0, len(weights), _BLOCK):
+        digest = blake2b(body, key=salt, salt=block.to_bytes(8, "big")).digest()
+        for position, weight in enumerate(weights[block : block + _BLOCK], start=block):
+            if weight <= 0.0:
+                continue
+            offset = 8 * (position - block)
+            number = int.from_bytes(digest[offset : offset + 8], "big")
+            score = -weight / math.log((number + 0.5) * 2.0**-64)
+            if score > best_score:
+                best, best_score = position, score
+    return best
+
+
 class HashedRouter:
     """Fixed splits: a unit's arm follows from the experiment, the unit and the weights, with no
     memory anywhere.
@@ -121,37 +138,26 @@ class HashedRouter:
 
     def __init__(self, experiment_id: int, propensities: Sequence[float], uniform: Uniform = random.random) -> None:
         self._uniform = uniform
-        self._salt = experiment_id.to_bytes(8, "big")
+        self._experiment_id = experiment_id
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         if unit is None:
             return Route(draw(self._cumulative, self._uniform), self._propensities)
-        return Route(self._highest(unit, self._propensities), self._propensities)
+        return Route(by_hash(self._experiment_id, unit, self._propensities), self._propensities)
 
     def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
         weights = np.where(allowed, self._propensities, 0.0)
         if not weights.any():  # an arm without weight gets nobody, whoever else is excluded
             return None
         shares = (weights / weights.sum()).tolist()
-        position = draw(list(accumulate(shares)), self._uniform) if unit is None else self._highest(unit, shares)
+        position = (
+            draw(list(accumulate(shares)), self._uniform)
+            if unit is None
+            else by_hash(self._experiment_id, unit, shares)
+        )
         return Route(position, shares)
-
-    def _highest(self, unit: str, weights: Sequence[float]) -> int:
-        body = unit.encode()
-        best, best_score = 0, -1.0
-        for block in range(0, len(weights), _BLOCK):
-            digest = blake2b(body, key=self._salt, salt=block.to_bytes(8, "big")).digest()
-            for position, weight in enumerate(weights[block : block + _BLOCK], start=block):
-                if weight <= 0.0:
-                    continue
-                offset = 8 * (position - block)
-                number = int.from_bytes(digest[offset : offset + 8], "big")
-                score = -weight / math.log((number + 0.5) * 2.0**-64)
-                if score > best_score:
-                    best, best_score = position, score
-        return best
 
 
 class CountingRouter:
@@ -212,15 +218,19 @@ class ContextualRouter:
     """Policies that learn from features: the probabilities follow from each request's own.
 
     A deterministic one narrows its belief by the pulls that are out, as CountingRouter counts them:
-    the snapshot's belief is narrowed by those known to it, and here by this process's own since.
+    the snapshot's belief is narrowed by those known to it, and here by this process's own since,
+    unless it is told not to count them.
     """
 
-    def __init__(self, experiment: "Experiment", uniform: Uniform = random.random) -> None:
+    def __init__(
+        self, experiment: "Experiment", uniform: Uniform = random.random, *, counts_pulls: bool = True
+    ) -> None:
         self._uniform = uniform
         policy, belief = experiment.policy, experiment.belief
         if policy is None or belief is None:
             raise ValueError(f"experiment {experiment.name} has no policy or no belief")
         self._policy = make_contextual(policy.name, **policy.params)
+        self._counts_pulls = counts_pulls and self._policy.counts_own_pulls
         self._floor = policy.floor
         self._burn_in = policy.burn_in
         self._count = _ever_learned(experiment)
@@ -249,7 +259,7 @@ class ContextualRouter:
             enabled=eligible,
         )[0].tolist()
         position = draw(list(accumulate(probabilities)), self._uniform)
-        if self._policy.counts_own_pulls:
+        if self._counts_pulls:
             with self._lock:
                 self._belief = self._belief.after_pull(position, x)
         return Route(position, probabilities)
@@ -309,6 +319,16 @@ class ApprenticeRouter:
         return Route(self._control, self._propensities, proposed=None if proposed is None else proposed.position)
 
 
+def kept_from_now(route: Route, experiment_id: int, unit: str) -> Route:
+    """What a unit keeps that had no arm yet, by the probabilities of its request: its arm follows
+    from its hash.
+
+    So whoever meets it first gives the same arm, a device without a network too. A draw was
+    rejected: two that do not hear of each other would give the unit two arms.
+    """
+    return Route(by_hash(experiment_id, unit, route.propensities), route.propensities)
+
+
 def kept_among(kept: Route, eligible: NDArray[np.bool_], experiment_id: int, unit: str) -> Route | None:
     """What a unit that keeps its arm gets of the arms that are `eligible` (K,) for a request; None
     where it could have had none of them.
@@ -326,19 +346,24 @@ def kept_among(kept: Route, eligible: NDArray[np.bool_], experiment_id: int, uni
     if left[kept.position]:
         return Route(kept.position, shares)
     # Another experiment's salt: the second draw has nothing to do with any other split.
-    return Route(HashedRouter(2**61 + experiment_id, shares).route(unit).position, shares)
+    return Route(by_hash(2**61 + experiment_id, unit, shares), shares)
 
 
-def router(experiment: "Experiment", uniform: Uniform = random.random) -> Router:
+def router(experiment: "Experiment", uniform: Uniform = random.random, *, counts_pulls: bool = True) -> Router:
     """The router that an experiment's strategy and policy ask for. Raises ValueError for a policy
-    that is not known here."""
+    that is not known here.
+
+    `counts_pulls` False: a policy that counts its pulls chooses with the probabilities that the
+    snapshot has, for whoever decides apart from the service. The pulls of many installations are
+    nobody's to count, and what they send can be checked against the snapshot alone.
+    """
     propensities = [arm.propensity for arm in experiment.arms]
     if experiment.strategy != "bandit":
         # A canary that grows is a fixed split whose weights move; a shadow's control has all of the
         # traffic.
         return HashedRouter(experiment.id, propensities, uniform)
     control = next((i for i, arm in enumerate(experiment.arms) if arm.is_control and arm.enabled), None)
-    inner = _policy_router(experiment, propensities, uniform)
+    inner = _policy_router(experiment, propensities, uniform, counts_pulls)
     if experiment.apprentice and control is not None:
         return ApprenticeRouter(inner, len(experiment.arms), control)
     if experiment.holdout > 0.0 and control is not None:
@@ -346,10 +371,10 @@ def router(experiment: "Experiment", uniform: Uniform = random.random) -> Router
     return inner
 
 
-def _policy_router(experiment: "Experiment", propensities: list[float], uniform: Uniform) -> Router:
+def _policy_router(experiment: "Experiment", propensities: list[float], uniform: Uniform, counts_pulls: bool) -> Router:
     policy = experiment.policy
     if policy is not None and policy.name in contextual_names():
-        return ContextualRouter(experiment, uniform)
-    if policy is not None and make(policy.name, **policy.params).counts_own_pulls:
+        return ContextualRouter(experiment, uniform, counts_pulls=counts_pulls)
+    if counts_pulls and policy is not None and make(policy.name, **policy.params).counts_own_pulls:
         return CountingRouter(experiment, uniform)
     return DrawnRouter(propensities, [arm.enabled for arm in experiment.arms], uniform)

@@ -84,6 +84,7 @@ class HttpRuntime:
 
 class HttpModel(Model, frozen=True, kw_only=True, tag="http"):
     label: ClassVar[str] = "remote model"
+    stays: ClassVar[str | None] = "it answers on another machine"
     waits: ClassVar[bool] = True
 
     url: str

@@ -59,6 +59,7 @@ class LinearRuntime:
     bounded = True
 
     def __init__(self, form: LinearForm, outputs: list[str]) -> None:
+        self.form = form
         self._answer = _answer(form, has_probabilities="predict_proba" in outputs)
         self._centers = form.centers
         self._sums = list(zip(form.intercepts, form.weights, strict=True))

@@ -9,6 +9,7 @@ from .runtime import Runtime
 
 class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
     label: ClassVar[str] = "ONNX Runtime"
+    stays: ClassVar[str | None] = None
 
     sha256: str
 

@@ -33,6 +33,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, tag_field="runtime"):
     """The runtime as people read it."""
     waits: ClassVar[bool] = False
     """Does a call wait for another machine, and need no core meanwhile?"""
+    stays: ClassVar[str | None] = "it is served by the platform alone"
+    """Why an exported package can't hold a model of this kind; None for one that it can."""
 
     model: str  # "name@version"
     framework: str  # as registered

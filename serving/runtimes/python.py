@@ -55,6 +55,7 @@ class PythonRuntime:
 
 class PythonModel(Model, frozen=True, kw_only=True, tag="python"):
     label: ClassVar[str] = "Python callable"
+    stays: ClassVar[str | None] = "it is code of the platform's own machine"
 
     callable: str
 

@@ -63,6 +63,7 @@ def by_row(name: str, answer: Any, count: int) -> list[Any]:
 
 class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
     label: ClassVar[str] = "scikit-learn"
+    stays: ClassVar[str | None] = "it could not be compiled, and needs scikit-learn"
 
     sha256: str
 

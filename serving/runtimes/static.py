@@ -8,6 +8,7 @@ from .static_runtime import StaticRuntime
 
 class StaticModel(Model, frozen=True, kw_only=True, tag="static"):
     label: ClassVar[str] = "Static payload"
+    stays: ClassVar[str | None] = None
 
     payload: Any = None
 
