@@ -17,6 +17,7 @@ key                        type    holds                                        
 {NAME}:sticky:E            str     how far experiment E's arms of units are restored (serving.sticky)  30 days
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
 {login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
+{edge}:events:KEY:MINUTE    int     events of devices that a key (its digest) sent in a minute    120 s
 celery:*                           Celery's queues                                           Celery's own
 
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
@@ -68,6 +69,9 @@ class Keys:
 
     def login(self, kind: str, name: str) -> str:
         return f"{self.prefix}{{login}}:{kind}:{name}"
+
+    def edge_events(self, key: str, minute: int) -> str:
+        return f"{self.prefix}{{edge}}:events:{key}:{minute}"
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"

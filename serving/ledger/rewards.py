@@ -23,8 +23,9 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from . import activations, causes, partitions
+from . import activations, causes, edge_decisions, partitions
 from .activations import NOBODY, Activation
+from .edge_decisions import EdgeDecision, KnownEdgeDecision
 from .group_commit import GroupCommit, NotTold
 from .statements import EPOCH, array, instant, run
 from .statements import STATEMENT_TIMEOUT_MS as STATEMENT_TIMEOUT_MS
@@ -168,6 +169,19 @@ class RewardWriter:
         def write() -> list[activations.Outcome]:
             with self._pool.connection() as connection, connection.transaction():
                 return activations.write(connection, decisions)
+
+        self._refuse_while_others_hang()
+        return self._bounded(write)
+
+    def keep_edge_decisions(
+        self, decisions: Sequence[EdgeDecision], asked: Iterable[bytes]
+    ) -> tuple[set[bytes], Mapping[bytes, KnownEdgeDecision]]:
+        """Keep devices' decisions in one transaction (serving.ledger.edge_decisions.write). Raises
+        LedgerUnavailable."""
+
+        def write() -> tuple[set[bytes], Mapping[bytes, KnownEdgeDecision]]:
+            with self._pool.connection() as connection, connection.transaction():
+                return edge_decisions.write(connection, decisions, asked)
 
         self._refuse_while_others_hang()
         return self._bounded(write)

@@ -31,7 +31,7 @@ class BaselineDecision:
     """What of a recorded decision of a single deployment is counted."""
 
     decided_at: datetime
-    latency_ms: float
+    latency_ms: float | None  # None: a device's
     failed: bool
 
 
@@ -78,7 +78,11 @@ def _by_hour(decisions: Iterable[BaselineDecision]) -> dict[datetime, HourSums]:
     for decision in decisions:
         hours.setdefault(hour_of(decision.decided_at), []).append(decision)
     return {
-        hour: HourSums(len(those), sum(one.failed for one in those), latency.count(one.latency_ms for one in those))
+        hour: HourSums(
+            len(those),
+            sum(one.failed for one in those),
+            latency.count(one.latency_ms for one in those if one.latency_ms is not None),
+        )
         for hour, those in hours.items()
     }
 
@@ -217,7 +221,9 @@ def merge_old_hours() -> int:
 
 
 _LEDGER_DECISIONS = """
-SELECT date_bin('1 hour', decided_at, 'epoch'), latency_ms, fallback_reason IS NOT NULL FROM serving_decision
+SELECT date_bin('1 hour', decided_at, 'epoch'), CASE WHEN edge_decided_at IS NULL THEN latency_ms END,
+    fallback_reason IS NOT NULL
+FROM serving_decision
 WHERE experiment_id = %(baseline)s AND decided_at >= %(since)s
 """
 _LEDGER_REWARDS = """

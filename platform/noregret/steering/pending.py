@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import Count, OuterRef, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.learning import baselines, clock, waiting
+from noregret.learning import baselines, clock, from_devices, waiting
 from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.closing import overdue_seconds
 from noregret.learning.health import BEHIND_SECONDS
@@ -154,7 +154,8 @@ def find() -> Pending:
     for endpoint_id, seconds in baselines.waiting().items():
         waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue() | waiting.endpoints_to_take()
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
+    learn |= waiting.endpoints_to_take() | from_devices.endpoints_to_take()
     behind: dict[str, list[Lag]] = {name: [] for name in names.values()}
     for seconds_by_endpoint, why in ((overdue, _BUCKETS), (waited, _REWARDS)):
         for pk, seconds in seconds_by_endpoint.items():
