@@ -3,14 +3,17 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
+
 from noregret.experiments.models import Endpoint
 from noregret.registry.artifact_storage import artifact_store
 from noregret.rollout.publish import build as build_snapshot
 from serving import snapshot
 from serving.artifacts import ArtifactStore
+from serving.edge.receipt import Receipts, TooLarge, choice_of, receipt_of
 
 from .carried import sources
-from .contents import Terms, compose
+from .contents import CannotTravel, Terms, compose
 from .wheel import Wheel
 
 DAYS = 90
@@ -48,16 +51,28 @@ def export(endpoint: str, until: datetime | None = None) -> Wheel:
     Raises Endpoint.DoesNotExist, CannotTravel and ArtifactMissing.
     """
     document = build_snapshot(Endpoint.objects.get(name=endpoint).pk)
-    return wheel_of(document, artifact_store(), terms_of(document, until or _last_day()))
+    now = datetime.now(UTC)
+    return wheel_of(document, artifact_store(), terms_of(document, until or last_day(now), now))
 
 
-def _last_day() -> datetime:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + timedelta(days=DAYS + 1)
+def last_day(now: datetime) -> datetime:
+    """The end of the day in 90 days."""
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=DAYS + 1)
 
 
-def terms_of(document: snapshot.Endpoint, until: datetime) -> Terms:
-    return Terms(None, until.timestamp())
+def terms_of(document: snapshot.Endpoint, until: datetime, now: datetime) -> Terms:
+    """A receipt from the begin of this day, in UTC, to `until`: of one snapshot the same all day.
+    None for an endpoint that keeps no decisions. Raises CannotTravel."""
+    begins = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    receipt = receipt_of(document, choice_of(document), begins, until.timestamp())
+    if not (receipt.experiment_id and receipt.record > 0.0):
+        return Terms(None, until.timestamp())
+    try:
+        return Terms(Receipts(settings.SECRET_KEY).sign(receipt), until.timestamp())
+    except TooLarge as error:
+        raise CannotTravel(
+            [f"what the policy of {document.name} believes is too much for a package: {error} of its receipt"]
+        ) from error
 
 
 def wheel_of(document: snapshot.Endpoint, artifacts: ArtifactStore, terms: Terms) -> Wheel:
