@@ -4,8 +4,9 @@ in each process.
 A unit that this process knows costs no round trip; one that it does not know costs one, before the
 prediction: a script takes the unit's arm if it has one and claims the proposed one if not, so of
 several processes that meet a new unit at once all serve the same arm. What is kept is the arm and
-the probabilities that it was drawn with: these are logged with each of the unit's decisions. While
-Redis is away units are routed afresh, and nothing is remembered.
+the probabilities that its hash chose by: these are logged with each of the unit's decisions. While
+Redis is away a unit gets what its hash gives by the probabilities of that moment, and nothing is
+remembered.
 
 When Redis was emptied the learner puts the arms back from the ledger, and then says so
 (`Restoration`). An arm that a unit was given before that is provisional: it is kept in Redis like

@@ -17,7 +17,7 @@ from bandits.context import ContextInvalid, ContextSchema
 from bandits.policies import make_contextual
 from bandits.policies.allocation import allocate_in_context, among
 from bandits.policies.protocol import ContextualBelief
-from serving.routing import HashedRouter, Route
+from serving.routing import HashedRouter, Route, by_hash
 
 from .receipt import Receipt, Seat
 
