@@ -23,6 +23,8 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from serving.bounded_connection import BoundedConnection, within
+
 from . import activations, causes, edge_decisions, partitions
 from .activations import NOBODY, Activation
 from .edge_decisions import EdgeDecision, KnownEdgeDecision
@@ -32,8 +34,8 @@ from .statements import STATEMENT_TIMEOUT_MS as STATEMENT_TIMEOUT_MS
 
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
-"""A statement that takes longer is one that the server's own limit did not end: no more threads are
-given to waiting for it."""
+"""A statement that takes longer is one that the server's own limit did not end: it is given up, and
+no more threads are given to waiting for it."""
 SMALL = 50
 """A batch of more rewards gains nothing by company."""
 _SERVERS_OWN = frozenset({"no_connection", "connection", "disk_full", "read_only"})
@@ -124,6 +126,7 @@ class RewardWriter:
         self._address = make_conninfo(**{key: value for key, value in parameters.items() if value})
         self._pool = ConnectionPool(
             self._address,
+            connection_class=BoundedConnection,
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
             max_size=size,
@@ -191,7 +194,8 @@ class RewardWriter:
         thread = threading.get_ident()
         self._began[thread] = time.monotonic()
         try:
-            return partitions.written(write, psycopg.errors.CheckViolation)
+            with within(HANGS_SECONDS):
+                return partitions.written(write, psycopg.errors.CheckViolation)
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         finally:
@@ -238,7 +242,7 @@ class RewardWriter:
     def _why_not_connected(self) -> str:
         """The pool tries in the background, and does not say what it met."""
         try:
-            psycopg.connect(self._address).close()
+            BoundedConnection.connect(self._address).close()
         except psycopg.Error as error:
             return str(error)
         return f"none of its connections was free for {POOL_TIMEOUT_SECONDS:g} s"

@@ -48,7 +48,7 @@ def platform_up() -> Iterator[RunningPlatform]:
     # Not pytest's own folder: every session that starts closes it to other users, and PostgreSQL
     # runs as one.
     folder = Path(tempfile.mkdtemp(prefix="noregret-up-"))
-    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO"}
+    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO", "NOREGRET_READ_SECONDS": "3"}
     with RunningPlatform(folder, environment=environment, with_grpc=True) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
@@ -187,6 +187,28 @@ def test_apikey__wrong__says_what_was_expected(
     assert found.returncode != 0
     assert said in found.stderr
     assert found.stdout == ""
+
+
+def test_postgres_suspended__probes_and_calls_end__and_it_is_told(platform_up: RunningPlatform, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=platform_up.url, headers=headers, timeout=60) as http:
+        assert http.get("/readyz").json()["checks"]["database"]["ok"]
+        assert http.get("/api/v1/experiments").status_code == 200
+        stopped = [psutil.Process(pid) for pid in platform_up.pids("postgres")]
+        for process in stopped:
+            process.suspend()
+        try:
+            for _ in range(2):  # on the connection that is there, and on a new one
+                ready = http.get("/readyz")
+                assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (200, False)
+                assert not ready.json()["checks"]["migrations"]["serves"]
+                read = http.get("/api/v1/experiments")
+                assert (read.status_code, read.json()["type"]) == (503, "/problems/unavailable"), read.text
+        finally:
+            for process in stopped:
+                process.resume()
+        assert http.get("/api/v1/experiments").status_code == 200
+        assert http.get("/readyz").json()["checks"]["database"]["ok"]
 
 
 def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missing__and_the_best_is_promoted(

@@ -222,6 +222,11 @@ def test_definition__that_is_wrong__names_the_field(
         [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}, {"name": "y", "datatype": "FP64", "shape": [-1, 1]}],
         [{"name": "x", "datatype": "FP64", "shape": []}],
         [{"name": "x", "datatype": "BYTES", "shape": [-1, 2]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, 2**70]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, 2**40, 2**40]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, -4]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, 0]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1]}] * 2,
     ],
 )
 def test_metadata__that_rows_can_not_be_laid_out_for__is_told(alice: Api, inputs: list[Any]) -> None:
