@@ -98,6 +98,9 @@ class Artifact(Resource):
                 response.status = HTTP_206
                 response.set_header("Content-Range", f"bytes {begin}-{end - 1}/{size}")
             response.content_length = end - begin
+            if request.method == "HEAD":
+                file.close()
+                return
             file.seek(begin)
             response.stream = _Parts(file, end - begin)
         except BaseException:

@@ -1,8 +1,9 @@
-"""Devices of this test's platform: the Python edge client over real sockets, and the bare HTTP calls
-that a forger makes."""
+"""Devices of this test's platform: the Python edge client over real sockets, and the bare HTTP
+calls that a forger makes."""
 
 import threading
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -13,11 +14,21 @@ import pytest
 from django.utils import timezone
 from noregret.access.keys import create_key
 from noregret.experiments.models import Experiment
+from noregret.registry.frameworks import SklearnDefinition
+from noregret.registry.models import ModelVersion
+from noregret.registry.register import register_model
 from noregret.steering.round import learn
 from noregret_client.edge import EdgeClient
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from skops.io import dumps
 
+from serving.artifacts import supplied
 from serving.process import process
-from tests.conftest import ACTOR, Api
+from tests.conftest import ACTOR, Api, endpoint_of, python_model, start_experiment
 
 BUNDLE, EVENTS = "/api/v1/endpoints/pages/edge", "/api/v1/edge/events"
 
@@ -36,7 +47,12 @@ def url(platform: None) -> Iterator[str]:
     """Where this process's own application answers."""
     from noregret.wsgi import application
 
-    with make_server("127.0.0.1", 0, application, _Server, _Quiet) as server:  # type: ignore[type-var]  # its stub wants no mixin
+    def whole(environ: dict[str, Any], start: Any) -> Any:
+        """A body is whole before the application is called, as our own server has it."""
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        return application({**environ, "wsgi.input": BytesIO(environ["wsgi.input"].read(length))}, start)
+
+    with make_server("127.0.0.1", 0, whole, _Server, _Quiet) as server:  # type: ignore[type-var]  # its stub wants no mixin
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -69,7 +85,48 @@ def client(url: str, device_key: str, tmp_path: Path) -> Iterator[Callable[..., 
         one.close()
 
 
-def served(experiment: Experiment | None = None) -> None:
+X, Y = load_iris(return_X_y=True)
+_INSPECTED: dict[str, tuple[ModelVersion, bytes]] = {}
+"""Models by version, and their compiled files: inspected once, for that takes seconds."""
+
+
+@pytest.fixture
+def irises(platform: None) -> Experiment:
+    """On `irises` three arms whose units keep them: a linear model, a tree, and one that no device
+    can run."""
+    for version, model in (
+        ("linear", make_pipeline(StandardScaler(), LogisticRegression())),
+        ("tree", DecisionTreeClassifier(random_state=0)),
+    ):
+        if version in _INSPECTED:
+            row, compiled = _INSPECTED[version]
+            row.pk = None
+            row.save(force_insert=True)
+            supplied().put(compiled)
+            continue
+        definition = SklearnDefinition(
+            name="iris", version=version, artifact=dumps(model.fit(X, Y)), sample=X[:20].tolist()
+        )
+        register_model(definition, actor=ACTOR)
+        row = ModelVersion.objects.get(version=version)
+        _INSPECTED[version] = row, supplied().read(row.compiled_sha256)
+    python_model("iris", "code", "sums")
+    endpoint_of("irises", "iris@linear")
+    experiment = start_experiment(
+        {
+            "name": "e",
+            "endpoint": "irises",
+            "strategy": "bandit",
+            "policy": {"name": "thompson", "burn_in": 10},
+            "arms": [{"name": name, "model": f"iris@{name}"} for name in ("linear", "tree", "code")],
+            "sticky": True,
+        }
+    )
+    served()
+    return experiment
+
+
+def served() -> None:
     process().store.refresh()
 
 

@@ -61,7 +61,21 @@ def bundle_and_receipt(choice: str, rng: random.Random, **changes: Any) -> tuple
     sticky, holdout = changes.get("sticky", False), changes.get("holdout", 0.0)
     seats = [Seat(i + 1, f"v{i}", shares[i], enabled[i], i == 0) for i in range(arms)]
     receipt = Receipt(
-        1, 1, "pages", 4, 0.0, 2e9, 77, choice, seats, sticky, holdout, 1.0, True, FIELDS if rules else [], rules  # type: ignore[arg-type]  # a text of four
+        1,
+        1,
+        "pages",
+        4,
+        0.0,
+        2e9,
+        77,
+        choice,
+        seats,
+        sticky,
+        holdout,
+        1.0,
+        True,
+        FIELDS if rules else [],
+        rules,  # type: ignore[arg-type]  # a text of four
     )
     document = {
         "endpoint": "pages",
@@ -95,7 +109,10 @@ def bundle_and_receipt(choice: str, rng: random.Random, **changes: Any) -> tuple
 
 @pytest.mark.parametrize(
     ("choice", "changes"),
-    [("hash", {}), *((c, w) for c in ("draw", "context") for w in ({}, {"holdout": 0.3}, {"sticky": True, "holdout": 0.2}))],
+    [
+        ("hash", {}),
+        *((c, w) for c in ("draw", "context") for w in ({}, {"holdout": 0.3}, {"sticky": True, "holdout": 0.2})),
+    ],
     ids=str,
 )
 def test_what_a_device_chooses__whatever_is_asked__is_given_and_nothing_else(

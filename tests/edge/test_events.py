@@ -191,7 +191,9 @@ def test_devices__every_strategy__the_ledger_adds_up(client: Any, two_arms: Star
     kept: dict[str, str | None] = {}
     for i in range(120):
         unit = f"u{i % 40}" if i % 3 else None
-        told = edge.decide(unit=unit, context={"age": i % 90}, exclude=["a"] if i % 10 == 7 and "b" in _drawn(edge) else [])
+        told = edge.decide(
+            unit=unit, context={"age": i % 90}, exclude=["a"] if i % 10 == 7 and "b" in _drawn(edge) else []
+        )
         if edge.bundle.sticky and unit is not None and i % 10 != 7:
             assert kept.setdefault(unit, told.arm) == told.arm
         assert edge.feedback(told.decision_id, i % 2)
