@@ -68,6 +68,10 @@ class Choice(Protocol[S_co]):
 class Keeps(Protocol):
     """Where units keep their arms."""
 
+    def known(self, experiment_id: int, unit: str, arms: Sequence[int]) -> Assignment | None:
+        """The unit's assignment to one of `arms` (by id), where it is known without a look
+        elsewhere."""
+
     def get(
         self, endpoint: str, experiment_id: int, unit: str, proposed: Assignment, arms: Sequence[int]
     ) -> Assignment:
@@ -126,11 +130,13 @@ def _kept(assignments: Keeps, live: Choice[Seat], unit: str, routed: Route) -> R
     """The arm that the unit has had so far, with the probabilities of that time; for a new unit the
     one that it keeps from now on."""
     ids = live.enabled_ids
-    routed = kept_from_now(routed, live.experiment_id, unit)
-    proposed = Assignment(ids[routed.position], list(routed.propensities))
-    kept = assignments.get(live.name, live.experiment_id, unit, proposed, ids)
-    if kept is proposed:
-        return routed
+    kept = assignments.known(live.experiment_id, unit, ids)
+    if kept is None:
+        routed = kept_from_now(routed, live.experiment_id, unit)
+        proposed = Assignment(ids[routed.position], list(routed.propensities))
+        kept = assignments.get(live.name, live.experiment_id, unit, proposed, ids)
+        if kept is proposed:
+            return routed
     return Route(ids.index(kept.arm_id), kept.propensities)
 
 

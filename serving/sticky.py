@@ -80,6 +80,15 @@ class Assignments:
         self._lock = threading.Lock()
         self._paused_until = 0.0
 
+    def known(
+        self, experiment_id: int, unit: str, arms: Sequence[int], *, now: float | None = None
+    ) -> Assignment | None:
+        """The unit's assignment to one of `arms` (by id), where this process knows and trusts
+        it."""
+        held = self._held.get((experiment_id, unit))
+        at = time.monotonic() if now is None else now
+        return held[0] if held is not None and at < held[1] and held[0].arm_id in arms else None
+
     def get(
         self,
         endpoint: str,
@@ -94,9 +103,9 @@ class Assignments:
         is not in `arms` (by id) any more."""
         at = time.monotonic() if now is None else now
         key = (experiment_id, unit)
-        held = self._held.get(key)
-        if held is not None and at < held[1] and held[0].arm_id in arms:
-            return held[0]
+        known = self.known(experiment_id, unit, arms, now=at)
+        if known is not None:
+            return known
         if at < self._paused_until:
             return proposed
         try:

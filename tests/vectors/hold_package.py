@@ -16,6 +16,9 @@ def main(package: str, file: str) -> None:
         left, arms = [], {}
 
         class Kept:
+            def known(self, experiment_id, unit, ids):
+                return None
+
             def get(self, endpoint, experiment_id, unit, proposed, ids, arms=arms):
                 kept = arms.get(unit)
                 if kept is None or kept.arm_id not in ids:

@@ -41,6 +41,9 @@ class Kept:
 
     arms: dict[tuple[int, str], Assignment] = field(default_factory=dict)
 
+    def known(self, experiment_id: int, unit: str, arms: Sequence[int]) -> Assignment | None:
+        return None
+
     def get(
         self, endpoint: str, experiment_id: int, unit: str, proposed: Assignment, arms: Sequence[int]
     ) -> Assignment:
