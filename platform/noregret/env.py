@@ -118,6 +118,12 @@ ONNX_PROVIDERS = _variable(
     "none: the CPU",
 )
 ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
+ONNX_MEMORY_LIMIT = _variable(
+    "NOREGRET_ONNX_MEMORY_LIMIT",
+    "bytes of memory that the calls of all models of framework `onnx` may take at once in a process, besides the models' weights; "
+    "a call that wants more fails",
+    "1073741824",
+)
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
 MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
 EDGE_SIGNING_KEYS = _variable(
@@ -348,6 +354,7 @@ class Environment:
     skops_trusted: tuple[str, ...]
     onnx_providers: tuple[str, ...]
     onnx_threads: int
+    onnx_memory_limit: int
     serving_body_limit: int
     max_rows: int
     edge_signing_keys: tuple[bytes, ...]
@@ -418,6 +425,7 @@ class Environment:
             skops_trusted=_listed(source, SKOPS_TRUSTED),
             onnx_providers=_listed(source, ONNX_PROVIDERS),
             onnx_threads=_whole(source, ONNX_THREADS, 1, 1),
+            onnx_memory_limit=_whole(source, ONNX_MEMORY_LIMIT, 1 << 30, 1 << 20),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
             max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
             edge_signing_keys=_seeds(source),

@@ -20,8 +20,9 @@ from serving import choosing
 from serving.assignment import Assignment
 from serving.choosing import EXCLUDED, Chosen
 from serving.runtimes.columns import Rows
+from serving.runtimes.large_numbers import errors_of_caller
 from serving.runtimes.rows import RowsInvalid
-from serving.runtimes.runtime import Outputs, RowsRefused
+from serving.runtimes.runtime import NotFinite, Outputs, RowsRefused
 
 from . import given
 from .frozen import SNAPSHOT, Frozen, FrozenModel, FrozenSeat, thaw
@@ -192,9 +193,11 @@ class Router:
                 log.warning("arm failed: %s of %s: %r", chosen.name, self._live.name, error)
         try:
             outputs = champion.runtime.predict(rows)
-        except RowsRefused as error:
-            message = f"{champion.name} does not take these rows: {error}"
-            raise RowsInvalid([{"field": "inputs", "message": message}]) from error
+        except (NotFinite, RowsRefused) as error:
+            wrong = errors_of_caller(rows, error)
+            if wrong:
+                raise RowsInvalid(wrong) from error
+            raise ModelFailed(f"{champion.name}: {error}") from error
         except Exception as error:
             raise ModelFailed(f"{champion.name}: {error}") from error
         return champion, outputs, None if chosen is champion else "error"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.runtimes.columns import Column, Columns, ColumnType, Rows, Table
-from serving.runtimes.runtime import ModelError, Outputs, RowsRefused
+from serving.runtimes.runtime import ModelError, Outputs, RowsRefused, check_finite
 
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -173,8 +173,8 @@ def _by_row(name: str, shape: Sequence[int], values: Sequence[Any] | NDArray[Any
         told = [*map(int, shape)][:8]
         raise ModelError(f"its output {name[:80]} has shape {told} and {len(values)} values for {rows} rows")
     array = np.asarray(values)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ModelError(f"its output {name[:80]} is not finite")
+    if rows:
+        check_finite(f"its output {name[:80]}", array.reshape(rows, -1))
     if array.dtype.kind not in "biuf":  # text: numpy's own would cut zeros off its end
         array = np.empty(len(values), dtype=object)
         array[:] = values

@@ -21,6 +21,7 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
         body = resources.artifacts.read(self.sha256)
         if self.framework != "onnx":  # what was compiled here was held against its original on the CPU
             return onnx_graph.load(body, self.outputs)
+        settings = resources.settings
         return onnx_graph.OnnxRuntime(
-            body, self.outputs, resources.settings.ONNX_PROVIDERS, resources.settings.ONNX_THREADS
+            body, self.outputs, settings.ONNX_PROVIDERS, settings.ONNX_THREADS, settings.ONNX_MEMORY_LIMIT
         )

@@ -3,7 +3,7 @@ serving.api.edge."""
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 from falcon import HTTP_206, HTTP_207, HTTP_304, Request, Response
@@ -72,7 +72,7 @@ class Artifact(Resource):
     @declared(
         Call(
             "A model file that a bundle names, whole or a range of it",
-            {200: bytes, 206: bytes, 304: None},
+            {200: Any, 206: Any, 304: None},
             problems=(404, 416),
             name="artifact",
             media_type="application/octet-stream",

@@ -14,9 +14,9 @@ import pytest
 from django.utils import timezone
 from noregret.access.keys import create_key
 from noregret.experiments.models import Experiment
-from noregret.registry.frameworks import SklearnDefinition
+from noregret.registry.frameworks.protocol import Examined
+from noregret.registry.frameworks.sklearn import SklearnFramework
 from noregret.registry.models import ModelVersion
-from noregret.registry.register import register_model
 from noregret.steering.round import learn
 from noregret_client.edge import EdgeClient
 from sklearn.datasets import load_iris
@@ -86,30 +86,33 @@ def client(url: str, device_key: str, tmp_path: Path) -> Iterator[Callable[..., 
 
 
 X, Y = load_iris(return_X_y=True)
-_INSPECTED: dict[str, tuple[ModelVersion, bytes]] = {}
-"""Models by version, and their compiled files: inspected once, for that takes seconds."""
+_INSPECTED: dict[str, Examined] = {}
+"""By version: looked at once, and in this process, for a confined one takes seconds to start."""
+
+
+def _iris_model(version: str, model: Any) -> None:
+    artifact = dumps(model.fit(X, Y))
+    if version not in _INSPECTED:
+        _INSPECTED[version] = SklearnFramework().inspect(artifact, {"trusted": [], "sample": X[:20].tolist()})
+    examined = _INSPECTED[version]
+    assert examined.compiled is not None
+    ModelVersion.objects.create(
+        name="iris",
+        version=version,
+        framework="sklearn",
+        runtime="onnx",
+        sha256=supplied().put(artifact),
+        compiled_sha256=supplied().put(examined.compiled),
+        signature=examined.signature.to_dict(),
+    )
 
 
 @pytest.fixture
 def irises(platform: None) -> Experiment:
     """On `irises` three arms whose units keep them: a linear model, a tree, and one that no device
     can run."""
-    for version, model in (
-        ("linear", make_pipeline(StandardScaler(), LogisticRegression())),
-        ("tree", DecisionTreeClassifier(random_state=0)),
-    ):
-        if version in _INSPECTED:
-            row, compiled = _INSPECTED[version]
-            row.pk = None
-            row.save(force_insert=True)
-            supplied().put(compiled)
-            continue
-        definition = SklearnDefinition(
-            name="iris", version=version, artifact=dumps(model.fit(X, Y)), sample=X[:20].tolist()
-        )
-        register_model(definition, actor=ACTOR)
-        row = ModelVersion.objects.get(version=version)
-        _INSPECTED[version] = row, supplied().read(row.compiled_sha256)
+    _iris_model("linear", make_pipeline(StandardScaler(), LogisticRegression()))
+    _iris_model("tree", DecisionTreeClassifier(random_state=0))
     python_model("iris", "code", "sums")
     endpoint_of("irises", "iris@linear")
     experiment = start_experiment(

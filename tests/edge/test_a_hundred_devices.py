@@ -1,4 +1,4 @@
-"""A hundred devices that were offline for a while, and tell what they did twice and out of order."""
+"""A hundred devices, offline for a while, tell what they did twice and out of order."""
 
 import random
 from collections import Counter

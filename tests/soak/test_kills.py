@@ -30,7 +30,7 @@ from noregret.embedded.running import RunningPlatform
 from noregret.env import POSTGRES_SOCKETS, secret_key_file, socket_dir
 
 from serving.tokens import Signer
-from tests.embedded.test_up import ROLES, manage
+from tests.embedded.test_up import ROLES, manage, wait_until_well
 from tests.soak.test_upgrade import differing, wait_for
 
 SECONDS = float(os.environ.get("NOREGRET_SOAK_SECONDS", "1200"))
@@ -120,6 +120,7 @@ class Users:
 def platform_up() -> Iterator[RunningPlatform]:
     folder = Path(tempfile.mkdtemp(prefix="noregret-kills-"))
     with RunningPlatform(folder, web_workers=2, environment={"NOREGRET_SECRET_KEY": ""}, with_grpc=True) as running:
+        wait_until_well(running.url)
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 

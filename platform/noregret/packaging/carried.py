@@ -35,6 +35,7 @@ CARRIED = (
     "serving/reward_values.py",
     "serving/routing.py",
     "serving/runtimes/columns.py",
+    "serving/runtimes/large_numbers.py",
     "serving/runtimes/linear.py",
     "serving/runtimes/onnx_graph.py",
     "serving/runtimes/rows.py",

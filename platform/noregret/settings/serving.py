@@ -40,6 +40,7 @@ MLFLOW_URL = ENVIRONMENT.mlflow_url
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 ONNX_PROVIDERS = ENVIRONMENT.onnx_providers
 ONNX_THREADS = ENVIRONMENT.onnx_threads
+ONNX_MEMORY_LIMIT = ENVIRONMENT.onnx_memory_limit
 
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
 # and at 2.5 MB.
