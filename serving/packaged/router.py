@@ -193,10 +193,13 @@ class Router:
                 log.warning("arm failed: %s of %s: %r", chosen.name, self._live.name, error)
         try:
             outputs = champion.runtime.predict(rows)
-        except (NotFinite, RowsRefused) as error:
-            wrong = errors_of_caller(rows, error)
-            if wrong:
-                raise RowsInvalid(wrong) from error
+        except RowsRefused as error:
+            message = f"{champion.name} does not take these rows: {error}"
+            raise RowsInvalid([{"field": "inputs", "message": message}]) from error
+        except NotFinite as error:
+            too_large = errors_of_caller(rows, error)
+            if too_large:
+                raise RowsInvalid(too_large) from error
             raise ModelFailed(f"{champion.name}: {error}") from error
         except Exception as error:
             raise ModelFailed(f"{champion.name}: {error}") from error
