@@ -15,8 +15,8 @@ from .deadline import DeadlineExceeded, Overloaded
 from .live import LiveEndpoint, LiveModel
 from .runtimes.columns import Rows
 from .runtimes.large_numbers import errors_of_caller
-from .runtimes.protocol import NotFinite, Outputs, RowsRefused
 from .runtimes.rows import RowsInvalid, to_rows
+from .runtimes.runtime import NotFinite, Outputs, RowsRefused
 
 log = structlog.get_logger(__name__)
 

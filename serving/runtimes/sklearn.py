@@ -9,7 +9,8 @@ import numpy as np
 
 from .columns import Columns, Rows
 from .estimator_input import given_by
-from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, check_finite
+from .protocol import Model, Resources
+from .runtime import ModelError, Outputs, RowsRefused, check_finite
 
 
 class SklearnRuntime:
@@ -61,6 +62,7 @@ def by_row(name: str, answer: Any, count: int) -> list[Any]:
 
 class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
     label: ClassVar[str] = "scikit-learn"
+    stays: ClassVar[str | None] = "it could not be compiled, and needs scikit-learn"
 
     sha256: str
 

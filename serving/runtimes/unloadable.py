@@ -5,7 +5,8 @@ The rest of the snapshot serves all the same: a challenger that can't be loaded 
 answer for.
 """
 
-from .protocol import Model, ModelError, Resources, Runtime
+from .protocol import Model, Resources
+from .runtime import ModelError, Runtime
 
 
 class UnloadableModel(Model, frozen=True, kw_only=True, tag="unloadable"):
