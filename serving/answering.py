@@ -16,8 +16,8 @@ from .live import LiveEndpoint, LiveModel
 from .prediction_cache import Answered
 from .runtimes.columns import Rows
 from .runtimes.large_numbers import errors_of_caller
-from .runtimes.protocol import NotFinite, Outputs, RowsRefused, Runtime
 from .runtimes.rows import RowsInvalid, to_rows
+from .runtimes.runtime import NotFinite, Outputs, RowsRefused, Runtime
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import snapshot
 from .deadline import DeadlineExceeded, WaitedInVain
 from .runtimes.columns import Rows, Table
-from .runtimes.protocol import ModelError, Outputs
+from .runtimes.runtime import ModelError, Outputs
 
 Call = Callable[[Rows], Outputs]
 

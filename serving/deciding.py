@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from . import metrics
 from .answering import ModelFailed, Row, Served, rows_of, serve, unasked
 from .choosing import EXCLUDED, Chosen, route
-from .live import LiveEndpoint
+from .live import LiveEndpoint, Seat
 from .process import Process
 from .recording import record
 from .runtimes.columns import Rows
@@ -64,7 +64,7 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
     start = time.perf_counter()
     document = live.document
     decision_id = new_id()
-    chosen = route(process, live, asked.unit, asked.context, asked.exclude)
+    chosen = route(process.assignments, live, asked.unit, asked.context, asked.exclude)
     seat = chosen.seat
     rows = None if asked.inputs is None else rows_of(live, asked.inputs, process.max_rows)
     routed = time.perf_counter()
@@ -112,7 +112,7 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
     )
 
 
-def _is_copied(asked: Asked, chosen: Chosen) -> bool:
+def _is_copied(asked: Asked, chosen: Chosen[Seat]) -> bool:
     """Do challengers get a copy? Not of a request that excludes one of them, for the others would
     be compared on requests that it does not get; nor of one that may never be shown to anybody.
     """

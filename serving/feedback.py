@@ -1,7 +1,6 @@
 """Rewards in: from what a caller sent to what the ledger committed. Every protocol's face calls
 this."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,14 +12,13 @@ from . import metrics, snapshot
 from .ledger import causes
 from .ledger.rewards import MOST_OTHER_METRICS, LedgerUnavailable, NewReward, Outcome
 from .process import Process
+from .reward_values import MAX_VALUE as MAX_VALUE
+from .reward_values import value_problem as value_problem
 from .tokens import InvalidToken, Token
 
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 1000
-MAX_VALUE = 1e15
-"""The greatest value, either way: beyond it whole numbers are not exact, and squares of a ledger's
-worth would not fit."""
 # A decision id whose experiment left the snapshot: its window closed long ago, and its rules are no
 # longer known.
 _FORGOTTEN_METRIC = "reward"
@@ -165,20 +163,3 @@ def _reward(token: Token, item: Feedback, metric: str, reward: snapshot.Reward |
         waits=token.waits,
         named=frozenset() if reward is None else frozenset((reward.metric, *reward.guardrails)),
     )
-
-
-def value_problem(value: float | bool, reward: snapshot.Reward) -> str | None:
-    """What is wrong with a value of the experiment's reward, or None."""
-    if reward.kind == "binary":
-        return None if value in (0, 1) else "must be 0, 1, false or true: the reward is binary"
-    if isinstance(value, bool) and reward.declared:
-        return f"must be a number: the reward is {reward.kind}"
-    if not math.isfinite(value):
-        return "must be finite"
-    if reward.kind == "count" and (value < 0 or value != int(value)):
-        return "must be a whole number, 0 or more: the reward is a count"
-    if reward.minimum is not None and value < reward.minimum:
-        return f"must be at least {reward.minimum:g}"
-    if reward.maximum is not None and value > reward.maximum:
-        return f"must be at most {reward.maximum:g}"
-    return None

@@ -1,6 +1,7 @@
 """A snapshot made ready to serve: its models, its router. Built off the request's way, then swapped
 in whole."""
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,10 @@ from .breaker import Breaker
 from .deadline import BoundedCaller
 from .pace import Pace
 from .prediction_cache import PredictionCache
-from .routing import OneSeatRouter, Router, router
-from .runtimes.protocol import Kept, Runtime
+from .routing import OneSeatRouter, Router, Uniform, router
+from .runtimes.protocol import Kept
 from .runtimes.rows import to_rows
+from .runtimes.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +105,10 @@ class LiveEndpoint:
     """None where each request is a call of its own."""
 
     @property
+    def name(self) -> str:
+        return self.document.name
+
+    @property
     def waits(self) -> bool:
         """May a request on it wait for another machine?"""
         return any(live.model.waits for live in self.models())
@@ -164,9 +170,11 @@ def _warm(model: snapshot.Model, runtime: Runtime, pace: Pace) -> str | None:
     return None
 
 
-def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel]) -> LiveEndpoint:
-    """The document with its models as `find` has them. Raises what a router raises for a policy
-    that this version of the program does not know."""
+def make_live(
+    document: snapshot.Endpoint, find: Callable[[snapshot.Model], LiveModel], uniform: Uniform = random.random
+) -> LiveEndpoint:
+    """The document with its models as `find` has them; arms are drawn by `uniform`. Raises what a
+    router raises for a policy that this version of the program does not know."""
     champion, *arms = map(find, models_of(document))
     seats = _seats(document, champion, arms)
     experiment = document.experiment
@@ -187,7 +195,7 @@ def make_live(document: snapshot.Endpoint, find: Callable[[snapshot.Model], Live
         champion,
         arms,
         seats,
-        router(experiment),
+        router(experiment, uniform),
         ContextSchema.from_document(experiment.context) if experiment.context else None,
         experiment_id=experiment.id,
         experiment=experiment.name,

@@ -18,7 +18,8 @@ import msgspec
 from . import snapshot
 from .deadline import WaitedInVain
 from .runtimes.columns import Rows, Table
-from .runtimes.protocol import Kept, Outputs
+from .runtimes.protocol import Kept
+from .runtimes.runtime import Outputs
 
 OVERHEAD_BYTES = 400
 """What an answer takes beside its own bytes: its key, its place and their objects."""

@@ -9,14 +9,9 @@ from typing import NotRequired, TypedDict
 
 import msgspec
 
+from .field_errors import FieldError as FieldError
+
 CONTENT_TYPE = "application/problem+json"
-
-
-class FieldError(TypedDict):
-    """One wrong field, as a dotted path, and what was expected of it."""
-
-    field: str
-    message: str
 
 
 class ProblemDocument(TypedDict):

@@ -14,7 +14,7 @@ from .choosing import Chosen
 from .ledger import events
 from .ledger.decision_log import StreamUnavailable
 from .ledger.spool import SpoolFull
-from .live import LiveEndpoint
+from .live import LiveEndpoint, Seat
 from .process import Process
 from .tokens import Token
 
@@ -31,7 +31,7 @@ class Recorded(NamedTuple):
 def record(
     process: Process,
     live: LiveEndpoint,
-    chosen: Chosen,
+    chosen: Chosen[Seat],
     decision_id: bytes,
     *,
     unit: str | None,

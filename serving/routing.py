@@ -2,7 +2,11 @@
 
 A router is made once a snapshot and asked once a request. The probabilities that it draws from are
 the ones that it reports: the draw and the log agree by construction. No I/O and no clock enter this
-module.
+module, and nothing but numpy and the standard library: an exported package carries it as it is.
+
+Whatever is drawn comes from `uniform`, which gives numbers in [0, 1): the process's own generator,
+or the one that a caller seeded. Two routers of one snapshot with generators of one seed choose
+alike.
 
 A request may exclude arms. Then the draw is one among the others, with the probabilities that are
 reported: of a fixed split, and of a policy whose probabilities the snapshot has, those of the
@@ -13,10 +17,10 @@ import math
 import random
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +31,11 @@ from bandits.policies.protocol import ContextualBelief
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
-from .snapshot import Experiment
+if TYPE_CHECKING:  # a package has the same fields in objects of its own
+    from .snapshot import Experiment
+
+Uniform = Callable[[], float]
+"""Gives a number in [0, 1) a call, each as likely as any."""
 
 _BLOCK = 8  # 64-bit numbers in one BLAKE2b digest
 
@@ -54,10 +62,10 @@ class Router(Protocol):
         where none of them could."""
 
 
-def draw(cumulative: Sequence[float]) -> int:
+def draw(cumulative: Sequence[float], uniform: Uniform = random.random) -> int:
     """A position with the probabilities whose running sums are given; a position of probability 0
     is never drawn."""
-    return bisect_right(cumulative, random.random() * cumulative[-1])
+    return bisect_right(cumulative, uniform() * cumulative[-1])
 
 
 class OneSeatRouter:
@@ -76,20 +84,43 @@ class DrawnRouter:
     """Bandits whose probabilities are a function of the snapshot alone: each request draws its arm
     from them. `enabled`: by position, all where it is not given."""
 
-    def __init__(self, propensities: Sequence[float], enabled: Sequence[bool] | None = None) -> None:
+    def __init__(
+        self,
+        propensities: Sequence[float],
+        enabled: Sequence[bool] | None = None,
+        uniform: Uniform = random.random,
+    ) -> None:
+        self._uniform = uniform
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
         self._enabled = np.array([True] * len(self._propensities) if enabled is None else enabled)
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
-        return Route(draw(self._cumulative), self._propensities)
+        return Route(draw(self._cumulative, self._uniform), self._propensities)
 
     def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
         eligible = self._enabled & allowed
         if not eligible.any():
             return None
         shares = among(np.array(self._propensities), eligible).tolist()
-        return Route(draw(list(accumulate(shares))), shares)
+        return Route(draw(list(accumulate(shares)), self._uniform), shares)
+
+
+def by_hash(experiment_id: int, unit: str, weights: Sequence[float]) -> int:
+    """The position of the highest score of a unit, among those with a weight (HashedRouter)."""
+    body, salt = unit.encode(), experiment_id.to_bytes(8, "big")
+    best, best_score = 0, -1.0
+    for block in range(0, len(weights), _BLOCK):
+        digest = blake2b(body, key=salt, salt=block.to_bytes(8, "big")).digest()
+        for position, weight in enumerate(weights[block : block + _BLOCK], start=block):
+            if weight <= 0.0:
+                continue
+            offset = 8 * (position - block)
+            number = int.from_bytes(digest[offset : offset + 8], "big")
+            score = -weight / math.log((number + 0.5) * 2.0**-64)
+            if score > best_score:
+                best, best_score = position, score
+    return best
 
 
 class HashedRouter:
@@ -105,37 +136,28 @@ class HashedRouter:
     its share of their weights: the unit keeps its arm unless it is that one which is excluded.
     """
 
-    def __init__(self, experiment_id: int, propensities: Sequence[float]) -> None:
-        self._salt = experiment_id.to_bytes(8, "big")
+    def __init__(self, experiment_id: int, propensities: Sequence[float], uniform: Uniform = random.random) -> None:
+        self._uniform = uniform
+        self._experiment_id = experiment_id
         self._propensities = list(propensities)
         self._cumulative = list(accumulate(self._propensities))
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         if unit is None:
-            return Route(draw(self._cumulative), self._propensities)
-        return Route(self._highest(unit, self._propensities), self._propensities)
+            return Route(draw(self._cumulative, self._uniform), self._propensities)
+        return Route(by_hash(self._experiment_id, unit, self._propensities), self._propensities)
 
     def route_among(self, allowed: NDArray[np.bool_], unit: str | None, x: Array | None = None) -> Route | None:
         weights = np.where(allowed, self._propensities, 0.0)
         if not weights.any():  # an arm without weight gets nobody, whoever else is excluded
             return None
         shares = (weights / weights.sum()).tolist()
-        return Route(draw(list(accumulate(shares))) if unit is None else self._highest(unit, shares), shares)
-
-    def _highest(self, unit: str, weights: Sequence[float]) -> int:
-        body = unit.encode()
-        best, best_score = 0, -1.0
-        for block in range(0, len(weights), _BLOCK):
-            digest = blake2b(body, key=self._salt, salt=block.to_bytes(8, "big")).digest()
-            for position, weight in enumerate(weights[block : block + _BLOCK], start=block):
-                if weight <= 0.0:
-                    continue
-                offset = 8 * (position - block)
-                number = int.from_bytes(digest[offset : offset + 8], "big")
-                score = -weight / math.log((number + 0.5) * 2.0**-64)
-                if score > best_score:
-                    best, best_score = position, score
-        return best
+        position = (
+            draw(list(accumulate(shares)), self._uniform)
+            if unit is None
+            else by_hash(self._experiment_id, unit, shares)
+        )
+        return Route(position, shares)
 
 
 class CountingRouter:
@@ -147,7 +169,8 @@ class CountingRouter:
     seen; with W of them the over-pull is at most W times that of one.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: "Experiment", uniform: Uniform = random.random) -> None:
+        self._uniform = uniform
         policy = experiment.policy
         if policy is None:
             raise ValueError(f"experiment {experiment.name} has no policy")
@@ -186,7 +209,7 @@ class CountingRouter:
                 pulls=self._pulls,
                 enabled=eligible,
             ).tolist()
-            position = draw(list(accumulate(probabilities)))
+            position = draw(list(accumulate(probabilities)), self._uniform)
             self._pulls[position] += 1.0
         return Route(position, probabilities)
 
@@ -195,14 +218,19 @@ class ContextualRouter:
     """Policies that learn from features: the probabilities follow from each request's own.
 
     A deterministic one narrows its belief by the pulls that are out, as CountingRouter counts them:
-    the snapshot's belief is narrowed by those known to it, and here by this process's own since.
+    the snapshot's belief is narrowed by those known to it, and here by this process's own since,
+    unless it is told not to count them.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(
+        self, experiment: "Experiment", uniform: Uniform = random.random, *, counts_pulls: bool = True
+    ) -> None:
+        self._uniform = uniform
         policy, belief = experiment.policy, experiment.belief
         if policy is None or belief is None:
             raise ValueError(f"experiment {experiment.name} has no policy or no belief")
         self._policy = make_contextual(policy.name, **policy.params)
+        self._counts_pulls = counts_pulls and self._policy.counts_own_pulls
         self._floor = policy.floor
         self._burn_in = policy.burn_in
         self._count = _ever_learned(experiment)
@@ -230,14 +258,14 @@ class ContextualRouter:
             burn_in=self._burn_in,
             enabled=eligible,
         )[0].tolist()
-        position = draw(list(accumulate(probabilities)))
-        if self._policy.counts_own_pulls:
+        position = draw(list(accumulate(probabilities)), self._uniform)
+        if self._counts_pulls:
             with self._lock:
                 self._belief = self._belief.after_pull(position, x)
         return Route(position, probabilities)
 
 
-def _ever_learned(experiment: Experiment) -> Array:
+def _ever_learned(experiment: "Experiment") -> Array:
     """Rewards ever learned of each arm, (K,)."""
     return np.array([arm.count if arm.learned is None else arm.learned for arm in experiment.arms], dtype=np.float64)
 
@@ -254,12 +282,12 @@ class HoldoutRouter:
     A request that excludes the control is nobody's to hold out: the policy chooses among the rest.
     """
 
-    def __init__(self, inner: Router, experiment: Experiment, control: int) -> None:
+    def __init__(self, inner: Router, experiment: "Experiment", control: int, uniform: Uniform = random.random) -> None:
         self._inner = inner
         self._control = control
         self._certainly = [float(i == control) for i in range(len(experiment.arms))]
         # Another experiment's salt: who is held out has nothing to do with any other split.
-        self._split = HashedRouter(2**62 + experiment.id, [experiment.holdout, 1.0 - experiment.holdout])
+        self._split = HashedRouter(2**62 + experiment.id, [experiment.holdout, 1.0 - experiment.holdout], uniform)
 
     def route(self, unit: str | None, x: Array | None = None) -> Route:
         if self._split.route(unit).position == 0:
@@ -291,6 +319,16 @@ class ApprenticeRouter:
         return Route(self._control, self._propensities, proposed=None if proposed is None else proposed.position)
 
 
+def kept_from_now(route: Route, experiment_id: int, unit: str) -> Route:
+    """What a unit keeps that had no arm yet, by the probabilities of its request: its arm follows
+    from its hash.
+
+    So whoever meets it first gives the same arm, a device without a network too. A draw was
+    rejected: two that do not hear of each other would give the unit two arms.
+    """
+    return Route(by_hash(experiment_id, unit, route.propensities), route.propensities)
+
+
 def kept_among(kept: Route, eligible: NDArray[np.bool_], experiment_id: int, unit: str) -> Route | None:
     """What a unit that keeps its arm gets of the arms that are `eligible` (K,) for a request; None
     where it could have had none of them.
@@ -308,29 +346,35 @@ def kept_among(kept: Route, eligible: NDArray[np.bool_], experiment_id: int, uni
     if left[kept.position]:
         return Route(kept.position, shares)
     # Another experiment's salt: the second draw has nothing to do with any other split.
-    return Route(HashedRouter(2**61 + experiment_id, shares).route(unit).position, shares)
+    return Route(by_hash(2**61 + experiment_id, unit, shares), shares)
 
 
-def router(experiment: Experiment) -> Router:
-    """The router that an experiment's strategy and policy ask for."""
+def router(experiment: "Experiment", uniform: Uniform = random.random, *, counts_pulls: bool = True) -> Router:
+    """The router that an experiment's strategy and policy ask for. Raises ValueError for a policy
+    that is not known here.
+
+    `counts_pulls` False: a policy that counts its pulls chooses with the probabilities that the
+    snapshot has, for whoever decides apart from the service. The pulls of many installations are
+    nobody's to count, and what they send can be checked against the snapshot alone.
+    """
     propensities = [arm.propensity for arm in experiment.arms]
     if experiment.strategy != "bandit":
         # A canary that grows is a fixed split whose weights move; a shadow's control has all of the
         # traffic.
-        return HashedRouter(experiment.id, propensities)
+        return HashedRouter(experiment.id, propensities, uniform)
     control = next((i for i, arm in enumerate(experiment.arms) if arm.is_control and arm.enabled), None)
-    inner = _policy_router(experiment, propensities)
+    inner = _policy_router(experiment, propensities, uniform, counts_pulls)
     if experiment.apprentice and control is not None:
         return ApprenticeRouter(inner, len(experiment.arms), control)
     if experiment.holdout > 0.0 and control is not None:
-        return HoldoutRouter(inner, experiment, control)
+        return HoldoutRouter(inner, experiment, control, uniform)
     return inner
 
 
-def _policy_router(experiment: Experiment, propensities: list[float]) -> Router:
+def _policy_router(experiment: "Experiment", propensities: list[float], uniform: Uniform, counts_pulls: bool) -> Router:
     policy = experiment.policy
     if policy is not None and policy.name in contextual_names():
-        return ContextualRouter(experiment)
-    if policy is not None and make(policy.name, **policy.params).counts_own_pulls:
-        return CountingRouter(experiment)
-    return DrawnRouter(propensities, [arm.enabled for arm in experiment.arms])
+        return ContextualRouter(experiment, uniform, counts_pulls=counts_pulls)
+    if counts_pulls and policy is not None and make(policy.name, **policy.params).counts_own_pulls:
+        return CountingRouter(experiment, uniform)
+    return DrawnRouter(propensities, [arm.enabled for arm in experiment.arms], uniform)

@@ -4,8 +4,9 @@ in each process.
 A unit that this process knows costs no round trip; one that it does not know costs one, before the
 prediction: a script takes the unit's arm if it has one and claims the proposed one if not, so of
 several processes that meet a new unit at once all serve the same arm. What is kept is the arm and
-the probabilities that it was drawn with: these are logged with each of the unit's decisions. While
-Redis is away units are routed afresh, and nothing is remembered.
+the probabilities that its hash chose by: these are logged with each of the unit's decisions. While
+Redis is away a unit gets what its hash gives by the probabilities of that moment, and nothing is
+remembered.
 
 When Redis was emptied the learner puts the arms back from the ledger, and then says so
 (`Restoration`). An arm that a unit was given before that is provisional: it is kept in Redis like
@@ -22,8 +23,8 @@ from typing import cast
 import msgspec
 import redis
 import structlog
-from msgspec import structs
 
+from .assignment import Assignment as Assignment
 from .redis_keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -53,14 +54,6 @@ return {state, redis.call('GETEX', KEYS[2], 'EX', ARGV[4])}
 """
 
 
-class Assignment(msgspec.Struct, array_like=True, frozen=True):
-    """A unit's arm, and every arm's probability when it was drawn."""
-
-    arm_id: int
-    propensities: list[float]
-    provisional: bool = False  # given while Redis lacked what the ledger knows
-
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Assignment)
 
@@ -87,6 +80,15 @@ class Assignments:
         self._lock = threading.Lock()
         self._paused_until = 0.0
 
+    def known(
+        self, experiment_id: int, unit: str, arms: Sequence[int], *, now: float | None = None
+    ) -> Assignment | None:
+        """The unit's assignment to one of `arms` (by id), where this process knows and trusts
+        it."""
+        held = self._held.get((experiment_id, unit))
+        at = time.monotonic() if now is None else now
+        return held[0] if held is not None and at < held[1] and held[0].arm_id in arms else None
+
     def get(
         self,
         endpoint: str,
@@ -101,9 +103,9 @@ class Assignments:
         is not in `arms` (by id) any more."""
         at = time.monotonic() if now is None else now
         key = (experiment_id, unit)
-        held = self._held.get(key)
-        if held is not None and at < held[1] and held[0].arm_id in arms:
-            return held[0]
+        known = self.known(experiment_id, unit, arms, now=at)
+        if known is not None:
+            return known
         if at < self._paused_until:
             return proposed
         try:
@@ -125,7 +127,7 @@ class Assignments:
         """The assignment, and for how many seconds it is to be trusted."""
         marker = self._keys.restored(endpoint, experiment_id)
         name = self._keys.sticky(endpoint, experiment_id, unit)
-        body, provisional = _encoder.encode(proposed), _encoder.encode(structs.replace(proposed, provisional=True))
+        body, provisional = _encoder.encode(proposed), _encoder.encode(proposed._replace(provisional=True))
         claim = self._has_reserve()
         if claim:
             answer = self._claim(keys=[marker, name], args=[RESTORED, body, provisional, KEPT_SECONDS])
@@ -140,7 +142,7 @@ class Assignments:
             found = _decode(before)
             if found is not None and found.arm_id in arms:
                 seconds = PROVISIONAL_SECONDS if found.provisional and not restored else _TRUSTED_SECONDS
-                return structs.replace(found, provisional=False), seconds
+                return found._replace(provisional=False), seconds
             if claim:
                 self._client.set(name, body if restored else provisional, ex=KEPT_SECONDS)
         return proposed, (_TRUSTED_SECONDS if restored else PROVISIONAL_SECONDS) if claim else 0.0

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from bandits.posteriors import Mirrored, Posterior
 from bandits.statistics import Array
@@ -192,6 +191,8 @@ def potential_value_remaining(
 
     Source: Scott 2010/2015, value remaining. On the posteriors' scale.
     """
+    from scipy import optimize  # here: whoever chooses alone, in an exported package, has no scipy
+
     row, shape = _in_rows(posteriors)
     if not 0 <= champion < shape[-1]:
         raise ValueError(f"champion is {champion}: 0 to {shape[-1] - 1} was expected")

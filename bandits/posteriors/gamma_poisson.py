@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from bandits.special_functions import special
 
 _LARGE = 16.0
 _MANY = 1e5

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
+
+from bandits.special_functions import special
 
 _ROOT = np.sqrt(2.0 * np.pi)
 

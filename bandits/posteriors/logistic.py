@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
+from bandits.special_functions import special
 from bandits.statistics import Array
 
 from .linear import solve
@@ -95,7 +95,7 @@ class BayesianLogistic:
         return float(0.5 * away @ self.precision @ away + weights @ (np.logaddexp(0.0, logit) - y * logit))
 
     def _curvature(self, theta: Array, x: Array, weights: Array) -> Array:
-        p = special.expit(x @ theta)
+        p: Array = special.expit(x @ theta)
         return self.precision + (x * (weights * p * (1.0 - p))[:, None]).T @ x
 
     def faded(self, factor: float, prior: Array) -> "BayesianLogistic":

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+
+from bandits.special_functions import special, stats
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from bandits.context import ContextInvalid, ContextSchema
 from bandits.policies import make_contextual
 from bandits.policies.allocation import allocate_in_context, among
 from bandits.policies.protocol import ContextualBelief
-from serving.routing import HashedRouter, Route
+from serving.routing import HashedRouter, Route, by_hash
 
 from .receipt import Receipt, Seat
 
@@ -174,8 +174,13 @@ def _is_held_out(receipt: Receipt, claim: Claim, control_is_allowed: bool) -> bo
         return False
     if claim.unit is None:  # it was drawn
         return claim.holdout
-    split = HashedRouter(_HOLDOUT + receipt.experiment_id, [receipt.holdout, 1.0 - receipt.holdout])
-    return split.route(claim.unit).position == 0
+    return _is_of_holdout(receipt, claim.unit)
+
+
+def _is_of_holdout(receipt: Receipt, unit: str) -> bool:
+    if not receipt.holdout > 0.0:
+        return False
+    return by_hash(_HOLDOUT + receipt.experiment_id, unit, [receipt.holdout, 1.0 - receipt.holdout]) == 0
 
 
 class _ById:

@@ -11,7 +11,7 @@ import msgspec
 from serving.deadline import DeadlineExceeded
 from serving.outbound.addresses import AddressRefused
 from serving.outbound.http_client import Answer, HttpClient, OutboundFailed, TooSlow
-from serving.runtimes.protocol import ModelError, RowsRefused
+from serving.runtimes.runtime import ModelError, RowsRefused
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.outbound.http_client import HttpClient
 from serving.runtimes.columns import Rows, Table
-from serving.runtimes.protocol import ModelError, Outputs
+from serving.runtimes.runtime import ModelError, Outputs
 
 from .answers import JSON, ask, check_names, most_bytes, unreadable
 from .described import Described

@@ -11,7 +11,7 @@ import msgspec
 
 from serving.outbound.http_client import HttpClient
 from serving.runtimes.columns import Rows
-from serving.runtimes.protocol import ModelError, Outputs
+from serving.runtimes.runtime import ModelError, Outputs
 
 from .answers import JSON, ask, check_names, most_bytes, unreadable
 from .described import Described

@@ -24,7 +24,7 @@ from serving.deadline import DeadlineExceeded
 from serving.outbound.addresses import AddressRefused
 from serving.outbound.reach import Reach
 from serving.runtimes.columns import Rows
-from serving.runtimes.protocol import ModelError, Outputs, RowsRefused
+from serving.runtimes.runtime import ModelError, Outputs, RowsRefused
 
 from .answers import most_bytes
 from .described import Described

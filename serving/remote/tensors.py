@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.runtimes.columns import Column, Columns, ColumnType, Rows, Table
-from serving.runtimes.protocol import ModelError, Outputs, RowsRefused, check_finite
+from serving.runtimes.runtime import ModelError, Outputs, RowsRefused, check_finite
 
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,

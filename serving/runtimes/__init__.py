@@ -10,8 +10,9 @@ import msgspec
 from .columns import Column, Rows, Table
 from .http import HttpModel
 from .onnx import OnnxModel
-from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, Runtime
+from .protocol import Model, Resources
 from .python import PythonModel
+from .runtime import ModelError, Outputs, RowsRefused, Runtime
 from .sklearn import SklearnModel
 from .static import StaticModel
 from .unloadable import UnloadableModel

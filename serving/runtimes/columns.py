@@ -6,16 +6,17 @@ numbers, with NaN for null. Only where a column is of another type are rows a `T
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 ColumnType = Literal["number", "integer", "boolean", "string"]
 
 
-class Column(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Column:
     """A column of a model's rows; a row's value may be null where it is `nullable`."""
 
     name: str

@@ -15,7 +15,8 @@ from serving.remote.described import Described
 from serving.remote.tensors import Tensor
 
 from .columns import Rows
-from .protocol import Model, ModelError, Outputs, Resources
+from .protocol import Model, Resources
+from .runtime import ModelError, Outputs
 
 RemoteProtocol = Literal["open-inference", "mlflow"]
 LONGEST_SECONDS = 60.0
@@ -83,6 +84,7 @@ class HttpRuntime:
 
 class HttpModel(Model, frozen=True, kw_only=True, tag="http"):
     label: ClassVar[str] = "remote model"
+    stays: ClassVar[str | None] = "it answers on another machine"
     waits: ClassVar[bool] = True
 
     url: str

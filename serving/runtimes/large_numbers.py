@@ -8,11 +8,11 @@ Told by the rows alone. A model that answers NaN to ordinary rows fails, as ever
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.problems import FieldError
+from serving.field_errors import FieldError
 
 from .columns import Rows, Table
-from .protocol import LARGEST_SINGLE, NotFinite, RowsRefused
 from .rows import MAX_ERRORS
+from .runtime import LARGEST_SINGLE, NotFinite, RowsRefused
 
 
 def errors_of_caller(rows: Rows, error: NotFinite | RowsRefused) -> list[FieldError]:

@@ -6,16 +6,17 @@ gives the interpreter up, for which a request then waits twice. What is told her
 ONNX graph, in its metadata, by the program that wrote the graph.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import exp, inf, isfinite, isnan
 from operator import mul, sub
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 
 from .columns import Rows, as_numbers
-from .protocol import NotFinite, Outputs
+from .runtime import NotFinite, Outputs
 
 METADATA = "noregret.linear"
 """The key of a graph's metadata under which its linear form stands."""
@@ -31,7 +32,8 @@ its probability by the logistic function; the class of the largest sum, and prob
 softmax."""
 
 
-class LinearForm(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class LinearForm:
     """sum[k] = intercepts[k] + sum over j of weights[k][j] * (row[j] - centers[j]).
 
     Centers stay apart from intercepts: a feature far from zero would lose its digits in one sum.
@@ -47,7 +49,10 @@ class LinearForm(msgspec.Struct, frozen=True):
 def read(metadata: Mapping[str, str]) -> LinearForm | None:
     """The form that a graph's metadata tells, if it tells one."""
     text = metadata.get(METADATA)
-    return None if text is None else msgspec.json.decode(text, type=LinearForm)
+    if text is None:
+        return None
+    told = json.loads(text)
+    return LinearForm(told["centers"], told["weights"], told["intercepts"], told["link"], told.get("classes"))
 
 
 class LinearRuntime:

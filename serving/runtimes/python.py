@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources, check_finite
+from .protocol import Model, Resources
+from .runtime import ModelError, Outputs, check_finite
 
 
 def is_allowed(path: str, allowed: Sequence[str]) -> bool:
@@ -53,6 +54,7 @@ class PythonRuntime:
 
 class PythonModel(Model, frozen=True, kw_only=True, tag="python"):
     label: ClassVar[str] = "Python callable"
+    stays: ClassVar[str | None] = "it is code of the platform's own machine"
 
     callable: str
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.problems import FieldError
+from serving.field_errors import FieldError
 
 from .columns import Column, Columns, Rows, Table, dtype_of, rows_from
 
@@ -30,7 +30,7 @@ class RowsInvalid(ValueError):
     """Rows that the model can't take; `errors` says which and why."""
 
     def __init__(self, errors: list[FieldError]) -> None:
-        super().__init__(errors[0]["message"] if errors else "")
+        super().__init__("; ".join(f"{error['field']}: {error['message']}" for error in errors))
         self.errors = errors
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from .columns import Columns, Rows
 from .estimator_input import given_by
-from .protocol import Kept, Model, ModelError, Outputs, Resources, RowsRefused, check_finite
+from .protocol import Kept, Model, Resources
+from .runtime import ModelError, Outputs, RowsRefused, check_finite
 
 
 class SklearnRuntime:
@@ -62,6 +63,7 @@ def by_row(name: str, answer: Any, count: int) -> list[Any]:
 class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
     label: ClassVar[str] = "scikit-learn"
     kept: ClassVar[Kept] = "always"
+    stays: ClassVar[str | None] = "it could not be compiled, and needs scikit-learn"
 
     sha256: str
 

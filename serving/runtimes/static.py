@@ -2,25 +2,14 @@
 
 from typing import Any, ClassVar
 
-from .columns import Rows
-from .protocol import Kept, Model, Outputs, Resources
-
-
-class StaticRuntime:
-    """Gives its payload for every row."""
-
-    bounded = True
-
-    def __init__(self, payload: Any) -> None:
-        self._payload = payload
-
-    def predict(self, rows: Rows) -> Outputs:
-        return {"predict": [self._payload] * len(rows)}
+from .protocol import Kept, Model, Resources
+from .static_runtime import StaticRuntime
 
 
 class StaticModel(Model, frozen=True, kw_only=True, tag="static"):
     label: ClassVar[str] = "Static payload"
     kept: ClassVar[Kept] = "never"
+    stays: ClassVar[str | None] = None
 
     payload: Any = None
 

@@ -7,7 +7,8 @@ answer for.
 
 from typing import ClassVar
 
-from .protocol import Kept, Model, ModelError, Resources, Runtime
+from .protocol import Kept, Model, Resources
+from .runtime import ModelError, Runtime
 
 
 class UnloadableModel(Model, frozen=True, kw_only=True, tag="unloadable"):

@@ -27,9 +27,9 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from serving.runtimes import RowsRefused, Runtime, onnx, skops_reading
+from serving.runtimes import RowsRefused, Runtime, onnx_graph, skops_reading
 from serving.runtimes.linear import LinearRuntime
-from serving.runtimes.onnx import OnnxRuntime
+from serving.runtimes.onnx_graph import OnnxRuntime
 from serving.runtimes.rows import RowsInvalid, from_columns, to_rows
 from serving.runtimes.sklearn import SklearnRuntime
 from tests.conftest import Api, endpoint_of, python_model
@@ -156,7 +156,7 @@ def test_columns_of_whole_numbers_and_truths__go_into_one_array() -> None:
     found = examined(body, columns=given)
     assert found.compiled is not None, found.note
     rows = to_rows(tables.rows(table), found.signature)
-    for runtime in (runtime_of(body, found), onnx.load(found.compiled, found.signature.outputs)):
+    for runtime in (runtime_of(body, found), onnx_graph.load(found.compiled, found.signature.outputs)):
         np.testing.assert_allclose(runtime.predict(rows)["predict_proba"], model.predict_proba(table), atol=1e-6)
     assert isinstance(runtime, LinearRuntime)
 

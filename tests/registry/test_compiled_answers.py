@@ -51,8 +51,8 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from serving.live import LiveModel, load_model
-from serving.runtimes.onnx import OnnxRuntime
-from serving.runtimes.protocol import ModelError, Outputs
+from serving.runtimes.onnx_graph import OnnxRuntime
+from serving.runtimes.runtime import ModelError, Outputs
 from serving.runtimes.sklearn import SklearnModel, SklearnRuntime
 from tests.conftest import Api, endpoint_of
 from tests.registry.inspected import inspect

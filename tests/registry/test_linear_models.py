@@ -24,9 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, PolynomialFeatures, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
 
-from serving.runtimes import ModelError, onnx
+from serving.runtimes import ModelError, onnx_graph
 from serving.runtimes.linear import METADATA, LinearForm, LinearRuntime
-from serving.runtimes.onnx import OnnxRuntime
+from serving.runtimes.onnx_graph import OnnxRuntime
 
 Rows = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def test_linear_model__is_served_by_its_form__and_answers_as_the_original(fitted
     estimator, rows = fitted
     known, compiled = examine(estimator, signature.read(estimator), None)
     assert compiled.body is not None, compiled.note
-    runtime = onnx.load(compiled.body, known.outputs)
+    runtime = onnx_graph.load(compiled.body, known.outputs)
     assert isinstance(runtime, LinearRuntime)
     generator = np.random.default_rng(1)
     asked = np.concatenate((rows, rows + generator.normal(size=rows.shape) * rows.std(axis=0) * 30.0))
@@ -138,7 +138,7 @@ def test_form__that_answers_otherwise__is_not_taken(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(compiling, "linear_form", lambda _: wrong)
     known, compiled = examine(estimator, signature.read(estimator), None)
     assert compiled.body is not None
-    assert isinstance(onnx.load(compiled.body, known.outputs), OnnxRuntime)
+    assert isinstance(onnx_graph.load(compiled.body, known.outputs), OnnxRuntime)
 
 
 def test_form__in_the_metadata__does_not_change_what_onnx_runtime_answers() -> None:

@@ -17,9 +17,9 @@ from noregret.registry.frameworks.onnx import OnnxFramework
 from noregret.registry.inspection import inspect
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.runtimes.onnx import OnnxRuntime, session
-from serving.runtimes.protocol import ModelError
+from serving.runtimes.onnx_graph import OnnxRuntime, session
 from serving.runtimes.rows import to_rows
+from serving.runtimes.runtime import ModelError
 from tests.conftest import Api, endpoint_of
 
 FLOAT, DOUBLE, INT64, BOOL, STRING = (
@@ -293,7 +293,7 @@ def test_file_that_can_not_be_served__is_refused_with_its_reason(cause: str) -> 
 
 
 def test_file_with_a_loop_that_never_ends__is_refused_by_the_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.runtimes.onnx.LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr("serving.runtimes.onnx_graph.LONGEST_SECONDS", 0.5)
     with pytest.raises(ArtifactRefused, match="answers no rows"):
         examined(endless())
     assert not OnnxRuntime(endless(), ["predict"]).bounded  # a request can leave it

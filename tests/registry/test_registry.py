@@ -40,8 +40,9 @@ from serving.api import documents
 from serving.artifacts import ArtifactStore
 from serving.problems import Problem
 from serving.runtimes.estimator_state import parts
-from serving.runtimes.protocol import ModelError, Resources
+from serving.runtimes.protocol import Resources
 from serving.runtimes.rows import RowsInvalid, to_array
+from serving.runtimes.runtime import ModelError
 from serving.runtimes.sklearn import SklearnModel, SklearnRuntime, by_row
 from tests.conftest import Api, endpoint_of
 from tests.registry.inspected import SKLEARN, inspect

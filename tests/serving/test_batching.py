@@ -15,8 +15,8 @@ from serving.batching import Batching
 from serving.deadline import BoundedCaller, WaitedInVain
 from serving.live import LiveEndpoint, LiveModel, make_live
 from serving.runtimes.columns import Column, Table
-from serving.runtimes.protocol import RowsRefused
 from serving.runtimes.rows import to_rows
+from serving.runtimes.runtime import RowsRefused
 from serving.runtimes.sklearn import SklearnModel
 from tests.conftest import Api, endpoint_of, static_model
 from tests.serving.test_when_things_break import wait_for

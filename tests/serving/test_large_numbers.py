@@ -16,9 +16,9 @@ from serving.process import process
 from serving.runtimes import Column, ModelError, Runtime, Table
 from serving.runtimes.large_numbers import errors_of_caller
 from serving.runtimes.linear import LinearForm, LinearRuntime
-from serving.runtimes.onnx import OnnxRuntime
-from serving.runtimes.protocol import NotFinite, RowsRefused
+from serving.runtimes.onnx_graph import OnnxRuntime
 from serving.runtimes.python import PythonRuntime
+from serving.runtimes.runtime import NotFinite, RowsRefused
 from serving.runtimes.sklearn import SklearnRuntime
 from tests import callables
 from tests.conftest import Api, endpoint_of, python_model, start_experiment

@@ -22,7 +22,8 @@ from serving import process as processes
 from serving.loading import ModelLoader
 from serving.misses import FIRST_PAUSE_SECONDS
 from serving.process import process
-from serving.runtimes.static import StaticModel, StaticRuntime
+from serving.runtimes.static import StaticModel
+from serving.runtimes.static_runtime import StaticRuntime
 from tests import callables
 from tests.conftest import ACTOR, Api, endpoint_of, python_model, start_experiment, static_model
 from tests.serving.test_when_things_break import OwnRedis, own_redis, wait_for

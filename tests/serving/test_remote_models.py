@@ -35,7 +35,7 @@ from serving.outbound.addresses import AddressRefused
 from serving.outbound.http_client import HttpClient, OutboundFailed
 from serving.outbound.reach import Reach
 from serving.remote.mlflow_scoring import MlflowModel
-from serving.runtimes.protocol import ModelError
+from serving.runtimes.runtime import ModelError
 from serving.web.data_plane import data_plane
 from tests.conftest import Api, endpoint_of, start_experiment, static_model
 from tests.serving.remote_server import Handler, RemoteServer

@@ -37,7 +37,7 @@ from serving.deadline import BoundedCaller, DeadlineExceeded
 from serving.live import load_model
 from serving.prediction_cache import Answered, PredictionCache, PredictionCaches
 from serving.remote.tensors import Tensor
-from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds, onnx
+from serving.runtimes import Model, ModelError, Outputs, Resources, Runtime, kinds, onnx_graph
 from serving.runtimes.http import HttpModel
 from serving.runtimes.linear import LinearRuntime
 from serving.runtimes.onnx import OnnxModel
@@ -86,7 +86,7 @@ def compiled(is_linear: bool) -> tuple[Any, signature.Signature, bytes]:
 
 def onnx_case(store: ArtifactStore, is_linear: bool = False) -> Case:
     estimator, known, body = compiled(is_linear)
-    assert isinstance(onnx.load(body, known.outputs), LinearRuntime) is is_linear
+    assert isinstance(onnx_graph.load(body, known.outputs), LinearRuntime) is is_linear
     rows = helper.make_tensor_value_info("rows", TensorProto.DOUBLE, [None, 4])
     answers = helper.make_tensor_value_info("answers", TensorProto.DOUBLE, [None, 4])
     # The logarithm of a negative number is none.

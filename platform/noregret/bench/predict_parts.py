@@ -70,7 +70,7 @@ def predict_calls(endpoint: str, key: str, row: list[float]) -> dict[str, Call]:
     live = face.admit(parts, key, endpoint)
     body = json.dumps({"unit": "user-1", "inputs": [row]}).encode()
     asked = documents.PREDICT.decode(body)
-    chosen = route(parts, live, "user-1", None)
+    chosen = route(parts.assignments, live, "user-1", None)
     predicted = face.predict(parts, live, body)
     token = Token(new_id(), live.experiment_id, chosen.seat.arm_id, 1, chosen.propensity, True)
 
@@ -100,7 +100,7 @@ def predict_calls(endpoint: str, key: str, row: list[float]) -> dict[str, Call]:
     return {
         "key": lambda: face.admit(parts, key, endpoint),
         "decode": lambda: documents.PREDICT.decode(body),
-        "route": lambda: route(parts, live, "user-1", None),
+        "route": lambda: route(parts.assignments, live, "user-1", None),
         "model": model,
         "append": append,
         "sign": lambda: parts.signer.sign(token),

@@ -29,8 +29,9 @@ from serving import artifacts
 from serving.deadline import BoundedCaller, DeadlineExceeded, Overloaded
 from serving.ledger import horizon
 from serving.redis_keys import BODY_FIELD
-from serving.runtimes.protocol import Resources, Runtime
+from serving.runtimes.protocol import Resources
 from serving.runtimes.rows import to_rows
+from serving.runtimes.runtime import Runtime
 from serving.shadowing import ShadowEvent, decode
 from serving.snapshot import Model
 

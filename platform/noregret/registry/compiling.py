@@ -30,8 +30,8 @@ from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import Normalizer, OrdinalEncoder
 
 from serving.runtimes import linear
-from serving.runtimes.onnx import OnnxRuntime
-from serving.runtimes.protocol import Runtime
+from serving.runtimes.onnx_graph import OnnxRuntime
+from serving.runtimes.runtime import Runtime
 
 from . import step_conversion, tree_conversion
 from .frameworks.protocol import Signature

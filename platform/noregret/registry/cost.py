@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.runtimes.columns import Rows
-from serving.runtimes.protocol import Runtime
+from serving.runtimes.runtime import Runtime
 
 _ROWS = 64
 _CALLS = 5

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving.runtimes.columns import Column, Columns, Rows
-from serving.runtimes.onnx import OnnxRuntime
+from serving.runtimes.onnx_graph import OnnxRuntime
 from serving.runtimes.rows import to_rows
 
 from .address_space import mapped_bytes

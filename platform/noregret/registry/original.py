@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.runtimes.columns import Rows, Table
-from serving.runtimes.protocol import Outputs, Runtime
+from serving.runtimes.runtime import Outputs, Runtime
 
 from .check_rows import CheckRows, rounded
 

@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "noregret.demo",
     "noregret.bench",
     "noregret.planning",
+    "noregret.packaging",
     "noregret.notify",
     "noregret.mlflow",
     "noregret.retention",

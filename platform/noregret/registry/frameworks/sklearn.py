@@ -10,7 +10,7 @@ import msgspec
 
 from noregret.registry.errors import ArtifactRefused, DefinitionInvalid
 from noregret.registry.samples import check_sample, sampled
-from serving.runtimes import Model, onnx
+from serving.runtimes import Model, onnx, onnx_graph
 from serving.runtimes.columns import Columns
 from serving.runtimes.rows import to_rows
 from serving.runtimes.sklearn import SklearnModel, SklearnRuntime
@@ -80,7 +80,7 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
         runtime = (
             SklearnRuntime(estimator, known.outputs, known.columns)
             if compiled.body is None
-            else onnx.load(compiled.body, known.outputs)
+            else onnx_graph.load(compiled.body, known.outputs)
         )
         return Examined(known, compiled.body, compiled.note, **_cost(runtime, known))
 

@@ -282,6 +282,9 @@ class EdgeClient:
         held_out = choosing.holdout(bundle, unit, excluded, self._uniform)
         if held_out is not None:
             return held_out, None
+        if choosing.holdout(bundle, unit, ()) is not None:  # whose control is excluded: it keeps nothing
+            route = choosing.route(bundle, None, context, excluded, self._uniform)
+            return None if route is None else (route, None)
         if bundle.context:
             choosing.features(bundle.context, context)
         kept, own = self._kept(bundle, unit, context)

@@ -36,7 +36,7 @@ from serving.ledger.rewards import LedgerUnavailable, RewardWriter
 from serving.models import QuarantinedEvent
 from serving.outbound.reach import Reach
 from serving.runtimes.http import HttpModel, remote_model
-from serving.runtimes.protocol import ModelError
+from serving.runtimes.runtime import ModelError
 
 Finding = tuple[bool | None, str]
 """Is it well, and in what words? None: it is not, and the platform runs all the same."""
