@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import redis
 import structlog
 
 from . import snapshot
@@ -23,9 +22,9 @@ from .learner_sign import LearnerWatch
 from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
-from .reading import SnapshotReader
+from .reading import SnapshotReader, Taker
 from .redis_clients import SNAPSHOTS
-from .redis_keys import ACCESS, Keys
+from .redis_keys import ACCESS
 from .snapshot_files import SnapshotFiles
 
 log = structlog.get_logger(__name__)
@@ -58,8 +57,7 @@ class SnapshotStore:
     def __init__(
         self,
         *,
-        client: redis.Redis,
-        keys: Keys,
+        reader: Callable[[Taker], SnapshotReader],
         load: LoadRuntime,
         folder: Path,
         refresh_seconds: float,
@@ -69,7 +67,7 @@ class SnapshotStore:
         self._refresh_seconds = refresh_seconds
         self._stale_seconds = stale_seconds
         self._misses = Misses()
-        self._reader = SnapshotReader(client, keys, self, refresh_seconds)
+        self._reader = reader(self)
         self._loader = ModelLoader(load, self._model_changed)
         self._has_disk = False
         # What requests read: replaced whole.
