@@ -8,8 +8,7 @@ from noregret.settings import *  # noqa: F403
 from noregret.settings import ENVIRONMENT
 
 INSTALLED_APPS = ["serving", "noregret.serverless"]
-MIDDLEWARE: list[str] = []
-ROOT_URLCONF = None
+MIDDLEWARE = []
 
 # The disk goes with the function: what is kept there alone would be promised and lost.
 SPOOL_LIMIT = 0
