@@ -25,8 +25,9 @@ up: install
 demo: install
 	$(BIN)/python manage.py demo
 
+# As many processes as there are cores, each with engines of its own; a file's tests stay together.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 soak: install
 	$(BIN)/python -m pytest -m soak

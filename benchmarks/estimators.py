@@ -35,7 +35,8 @@ Every public estimator, fitted with its defaults on 150 rows of four measurement
 predicts, else as a step before a linear model. **compiled**: served by ONNX Runtime, for the compiled model gave the same answers.
 **original**: served as it was trained, after its state was checked; the reason is why it was not compiled. **refused**: never served.
 What holds for an estimator's defaults may differ for its options: a function of your own as a kernel, a distance or a
-transformation is always refused. Made by `python -m benchmarks.estimators`.
+transformation is always refused. Whatever serves a model, a row with a number beyond 1e100 that its arithmetic overflows with is
+refused (400), and is no failure of the model. Made by `python -m benchmarks.estimators`.
 
 | estimator | registered as | served | why |
 | --- | --- | --- | --- |

@@ -14,7 +14,8 @@ from .breaker import CircuitOpen
 from .deadline import DeadlineExceeded, Overloaded
 from .live import LiveEndpoint, LiveModel
 from .runtimes.columns import Rows
-from .runtimes.protocol import Outputs, RowsRefused
+from .runtimes.large_numbers import errors_of_caller
+from .runtimes.protocol import NotFinite, Outputs, RowsRefused
 from .runtimes.rows import RowsInvalid, to_rows
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,8 @@ def serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> Se
     """Have `chosen` answer within the endpoint's deadline, counted from `start`
     (time.perf_counter).
 
-    Raises RowsInvalid for rows that the champion refuses.
+    Raises RowsInvalid for rows that the champion refuses, or with numbers too large for who is
+    asked.
     """
     try:
         return _serve(live, chosen, rows, start)
@@ -97,6 +99,8 @@ def _serve(live: LiveEndpoint, chosen: LiveModel, rows: Rows, start: float) -> S
         reason = "overloaded"
     except _Unavailable:
         reason = "unavailable"
+    except RowsInvalid:  # too large for it: nothing is counted against it
+        raise
     except RowsRefused as error:
         # Rows that the champion refuses too are the caller's fault, and no failure of the arm: then
         # nothing is counted against it.
@@ -121,6 +125,17 @@ class _Unavailable(Exception):
 
 
 def _call(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
+    """What the model answers. Raises RowsInvalid for rows with numbers too large for it."""
+    try:
+        return _answered(model, rows, deadline)
+    except (NotFinite, RowsRefused) as error:
+        errors = errors_of_caller(rows, error)
+        if errors:
+            raise RowsInvalid(errors) from error
+        raise
+
+
+def _answered(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
     """By this thread where that is known to be short, else where it can be left at the deadline."""
     runtime = model.runtime
     if runtime is None:
@@ -145,6 +160,8 @@ def _call(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
 def _call_champion(model: LiveModel, rows: Rows, deadline: float) -> Outputs:
     try:
         return _call(model, rows, deadline)
+    except RowsInvalid:
+        raise
     except RowsRefused as error:
         raise RowsInvalid(
             [{"field": "inputs", "message": f"{model.model.model} does not take these rows: {error}"}]

@@ -51,6 +51,7 @@ class ArtifactStore:
         self._folder = folder
         self._source = source
         self._limit = limit
+        self._checked: set[str] = set()
 
     def path(self, sha256: str) -> Path:
         """Where the file of this hash is or would be. Raises ValueError for what is no SHA-256 in
@@ -85,6 +86,25 @@ class ArtifactStore:
         if self._source is None:
             raise ArtifactMissing(f"file {sha256} {'is not here' if body is None else 'has another hash here'}")
         return self._fetched(sha256, self._source)
+
+    def size(self, sha256: str) -> int:
+        """The file's bytes; it is fetched first where it must be. Raises ArtifactMissing."""
+        with self.opened(sha256) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def opened(self, sha256: str) -> BinaryIO:
+        """The file, for who sends it on in parts. Its hash is checked when this store first opens
+        it. Raises ArtifactMissing."""
+        path = self.path(sha256)
+        for _ in range(2):
+            if sha256 not in self._checked:
+                self.read(sha256)
+                self._checked.add(sha256)
+            try:
+                return path.open("rb")
+            except OSError:  # it made room for others, and is fetched again
+                self._checked.discard(sha256)
+        raise ArtifactMissing(f"file {sha256} can't be kept here")
 
     def _here(self, path: Path) -> bytes | None:
         try:

@@ -85,18 +85,20 @@ def record_rewards(process: Process, feedback: Sequence[Feedback], key: snapshot
         else:
             rewards.append(checked)
             places.append(i)
-    if rewards:
-        for i, outcome in zip(places, _write(process, rewards), strict=True):
-            results[i] = _RESULT[outcome]
+    for i, result in zip(places, write_rewards(process, rewards), strict=True):
+        results[i] = result
     complete = [result for result in results if result is not None]
     for status, count in Counter(result.status for result in complete).items():
         metrics.REWARDS.labels(status).inc(count)
     return complete
 
 
-def _write(process: Process, rewards: Sequence[NewReward]) -> list[Outcome]:
+def write_rewards(process: Process, rewards: Sequence[NewReward]) -> list[Result]:
+    """Commit them, in one transaction; what became of each, in order. Raises LedgerUnavailable."""
+    if not rewards:
+        return []
     try:
-        return process.rewards.write(rewards)
+        return [_RESULT[outcome] for outcome in process.rewards.write(rewards)]
     except LedgerUnavailable as error:
         note_not_taken("feedback not taken", error)
         raise
@@ -126,7 +128,11 @@ def _check(process: Process, item: Feedback, key: snapshot.Key) -> NewReward | R
     decision = known_decision(process, item.decision_id, key)
     if decision is None:
         return Result("unknown", "decision_id", UNKNOWN)
-    token, reward = decision
+    return checked_reward(decision.token, decision.reward, item)
+
+
+def checked_reward(token: Token, reward: snapshot.Reward | None, item: Feedback) -> NewReward | Result:
+    """What is to be written of feedback on a decision, or what is wrong with it."""
     if not -MAX_VALUE <= item.value <= MAX_VALUE:
         return Result("invalid", "value", f"must be between {-MAX_VALUE:g} and {MAX_VALUE:g}")
     if not token.learnable:

@@ -46,6 +46,12 @@ FEEDBACK_UNAVAILABLE = Counter(
 REWARDS = Counter("noregret_rewards_total", "Rewards answered, by what became of them.", ["status"])
 ACTIVATIONS = Counter("noregret_activations_total", "Activations answered, by what became of them.", ["status"])
 
+EDGE_EVENTS = Counter(
+    "noregret_edge_events_total",
+    "Events of devices answered, by endpoint and what became of them.",
+    ["endpoint", "status"],
+)
+
 
 def of_learner(watch: LearnerWatch, endpoints: Iterable[str]) -> CollectorRegistry:
     """What a process hears of the learner now. Apart from the counters, which the processes of a

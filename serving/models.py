@@ -2,6 +2,7 @@
 
 from serving.ledger.models import (
     Decision,
+    EdgeDecision,
     FirstVisit,
     ForgottenUnit,
     LedgerHorizon,
@@ -13,6 +14,7 @@ from serving.ledger.models import (
 
 __all__ = [
     "Decision",
+    "EdgeDecision",
     "FirstVisit",
     "ForgottenUnit",
     "LedgerHorizon",

@@ -120,6 +120,22 @@ def slow_body(seconds: float) -> Problem:
     return Problem(408, "request-timeout", "The request took too long to come", detail)
 
 
+def range_not_satisfiable(size: int) -> Problem:
+    return Problem(
+        416,
+        "range-not-satisfiable",
+        "The range lies outside the file",
+        f"the file has {size} bytes",
+        headers={"Content-Range": f"bytes */{size}"},
+    )
+
+
+def too_many(detail: str, *, retry_after: int) -> Problem:
+    return Problem(
+        429, "too-many-requests", "Too much was sent", detail, headers={"Retry-After": str(max(retry_after, 1))}
+    )
+
+
 def unsupported_media_type(expected: str) -> Problem:
     return Problem(415, "unsupported-media-type", "Unsupported media type", f"{expected} was expected")
 

@@ -10,6 +10,8 @@ from django.conf import settings
 from django.db import connection
 
 from . import artifacts, metrics, redis_clients, stored_snapshots
+from .edge import parts as edge_parts
+from .edge.parts import Edge
 from .gathering import Gatherer
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
@@ -39,6 +41,7 @@ class Process:
     assignments: Assignments
     shadower: Shadower
     gatherer: Gatherer
+    edge: Edge
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
@@ -146,6 +149,13 @@ def make() -> Process:
             lambda: backlog.shadows_have_room,
         ),
         gatherer,
+        edge_parts.make(
+            settings.SECRET_KEY,
+            settings.EDGE,
+            redis_clients.client(settings.REDIS_URL, redis_clients.EDGE),
+            keys,
+            artifacts.supplied,
+        ),
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )

@@ -26,6 +26,7 @@ class Use:
 
 APPEND = Use("append", 0.05, 0.05, 0, "a request waits for it; past that the decision goes to the spool")
 STICKY = Use("sticky", 0.05, 0.05, 0, "a request waits for it; past that the unit gets the arm of its hash")
+EDGE = Use("edge", 0.05, 0.05, 0, "a device waits for it; past that each process counts its events for itself")
 SNAPSHOTS = Use("snapshots", 1.0, 1.0, 0, "one thread reads, and requests go on with what is in memory")
 SHADOWS = Use("shadows", 1.0, 1.0, 0, "one thread sends, and drops copies that are not taken")
 SHIPPING = Use("shipping", 2.0, 2.0, 0, "one thread sends many decisions at once, and has the next round")
@@ -33,7 +34,7 @@ CONTROL = Use("control", 2.0, 5.0, 0, "publications, drains and logins: a task's
 STREAMS = Use("streams", 2.0, 5.0, 0, "a consumer of a message stream waits, and has the next round")
 STARTING = Use("starting", 2.0, 2.0, 0, "whoever starts the server asks again until it answers")
 
-USES = (APPEND, STICKY, SNAPSHOTS, SHADOWS, SHIPPING, CONTROL, STREAMS, STARTING)
+USES = (APPEND, STICKY, EDGE, SNAPSHOTS, SHADOWS, SHIPPING, CONTROL, STREAMS, STARTING)
 
 
 def pool(url: str, use: Use) -> redis.ConnectionPool:

@@ -18,6 +18,7 @@ key                        type    holds                                        
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
 {STREAM}:answered:GROUP:ID str     what is answered to a request of a stream (serving.streams.kept)  7 days, or as long as it is remembered
 {login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
+{edge}:events:KEY:MINUTE    int     events of devices that a key (its digest) sent in a minute    120 s
 celery:*                           Celery's queues                                           Celery's own
 
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
@@ -69,6 +70,9 @@ class Keys:
 
     def login(self, kind: str, name: str) -> str:
         return f"{self.prefix}{{login}}:{kind}:{name}"
+
+    def edge_events(self, key: str, minute: int) -> str:
+        return f"{self.prefix}{{edge}}:events:{key}:{minute}"
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}{{{name}}}:snapshot"

@@ -101,6 +101,7 @@ class Experiment(msgspec.Struct, frozen=True):
     apprentice: bool = False  # the policy's choice is recorded, the control serves
     sticky: bool = False  # a unit keeps its arm
     shadow_sample: float = 0.0  # share of requests that challengers get a copy of
+    edge_evidence: bool = True  # what devices decide counts like what is decided here
 
 
 class Baseline(msgspec.Struct, frozen=True):

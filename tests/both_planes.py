@@ -29,5 +29,8 @@ class BothPlanes(Client):
             for name, value in headers:
                 answer[name] = value
 
-        answer.content = b"".join(application(environ, start))
+        parts = application(environ, start)
+        answer.content = b"".join(parts)
+        if hasattr(parts, "close"):  # a file that is sent, as a WSGI server does it
+            parts.close()
         return answer

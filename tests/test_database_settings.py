@@ -49,7 +49,7 @@ SECRET = {"NOREGRET_SECRET_KEY": "0123456789abcdef" * 2}
     ],
 )
 def test_address__as_libpq_reads_it__becomes_settings(url: str, expected: dict[str, Any]) -> None:
-    assert parse(url) == expected | {"ENGINE": "django.db.backends.postgresql"}
+    assert parse(url) == expected | {"ENGINE": "noregret.database"}
 
 
 @pytest.mark.parametrize("url", ["mysql://u:s3cret@h/db", "postgresql://u:s3cret%zz@h/db", "s3cret"])

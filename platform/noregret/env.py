@@ -6,6 +6,7 @@ A value that can't be used ends the process with a sentence that says which vari
 and what was expected.
 """
 
+import base64
 import hashlib
 import json
 import math
@@ -117,8 +118,33 @@ ONNX_PROVIDERS = _variable(
     "none: the CPU",
 )
 ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
+ONNX_MEMORY_LIMIT = _variable(
+    "NOREGRET_ONNX_MEMORY_LIMIT",
+    "bytes of memory that the calls of all models of framework `onnx` may take at once in a process, besides the models' weights; "
+    "a call that wants more fails",
+    "1073741824",
+)
 SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
 MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
+EDGE_SIGNING_KEYS = _variable(
+    "NOREGRET_EDGE_SIGNING_KEYS",
+    "seeds of the Ed25519 keys that sign bundles for devices, 32 bytes in base64url each, separated by commas: the first signs, "
+    "devices are told all",
+    "derived from the secret key",
+)
+EDGE_BUNDLE_SECONDS = _variable(
+    "NOREGRET_EDGE_BUNDLE_SECONDS",
+    "for how long a device may decide by a bundle, in seconds; one that is fetched has at least half of that left",
+    "86400",
+)
+EDGE_GRACE_SECONDS = _variable(
+    "NOREGRET_EDGE_GRACE_SECONDS",
+    "for how long after that its events are taken, in seconds: devices may be offline",
+    "604800",
+)
+EDGE_EVENTS_PER_MINUTE = _variable(
+    "NOREGRET_EDGE_EVENTS_PER_MINUTE", "events of devices that are taken of a key in a minute", "60000"
+)
 ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
 ARTIFACT_STORAGE = _variable(
     "NOREGRET_ARTIFACT_STORAGE",
@@ -346,8 +372,13 @@ class Environment:
     skops_trusted: tuple[str, ...]
     onnx_providers: tuple[str, ...]
     onnx_threads: int
+    onnx_memory_limit: int
     serving_body_limit: int
     max_rows: int
+    edge_signing_keys: tuple[bytes, ...]
+    edge_bundle_seconds: float
+    edge_grace_seconds: float
+    edge_events_per_minute: int
     artifact_limit: int
     artifact_storage: dict[str, Any] | None
     artifact_cache_limit: int
@@ -414,8 +445,13 @@ class Environment:
             skops_trusted=_listed(source, SKOPS_TRUSTED),
             onnx_providers=_listed(source, ONNX_PROVIDERS),
             onnx_threads=_whole(source, ONNX_THREADS, 1, 1),
+            onnx_memory_limit=_whole(source, ONNX_MEMORY_LIMIT, 1 << 30, 1 << 20),
             serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
             max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
+            edge_signing_keys=_seeds(source),
+            edge_bundle_seconds=_number(source, EDGE_BUNDLE_SECONDS, 86_400.0, 2.0),
+            edge_grace_seconds=_number(source, EDGE_GRACE_SECONDS, 604_800.0, 0.0),
+            edge_events_per_minute=int(_number(source, EDGE_EVENTS_PER_MINUTE, 60_000, 1)),
             artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
             artifact_storage=_storage(source),
             artifact_cache_limit=int(_number(source, ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),
@@ -476,6 +512,20 @@ def _tokens(source: Mapping[str, str]) -> dict[str, str]:
             raise BadEnvironment(f"{REMOTE_TOKENS} names {name.strip()}, which holds no token of printable ASCII")
         tokens[host.strip().lower()] = token
     return tokens
+
+
+def _seeds(source: Mapping[str, str]) -> tuple[bytes, ...]:
+    """What is wrong with one is told without it: it is a secret."""
+    seeds = []
+    for i, text in enumerate(_listed(source, EDGE_SIGNING_KEYS), start=1):
+        try:
+            seed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            seed = b""
+        if len(seed) != 32:
+            raise BadEnvironment(f"{EDGE_SIGNING_KEYS}: 32 bytes in base64url were expected at place {i}")
+        seeds.append(seed)
+    return tuple(seeds)
 
 
 def _mlflow_url(source: Mapping[str, str]) -> str:

@@ -1,33 +1,22 @@
 """What those who run the service ask: does the process live, is it ready, what does it count."""
 
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import redis
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import REGISTRY
 
 from noregret.learning.health import learner
 from noregret.redis_client import client
 from noregret.rest.problem_response import problem_response
-from serving import problems
+from serving import exposition, problems, readiness
 from serving.api.calls import Call, Parameter, declared
-from serving.ledger.rewards import LedgerUnavailable
-from serving.metrics import GATHERING, of_learner, web_processes
 from serving.process import process
-
-Check = dict[str, Any]
-"""`ok`: is it well? `serves`: where it is not, can this process not serve?"""
+from serving.readiness import Check
 
 
 @declared(Call("Does the process live?", {200: dict[str, Any]}, name="healthz", open=True))
@@ -64,13 +53,9 @@ def readyz(request: HttpRequest) -> HttpResponse:
     is silent, a challenger that does not load are told, and take nobody out: every process would
     fail alike, and the last snapshot serves on.
     """
-    checks = {name: _run(check) for name, check in _CHECKS.items()}
-    serves = all(check["ok"] or not check["serves"] for check in checks.values())
-    well = all(check["ok"] for check in checks.values())
-    status = "ready" if well else "ready, with troubles" if serves else "not ready"
-    good = well if request.GET.get("strict") == "1" else serves
-    body = {"status": status, "checks": checks}
-    return HttpResponse(msgspec.json.encode(body), content_type="application/json", status=200 if good else 503)
+    strict = request.GET.get("strict") == "1"
+    status, document = readiness.told(_CHECKS, strict=strict, of_database=_OF_THE_DATABASE)
+    return HttpResponse(msgspec.json.encode(document), content_type="application/json", status=status)
 
 
 @declared(Call("Prometheus metrics", {200: str}, name="metrics", media_type="text/plain", open=True))
@@ -82,25 +67,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     503 where each of several counts alone: whichever process answered would tell its own counters,
     and a counter that jumps to and fro is no counter.
     """
-    if counts_alone():
-        return problem_response(
-            problems.unavailable("several web processes count alone: set PROMETHEUS_MULTIPROC_DIR", retry_after=60)
-        )
-    GATHERING.flush()  # of this process; the others' are a second old at most
-    registry = REGISTRY
-    if settings.METRICS_DIR is not None:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(settings.METRICS_DIR))  # type: ignore[no-untyped-call]  # left untyped there
-    store = process().store
-    learns = of_learner(store.learner, [live.document.name for live in store.endpoints()])
-    return HttpResponse(generate_latest(registry) + generate_latest(learns), content_type=CONTENT_TYPE_LATEST)
-
-
-def counts_alone() -> bool:
-    """Is this one of several web processes that have no folder through which they add up their
-    counters?"""
-    workers = settings.ENVIRONMENT.web_processes
-    return settings.METRICS_DIR is None and web_processes(sys.argv[1:], workers) > 1
+    if exposition.counts_alone():
+        return problem_response(problems.unavailable(exposition.ALONE, retry_after=60))
+    return HttpResponse(exposition.text(), content_type=exposition.CONTENT_TYPE_LATEST)
 
 
 @require_safe
@@ -119,15 +88,6 @@ def answer_probes(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[H
         return respond(request) if probe is None else probe(request)
 
     return middleware
-
-
-def _run(check: Callable[[], Check]) -> Check:
-    start = time.perf_counter()
-    try:
-        found = check()
-    except (DatabaseError, LedgerUnavailable, redis.RedisError, OSError, ImproperlyConfigured) as error:
-        found = {"ok": False, "problem": str(error).strip().splitlines()[0] if str(error) else type(error).__name__}
-    return {"serves": False} | found | {"ms": round((time.perf_counter() - start) * 1000, 1)}
 
 
 def _database() -> Check:
@@ -161,26 +121,13 @@ def _learner() -> Check:
     return {"ok": alive and not lagging, "seconds_since_round": found.age_seconds, "lagging": lagging}
 
 
-def _snapshots() -> Check:
-    return {"ok": process().store.loaded, "serves": True} | process().store.describe()
-
-
-def _champions() -> Check:
-    missing = process().store.champions_not_loaded()
-    return {"ok": not missing, "serves": True, "not_loaded": missing}
-
-
-def _challengers() -> Check:
-    missing = process().store.challengers_not_loaded()
-    return {"ok": not missing, "not_loaded": missing}
-
-
+_OF_THE_DATABASE = frozenset({"migrations"})
 _CHECKS: dict[str, Callable[[], Check]] = {
     "database": _database,
     "migrations": _migrations,
     "redis": _redis,
     "learner": _learner,
-    "snapshots": _snapshots,
-    "champions": _champions,
-    "challengers": _challengers,
+    "snapshots": readiness.snapshots,
+    "champions": readiness.champions,
+    "challengers": readiness.challengers,
 }

@@ -23,8 +23,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
 from noregret.control_plane import control_plane
-from noregret.operations import counts_alone
-from serving import problems
+from serving import exposition, problems
 from serving.request_lines import RequestLines
 from serving.starting import begin_serving, end_serving
 from serving.web import app, routes
@@ -102,6 +101,6 @@ front = Front(
     at_end=end_serving,
 )
 
-if counts_alone():
-    log.error("several web processes, and PROMETHEUS_MULTIPROC_DIR is not set: /metrics is refused")
+if exposition.counts_alone():
+    log.error(f"{exposition.ALONE}; /metrics is refused")
 begin_serving()

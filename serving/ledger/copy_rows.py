@@ -13,7 +13,7 @@ from .events import DecisionEvent
 
 COLUMNS = (
     "id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, context, request_id, "
-    "latency_ms, fallback_reason, holdout, proposed_arm_id, excluded, activated_at, timely, trial"
+    "latency_ms, fallback_reason, holdout, proposed_arm_id, excluded, activated_at, edge_decided_at, timely, trial"
 )
 _BEGIN = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _END = struct.pack(">h", -1)
@@ -42,7 +42,7 @@ def packed(rows: Iterable[Row]) -> bytes:
     propensities: Sequence[float] | None = None
     array = b""
     for event, decided_us, context, timely, trial in rows:
-        add(_HEAD.pack(18, 16, event.id, 8, decided_us - _EPOCH_US, 8, event.experiment_id, 8, event.arm_id))
+        add(_HEAD.pack(19, 16, event.id, 8, decided_us - _EPOCH_US, 8, event.experiment_id, 8, event.arm_id))
         if event.propensities != propensities:  # those of a snapshot are often all the same
             propensities = event.propensities
             array = _array(propensities, _FLOAT, _FLOAT8_OID)
@@ -57,6 +57,7 @@ def packed(rows: Iterable[Row]) -> bytes:
         add(_NULL if event.proposed_arm_id is None else _INTEGER.pack(8, event.proposed_arm_id))
         add(_NULL if event.excluded is None else _array(event.excluded, _INTEGER, _INT8_OID))
         add(_NULL if event.activated_us is None else _INTEGER.pack(8, event.activated_us - _EPOCH_US))
+        add(_NULL if event.edge_us is None else _INTEGER.pack(8, event.edge_us - _EPOCH_US))
         add(_BOOLEAN[timely])
         add(_BOOLEAN[trial])
     add(_END)

@@ -203,6 +203,32 @@ class DecisionLog:
         first = self.read(endpoint, 1)
         return appended_at(first[0].id) if first else None
 
+    def oldest_of_each(self, endpoints: Sequence[str]) -> list[datetime | redis.ResponseError | None]:
+        """`oldest` of many, asked all at once: of a thousand streams it takes a tenth of what a
+        pipeline of the client does, most of which went into its packing.
+
+        Where a key is no stream, that error. Raises redis.RedisError.
+        """
+        found: list[datetime | redis.ResponseError | None] = []
+        connection: Any = self._client.connection_pool.get_connection()
+        try:
+            for start in range(0, len(endpoints), CHUNK):
+                asked = endpoints[start : start + CHUNK]
+                connection.send_packed_command([b"".join(map(self._first, asked))], check_health=False)
+                found.extend(_answered(connection) for _ in asked)
+        except BaseException:
+            connection.disconnect()  # what was asked may still be answered
+            raise
+        finally:
+            self._client.connection_pool.release(connection)
+        return found
+
+    def _first(self, endpoint: str) -> bytes:
+        """`XRANGE key - + COUNT 1` in RESP."""
+        return b"*6\r\n$6\r\nXRANGE\r\n%b$1\r\n-\r\n$1\r\n+\r\n$5\r\nCOUNT\r\n$1\r\n1\r\n" % _bulk(
+            self._keys.decisions(endpoint).encode()
+        )
+
     def held_back_since(self, endpoint: str) -> datetime | None:
         """Since when decisions wait on the disk of a web process, as those told, or None. Raises
         redis.RedisError."""
@@ -216,6 +242,15 @@ class DecisionLog:
 def appended_at(entry_id: bytes) -> datetime:
     """When an entry was appended, by Redis's clock."""
     return _EPOCH + timedelta(milliseconds=int(entry_id.split(b"-")[0]))
+
+
+def _answered(connection: Any) -> datetime | redis.ResponseError | None:
+    """When the first of the entries that come next was appended, if one comes."""
+    try:
+        entries: list[tuple[bytes, list[bytes]]] = connection.read_response(disable_decoding=True)
+    except redis.ResponseError as error:
+        return error
+    return appended_at(entries[0][0]) if entries else None
 
 
 def _bulk(value: bytes) -> bytes:

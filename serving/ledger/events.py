@@ -33,6 +33,7 @@ class DecisionEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     proposed_arm_id: int | None = None  # an apprentice's choice
     excluded: list[int] | None = None  # arms, by id, that the request was not for
     activated_us: int | None = None  # when one that waited was activated, in microseconds since 1970
+    edge_us: int | None = None  # when a device says that it decided, in microseconds since 1970; None: decided here
 
     @property
     def waits(self) -> bool:

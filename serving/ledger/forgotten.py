@@ -67,7 +67,7 @@ def without_names(decisions: Sequence[StreamedDecision], readable: ReadableConte
     found = []
     for decision in decisions:
         unit = decision.event.unit
-        if unit in forgotten and decision.decided_at < forgotten[unit]:
+        if unit in forgotten and decision.made_at < forgotten[unit]:
             name = pseudonyms.setdefault((decision.event.experiment_id, unit), pseudonym())
             event = without_name(decision.event, name, readable)
             decision = msgspec.structs.replace(

@@ -52,6 +52,11 @@ class StreamedDecision(msgspec.Struct, frozen=True, gc=False):
     def decided_at(self) -> datetime:
         return _EPOCH + timedelta(microseconds=self.decided_us)
 
+    @property
+    def made_at(self) -> datetime:
+        """When it was decided, wherever: what a device decided comes later."""
+        return self.decided_at if self.event.edge_us is None else _EPOCH + timedelta(microseconds=self.event.edge_us)
+
 
 @dataclass(frozen=True, slots=True)
 class BadEntry:
@@ -91,6 +96,7 @@ def _all_good(entries: Sequence[Entry], latest_us: int) -> Batch | None:
         numbers += [event.proposed_arm_id for event in events if event.proposed_arm_id is not None]
         numbers += [arm for event in events if event.excluded is not None for arm in event.excluded]
         numbers += [event.activated_us for event in events if event.activated_us is not None]
+        numbers += [event.edge_us for event in events if event.edge_us is not None]
         # Those of a snapshot are often all the same, and a hundred.
         vectors = [vector for vector, _ in groupby(event.propensities for event in events)]
         shares = np.array([share for vector in vectors for share in vector], dtype=np.float64)
@@ -161,6 +167,8 @@ def _check(event: DecisionEvent) -> None:
         raise ValueError("a proposed arm is no number of ours")
     if event.activated_us is not None and not 0 <= event.activated_us < _BIGINT:
         raise ValueError("activated at an impossible time")
+    if event.edge_us is not None and not 0 <= event.edge_us < _BIGINT:
+        raise ValueError("a device decided it at an impossible time")
     if event.excluded is not None and not all(0 <= arm < _BIGINT for arm in event.excluded):
         raise ValueError("an excluded arm is no number of ours")
     if not event.propensity > 0.0:

@@ -37,6 +37,8 @@ class Decision(models.Model):
     excluded = ArrayField(models.BigIntegerField(), null=True)
     # When it was activated, where it had to be.
     activated_at = models.DateTimeField(null=True)
+    # When a device says that it decided; None: it was decided here. `decided_at` is when it came.
+    edge_decided_at = models.DateTimeField(null=True)
     # One independent trial of the experiment: not held out, the first of its unit where units keep
     # their arm, and in the ledger before its bucket was closed. Only trials enter evidence and the
     # sample ratio.
@@ -174,6 +176,40 @@ class WaitingDecision(models.Model):
                 name="waiting_to_take",
             ),
             models.Index(fields=["open_until"], name="waiting_by_end"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class EdgeDecision(models.Model):
+    """A decision that was made on a device, by the id that the device gave it: so that it is taken
+    once, and its rewards find it (serving.ledger.edge_decisions)."""
+
+    id = models.UUIDField(primary_key=True)
+    endpoint_id = models.BigIntegerField()
+    # As in the ledger; of one that is left out of evidence a number beside its experiment's.
+    experiment_id = models.BigIntegerField()
+    arm_id = models.BigIntegerField()
+    ledger_id = models.UUIDField()
+    decided_us = models.BigIntegerField()
+    learnable = models.BooleanField()
+    # Of what it says: who repeats it says the same.
+    digest = models.BinaryField()
+    # Nothing is taken of its bundle after that, so that nobody can repeat it.
+    kept_until = models.DateTimeField()
+    # Until it is among the decisions.
+    event = models.BinaryField(null=True)
+    unit = models.CharField(max_length=256, null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["endpoint_id", "ledger_id"],
+                condition=models.Q(event__isnull=False),
+                name="edge_decision_to_take",
+            ),
+            models.Index(fields=["kept_until"], name="edge_decision_by_end"),
         ]
 
     def __str__(self) -> str:

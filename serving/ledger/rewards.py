@@ -23,16 +23,19 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from . import activations, causes, partitions
+from serving.bounded_connection import BoundedConnection, within
+
+from . import activations, causes, edge_decisions, partitions
 from .activations import NOBODY, Activation
+from .edge_decisions import EdgeDecision, KnownEdgeDecision
 from .group_commit import GroupCommit, NotTold
 from .statements import EPOCH, array, instant, run
 from .statements import STATEMENT_TIMEOUT_MS as STATEMENT_TIMEOUT_MS
 
 POOL_TIMEOUT_SECONDS = 1.0
 HANGS_SECONDS = 2.5
-"""A statement that takes longer is one that the server's own limit did not end: no more threads are
-given to waiting for it."""
+"""A statement that takes longer is one that the server's own limit did not end: it is given up, and
+no more threads are given to waiting for it."""
 SMALL = 50
 """A batch of more rewards gains nothing by company."""
 _SERVERS_OWN = frozenset({"no_connection", "connection", "disk_full", "read_only"})
@@ -123,6 +126,7 @@ class RewardWriter:
         self._address = make_conninfo(**{key: value for key, value in parameters.items() if value})
         self._pool = ConnectionPool(
             self._address,
+            connection_class=BoundedConnection,
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
             max_size=size,
@@ -172,12 +176,26 @@ class RewardWriter:
         self._refuse_while_others_hang()
         return self._bounded(write)
 
+    def keep_edge_decisions(
+        self, decisions: Sequence[EdgeDecision], asked: Iterable[bytes]
+    ) -> tuple[set[bytes], Mapping[bytes, KnownEdgeDecision]]:
+        """Keep devices' decisions in one transaction (serving.ledger.edge_decisions.write). Raises
+        LedgerUnavailable."""
+
+        def write() -> tuple[set[bytes], Mapping[bytes, KnownEdgeDecision]]:
+            with self._pool.connection() as connection, connection.transaction():
+                return edge_decisions.write(connection, decisions, asked)
+
+        self._refuse_while_others_hang()
+        return self._bounded(write)
+
     def _bounded(self, write: Callable[[], _Written]) -> _Written:
         """What `write` returns, which is a transaction of its own. Raises LedgerUnavailable."""
         thread = threading.get_ident()
         self._began[thread] = time.monotonic()
         try:
-            return partitions.written(write, psycopg.errors.CheckViolation)
+            with within(HANGS_SECONDS):
+                return partitions.written(write, psycopg.errors.CheckViolation)
         except (psycopg.Error, PoolTimeout) as error:
             raise LedgerUnavailable(str(error)) from error
         finally:
@@ -224,7 +242,7 @@ class RewardWriter:
     def _why_not_connected(self) -> str:
         """The pool tries in the background, and does not say what it met."""
         try:
-            psycopg.connect(self._address).close()
+            BoundedConnection.connect(self._address).close()
         except psycopg.Error as error:
             return str(error)
         return f"none of its connections was free for {POOL_TIMEOUT_SECONDS:g} s"

@@ -79,6 +79,8 @@ class _Stream(httpcore.NetworkStream):
         self.is_used = False
         """Is an answer awaited on it? The pool looks whether an idle connection has been closed
         while another thread may just have taken it."""
+        self.has_more = False
+        """Did bytes come with an answer that are past its end?"""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         left = _left()
@@ -131,6 +133,8 @@ class _Stream(httpcore.NetworkStream):
         if info == "is_readable":  # asked of an idle connection: what can be read is its end
             if self.is_used:
                 return False
+            if self.has_more or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+                return True
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             return bool(poll.poll(0))
@@ -168,6 +172,37 @@ class _Backend(httpcore.NetworkBackend):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return _Stream(connection)
         raise httpcore.ConnectError(str(problem))
+
+
+class _Connection(httpcore.HTTPConnection):
+    """Tells its stream when an answer has been read, and whether more came than the answer.
+
+    httpcore keeps what was read past an answer, and would take it for the next caller's.
+    """
+
+    def read_whole(self, stream: httpcore.NetworkStream) -> None:
+        if not isinstance(stream, _Stream):  # it speaks another protocol now, and ends with this answer
+            return
+        # Its parser has no public name. Where it can't be found, no connection is used twice.
+        parser = getattr(self._connection, "_h11_state", None)
+        stream.has_more = parser is None or bool(parser.trailing_data[0])
+        stream.is_used = False
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        response = super().handle_request(request)
+        response.extensions["read_whole"] = self.read_whole
+        return response
+
+
+class _Pool(httpcore.ConnectionPool):
+    """As many as are made, for HttpClient counts them."""
+
+    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+        super().__init__(max_connections=None, max_keepalive_connections=None, network_backend=backend)
+        self._backend = backend
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        return _Connection(origin, keepalive_expiry=IDLE_SECONDS, network_backend=self._backend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +272,7 @@ class HttpClient:
         made = self._made.get(process)
         if made is not None:
             return made
-        pool = httpcore.ConnectionPool(
-            max_connections=None,
-            max_keepalive_connections=None,
-            keepalive_expiry=IDLE_SECONDS,
-            network_backend=_Backend(self._reach),
-        )
+        pool = _Pool(_Backend(self._reach))
         # One of those that come first at once; another has opened nothing.
         made = self._made.setdefault(process, _Connections(pool, threading.BoundedSemaphore(self._most)))
         if made.pool is pool:
@@ -266,9 +296,7 @@ def _once(
             answer += unpacked
             if len(answer) > limit:
                 raise TooLarge(f"its answer has more than {limit} bytes")
-        connection = response.extensions["network_stream"]
-        if isinstance(connection, _Stream):
-            connection.is_used = False
+        response.extensions["read_whole"](response.extensions["network_stream"])
         return Answer(response.status, told, bytes(answer))
 
 

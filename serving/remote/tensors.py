@@ -3,6 +3,7 @@ How they travel, as JSON or by gRPC, never enters this module.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.runtimes.columns import Column, Columns, ColumnType, Rows, Table
-from serving.runtimes.protocol import ModelError, Outputs, RowsRefused
+from serving.runtimes.protocol import ModelError, Outputs, RowsRefused, check_finite
 
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -29,8 +30,12 @@ DTYPES: dict[str, Any] = {
 }
 """The protocol's datatypes of numbers."""
 TEXT = "BYTES"
+_NAME = 64
 
 MOST_OUTPUTS = 64
+MOST_INPUTS = 10_000
+MOST_FEATURES = 1_000_000
+"""Of a row: more than a request's body has room for."""
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -61,9 +66,14 @@ def width_of(inputs: Sequence[Tensor]) -> int | None:
     for tensor in inputs:
         if tensor.datatype not in DTYPES and tensor.datatype != TEXT:
             raise LayoutUnknown(f"its input {tensor.name} takes {tensor.datatype}, which rows have not")
-        if not tensor.shape or tensor.shape[0] != -1:
+        if not tensor.shape or tensor.shape[0] != -1 or any(length < -1 for length in tensor.shape):
             raise LayoutUnknown(f"its input {tensor.name} has shape {tensor.shape}: -1 was expected first, for rows")
     if len(inputs) > 1:
+        if len(inputs) > MOST_INPUTS:
+            raise LayoutUnknown(f"it has {len(inputs)} inputs: at most {MOST_INPUTS} are taken")
+        twice = [name for name, count in Counter(tensor.name for tensor in inputs).items() if count > 1]
+        if twice:
+            raise LayoutUnknown(f"it has two inputs {twice[0][:_NAME]}: each needs a name of its own")
         for tensor in inputs:
             if math.prod(tensor.shape[1:]) != 1:
                 raise LayoutUnknown(f"its input {tensor.name} has shape {tensor.shape} beside others: a column has one")
@@ -72,7 +82,12 @@ def width_of(inputs: Sequence[Tensor]) -> int | None:
     if inputs and inputs[0].datatype == TEXT and math.prod(rest) != 1:
         raise LayoutUnknown(f"its input {inputs[0].name} takes {rest} texts a row: one was expected")
     if -1 not in rest:
-        return math.prod(rest)
+        width = math.prod(rest)
+        if not 0 < width <= MOST_FEATURES:
+            raise LayoutUnknown(
+                f"its input {inputs[0].name} takes {width} values a row: 1 to {MOST_FEATURES} were expected"
+            )
+        return width
     if len(rest) > 1:
         raise LayoutUnknown(f"its input {inputs[0].name} has shape {inputs[0].shape}: only the rows may be -1")
     return None
@@ -158,8 +173,8 @@ def _by_row(name: str, shape: Sequence[int], values: Sequence[Any] | NDArray[Any
         told = [*map(int, shape)][:8]
         raise ModelError(f"its output {name[:80]} has shape {told} and {len(values)} values for {rows} rows")
     array = np.asarray(values)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ModelError(f"its output {name[:80]} is not finite")
+    if rows:
+        check_finite(f"its output {name[:80]}", array.reshape(rows, -1))
     if array.dtype.kind not in "biuf":  # text: numpy's own would cut zeros off its end
         array = np.empty(len(values), dtype=object)
         array[:] = values

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from .columns import Rows, as_numbers
-from .protocol import ModelError, Outputs
+from .protocol import NotFinite, Outputs
 
 METADATA = "noregret.linear"
 """The key of a graph's metadata under which its linear form stands."""
@@ -54,6 +54,7 @@ class LinearRuntime:
     bounded = True
 
     def __init__(self, form: LinearForm, outputs: list[str]) -> None:
+        self.form = form
         self._answer = _answer(form, has_probabilities="predict_proba" in outputs)
         self._centers = form.centers
         self._sums = list(zip(form.intercepts, form.weights, strict=True))
@@ -73,31 +74,35 @@ class LinearRuntime:
 
 
 def _answer(form: LinearForm, *, has_probabilities: bool) -> Callable[[list[list[float]]], Outputs]:
-    """What makes the answers of (rows, sums). Raises ModelError where a sum is not a number."""
+    """What makes the answers of (rows, sums). Raises NotFinite where a sum is not a number."""
     classes: list[Any] = form.classes or []
 
     def identity(by_row: list[list[float]]) -> Outputs:
         if not all(isfinite(value) for (value,) in by_row):
-            raise ModelError("predict is not finite")
+            raise _not_finite([not isfinite(value) for (value,) in by_row])
         return {"predict": [value for (value,) in by_row]}
 
     def two_classes(by_row: list[list[float]]) -> Outputs:
         if any(isnan(score) for (score,) in by_row):
-            raise ModelError("predict is not finite")
+            raise _not_finite([isnan(score) for (score,) in by_row])
         outputs: Outputs = {"predict": [classes[score > 0.0] for (score,) in by_row]}
         if has_probabilities:
             outputs["predict_proba"] = [_logistic(score) for (score,) in by_row]
         return outputs
 
     def many_classes(by_row: list[list[float]]) -> Outputs:
-        if not all(value < inf for sums in by_row for value in sums):
-            raise ModelError("predict is not finite")
+        if not all(value < inf for sums in by_row for value in sums) or -inf in map(max, by_row):
+            raise _not_finite([not all(value < inf for value in sums) or max(sums) == -inf for sums in by_row])
         outputs: Outputs = {"predict": [classes[sums.index(max(sums))] for sums in by_row]}
         if has_probabilities:
             outputs["predict_proba"] = [_softmax(sums) for sums in by_row]
         return outputs
 
     return {"identity": identity, "two-classes": two_classes, "many-classes": many_classes}[form.link]
+
+
+def _not_finite(wrong: list[bool]) -> NotFinite:
+    return NotFinite("predict", np.array(wrong))
 
 
 def _logistic(score: float) -> list[float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import linear
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources, Runtime
+from .protocol import LARGEST, LARGEST_SINGLE, Model, ModelError, Outputs, Resources, Runtime, check_finite
 
 if TYPE_CHECKING:  # imported only where such a model is loaded: it is large
     import onnxruntime
@@ -26,16 +26,48 @@ _DTYPES: dict[str, type[Any]] = {
 
 
 CPU = "CPUExecutionProvider"
+# Operators by whose inputs' values, and not their shapes, a call is long or large.
 _LOOPS = (b"Loop", b"Scan", b"While")
+_SIZED_BY_VALUES = (
+    b"ConstantOfShape", b"Range", b"Expand", b"Tile", b"Resize", b"Upsample", b"Pad", b"OneHot", b"Window", b"MelWeightMatrix",
+    b"DFT", b"STFT", b"AffineGrid", b"Col2Im", b"MaxUnpool", b"NonMaxSuppression", b"SequenceMap", b"Search", b"Sampling",
+)  # fmt: skip
 LONGEST_SECONDS = 30.0
-"""A call of a model with a loop is ended after so long, whoever still waits for it."""
+"""A call of a model that may be long is ended after so long, whoever still waits for it."""
+
+_arena_lock = threading.Lock()
+_arena_bytes: int | None = None
 
 
-def session(body: bytes, providers: Sequence[str] = (), threads: int = 1) -> "onnxruntime.InferenceSession":
-    """A session that starts no threads of its own and keeps no arena: small models need neither.
+def _share_memory(limit: int) -> None:
+    """Have the sessions that ask for it take their tensors from one arena of at most so many bytes.
+    The library has one a process, and the first limit holds.
+    """
+    global _arena_bytes
+    import onnxruntime
 
-    `providers` are tried before the CPU. Raises ModelError for one that is not installed here, and
-    what the library raises.
+    with _arena_lock:
+        if _arena_bytes is not None:
+            return
+        where = onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+        )
+        as_asked = 1  # kSameAsRequested: doubling would have a call refused at half of the limit
+        onnxruntime.create_and_register_allocator(
+            where, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": as_asked})
+        )
+        _arena_bytes = limit
+
+
+def session(
+    body: bytes, providers: Sequence[str] = (), threads: int = 1, memory: int | None = None
+) -> "onnxruntime.InferenceSession":
+    """A session that starts no threads of its own and keeps no arena of its own: small models need
+    neither.
+
+    `providers` are tried before the CPU. `memory`: the most bytes of CPU memory that all sessions
+    with such a limit have for tensors at once, weights apart; a call that wants more fails. Raises
+    ModelError for a provider that is not installed here, and what the library raises.
     """
     import onnxruntime
 
@@ -47,6 +79,10 @@ def session(body: bytes, providers: Sequence[str] = (), threads: int = 1) -> "on
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = False
+    if memory is not None:
+        _share_memory(memory)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
 
@@ -56,18 +92,29 @@ class OnnxRuntime:
     meanwhile.
 
     A graph with one input of several features takes an array of them. Any other takes an input a
-    column, in the model's order. A graph that may hold a loop runs where it can be left.
+    column, in the model's order. A graph that may hold a loop runs where it can be left. `memory`
+    is as for `session`; with it, so does a graph in which a value may decide how large a tensor is.
     """
 
-    def __init__(self, body: bytes, outputs: list[str], providers: Sequence[str] = (), threads: int = 1) -> None:
-        self._session = session(body, providers, threads)
+    def __init__(
+        self,
+        body: bytes,
+        outputs: list[str],
+        providers: Sequence[str] = (),
+        threads: int = 1,
+        memory: int | None = None,
+    ) -> None:
+        self._session = session(body, providers, threads, memory)
         # The name of an operator stands in the file as it is; another's name may be like it.
-        self.bounded = not any(loop in body for loop in _LOOPS)
+        open_ended = _LOOPS if memory is None else _LOOPS + _SIZED_BY_VALUES
+        self.bounded = not any(operator in body for operator in open_ended)
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
         self._dtype = _DTYPES[inputs[0].type]
         self._columns = [(one.name, _DTYPES[one.type], len(one.shape) == 1) for one in inputs]
         self._is_flat = len(inputs[0].shape) == 1
+        is_single = any(dtype == np.float32 for _, dtype, _ in self._columns)
+        self._largest = LARGEST_SINGLE if is_single else LARGEST
         self._takes_all = len(inputs) == 1 and not self._is_flat and inputs[0].shape[1] != 1
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._graph_outputs = [output.name for output in self._session.get_outputs()][: len(outputs)]
@@ -78,21 +125,20 @@ class OnnxRuntime:
             if isinstance(rows, Table) or len(self._columns) > 1 or self._is_flat:
                 fed = self._by_column(rows)
             else:
-                fed = {self._input: rows.astype(self._dtype, copy=False)}
+                fed = {self._input: _cast(rows, self._dtype)}
             values = self._session.run(self._graph_outputs, fed) if self.bounded else self._ended(fed)
         except Exception as error:  # the library's own exceptions have no common, public base
             raise ModelError(str(error)) from error
         outputs: Outputs = {}
         for name, value in zip(self._outputs, values, strict=True):
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ModelError(f"{name} is not finite")
+            check_finite(name, value, self._largest)
             if name == "predict" and value.ndim == 2 and value.shape[1] == 1:
                 value = value[:, 0]
             outputs[name] = value.tolist()
         return outputs
 
     def _ended(self, fed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """A run that ends in time, whatever its loop waits for."""
+        """A run that ends in time, after the operator that is at work."""
         import onnxruntime
 
         options = onnxruntime.RunOptions()
@@ -109,12 +155,21 @@ class OnnxRuntime:
         """Raises ValueError for another number of columns, or what an input does not hold."""
         arrays = rows.arrays if isinstance(rows, Table) else rows.T
         if self._takes_all:
-            return {self._input: np.stack([array.astype(self._dtype, copy=False) for array in arrays], axis=1)}
+            return {self._input: np.stack([_cast(array, self._dtype) for array in arrays], axis=1)}
         fed = {}
         for (name, dtype, is_flat), array in zip(self._columns, arrays, strict=True):
-            column = array.astype(dtype, copy=False)
+            column = _cast(array, dtype)
             fed[name] = column if is_flat else column[:, None]
         return fed
+
+
+def _cast(array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
+    """What single precision does not hold is infinite in it, and the model says what comes of
+    that."""
+    if dtype is not np.float32:
+        return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def load(body: bytes, outputs: list[str]) -> Runtime:
@@ -137,4 +192,7 @@ class OnnxModel(Model, frozen=True, kw_only=True, tag="onnx"):
         body = resources.artifacts.read(self.sha256)
         if self.framework != "onnx":  # what was compiled here was held against its original on the CPU
             return load(body, self.outputs)
-        return OnnxRuntime(body, self.outputs, resources.settings.ONNX_PROVIDERS, resources.settings.ONNX_THREADS)
+        settings = resources.settings
+        return OnnxRuntime(
+            body, self.outputs, settings.ONNX_PROVIDERS, settings.ONNX_THREADS, settings.ONNX_MEMORY_LIMIT
+        )

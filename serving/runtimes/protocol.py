@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.artifacts import ArtifactStore
 
@@ -30,6 +32,35 @@ class Runtime(Protocol):
 
 class ModelError(Exception):
     """A model did not give what it should."""
+
+
+LARGEST = 1e100
+"""Rows with a number beyond it, either way, may be too large for arithmetic in double precision,
+which holds 1e308: products, powers and sums of some go past that. Nothing that is counted or
+measured comes near."""
+LARGEST_SINGLE = 1e19
+"""The same in single precision, which holds 3e38: the square of this, and every 64-bit integer."""
+
+
+class NotFinite(ModelError):
+    """An answer holds what is no finite number.
+
+    `wrong` (n,) tells of which rows; rows with a number beyond `largest` are too large for the
+    model.
+    """
+
+    def __init__(self, name: str, wrong: NDArray[np.bool_], largest: float = LARGEST) -> None:
+        super().__init__(f"{name} is not finite")
+        self.wrong = wrong
+        self.largest = largest
+
+
+def check_finite(name: str, answer: NDArray[Any], largest: float = LARGEST) -> None:
+    """Raises NotFinite where an answer (n, ...) of numbers is not finite."""
+    if answer.dtype.kind == "f" and not np.isfinite(answer).all():
+        by_row = np.atleast_1d(answer)
+        wrong: NDArray[np.bool_] = ~np.isfinite(by_row).reshape(len(by_row), -1).all(axis=1)
+        raise NotFinite(name, wrong, largest)
 
 
 class RowsRefused(ModelError):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .columns import Rows, Table
-from .protocol import Model, ModelError, Outputs, Resources
+from .protocol import Model, ModelError, Outputs, Resources, check_finite
 
 
 def is_allowed(path: str, allowed: Sequence[str]) -> bool:
@@ -45,8 +45,7 @@ class PythonRuntime:
         answer = np.asarray(self._function(rows.by_name() if isinstance(rows, Table) else rows))
         if answer.ndim == 0 or len(answer) != len(rows):
             raise ModelError(f"{len(rows)} rows gave an array of shape {answer.shape}")
-        if answer.dtype.kind == "f" and not np.isfinite(answer).all():
-            raise ModelError("a prediction is not finite")
+        check_finite("a prediction", answer)
         if answer.dtype.kind not in "biufUS":
             raise ModelError(f"predictions of dtype {answer.dtype} have no JSON form")
         return {"predict": answer.tolist()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from .columns import Columns, Rows
 from .estimator_input import given_by
-from .protocol import Model, ModelError, Outputs, Resources, RowsRefused
+from .protocol import Model, ModelError, Outputs, Resources, RowsRefused, check_finite
 
 
 class SklearnRuntime:
@@ -52,8 +52,7 @@ def by_row(name: str, answer: Any, count: int) -> list[Any]:
     value = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
     if value.ndim == 0 or len(value) != count:
         raise ModelError(f"{name} gave an array of shape {value.shape} for {count} rows")
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise ModelError(f"{name} is not finite")
+    check_finite(name, value)
     if value.dtype.kind not in "biufUO":
         raise ModelError(f"{name} is of dtype {value.dtype}, which has no JSON form")
     values: list[Any] = value.tolist()

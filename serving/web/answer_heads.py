@@ -16,10 +16,12 @@ _ALWAYS = [
     ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
 ]
-_EXPOSED = "ETag, Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
+_EXPOSED = (
+    "Accept-Ranges, Content-Range, ETag, Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
+)
 _TAKEN = (
-    "Authorization, Content-Encoding, Content-Type, If-None-Match, Inference-Header-Content-Length, X-API-Key, "
-    "X-Request-ID"
+    "Authorization, Content-Encoding, Content-Type, If-None-Match, If-Range, Inference-Header-Content-Length, Range, "
+    "X-API-Key, X-Request-ID"
 )
 _PREFLIGHT = [
     ("Access-Control-Allow-Methods", "GET, HEAD, POST"),

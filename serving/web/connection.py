@@ -1,9 +1,8 @@
-"""One connection of a client, as uvicorn's server accepts it: requests are read whole, within their
-route's limit and deadline, before a thread is taken for one.
+"""One connection of a client, as uvicorn's server accepts it: requests are whole before a thread is
+taken for one.
 
-The parser is httptools' (llhttp). What is decided here: whose body is read, how far and for how
-long, in which order answers go out, and when the connection ends. A request that is refused is read
-on within bounds, so that its sender reads the answer.
+What is decided here: for how long is read, in which order answers go out, and when the connection
+ends. A request that is refused is read on within bounds, so that its sender reads the answer.
 """
 
 import asyncio
@@ -20,11 +19,10 @@ from serving.problems import Problem
 
 from .exchange import AT_ONCE_BYTES, Exchange, Headers, head
 from .front import UNSENT_BYTES, Front
-from .request_heads import add_address, add_header, framing
+from .incoming import HEAD_BYTES, Incoming, bad_request, head_too_large
 from .rules import Fixed, Plane
 from .spooling import DiskFull
 
-HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 SILENT_SECONDS = 10.0
 """A body of which nothing comes for so long is given up, whatever its deadline."""
@@ -32,8 +30,6 @@ IDLE_SECONDS = 75.0
 """Between requests: longer than a proxy in front keeps a connection that it does not use."""
 QUEUE_SECONDS = 5.0
 """A request that no thread takes for so long is refused."""
-BLOCK_BYTES = 64 * 1024
-"""What is held in memory of a body; more goes to disk."""
 REST_BYTES = 64 * 1024 * 1024
 REST_SECONDS = 10.0
 """How far a request that is refused is read on."""
@@ -56,23 +52,16 @@ class Connection(asyncio.Protocol):
         self._front: Front = config.loaded_app
         self._server = server_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
-        self._base: dict[str, Any] = {}
-        self._reading: Exchange | None = None
-        self._running: Exchange | None = None
+        self._incoming = Incoming(self, self._front)
+        self.running: Exchange | None = None
         self._in_line: deque[Exchange] = deque()
-        self._target = b""
-        self._framing = b""
-        """The header that tells of a body which this parser will not read."""
-        self._head_bytes = 0
-        self._idle_bytes = 0
-        self._rest_bytes = 0
         self._paused = 0
         self._is_writable = True
         self._unsent = 0
         self._is_unfinished = False
-        self._is_deaf = False
-        self._is_ending = False
+        self.is_deaf = False
+        """What was read is answered, and nothing more is read as a request."""
+        self.is_ending = False
         self._is_lost = False
         self.is_last = False
         """No request is read after the one that is answered."""
@@ -88,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)
         here, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         is_network = isinstance(here, tuple) and isinstance(peer, tuple)
-        self._base = {
+        self._incoming.base = {
             "SCRIPT_NAME": "",
             "SERVER_NAME": str(here[0]) if is_network else "localhost",
             "SERVER_PORT": str(here[1]) if is_network else "0",
@@ -103,23 +92,21 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + HEAD_SECONDS
 
     def data_received(self, data: bytes) -> None:
-        if self._is_ending or self._is_deaf:
+        if self.is_ending or self.is_deaf:
             return
-        before = self._reading
+        incoming = self._incoming
+        before = incoming.reading
         received = -1 if before is None else before.received
         try:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._go_on(data[upgrade.args[0] :])
+            incoming.feed(data)
         except httptools.HttpParserCallbackError:
             self._transport.abort()  # a fault of ours; nobody knows what was read
             raise
         except httptools.HttpParserError:
-            self._malformed("it is no HTTP/1.1 request")
+            self.break_off(bad_request("it is no HTTP/1.1 request"))
             return
-        reading = self._reading
-        if reading is None or self._is_ending:
+        reading = incoming.reading
+        if reading is None or self.is_ending:
             if self._is_unfinished:
                 self._is_unfinished = False
                 self._front.unfinished.pop(self, None)
@@ -128,9 +115,9 @@ class Connection(asyncio.Protocol):
         # Heads, chunks' sizes and trailers are no body, and their length is bounded like a head's.
         # Of data that another request ended in, nobody knows how much is this one's.
         is_going_on = reading is before and not (reading.received != received and reading.head_is_read)
-        self._idle_bytes = self._idle_bytes + len(data) if is_going_on else 0
-        if self._idle_bytes > HEAD_BYTES:
-            self._head_too_large()
+        incoming.idle_bytes = incoming.idle_bytes + len(data) if is_going_on else 0
+        if incoming.idle_bytes > HEAD_BYTES:
+            self.break_off(head_too_large())
             return
         if not self._is_unfinished:
             self._is_unfinished = True
@@ -139,34 +126,14 @@ class Connection(asyncio.Protocol):
                 self.deadline = now + HEAD_SECONDS
         if reading.head_is_read and reading.refused is None:
             self.deadline = min(reading.until, now + SILENT_SECONDS)
-            if reading.expects_continue and not reading.received and self._running is None:
+            if reading.expects_continue and not reading.received and self.running is None:
                 reading.expects_continue = False
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _go_on(self, rest: bytes) -> None:
-        """Another protocol was offered, which nobody must speak: what follows is HTTP as before.
-
-        The parser takes all after the head for that protocol, a body too. So a new one goes on, and
-        is told of the body.
-        """
-        while True:
-            if self._parser.get_method() == b"CONNECT":
-                self._stop_reading()
-                return
-            self._parser = httptools.HttpRequestParser(self)
-            if self._framing:
-                self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % self._framing)
-                self._framing = b""
-            try:
-                self._parser.feed_data(rest)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
-
     def eof_received(self) -> bool:
-        if self._reading is not None and not self._is_ending and self._running is None:
-            self._refuse(self._reading, _bad_request("its body ended before its length"))
-            self._is_ending = True
+        if self._incoming.reading is not None and not self.is_ending and self.running is None:
+            self.refuse(self._incoming.reading, bad_request("its body ended before its length"))
+            self.is_ending = True
             self._transport.close()
             return True
         return False  # nobody is there to read an answer
@@ -177,15 +144,15 @@ class Connection(asyncio.Protocol):
         self._front.unsent -= self._unsent
         self._unsent = 0
         self._server.connections.discard(self)
-        for exchange in (self._reading, self._running, *self._in_line):
+        for exchange in (self._incoming.reading, self.running, *self._in_line):
             if exchange is not None:
                 exchange.lost()
                 if exchange.claim():  # no thread has it, or will have it
                     self.close_body(exchange)
-        self._reading = self._running = None
+        self.running = None
         self._in_line.clear()
         self.deadline = NEVER
-        del self._parser  # it holds the connection, too
+        self._incoming.close()
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -194,8 +161,8 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._front.unsent -= self._unsent
         self._unsent = 0
-        if self._running is not None:
-            self._running.part_is_taken()
+        if self.running is not None:
+            self.running.part_is_taken()
         self._resume(_UNSENT)
 
     # What the server and the clock say.
@@ -203,17 +170,17 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """The process ends: what is answered is answered, and nothing else begins."""
         self.is_last = True
-        if self._running is None or self._running.is_told:
+        if self.running is None or self.running.is_told:
             self._transport.close()
 
     @property
     def is_idle(self) -> bool:
         """Nothing is asked, and nothing is to be told."""
-        return self._reading is None and self._running is None and self._is_writable and not self._is_ending
+        return self._incoming.reading is None and self.running is None and self._is_writable and not self.is_ending
 
     def close(self) -> None:
         """Of an idle one: another needs its place."""
-        self._is_ending = True
+        self.is_ending = True
         self._transport.close()
 
     def give_up(self) -> None:
@@ -223,7 +190,7 @@ class Connection(asyncio.Protocol):
 
     def overdue(self, now: float) -> None:
         """The deadline has passed."""
-        if self._is_ending:
+        if self.is_ending:
             self._transport.abort()
         elif not self._is_writable:
             left = self._transport.get_write_buffer_size()
@@ -233,129 +200,35 @@ class Connection(asyncio.Protocol):
                 self.deadline = now + UNREAD_SECONDS
             else:
                 self._transport.abort()
-        elif self._running is not None and self._running.refused is None:
+        elif self.running is not None and self.running.refused is None:
             # It waits for a thread.
             self.deadline = NEVER
-            if self._running.claim():
-                self._running.refused = self._answer(self._running, problems.busy())
-                self._tell(self._running)
-        elif self._reading is None:
+            if self.running.claim():
+                self.running.refused = self._answer(self.running, problems.busy())
+                self._tell(self.running)
+        elif self._incoming.reading is None:
             self._transport.close()
-        elif self._reading.refused is None:
-            self._refuse(self._reading, problems.slow_body(SILENT_SECONDS))
-            self._end()
+        elif self._incoming.reading.refused is None:
+            self.refuse(self._incoming.reading, problems.slow_body(SILENT_SECONDS))
+            self.end()
         else:
-            self._end()
-
-    # What the parser says.
-
-    def on_message_begin(self) -> None:
-        if self._framing or self._is_deaf:
-            return
-        self._reading = Exchange(self, self._base.copy())
-        self._target = b""
-        self._head_bytes = self._idle_bytes = 0
-
-    def on_url(self, part: bytes) -> None:
-        self._head_bytes += len(part)
-        if self._head_bytes <= HEAD_BYTES:
-            self._target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        reading = self._reading
-        if self._head_bytes <= HEAD_BYTES and reading is not None and not reading.head_is_read:  # else a trailer
-            add_header(reading.environ, name, value)
-
-    def on_headers_complete(self) -> None:
-        reading = self._reading
-        if reading is None or self._is_ending or self._framing:
-            return
-        reading.head_is_read = True
-        environ = reading.environ
-        if self._parser.should_upgrade():
-            self._framing = framing(environ)
-        method = environ["REQUEST_METHOD"] = self._parser.get_method().decode("latin-1")
-        version = self._parser.get_http_version()
-        environ["SERVER_PROTOCOL"] = f"HTTP/{version}"
-        reading.keep_alive = self._parser.should_keep_alive()
-        if self._head_bytes > HEAD_BYTES:
-            self._head_too_large()
-            return
-        if not add_address(environ, self._target):
-            environ["PATH_INFO"] = ""
-            self._refuse(reading, _bad_request("its target is no path"))
-            return
-        rule = reading.rule = self._front.find(environ["PATH_INFO"])
-        if rule is None:
-            self._refuse(reading, problems.not_found(f"there is nothing at {environ['PATH_INFO'][:200]}"))
-            return
-        if method not in rule.methods:
-            self._refuse(reading, problems.method_not_allowed(rule.methods))
-            return
-        limit, seconds = rule.of_body(method, environ.get("CONTENT_TYPE", ""))
-        length = environ.get("CONTENT_LENGTH")
-        reading.limit = limit
-        if length is not None and int(length) > limit:
-            self._refuse(reading, problems.too_large(limit))
-            return
-        # Bodies come whole to an application: none is in chunks.
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
-        expected = environ.pop("HTTP_EXPECT", None)
-        if expected is not None:
-            if expected.lower() != "100-continue":
-                self._refuse(reading, Problem(417, "expectation-failed", "Not expected", "only 100-continue is known"))
-                return
-            reading.expects_continue = version == "1.1"
-        reading.until = self._front.now + seconds
-
-    def on_body(self, part: bytes) -> None:
-        reading = self._reading
-        if reading is None or self._is_ending:
-            return
-        if reading.refused is not None:
-            self._rest_bytes -= len(part)
-            reading.received += len(part)
-            if self._rest_bytes < 0 and reading is self._running:
-                self._end()
-            return
-        reading.take_body(part)
-        if reading.received > reading.limit:
-            self._refuse(reading, problems.too_large(reading.limit))
-        elif len(reading.buffer) >= BLOCK_BYTES:
-            self._keep_on_disk(reading)
-
-    def on_message_complete(self) -> None:
-        if self._framing:  # its body is still to come
-            return
-        reading, self._reading = self._reading, None
-        if reading is None or self._is_ending:
-            return
-        reading.is_read = True
-        if reading.refused is not None:
-            if reading.is_told:
-                self._next()
-            return
-        if reading.spooled is not None and reading.buffer:
-            self._keep_on_disk(reading)
-        if reading.refused is None:
-            self._line_up(reading)
+            self.end()
 
     # From a request to its answer.
 
-    def _line_up(self, exchange: Exchange) -> None:
+    def line_up(self, exchange: Exchange) -> None:
         """Its place among the answers is that of its request, whatever is ready first."""
         exchange.is_in_line = True
-        if self._running is None:
+        if self.running is None:
             self._start(exchange)
             return
         self._in_line.append(exchange)
         self._pause(_LINE)
         if len(self._in_line) >= MOST_IN_LINE:
-            self._stop_reading()
+            self.stop_reading()
 
     def _start(self, exchange: Exchange) -> None:
-        self._running = exchange
+        self.running = exchange
         if exchange.refused is None:
             if exchange.pending:  # its body is on the way to disk
                 return
@@ -372,16 +245,16 @@ class Connection(asyncio.Protocol):
             exchange.claim()
         self._tell(exchange)
 
-    def _refuse(self, exchange: Exchange, problem: Problem) -> None:
+    def refuse(self, exchange: Exchange, problem: Problem) -> None:
         """No thread for this one. It keeps its place among the answers."""
         exchange.claim()
         self.close_body(exchange)
         exchange.buffer = b""
         exchange.refused = self._answer(exchange, problem)
-        self._rest_bytes = max(REST_BYTES, 4 * exchange.limit)
+        self._incoming.rest_bytes = max(REST_BYTES, 4 * exchange.limit)
         if not exchange.is_in_line:
-            self._line_up(exchange)
-        elif exchange is self._running:
+            self.line_up(exchange)
+        elif exchange is self.running:
             self._tell(exchange)
 
     def _answer(self, exchange: Exchange, problem: Problem) -> bytes:
@@ -405,24 +278,24 @@ class Connection(asyncio.Protocol):
         self.close_body(exchange)
         self._write(exchange.refused)
         if exchange.is_read:
-            self._next()
+            self.next_in_line()
         elif not exchange.keep_alive or self.is_last:
-            self._end()
+            self.end()
         else:
             self.deadline = self._loop.time() + REST_SECONDS
 
-    def _next(self) -> None:
+    def next_in_line(self) -> None:
         """An answer is out: the next request's turn, or the end."""
-        last, self._running = self._running, None
-        if self._is_lost or self._is_ending:
+        last, self.running = self.running, None
+        if self._is_lost or self.is_ending:
             return
         if self.is_last or (last is not None and not last.keep_alive):
-            if self._reading is None and not self._is_deaf:
-                self._is_ending = True
+            if self._incoming.reading is None and not self.is_deaf:
+                self.is_ending = True
                 self._transport.close()
                 self.deadline = self._loop.time() + (ENDING_SECONDS if self._is_writable else UNREAD_SECONDS)
             else:
-                self._end()
+                self.end()
             return
         if self._in_line:
             self._start(self._in_line.popleft())
@@ -431,10 +304,10 @@ class Connection(asyncio.Protocol):
         elif not self._is_writable:
             self.deadline = self._loop.time() + UNREAD_SECONDS
         else:
-            self.deadline = self._front.now + (IDLE_SECONDS if self._reading is None else SILENT_SECONDS)
+            self.deadline = self._front.now + (IDLE_SECONDS if self._incoming.reading is None else SILENT_SECONDS)
 
     def _write(self, data: bytes) -> None:
-        if self._is_lost or self._is_ending:
+        if self._is_lost or self.is_ending:
             return
         self._transport.write(data)
         if not self._is_writable:
@@ -442,12 +315,12 @@ class Connection(asyncio.Protocol):
             self._front.unsent += len(data)
             self._pause(_UNSENT)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Nothing more is read as a request. What still comes is dropped for a moment, so that the
         answer is not lost with it."""
-        if self._is_ending or self._is_lost:
+        if self.is_ending or self._is_lost:
             return
-        self._is_ending = True
+        self.is_ending = True
         self._front.unfinished.pop(self, None)
         self._resume(_DISK | _LINE | _UNSENT)
         if self._transport.can_write_eof():
@@ -455,42 +328,34 @@ class Connection(asyncio.Protocol):
                 self._transport.write_eof()
         self.deadline = self._loop.time() + (ENDING_SECONDS if self._is_writable else UNREAD_SECONDS)
 
-    def _stop_reading(self) -> None:
+    def stop_reading(self) -> None:
         """What was read is answered, and nothing more is."""
-        self._is_deaf = True
-        self._reading = None
-        last = self._in_line[-1] if self._in_line else self._running
+        self.is_deaf = True
+        self._incoming.reading = None
+        last = self._in_line[-1] if self._in_line else self.running
         if last is None or last.is_told:
-            self._end()
+            self.end()
         else:
             last.keep_alive = False
 
-    def _malformed(self, why: str) -> None:
-        self._break_off(_bad_request(why))
-
-    def _head_too_large(self) -> None:
-        self._break_off(
-            Problem(431, "head-too-large", "The head is too large", f"at most {HEAD_BYTES} bytes are taken")
-        )
-
-    def _break_off(self, problem: Problem) -> None:
+    def break_off(self, problem: Problem) -> None:
         """What comes can't be told apart any more."""
-        reading = self._reading or Exchange(self, {})
+        reading = self._incoming.reading or Exchange(self, {})
         if reading.refused is None:
             reading.keep_alive = False
-            self._refuse(reading, problem)
-        self._stop_reading()
+            self.refuse(reading, problem)
+        self.stop_reading()
 
     # Bodies on disk.
 
-    def _keep_on_disk(self, exchange: Exchange) -> None:
+    def keep_on_disk(self, exchange: Exchange) -> None:
         spooler = self._front.spooler
         exchange.spooled = exchange.spooled or spooler.open()
         part, exchange.buffer = bytes(exchange.buffer), b""
         try:
             spooler.write(exchange.spooled, part, partial(self.from_thread, self._is_kept, exchange))
         except DiskFull:
-            self._refuse(exchange, problems.unavailable("too many large bodies are on their way", retry_after=10))
+            self.refuse(exchange, problems.unavailable("too many large bodies are on their way", retry_after=10))
             return
         exchange.pending += 1
         self._pause(_DISK)
@@ -500,10 +365,10 @@ class Connection(asyncio.Protocol):
         if self._is_lost:
             return
         if error is not None and exchange.refused is None:
-            self._refuse(exchange, problems.unavailable("the body could not be kept on disk", retry_after=10))
+            self.refuse(exchange, problems.unavailable("the body could not be kept on disk", retry_after=10))
         if exchange.pending == 0:
             self._resume(_DISK)
-            if exchange is self._running and exchange.refused is None:
+            if exchange is self.running and exchange.refused is None:
                 self._start(exchange)
 
     def close_body(self, exchange: Exchange) -> None:
@@ -530,12 +395,12 @@ class Connection(asyncio.Protocol):
 
     def answered(self, exchange: Exchange, data: bytes) -> None:
         """The answer, or its last part."""
-        if exchange is self._running:
+        if exchange is self.running:
             self._write(data)
-            self._next()
+            self.next_in_line()
 
     def send_part(self, exchange: Exchange, data: bytes) -> None:
-        if exchange is not self._running:
+        if exchange is not self.running:
             exchange.part_is_taken()
             return
         self.deadline = NEVER
@@ -545,7 +410,7 @@ class Connection(asyncio.Protocol):
 
     def failed(self, exchange: Exchange) -> None:
         """It can't be answered, or not to its end."""
-        if exchange is not self._running:
+        if exchange is not self.running:
             return
         if exchange.is_sent:
             self._transport.abort()
@@ -565,7 +430,3 @@ class Connection(asyncio.Protocol):
         if self._paused and not self._paused & ~why and not self._is_lost:
             self._transport.resume_reading()
         self._paused &= ~why
-
-
-def _bad_request(why: str) -> Problem:
-    return Problem(400, "bad-request", "The request can't be understood", why)

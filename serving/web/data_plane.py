@@ -25,6 +25,8 @@ WAITING_EACH = 32
 WAITING_THREADS = 4
 """Threads for endpoints that wait for other machines, for each of those that compute."""
 _ENDPOINT = "{endpoint}"
+FILE_THREADS = 4
+"""Threads that send model files: a device that takes one slowly keeps none from predict."""
 
 
 def data_plane(*, threads: int, share: float) -> Find:
@@ -33,10 +35,13 @@ def data_plane(*, threads: int, share: float) -> Find:
     lines = RequestLines(application, share)
     plane = Plane(lines, Pool("data", threads, WAITING_EACH * threads))
     waiting = Plane(lines, Pool("waiting", WAITING_THREADS * threads, WAITING_EACH * threads))
+    files = Plane(lines, Pool("files", FILE_THREADS, WAITING_EACH * FILE_THREADS))
     # A browser asks by OPTIONS before a page of another origin may call.
     asked_before = ("OPTIONS",) if settings.CORS_ORIGINS else ()
     rules = {
-        route.template: Rule(plane, (*route.methods, *asked_before), route.limit, route.seconds)
+        route.template: Rule(
+            files if route.sends_files else plane, (*route.methods, *asked_before), route.limit, route.seconds
+        )
         for route in routes.ROUTES
     }
     # By template: where the name of the endpoint begins in a path, and the rule where that waits.

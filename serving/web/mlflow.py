@@ -276,6 +276,8 @@ def _value(text: str, kind: str | None) -> Any:
         return text
     if kind == "boolean":
         return {"true": True, "false": False}.get(text.strip().lower(), text)
+    if "_" in text or not text.isascii():  # numbers to Python alone
+        return text
     try:
         number = int(text) if kind == "integer" else float(text)
     except ValueError:

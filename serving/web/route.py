@@ -23,6 +23,7 @@ class Route:
     limit: int = AS_SET  # bytes of a body, at most
     seconds: float = BODY_SECONDS  # within which a body must be whole
     tell: Tell = tell_problem
+    sends_files: bool = False  # as fast as they are taken: its answers have threads of their own
 
 
 @dataclass(frozen=True, slots=True)

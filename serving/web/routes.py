@@ -14,7 +14,7 @@ from django.conf import settings
 
 from serving.problems import Problem
 
-from . import mlflow, native, ofrep, open_inference
+from . import edge, mlflow, native, ofrep, open_inference
 from .refusals import Refusal, Tell, tell_problem
 from .route import AS_SET, Area, Route
 
@@ -33,7 +33,7 @@ class WebProtocol(Protocol):
     def AREA(self) -> Area | None: ...  # noqa: N802 - a constant of a module
 
 
-PROTOCOLS: tuple[WebProtocol, ...] = (native, open_inference, mlflow, ofrep)
+PROTOCOLS: tuple[WebProtocol, ...] = (native, open_inference, mlflow, ofrep, edge)
 
 
 class Table:

@@ -47,6 +47,10 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("ofrep/v1/evaluate/flags", "POST"): ("predict", 200),
     ("ofrep/v1/evaluate/flags/{endpoint}", "POST"): ("predict", 404),
     ("api/v1/activate", "POST"): ("feedback", 207),
+    ("api/v1/endpoints/{endpoint}/edge", "GET"): ("edge", 404),
+    ("api/v1/edge/key", "GET"): (OPEN, 200),
+    ("api/v1/edge/events", "POST"): ("edge", 400),
+    ("api/v1/artifacts/{sha256}", "GET"): ("edge", 404),
     ("api/v1/mlflow/imports", "GET"): ("manage", 200),
     ("api/v1/mlflow/imports", "POST"): ("manage", 400),
     ("api/v1/models", "GET"): ("manage", 200),
@@ -90,6 +94,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
 }
 BODIES: dict[tuple[str, str], Any] = {
     ("api/v1/endpoints/{endpoint}/predict", "POST"): {"inputs": [[1.0]]},
+    ("api/v1/edge/events", "POST"): {"receipt": "theirs", "events": [{}]},
     ("api/v1/models", "POST"): {"name": "theirs-model", "version": "9", "framework": "static", "payload": 1},
     ("api/v1/endpoints", "POST"): {"name": "theirs", "champion": "theirs-model@1"},
     ("api/v1/endpoints/<str:name>", "PATCH"): {"deadline_ms": 1},

@@ -255,7 +255,24 @@ def test_frames__become_rows_and_columns_by_their_dtypes() -> None:
         rows_of(pandas.DataFrame({"since": pandas.to_datetime(["2026-11-25"])}))
 
 
+class ArrowTable:
+    """As an Arrow table is asked: by `column_names` and `to_pylist`."""
+
+    def __init__(self, names: list[str], *columns: list[float]) -> None:
+        self.column_names, self.columns = names, list(columns)
+
+    def to_pylist(self) -> list[dict[str, float]]:
+        return [dict(zip(self.column_names, row, strict=True)) for row in zip(*self.columns, strict=True)]
+
+
 def test_rows__other_shapes__are_taken_or_named() -> None:
+    assert rows_of(ArrowTable(["a", "b"], [1.0], [2.0])) == [{"a": 1.0, "b": 2.0}]
+    with pytest.raises(TypeError, match="column b: the table has it twice"):
+        rows_of(ArrowTable(["a", "b", "b"], [1.0], [2.0], [3.0]))
+    assert rows_of([[np.longdouble(0.5)]]) == rows_of(np.array([[0.5]], np.longdouble)) == [[0.5]]
+    with pytest.raises(TypeError, match=r"rows\[0\]\[1\]: a half of a surrogate pair"):
+        rows_of([["a", "\ud800"]])
+    assert rows_of([["한국 😀"]]) == [["한국 😀"]]
     assert rows_of(np.array([[1.5, np.nan]])) == [[1.5, None]]
     assert rows_of([(1, np.float32(0.5)), np.array([2, 3])]) == [[1, 0.5], [2, 3]]
     with pytest.raises(TypeError, match="two dimensions"):

@@ -43,13 +43,22 @@ def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.Complet
     )
 
 
+def wait_until_well(url: str) -> None:
+    """It says that it is ready also where the learner is not, yet: a busy machine takes longer."""
+    until = time.monotonic() + 120
+    while (answer := httpx.get(f"{url}/readyz?strict=1", timeout=20)).status_code != 200:
+        assert time.monotonic() < until, answer.text
+        time.sleep(0.5)
+
+
 @pytest.fixture(scope="module")
 def platform_up() -> Iterator[RunningPlatform]:
     # Not pytest's own folder: every session that starts closes it to other users, and PostgreSQL
     # runs as one.
     folder = Path(tempfile.mkdtemp(prefix="noregret-up-"))
-    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO"}
+    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_LOG_LEVEL": "INFO", "NOREGRET_READ_SECONDS": "3"}
     with RunningPlatform(folder, environment=environment, with_grpc=True) as running:
+        wait_until_well(running.url)
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -129,6 +138,10 @@ def test_up_and_beat__load_nothing_of_the_mathematics(platform_up: RunningPlatfo
 
 def test_workers_and_beat__give_way_to_what_requests_wait_for(platform_up: RunningPlatform) -> None:
     own = psutil.Process().nice()
+    until = time.monotonic() + 90  # they do once all have started
+    while psutil.Process(platform_up.pids("worker")[-1]).nice() == own and time.monotonic() < until:
+        time.sleep(0.5)
+    time.sleep(1.0)  # one after the other
     for role in ROLES:
         niceness = own if role in {"web", "grpc", "postgres", "redis"} else min(own + NICENESS, 19)
         pid = platform_up.pids(role)[-1]
@@ -189,6 +202,28 @@ def test_apikey__wrong__says_what_was_expected(
     assert found.stdout == ""
 
 
+def test_postgres_suspended__probes_and_calls_end__and_it_is_told(platform_up: RunningPlatform, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=platform_up.url, headers=headers, timeout=60) as http:
+        assert http.get("/readyz").json()["checks"]["database"]["ok"]
+        assert http.get("/api/v1/experiments").status_code == 200
+        stopped = [psutil.Process(pid) for pid in platform_up.pids("postgres")]
+        for process in stopped:
+            process.suspend()
+        try:
+            for _ in range(2):  # on the connection that is there, and on a new one
+                ready = http.get("/readyz")
+                assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (200, False)
+                assert not ready.json()["checks"]["migrations"]["serves"]
+                read = http.get("/api/v1/experiments")
+                assert (read.status_code, read.json()["type"]) == (503, "/problems/unavailable"), read.text
+        finally:
+            for process in stopped:
+                process.resume()
+        assert http.get("/api/v1/experiments").status_code == 200
+        assert http.get("/readyz").json()["checks"]["database"]["ok"]
+
+
 def test_kill_9_of_worker_and_web_during_traffic__nothing_acknowledged_is_missing__and_the_best_is_promoted(
     platform_up: RunningPlatform, key: str
 ) -> None:
@@ -240,7 +275,7 @@ def test_up__killed_outright__leaves_nothing_and_starts_again(platform_up: Runni
     assert again.process is not None
     again.process.kill()
     again.process.wait()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120  # each ends what it has begun
     while mine(platform_up.data_dir) and time.monotonic() < until:
         time.sleep(0.2)
     assert mine(platform_up.data_dir) == []

@@ -130,7 +130,9 @@ def test_body__that_holds_no_rows__is_refused(iris_api: Api) -> None:
 
 
 NO_CSV = [b"", b"a\n", b"sl,sw,pl,pw\n1,2,3\n", b'sl\n"1', b"\xff\n1\n", b"sl,sw,pl,pw\n1,2,3,x\n"]
-NO_CSV += [b"sl,sw,pl,pw\n1,2,3,%s\n" % text for text in (b"nan", b"inf", b"-Infinity", b"1e999", b"")]
+NO_CSV += [
+    b"sl,sw,pl,pw\n1,2,3,%s\n" % text for text in (b"nan", b"inf", b"-Infinity", b"1e999", b"", b"1_0", "١".encode())
+]
 
 
 def test_csv__that_holds_no_rows__is_refused(iris_api: Api) -> None:

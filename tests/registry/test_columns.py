@@ -269,6 +269,13 @@ def test_table__of_a_pipeline__is_served_over_http(alice: Api) -> None:
     endpoint_of("gaps", "stay@2", deadline_ms=5000)
     lacking = alice.post("/api/v1/experiments", body | {"name": "g", "endpoint": "gaps", "arms": [arms[1], arms[0]]})
     assert "column country takes no null" in lacking.body["errors"][0]["message"]
+    # Both arms were fit for the champion that was, and one takes its seat.
+    drafted = alice.post("/api/v1/experiments", body | {"name": "h", "arms": [arms[1], arms[0]], "strategy": "ab"})
+    assert drafted.status == 201, drafted.content
+    assert alice("PATCH", "/api/v1/endpoints/stays", {"champion": "stay@2"}).status == 200
+    begun = alice.post("/api/v1/experiments/h/start")
+    assert begun.status == 409, begun.content
+    assert "column country takes no null" in begun["detail"]
     gap = alice.post("/api/v1/endpoints/gaps/predict", {"inputs": [[None, None, 3, "pro"]]})
     assert gap.status == 200, gap.content
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from noregret.registry.errors import ArtifactRefused
@@ -227,6 +228,22 @@ def endless() -> bytes:
     return made([("x", FLOAT, [None, 1])], [("y", FLOAT, [None, 1])], [node], [yes])
 
 
+def sized_by_a_value() -> bytes:
+    """Adds to a row's sum that of as many zeros as its largest value says."""
+    axes = [numpy_helper.from_array(np.array([0]), "first"), numpy_helper.from_array(np.array([1]), "second")]
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["whole"], to=INT64),
+        helper.make_node("Unsqueeze", ["whole", "first"], ["length"]),
+        helper.make_node("Relu", ["length"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
+        helper.make_node("ReduceSum", ["x", "second"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["sum", "nothing"], ["y"]),
+    ]
+    return made([("x", FLOAT, [None, 2])], [("y", FLOAT, [None, 1])], nodes, axes)
+
+
 def mixing() -> bytes:
     """Each row's answer holds the sum over all rows."""
     axes = numpy_helper.from_array(np.array([0]), "axes")
@@ -281,6 +298,21 @@ def test_file_with_a_loop_that_never_ends__is_refused_by_the_inspection(monkeypa
         examined(endless())
     assert not OnnxRuntime(endless(), ["predict"]).bounded  # a request can leave it
     assert OnnxRuntime(sums([None, 2]), ["predict"]).bounded
+
+
+def test_file_in_which_a_value_decides_a_size__takes_no_more_memory_than_is_allowed(alice: Api) -> None:
+    body = sized_by_a_value()
+    fields = {"name": "sized", "version": "1", "framework": "onnx", "artifact": SimpleUploadedFile("m", body)}
+    assert alice.upload("/api/v1/models", fields).status == 201
+    endpoint_of("sized", "sized@1", deadline_ms=5000)
+    path = "/api/v1/endpoints/sized/predict"
+    assert alice.post(path, {"inputs": [[1, 2]]})["outputs"] == {"predict": [3.0]}
+    resident = psutil.Process().memory_info().rss
+    refused = alice.post(path, {"inputs": [[6e8, 2]]})  # 2.4 GB: the machine would give it
+    assert (refused.status, "ModelError" in refused["detail"]) == (503, True)
+    assert psutil.Process().memory_info().rss - resident < 100 << 20
+    assert alice.post(path, {"inputs": [[1, 2]]})["outputs"] == {"predict": [3.0]}
+    assert not OnnxRuntime(body, ["predict"], memory=1 << 30).bounded  # a request can leave it
 
 
 def test_file__is_opened_in_the_confined_process() -> None:

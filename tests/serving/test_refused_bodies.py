@@ -235,7 +235,10 @@ def test_data_plane_alone__answers_its_own_addresses_and_knows_no_other(web_chil
         url = _url(alone)
         assert wait_for(lambda: _answers(url), 60.0), alone.last_lines()
         assert wait_for(lambda: httpx.post(url + DECIDE, headers=headers, json={}).status_code == 200)
-        for path in ("/readyz", "/admin/login/", "/api/v1/models", "/static/dashboard/dashboard.css"):
+        # The probes are its own, whatever Host they name.
+        assert httpx.get(f"{url}/readyz", headers={"Host": "10.1.2.3:8000"}).json()["checks"]["snapshots"]["ok"]
+        assert "noregret_predict_seconds" in httpx.get(f"{url}/metrics").text
+        for path in ("/admin/login/", "/api/v1/models", "/static/dashboard/dashboard.css"):
             answer = httpx.get(url + path, headers=headers)
             assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
     finally:

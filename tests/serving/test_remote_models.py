@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -222,6 +222,11 @@ def test_definition__that_is_wrong__names_the_field(
         [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}, {"name": "y", "datatype": "FP64", "shape": [-1, 1]}],
         [{"name": "x", "datatype": "FP64", "shape": []}],
         [{"name": "x", "datatype": "BYTES", "shape": [-1, 2]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, 2**70]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, 2**40, 2**40]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, -4]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1, 0]}],
+        [{"name": "x", "datatype": "FP64", "shape": [-1]}] * 2,
     ],
 )
 def test_metadata__that_rows_can_not_be_laid_out_for__is_told(alice: Api, inputs: list[Any]) -> None:
@@ -508,6 +513,78 @@ def test_token__goes_to_its_host_alone_and_is_kept_nowhere(alice: Api, remote: R
         Environment.read({"NOREGRET_REMOTE_NETWORKS": "10.0.0.1/8"})
 
 
+@contextmanager
+def speaking(
+    said: Callable[[bytes], list[bytes]], context: ssl.SSLContext | None = None
+) -> Iterator[tuple[int, list[int]]]:
+    """A server that sends these pieces, each at once, for a request's body: its port, and a list
+    with an entry a connection.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    connections: list[int] = []
+
+    def converse(plain: socket.socket) -> None:
+        connection = plain if context is None else context.wrap_socket(plain, server_side=True)
+        with suppress(OSError), connection, connection.makefile("rb") as heard:
+            while heard.readline():
+                length = 0
+                while line := heard.readline().strip():
+                    name, _, value = line.partition(b":")
+                    length = int(value) if name.lower() == b"content-length" else length
+                for piece in said(heard.read(length)):
+                    connection.sendall(piece)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                connections.append(connection.fileno())
+                threading.Thread(target=converse, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listening.getsockname()[1], connections
+    finally:
+        listening.close()
+
+
+def response(body: bytes, *, chunked: bool = False) -> bytes:
+    if chunked:
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+EVIL = response(b"666")
+MORE: dict[str, Callable[[bytes], list[bytes]]] = {
+    "a whole answer": lambda body: [response(body) + EVIL],
+    "a part of one, the rest later": lambda body: [response(body) + EVIL[:20], EVIL[20:]],
+    "after chunks": lambda body: [response(body, chunked=True) + EVIL],
+    "in a write of its own": lambda body: [response(body), EVIL],
+    "an interim answer": lambda body: [response(body) + b"HTTP/1.1 100 Continue\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_client__whose_server_says_more_than_its_answer__gives_nobody_the_rest(more: str) -> None:
+    client = HttpClient(LOOPBACK)
+    with speaking(MORE[more]) as (port, connections):
+        for number in range(4):
+            body = b"%d" % number
+            answer = client.request("POST", f"http://127.0.0.1:{port}/", seconds=10.0, limit=100, body=body)
+            assert answer.body == body
+            time.sleep(0.05)  # what is in a write of its own has come
+    assert len(connections) == 4
+    client.close()
+    with speaking(lambda body: [response(body, chunked=True)[:30], response(body, chunked=True)[30:]]) as (
+        port,
+        connections,
+    ):
+        for number in range(4):
+            client.request("POST", f"http://127.0.0.1:{port}/", seconds=10.0, limit=100, body=b"%d" % number)
+    assert len(connections) == 1
+    client.close()
+
+
 def test_client__many_threads_and_a_forked_child__share_no_connection(remote: RemoteServer) -> None:
     client = HttpClient(LOOPBACK, most_connections=4)
 
@@ -577,3 +654,10 @@ def test_tls__certificate_is_held_against_the_name_and_not_the_address(
     assert ask("localhost") == 200
     with pytest.raises(OutboundFailed, match="certificate verify failed"):
         ask("127.0.0.1")
+    with speaking(MORE["a whole answer"], context) as (port, connections):
+        client = HttpClient(reach)
+        for number in range(3):
+            url = f"https://localhost:{port}/"
+            assert client.request("POST", url, seconds=10.0, limit=100, body=b"%d" % number).body == b"%d" % number
+        client.close()
+    assert len(connections) == 3

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 import structlog
 from django.db import connection
-from noregret import operations
 from noregret.env import BadEnvironment, Environment
 from noregret.experiments.models import Experiment
 from prometheus_client import REGISTRY
 from psycopg_pool import PoolTimeout
 
+from serving import exposition
 from serving.ledger import causes
 from serving.ledger.group_commit import NotTold
 from serving.metrics import web_processes
@@ -148,7 +148,7 @@ def test_metrics__of_several_processes_that_count_alone__are_refused(
 ) -> None:
     assert alice.get("/metrics").status == 200
     monkeypatch.setattr("sys.argv", ["web", "--workers", "2"])
-    assert operations.counts_alone()
+    assert exposition.counts_alone()
     answer = alice.get("/metrics")
     assert (answer.status, answer["type"]) == (503, "/problems/unavailable")
     assert "PROMETHEUS_MULTIPROC_DIR" in answer["detail"]

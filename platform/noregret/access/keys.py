@@ -15,7 +15,7 @@ from serving.api.keys import PREFIX, digest
 from .models import ApiKey
 from .publish import publish_access
 
-SCOPES = ("predict", "feedback", "manage")
+SCOPES = ("predict", "feedback", "manage", "edge")
 _SHOWN = 8
 
 

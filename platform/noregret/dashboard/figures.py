@@ -17,8 +17,9 @@ from noregret.learning.shown.apprentice import Apprentice
 from noregret.learning.shown.charts import Densities, OverTime, over_time, posterior_densities
 from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
 from noregret.learning.shown.phrases import evidence_told, probability_told
-from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm, results
+from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm
 from noregret.learning.shown.segments import Segments
+from noregret.learning.shown.shared import shared_results
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that
 # lose, and means jump about.
@@ -49,7 +50,7 @@ class Figures(Struct, frozen=True):
 
 
 def figures(experiment: Experiment) -> Figures:
-    found = results(experiment)
+    found = shared_results(experiment.pk).results
     ratio = found.comparison.sample_ratio_p
     return Figures(
         status=experiment.status,

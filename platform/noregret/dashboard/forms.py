@@ -43,6 +43,7 @@ _SCOPES = {
     "predict": "predict: ask for predictions and decisions",
     "feedback": "feedback: send rewards",
     "manage": "manage: register models, run experiments",
+    "edge": "edge: bundles, model files and events of devices; such a key may be public",
 }
 
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.baseline_figures import glances
 from noregret.learning.health import health
-from noregret.learning.shown.results import results
+from noregret.learning.shown.shared import shared_results
 from noregret.registry.models import ModelVersion
 from noregret.steering.failing import in_words
 from noregret.trail.models import AuditEntry
@@ -74,7 +74,7 @@ def _experiments() -> list[dict[str, Any]]:
     found = []
     for row in begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]:
         try:
-            shown = results(row)
+            shown = shared_results(row.pk).results
         except Exception as error:  # whatever is wrong with one experiment, the others are shown
             log.exception("results not shown", experiment=row.name)
             told = f"Its figures can't be told: {in_words(error)}."

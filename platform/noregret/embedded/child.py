@@ -30,21 +30,20 @@ def death_signal(number: signal.Signals) -> Callable[[], None]:
     return ask_for_it
 
 
-_AUTOGROUP = Path("/proc/self/autogroup")
 _AUTOGROUP_TRIES = 12
 _AUTOGROUP_PAUSE_SECONDS = 0.05
 """Linux takes one such change in 0.1 s from those who are not root."""
 
 
-def _yield_to_others(niceness: int) -> None:
-    """Give way on a busy core: of this process, and of its session, which Linux weighs as one
-    against others where it groups tasks by session (sched(7), "The autogroup feature"); niceness
-    counts within a session alone then.
+def _yield_to_others(leader: int, niceness: int) -> None:
+    """Have a session give way on a busy core: each of its processes, and the session, which Linux
+    weighs as one against others where it groups tasks by session (sched(7), "The autogroup
+    feature"); niceness counts within a session alone then.
     """
-    os.nice(niceness)
+    os.setpriority(os.PRIO_PGRP, leader, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
     for _ in range(_AUTOGROUP_TRIES):
         try:
-            _AUTOGROUP.write_text(str(niceness))
+            Path(f"/proc/{leader}/autogroup").write_text(str(niceness))
         except BlockingIOError:
             time.sleep(_AUTOGROUP_PAUSE_SECONDS)
         except OSError:  # a system without it
@@ -70,10 +69,11 @@ class Child:
     stop_seconds: float = 20.0
     user: tuple[int, int] | None = None
     niceness: int = 0
-    """From 0 to 19: how far it gives way to the others where a core is busy."""
+    """From 0 to 19: how far it gives way to the others where a core is busy, once it is told to."""
     speaks: bool = False
     """What it writes to stderr goes where this process's own does."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    gives_way: bool = field(default=False, init=False)
     _output: CappedLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +84,7 @@ class Child:
         forked."""
         user, group = self.user or (None, None)
         output = self._output.open()
+        self.gives_way = False
         self.process = subprocess.Popen(
             list(self.command),
             stdin=subprocess.DEVNULL,
@@ -94,7 +95,7 @@ class Child:
             start_new_session=True,
             # If this process is killed outright, the kernel asks its children to stop: nothing may
             # outlive it.
-            preexec_fn=self._before_command(),
+            preexec_fn=death_signal(self.stop_signal),
             user=user,
             group=group,
             extra_groups=None if self.user is None else [],
@@ -103,15 +104,13 @@ class Child:
             umask=0o077,
         )
 
-    def _before_command(self) -> Callable[[], None]:
-        ask_for_it, niceness = death_signal(self.stop_signal), self.niceness
-
-        def prepare() -> None:
-            ask_for_it()
-            if niceness:
-                _yield_to_others(niceness)
-
-        return prepare
+    def give_way(self) -> None:
+        """From now on, by its niceness. Not from its start: one that starts on a busy machine would
+        wait for its turn to load what it runs."""
+        if self.niceness and self.process is not None and self.alive:
+            with contextlib.suppress(OSError):  # it has just died
+                _yield_to_others(self.process.pid, self.niceness)
+        self.gives_way = True
 
     @property
     def pid(self) -> int | None:

@@ -24,6 +24,7 @@ from .supervisor import Supervisor
 from .up import Arguments
 
 READY_SECONDS = 60.0
+"""Until it can serve."""
 WELL_SECONDS = 15.0
 """So long after it can serve it may take until it learns, too; then it is said to be ready all the
 same."""
@@ -109,7 +110,8 @@ class _Platform:
             for child in (*workers, *self._grpc, self._web):
                 self._stop.check()
                 self._supervisor.start(child)
-            self._wait_ready()
+            if self._wait_ready():
+                self._supervisor.all_started()
             if self._grpc_port is not None:
                 _say(f"gRPC is served at {_bracketed(self._host)}:{self._grpc_port}")
             print(f"ready {self._url}", flush=True)  # noqa: T201 - the line that others wait for
@@ -136,7 +138,8 @@ class _Platform:
         if child.process.returncode:
             raise StartFailed("the database could not be prepared, and what is above says why")
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self) -> bool:
+        """Whether it learns, too."""
         until = time.monotonic() + READY_SECONDS
         serves_since: float | None = None
         while True:
@@ -147,8 +150,8 @@ class _Platform:
                 serves_since = serves_since or time.monotonic()
                 well = json.loads(said)["status"] == "ready" and self._grpc_listens()
                 if well or time.monotonic() - serves_since > WELL_SECONDS:
-                    return
-            if time.monotonic() > until:
+                    return well
+            if serves_since is None and time.monotonic() > until:
                 raise StartFailed(
                     f"not ready after {READY_SECONDS:.0f} s: {said}; the logs are in {self._data_dir / 'logs'}"
                 )

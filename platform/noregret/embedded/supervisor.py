@@ -15,6 +15,8 @@ POLL_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
+GIVES_WAY_SECONDS = 60.0
+"""After its start, where nobody said earlier that all have started."""
 
 
 class Watch(Protocol):
@@ -45,10 +47,17 @@ class Supervisor:
         self._started_at[child.name] = time.monotonic()
         log.info("started", child=child.name, pid=child.pid)
 
+    def all_started(self) -> None:
+        """What gives way does from now on; what is started again later, once it has lasted."""
+        for child in self._children:
+            child.give_way()
+
     def tick(self) -> None:
         """Look at each child once, and restart what died and has waited its time."""
         now = time.monotonic()
         for child in self._children:
+            if not child.gives_way and now - self._started_at.get(child.name, now) > GIVES_WAY_SECONDS:
+                child.give_way()
             if child.alive or child.name not in self._started_at:
                 continue
             due = self._restart_at.get(child.name)

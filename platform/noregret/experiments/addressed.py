@@ -32,3 +32,10 @@ class AddressedView(ManageView):
         if found is None:
             raise problems.not_found(f"there is no experiment {name[:80]}")
         return found
+
+    def experiment_id(self, name: str) -> int:
+        """The same where no more of the row is needed."""
+        found: int | None = self.seen_experiments().filter(name=name).order_by().values_list("pk", flat=True).first()
+        if found is None:
+            raise problems.not_found(f"there is no experiment {name[:80]}")
+        return found

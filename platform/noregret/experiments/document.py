@@ -256,6 +256,13 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="The policy chooses and learns, the champion serves, until it is activated.")
     ] = False
     schedule: Schedule | None = None
+    edge_evidence: Annotated[
+        bool,
+        Meta(
+            description="Decisions that were made on devices count like others. `false`: they are kept, and teach nothing; "
+            "for devices whose key is public, and whose events anybody could make."
+        ),
+    ] = True
 
 
 ONLY_FOR: dict[str, tuple[str, ...]] = {

@@ -117,6 +117,9 @@ class Experiment(models.Model):
     holdout = models.FloatField(default=0.0, db_default=0.0)
     # The policy chooses, and its choice is recorded; the control serves.
     apprentice = models.BooleanField(default=False, db_default=False)
+    # What devices decided counts like what was decided here. False: it is kept beside it, and
+    # teaches nothing.
+    edge_evidence = models.BooleanField(default=True, db_default=True)
     # A canary's step, from 0, and since when it bakes.
     canary_step = models.PositiveSmallIntegerField(null=True, blank=True)
     canary_since = models.DateTimeField(null=True, blank=True)

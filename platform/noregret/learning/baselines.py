@@ -8,6 +8,7 @@ noregret.learning.baseline_figures.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -31,7 +32,7 @@ class BaselineDecision:
     """What of a recorded decision of a single deployment is counted."""
 
     decided_at: datetime
-    latency_ms: float
+    latency_ms: float | None  # None: a device's
     failed: bool
 
 
@@ -78,7 +79,11 @@ def _by_hour(decisions: Iterable[BaselineDecision]) -> dict[datetime, HourSums]:
     for decision in decisions:
         hours.setdefault(hour_of(decision.decided_at), []).append(decision)
     return {
-        hour: HourSums(len(those), sum(one.failed for one in those), latency.count(one.latency_ms for one in those))
+        hour: HourSums(
+            len(those),
+            sum(one.failed for one in those),
+            latency.count(one.latency_ms for one in those if one.latency_ms is not None),
+        )
         for hour, those in hours.items()
     }
 
@@ -112,8 +117,22 @@ def _write(baseline_id: int, sums: Mapping[datetime, HourSums], *, merged: bool 
     )
 
 
-# A baseline at a time, by the index `reward_to_fold`, and of few days: feedback comes within its
-# window. The days are named, not computed, so that the others are not even planned for.
+# Of all that has rewards to fold, one number after another out of the index `reward_to_fold`: few
+# have, of however many there are. From the beginning of a day, so that nothing of the index before
+# it is read.
+_TO_FOLD = """
+WITH RECURSIVE waiting AS (
+    SELECT min(experiment_id) AS id FROM serving_reward WHERE NOT folded AND NOT late AND decided_at >= %(since)s
+    UNION ALL
+    SELECT (
+        SELECT min(experiment_id) FROM serving_reward
+        WHERE NOT folded AND NOT late AND decided_at >= %(since)s AND experiment_id > waiting.id
+    ) FROM waiting WHERE waiting.id IS NOT NULL
+)
+SELECT id FROM waiting WHERE id IS NOT NULL
+"""
+# A baseline at a time, by the same index, and of few days: feedback comes within its window. The
+# days are named, not computed, so that the others are not even planned for.
 _WAITING = """
 SELECT b.endpoint_id, extract(epoch FROM clock_timestamp() - waiting.recorded_at)::float8
 FROM unnest(%(baselines)s::bigint[], %(endpoints)s::bigint[]) AS b (id, endpoint_id) CROSS JOIN LATERAL (
@@ -127,26 +146,41 @@ _BEHIND = timedelta(days=2)
 
 def waiting() -> dict[int, float]:
     """For each endpoint with rewards of baselines that are not folded, how many seconds the oldest
-    has waited. Asked each second, of every endpoint: no row is made an object."""
+    has waited. Asked each second: no row is read of an endpoint for which nothing waits."""
     now = clock.now()
+    windows = _that_get_rewards().order_by().values_list("reward__window_seconds", flat=True).distinct()
+    longest = max(map(_window, windows), default=None)
+    if longest is None:
+        return {}
+    since = (now - _BEHIND - timedelta(seconds=longest)).astimezone(UTC)
+    with connection.cursor() as cursor:
+        cursor.execute(_TO_FOLD, {"since": since.replace(hour=0, minute=0, second=0, microsecond=0)})
+        to_fold = [row[0] for row in cursor.fetchall()]
+    if not to_fold:
+        return {}
     by_window: dict[float, tuple[list[int], list[int]]] = {}
-    rows = _that_get_rewards().values_list("pk", "endpoint", "reward__window_seconds")
+    rows = _that_get_rewards().filter(pk__in=to_fold).values_list("pk", "endpoint", "reward__window_seconds")
     for baseline, endpoint, window in rows:
-        baselines, endpoints = by_window.setdefault(float(window or UNDECLARED.window_seconds), ([], []))
+        baselines, endpoints = by_window.setdefault(_window(window), ([], []))
         baselines.append(baseline)
         endpoints.append(endpoint)
     waited: dict[int, float] = {}
-    for window, (baselines, endpoints) in by_window.items():
+    for seconds_open, (baselines, endpoints) in by_window.items():
         asked: dict[str, list[int] | datetime] = {
             "baselines": baselines,
             "endpoints": endpoints,
-            "since": now - _BEHIND - timedelta(seconds=window),
+            "since": now - _BEHIND - timedelta(seconds=seconds_open),
         }
         with connection.cursor() as cursor:
             cursor.execute(_WAITING, asked)
             for endpoint_id, seconds in cursor.fetchall():
                 waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     return waited
+
+
+def _window(stored: Any) -> float:
+    """The seconds of a row's window, from its reward; of none, what is taken for it."""
+    return float(stored or UNDECLARED.window_seconds)
 
 
 def fold(endpoint_id: int) -> int:
@@ -217,7 +251,9 @@ def merge_old_hours() -> int:
 
 
 _LEDGER_DECISIONS = """
-SELECT date_bin('1 hour', decided_at, 'epoch'), latency_ms, fallback_reason IS NOT NULL FROM serving_decision
+SELECT date_bin('1 hour', decided_at, 'epoch'), CASE WHEN edge_decided_at IS NULL THEN latency_ms END,
+    fallback_reason IS NOT NULL
+FROM serving_decision
 WHERE experiment_id = %(baseline)s AND decided_at >= %(since)s
 """
 _LEDGER_REWARDS = """

@@ -1,13 +1,15 @@
 """Decisions from an endpoint's stream into the ledger and into the arms' counts, both in one
-transaction. Those that wait to be activated are kept beside it, and come in when they are."""
+transaction. Those that wait to be activated are kept beside it, and come in when they are; devices'
+come in from where they were taken."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.models import F
 from django.utils import timezone
 
@@ -15,7 +17,7 @@ from noregret.experiments.models import Endpoint
 from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
 
-from . import baselines, clock, summing, waiting
+from . import baselines, clock, from_devices, summing, waiting
 from .baselines import BaselineDecision
 from .collector import uncollected
 from .contextual import readable_context
@@ -53,23 +55,33 @@ def drain(endpoint: Endpoint) -> Drained:
     Raises redis.RedisError."""
     with uncollected():
         drained = _drain(endpoint)
+        total, until = drained.decisions, drained.until
         # After the stream: an activation that came before its decision finds it now.
-        taken, oldest_left = _take_activated(endpoint)
-        return Drained(drained.decisions + taken, _earlier(drained.until, oldest_left))
+        for place in (waiting, from_devices):
+            taken, oldest_left = _take(endpoint, place)
+            total, until = total + taken, _earlier(until, oldest_left)
+        return Drained(total, until)
 
 
-def _take_activated(endpoint: Endpoint) -> tuple[int, datetime | None]:
-    """Decisions that were activated come in: how many, and when the oldest was made that is left
+class TakenFrom(Protocol):
+    """Where decisions are kept beside the stream until they come in: a module."""
+
+    def to_take(self, endpoint_id: int, limit: int) -> ingest.Batch: ...
+    def take(self, cursor: CursorWrapper, entry_ids: Sequence[bytes]) -> None: ...
+
+
+def _take(endpoint: Endpoint, place: TakenFrom) -> tuple[int, datetime | None]:
+    """Decisions that are kept there come in: how many, and when the oldest was made that is left
     for the next round."""
     total = 0
     for _ in range(BATCHES_A_ROUND):
-        batch = waiting.to_take(endpoint.pk, BATCH)
+        batch = place.to_take(endpoint.pk, BATCH)
         if not batch.entry_ids:
             return total, None
         if total == 0:
             _ensure_partitions()
-        total += store(batch, keys().decisions(endpoint.name), taking=True)
-    left = waiting.to_take(endpoint.pk, 1)
+        total += store(batch, keys().decisions(endpoint.name), place)
+    left = place.to_take(endpoint.pk, 1)
     return total, min((one.decided_at for one in left.decisions), default=None)
 
 
@@ -130,17 +142,17 @@ def _hold_back(endpoint: Endpoint, batch: ingest.Batch) -> ingest.Batch:
     return ingest.Batch([one for one in batch.decisions if not one.event.waits], batch.bad)
 
 
-def store(batch: ingest.Batch, stream: str, *, taking: bool = False) -> int:
-    """Write one batch and count what of it was new; how many that were. `taking`: it is of
-    decisions that waited and were activated.
+def store(batch: ingest.Batch, stream: str, place: TakenFrom | None = None) -> int:
+    """Write one batch and count what of it was new; how many that were. `place`: where it was kept,
+    if it is not of the stream.
 
     A decision that PostgreSQL refuses, though it looked right, is found by halving, and
     quarantined.
     """
-    return partitions.written(lambda: _store(batch, stream, taking), IntegrityError)
+    return partitions.written(lambda: _store(batch, stream, place), IntegrityError)
 
 
-def _store(batch: ingest.Batch, stream: str, taking: bool) -> int:
+def _store(batch: ingest.Batch, stream: str, place: TakenFrom | None) -> int:
     entry_ids = batch.entry_ids
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -150,19 +162,19 @@ def _store(batch: ingest.Batch, stream: str, taking: bool) -> int:
             new = ingest.insert(cursor, batch.decisions, [_counting(held) for held in evidence.values()])
             ingest.quarantine(cursor, stream, batch.bad)
             _count(new, evidence)
-            if taking:  # last, for an activation that comes again waits for it
-                waiting.take(cursor, entry_ids)
+            if place is not None:  # last, for an activation that comes again waits for it
+                place.take(cursor, entry_ids)
         return len(new)
     except DataError as error:
         decisions = batch.decisions
         if len(decisions) == 1:
             refused = ingest.BadEntry(decisions[0].entry_id, str(error), decisions[0].body)
-            return store(ingest.Batch((), (*batch.bad, refused)), stream, taking=taking)
+            return store(ingest.Batch((), (*batch.bad, refused)), stream, place)
         half = len(decisions) // 2
         if half == 0:
             raise  # not a decision's fault
         return sum(
-            store(part, stream, taking=taking)
+            store(part, stream, place)
             for part in (ingest.Batch(decisions[:half], batch.bad), ingest.Batch(decisions[half:], ()))
         )
 
@@ -214,7 +226,11 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
     baselines.count(
         {
             number: [
-                BaselineDecision(d.decided_at, d.event.latency_ms, d.event.fallback_reason is not None)
+                BaselineDecision(
+                    d.decided_at,
+                    d.event.latency_ms if d.event.edge_us is None else None,
+                    d.event.fallback_reason is not None,
+                )
                 for d, _ in decisions
             ]
             for number, decisions in by_experiment.items()
@@ -244,7 +260,7 @@ def _columns(decisions: Sequence[tuple[ingest.StreamedDecision, bool]]) -> Count
         arm_ids=[event.arm_id for event in events],
         decided_us=[decision.decided_us for decision, _ in decisions],
         propensities=[event.propensities for event in events],
-        latencies_ms=[event.latency_ms for event in events],
+        latencies_ms=[event.latency_ms if event.edge_us is None else None for event in events],
         failed=[event.fallback_reason is not None for event in events],
         trial=[trial for _, trial in decisions],
     )

@@ -26,7 +26,8 @@ NAME = "arms"
 # from request to request.
 _SPAN = "experiment_id = %(experiment)s AND decided_at >= %(start)s AND decided_at < %(end)s"
 _DECISIONS = f"""
-SELECT arm_id, fallback_reason IS NOT NULL, width_bucket(latency_ms, %(latencies)s::float8[]), count(*)
+SELECT arm_id, fallback_reason IS NOT NULL,
+    CASE WHEN edge_decided_at IS NULL THEN width_bucket(latency_ms, %(latencies)s::float8[]) END, count(*)
 FROM serving_decision WHERE {_SPAN} GROUP BY 1, 2, 3
 """  # noqa: S608 - constants
 _DRAWN = f"""
@@ -131,7 +132,8 @@ class ArmSums(Noted[Sums]):
                 if arm in seats:
                     totals.decisions[arm] += count
                     totals.failures[arm] += count * failed
-                    totals.latencies[arm] = latency.add(totals.latencies.get(arm, []), [*([0] * bucket), count])
+                    if bucket is not None:
+                        totals.latencies[arm] = latency.add(totals.latencies.get(arm, []), [*([0] * bucket), count])
         for chunk in rows(_DRAWN, asked):
             totals.split = _drawn(totals.split, [row for row in chunk if row[0] in seats], seats)
         state = state + Sums.of(len(seats), totals)

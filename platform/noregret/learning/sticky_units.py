@@ -2,10 +2,12 @@
 
 Which arm: that of the unit's first decision within the time that an assignment lives (30 days),
 among the arms that are enabled. A request that excluded arms may have got another than the unit's,
-so others come first. The last decision was rejected: while Redis was away, or empty,
-units were routed afresh, and that is what their last decisions tell. A unit that came between the
-loss and the restoration gets its former arm back; what it is given by this that differs from
-before: an arm that was disabled and enabled again gets the units back that it had lost.
+so others come first. What a device decided is not asked: a device keeps its units' arms itself,
+and nothing that it tells decides what is served here. The last decision was rejected: while Redis
+was away, or empty, units were routed afresh, and that is what their last decisions tell. A unit
+that came between the loss and the restoration gets its former arm back; what it is given by this
+that differs from before: an arm that was disabled and enabled again gets the units back that it
+had lost.
 
 Batches of units, for a bounded time a call; how far it came is kept in Redis, so that whoever goes
 on repeats little.
@@ -44,7 +46,7 @@ FROM unnest(%(times)s::timestamptz[], %(ids)s::uuid[]) AS visit (decided_at, id)
 CROSS JOIN LATERAL (
     SELECT unit, arm_id, propensities FROM serving_decision AS d
     WHERE d.decided_at = visit.decided_at AND d.id = visit.id AND d.experiment_id = %(experiment)s AND d.arm_id = ANY(%(arms)s)
-    AND d.excluded IS NULL
+    AND d.excluded IS NULL AND d.edge_decided_at IS NULL
     LIMIT 1
 ) AS decision
 """
@@ -57,7 +59,7 @@ FROM unnest(%(units)s::varchar[]) AS visit (unit)
 CROSS JOIN LATERAL (
     SELECT arm_id, propensities FROM serving_decision
     WHERE experiment_id = %(experiment)s AND unit = visit.unit AND decided_at >= %(since)s AND arm_id = ANY(%(arms)s)
-    AND NOT holdout AND proposed_arm_id IS NULL
+    AND NOT holdout AND proposed_arm_id IS NULL AND edge_decided_at IS NULL
     ORDER BY excluded IS NOT NULL, decided_at LIMIT 1
 ) AS decision
 """

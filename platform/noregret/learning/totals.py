@@ -90,7 +90,7 @@ class CountedDecisions:
     arm_ids: Sequence[int]
     decided_us: Sequence[int]
     propensities: Sequence[Sequence[float]]
-    latencies_ms: Sequence[float]
+    latencies_ms: Sequence[float | None]  # None: a device's, which says nothing of the service
     failed: Sequence[bool]
     trial: Sequence[bool]
 
@@ -123,10 +123,12 @@ class DecisionTotals:
                 starts, numbers = np.unique(interval[some][seat[some] == i], return_counts=True)
                 for start, number in zip(starts.tolist(), numbers.tolist(), strict=True):
                     counted[arm, _EPOCH + start * _INTERVAL] = number
-        bucket = latency.buckets(np.array(decisions.latencies_ms, dtype=np.float64))
+        latencies = np.array(decisions.latencies_ms, dtype=np.float64)
+        timed = ~np.isnan(latencies)
+        bucket = latency.buckets(latencies[timed])
         for arm, i in seats.items():
-            if totals.decisions[arm]:
-                totals.latencies[arm] = np.bincount(bucket[seat == i]).tolist()
+            if (counts_of := np.bincount(bucket[seat[timed] == i])).size:
+                totals.latencies[arm] = counts_of.tolist()
         trial = np.array(decisions.trial, dtype=np.bool_)
         shares, known = probabilities(decisions.propensities, len(arm_ids))
         totals.split = totals.split.observe(seat[trial & known], shares[trial & known])

@@ -23,7 +23,9 @@ _STATUSES = {
     409: "The present state does not allow it",
     413: "The body is too large",
     415: "The body is of another type",
+    416: "The range begins after the end of the file",
     422: "The artefact is refused",
+    429: "The key has sent too much: again after the seconds in `Retry-After`",
     503: "A server behind the service can't be reached",
 }
 _ALWAYS = (400, 401, 403, 405, 503)

@@ -16,11 +16,15 @@ from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse
 
 from serving import problems
+from serving.bounded_connection import within
 from serving.problems import Problem
 
 from .problem_response import problem_response
 
 SAFE = ("GET", "HEAD")
+MARGIN_SECONDS = 2.0
+"""Beside what a statement may take: an answer that is not there by then comes from a server that
+keeps no limit."""
 
 
 def _limit(seconds: float) -> str:
@@ -35,7 +39,7 @@ def bound_statements(respond: Callable[[HttpRequest], HttpResponse]) -> Callable
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        with connection.execute_wrapper(_bounded):
+        with connection.execute_wrapper(_bounded), within(settings.READ_SECONDS + MARGIN_SECONDS):
             return respond(request)
 
     return middleware
@@ -53,9 +57,10 @@ def _bounded(execute: Callable[..., Any], sql: str, params: Any, many: bool, con
 def bounded_reads(seconds: float | None = None) -> Iterator[None]:
     """One transaction, of which every statement is ended after so many seconds (READ_SECONDS):
     django.db.OperationalError, of which `took_too_long` holds."""
-    with transaction.atomic():
+    longest = settings.READ_SECONDS if seconds is None else seconds
+    with within(longest + MARGIN_SECONDS), transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(_limit(settings.READ_SECONDS if seconds is None else seconds))
+            cursor.execute(_limit(longest))
         yield
 
 

@@ -114,6 +114,15 @@ def _waiting(before: datetime) -> int:
     )
 
 
+def _edge_decisions(before: datetime) -> int:
+    """Never one that waits to be counted, however late."""
+    return _in_steps(
+        "DELETE FROM serving_edgedecision WHERE id IN ("
+        "SELECT id FROM serving_edgedecision WHERE kept_until < %s AND event IS NULL LIMIT %s)",
+        [before],
+    )
+
+
 def _artifacts(before: datetime) -> int:
     """Files that no model version names: of registrations that failed, or of versions that were
     deleted."""
@@ -141,6 +150,7 @@ AGES = (
     Age("digests of forgotten units", 400, _forgotten),
     Age("arm intervals, after their experiment ended", 400, _intervals),
     Age("decisions that waited to be activated, after their window", 7, _waiting),
+    Age("ids of devices' decisions, after their bundle's grace", 1, _edge_decisions),
     Age("registration jobs that ended", 30, _jobs),
     Age("artefacts that no model version names", 7, _artifacts),
 )

@@ -20,7 +20,7 @@ from django.db import OperationalError, ProgrammingError, connection, transactio
 from django.db.models import Exists, OuterRef
 
 from noregret.experiments.models import Baseline, Endpoint, Experiment
-from noregret.learning import kept_intervals
+from noregret.learning import from_devices, kept_intervals, waiting
 from noregret.learning.baselines import name_of
 from noregret.learning.buckets import bucket_width
 from noregret.learning.evidence import RULES
@@ -29,7 +29,6 @@ from noregret.learning.kept_evidence import next_bucket
 from noregret.learning.models import ExperimentEvidence, LedgerBase
 from noregret.learning.rebuild import Computed
 from noregret.learning.unfinished import LEARNED_AT_ONCE, unsettled
-from noregret.learning.waiting import any_to_take
 from noregret.learning.watched.watching import unsummed
 from noregret.redis_client import decision_log
 from serving.ledger import horizon, ingest, partitions
@@ -131,8 +130,10 @@ def _waiting(day: date, end: datetime) -> Iterator[str]:
             yield f"{day}: more than {MOST_WAITING:,} decisions of {name} wait to be drained"
         elif any(decision.decided_at < end for decision in batch.decisions):
             yield f"{day}: decisions of {name} wait to be drained"
-    if any_to_take(end):
+    if waiting.any_to_take(end):
         yield f"{day}: decisions that were activated wait to be drained"
+    if from_devices.any_to_take(end):
+        yield f"{day}: decisions of devices wait to be drained"
 
 
 _WITH_ROWS = """

@@ -13,7 +13,7 @@ What is on its way, in streams, in spools of any machine, comes in without the n
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -26,7 +26,7 @@ from noregret.redis_client import client, decision_log, keys
 from noregret.trail import audit
 from serving.ledger import forgotten, horizon, spool
 from serving.ledger.events import DecisionEvent, decode, encode
-from serving.models import WaitingDecision
+from serving.models import EdgeDecision, WaitingDecision
 
 LONGEST = 256
 
@@ -177,7 +177,19 @@ def _quarantine(unit: str, pseudonyms: Pseudonyms) -> int:
 
 def _waiting(unit: str, pseudonyms: Pseudonyms) -> int:
     """Decisions that are not activated yet hold their event as it came."""
-    rows = list(WaitingDecision.objects.filter(unit=unit).order_by("pk"))
+    return _with_events(WaitingDecision, unit, pseudonyms)
+
+
+def _of_devices(unit: str, pseudonyms: Pseudonyms) -> int:
+    """So do those of devices until they are in the ledger."""
+    return _with_events(EdgeDecision, unit, pseudonyms)
+
+
+_WithEvent = TypeVar("_WithEvent", WaitingDecision, EdgeDecision)
+
+
+def _with_events(table: type[_WithEvent], unit: str, pseudonyms: Pseudonyms) -> int:
+    rows = list(table.objects.filter(unit=unit).order_by("pk"))
     known: Mapping[int, Experiment] = {experiment.pk: experiment for experiment in Experiment.objects.all()}
 
     def readable(experiment_id: int, context: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -187,7 +199,7 @@ def _waiting(unit: str, pseudonyms: Pseudonyms) -> int:
         pseudonym, event = pseudonyms[row.experiment_id], row.event
         if event is not None:
             event = encode(forgotten.without_name(decode(bytes(event)), pseudonym, readable))
-        WaitingDecision.objects.filter(pk=row.pk, unit=unit).update(unit=pseudonym, event=event)
+        table.objects.filter(pk=row.pk, unit=unit).update(unit=pseudonym, event=event)
     return len(rows)
 
 
@@ -267,6 +279,7 @@ IN_DATABASE: tuple[Place, ...] = (
     _table("outcomes by unit", "learning_unitoutcomes"),
     _table("outcomes by unit of days that were dropped", "learning_unitbase"),
     Place("decisions that are not activated", partial(_count_rows, "serving_waitingdecision"), _waiting),
+    Place("decisions of devices that are not drained", partial(_count_rows, "serving_edgedecision"), _of_devices),
     Place("quarantined events", lambda unit: len(_quarantined(unit)), _quarantine),
 )
 OUTSIDE: tuple[Place, ...] = (

@@ -3,6 +3,7 @@ since the experiment was made."""
 
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.registry.models import ModelVersion
 
 from .creation import CONTROL
 from .endpoints import check_compatible
@@ -26,15 +27,21 @@ def control_is_champion(endpoint: Endpoint, experiment: Experiment, *, begun: bo
     if seated is not None:
         if experiment.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.SHADOW):
             raise Conflict(f"{told}, its own challenger: there is nothing to compare")
+        _check_arms(experiment, champion, told)
         # One after the other: an experiment has one control at any moment.
         Arm.objects.filter(pk=control.pk).update(is_control=False)
         Arm.objects.filter(pk=seated.pk).update(is_control=True)
         return
     if control.name != CONTROL:
         raise Conflict(f"{told}, which none of its arms has: make it anew with an arm for {champion.model}")
+    _check_arms(experiment, champion, told, besides=control.pk)
+    Arm.objects.filter(pk=control.pk).update(model=champion)
+
+
+def _check_arms(experiment: Experiment, champion: ModelVersion, told: str, besides: int = 0) -> None:
+    """They were held against the champion of before. Raises Conflict."""
     try:
-        for arm in experiment.arms.select_related("model").exclude(pk=control.pk):
+        for arm in experiment.arms.select_related("model").exclude(pk=besides):
             check_compatible(arm.model, champion, f"arms[{arm.position}].model")
     except Invalid as error:
         raise Conflict(f"{told}: {error.message}") from error
-    Arm.objects.filter(pk=control.pk).update(model=champion)

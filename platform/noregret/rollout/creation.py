@@ -52,6 +52,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 sticky=document.sticky or (document.strategy == "bandit" and endpoint.sticky),
                 holdout=document.holdout,
                 apprentice=document.apprentice,
+                edge_evidence=document.edge_evidence,
             )
             for arm in arms:
                 arm.experiment = experiment

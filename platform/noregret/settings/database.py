@@ -32,7 +32,7 @@ def parse(url: str) -> dict[str, Any]:
     except (psycopg.ProgrammingError, ValueError):  # their messages may show a piece of the password
         raise BadEnvironment(f"{DATABASE_URL} can't be read: {_EXPECTED}") from None
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "noregret.database",
         "NAME": options.pop("dbname", "") or "noregret",
         "USER": options.pop("user", ""),
         "PASSWORD": options.pop("password", ""),
@@ -61,6 +61,14 @@ DATABASES["default"]["OPTIONS"] |= {
     "connect_timeout": "5",
     "application_name": f"noregret-{ENVIRONMENT.role or 'command'}",
 }
+# A machine that is gone answers no more and refuses nothing: the kernel asks after half a minute of
+# silence whether it is there.
+DATABASES["default"]["OPTIONS"] = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+} | DATABASES["default"]["OPTIONS"]
 
 # A web process: one connection for each thread of the control plane, one for probes, and these for
 # feedback beside them; half the data plane's threads at most, so that a server that hangs leaves

@@ -1,5 +1,7 @@
 """The hot path and the registry: limits, intervals and what models may do."""
 
+from serving.edge.rules import EdgeRules
+
 from .core import DATA_DIR, ENVIRONMENT
 
 REDIS_URL = ENVIRONMENT.redis_url
@@ -40,11 +42,20 @@ MLFLOW_URL = ENVIRONMENT.mlflow_url
 SKOPS_TRUSTED = ENVIRONMENT.skops_trusted
 ONNX_PROVIDERS = ENVIRONMENT.onnx_providers
 ONNX_THREADS = ENVIRONMENT.onnx_threads
+ONNX_MEMORY_LIMIT = ENVIRONMENT.onnx_memory_limit
 
 # Bodies are measured by serving.bodies before they are read; Django's own limit would answer HTML
 # and at 2.5 MB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+
+# Bundles for devices: who signs them, how long they are good, and what is taken of a device's key.
+EDGE = EdgeRules(
+    ENVIRONMENT.edge_signing_keys,
+    ENVIRONMENT.edge_bundle_seconds,
+    ENVIRONMENT.edge_grace_seconds,
+    ENVIRONMENT.edge_events_per_minute,
+)
 
 METRICS_DIR = ENVIRONMENT.metrics_dir
 if METRICS_DIR is not None:

@@ -12,6 +12,7 @@ CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.trusted_origins)
 
 MIDDLEWARE = [
     "noregret.operations.answer_probes",
+    "noregret.rest.turns.take_turns",
     "noregret.rest.reads.bound_statements",
     "noregret.rest.gate.refuse_nul",
     "noregret.rest.gate.bound_pages",

@@ -7,22 +7,23 @@ What is wrong with one endpoint, or with a row of one experiment, hides no other
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+import redis
 from django.db import connection
 from django.db.models import Count, OuterRef, Subquery
 
 from noregret.experiments.models import Arm, Endpoint, Experiment
-from noregret.learning import baselines, clock, waiting
+from noregret.learning import baselines, clock, from_devices, waiting
 from noregret.learning.buckets import GRACE_SECONDS
 from noregret.learning.closing import overdue_seconds
 from noregret.learning.health import BEHIND_SECONDS
 from noregret.learning.models import without_sums
 from noregret.learning.unfinished import not_gone_through, unscored, unsettled
 from noregret.learning.upgrade import out_of_date
-from noregret.redis_client import client, keys
+from noregret.redis_client import client, decision_log, keys
 from serving.learner_sign import Lag
-from serving.ledger.decision_log import appended_at
 from serving.redis_keys import ACCESS, Keys
 
 from . import publishing
@@ -147,14 +148,16 @@ _BUCKETS = "decisions whose windows are over wait to be weighed"
 
 
 def find() -> Pending:
-    """Ask PostgreSQL, and Redis in one round trip. Raises redis.RedisError."""
+    """Ask PostgreSQL and Redis, each in a few round trips, however many endpoints there are. Raises
+    redis.RedisError."""
     endpoints = list(Endpoint.objects.values_list("pk", "name", "policy_version"))
     names = {pk: name for pk, name, _ in endpoints}
     waited = _waiting_rewards()
     for endpoint_id, seconds in baselines.waiting().items():
         waited[endpoint_id] = max(seconds, waited.get(endpoint_id, 0.0))
     overdue = _overdue()
-    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue() | waiting.endpoints_to_take()
+    learn = overdue.keys() | waited.keys() | _timed() | publishing.overdue()
+    learn |= waiting.endpoints_to_take() | from_devices.endpoints_to_take()
     behind: dict[str, list[Lag]] = {name: [] for name in names.values()}
     for seconds_by_endpoint, why in ((overdue, _BUCKETS), (waited, _REWARDS)):
         for pk, seconds in seconds_by_endpoint.items():
@@ -168,9 +171,9 @@ def find() -> Pending:
     for (pk, name, version), (oldest, held, announced) in zip(endpoints, found.endpoints, strict=True):
         if isinstance(oldest, Exception):
             learn.add(pk)  # its round says what is wrong with the stream
-        elif oldest:
+        elif oldest is not None:
             learn.add(pk)
-            behind[name].append(Lag(found.now - appended_at(oldest[0][0]).timestamp(), _DECISIONS))
+            behind[name].append(Lag(found.now - oldest.timestamp(), _DECISIONS))
         if isinstance(held, Exception) or not found.index or announced < version or held is None or int(held) < version:
             publish.append(pk)
         elif int(held) > version:
@@ -207,13 +210,14 @@ def _in_turn(publish: Iterable[int], names: dict[int, str], found: "_Held") -> l
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What Redis holds. `endpoints`: (first entry of the stream, version, version in the index)
-    each, or the error that came of it; the version is the index's where it was another's turn."""
+    """What Redis holds. `endpoints`: (when the stream's first entry was appended, version, version
+    in the index) each, or the error that came of it; the version is the index's where it was
+    another's turn."""
 
     now: float  # Redis's clock, which also stamps the entries
     index: bool
     access: int | None
-    endpoints: list[tuple[Any, Any, Any]]
+    endpoints: list[tuple[datetime | redis.ResponseError | None, Any, int]]
     failing: dict[tuple[Part, str], Failure]
 
 
@@ -240,16 +244,10 @@ def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
         pipeline.hget(names.snapshot(ACCESS), "version")
         pipeline.hgetall(names.versions)
         pipeline.hgetall(names.failing)
-        for name in endpoints:
-            pipeline.xrange(names.decisions(name), count=1)
         for name in endpoints[turn]:
             pipeline.hget(names.snapshot(name), "version")
         answers = pipeline.execute(raise_on_error=False)
-    general, oldest, held = (
-        answers[:_GENERAL],
-        answers[_GENERAL:][: len(endpoints)],
-        answers[_GENERAL + len(endpoints) :],
-    )
+    general, held = answers[:_GENERAL], answers[_GENERAL:]
     for answer in general:  # an endpoint's key of another kind is that endpoint's trouble alone
         if isinstance(answer, Exception):
             raise answer
@@ -262,7 +260,7 @@ def _ask_redis(names: Keys, endpoints: list[str]) -> _Held:
         seconds + microseconds / 1e6,
         bool(epoch),
         None if access is None else min(int(access), announced.get(ACCESS, -1)),
-        list(zip(oldest, versions_held, of_index, strict=True)),
+        list(zip(decision_log().oldest_of_each(endpoints), versions_held, of_index, strict=True)),
         failures(failing),
     )
 

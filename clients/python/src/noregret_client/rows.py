@@ -27,9 +27,7 @@ def rows_of(table: Any) -> list[Row]:
         return [[_plain(text, f"[{i}]")] for i, text in enumerate(table)]
     if _is_pandas(table):
         names = list(table.columns)
-        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-        if twice is not None:
-            raise TypeError(f"column {twice}: the table has it twice")
+        _each_once(names)
         columns = [[_plain(value, name) for value in table[name].tolist()] for name in names]
         values = zip(*columns, strict=True)
         if names and all(isinstance(name, str) for name in names):
@@ -37,6 +35,7 @@ def rows_of(table: Any) -> list[Row]:
         return [list(row) for row in values]
     for method in ("to_dicts", "to_pylist"):  # polars, Arrow
         if hasattr(table, method) and hasattr(table, "columns"):
+            _each_once(getattr(table, "column_names", None) or table.columns)
             return [_row(row, i) for i, row in enumerate(getattr(table, method)())]
     if hasattr(table, "toarray"):  # sparse
         table = table.toarray()
@@ -44,8 +43,9 @@ def rows_of(table: Any) -> list[Row]:
         if table.ndim != 2:
             raise TypeError(f"rows: an array of two dimensions was expected, not of {table.ndim}")
         kind = getattr(table.dtype, "kind", "O")
+        is_double = kind == "f" and table.dtype.itemsize <= 8
         # A sum is finite only where every value is: then no value needs a look of its own.
-        if kind in "iub" or (kind == "f" and math.isfinite(float(table.sum()))):
+        if kind in "iub" or (is_double and math.isfinite(float(table.sum()))):
             whole: list[Row] = table.tolist()
             return whole
         table = table.tolist()
@@ -97,6 +97,15 @@ def _is_pandas(table: Any) -> bool:
     return hasattr(table, "iloc") and hasattr(table, "columns")
 
 
+def _each_once(names: Sequence[Any]) -> None:
+    """A row by name has room for one of them. Raises TypeError."""
+    seen: set[Any] = set()
+    for name in names:
+        if name in seen:
+            raise TypeError(f"column {name}: the table has it twice")
+        seen.add(name)
+
+
 def _column_type(series: Any) -> ColumnType:
     dtype = series.dtype
     if hasattr(dtype, "categories"):
@@ -133,21 +142,32 @@ def _row(row: Any, place: int) -> Row:
 def _plain(value: Any, place: Any) -> Any:
     """A value as JSON has it."""
     kind = type(value)
-    if kind is str or kind is bool or kind is int or value is None:
+    if kind is bool or kind is int or value is None:
+        return value
+    if kind is str:
+        if not value.isascii() and _has_surrogate(value):
+            raise TypeError(f"{_at(place)}: a half of a surrogate pair has no form in JSON")
         return value
     if kind is float:
         if math.isinf(value):
             raise TypeError(f"{_at(place)}: infinity has no form in JSON")
         return None if math.isnan(value) else value
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a scalar of numpy
-        return _plain(value.item(), place)
+        plain = value.item()
+        if type(plain) is kind:  # of more digits than Python's own
+            plain = float(value)
+        return _plain(plain, place)
     if kind.__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, str):  # also numpy's
-        return str(value)
+        return _plain(str(value), place)
     if isinstance(value, Decimal):
         return _plain(float(value), place)
     raise TypeError(f"{_at(place)}: {kind.__name__} has no form in JSON; turn it into a number or a text")
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _at(place: Any) -> str:

@@ -37,7 +37,8 @@ all."""
 
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
-    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout, d.excluded, d.activated_at
+    d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout, d.excluded, d.activated_at,
+    d.edge_decided_at
 FROM serving_decision AS d
 LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
@@ -134,7 +135,8 @@ class Line(Struct, frozen=True):
     """A decision. `context` is as PostgreSQL wrote it: it is JSON already. `propensities` are by
     arm, as an evaluation needs them; an arm that was added later had none. `excluded` are the arms
     that the request was not for. Of one that is not `activated` nothing is learned, and no reward
-    is told."""
+    is told. `edge_decided_at`: when a device says that it decided; null where it was decided
+    here."""
 
     decision_id: str
     unit: str | None
@@ -151,11 +153,12 @@ class Line(Struct, frozen=True):
     holdout: bool
     excluded: list[str]
     activated: bool
+    edge_decided_at: datetime | None = None
 
 
 def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
     identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
-    reason, value, recorded, propensities, holdout, excluded, activated_at = rest
+    reason, value, recorded, propensities, holdout, excluded, activated_at, edge_decided_at = rest
     token = Token(
         identity.bytes, experiment_id, arm_id, policy_version, propensity, reason is None, activated_at is not None
     )
@@ -175,6 +178,7 @@ def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer
         holdout=holdout,
         excluded=[arms[arm] for arm in excluded or () if arm in arms],
         activated=True,
+        edge_decided_at=edge_decided_at,
     )
 
 

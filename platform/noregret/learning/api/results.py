@@ -11,7 +11,8 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
-from noregret.learning.shown.results import Results, results
+from noregret.learning.shown.results import Results
+from noregret.learning.shown.shared import shared_results
 from noregret.rest.calls import call
 from serving.api.calls import Parameter
 
@@ -29,15 +30,17 @@ class ResultsView(AddressedView):
         ),
     )
     def get(self, request: Request, name: str) -> Results:
-        experiment = self.experiment(name)
+        told = shared_results(self.experiment_id(name))
         policy = request.query_params.get("evaluate")
-        evaluated = None if policy is None else self._evaluated(request, experiment, policy)
         wanted = request.query_params.get("forecast", "false")
         if wanted not in ("true", "false"):
             raise Invalid("forecast", "true or false was expected")
-        told = forecast.of_experiment(experiment) if wanted == "true" else None
-        parts = segments.of_experiment(experiment)
-        return msgspec.structs.replace(results(experiment), segments=parts, evaluation=evaluated, forecast=told)
+        return msgspec.structs.replace(
+            told.results,
+            segments=segments.of_experiment(told.experiment),
+            evaluation=None if policy is None else self._evaluated(request, told.experiment, policy),
+            forecast=forecast.of_experiment(told.experiment) if wanted == "true" else None,
+        )
 
     def _evaluated(self, request: Request, experiment: Experiment, policy: str) -> Evaluation:
         """What `policy` would have earned on the newest of the experiment's decisions."""

@@ -81,7 +81,7 @@ def _of_proportion(guardrail: Guardrail, arm: Arm, row: ArmStatistics) -> Judgem
     quantile = latency_quantile(guardrail.metric)
     limit = guardrail.max if quantile is None else 1.0 - quantile
     assert limit is not None, "checked with the document"
-    n = float(row.decisions)
+    n = float(row.decisions if quantile is None else sum(row.latencies))  # of devices no latency is known
     bad = float(row.failures if quantile is None else latency.over(row.latencies, guardrail.max or 0.0))
     if n < guardrail.min_decisions:
         return _too_few(guardrail, arm, n, bad / n if n else None, "decisions")

@@ -82,6 +82,7 @@ class ExperimentState(msgspec.Struct, frozen=True):
     sticky: bool
     holdout: float
     apprentice: bool
+    edge_evidence: bool
     warnings: list[str]
     created_at: Time
     started_at: Time | None
@@ -154,6 +155,7 @@ def experiment(row: models.Experiment) -> ExperimentState:
         sticky=row.sticky,
         holdout=row.holdout,
         apprentice=row.apprentice,
+        edge_evidence=row.edge_evidence,
         warnings=warnings_of(row),
         created_at=row.created_at,
         started_at=row.started_at,

@@ -1,0 +1,415 @@
+"""An endpoint on the device."""
+
+import random
+import ssl
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from noregret_client import transport
+from noregret_client.connection import Address, Pool, Settings
+from noregret_client.documents import Choice, FeedbackResult, Prediction
+from noregret_client.errors import InvalidRequest, NoregretError, problem_of
+from noregret_client.retrying import Attempts, Repeats, Retries
+from noregret_client.rows import rows_of
+from noregret_client.transport import Answer
+
+from . import bundle as bundles
+from . import choosing, models
+from .bundle import Bundle, BundleArm
+from .choosing import Route, Uniform
+from .fetching import Files
+from .models import Model, ModelFailed
+from .state import KeptArm, State
+
+MOST_EVENTS = 500
+"""Of one request: the platform takes twice as many."""
+_SKEW_SECONDS = 5.0
+_FETCH_SECONDS = 600.0
+_encode = msgspec.json.Encoder().encode
+
+
+class EdgeError(NoregretError):
+    """This device can't decide."""
+
+
+class NoBundle(EdgeError):
+    """There is none yet, or its time is over: refresh."""
+
+
+class NotRunnable(EdgeError):
+    """No arm that may serve this request can be run on this device."""
+
+
+class Uploaded(NamedTuple):
+    """How many events were told, by what became of them, and how many still wait."""
+
+    told: Mapping[str, int]
+    waiting: int
+
+
+class _EventsAnswer(msgspec.Struct):
+    results: list[FeedbackResult]
+
+
+class _PublicKey(msgspec.Struct):
+    id: str
+    public_key: str
+
+
+class _PublicKeys(msgspec.Struct):
+    keys: list[_PublicKey]
+
+
+class EdgeClient:
+    """Decides and predicts for one endpoint on this device, in `folder`, which processes may share.
+
+    `url` and `key` default to NOREGRET_URL and NOREGRET_KEY; the key needs the scope `edge` alone.
+    `public_keys`: by id in base64url, those that bundles must be signed with; without them those
+    that the platform tells when it is first asked are kept, and others are not trusted after that.
+    `limit`: so many decisions are kept that are not told yet; past that they are made, and not
+    learnable. `uniform` gives numbers in [0, 1), for draws.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        folder: str | Path,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        public_keys: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+        retries: Retries | None = None,
+        limit: int = 10_000,
+        uniform: Uniform = random.random,
+        verify: bool | ssl.SSLContext = True,
+    ) -> None:
+        self._endpoint = endpoint
+        self._settings = Settings(Address.of(url, key), timeout, retries or Retries(), 4, verify)
+        self._pool = Pool(self._settings)
+        self._state = State(Path(folder) / f"{endpoint}.sqlite", limit)
+        self._files = Files(Path(folder) / "models")
+        self._pinned = public_keys
+        self._uniform = uniform
+        self._models: dict[str, Model] = {}
+        self._loaded: tuple[bytes, Bundle] | None = None
+        self._lock = threading.Lock()
+
+    # From the platform
+
+    def refresh(self) -> bool:
+        """Fetch the bundle, and the files that it names and are not here; False where nothing is
+        new. Raises Problem, Unreachable, BundleNotTrusted."""
+        before = self._state.get("bundle")
+        headers = {}
+        if before is not None:
+            headers["If-None-Match"] = (self._state.get("tag") or b"").decode()
+        answer = self._call("GET", f"/api/v1/endpoints/{self._endpoint}/edge", headers=headers)
+        self._note_clock(answer)
+        if answer.status == 304:
+            return self._fetch_files(self._bundle())
+        bundle = bundles.read(answer.content, self._public_keys())
+        if bundle.endpoint != self._endpoint:
+            raise bundles.BundleNotTrusted(f"the bundle is of {bundle.endpoint}")
+        self._fetch_files(bundle)
+        self._state.put({"bundle": answer.content, "tag": answer.headers.get("etag", "").encode()})
+        self._files.keep_only({arm.artifact.sha256 for arm in bundle.arms if arm.artifact is not None})
+        return True
+
+    def _fetch_files(self, bundle: Bundle) -> bool:
+        fetched = False
+        for arm in bundle.arms:
+            if arm.artifact is not None and models.needs_file(arm):
+                fetched |= self._files.fetch(self._pool.http(), arm.artifact, _FETCH_SECONDS)
+        return fetched
+
+    def _public_keys(self) -> Mapping[str, str]:
+        """The first that the platform told are trusted, and those that it told beside them."""
+        if self._pinned is not None:
+            return self._pinned
+        kept = self._state.get("keys")
+        if kept is None:
+            answer = self._call("GET", "/api/v1/edge/key")
+            told = msgspec.json.decode(answer.content, type=_PublicKeys)
+            kept = _encode({one.id: one.public_key for one in told.keys})
+            self._state.put({"keys": kept})
+        return msgspec.json.decode(kept, type=dict[str, str])
+
+    def _note_clock(self, answer: Answer) -> None:
+        """A device's clock may be wrong, and bundles and events have times."""
+        try:
+            theirs = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+        except ValueError:
+            return
+        ahead = theirs - time.time()
+        self._state.put({"ahead": repr(ahead if abs(ahead) > _SKEW_SECONDS else 0.0).encode()})
+
+    def now(self) -> float:
+        """Unix time by the platform's clock, as it was when it was last asked."""
+        return time.time() + float(self._state.get("ahead") or 0.0)
+
+    def _call(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        attempts = Attempts(self._settings.retries, self._settings.timeout, Repeats.SAFE)
+        while True:
+            try:
+                http = self._pool.http()
+                sent = {**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})}
+                request = http.build_request(method, path, content=body, headers=sent)
+                answer = transport.send(http, request, attempts.remaining())
+                if answer.status >= 400:
+                    raise problem_of(answer.status, answer.reason, answer.headers, answer.content)
+                return answer
+            except NoregretError as error:
+                time.sleep(attempts.pause_after(error))
+
+    # On the device
+
+    def _bundle(self) -> Bundle:
+        """Raises NoBundle."""
+        body = self._state.get("bundle")
+        if body is None:
+            raise NoBundle(f"there is no bundle of {self._endpoint} here: refresh first")
+        loaded = self._loaded
+        if loaded is None or loaded[0] != body:
+            with self._lock:
+                bundle = bundles.read(body, self._public_keys())
+                self._models = {}
+                loaded = self._loaded = body, bundle
+        return loaded[1]
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that is in force. Raises NoBundle."""
+        bundle = self._bundle()
+        if self.now() >= bundle.expires_at.timestamp():
+            raise NoBundle(f"the bundle of {self._endpoint} was good until {bundle.expires_at}: refresh")
+        return bundle
+
+    def decide(
+        self,
+        *,
+        unit: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        exclude: Sequence[str] = (),
+    ) -> Choice:
+        """An arm and its payload. Raises NoBundle, NotRunnable where no arm is left, and
+        ContextInvalid."""
+        bundle = self.bundle
+        excluded = {i for i, arm in enumerate(bundle.arms) if arm.name in set(exclude) and arm.name is not None}
+        routed = self._routed(bundle, unit, context, excluded)
+        if routed is None:
+            raise NotRunnable("every arm is excluded")
+        route, kept = routed
+        said = self._record(bundle, route, kept, unit, context, request_id, excluded, None)
+        return Choice(**said, payload=bundle.arms[route.position].payload)
+
+    def predict(
+        self,
+        rows: Any,
+        *,
+        unit: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        exclude: Sequence[str] = (),
+    ) -> Prediction:
+        """An arm's answer for these rows, as the platform's predict takes them. Arms that this
+        device can't run are excluded; where the arm's model fails the control answers, and the
+        decision teaches nothing. Raises NoBundle, NotRunnable, ContextInvalid, ValueError for rows
+        that are none of the models'."""
+        bundle = self.bundle
+        values = models.values_of(bundle, rows_of(rows))
+        names = set(exclude)
+        excluded = {
+            i
+            for i, arm in enumerate(bundle.arms)
+            if (arm.name is not None and arm.name in names) or not self._is_here(arm)
+        }
+        routed = self._routed(bundle, unit, context, excluded)
+        if routed is None:
+            raise NotRunnable(f"no arm of {self._endpoint} that is not excluded can be run here")
+        route, kept = routed
+        arm, fallback_reason = bundle.arms[route.position], None
+        try:
+            outputs = self._model(bundle, arm).predict(values)
+        except ModelFailed as error:
+            control = next((one for one in bundle.arms if one.control and one is not arm and self._is_here(one)), None)
+            if control is None:
+                raise NotRunnable(str(error)) from error
+            arm, fallback_reason = control, "error"
+            try:
+                outputs = self._model(bundle, control).predict(values)
+            except ModelFailed as failure:
+                raise NotRunnable(str(failure)) from failure
+        said = self._record(bundle, route, kept, unit, context, request_id, excluded, fallback_reason)
+        return Prediction(**{**said, "model": arm.model}, outputs=outputs)
+
+    def _is_here(self, arm: BundleArm) -> bool:
+        if arm.parameters is not None:
+            return True
+        return models.can_run(arm) and arm.artifact is not None and self._files.has(arm.artifact)
+
+    def _model(self, bundle: Bundle, arm: BundleArm) -> Model:
+        loaded = self._models.get(arm.model)
+        if loaded is None:
+
+            def file() -> Path:
+                assert arm.artifact is not None
+                return self._files.path(arm.artifact)
+
+            loaded = self._models[arm.model] = models.load(arm, bundle.columns, file)
+        return loaded
+
+    def _routed(
+        self, bundle: Bundle, unit: str | None, context: Mapping[str, Any] | None, excluded: set[int]
+    ) -> tuple[Route, KeptArm | None] | None:
+        """The arm, and of a unit that keeps one how that was drawn."""
+        if not bundle.sticky or unit is None:
+            route = choosing.route(bundle, unit, context, excluded, self._uniform)
+            return None if route is None else (route, None)
+        held_out = choosing.holdout(bundle, unit, excluded, self._uniform)
+        if held_out is not None:
+            return held_out, None
+        if bundle.context:
+            choosing.features(bundle.context, context)
+        kept, own = self._kept(bundle, unit, context)
+        route = own if not excluded else choosing.kept_among(bundle, unit, own, excluded)
+        if route is None:
+            route = choosing.route(bundle, None, context, excluded, self._uniform)
+        return None if route is None else (route, kept)
+
+    def _kept(self, bundle: Bundle, unit: str, context: Mapping[str, Any] | None) -> tuple[KeptArm, Route]:
+        """The unit's arm, which it gets now where it has none, or one that is not enabled."""
+        places = {arm.name: i for i, arm in enumerate(bundle.arms) if arm.enabled}
+        kept = self._state.kept_arm(bundle.experiment_id, unit)
+        if kept is None or kept.arm not in places:
+            route = choosing.first(bundle, unit, context)
+            drawn = KeptArm(
+                bundle.arms[route.position].name,
+                route.propensities,
+                bundle.receipt,
+                None if context is None else dict(context),
+            )
+            self._state.keep_arm(bundle.experiment_id, unit, drawn, instead=kept is not None)
+            kept = self._state.kept_arm(bundle.experiment_id, unit) or drawn
+        return kept, Route(places.get(kept.arm, 0), kept.propensities)
+
+    def _record(
+        self,
+        bundle: Bundle,
+        route: Route,
+        kept: KeptArm | None,
+        unit: str | None,
+        context: Mapping[str, Any] | None,
+        request_id: str | None,
+        excluded: set[int],
+        fallback_reason: str | None,
+    ) -> dict[str, Any]:
+        """Keep the decision, to be told; what is answered of it."""
+        arm, identity, now = bundle.arms[route.position], str(uuid.uuid4()), self.now()
+        event = {
+            "type": "decision",
+            "id": identity,
+            "arm": arm.name,
+            "propensity": route.propensities[route.position],
+            "decided_at": _instant(now),
+            "unit": unit,
+            "context": context,
+            "request_id": request_id,
+            "holdout": route.holdout,
+            "excluded": [name for i in sorted(excluded) if (name := bundle.arms[i].name) is not None],
+            "fallback_reason": fallback_reason,
+            "kept": None
+            if kept is None or (kept.receipt == bundle.receipt and (bundle.choice == "draw" or kept.context == context))
+            else {"receipt": kept.receipt, "context": kept.context},
+        }
+        is_kept = self._uniform() < bundle.record and self._state.add_decision(
+            identity, bundle.receipt, now, _encode(event)
+        )
+        return {
+            "decision_id": identity,
+            "endpoint": bundle.endpoint,
+            "experiment": bundle.experiment,
+            "arm": arm.name,
+            "model": arm.model,
+            "strategy": bundle.strategy,
+            "propensity": route.propensities[route.position],
+            "policy_version": bundle.version,
+            "learnable": is_kept and fallback_reason is None,
+            "fallback_reason": fallback_reason,
+        }
+
+    # To the platform
+
+    def feedback(self, decision_id: str, value: float | bool, metric: str | None = None) -> bool:
+        """Keep how a decision of this device went, to be told; False where the decision is not
+        known here, or this metric of it waits to be told already."""
+        event = {
+            "type": "reward",
+            "decision_id": decision_id,
+            "value": value,
+            "metric": metric,
+            "occurred_at": _instant(self.now()),
+        }
+        return self._state.add_reward(decision_id, metric or "", _encode(event))
+
+    @property
+    def waiting(self) -> int:
+        """Events that are still to be told."""
+        return self._state.waiting()
+
+    def upload(self) -> Uploaded:
+        """Tell what waits, in batches. What was told is forgotten here once the platform has
+        committed it: what is told twice it takes once. Raises Problem, Unreachable."""
+        told: Counter[str] = Counter()
+        while (batch := self._state.batch(MOST_EVENTS)) is not None:
+            body = _encode({"receipt": batch.receipt, "events": batch.events})
+            try:
+                answer = self._call("POST", "/api/v1/edge/events", body)
+            except InvalidRequest as error:
+                if error.field != "receipt":
+                    raise
+                told["refused"] += len(batch.events)  # signed with a secret that is no more: nobody takes them
+            else:
+                results = msgspec.json.decode(answer.content, type=_EventsAnswer).results
+                told.update(result.status for result in results)
+            self._state.told(batch.keys)
+        window = self._bundle_window()
+        self._state.forget_before(self.now() - window)
+        return Uploaded(dict(told), self._state.waiting())
+
+    def _bundle_window(self) -> float:
+        """Seconds within which rewards of a decision count."""
+        try:
+            reward = self._bundle().reward
+        except NoBundle:
+            reward = None
+        return 86_400.0 if reward is None else reward.window_seconds
+
+    def close(self) -> None:
+        self._pool.close()
+        self._state.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _instant(at: float) -> str:
+    return datetime.fromtimestamp(at, tz=UTC).isoformat().replace("+00:00", "Z")

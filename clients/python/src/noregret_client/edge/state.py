@@ -1,0 +1,216 @@
+"""What a device remembers, in one SQLite file: the bundle, its units' arms, and the events that are
+still to be told. Safe for threads and for several processes; what is committed outlives a crash.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS settled (name TEXT PRIMARY KEY, value BLOB);
+CREATE TABLE IF NOT EXISTS receipts (id INTEGER PRIMARY KEY, text TEXT UNIQUE NOT NULL);
+CREATE TABLE IF NOT EXISTS units (
+    experiment INTEGER, unit TEXT, arm TEXT, propensities TEXT NOT NULL, receipt INTEGER NOT NULL, context TEXT,
+    PRIMARY KEY (experiment, unit));
+CREATE TABLE IF NOT EXISTS decisions (
+    id TEXT PRIMARY KEY, receipt INTEGER NOT NULL, decided_at REAL NOT NULL, waits INTEGER NOT NULL, event BLOB);
+CREATE TABLE IF NOT EXISTS rewards (
+    decision TEXT NOT NULL, metric TEXT NOT NULL, receipt INTEGER NOT NULL, event BLOB NOT NULL,
+    PRIMARY KEY (decision, metric));
+"""
+_WAIT_SECONDS = 5.0
+_ADD_UNIT = "INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?, ?)"
+_REPLACE_UNIT = "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)"
+_BATCH_BYTES = 384 * 1024
+"""Of a request's events: a receipt may be larger, and the platform takes a mebibyte."""
+
+
+class KeptArm(NamedTuple):
+    """A unit's arm by name, and how it was drawn."""
+
+    arm: str | None
+    propensities: list[float]
+    receipt: str
+    context: dict[str, Any] | None
+
+
+class Batch(NamedTuple):
+    """Events of one receipt, decisions before rewards; `keys` name them in this file."""
+
+    receipt: str
+    keys: list[tuple[str, str | None]]
+    events: list[msgspec.Raw]
+
+
+class State:
+    """In `path`. At most `limit` decisions are kept that are not told yet, and as many units."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def get(self, name: str) -> bytes | None:
+        rows = self._rows("SELECT value FROM settled WHERE name = ?", name)
+        return None if not rows else bytes(rows[0][0])
+
+    def put(self, values: dict[str, bytes]) -> None:
+        with self._change() as connection:
+            connection.executemany("INSERT OR REPLACE INTO settled VALUES (?, ?)", list(values.items()))
+
+    def kept_arm(self, experiment: int, unit: str) -> KeptArm | None:
+        rows = self._rows(
+            "SELECT arm, propensities, text, context FROM units JOIN receipts ON receipts.id = receipt "
+            "WHERE experiment = ? AND unit = ?",
+            experiment,
+            unit,
+        )
+        if not rows:
+            return None
+        arm, propensities, receipt, context = rows[0]
+        return KeptArm(
+            arm,
+            msgspec.json.decode(propensities, type=list[float]),
+            receipt,
+            None if context is None else msgspec.json.decode(context),
+        )
+
+    def keep_arm(self, experiment: int, unit: str, kept: KeptArm, *, instead: bool = False) -> None:
+        """Of another process that was first the arm stays, unless this one is to be there
+        `instead`. Units of earlier experiments, and the oldest past the limit, are dropped."""
+        with self._change() as connection:
+            connection.execute(
+                _REPLACE_UNIT if instead else _ADD_UNIT,
+                (
+                    experiment,
+                    unit,
+                    kept.arm,
+                    msgspec.json.encode(kept.propensities).decode(),
+                    _receipt(connection, kept.receipt),
+                    None if kept.context is None else msgspec.json.encode(kept.context).decode(),
+                ),
+            )
+            connection.execute("DELETE FROM units WHERE experiment <> ?", (experiment,))
+            connection.execute("DELETE FROM units WHERE rowid <= (SELECT max(rowid) FROM units) - ?", (self._limit,))
+
+    def add_decision(self, identity: str, receipt: str, decided_at: float, event: bytes) -> bool:
+        """False where as many wait as may."""
+        with self._change() as connection:
+            (waiting,) = connection.execute("SELECT count(*) FROM decisions WHERE waits").fetchone()
+            if waiting >= self._limit:
+                return False
+            connection.execute(
+                "INSERT INTO decisions VALUES (?, ?, ?, 1, ?)",
+                (identity, _receipt(connection, receipt), decided_at, event),
+            )
+        return True
+
+    def add_reward(self, decision: str, metric: str, event: bytes) -> bool:
+        """False where the decision is not known here, or this metric was told before."""
+        with self._change() as connection:
+            rows = connection.execute("SELECT receipt FROM decisions WHERE id = ?", (decision,)).fetchall()
+            if not rows:
+                return False
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO rewards VALUES (?, ?, ?, ?)", (decision, metric, rows[0][0], event)
+            )
+            return cursor.rowcount == 1
+
+    def decided_at(self, decision: str) -> float | None:
+        """Unix time; None for a decision that is not known here."""
+        rows = self._rows("SELECT decided_at FROM decisions WHERE id = ?", decision)
+        return None if not rows else float(rows[0][0])
+
+    def batch(self, most: int) -> Batch | None:
+        """The oldest receipt's events, at most so many; None where all are told. A reward comes
+        with or after its decision."""
+        rows = self._rows(
+            "SELECT receipt, min(at) FROM (SELECT receipt, rowid AS at FROM decisions WHERE waits "
+            "UNION ALL SELECT receipt, rowid FROM rewards) GROUP BY receipt ORDER BY 1 LIMIT 1"
+        )
+        if not rows:
+            return None
+        receipt = rows[0][0]
+        events: list[tuple[str, str | None, bytes]] = [
+            (identity, None, event)
+            for identity, event in self._rows(
+                "SELECT id, event FROM decisions WHERE waits AND receipt = ? ORDER BY rowid LIMIT ?", receipt, most
+            )
+        ]
+        if len(events) < most:
+            events += self._rows(
+                "SELECT decision, metric, event FROM rewards WHERE receipt = ? ORDER BY rowid LIMIT ?",
+                receipt,
+                most - len(events),
+            )
+        sizes = accumulate(len(event) for _, _, event in events)
+        events = events[: max(sum(size <= _BATCH_BYTES for size in sizes), 1)]
+        text = self._rows("SELECT text FROM receipts WHERE id = ?", receipt)[0][0]
+        return Batch(
+            text,
+            [(identity, metric) for identity, metric, _ in events],
+            [msgspec.Raw(bytes(event)) for _, _, event in events],
+        )
+
+    def told(self, keys: list[tuple[str, str | None]]) -> None:
+        """These need not be told again. A decision is remembered for its rewards."""
+        with self._change() as connection:
+            connection.executemany(
+                "UPDATE decisions SET waits = 0, event = NULL WHERE id = ?",
+                [(identity,) for identity, metric in keys if metric is None],
+            )
+            connection.executemany(
+                "DELETE FROM rewards WHERE decision = ? AND metric = ?",
+                [key for key in keys if key[1] is not None],
+            )
+
+    def forget_before(self, decided_at: float) -> None:
+        """Decisions that were told and are older get no rewards any more; receipts that nothing
+        names are dropped."""
+        with self._change() as connection:
+            connection.execute(
+                "DELETE FROM decisions WHERE NOT waits AND decided_at < ? AND id NOT IN (SELECT decision FROM rewards)",
+                (decided_at,),
+            )
+            connection.execute(
+                "DELETE FROM receipts WHERE id NOT IN (SELECT receipt FROM units "
+                "UNION SELECT receipt FROM decisions UNION SELECT receipt FROM rewards)"
+            )
+
+    def waiting(self) -> int:
+        """Events that are still to be told."""
+        rows = self._rows("SELECT (SELECT count(*) FROM decisions WHERE waits) + (SELECT count(*) FROM rewards)")
+        return int(rows[0][0])
+
+
+def _receipt(connection: sqlite3.Connection, text: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO receipts (text) VALUES (?)", (text,))
+    return int(connection.execute("SELECT id FROM receipts WHERE text = ?", (text,)).fetchone()[0])

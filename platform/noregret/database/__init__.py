@@ -1,0 +1,1 @@
+"""Django's engine for PostgreSQL, with waits that end."""

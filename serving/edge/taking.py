@@ -1,0 +1,232 @@
+"""Devices' events in: each checked against the bundle that it names, kept once, and its rewards
+written. Every protocol's face calls this.
+
+A decision has the time at which it came: windows and evidence go by one clock, which nobody sends.
+The device's time stands beside it.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from bandits.context import ContextInvalid
+from serving import metrics, snapshot
+from serving.api import bodies
+from serving.feedback import Feedback, Result, checked_reward, note_not_taken, write_rewards
+from serving.ledger import events as ledger_events
+from serving.ledger.edge_decisions import EdgeDecision, KnownEdgeDecision
+from serving.ledger.ingest import as_json
+from serving.ledger.rewards import LedgerUnavailable, NewReward
+from serving.problems import FieldError
+from serving.process import Process
+from serving.tokens import Token, new_id
+
+from .documents import EdgeDecisionEvent, EdgeEventResult, EdgeRewardEvent, event_of
+from .judging import Claim, Kept, NotGiven, judge
+from .receipt import InvalidReceipt, Receipt
+
+AHEAD_SECONDS = 300.0
+"""A device's clock may be so far from this one."""
+BESIDE = 2**62
+"""Added to the number of an experiment whose evidence devices are left out of: their decisions are
+in the ledger under a number of their own, which no sum asks for."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATE = -1.0
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Taken(NamedTuple):
+    """What is checked of a decision, to be kept."""
+
+    place: int
+    row: EdgeDecision
+
+
+def take_events(process: Process, receipt: Receipt, raw: Sequence[msgspec.Raw], now: float) -> list[EdgeEventResult]:
+    """Check and commit; what became of each, in order. Decisions go before rewards, wherever they
+    stand. Raises LedgerUnavailable."""
+    results: list[EdgeEventResult | None] = [None] * len(raw)
+    decisions: list[Taken] = []
+    rewards: list[tuple[int, EdgeRewardEvent]] = []
+    for i, one in enumerate(raw):
+        try:
+            event = event_of(one)
+        except msgspec.ValidationError as invalid:
+            results[i] = EdgeEventResult("invalid", bodies.field_error(str(invalid)))
+            continue
+        if isinstance(event, EdgeRewardEvent):
+            rewards.append((i, event))
+            continue
+        checked = _checked(process, receipt, event, now)
+        if isinstance(checked, EdgeEventResult):
+            results[i] = checked
+        else:
+            decisions.append(Taken(i, checked))
+    known = _keep(process, decisions, [event.decision_id.bytes for _, event in rewards], results)
+    _reward(process, receipt, rewards, known, results)
+    complete = [result for result in results if result is not None]
+    for status, count in Counter(result.status for result in complete).items():
+        metrics.EDGE_EVENTS.labels(receipt.endpoint, status).inc(count)
+    return complete
+
+
+def _checked(
+    process: Process, receipt: Receipt, event: EdgeDecisionEvent, now: float
+) -> EdgeDecision | EdgeEventResult:
+    decided_us = (event.decided_at.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    expired = _expired(process, receipt, decided_us / 1e6, now)
+    if expired is not None:
+        return EdgeEventResult("expired", expired)
+    try:
+        kept = None if event.kept is None else Kept(process.edge.receipts.read(event.kept.receipt), event.kept.context)
+        judged = judge(
+            receipt,
+            Claim(event.arm, event.propensity, event.unit, event.context, event.holdout, event.excluded, kept),
+        )
+        as_json(event.context)
+    except NotGiven as error:
+        return EdgeEventResult("refused", {"field": error.field, "message": error.message})
+    except InvalidReceipt as error:
+        return EdgeEventResult("refused", {"field": "kept.receipt", "message": f"not a receipt of ours: {error}"})
+    except ContextInvalid as error:
+        return EdgeEventResult("invalid", {"field": f"context.{error.field}", "message": error.message})
+    except ValueError as error:
+        return EdgeEventResult("invalid", {"field": "context", "message": str(error)})
+    number = receipt.experiment_id if receipt.is_evidence else BESIDE + receipt.experiment_id
+    ledger_id = new_id()
+    row = ledger_events.DecisionEvent(
+        ledger_events.VERSION,
+        ledger_id,
+        number,
+        judged.seat.arm_id,
+        list(judged.propensities),
+        judged.propensity,
+        receipt.policy_version,
+        event.unit,
+        event.context,
+        event.request_id,
+        0.0,
+        event.fallback_reason,
+        event.holdout,
+        None,
+        None if judged.excluded is None else list(judged.excluded),
+        None,
+        decided_us,
+    )
+    return EdgeDecision(
+        event.id.bytes,
+        receipt.endpoint_id,
+        number,
+        judged.seat.arm_id,
+        ledger_id,
+        decided_us,
+        event.fallback_reason is None,
+        _digest(receipt, event, decided_us),
+        int((receipt.expires_at + process.edge.grace_seconds) * 1e6),
+        ledger_events.encode(row),
+        event.unit,
+    )
+
+
+def _expired(process: Process, receipt: Receipt, decided_at: float, now: float) -> FieldError | None:
+    """Why nothing of this time is taken under this bundle, or None."""
+    if not receipt.issued_at - AHEAD_SECONDS <= decided_at <= receipt.expires_at:
+        return {"field": "decided_at", "message": "it is not within the bundle's lifetime"}
+    if decided_at > now + AHEAD_SECONDS:
+        return {"field": "decided_at", "message": "it is in the future"}
+    if now > receipt.expires_at + process.edge.grace_seconds:
+        return {"field": "receipt", "message": "the bundle's grace is over: it came too late"}
+    if not (receipt.experiment_id and receipt.record > 0.0):
+        return {"field": "receipt", "message": "the endpoint kept no decisions when it gave this bundle"}
+    if process.store.reward(receipt.experiment_id) is None:
+        return {"field": "receipt", "message": "its experiment ended, and nothing is learned of it any more"}
+    return None
+
+
+def _digest(receipt: Receipt, event: EdgeDecisionEvent, decided_us: int) -> bytes:
+    """Of what a decision says; nothing of the unit, which may be forgotten."""
+    said = [
+        receipt.experiment_id,
+        receipt.policy_version,
+        event.arm,
+        decided_us,
+        event.holdout,
+        sorted(event.excluded),
+        event.fallback_reason,
+    ]
+    return hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=16).digest()
+
+
+def _keep(
+    process: Process, decisions: Sequence[Taken], asked: Sequence[bytes], results: list[EdgeEventResult | None]
+) -> Mapping[bytes, KnownEdgeDecision]:
+    first: dict[bytes, Taken] = {}
+    for one in decisions:
+        first.setdefault(one.row.id, one)
+    try:
+        written, known = process.rewards.keep_edge_decisions([one.row for one in first.values()], asked)
+    except LedgerUnavailable as error:
+        note_not_taken("events of devices not taken", error)
+        raise
+    for place, row in decisions:
+        is_first = first[row.id].place == place
+        if row.id in written and is_first:
+            results[place] = EdgeEventResult("recorded", None)
+        elif known[row.id].digest == row.digest:
+            results[place] = EdgeEventResult("duplicate", None)
+        else:
+            results[place] = EdgeEventResult("conflict", {"field": "id", "message": "another decision has this id"})
+    return known
+
+
+def _reward(
+    process: Process,
+    receipt: Receipt,
+    rewards: Sequence[tuple[int, EdgeRewardEvent]],
+    known: Mapping[bytes, KnownEdgeDecision],
+    results: list[EdgeEventResult | None],
+) -> None:
+    checked: list[NewReward] = []
+    places: list[int] = []
+    for place, event in rewards:
+        decision = known.get(event.decision_id.bytes)
+        if decision is None or decision.endpoint_id != receipt.endpoint_id:
+            results[place] = _told(Result("unknown", "decision_id", "send its decision first, or with it"))
+            continue
+        reward = _checked_reward(process, decision, event)
+        if isinstance(reward, Result):
+            results[place] = _told(reward)
+        else:
+            checked.append(reward)
+            places.append(place)
+    for place, result in zip(places, write_rewards(process, checked), strict=True):
+        results[place] = _told(result)
+
+
+def _checked_reward(process: Process, decision: KnownEdgeDecision, event: EdgeRewardEvent) -> NewReward | Result:
+    is_beside = decision.experiment_id >= BESIDE
+    number = decision.experiment_id - BESIDE if is_beside else decision.experiment_id
+    rules = process.store.reward(number) if number else None
+    reward: snapshot.Reward | None = None if rules is None else rules[1]
+    occurred_at = event.occurred_at.astimezone(UTC)
+    seconds = (occurred_at - _EPOCH) / timedelta(seconds=1) - decision.decided_us / 1e6
+    if seconds < -AHEAD_SECONDS:
+        return Result("invalid", "occurred_at", "it is before its decision")
+    token = Token(decision.ledger_id, decision.experiment_id, decision.arm_id, 0, 1.0, decision.learnable)
+    checked = checked_reward(token, reward, Feedback("", event.value, event.metric, occurred_at))
+    if isinstance(checked, Result):
+        return checked
+    if reward is not None and seconds > reward.window_seconds:  # by the device's clock, and so whenever it comes
+        checked = checked._replace(window_seconds=_LATE)
+    return checked._replace(learned=False) if is_beside else checked
+
+
+def _told(result: Result) -> EdgeEventResult:
+    error: FieldError | None = (
+        None if result.problem is None else {"field": result.field or "value", "message": result.problem}
+    )
+    return EdgeEventResult(result.status, error)
