@@ -11,7 +11,7 @@ from .answering import ModelFailed, Row, Served, rows_of, serve, unasked
 from .choosing import EXCLUDED, Chosen, route
 from .live import LiveEndpoint, Seat
 from .process import Process
-from .recording import record
+from .recording import Keeper, record
 from .runtimes.columns import Rows
 from .shadowing import VERSION as SHADOW_VERSION
 from .shadowing import ShadowEvent
@@ -55,15 +55,15 @@ class Decision(NamedTuple):
     record_seconds: float
 
 
-def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
-    """Decide, and predict when there are inputs.
+def decide(process: Process, live: LiveEndpoint, asked: Asked, keeper: Keeper | None = None) -> Decision:
+    """Decide, and predict when there are inputs. A `keeper` names the decision, and keeps it.
 
     Raises RowsInvalid for inputs that the endpoint's models can't take, ContextInvalid for a
     declared field of the wrong type, and ModelFailed when the champion fails too.
     """
     start = time.perf_counter()
     document = live.document
-    decision_id = new_id()
+    decision_id = new_id() if keeper is None else keeper.decision_id
     chosen = route(process.assignments, live, asked.unit, asked.context, asked.exclude)
     seat = chosen.seat
     rows = None if asked.inputs is None else rows_of(live, asked.inputs, process.max_rows)
@@ -85,6 +85,7 @@ def decide(process: Process, live: LiveEndpoint, asked: Asked) -> Decision:
         fallback_reason=fallback_reason,
         waits=not asked.activate,
         cached=bool(served.is_kept) and fallback_reason is None,
+        keeper=keeper,
     )
     if served.failure is not None:
         raise served.failure

@@ -9,21 +9,24 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from . import artifacts, metrics, redis_clients
+from . import artifacts, metrics, redis_clients, stored_snapshots
 from .edge import parts as edge_parts
 from .edge.parts import Edge
 from .gathering import Gatherer
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
+from .ledger.decision_queue import QueuedDecisions
 from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
 from .prediction_cache import PredictionCaches
+from .reading import RedisReader, SnapshotReader, Taker
 from .redis_keys import Keys
 from .runtimes import Resources, kinds
 from .shadowing import Shadower
 from .sticky import Assignments
 from .store import SnapshotStore
+from .stored_snapshots import StoredReader
 from .tokens import Signer
 
 
@@ -103,13 +106,19 @@ def make() -> Process:
     """New parts from the settings, with the store's first read done."""
     keys = Keys(settings.REDIS_PREFIX)
     resources = Resources(artifacts.supplied(), settings)
-    log = DecisionLog(settings.REDIS_URL, keys)
+    queue = settings.DECISION_QUEUE
+    log = DecisionLog(settings.REDIS_URL, keys) if queue is None else QueuedDecisions(queue, settings.REDIS_URL, keys)
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_LIMIT)
     database: dict[str, Any] = connection.settings_dict
 
+    def reader(taker: Taker) -> SnapshotReader:
+        if settings.SNAPSHOTS == "storage":
+            return StoredReader(stored_snapshots.supplied(), taker, settings.REFRESH_SECONDS)
+        client = redis_clients.client(settings.REDIS_URL, redis_clients.SNAPSHOTS)
+        return RedisReader(client, keys, taker, settings.REFRESH_SECONDS)
+
     store = SnapshotStore(
-        client=redis_clients.client(settings.REDIS_URL, redis_clients.SNAPSHOTS),
-        keys=keys,
+        reader=reader,
         load=lambda model: model.load(resources),
         folder=settings.SNAPSHOT_DIR,
         refresh_seconds=settings.REFRESH_SECONDS,
@@ -122,7 +131,8 @@ def make() -> Process:
     bulk = redis_clients.client(settings.REDIS_URL, redis_clients.SHIPPING)
     backlog = Backlog(bulk, keys, settings.BACKLOG_LIMIT)
     shipper = Shipper(spool, backlog, log, lambda: [live.document.name for live in store.endpoints()])
-    shipper.start()
+    if queue is None:
+        shipper.start()
     gatherer = Gatherer(metrics.GATHERING)
     gatherer.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)

@@ -50,17 +50,11 @@ class Taker(Protocol):
 
 
 class SnapshotReader:
-    """The reading of one process."""
+    """The reading of one process, from wherever."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, taker: Taker, refresh_seconds: float) -> None:
-        self._client = client
-        self._keys = keys
+    def __init__(self, taker: Taker, refresh_seconds: float) -> None:
         self._taker = taker
         self._refresh_seconds = refresh_seconds
-        self._seen_sequence = 0
-        self._seen_epoch: bytes | None = None
-        self._compared = time.monotonic()
-        self._compared_last = ""  # the name that the last comparison ended with
         self._refused: dict[str, int] = {}  # versions that could not be read: not tried again and again
         self.learner = LearnerWatch()
         self.reached = float("-inf")
@@ -136,9 +130,9 @@ class SnapshotReader:
         """Read what changed; True if Redis was reached. Never raises: a damaged document leaves its
         predecessor serving."""
         try:
-            self._read_redis()
+            self._read_what_changed()
         except (redis.RedisError, OSError) as error:
-            log.debug("redis out of reach", error=str(error))
+            log.debug("snapshots out of reach", error=str(error))
             return False
         except Exception:
             log.exception("snapshot refresh failed")
@@ -146,7 +140,24 @@ class SnapshotReader:
         self.reached = time.monotonic()
         return True
 
-    def _read_redis(self) -> None:
+    def _read_what_changed(self) -> None:
+        """Raises redis.RedisError or OSError where the source is out of reach."""
+        raise NotImplementedError
+
+
+class RedisReader(SnapshotReader):
+    """From Redis, as the learner publishes."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, taker: Taker, refresh_seconds: float) -> None:
+        super().__init__(taker, refresh_seconds)
+        self._client = client
+        self._keys = keys
+        self._seen_sequence = 0
+        self._seen_epoch: bytes | None = None
+        self._compared = time.monotonic()
+        self._compared_last = ""  # the name that the last comparison ended with
+
+    def _read_what_changed(self) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.mget(self._keys.sequence, self._keys.epoch, self._keys.learner, self._keys.lagging)
             pipeline.hget(self._keys.snapshot(ACCESS), "version")

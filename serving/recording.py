@@ -5,7 +5,7 @@ Who decides elsewhere (a device, a package) takes this step alone.
 """
 
 import random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -28,6 +28,16 @@ class Recorded(NamedTuple):
     learnable: bool
 
 
+class Keeper(Protocol):
+    """Who keeps a decision in place of the ledger's stream, and brings it there later: a consumer
+    of a message stream, which answers only what it can repeat."""
+
+    decision_id: bytes
+
+    def keep(self, event: events.DecisionEvent) -> bool:
+        """Is it kept?"""
+
+
 def record(
     process: Process,
     live: LiveEndpoint,
@@ -41,6 +51,7 @@ def record(
     fallback_reason: str | None,
     waits: bool,
     cached: bool = False,
+    keeper: Keeper | None = None,
 ) -> Recorded:
     """Keep a decision, for the share of its endpoint's that are kept. It is learnable if it was,
     and the chosen arm served; one that `waits`, once it is activated. One that no arm was left for
@@ -50,32 +61,27 @@ def record(
     model's answer was kept from an earlier call.
     """
     seat, version = chosen.seat, live.document.version
-    kept = (
-        chosen.by_arm
-        and _is_sampled(live.recorded_share)
-        and _keep(
-            process,
-            live,
-            events.DecisionEvent(
-                events.WAITING if waits else events.VERSION,
-                decision_id,
-                live.experiment_id,
-                seat.arm_id,
-                chosen.propensities,  # type: ignore[arg-type]  # any sequence is encoded alike: no list is made a request
-                chosen.propensity,
-                version,
-                unit,
-                context,
-                request_id,
-                latency_ms,
-                fallback_reason,
-                chosen.holdout,
-                None if chosen.proposed is None else chosen.proposed.arm_id,
-                chosen.excluded,  # type: ignore[arg-type]  # as above
-                cached=cached,
-            ),
+    kept = False
+    if chosen.by_arm and _is_sampled(live.recorded_share):
+        event = events.DecisionEvent(
+            events.WAITING if waits else events.VERSION,
+            decision_id,
+            live.experiment_id,
+            seat.arm_id,
+            chosen.propensities,  # type: ignore[arg-type]  # any sequence is encoded alike: no list is made a request
+            chosen.propensity,
+            version,
+            unit,
+            context,
+            request_id,
+            latency_ms,
+            fallback_reason,
+            chosen.holdout,
+            None if chosen.proposed is None else chosen.proposed.arm_id,
+            chosen.excluded,  # type: ignore[arg-type]  # as above
+            cached=cached,
         )
-    )
+        kept = _keep(process, live, event) if keeper is None else keeper.keep(event)
     learnable = kept and fallback_reason is None
     token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable, kept and waits)
     return Recorded(process.signer.sign(token), learnable)

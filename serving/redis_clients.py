@@ -31,9 +31,10 @@ SNAPSHOTS = Use("snapshots", 1.0, 1.0, 0, "one thread reads, and requests go on 
 SHADOWS = Use("shadows", 1.0, 1.0, 0, "one thread sends, and drops copies that are not taken")
 SHIPPING = Use("shipping", 2.0, 2.0, 0, "one thread sends many decisions at once, and has the next round")
 CONTROL = Use("control", 2.0, 5.0, 0, "publications, drains and logins: a task's next round does them again")
+STREAMS = Use("streams", 2.0, 5.0, 0, "a consumer of a message stream waits, and has the next round")
 STARTING = Use("starting", 2.0, 2.0, 0, "whoever starts the server asks again until it answers")
 
-USES = (APPEND, STICKY, EDGE, SNAPSHOTS, SHADOWS, SHIPPING, CONTROL, STARTING)
+USES = (APPEND, STICKY, EDGE, SNAPSHOTS, SHADOWS, SHIPPING, CONTROL, STREAMS, STARTING)
 
 
 def pool(url: str, use: Use) -> redis.ConnectionPool:

@@ -16,6 +16,7 @@ key                        type    holds                                        
 {NAME}:spooled             str     µs since 1970 of the oldest decision on a web process's disk  15 s after it was last told
 {NAME}:sticky:E            str     how far experiment E's arms of units are restored (serving.sticky)  30 days
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
+{STREAM}:answered:GROUP:ID str     what is answered to a request of a stream (serving.streams.kept)  7 days, or as long as it is remembered
 {login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
 {edge}:events:KEY:MINUTE    int     events of devices that a key (its digest) sent in a minute    120 s
 celery:*                           Celery's queues                                           Celery's own
@@ -84,6 +85,9 @@ class Keys:
 
     def sticky(self, endpoint: str, experiment_id: int, unit: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:sticky:{experiment_id}:{unit}"
+
+    def answered(self, stream: str, group: str, digest: str) -> str:
+        return f"{self.prefix}{{{stream}}}:answered:{group}:{digest}"
 
     def shadows(self, endpoint: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:shadow"

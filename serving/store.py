@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import redis
 import structlog
 
 from . import snapshot
@@ -25,9 +24,9 @@ from .live import LiveEndpoint, LoadRuntime, make_live, models_of
 from .loading import ModelKey, ModelLoader, key_of
 from .misses import Misses
 from .prediction_cache import PredictionCaches
-from .reading import SnapshotReader
+from .reading import SnapshotReader, Taker
 from .redis_clients import SNAPSHOTS
-from .redis_keys import ACCESS, Keys
+from .redis_keys import ACCESS
 from .snapshot_files import SnapshotFiles
 
 log = structlog.get_logger(__name__)
@@ -60,8 +59,7 @@ class SnapshotStore:
     def __init__(
         self,
         *,
-        client: redis.Redis,
-        keys: Keys,
+        reader: Callable[[Taker], SnapshotReader],
         load: LoadRuntime,
         folder: Path,
         refresh_seconds: float,
@@ -73,7 +71,7 @@ class SnapshotStore:
         self._refresh_seconds = refresh_seconds
         self._stale_seconds = stale_seconds
         self._misses = Misses()
-        self._reader = SnapshotReader(client, keys, self, refresh_seconds)
+        self._reader = reader(self)
         self._loader = ModelLoader(load, self._model_changed)
         self._has_disk = False
         # What requests read: replaced whole.

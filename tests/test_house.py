@@ -84,6 +84,7 @@ def test_environment__is_read_in_one_file_only() -> None:
         "platform/noregret/celery.py",
         "platform/noregret/bench/noop_app.py",
         "serving/wsgi.py",
+        "serving/aws_lambda.py",
     }
     assert set(readers) - handing_on - sets_only - {"platform/noregret/embedded/postgres.py"} == {
         "platform/noregret/env.py"

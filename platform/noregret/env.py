@@ -160,6 +160,16 @@ ARTIFACT_STORAGE = _variable(
 ARTIFACT_CACHE_LIMIT = _variable(
     "NOREGRET_ARTIFACT_CACHE_LIMIT", "bytes of artefacts that a machine keeps of that store", "10737418240"
 )
+SNAPSHOTS = _variable(
+    "NOREGRET_SNAPSHOTS",
+    "where a process reads snapshots: `redis`, or `storage` for the store of artefacts, where `manage.py put-snapshots` puts them",
+    "`redis`",
+)
+DECISION_QUEUE = _variable(
+    "NOREGRET_DECISION_QUEUE",
+    "a callable, as `package.module.name`, that takes the text of each decision in place of Redis: of a function that reaches none",
+    "none",
+)
 REFRESH_SECONDS = _variable(
     "NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1"
 )
@@ -257,6 +267,14 @@ def _whole(source: Mapping[str, str], name: str, default: int, minimum: int) -> 
     if value != int(value):
         raise BadEnvironment(f"{name} is {source.get(name, '').strip()!r}: a whole number was expected")
     return int(value)
+
+
+def _one_of(source: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """The first where nothing is said."""
+    value = source.get(name, "").strip() or allowed[0]
+    if value not in allowed:
+        raise BadEnvironment(f"{name} is {value!r}: {' or '.join(allowed)} was expected")
+    return value
 
 
 def _listed(source: Mapping[str, str], name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -370,6 +388,8 @@ class Environment:
     artifact_limit: int
     artifact_storage: dict[str, Any] | None
     artifact_cache_limit: int
+    snapshots: str
+    decision_queue: str | None
     refresh_seconds: float
     stale_seconds: float
     spool_limit: int
@@ -442,6 +462,8 @@ class Environment:
             artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
             artifact_storage=_storage(source),
             artifact_cache_limit=int(_number(source, ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),
+            snapshots=_one_of(source, SNAPSHOTS, ("redis", "storage")),
+            decision_queue=source.get(DECISION_QUEUE, "").strip() or None,
             refresh_seconds=_number(source, REFRESH_SECONDS, 0.1, 0.01),
             stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
             spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),

@@ -23,6 +23,7 @@ from serving.feedback import Feedback, Result, record_rewards
 from serving.ledger.rewards import LedgerUnavailable
 from serving.live import LiveEndpoint, LiveModel
 from serving.process import Process
+from serving.recording import Keeper
 from serving.runtimes import Outputs
 from serving.runtimes.columns import Rows
 from serving.runtimes.rows import RowsInvalid
@@ -87,18 +88,27 @@ def admit_feedback(process: Process, key_text: str | None) -> Key:
 
 
 def predict(
-    process: Process, live: LiveEndpoint, body: bytes | PredictRequest | NumbersRequest | RowsRequest
+    process: Process,
+    live: LiveEndpoint,
+    body: bytes | PredictRequest | NumbersRequest | RowsRequest,
+    keeper: Keeper | None = None,
 ) -> Predicted:
-    """Route, predict, record. Raises Problem 400 or 503."""
+    """Route, predict, record, or have a `keeper` keep. Raises Problem 400 or 503."""
     request: PredictRequest | NumbersRequest | RowsRequest
-    takes_numbers = live.champion.model.columns is None
     if isinstance(body, bytes):
-        request = documents.PREDICT.decode(body) if takes_numbers else documents.PREDICT_COLUMNS.decode(body)
+        request = read_predict(live, body)
     else:
         _check_texts(body)
+        takes_numbers = live.champion.model.columns is None
         request = _numbers(body) if takes_numbers and isinstance(body, PredictRequest) else body
-    decision = _decide(process, live, request, request.inputs)
+    decision = _decide(process, live, request, request.inputs, keeper)
     return Predicted(PredictResponse(*_common(decision), decision.outputs), decision)
+
+
+def read_predict(live: LiveEndpoint, body: bytes) -> PredictRequest | NumbersRequest:
+    """predict's request, as the endpoint's champion takes it. Raises Problem 400."""
+    takes_numbers = live.champion.model.columns is None
+    return documents.PREDICT.decode(body) if takes_numbers else documents.PREDICT_COLUMNS.decode(body)
 
 
 def versions(live: LiveEndpoint) -> dict[str, LiveModel]:
@@ -210,7 +220,13 @@ def _numbers(request: PredictRequest) -> PredictRequest:
     return request
 
 
-def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: Sequence[Any] | Rows | None) -> Decision:
+def _decide(
+    process: Process,
+    live: LiveEndpoint,
+    body: DecideRequest,
+    inputs: Sequence[Any] | Rows | None,
+    keeper: Keeper | None = None,
+) -> Decision:
     asked = Asked(
         inputs,
         _or_none(body.unit),
@@ -220,7 +236,7 @@ def _decide(process: Process, live: LiveEndpoint, body: DecideRequest, inputs: S
         body.activate,
     )
     try:
-        return decide(process, live, asked)
+        return decide(process, live, asked, keeper)
     except RowsInvalid as error:
         raise problems.invalid_fields(error.errors) from error
     except ContextInvalid as error:

@@ -357,7 +357,7 @@ def test_many_endpoints__versions__are_compared_by_turns(platform: None, monkeyp
     from serving.process import process
 
     monkeypatch.setattr(reading, "COMPARED_AT_ONCE", 2)
-    next_turn = reading.SnapshotReader(client(), keys(), process().store, 1.0)._next_turn
+    next_turn = reading.RedisReader(client(), keys(), process().store, 1.0)._next_turn
     held = {"b": 2, "a": 1, "c": 3}
     turns = [next_turn(held) for _ in range(3)]
     assert turns == [{"a": 1, "b": 2}, {"c": 3, "a": 1}, {"b": 2, "c": 3}]

@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "noregret.notify",
     "noregret.mlflow",
     "noregret.retention",
+    "noregret.serverless",
 ]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

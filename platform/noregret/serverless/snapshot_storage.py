@@ -1,0 +1,44 @@
+"""Snapshots in the store of artefacts, for who reaches no Redis: written by `manage.py
+put-snapshots`, read by functions."""
+
+from typing import Self
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.base import ContentFile
+from django.core.files.storage import Storage, storages
+
+from noregret.registry.artifact_storage import ALIAS
+
+
+class StorageSnapshots:
+    """A SnapshotSource over a storage of Django, that can be written to."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    @classmethod
+    def of_settings(cls) -> Self:
+        """Raises ImproperlyConfigured where no store is named."""
+        if ALIAS not in settings.STORAGES:
+            raise ImproperlyConfigured("NOREGRET_SNAPSHOTS=storage needs NOREGRET_ARTIFACT_STORAGE")
+        return cls(storages[ALIAS])
+
+    def read(self, name: str) -> bytes | None:
+        """None where it holds none of this name."""
+        path = _path(name)
+        if not self._storage.exists(path):
+            return None
+        with self._storage.open(path, "rb") as file:
+            return bytes(file.read())
+
+    def write(self, name: str, body: bytes) -> None:
+        """In the place of what is there."""
+        path = _path(name)
+        if self._storage.exists(path):
+            self._storage.delete(path)
+        self._storage.save(path, ContentFile(body))
+
+
+def _path(name: str) -> str:
+    return f"snapshots/{name}"
