@@ -40,6 +40,7 @@ def arm(name: str, **changes: Any) -> dict[str, Any]:
         "probability_best": 0.99999,
         "agreement": None,
         "shadow": None,
+        "cached": None,
     } | changes
 
 

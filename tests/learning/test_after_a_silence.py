@@ -56,6 +56,7 @@ def prediction(experiment: Experiment, decision: bytes) -> tuple[Any, ...]:
         challenger,
         2.0,
         1.0,
+        False,
         None,
         False,
         0.5,

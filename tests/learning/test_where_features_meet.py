@@ -24,7 +24,7 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics as Statistics
 from serving.models import Decision
 from serving.process import process
-from tests.conftest import Api, endpoint_of, python_model, start_experiment, static_model
+from tests.conftest import Api, endpoint_of, python_model, start_experiment
 from tests.learning.past_traffic import begin_earlier, decide, reward
 from tests.learning.told import results
 
@@ -153,14 +153,6 @@ def test_bounds__beyond_what_a_value_may_be__are_refused_by_name(
     body = {"name": "x", "endpoint": "pages", "strategy": "bandit", "arms": arms}
     answer = alice.post("/api/v1/experiments", body | change)
     assert (answer.status, answer.fields()) == (400, [field])
-
-
-def test_payload__with_a_number_of_more_than_64_bits__is_served(alice: Api) -> None:
-    endpoint_of("pages", static_model("page", "big", {"id": 2**70, "deep": [10**30, -(2**80)], "small": 7}))
-    answer = alice.post("/api/v1/endpoints/pages/decide")
-    assert answer.status == 200
-    assert answer["payload"] == {"id": float(2**70), "deep": [1e30, -float(2**80)], "small": 7}
-    assert answer["stale"] is False
 
 
 def test_ended_experiments__ask_for_no_round_each_second(two_arms: Start) -> None:

@@ -1,8 +1,8 @@
 """A linear model is evaluated without ONNX Runtime, and answers what the original answers."""
 
+import dataclasses
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from noregret.registry import compiling, signature
@@ -134,7 +134,7 @@ def test_form__that_answers_otherwise__is_not_taken(monkeypatch: pytest.MonkeyPa
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
     right = linear_form(estimator)
     assert right is not None
-    wrong = msgspec.structs.replace(right, intercepts=[value + 1e-3 * i for i, value in enumerate(right.intercepts)])
+    wrong = dataclasses.replace(right, intercepts=[value + 1e-3 * i for i, value in enumerate(right.intercepts)])
     monkeypatch.setattr(compiling, "linear_form", lambda _: wrong)
     known, compiled = examine(estimator, signature.read(estimator), None)
     assert compiled.body is not None

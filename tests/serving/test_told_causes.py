@@ -2,7 +2,6 @@
 counters these are."""
 
 import io
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -171,7 +170,7 @@ def test_environment__share_and_bound_that_are_none__are_refused() -> None:
 def test_feedback__server_that_hangs__takes_no_more_threads(
     alice: Api, two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One statement that does not end is enough to know it: the others' threads go on answering
+    """A statement that the server does not end is given up, and its thread goes on answering
     predict."""
     two_arms()
     decision = alice.post("/api/v1/endpoints/pages/decide", {})["decision_id"]
@@ -184,11 +183,8 @@ def test_feedback__server_that_hangs__takes_no_more_threads(
     ):
         other.execute("LOCK TABLE serving_reward IN ACCESS EXCLUSIVE MODE")
         hangs = pool.submit(alice.post, "/api/v1/feedback", feedback)
-        time.sleep(0.5)
-        assert not hangs.done()
-        answer = alice.post("/api/v1/feedback", feedback)
-        assert answer.status == 503
+        assert hangs.result(20).status == 503
         assert alice.post("/api/v1/endpoints/pages/decide", {}).status == 200
-        assert not hangs.done()
         other.rollback()
-        assert hangs.result(10).status == 202
+    # What was given up may be done all the same: then it is a duplicate.
+    assert alice.post("/api/v1/feedback", feedback).status in (200, 202)

@@ -164,6 +164,8 @@ def _convert(estimator: Any, inputs: list[tuple[str, Any]]) -> bytes:
     tree_conversion.allow(model)
     if [one.name for one in model.graph.input] != [name for name, _ in inputs]:
         raise ValueError("a converted model that does not read every column")
+    # They come out of a set: the same model would be two files.
+    model.opset_import.sort(key=lambda one: one.domain)
     body: bytes = model.SerializeToString()
     return body
 
