@@ -283,6 +283,23 @@ def test_drop__straggler_while_it_computes__is_not_lost(two_arms: Start, monkeyp
     }
 
 
+def test_close__day_that_another_worker_has_closed__leaves_its_base(two_arms: Start) -> None:
+    """A worker that listed the days before the other closed them comes to the first of them."""
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 60}, promotion={"auto": False})
+    begin_earlier(experiment, 8 * 86_400)
+    with_partitions(7)
+    for days_ago in (6, 5):
+        traffic(experiment, days_ago)
+    learn_through(experiment)
+    listed = days.old_days(timezone.now(), 1)
+    assert [days._close(day) for day in listed[:2]] == [True, True]
+    base = LedgerBase.objects.values("until", "sums").get()
+    assert [days._close(day) for day in listed[:2]] == [False, False]
+    assert LedgerBase.objects.values("until", "sums").get() == base
+    assert drop().closed == listed[2:]
+    assert rebuild(experiment, write=False) == []
+
+
 def test_drop__two_workers__one_base(two_arms: Start) -> None:
     experiment = two_arms(reward={"kind": "binary", "window_seconds": 60}, promotion={"auto": False})
     begin_earlier(experiment, 8 * 86_400)

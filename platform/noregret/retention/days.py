@@ -57,6 +57,8 @@ def drop_old_days(now: datetime, keep_days: int, *, seconds: float = 300.0) -> D
     dropped = Dropped()
     until = time.monotonic() + seconds
     for day in old_days(now, keep_days):
+        if _is_closed(day):  # by another worker, meanwhile
+            continue
         dropped.blocked = next(blockers(day), "")
         if dropped.blocked or time.monotonic() > until:
             break
@@ -77,6 +79,11 @@ def old_days(now: datetime, keep_days: int) -> list[date]:
     with connection.cursor() as cursor:
         days = {*partitions.days(cursor), *partitions.all_days_in_default(cursor, last)}
     return sorted(day for day in days if day <= last and (begins is None or _ends(day)[1] > begins))
+
+
+def _is_closed(day: date) -> bool:
+    begins = horizon.begins_at()
+    return begins is not None and begins >= _ends(day)[1]
 
 
 def _ends(day: date) -> tuple[datetime, datetime]:
@@ -159,6 +166,8 @@ def _close(day: date) -> bool:
         experiments = list(Experiment.objects.filter(pk__in=[row[0] for row in cursor.fetchall()]).order_by("pk"))
     with snapshot():
         horizon.hold_days()
+        if _is_closed(day):  # its rows are in a base that goes further: this one would take it back
+            return False
         seen = _state(start, end)
         bases = [(experiment, Computed(experiment, until=end, compare=True)) for experiment in experiments]
         documents = [computed.documents() for _, computed in bases]
