@@ -107,33 +107,12 @@ def update_endpoint(
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         details: dict[str, Any] = {}
-        if deadline_ms is not None and deadline_ms != endpoint.deadline_ms:
-            details["deadline_ms"] = [endpoint.deadline_ms, deadline_ms]
-            endpoint.deadline_ms = deadline_ms
-            endpoint.save(update_fields=["deadline_ms"])
-        if sticky is not None and sticky != endpoint.sticky:
-            details["sticky"] = [endpoint.sticky, sticky]
-            endpoint.sticky = sticky
-            endpoint.save(update_fields=["sticky"])
-        if record is not None and record != endpoint.record:
-            details["record"] = [endpoint.record, record]
-            endpoint.record = record
-            endpoint.save(update_fields=["record"])
-        row = endpoint.reward if reward is UNSET else None if reward is None else msgspec.to_builtins(reward)
-        if row != endpoint.reward:
-            details["reward"] = [endpoint.reward, row]
-            endpoint.reward = row
-            endpoint.save(update_fields=["reward"])
-        kept = endpoint.cache if cache is UNSET else None if cache is None else msgspec.to_builtins(cache)
-        if kept != endpoint.cache:
-            details["cache"] = [endpoint.cache, kept]
-            endpoint.cache = kept
-            endpoint.save(update_fields=["cache"])
-        together = endpoint.batch if batch is UNSET else None if batch is None else msgspec.to_builtins(batch)
-        if together != endpoint.batch:
-            details["batch"] = [endpoint.batch, together]
-            endpoint.batch = together
-            endpoint.save(update_fields=["batch"])
+        for name, setting in (("deadline_ms", deadline_ms), ("sticky", sticky), ("record", record)):
+            if setting is not None:
+                _set(endpoint, name, setting, details)
+        for name, document in (("reward", reward), ("cache", cache), ("batch", batch)):
+            if document is not UNSET:
+                _set(endpoint, name, None if document is None else msgspec.to_builtins(document), details)
         if champion is not None:
             model = find_model(champion, "champion")
             if model.pk != endpoint.champion_id:
@@ -145,6 +124,16 @@ def update_endpoint(
             audit.record(actor=actor, action="endpoint.updated", endpoint=endpoint.name, reason=reason, details=details)
         publish_endpoint_on_commit(endpoint.pk)
     return endpoint
+
+
+def _set(endpoint: Endpoint, name: str, value: Any, details: dict[str, Any]) -> None:
+    """Change a column, and tell `details` from what to what; nothing where it is so already."""
+    before = getattr(endpoint, name)
+    if value == before:
+        return
+    details[name] = [before, value]
+    setattr(endpoint, name, value)
+    endpoint.save(update_fields=[name])
 
 
 def rollback_endpoint(endpoint: Endpoint, *, reason: str, actor: str, to: str | None = None) -> Endpoint:
