@@ -9,9 +9,9 @@ from uuid import UUID
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from serving.ledger import events, ingest
+from serving.ledger import ingest
 
-from .waiting import first_id_at
+from .waiting import batch_of, first_id_at
 
 _TO_TAKE = """
 SELECT id, event FROM serving_edgedecision WHERE endpoint_id = %s AND event IS NOT NULL ORDER BY ledger_id LIMIT %s
@@ -27,19 +27,7 @@ def to_take(endpoint_id: int, limit: int) -> ingest.Batch:
     with connection.cursor() as cursor:
         cursor.execute(_TO_TAKE, [endpoint_id, limit])
         rows = cursor.fetchall()
-    decisions: list[ingest.StreamedDecision] = []
-    bad: list[ingest.BadEntry] = []
-    for identity, body in rows:
-        name = f"device-{identity.hex}".encode()
-        try:
-            event = events.decode(bytes(body))
-            context = ingest.as_json(event.context)
-        except ValueError as error:
-            bad.append(ingest.BadEntry(name, str(error), bytes(body)))
-            continue
-        decided_us = int.from_bytes(event.id[:8], "big")
-        decisions.append(ingest.StreamedDecision(name, bytes(body), event, decided_us, context))
-    return ingest.Batch(decisions, bad)
+    return batch_of((f"device-{identity.hex}".encode(), bytes(body), None) for identity, body in rows)
 
 
 def take(cursor: CursorWrapper, entry_ids: Sequence[bytes]) -> None:

@@ -88,19 +88,25 @@ def to_take(endpoint_id: int, limit: int) -> ingest.Batch:
     with connection.cursor() as cursor:
         cursor.execute(_TO_TAKE, [endpoint_id, limit])
         rows = cursor.fetchall()
+    return batch_of((_entry_id(identity), bytes(body), activated_at) for identity, body, activated_at in rows)
+
+
+def batch_of(kept: Iterable[tuple[bytes, bytes, datetime | None]]) -> ingest.Batch:
+    """Decisions that were kept in a table, each as (entry id, event, when it was activated or None
+    where it never waited), as one read of a stream gives them."""
     decisions: list[ingest.StreamedDecision] = []
     bad: list[ingest.BadEntry] = []
-    for identity, body, activated_at in rows:
-        name = _entry_id(identity)
+    for name, body, activated_at in kept:
         try:
-            event = events.decode(bytes(body))
+            event = events.decode(body)
             context = ingest.as_json(event.context)
         except ValueError as error:
-            bad.append(ingest.BadEntry(name, str(error), bytes(body)))
+            bad.append(ingest.BadEntry(name, str(error), body))
             continue
-        event = msgspec.structs.replace(event, activated_us=(activated_at - _EPOCH) // _MICROSECOND)
+        if activated_at is not None:
+            event = msgspec.structs.replace(event, activated_us=(activated_at - _EPOCH) // _MICROSECOND)
         decided_us = int.from_bytes(event.id[:8], "big")
-        decisions.append(ingest.StreamedDecision(name, bytes(body), event, decided_us, context))
+        decisions.append(ingest.StreamedDecision(name, body, event, decided_us, context))
     return ingest.Batch(decisions, bad)
 
 
