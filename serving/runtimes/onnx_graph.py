@@ -26,6 +26,7 @@ _DTYPES: dict[str, type[Any]] = {
 
 
 CPU = "CPUExecutionProvider"
+_ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
 # Operators by whose inputs' values, and not their shapes, a call is long or large.
 _LOOPS = (b"Loop", b"Scan", b"While")
 _SIZED_BY_VALUES = (
@@ -67,13 +68,16 @@ def session(
 
     `providers` are tried before the CPU. `memory`: the most bytes of CPU memory that all sessions
     with such a limit have for tensors at once, weights apart; a call that wants more fails. Raises
-    ModelError for a provider that is not installed here, and what the library raises.
+    ModelError for a provider that is not installed here or does not start, and what the library
+    raises.
     """
     import onnxruntime
 
     missing = set(providers) - set(onnxruntime.get_available_providers())
     if missing:
         raise ModelError(f"execution provider {', '.join(sorted(missing))} is not installed here")
+    if hasattr(onnxruntime, "preload_dlls") and _ON_CUDA.intersection(providers):
+        onnxruntime.preload_dlls()  # CUDA's libraries where they came as wheels
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -84,7 +88,14 @@ def session(
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
+    session = onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
+    # The library goes on without a provider whose own libraries or device it does not find.
+    idle = set(providers) - set(session.get_providers())
+    if idle:
+        raise ModelError(
+            f"execution provider {', '.join(sorted(idle))} did not start: see what its device and libraries lack"
+        )
+    return session
 
 
 class OnnxRuntime:
