@@ -379,7 +379,7 @@ def test_sklearn__that_draws_or_sees_other_rows__is_kept_for_a_time_at_most__and
         "draws": (DummyClassifier(strategy="stratified"), numbers),
         "draws by place": (DummyClassifier(strategy="uniform", random_state=0), numbers),
         "draws for a null": (make_pipeline(imputer, BayesianRidge()), table),
-        "fits all rows together": (make_pipeline(NMF(2, max_iter=5000), LogisticRegression()), numbers),
+        "fits all rows together": (make_pipeline(NMF(2, tol=0.05), LogisticRegression()), numbers),
         "steady": (KNeighborsClassifier(3), numbers),
     }
     told = {}
