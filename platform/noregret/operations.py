@@ -14,6 +14,7 @@ from noregret.learning.health import learner
 from noregret.redis_client import client
 from noregret.rest.problem_response import problem_response
 from serving import exposition, problems, readiness
+from serving.clustered_redis import ClusteredRedis
 from serving.api.calls import Call, Parameter, declared
 from serving.process import process
 from serving.readiness import Check
@@ -108,8 +109,12 @@ def _migrations() -> Check:
 
 
 def _redis() -> Check:
-    client().ping()
-    return {"ok": True}
+    asked = client()
+    asked.ping()  # of a cluster, each server that takes writes
+    if not isinstance(asked, ClusteredRedis):
+        return {"ok": True}
+    missing = asked.topology.slots_without_server
+    return {"ok": not missing, "servers": len(asked.topology.shards), "slots_without_server": missing}
 
 
 def _learner() -> Check:

@@ -24,6 +24,7 @@ from django.db.models import QuerySet
 
 from noregret.experiments.models import Experiment
 from noregret.redis_client import client, keys
+from serving import redis_clients
 from serving.ledger import backlog, ingest
 from serving.sticky import KEPT_SECONDS, Assignment, Restoration
 
@@ -90,7 +91,8 @@ def restore(experiment_id: int) -> int:
     until = time.monotonic() + SECONDS_A_CALL
     written = 0
     while after is not None:
-        used, maximum = backlog.memory(client())
+        server = redis_clients.shard_of(client(), keys().restored(experiment.endpoint.name, experiment.pk))
+        used, maximum = backlog.memory(server)
         if not backlog.leaves_reserve(used, maximum):
             log.warning(
                 "arms of units not restored: Redis is full", experiment=experiment.name, used=used, maximum=maximum

@@ -18,13 +18,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from noregret import __version__
-from noregret.embedded import disk, postgres, redis_server
+from noregret.embedded import disk, postgres, redis_findings, redis_server
 from noregret.embedded.errors import StartFailed
+from noregret.embedded.finding import Finding
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import backlog
 from noregret.learning.health import learner
 from noregret.mlflow.models import AliasMove, ImportedVersion
-from noregret.redis_client import client
 from noregret.registry import jobs
 from noregret.registry.frameworks import model_document
 from noregret.registry.inspection import confinement
@@ -38,8 +38,6 @@ from serving.outbound.reach import Reach
 from serving.runtimes.http import HttpModel, remote_model
 from serving.runtimes.runtime import ModelError
 
-Finding = tuple[bool | None, str]
-"""Is it well, and in what words? None: it is not, and the platform runs all the same."""
 _WORDS = {True: "ok  ", None: "warn", False: "FAIL"}
 FREE_BYTES = 1 << 30
 CLOCK_SECONDS = 1.0
@@ -161,14 +159,6 @@ def _retention() -> Iterator[Finding]:
         else f"{len(old)} days are older than that and stay; {why or 'is beat running?'}",
     )
     yield True, "; ".join(f"{age.what}: {age.days} days" for age in ages.AGES)
-
-
-def _redis() -> Iterator[Finding]:
-    policy = client().config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-    yield (
-        policy == "noeviction",
-        f"answers; maxmemory-policy is {policy}, noeviction is needed: decisions would vanish otherwise",
-    )
 
 
 def _learner() -> Iterator[Finding]:
@@ -316,7 +306,8 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "partitions": _partitions,
     "ledger": _retention,
     "clock": _clock,
-    "redis": _redis,
+    "redis": redis_findings.state,
+    "broker": redis_findings.broker,
     "learner": _learner,
     "backlog": _backlog,
     "inspector": _inspector,
