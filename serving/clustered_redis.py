@@ -8,7 +8,7 @@ redis.RedisError (docs/adr/0076). Here a command goes to one server, within the 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis
 from redis.client import Pipeline
@@ -46,7 +46,7 @@ class ClusteredRedis(redis.Redis):
         self._client_at = client_at
         self._waits = waits
         self._clients: dict[Address, redis.Redis] = {}
-        # Its encoder and its reading of answers are those of any server's client; nothing is sent by it.
+        # It reads answers as any server's client does; nothing is sent by it.
         any_server = client_at(next(iter(topology.servers)))
         super().__init__(connection_pool=any_server.connection_pool)
 
@@ -55,7 +55,7 @@ class ClusteredRedis(redis.Redis):
     def at_owner(self, key: Any, ask: Callable[[redis.Redis, bool], T]) -> T:
         """What `ask` returns for the client of the server that has `key`; True with it: the command
         needs an ASKING before it. Raises redis.RedisError."""
-        server, asking = self._owner(key_slot(self.get_encoder().encode(key))), False
+        server, asking = self._owner(slot_of(key)), False
         for _ in range(REDIRECTIONS):
             try:
                 return ask(self._at(server), asking)
@@ -74,7 +74,7 @@ class ClusteredRedis(redis.Redis):
 
     def owner_of(self, key: Any) -> redis.Redis:
         """The client of the server that has `key`, as far as is known."""
-        return self._at(self._owner(key_slot(self.get_encoder().encode(key))))
+        return self._at(self._owner(slot_of(key)))
 
     def shards(self) -> list[redis.Redis]:
         """A client of each server that takes writes, in the order of their addresses."""
@@ -119,7 +119,7 @@ class ClusteredRedis(redis.Redis):
 
     def _heard(self, server: redis.Redis, args: Any, options: Any) -> Any:
         try:
-            return server.execute_command(*args, **options)
+            return _sent(server, args, options)
         except (redis.ConnectionError, redis.TimeoutError, OSError):
             self._topology.refresh_soon()
             raise
@@ -178,8 +178,18 @@ class _ClusterPipeline(Pipeline):
         finally:
             self.reset()
         if raise_on_error:
-            self.raise_first_error(commands, answers)
+            self.raise_first_error(commands, answers)  # type: ignore[no-untyped-call]  # left untyped there
         return answers
+
+
+def slot_of(key: str | bytes) -> int:
+    """The slot of a key, by its hash tag if it has one."""
+    return key_slot(key.encode() if isinstance(key, str) else key)
+
+
+def _sent(client: Any, args: Any, options: Any) -> Any:
+    """`client` as Any: redis-py leaves this method untyped."""
+    return client.execute_command(*args, **options)
 
 
 def _key_of(name: str, args: Sequence[Any]) -> Any:
@@ -197,7 +207,7 @@ def _key_of(name: str, args: Sequence[Any]) -> Any:
 
 def _answer(server: redis.Redis, args: Any, options: Any, asking: bool) -> Any:
     if not asking:
-        return server.execute_command(*args, **options)
+        return _sent(server, args, options)
     answer = _one_by_one(server, [(("ASKING",), {}), (args, options)])[1]
     if isinstance(answer, Exception):
         raise answer
@@ -207,8 +217,8 @@ def _answer(server: redis.Redis, args: Any, options: Any, asking: bool) -> Any:
 def _one_by_one(server: redis.Redis, commands: Sequence[tuple[Any, Any]]) -> list[Any]:
     with server.pipeline(transaction=False) as pipeline:
         for args, options in commands:
-            pipeline.execute_command(*args, **options)
-        return cast("list[Any]", pipeline.execute(raise_on_error=False))
+            _sent(pipeline, args, options)
+        return pipeline.execute(raise_on_error=False)
 
 
 def _together(server: redis.Redis, commands: Sequence[tuple[Any, Any]], asking: bool) -> list[Any]:
@@ -216,5 +226,5 @@ def _together(server: redis.Redis, commands: Sequence[tuple[Any, Any]], asking: 
         raise TryAgainError("keys of one step are being moved to another server")
     with server.pipeline(transaction=True) as pipeline:
         for args, options in commands:
-            pipeline.execute_command(*args, **options)
-        return cast("list[Any]", pipeline.execute(raise_on_error=False))
+            _sent(pipeline, args, options)
+        return pipeline.execute(raise_on_error=False)

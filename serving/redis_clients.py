@@ -8,7 +8,7 @@ one that repeats while Redis hangs holds its thread twice as long. Celery's brok
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -75,7 +75,7 @@ def _topology(url: str) -> Topology:
     of_cluster = redis_addresses.parse(url)
 
     def ask(server: Address) -> object:
-        asked = client(of_cluster.of(server), TOPOLOGY)
+        asked: Any = client(of_cluster.of(server), TOPOLOGY)
         try:
             return asked.execute_command("CLUSTER SLOTS")
         finally:

@@ -25,8 +25,8 @@ os.environ["NOREGRET_REMOTE_HOSTS"] = "127.0.0.1,localhost"
 os.environ["NOREGRET_REMOTE_NETWORKS"] = "127.0.0.0/8"
 os.environ["NOREGRET_LOG_LEVEL"] = "ERROR"
 if _cluster := os.environ.get("TESTS_REDIS_CLUSTER", ""):
-    # The same tests on a cluster (tests/soak/test_suite_on_a_cluster.py); Celery's queues are on one
-    # server as before.
+    # The same tests on a cluster (tests/soak/test_suite_on_a_cluster.py); Celery's queues are on
+    # one server as before.
     from noregret.env import socket_dir as _socket_dir
 
     os.environ["REDIS_URL"] = _cluster

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 from noregret.embedded.redis_server import binary
@@ -43,13 +44,13 @@ class Cluster:
         primaries, replicas = self.ports[:3], self.ports[3:]
         for i, port in enumerate(primaries):
             first, last = i * _SLOTS // 3, (i + 1) * _SLOTS // 3 - 1
-            clients[port].execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            clients[port].execute_command("CLUSTER SET-CONFIG-EPOCH", i + 1)
+            _ask(clients[port], "CLUSTER ADDSLOTSRANGE", first, last)
+            _ask(clients[port], "CLUSTER SET-CONFIG-EPOCH", i + 1)
         for port in self.ports[1:]:
-            clients[port].execute_command("CLUSTER MEET", "127.0.0.1", self.ports[0])
+            _ask(clients[port], "CLUSTER MEET", "127.0.0.1", self.ports[0])
         _wait(lambda: all(_known(client) == 6 for client in clients.values()))
         for primary, replica in zip(primaries, replicas, strict=True):
-            name = clients[primary].execute_command("CLUSTER MYID").decode()
+            name = _ask(clients[primary], "CLUSTER MYID").decode()
             _wait(lambda replica=replica, name=name: _replicates(clients[replica], name))  # type: ignore[misc]
         _wait(lambda: all(_is_whole(client) for client in clients.values()))
         _wait(lambda: all(_in_step(clients[port]) for port in primaries))
@@ -88,11 +89,33 @@ class Cluster:
         for port in self.ports:
             client = self.client(port)
             with contextlib.suppress(redis.RedisError):
-                for first, last, primary, *_ in client.execute_command("CLUSTER SLOTS"):
+                for first, last, primary, *_ in _ask(client, "CLUSTER SLOTS"):
                     if first <= slot <= last:
                         said.append(int(primary[1]))
             client.close()
         return max(set(said), key=said.count)
+
+    def primaries(self) -> list[int]:
+        """Those that take writes."""
+        return [port for port in self.ports if self.client(port).info("replication")["role"] == "master"]
+
+    @contextlib.contextmanager
+    def moving(self, slot: int, source: int, target: int) -> Iterator[Callable[[], None]]:
+        """A slot that is moving; its keys do when what is yielded is called, and at the end it has
+        moved."""
+        here, there = self.client(source), self.client(target)
+        names = {port: _ask(self.client(port), "CLUSTER MYID").decode() for port in (source, target)}
+        _ask(there, "CLUSTER SETSLOT", slot, "IMPORTING", names[source])
+        _ask(here, "CLUSTER SETSLOT", slot, "MIGRATING", names[target])
+
+        def move() -> None:
+            while found := _ask(here, "CLUSTER GETKEYSINSLOT", slot, 100):
+                _ask(here, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *found)
+
+        yield move
+        move()
+        for client in (there, here, *map(self.client, self.primaries())):
+            _ask(client, "CLUSTER SETSLOT", slot, "NODE", names[target])
 
     def kill(self, port: int) -> None:
         self._processes[port].send_signal(signal.SIGKILL)
@@ -137,6 +160,10 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def _ask(client: Any, *words: object) -> Any:
+    return client.execute_command(*words)
+
+
 def _answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
@@ -145,7 +172,7 @@ def _answers(client: redis.Redis) -> bool:
 
 
 def _info(client: redis.Redis) -> dict[str, str]:
-    said = client.execute_command("CLUSTER INFO")
+    said = _ask(client, "CLUSTER INFO")
     if isinstance(said, dict):
         return {str(name): str(value) for name, value in said.items()}
     return dict(line.split(":", 1) for line in said.decode().split("\r\n") if line)
@@ -161,11 +188,11 @@ def _is_whole(client: redis.Redis) -> bool:
 
 def _replicates(client: redis.Redis, name: str) -> bool:
     try:
-        return bool(client.execute_command("CLUSTER REPLICATE", name))
+        return bool(_ask(client, "CLUSTER REPLICATE", name))
     except redis.ResponseError:  # it does not know that server yet
         return False
 
 
 def _in_step(client: redis.Redis) -> bool:
     said = client.info("replication")
-    return said["connected_slaves"] == 1 and said["slave0"]["state"] == "online"
+    return bool(said["connected_slaves"] == 1 and said["slave0"]["state"] == "online")

@@ -14,8 +14,8 @@ from noregret.learning.health import learner
 from noregret.redis_client import client
 from noregret.rest.problem_response import problem_response
 from serving import exposition, problems, readiness
-from serving.clustered_redis import ClusteredRedis
 from serving.api.calls import Call, Parameter, declared
+from serving.clustered_redis import ClusteredRedis
 from serving.process import process
 from serving.readiness import Check
 

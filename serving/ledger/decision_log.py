@@ -1,10 +1,10 @@
 """The log of decisions between web processes and the learner: append, read, forget.
 
 Nobody else knows that it is Redis streams, one an endpoint. A web process appends with one round
-trip, a deadline of 50 ms and no retries; in a cluster, to the server that has the stream. It speaks the protocol with redis-py's connection and
-packer, not with its client: the client's retry, pool and response layers cost more than the round
-trip itself (docs/adr/0003). Each request thread keeps its own connection. Entries stay until the
-learner forgets them, after their rows are committed.
+trip, a deadline of 50 ms and no retries; in a cluster, to the server that has the stream. It speaks
+the protocol with redis-py's connection and packer, not with its client: the client's retry, pool
+and response layers cost more than the round trip itself (docs/adr/0003). Each request thread keeps
+its own connection. Entries stay until the learner forgets them, after their rows are committed.
 """
 
 import threading

@@ -18,8 +18,8 @@ class AddressInvalid(ValueError):
 
 
 class Address(NamedTuple):
-    """`server` of Redis is a URL of a server or a cluster, "" for Noregret's own; of Kafka the brokers,
-    separated by commas."""
+    """`server` of Redis is a URL of a server or a cluster, "" for Noregret's own; of Kafka the
+    brokers, separated by commas."""
 
     engine: str  # redis, kafka
     server: str

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from redis.crc import key_slot
-
 from serving import redis_addresses, redis_clients
+from serving.clustered_redis import slot_of
 from serving.process import Process
 from serving.redis_keys import Keys
 
@@ -51,7 +50,7 @@ def check(wanted: Wanted) -> None:
 
 def _check_slots(*names: str) -> None:
     """Of streams that one script touches. Raises CannotStart."""
-    if len({key_slot(name.encode()) for name in names}) > 1:
+    if len({slot_of(name) for name in names}) > 1:
         raise CannotStart(
             f"in a cluster {', '.join(names)} are in several slots: an answer and the acknowledgement of its message "
             "are one step, which takes one; give the names one hash tag, as {orders}:requests and {orders}:answers"
