@@ -38,7 +38,8 @@ def engines() -> Iterator[None]:
     """PostgreSQL and Redis, running."""
     from noregret.embedded.engines import running_engines
 
-    with running_engines(DATA_DIR):
+    # A replica may follow it (tests/replica.py).
+    with running_engines(DATA_DIR, {"wal_level": "replica", "max_wal_senders": "4"}):
         _write_lazily()
         yield
 

@@ -47,6 +47,16 @@ def _variable(name: str, purpose: str, default: str) -> str:
 DATABASE_URL = _variable(
     "DATABASE_URL", "PostgreSQL, as `postgresql://user:password@host:5432/name`", "the embedded server"
 )
+REPLICA_URL = _variable(
+    "NOREGRET_REPLICA_URL",
+    "a streaming replica of that PostgreSQL, in the same form: figures of results and pages are read from it",
+    "none: the primary is read",
+)
+REPLICA_LAG_SECONDS = _variable(
+    "NOREGRET_REPLICA_LAG_SECONDS",
+    "with the replica further behind than this the primary is read, in seconds",
+    "5",
+)
 REDIS_URL = _variable(
     "REDIS_URL",
     "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`; a cluster as `redis+cluster://host:6379,host:6379`",
@@ -368,6 +378,8 @@ class Environment:
 
     data_dir: Path
     database_url: str
+    replica_url: str
+    replica_lag_seconds: float
     redis_url: str
     broker_url: str
     redis_prefix: str
@@ -443,6 +455,8 @@ class Environment:
             data_dir=folder,
             database_url=database_url
             or f"postgresql://postgres@/noregret?host={quote(str(sockets / POSTGRES_SOCKETS), safe='')}",
+            replica_url=source.get(REPLICA_URL, "").strip(),
+            replica_lag_seconds=_number(source, REPLICA_LAG_SECONDS, 5.0, 0.1),
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
             broker_url=_broker_url(source, redis_url or f"unix://{sockets}/redis.sock"),
             redis_prefix=source.get(REDIS_PREFIX, "").strip() or "nr:",

@@ -86,15 +86,15 @@ def decide(api: Api, name: str, **body: Any) -> dict[str, Any]:
 def test_endpoints_on_several_servers__are_served_learned_and_shown(on_cluster: Cluster, alice: Api) -> None:
     started = experiments_on_all_shards(on_cluster, sticky=True)
     for name in ENDPOINTS:
-        decided = [decide(alice, name, unit=f"u{i}") for i in range(8)]
-        again = [decide(alice, name, unit=f"u{i}") for i in range(8)]
+        decided = [decide(alice, name, unit=f"u{i}") for i in range(4)]
+        again = [decide(alice, name, unit=f"u{i}") for i in range(4)]
         assert [one["arm"] for one in decided] == [one["arm"] for one in again]
         for one in decided:
             sent = alice.post("/api/v1/feedback", {"decision_id": one["decision_id"], "value": 1})
             assert sent.status < 300, sent.content
         learn(started[name].endpoint_id)
         results = alice.get(f"/api/v1/experiments/of-{name}/results").body
-        assert sum(arm["decisions"] for arm in results["arms"]) == 16
+        assert sum(arm["decisions"] for arm in results["arms"]) == 8
         assert rebuild(started[name], write=False) == []
     assert not pending.find().learn
     health.sign_of_life()
@@ -105,7 +105,7 @@ def test_endpoints_on_several_servers__are_served_learned_and_shown(on_cluster: 
     for server in redis_clients.shards(client()):
         server.flushall()
     assert set(to_restore()) == {one.pk for one in started.values()}
-    assert sum(restore(one.pk) for one in started.values()) == 8 * len(ENDPOINTS)
+    assert sum(restore(one.pk) for one in started.values()) == 4 * len(ENDPOINTS)
 
 
 class Load:

@@ -29,6 +29,7 @@ from noregret.registry import jobs
 from noregret.registry.frameworks import model_document
 from noregret.registry.inspection import confinement
 from noregret.registry.models import ModelVersion
+from noregret.rest import replica
 from noregret.retention import ages, days
 from serving.deadline import DeadlineExceeded
 from serving.ledger import horizon, partitions
@@ -114,6 +115,16 @@ def _database() -> Iterator[Finding]:
         number = int(cursor.fetchone()[0])
     yield number >= OLDEST_POSTGRESQL, f"PostgreSQL {number // 10000} answers; 14 or newer is needed"
     yield _takes_rewards()
+
+
+def _replica() -> Iterator[Finding]:
+    found = replica.state()
+    if found is None:
+        return
+    if found.problem is not None:
+        yield None, f"{found.problem}; the primary is read in its place"
+        return
+    yield True, f"{found.lag_seconds or 0.0:.1f} s behind; more than {settings.REPLICA_LAG_SECONDS:g} s is too far"
 
 
 def _takes_rewards() -> Finding:
@@ -305,6 +316,7 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "migrations": _migrations,
     "partitions": _partitions,
     "ledger": _retention,
+    **({"replica": _replica} if replica.is_named() else {}),
     "clock": _clock,
     "redis": redis_findings.state,
     "broker": redis_findings.broker,
