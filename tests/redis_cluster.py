@@ -140,6 +140,23 @@ def running_cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def running_server() -> Iterator[str]:
+    """The address of one server by itself."""
+    port = _free_ports(1)[0]
+    options = {"port": port, "bind": "127.0.0.1", "save": "", "maxmemory-policy": "noeviction"}
+    command = [str(binary()), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={"LC_ALL": "C"}, cwd="/")
+    client = redis.Redis("127.0.0.1", port)
+    try:
+        _wait(lambda: _answers(client))
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        client.close()
+        process.kill()
+        process.wait()
+
+
 def _free_ports(number: int) -> list[int]:
     """A cluster's servers speak to each other at their port and 10,000."""
     found: list[int] = []

@@ -31,7 +31,7 @@ from tests.streams.answered import check_one_answer_and_row_each, digits_experim
 from tests.streams.redis_streams import Streams
 from tests.streams.test_redis_stream import consumer, until_quiet
 
-ENDPOINTS = ("pages", "news", "shop", "mail", "ads", "maps")
+ENDPOINTS = ("pages", "news", "shop", "lists")
 
 
 @pytest.fixture(scope="module")
