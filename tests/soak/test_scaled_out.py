@@ -52,7 +52,7 @@ def test_cluster_pooler_and_replica__server_killed_under_traffic__is_learned_pro
                     command, env=others | named, capture_output=True, text=True, timeout=120, check=False
                 )
 
-            with RunningPlatform(folder, web_workers=2, environment=environment) as running:
+            with RunningPlatform(folder, web_workers=1, environment=environment) as running:
                 assert wait_for(
                     lambda: httpx.get(f"{running.url}/readyz?strict=1", timeout=10).status_code == 200, 60.0
                 ), httpx.get(f"{running.url}/readyz", timeout=10).text
