@@ -133,7 +133,7 @@ SKOPS_TRUSTED = _variable(
 ONNX_PROVIDERS = _variable(
     "NOREGRET_ONNX_PROVIDERS",
     "execution providers of ONNX Runtime that models of framework `onnx` are tried on before the CPU, as `CUDAExecutionProvider`, "
-    "separated by commas; one that is not installed is told when such a model is loaded",
+    "separated by commas; one that is not installed or does not start is told when such a model is loaded",
     "none: the CPU",
 )
 ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
