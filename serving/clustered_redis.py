@@ -80,6 +80,8 @@ class ClusteredRedis(redis.Redis):
         """A client of each server that takes writes, in the order of their addresses."""
         self._know()
         self._topology.refresh_if_old()
+        if not self._topology.shards:
+            raise redis.ConnectionError("no server of the cluster is known yet")
         return [self._at(shard.primary) for shard in self._topology.shards]
 
     @property
@@ -133,9 +135,10 @@ class ClusteredRedis(redis.Redis):
         super().close()
 
     def execute_many(self, commands: Sequence[tuple[Any, Any]], *, one_step: bool) -> list[Any]:
-        """The answers of commands, those of one server in one round trip; an error that a server
-        answers is in its place. `one_step`: all or none, of one slot. Raises redis.ConnectionError
-        and redis.TimeoutError, and then some may have been done."""
+        """The answers of commands, those of one server in one round trip. An error is in the place
+        of each command that it is of: a server that is away is not the others' trouble. `one_step`:
+        all or none, of one slot. Raises redis.ConnectionError or redis.TimeoutError where no server
+        answers."""
         if one_step:
             (name, *_), _ = commands[0]
             key = _key_of(str(name).upper(), commands[0][0])
@@ -146,12 +149,17 @@ class ClusteredRedis(redis.Redis):
             server = self.shards()[0] if name in _ANYWHERE else self.owner_of(_key_of(name, args))
             by_server.setdefault(server, []).append(position)
         answers: list[Any] = [None] * len(commands)
+        away = 0
         for server, positions in by_server.items():
+            found: list[Any]
             try:
                 found = _one_by_one(server, [commands[position] for position in positions])
-            except (redis.ConnectionError, redis.TimeoutError, OSError):
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
                 self._topology.refresh_soon()
-                raise
+                away += 1
+                if away == len(by_server):
+                    raise
+                found = [error] * len(positions)
             for position, answer in zip(positions, found, strict=True):
                 answers[position] = answer
         for position, answer in enumerate(answers):
@@ -159,7 +167,7 @@ class ClusteredRedis(redis.Redis):
                 args, options = commands[position]
                 try:
                     answers[position] = self.execute_command(*args, **options)
-                except redis.ResponseError as error:
+                except redis.RedisError as error:
                     answers[position] = error
         return answers
 
@@ -178,6 +186,9 @@ class _ClusterPipeline(Pipeline):
         finally:
             self.reset()
         if raise_on_error:
+            for answer in answers:
+                if isinstance(answer, redis.ConnectionError | redis.TimeoutError | OSError):
+                    raise answer
             self.raise_first_error(commands, answers)  # type: ignore[no-untyped-call]  # left untyped there
         return answers
 

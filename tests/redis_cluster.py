@@ -68,6 +68,7 @@ class Cluster:
             "cluster-config-file": "nodes.conf",
             "cluster-node-timeout": NODE_TIMEOUT_MS,
             "cluster-replica-validity-factor": 0,
+            "cluster-require-full-coverage": "no",
             "appendonly": "no",
             "save": "",
             "repl-diskless-sync-delay": 0,
@@ -94,6 +95,14 @@ class Cluster:
                         said.append(int(primary[1]))
             client.close()
         return max(set(said), key=said.count)
+
+    def servers_of(self, key: str) -> list[int]:
+        """The ports of all servers that have a key, as one says that takes writes."""
+        slot = key_slot(key.encode())
+        for first, last, *servers in _ask(self.client(self.owner(key)), "CLUSTER SLOTS"):
+            if first <= slot <= last:
+                return [int(server[1]) for server in servers]
+        raise AssertionError(f"no server has {key}")
 
     def primaries(self) -> list[int]:
         """Those that take writes."""

@@ -130,10 +130,20 @@ class Backlog:
         return few is None or endpoint in few
 
     def look(self, endpoints: Collection[str]) -> None:
-        """Ask Redis. Raises redis.RedisError, and then what was known before stands."""
+        """Ask Redis. Raises redis.RedisError, and then what was known before stands; of a server of
+        a cluster that is away nothing is shipped meanwhile."""
         names = list(endpoints)
-        looks = [self._look_at(server, those) for server, those in by_server(self._client, self._keys, names)]
-        closed = frozenset[str]().union(*(look.closed for look in looks))
+        looks: list[_Look] = []
+        away: set[str] = set()
+        servers = by_server(self._client, self._keys, names)
+        for server, those in servers:
+            try:
+                looks.append(self._look_at(server, those))
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not looks and (server, those) == servers[-1]:
+                    raise
+                away.update(those)
+        closed = frozenset[str]().union(*(look.closed for look in looks)) | (self._closed & away)
         if closed != self._closed:
             tell = log.warning if closed else log.info
             tell(
@@ -144,7 +154,7 @@ class Backlog:
                 redis_bytes=sum(look.waiting.used for look in looks),
             )
         self._closed = closed
-        stopped = frozenset[str]().union(*(look.stopped for look in looks))
+        stopped = frozenset[str]().union(away, *(look.stopped for look in looks))
         self._only_these_ship = frozenset(names) - stopped if stopped or any(look.is_full for look in looks) else None
         self.shadows_have_room = all(look.waiting.shadows <= SHADOWS_SHARE * look.bound for look in looks)
         self.has_reserve = all(leaves_reserve(look.waiting.used, look.waiting.maximum) for look in looks)

@@ -14,6 +14,7 @@ from noregret.learning import health
 from noregret.learning.rebuild import rebuild
 from noregret.learning.sticky_units import restore, to_restore
 from noregret.redis_client import client, decision_log, keys
+from noregret.rollout import transitions
 from noregret.steering import pending
 from noregret.steering.round import learn
 
@@ -23,9 +24,10 @@ from serving.clustered_redis import slot_of
 from serving.ledger.ingest import decided_at
 from serving.models import Decision
 from serving.process import process
+from serving.redis_keys import ACCESS
 from serving.streams.addresses import parse
 from serving.streams.messages import CannotStart
-from tests.conftest import Api, endpoint_of, start_experiment, static_model
+from tests.conftest import ACTOR, Api, endpoint_of, start_experiment, static_model
 from tests.redis_cluster import Cluster, running_cluster
 from tests.streams.answered import check_one_answer_and_row_each, digits_experiment, request
 from tests.streams.redis_streams import Streams
@@ -186,6 +188,39 @@ def test_keys_that_move_to_another_server__are_followed(on_cluster: Cluster, ali
     ids = {process().signer.read(one["decision_id"]).id for one in made}
     assert {pk.bytes for pk in Decision.objects.values_list("id", flat=True)} == ids
     assert process().spool.size == 0
+
+
+def test_servers_gone_for_good__are_their_endpoints_trouble_alone(on_cluster: Cluster, alice: Api) -> None:
+    started = experiments_on_all_shards(on_cluster, sticky=True)
+    gone = on_cluster.servers_of(keys().decisions("lists"))
+    assert not {*gone} & {*on_cluster.servers_of(keys().epoch), *on_cluster.servers_of(keys().snapshot(ACCESS))}
+    others = [name for name in ENDPOINTS if on_cluster.owner(keys().decisions(name)) not in gone]
+    for name in ENDPOINTS:
+        decide(alice, name, unit="first")
+        learn(started[name].endpoint_id)
+    for port in gone:
+        on_cluster.kill(port)
+    try:
+        for name in ENDPOINTS:
+            made = [decide(alice, name, unit=f"u{i}") for i in range(4)]
+            assert all(one["learnable"] for one in made)
+        wait_until(lambda: process().spool.size > 0)
+        found = pending.find()
+        assert {started[name].endpoint_id for name in others} <= {*found.learn}
+        assert to_restore() is not None
+        for name in others:
+            learn(started[name].endpoint_id)
+            transitions.move(started[name], "pause", actor=ACTOR)
+            wait_until(lambda name=name: decide(alice, name)["arm"] is None)  # type: ignore[misc]  # called at once
+        assert Decision.objects.count() == len(ENDPOINTS) + 4 * len(others)
+        with pytest.raises(redis.ConnectionError):
+            learn(started["lists"].endpoint_id)
+    finally:
+        for port in gone:
+            on_cluster.start_server(port)
+    wait_until(lambda: process().spool.size == 0)
+    learn(started["lists"].endpoint_id)
+    assert Decision.objects.count() == 5 * len(ENDPOINTS)
 
 
 def test_stream_of_requests__whose_names_share_a_tag__is_answered_and_no_other_is_taken(

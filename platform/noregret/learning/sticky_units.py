@@ -76,8 +76,13 @@ def to_restore() -> list[int]:
     with client().pipeline(transaction=False) as pipeline:
         for pk, endpoint in found:
             pipeline.get(names.restored(endpoint, pk))
-        states = pipeline.execute()
-    return [pk for (pk, _), state in zip(found, states, strict=True) if not Restoration.is_finished(state)]
+        states = pipeline.execute(raise_on_error=False)
+    # One that can't be asked for waits for its server.
+    return [
+        pk
+        for (pk, _), state in zip(found, states, strict=True)
+        if not isinstance(state, Exception) and not Restoration.is_finished(state)
+    ]
 
 
 def restore(experiment_id: int) -> int:
