@@ -4,7 +4,7 @@ from kombu import Exchange, Queue
 
 from .core import ENVIRONMENT
 
-CELERY_BROKER_URL = ENVIRONMENT.redis_url.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_URL = ENVIRONMENT.broker_url.replace("unix://", "redis+socket://", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": f"{ENVIRONMENT.redis_prefix}celery:",
