@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.core.management import call_command
 from django.db import connection
 from noregret.experiments.models import Experiment
@@ -132,9 +134,14 @@ def test_worker__killed_in_the_middle_of_a_part__another_takes_it_and_nothing_is
     learners: Learners,  # noqa: F811
     pieces_wait: None,
     monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
 ) -> None:
     experiment = with_traffic(two_arms, **KINDS["bandit"])
     monkeypatch.setattr(workers, "UNTAKEN_SECONDS", 60.0)  # no thread of this process takes any
+    # The process of the tests has an application of Celery's with keys of its own.
+    told_by = Celery(broker=settings.REDIS_URL.replace("unix://", "redis+socket://", 1))
+    told_by.conf.broker_transport_options = {"global_keyprefix": f"{settings.REDIS_PREFIX}celery:"}
+    monkeypatch.setattr(workers, "app", told_by)
     first = learners.worker("--queues", "rebuild")
     told: list[str] = ["nothing"]
 
@@ -185,7 +192,7 @@ def test_part__of_a_rebuild_that_is_over__is_left_alone(two_arms: Start) -> None
         experiment=experiment,
         snapshot="00000001-00000001-1",
         part=b'{"type":"units","rest":0,"by":1}',
-        made_at=experiment.created_at,
+        made_at=experiment.created_at - timedelta(days=2),
     )
     compute_part(row.pk)  # its snapshot is gone
     row.refresh_from_db()
