@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from noregret import variables
 from noregret.embedded import services
 
 from serving.store import START_SECONDS
