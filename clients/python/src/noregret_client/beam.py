@@ -108,7 +108,7 @@ class Predict(beam.PTransform):
             raise ValueError(f"batch: 1 to {calls.MOST_PREDICTIONS} was expected")
         self._function = _Predict(endpoint, request, platform or Platform(), batch, remember_seconds)
 
-    def expand(self, requests: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
+    def expand(self, requests: beam.PCollection) -> Any:
         return requests | beam.ParDo(self._function).with_outputs(FAILED, main=ANSWERED)
 
 
@@ -132,7 +132,7 @@ class Feedback(beam.PTransform):
             raise ValueError(f"batch: 1 to {calls.MOST_FEEDBACK} was expected")
         self._function = _Feedback(reward, platform or Platform(), batch)
 
-    def expand(self, rewards: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
+    def expand(self, rewards: beam.PCollection) -> Any:
         return rewards | beam.ParDo(self._function).with_outputs(FAILED, main=ANSWERED)
 
 
