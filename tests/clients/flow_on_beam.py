@@ -36,7 +36,7 @@ def kept(name: str, told: Callable[[Any], Any]) -> beam.PTransform:
 
 
 def answered(one: Any) -> list[Any]:
-    return [one.answer.request_id, one.answer.decision_id, one.answer.arm, one.element.get("label")]
+    return [one.answer.request_id, one.answer.decision_id, one.answer.arm]
 
 
 def failed(one: Any) -> list[Any]:

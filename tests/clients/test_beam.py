@@ -63,8 +63,8 @@ class OnBeam:
 
     def start(self, what: str, name: str, **given: Any) -> "subprocess.Popen[bytes]":
         told = json.dumps(self._given | {"what": what, "name": name, "endpoint": "halves"} | given)
-        log = (self._folder / "log").open("ab")
-        return subprocess.Popen([*self._command, told], stdout=log, stderr=log, env=self._environment)
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen([*self._command, told], stdout=log, stderr=log, env=self._environment)
 
     def run(self, what: str, name: str, **given: Any) -> None:
         code = self.start(what, name, **given).wait(200)
@@ -183,22 +183,22 @@ def test_predict_and_feedback__answers_lost__each_once_with_its_time_and_window(
 def test_pipeline__killed_and_started_again__each_request_is_once_in_the_ledger(
     on_beam: OnBeam, client: Client
 ) -> None:
-    pipeline = on_beam.start("slowly", "killed", requests=800, pause=0.01)
+    pipeline = on_beam.start("slowly", "killed", requests=500, pause=0.01)
     deadline = time.monotonic() + 120
-    while len(on_beam.written("answered")) < 200:
+    while len(on_beam.written("answered")) < 150:
         assert time.monotonic() < deadline
         assert pipeline.poll() is None
         time.sleep(0.05)
     pipeline.send_signal(signal.SIGKILL)
     pipeline.wait()
     before = len(on_beam.written("answered"))
-    assert before < 800
-    on_beam.run("slowly", "killed", requests=800, pause=0)
+    assert before < 500
+    on_beam.run("slowly", "killed", requests=500, pause=0)
     answers = on_beam.written("answered")
-    assert len(answers) == before + 800
+    assert len(answers) == before + 500
     told = {(name, decision_id) for name, decision_id, *_ in answers}
-    assert len(told) == 800  # the second time each heard what it had heard
-    assert ledger(client, "killed", 800) == dict(told)
+    assert len(told) == 500  # the second time each heard what it had heard
+    assert ledger(client, "killed", 500) == dict(told)
     assert on_beam.written("failed") == []
 
 
