@@ -64,8 +64,7 @@ class KafkaTopic:
             **addresses.read_properties(topics.source.properties),
         }
         name = f"{topics.group}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        # One of its own that stays: whoever is started again under it ends what it left.
-        self._transactional_id = str(self._properties.pop("transactional.id", f"noregret.{name}"))
+        self._transactional_id = f"noregret.{name}"
         self._logger = logging.getLogger("noregret.kafka")
         self._consumer: Any = None
         self._producer: Any = None

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-WAIT_SECONDS = 300
+WAIT_SECONDS = 600
 # A machine that does other things meanwhile takes its time to start, and for a heartbeat.
 SETTINGS = """
 jobmanager.rpc.port: {rpc}

@@ -30,24 +30,22 @@ ROOT = Path(__file__).resolve().parents[2]
 class Consumers:
     """Processes of `manage.py stream`; one that is killed is started again."""
 
-    def __init__(self, source_of: Callable[[int], str], sink: str, log: Path) -> None:
-        self._source_of = source_of
-        self._command = [sys.executable, "manage.py", "stream", "digits", "--sink", sink]
+    def __init__(self, source: str, sink: str, log: Path) -> None:
+        self._command = [sys.executable, "manage.py", "stream", "digits", "--source", source, "--sink", sink]
         self._command += ["--aside", ASIDE, "--claim-seconds", "5"]
         self._log = log
-        self._running = [self._start(place) for place in range(CONSUMERS)]
+        self._running = [self._start() for _ in range(CONSUMERS)]
         self.killed = 0
 
-    def _start(self, place: int) -> "subprocess.Popen[bytes]":
-        command = [*self._command, "--source", self._source_of(place)]
+    def _start(self) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
+            return subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
 
     def kill_one(self) -> None:
         place = random.randrange(CONSUMERS)
         self._running[place].kill()
         self._running[place].wait()
-        self._running[place] = self._start(place)
+        self._running[place] = self._start()
         self.killed += 1
 
     def stop(self) -> list[int]:
@@ -112,19 +110,15 @@ class Servers:
 
 
 class RedisStreams:
-    """Sends and reads; `again` counts batches that were sent again, for their answer was lost. Some
-    of their requests are then in the stream twice."""
+    """Sends and reads; `again` counts batches that were sent again, for their answer was lost."""
 
     def __init__(self, requests: int, folder: Path) -> None:
         from noregret.redis_client import client
 
-        self.sink = f"redis:?stream={SINK}"
+        self.source, self.sink = f"redis:?stream={SOURCE}", f"redis:?stream={SINK}"
         self.again = 0
         self._client = client()
         self._requests = requests
-
-    def source_of(self, place: int) -> str:
-        return f"redis:?stream={SOURCE}"
 
     def send(self) -> None:
         for first in range(0, self._requests, AT_ONCE):
@@ -162,17 +156,16 @@ class RedisStreams:
 
 
 class KafkaTopics:
-    """The same, of a broker with transactions. Its answers are read as a reader of what is
-    committed sees them."""
+    """The same, of a broker that keeps its topics in memory."""
 
     def __init__(self, requests: int, folder: Path) -> None:
         import confluent_kafka as kafka
         from confluent_kafka.admin import AdminClient
         from confluent_kafka.cimpl import NewTopic
 
-        from tests.streams.kafka_broker import TransactionalBroker
+        from tests.streams.kafka_broker import Broker
 
-        self._broker = TransactionalBroker(folder)
+        self._broker = Broker(folder)
         self._broker.start()
         self._requests = requests
         self.again = 0
@@ -181,20 +174,12 @@ class KafkaTopics:
         admin = AdminClient(address)  # it takes its answers with it when nobody holds it
         for created in admin.create_topics(topics).values():
             created.result(30)
-        self.sink = f"kafka://{self._broker.address}/{SINK}"
-        self._folder = folder
+        self.source, self.sink = (f"kafka://{self._broker.address}/{name}" for name in (SOURCE, SINK))
         self._producer = kafka.Producer(address)
-        self._reader = kafka.Consumer(address | {"group.id": "reader", "isolation.level": "read_committed"})
+        self._reader = kafka.Consumer(address | {"group.id": "reader", "isolation.level": "read_uncommitted"})
         self._reader.assign([kafka.TopicPartition(SINK, partition, 0) for partition in range(PARTITIONS)])
         self._read: list[bytes] = []
         self._names: set[str] = set()
-
-    def source_of(self, place: int) -> str:
-        """Each consumer has a name that stays: the broker here would let what a dead one left open
-        stand for ever, where Kafka ends it after a minute."""
-        path = self._folder / f"consumer-{place}.properties"
-        path.write_text(f"transactional.id=digits-{place}\n")
-        return f"kafka://{self._broker.address}/{SOURCE}?properties={path}"
 
     def send(self) -> None:
         for first in range(0, self._requests, AT_ONCE):
@@ -295,7 +280,7 @@ def main(engine: str, requests: int, folder: Path) -> dict[str, Any]:
         streams = (RedisStreams if engine == "redis" else KafkaTopics)(requests, folder)
         draining = Drain(endpoint)
         draining.start()
-        consumers = Consumers(streams.source_of, streams.sink, folder / "consumers.log")
+        consumers = Consumers(streams.source, streams.sink, folder / "consumers.log")
         sending = threading.Thread(target=streams.send)
         sending.start()
         seconds, killed = run(requests, consumers, streams.answered, servers)
