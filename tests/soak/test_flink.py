@@ -20,7 +20,7 @@ from tests.client_environments import python_of
 from tests.soak.flink_cluster import FlinkCluster
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUESTS = 2000
+REQUESTS = 3000
 RATE = 50
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
