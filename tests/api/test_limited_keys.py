@@ -28,6 +28,7 @@ OPEN = None
 # answered about `theirs`. 200: a list or a shared address, without anything of theirs.
 DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/{endpoint}/predict", "POST"): ("predict", 404),
+    ("api/v1/endpoints/{endpoint}/predictions", "POST"): ("predict", 404),
     ("api/v1/endpoints/{endpoint}/decide", "POST"): ("predict", 404),
     ("api/v1/ping", "GET"): (OPEN, 200),
     ("api/v1/feedback", "POST"): ("feedback", 404),
