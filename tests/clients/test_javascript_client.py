@@ -40,6 +40,11 @@ window.decided = choice;
 </script>"""
 
 
+def texts(folder: Path) -> dict[str, str]:
+    """Of every file, by its path within the folder."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
 SITE = {f"/dist/{path.name}": ("text/javascript", path.read_bytes()) for path in (FOLDER / "dist").glob("*.js")} | {
     "/page": ("text/html", PAGE),
     "/next": ("text/html", b'<link rel="icon" href="data:,">left'),
@@ -52,8 +57,7 @@ def test_dist__is_what_the_source_builds(tmp_path: Path) -> None:
     if not compiler.exists():
         pytest.skip("NO TYPESCRIPT: whether dist is up to date is not tested (npm ci in clients/javascript)")
     subprocess.run([str(NODE), str(compiler), "--outDir", str(tmp_path)], cwd=FOLDER, check=True, timeout=120)
-    built = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert {path.name: path.read_text() for path in (FOLDER / "dist").iterdir()} == built
+    assert texts(FOLDER / "dist") == texts(tmp_path)
 
 
 def test_lock__names_no_address() -> None:
