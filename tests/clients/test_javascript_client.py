@@ -132,7 +132,9 @@ def test_page__of_a_listed_origin__calls_the_platform_itself(
         decided = tab.wait_for_function("window.decided").json_value()
         tab.goto(f"{site.url}/next")
         for _ in range(100):
-            told = [item["reward"] for item in ledger(client) if item["decision_id"] == decided["decision_id"]]
+            told = [
+                item["reward"] for item in lines_of(client, "pages-1") if item["decision_id"] == decided["decision_id"]
+            ]
             if told == [1.0]:
                 break
             tab.wait_for_timeout(100)
@@ -141,11 +143,11 @@ def test_page__of_a_listed_origin__calls_the_platform_itself(
         tab.close()
 
 
-def ledger(client: Client) -> list[Any]:
-    """The lines of the experiment's ledger."""
+def lines_of(client: Client, experiment: str) -> list[Any]:
+    """The lines of an experiment's ledger."""
     with httpx.stream(
         "GET",
-        f"{client._settings.address.url}/api/v1/experiments/pages-1/decisions.ndjson",
+        f"{client._settings.address.url}/api/v1/experiments/{experiment}/decisions.ndjson",
         headers=client._settings.headers,
         timeout=20.0,
     ) as answer:

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
-from noregret.demo import onnxruntime_web
 from noregret.experiments.models import Experiment
-from noregret.package_path import PACKAGE
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from serving.models import Decision, EdgeDecision, Reward
+from tests.client_environments import onnxruntime_web_files
 from tests.conftest import Api, static_model
 from tests.edge.conftest import X, Y, drained, served
 
@@ -60,21 +59,12 @@ def seen(url: str, device_key: str) -> Callable[..., Any]:
     return run
 
 
-def runtime() -> str:
-    """The folder of onnxruntime-web's files, which are fetched where they are not yet."""
-    try:
-        onnxruntime_web.fetch()
-    except onnxruntime_web.NotFetched as error:
-        pytest.skip(f"NO ONNXRUNTIME-WEB: ONNX models are not run in JavaScript: {error}")
-    return str(PACKAGE / "demo" / "static" / onnxruntime_web.PLACE)
-
-
 @pytest.mark.parametrize("has_runtime", [False, True])
 def test_device__offline_and_with_answers_lost__predicts_and_tells_each_event_once(
     seen: Callable[..., Any], irises: Experiment, has_runtime: bool
 ) -> None:
     rows = X[::5].tolist()
-    told = seen("irises", "irises", rows=rows, runtime=runtime() if has_runtime else None)
+    told = seen("irises", "irises", rows=rows, runtime=str(onnxruntime_web_files()) if has_runtime else None)
     assert told["before"].startswith("NoBundle: there is no bundle of irises here")
     assert told["refreshed"] == [True, False]
     assert told["fetched"] == int(has_runtime)
@@ -90,7 +80,13 @@ def test_device__offline_and_with_answers_lost__predicts_and_tells_each_event_on
         shares = model.predict_proba(X[::5][i : i + 1])
         assert np.array(answer["outputs"]["predict_proba"]) == pytest.approx(shares, abs=1e-5)
         assert answer["arm"] == told["answers"][i % 10]["arm"]  # its unit keeps it
-    starts = ["row 0: 4 values were expected", "at least one row", "no arm of irises", "at most 256", "half a surrogate"]
+    starts = [
+        "row 0: 4 values were expected",
+        "at least one row",
+        "no arm of irises",
+        "at most 256",
+        "half a surrogate",
+    ]
     assert len(told["refusals"]) == len(starts)
     for refusal, start in zip(told["refusals"], starts, strict=True):
         assert start in refusal

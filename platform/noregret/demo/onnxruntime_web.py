@@ -1,6 +1,6 @@
-"""onnxruntime-web's files, which the digits page runs models with: fetched once by a command, for
-they are larger than all of this repository, and served from here, for the page loads nothing
-foreign.
+"""onnxruntime-web's files, which the digits page runs models with: fetched once into the data
+directory, for they are larger than all of this repository, and served from there, for the page
+loads nothing foreign.
 
 npm brings the package from whichever registry it is set up for. What is kept of it is known by its
 hash.
@@ -14,17 +14,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from noregret.package_path import PACKAGE
-
 VERSION = "1.30.0"
 SCRIPT, BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 _SHA256 = {
     SCRIPT: "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     BINARY: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-_STATIC = PACKAGE / "demo" / "static"
-PLACE = f"demo/onnxruntime-web-{VERSION}"
-"""Of the folder among static files: another version has another address."""
+NAMES = tuple(_SHA256)
+FOLDER = f"onnxruntime-web-{VERSION}"
+"""In the data directory, and in the files' addresses: what stands there never changes."""
 _SECONDS = 300
 
 
@@ -32,25 +30,25 @@ class NotFetched(Exception):
     """The files could not be had; the message says why."""
 
 
-def is_there() -> bool:
-    return all((_STATIC / PLACE / name).is_file() for name in _SHA256)
+def is_there(data_dir: Path) -> bool:
+    return all((data_dir / FOLDER / name).is_file() for name in NAMES)
 
 
-def fetch() -> bool:
+def fetch(data_dir: Path) -> bool:
     """Fetch them unless they are there; False where they were. Raises NotFetched."""
-    if is_there():
+    if is_there(data_dir):
         return False
     npm = shutil.which("npm")
     if npm is None:
         raise NotFetched("npm was not found: it brings onnxruntime-web (apt-get install npm)")
     try:
-        with tempfile.TemporaryDirectory(prefix="onnxruntime-web-", dir=_STATIC) as made:
+        with tempfile.TemporaryDirectory(prefix="onnxruntime-web-", dir=data_dir) as made:
             folder = Path(made)
             _take(_packed(npm, folder), folder / "files")
-            shutil.rmtree(_STATIC / PLACE, ignore_errors=True)
-            (folder / "files").replace(_STATIC / PLACE)
+            shutil.rmtree(data_dir / FOLDER, ignore_errors=True)
+            (folder / "files").replace(data_dir / FOLDER)
     except OSError as error:
-        raise NotFetched(f"{_STATIC} can't be written to: {error}") from error
+        raise NotFetched(f"{data_dir} can't be written to: {error}") from error
     return True
 
 

@@ -122,6 +122,8 @@ export class Outbox {
     #soon(wait = this.after) {
         if (wait === null || this.after === null || this.#closed || (this.#timer !== undefined && wait !== 0))
             return;
+        if (globalThis.navigator?.onLine === false)
+            return; // the browser tells when it is
         clearTimeout(this.#timer);
         this.#timer = setTimeout(() => {
             this.#timer = undefined;

@@ -127,6 +127,7 @@ export class Outbox {
   /** Uploads after a while, again and again where nobody answers. */
   #soon(wait = this.after): void {
     if (wait === null || this.after === null || this.#closed || (this.#timer !== undefined && wait !== 0)) return;
+    if (globalThis.navigator?.onLine === false) return; // the browser tells when it is
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
