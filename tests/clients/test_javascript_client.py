@@ -1,7 +1,6 @@
 """The JavaScript client: in Node and in a browser, against a real platform."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,9 @@ from sklearn.linear_model import LinearRegression
 
 from tests.clients.conftest import served_by
 from tests.clients.faulty_proxy import FaultyProxy
+from tests.programs import BROWSER, NODE
 
 FOLDER = Path(__file__).resolve().parents[2] / "clients" / "javascript"
-NODE = shutil.which("node")
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 needs_node = pytest.mark.skipif(NODE is None, reason="NO NODE: the JavaScript client is not tested in it")
 
 PAGE = b"""<!doctype html><link rel="icon" href="data:,"><script type="module">

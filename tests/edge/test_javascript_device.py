@@ -1,7 +1,6 @@
 """The JavaScript edge client in Node, against this process's own application."""
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -23,10 +22,10 @@ from serving.models import Decision, EdgeDecision, Reward
 from tests.client_environments import onnxruntime_web_files
 from tests.conftest import Api, static_model
 from tests.edge.conftest import X, Y, drained, served
+from tests.programs import NODE
 
 SCRIPT = Path(__file__).with_name("javascript_device.mjs")
 DIST = Path(__file__).resolve().parents[2] / "clients" / "javascript" / "dist"
-NODE = shutil.which("node")
 RUN_SECONDS = 200
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -2,7 +2,6 @@
 JavaScript one choose the same arms with the same propensities."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from noregret_client.edge.bundle import Bundle
 from serving.artifacts import ArtifactStore
 from tests.client_environments import told_by
 from tests.packages.environments import installed
+from tests.programs import NODE
 from tests.vectors import making
 
 HOLD = Path(__file__).with_name("hold_package.py")
 HOLD_JAVASCRIPT = Path(__file__).with_name("hold_javascript.mjs")
 DIST = Path(__file__).resolve().parents[2] / "clients" / "javascript" / "dist"
-NODE = shutil.which("node")
 
 
 @pytest.fixture(scope="module")

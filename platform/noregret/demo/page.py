@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.templatetags.static import static
 from django.urls import reverse
-from django.views.decorators.http import require_safe
+from django.views.generic import View
 
 from . import onnxruntime_web
 
@@ -35,37 +35,40 @@ _OWN = ("digits.css", "digits.js", "drawing.js", "digit.svg")
 _WORKER = "demo/digits-worker.js"
 
 
-@require_safe
-def page(request: HttpRequest) -> HttpResponse:
-    """GET /demo/digits"""
-    response = render(request, "demo/digits.html", {"runtime": _runtime()})
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return response
+class DigitsPage(View):
+    """/demo/digits"""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        response = render(request, "demo/digits.html", {"runtime": _runtime()})
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        return response
 
 
-@require_safe
-def worker(request: HttpRequest) -> HttpResponse:
-    """GET /demo/digits/worker.js: the service worker, and before it what it is to keep."""
-    headers = {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "Service-Worker-Allowed": reverse("digits-page"),
-        "Cache-Control": "no-cache",
-    }
-    return HttpResponse(_worker(_runtime()), content_type="text/javascript", headers=headers)
+class DigitsWorker(View):
+    """/demo/digits/worker.js: the service worker, and before it what it is to keep."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        headers = {
+            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "Service-Worker-Allowed": reverse("digits-page"),
+            "Cache-Control": "no-cache",
+        }
+        return HttpResponse(_worker(_runtime()), content_type="text/javascript", headers=headers)
 
 
-@require_safe
-def runtime(request: HttpRequest, name: str) -> HttpResponseBase:
-    """GET /demo/digits/onnxruntime-web-VERSION/NAME: what runs models, where it was fetched."""
-    if name not in onnxruntime_web.NAMES or not onnxruntime_web.is_there(settings.DATA_DIR):
-        raise Http404(f"{name} of onnxruntime-web was not fetched: manage.py digits-page does it")
-    path = settings.DATA_DIR / onnxruntime_web.FOLDER / name
-    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-    compressed = path.with_name(f"{name}.gz")
-    if "gzip" in request.headers.get("Accept-Encoding", "") and compressed.is_file():
-        path, headers["Content-Encoding"] = compressed, "gzip"
-    kind = "application/wasm" if name == onnxruntime_web.BINARY else "text/javascript"
-    return FileResponse(path.open("rb"), content_type=kind, headers=headers)
+class DigitsRuntime(View):
+    """/demo/digits/onnxruntime-web-VERSION/NAME: what runs models, where it was fetched."""
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponseBase:
+        if name not in onnxruntime_web.NAMES or not onnxruntime_web.is_there(settings.DATA_DIR):
+            raise Http404(f"{name} of onnxruntime-web was not fetched: manage.py digits-page does it")
+        path = settings.DATA_DIR / onnxruntime_web.FOLDER / name
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+        compressed = path.with_name(f"{name}.gz")
+        if "gzip" in request.headers.get("Accept-Encoding", "") and compressed.is_file():
+            path, headers["Content-Encoding"] = compressed, "gzip"
+        kind = "application/wasm" if name == onnxruntime_web.BINARY else "text/javascript"
+        return FileResponse(path.open("rb"), content_type=kind, headers=headers)
 
 
 def _runtime(name: str = onnxruntime_web.SCRIPT) -> str:
