@@ -44,23 +44,32 @@ class _Queue:
         self._is_busy = False
         self._waiting: list[_Member] = []
         self._had_company = False  # did the last call hold more than one request?
+        self._late_after = 0.0  # seconds that the last call had when it was left; 0 where it came back
 
     def predict(self, rows: Rows, call: Call, deadline: float) -> Outputs:
         """What `call` gives for these rows, asked with others' or alone. Raises WaitedInVain at
         `deadline` (time.perf_counter), and what `call` raises for these rows."""
         mine = _Member(rows)
         with self._lock:
-            mine.leads = not self._is_busy
-            if mine.leads:
-                self._is_busy = True
-            else:
+            has_waited = self._is_busy
+            if has_waited:
                 self._waiting.append(mine)
-        if not mine.leads and not mine.told.wait(max(0.0, deadline - time.perf_counter())):
+            else:
+                mine.leads = self._is_busy = True
+        if has_waited and not mine.told.wait(max(0.0, deadline - time.perf_counter())):
             self._leave(mine)
         if mine.leads:
-            return self._lead(mine, call, deadline)
-        # Where the call failed it may have been for another's rows.
-        return call(rows) if mine.outputs is None else mine.outputs
+            return self._lead(mine, call, deadline, has_waited=has_waited)
+        if mine.outputs is None:  # the call failed, maybe for another's rows
+            self._expect_in_time(deadline)
+            return call(rows)
+        return mine.outputs
+
+    def _expect_in_time(self, deadline: float) -> None:
+        """Raises WaitedInVain where a call that had as long as this waiter has left did not come
+        back: one more would be left behind like it, and count against the model like it."""
+        if self._late_after and deadline - time.perf_counter() <= self._late_after:
+            raise WaitedInVain
 
     def _leave(self, mine: _Member) -> None:
         """The deadline is over. Raises WaitedInVain, unless the outputs came just now."""
@@ -71,14 +80,22 @@ class _Queue:
         if mine.outputs is None:
             raise WaitedInVain
 
-    def _lead(self, mine: _Member, call: Call, deadline: float) -> Outputs:
+    def _lead(self, mine: _Member, call: Call, deadline: float, *, has_waited: bool) -> Outputs:
         members = [mine]
         try:
+            if has_waited:
+                self._expect_in_time(deadline)
             if self._had_company and self._wait_seconds:
                 # Those who were answered together ask again together.
                 time.sleep(min(self._wait_seconds, max(0.0, deadline - time.perf_counter()) / 4))
             members = self._boarding(mine)
-            outputs = call(mine.rows if len(members) == 1 else _joined([member.rows for member in members]))
+            began = time.perf_counter()
+            try:
+                outputs = call(mine.rows if len(members) == 1 else _joined([member.rows for member in members]))
+            except DeadlineExceeded:
+                self._late_after = time.perf_counter() - began
+                raise
+            self._late_after = 0.0
             _share_out(outputs, members)
         except DeadlineExceeded:
             raise

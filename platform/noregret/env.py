@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from serving import redis_addresses
+
 
 class BadEnvironment(ValueError):
     """A variable of the environment holds what can't be used."""
@@ -45,8 +47,25 @@ def _variable(name: str, purpose: str, default: str) -> str:
 DATABASE_URL = _variable(
     "DATABASE_URL", "PostgreSQL, as `postgresql://user:password@host:5432/name`", "the embedded server"
 )
+REPLICA_URL = _variable(
+    "NOREGRET_REPLICA_URL",
+    "a streaming replica of that PostgreSQL, in the same form: figures of results and pages are read from it",
+    "none: the primary is read",
+)
+REPLICA_LAG_SECONDS = _variable(
+    "NOREGRET_REPLICA_LAG_SECONDS",
+    "with the replica further behind than this the primary is read, in seconds",
+    "5",
+)
 REDIS_URL = _variable(
-    "REDIS_URL", "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`", "the embedded server"
+    "REDIS_URL",
+    "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`; a cluster as `redis+cluster://host:6379,host:6379`",
+    "the embedded server",
+)
+BROKER_URL = _variable(
+    "NOREGRET_BROKER_URL",
+    "the Redis of Celery's queues, as `redis://host:6379/0`; needed where `REDIS_URL` names a cluster, and no cluster itself",
+    "`REDIS_URL`",
 )
 REDIS_PREFIX = _variable(
     "NOREGRET_REDIS_PREFIX",
@@ -114,7 +133,7 @@ SKOPS_TRUSTED = _variable(
 ONNX_PROVIDERS = _variable(
     "NOREGRET_ONNX_PROVIDERS",
     "execution providers of ONNX Runtime that models of framework `onnx` are tried on before the CPU, as `CUDAExecutionProvider`, "
-    "separated by commas; one that is not installed is told when such a model is loaded",
+    "separated by commas; one that is not installed or does not start is told when such a model is loaded",
     "none: the CPU",
 )
 ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
@@ -359,7 +378,10 @@ class Environment:
 
     data_dir: Path
     database_url: str
+    replica_url: str
+    replica_lag_seconds: float
     redis_url: str
+    broker_url: str
     redis_prefix: str
     embedded_database: bool
     embedded_redis: bool
@@ -433,7 +455,10 @@ class Environment:
             data_dir=folder,
             database_url=database_url
             or f"postgresql://postgres@/noregret?host={quote(str(sockets / POSTGRES_SOCKETS), safe='')}",
+            replica_url=source.get(REPLICA_URL, "").strip(),
+            replica_lag_seconds=_number(source, REPLICA_LAG_SECONDS, 5.0, 0.1),
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
+            broker_url=_broker_url(source, redis_url or f"unix://{sockets}/redis.sock"),
             redis_prefix=source.get(REDIS_PREFIX, "").strip() or "nr:",
             embedded_database=not database_url,
             embedded_redis=not redis_url,
@@ -581,21 +606,40 @@ def _mail_server(source: Mapping[str, str]) -> SplitResult:
     return found
 
 
-def _redis_url(source: Mapping[str, str]) -> str:
+def _broker_url(source: Mapping[str, str], redis_url: str) -> str:
+    """Where Celery's queues are: what carries them knows no cluster."""
+    if text := _redis_url(source, BROKER_URL):
+        return text
+    if redis_addresses.is_cluster(redis_url):
+        raise BadEnvironment(
+            f"{REDIS_URL} names a cluster, which Celery can't use: {BROKER_URL} was expected, a Redis of one server"
+        )
+    return redis_url
+
+
+def _redis_url(source: Mapping[str, str], name: str = REDIS_URL) -> str:
     """As it is given; "" where none is. What it holds is never shown: a password may be in it."""
-    text = source.get(REDIS_URL, "").strip()
+    text = source.get(name, "").strip()
     if not text:
         return ""
     expected = "redis://:password@host:6379/0, rediss://... or unix:///path/to/socket was expected, with / ? # @ in a password escaped"
+    if redis_addresses.is_cluster(text):
+        if name == BROKER_URL:
+            raise BadEnvironment(f"{name} names a cluster, which Celery can't use: a Redis of one server was expected")
+        try:
+            redis_addresses.parse(text)
+        except ValueError as error:
+            raise BadEnvironment(f"{name} can't be read: {error}") from None
+        return text
     try:
         parts = urlsplit(text)
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError:
-        raise BadEnvironment(f"{REDIS_URL} can't be read: {expected}") from None
+        raise BadEnvironment(f"{name} can't be read: {expected}") from None
     if parts.scheme not in {"redis", "rediss", "unix"} or (
         "@" not in parts.netloc and "@" in parts.path + parts.fragment and parts.netloc
     ):
-        raise BadEnvironment(f"{REDIS_URL} names no Redis: {expected}")
+        raise BadEnvironment(f"{name} names no Redis: {expected}")
     return text
 
 

@@ -21,7 +21,7 @@ from .tensors import MOST_TENSORS, Described, Tensor, invalid
 MATRIX = "input"
 """The one tensor that holds all features."""
 
-_NUMBERS = frozenset("biuf")
+_NUMBERS = frozenset("iuf")
 _DATATYPES: dict[ColumnType, str] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}
 
 

@@ -1,6 +1,7 @@
 """A graph run by ONNX Runtime: one thread a call, for requests are what runs in parallel. Where it
 is linear, it is evaluated here instead."""
 
+import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,16 @@ _DTYPES: dict[str, type[Any]] = {
 
 
 CPU = "CPUExecutionProvider"
-# Operators by whose inputs' values, and not their shapes, a call is long or large.
-_LOOPS = (b"Loop", b"Scan", b"While")
-_SIZED_BY_VALUES = (
-    b"ConstantOfShape", b"Range", b"Expand", b"Tile", b"Resize", b"Upsample", b"Pad", b"OneHot", b"Window", b"MelWeightMatrix",
-    b"DFT", b"STFT", b"AffineGrid", b"Col2Im", b"MaxUnpool", b"NonMaxSuppression", b"SequenceMap", b"Search", b"Sampling",
-)  # fmt: skip
+_ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
+# Operators by whose inputs' values, and not their shapes, a call is long or large. A name of three
+# letters is met by chance among weights: it is looked for behind the tag and the length that a
+# node's operator has.
+_LOOPS = re.compile(rb"Loop|Scan|While")
+_SIZED_BY_VALUES = re.compile(
+    rb"ConstantOfShape|Range|Expand|Tile|Resize|Upsample|OneHot|Window|MelWeightMatrix|AffineGrid|Col2Im|MaxUnpool"
+    rb"|NonMaxSuppression|SequenceMap|Search|Sampling|CropPad|STFT|(?:\x22|\xa2\x80{0,8}\x00)[\x80-\xff]{0,9}[\x00-\x7f](?:Pad|DFT)",
+    re.DOTALL,
+)
 LONGEST_SECONDS = 30.0
 """A call of a model that may be long is ended after so long, whoever still waits for it."""
 
@@ -67,13 +72,16 @@ def session(
 
     `providers` are tried before the CPU. `memory`: the most bytes of CPU memory that all sessions
     with such a limit have for tensors at once, weights apart; a call that wants more fails. Raises
-    ModelError for a provider that is not installed here, and what the library raises.
+    ModelError for a provider that is not installed here or does not start, and what the library
+    raises.
     """
     import onnxruntime
 
     missing = set(providers) - set(onnxruntime.get_available_providers())
     if missing:
         raise ModelError(f"execution provider {', '.join(sorted(missing))} is not installed here")
+    if hasattr(onnxruntime, "preload_dlls") and _ON_CUDA.intersection(providers):
+        onnxruntime.preload_dlls()  # CUDA's libraries where they came as wheels
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -84,7 +92,14 @@ def session(
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
+    session = onnxruntime.InferenceSession(body, options, providers=list(dict.fromkeys([*providers, CPU])))
+    # The library goes on without a provider whose own libraries or device it does not find.
+    idle = set(providers) - set(session.get_providers())
+    if idle:
+        raise ModelError(
+            f"execution provider {', '.join(sorted(idle))} did not start: see what its device and libraries lack"
+        )
+    return session
 
 
 class OnnxRuntime:
@@ -109,8 +124,7 @@ class OnnxRuntime:
     ) -> None:
         self._session = session(body, providers, threads, memory)
         # The name of an operator stands in the file as it is; another's name may be like it.
-        open_ended = _LOOPS if memory is None else _LOOPS + _SIZED_BY_VALUES
-        self.bounded = not any(operator in body for operator in open_ended)
+        self.bounded = not (_LOOPS.search(body) or (memory is not None and _SIZED_BY_VALUES.search(body)))
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
         self._dtype = _DTYPES[inputs[0].type]

@@ -36,11 +36,12 @@ SECRET = {
         "secretKey": "0123456789-0123456789-0123456789",
     },
 }
+MORE_KEYS = {"brokerUrl": "BROKER", "replicaUrl": "REPLICA"}
 CHOICES: list[dict[str, dict[str, Any]]] = [
     {"plain": {}, "autoscaling": {"web": {"autoscaling": {"enabled": True}}}},
     {"": {}, "ingress": {"ingress": {"enabled": True, "className": "nginx", "tlsSecret": "tls"}}},
     {"": {"networkPolicy": {"enabled": False}}, "policy": {"networkPolicy": {"enabled": True}}},
-    {"": {}, "secret": SECRET},
+    {"": {"secretKeys": MORE_KEYS}, "secret": SECRET},
     {"": {}, "store": {"artifacts": {"existingClaim": "", "storage": {"BACKEND": "storages.backends.s3.S3Storage"}}}},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -58,6 +59,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": {"extra": {"REDIS_URL": "redis://other"}}}, "REDIS_URL has a value of its own in this chart"),
     ({"existingSecret": ""}, "existingSecret names no Secret: then secret.databaseUrl is needed"),
     ({"existingSecret": "", "secret": SECRET["secret"] | {"secretKey": "short"}}, "/secret/secretKey'"),  # type: ignore[operator]
+    (SECRET | {"secretKeys": MORE_KEYS}, "are keys of a Secret that existingSecret names"),
     ({"secret": SECRET["secret"]}, "and secret.* holds values beside it"),
     ({"artifacts": {"existingClaim": ""}}, "name a store in artifacts.storage, or a ReadWriteMany claim"),
     ({"artifacts": {"storage": {"BACKEND": "x.Y"}}}, "storage and existingClaim are both set"),
@@ -182,6 +184,7 @@ def test_chart__settings__are_those_that_the_service_reads(told: dict[str, Any])
     for name, spec in pods(plain).items():
         variables = {variable["name"]: variable.get("value") for variable in spec["containers"][0].get("env", [])}
         assert set(variables) <= set(env.VARIABLES), name
+        assert name == "proxy" or {"NOREGRET_BROKER_URL", "NOREGRET_REPLICA_URL"} <= set(variables)
         if name != "proxy":
             assert variables["NOREGRET_PROXIES"] == "1"
             hosts = variables["NOREGRET_ALLOWED_HOSTS"].split(",")

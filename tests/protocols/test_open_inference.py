@@ -171,6 +171,7 @@ LYING: list[tuple[dict[str, Any], str]] = [
     ({"datatype": "FP16", "data": [1e300, 1]}, "finite"),
     ({"datatype": "INT64", "data": [1.5, 1]}, "integers were expected"),
     ({"datatype": "BOOL", "data": [1, 0]}, "true and false"),
+    ({"datatype": "BOOL", "data": [True, False]}, "datatype BOOL where numbers were expected"),
     ({"data": [True, False]}, "numbers were expected"),
     ({"data": ["1", "2"]}, "numbers were expected"),
     ({"data": [None, 1.0]}, "finite"),

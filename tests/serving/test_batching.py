@@ -192,7 +192,8 @@ def test_champion_that_hangs__one_call_counts_and_not_everybody_who_waited() -> 
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda i: serve(live, live.champion, rows_of(float(i)), time.perf_counter()), range(8)))
     assert {one.fallback_reason for one in told} == {"no_answer"}
-    assert len(slow.calls) <= 3  # the first, and whoever had the turn when it was left
+    # The first, and one who came when it was already left; none of those who had waited for it.
+    assert len(slow.calls) <= 2
     assert live.champion.patience.state == "closed"
     slow.gate.set()
     assert wait_for(lambda: live.champion.caller.left == 0)

@@ -80,6 +80,7 @@ def test_learnable_decision__is_in_the_ledger_with_arm_and_propensity(alice: Api
     line = alice.get("/api/v1/experiments/e/decisions.ndjson").body
     assert line["decision_id"] == body["decision_id"]
     assert line["reward"] is None
+    assert line["request_id"] == "r-1"
     assert line["context"] == {"country": "KR", "age": 31}
 
 

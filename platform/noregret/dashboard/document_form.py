@@ -1,8 +1,8 @@
 """A form that is made from a document's type, and gives the document that was filled in.
 
 The name of an input is its value's path in the document, as the API's errors have it:
-`guardrails[0].max`. So an error of a type, of `documents.check` or of a service stands beside what
-it speaks of. What is empty is left out of the document, and gets its default there.
+`guardrails[0].max`. So an error of a type, of `document_check.check` or of a service stands beside
+what it speaks of. What is empty is left out of the document, and gets its default there.
 """
 
 import re

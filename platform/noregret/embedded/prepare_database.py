@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.db import Error, IntegrityError
 
 from noregret import env
+from serving import redis_clients
 
 from .services import TOLD
 
@@ -47,6 +48,15 @@ def main() -> int:
     except redis.RedisError as error:
         print(f"the Redis that {env.REDIS_URL} names can't be used: {_first_line(error)}")  # noqa: T201 - as above
         return TOLD
+    if named.broker_url != named.redis_url:
+        broker = redis_clients.client(named.broker_url, redis_clients.CONTROL)
+        try:
+            broker.ping()
+        except redis.RedisError as error:
+            print(f"the Redis that {env.BROKER_URL} names can't be used: {_first_line(error)}")  # noqa: T201 - as above
+            return TOLD
+        finally:
+            broker.close()
     from noregret.registry.inspection import confinement
 
     missing = confinement().missing

@@ -7,7 +7,7 @@ import msgspec
 from django.db import IntegrityError, transaction
 
 from noregret.experiments import document as documents
-from noregret.experiments import stored
+from noregret.experiments import document_check, stored
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.evidence import RULES
@@ -26,13 +26,13 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
     """
     endpoint = Endpoint.objects.select_related("champion").filter(name=document.endpoint).first()
     document = documents.with_reward_of(document, None if endpoint is None else endpoint.reward)
-    documents.check(document)
+    document_check.check(document)
     if endpoint is None:
         raise Invalid("endpoint", f"there is no endpoint {document.endpoint}")
     arms = _arms(document, endpoint)
     if len(arms) < 2:
         raise Invalid("arms", "one arm is the champion itself: at least one other was expected")
-    policy = documents.policy_of(document, len(arms))
+    policy = document_check.policy_of(document, len(arms))
     try:
         with transaction.atomic():
             experiment = Experiment.objects.create(

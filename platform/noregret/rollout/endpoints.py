@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType
 
 from noregret.experiments.batches import Batch
 from noregret.experiments.caching import Cache
-from noregret.experiments.document import Reward, check_reward
+from noregret.experiments.document import Reward
+from noregret.experiments.document_check import check_reward
 from noregret.experiments.errors import Conflict, Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.names import validate_name

@@ -38,7 +38,7 @@ all."""
 _QUERY = """
 SELECT d.id, d.unit, d.arm_id, d.propensity, d.policy_version, d.context, d.decided_at, d.latency_ms,
     d.fallback_reason, r.value, r.recorded_at, d.propensities, d.holdout, d.excluded, d.activated_at, d.cached,
-    d.edge_decided_at
+    d.edge_decided_at, d.request_id
 FROM serving_decision AS d
 LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
@@ -136,7 +136,8 @@ class Line(Struct, frozen=True):
     arm, as an evaluation needs them; an arm that was added later had none. `excluded` are the arms
     that the request was not for. Of one that is not `activated` nothing is learned, and no reward
     is told. `cached`: the arm's answer was kept from an earlier call. `edge_decided_at`: when a
-    device says that it decided; null where it was decided here."""
+    device says that it decided; null where it was decided here. `request_id`: as the caller
+    gave it."""
 
     decision_id: str
     unit: str | None
@@ -154,12 +155,14 @@ class Line(Struct, frozen=True):
     excluded: list[str]
     activated: bool
     cached: bool
+    request_id: str | None
     edge_decided_at: datetime | None = None
 
 
 def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer: Signer) -> Line:
     identity, unit, arm_id, propensity, policy_version, context, decided_at, latency_ms, *rest = row
-    reason, value, recorded, propensities, holdout, excluded, activated_at, cached, edge_decided_at = rest
+    reason, value, recorded, propensities, holdout, excluded, activated_at, cached, *by_caller = rest
+    edge_decided_at, request_id = by_caller
     token = Token(
         identity.bytes, experiment_id, arm_id, policy_version, propensity, reason is None, activated_at is not None
     )
@@ -180,6 +183,7 @@ def _line(row: tuple[Any, ...], experiment_id: int, arms: dict[int, str], signer
         excluded=[arms[arm] for arm in excluded or () if arm in arms],
         activated=True,
         cached=cached,
+        request_id=request_id,
         edge_decided_at=edge_decided_at,
     )
 
@@ -207,4 +211,5 @@ def _waiting_line(body: bytes, experiment_id: int, arms: dict[int, str], signer:
         excluded=[arms[arm] for arm in event.excluded or () if arm in arms],
         activated=False,
         cached=event.cached,
+        request_id=event.request_id,
     )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bandits import policies
 from noregret.experiments import document as documents
+from noregret.experiments import document_check
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import evaluation, evaluation_of_file
@@ -116,7 +117,7 @@ class Command(BaseCommand):
         try:
             if options["context"]:
                 declared = msgspec.json.decode(options["context"].read_bytes(), type=documents.Context)
-                documents.check_context(declared)
+                document_check.check_context(declared)
                 told["fields"] = msgspec.to_builtins(declared.fields)
             with options["file"].open("rb") as lines:
                 return evaluation_of_file.of_lines(lines, options["policy"], options["params"], replace(terms, **told))
