@@ -58,6 +58,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     # second a test that hardly one needs.
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.disconnect(create_contenttypes)
+    from tests.emptying import empty_by_rows
+
+    empty_by_rows()
     yield
     from django.db import connection
 

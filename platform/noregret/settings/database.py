@@ -6,7 +6,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from noregret.env import DATABASE_URL, REPLICA_URL, BadEnvironment
+from noregret.env import BadEnvironment
+from noregret.variables import DATABASE_URL, REPLICA_URL
 
 from .core import ENVIRONMENT
 

@@ -30,6 +30,8 @@ CELERY_TASK_ROUTES = {
     "noregret.steering.tasks.*": {"queue": "learn"},
     "noregret.retention.tasks.*": {"queue": "upkeep"},
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
+    # No worker listens to it unless it is told to: a rebuild takes no process from learning.
+    "noregret.learning.tasks.compute_part": {"queue": "rebuild"},
     "noregret.notify.tasks.deliver": {"queue": "deliver"},
     "noregret.mlflow.tasks.*": {"queue": "deliver"},
     "noregret.registry.tasks.*": {"queue": "inspect"},
