@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from django.utils import timezone
 from noregret.access.keys import create_key
@@ -348,3 +349,64 @@ def test_body__too_many_or_none_or_with_the_key_in_it__is_told(device_key: str, 
     body = {"receipt": bundle["receipt"], "events": [decision(bundle)]}
     assert Api(None).post(EVENTS, body | {"key": device_key}).status == 207
     assert Api(None).post(EVENTS, body | {"key": "nr_wrong"}).status == 401
+
+
+def test_body__one_event_that_can_be_nothing__spoils_no_other(device: Api, two_arms: Start) -> None:
+    experiment = two_arms(**UNIFORM)
+    bundle = bundle_of(device)
+    good = decision(bundle, unit="good", context={"a": "x:y", "b": "\\u0000"}, request_id="r:1")
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"a": deep}
+    ends_of_time = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59")
+    odd = [
+        (decision(bundle, unit="a\0b"), "unit"),
+        (decision(bundle, request_id="\0"), "request_id"),
+        (decision(bundle, context={"a\0": 1}), "context"),
+        (decision(bundle, context={"a": 10**400}), "context"),
+        (decision(bundle, context={"a": 10**30}), "context"),
+        (decision(bundle, context=deep), "context"),
+        (reward(good, metric="a\0b"), "metric"),
+        (reward(good, 10**400), "value"),
+        *((decision(bundle, decided_at=at), "decided_at") for at in ends_of_time),
+        *((reward(good, occurred_at=at), "occurred_at") for at in ends_of_time),
+    ]
+    events = [msgspec.json.encode(event) for event, _ in odd]
+    # As bytes that no encoder writes: a member twice, and half a character.
+    twice = msgspec.json.encode(decision(bundle))[:-1] + b',"arm":"b"}'
+    events += [twice, msgspec.json.encode(decision(bundle, unit="\xff")).replace("\xff".encode(), b"\xff")]
+    events[3:3] = [msgspec.json.encode(good), msgspec.json.encode(reward(good))]
+    body = b'{"receipt":"%b","events":[%b]}' % (bundle["receipt"].encode(), b",".join(events))
+    answer = device.post(EVENTS, body)
+    assert answer.status == 207, answer.body
+    told = [(one["status"], (one["error"] or {}).get("field")) for one in answer["results"]]
+    assert told[3:5] == [("recorded", None)] * 2
+    assert [one for one in told if one[0] != "recorded"] == [
+        *(("invalid", field) for _, field in odd),
+        *[("invalid", "")] * 2,
+    ]
+    assert learned(experiment)["rewards"] == 1
+    # What is wrong beside the events is the body's own.
+    for wrong in (body[:-1] + b',"receipt":"x"}', body[:-1] + b',"key":"\\u0000"}', body[:-1], b"\xef\xbb\xbf" + body):
+        assert device.post(EVENTS, wrong).status == 400
+
+
+def test_id_told_again__with_another_unit_context_or_request__is_a_conflict(device: Api, two_arms: Start) -> None:
+    experiment = two_arms(**UNIFORM)
+    bundle = bundle_of(device)
+    one = decision(bundle, unit="u", context={"a": 1, "b": "x"}, request_id="r")
+    assert tell(device, bundle, one) == ["recorded"]
+    others: list[dict[str, Any]] = [
+        {"unit": "v"},
+        {"unit": None},
+        {"context": {"a": 2, "b": "x"}},
+        {"context": None},
+        {"request_id": "s"},
+    ]
+    again = one | {"context": {"b": "x", "a": 1}}
+    for _ in range(2):  # while it waits, and in the ledger
+        assert tell(device, bundle, *(one | other for other in others), again) == ["conflict"] * 5 + ["duplicate"]
+        drained(experiment)
+    row = EdgeDecision.objects.get()
+    EdgeDecision.objects.update(digest=bytes(row.digest)[:16])  # as an older version kept it
+    assert tell(device, bundle, again) == ["duplicate"]
