@@ -74,13 +74,19 @@ class Logged(NamedTuple):
     decided_at: float  # Unix time, seconds
 
 
+class Event(NamedTuple):
+    """A decision, or a reward, which has a metric; by the decision's id, as JSON."""
+
+    id: str
+    metric: str | None
+    body: str
+
+
 class Waiting(NamedTuple):
-    """Events of one receipt that wait for their upload, as JSON texts by the decision's id; a
-    reward has its metric too."""
+    """Events of one receipt that wait for their upload, decisions before rewards."""
 
     receipt: str
-    decisions: list[tuple[str, str]]
-    rewards: list[tuple[str, str, str]]
+    events: list[Event]
 
 
 class Journal:
@@ -225,16 +231,22 @@ class Journal:
                 )
                 if is_sent or id_ in ids
             ]
-        return Waiting(text, decisions, _within(rewards[: most - len(decisions)], most_bytes // 2))
+        rewards = _within(rewards[: most - len(decisions)], most_bytes // 2)
+        return Waiting(text, [Event(id_, None, event) for id_, event in decisions] + [Event(*each) for each in rewards])
 
-    def settle(self, sent: Sequence[str], dropped: Sequence[str], rewards: Sequence[tuple[str, str]]) -> None:
-        """What became of a batch: decisions that the platform has, by id, those that it refuses,
-        and rewards (decision's id, metric) that are its own now."""
+    def settle(self, sent: Sequence[str], rewards: Sequence[tuple[str, str]], dropped: Sequence[Event]) -> None:
+        """What became of a batch: decisions that the platform has, by id, rewards (decision's id,
+        metric) that are its own now, and what it refuses, which is dropped: another value can be
+        given in place of such a reward."""
         with self._transaction() as connection:
             connection.executemany("UPDATE decision SET event = NULL WHERE id = ?", [(id_,) for id_ in sent])
-            connection.executemany("DELETE FROM decision WHERE id = ?", [(id_,) for id_ in dropped])
-            connection.executemany("DELETE FROM reward WHERE decision_id = ?", [(id_,) for id_ in dropped])
             connection.executemany("UPDATE reward SET event = NULL WHERE decision_id = ? AND metric = ?", rewards)
+            for id_, metric, _ in dropped:
+                if metric is None:
+                    connection.execute("DELETE FROM decision WHERE id = ?", (id_,))
+                connection.execute(
+                    "DELETE FROM reward WHERE decision_id = ? AND coalesce(metric = ?, true)", (id_, metric)
+                )
 
     def forget_uploaded(self, before: float) -> None:
         """Forget what was uploaded of decisions made before a Unix time: no feedback is expected on
