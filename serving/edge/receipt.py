@@ -75,6 +75,7 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
     is_evidence: bool
     context: list[dict[str, Any]] = []  # declared fields, whatever the choice
     rules: Rules | None = None
+    takes_exclusions: bool = False  # what excluded arms is evidence too
 
     def names(self) -> list[str | None]:
         return [seat.name for seat in self.seats]
@@ -110,6 +111,7 @@ def receipt_of(document: Endpoint, choice: Choice, issued_at: float, expires_at:
         evidence,
         [] if experiment is None else experiment.context,
         _rules(experiment) if choice == "context" and experiment is not None else None,
+        experiment is not None and experiment.edge_exclusions,
     )
 
 

@@ -18,7 +18,7 @@ from serving import metrics, snapshot
 from serving.api import bodies
 from serving.feedback import Feedback, Result, checked_reward, note_not_taken, write_rewards
 from serving.ledger import events as ledger_events
-from serving.ledger.edge_decisions import EdgeDecision, KnownEdgeDecision
+from serving.ledger.edge_decisions import BESIDE, EdgeDecision, KnownEdgeDecision
 from serving.ledger.ingest import as_json
 from serving.ledger.rewards import LedgerUnavailable, NewReward
 from serving.problems import FieldError
@@ -32,9 +32,6 @@ from .receipt import InvalidReceipt, Receipt
 
 AHEAD_SECONDS = 300.0
 """A device's clock may be so far from this one."""
-BESIDE = 2**62
-"""Added to the number of an experiment whose evidence devices are left out of: their decisions are
-in the ledger under a number of their own, which no sum asks for."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATE = -1.0
 _MICROSECOND = timedelta(microseconds=1)
@@ -100,7 +97,9 @@ def _checked(
         return EdgeEventResult("invalid", {"field": f"context.{error.field}", "message": error.message})
     except ValueError as error:
         return EdgeEventResult("invalid", {"field": "context", "message": str(error)})
-    number = receipt.experiment_id if receipt.is_evidence else BESIDE + receipt.experiment_id
+    # Who makes decisions up may exclude all arms but one, and so choose it.
+    is_evidence = receipt.is_evidence and (judged.excluded is None or receipt.takes_exclusions)
+    number = receipt.experiment_id if is_evidence else BESIDE + receipt.experiment_id
     ledger_id = new_id()
     row = ledger_events.DecisionEvent(
         ledger_events.VERSION,

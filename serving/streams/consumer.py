@@ -7,6 +7,7 @@ and an engine acknowledges a message once. A consumer holds a bounded number of 
 none while it waits for anything: no request is dropped for want of a server, and nothing fills up.
 """
 
+import math
 import threading
 import time
 from collections import Counter
@@ -138,7 +139,12 @@ class Consumer:
         now = time.monotonic()
         undone = [message.next_try for message in self._held]
         seconds = min(TAKE_SECONDS, max(0.01, min(undone) - now)) if undone else TAKE_SECONDS
-        for message in self.engine.take(room, seconds):
+        taken = self.engine.take(room, seconds)
+        if lost := self.engine.lost():
+            log.warning("the source was trimmed before its messages were answered", endpoint=self._endpoint, lost=lost)
+            self._since_told["lost"] += lost
+            counts.MESSAGES.labels(self._endpoint, "lost").inc(lost)
+        for message in taken:
             message.since = message.next_try = time.monotonic()
             message.others_answered = self._answered
             self._held.append(message)
@@ -259,8 +265,7 @@ class Consumer:
                 lag = self.engine.lag()
             except NotNow:
                 lag = None
-        if lag is not None:
-            counts.LAG.labels(self._endpoint).set(lag)
+            counts.LAG.labels(self._endpoint).set(math.nan if lag is None else lag)
         log.info(
             "stream",
             endpoint=self._endpoint,

@@ -92,6 +92,10 @@ class Engine(Protocol):
     def has_room(self) -> bool:
         """Does the sink take more?"""
 
+    def lost(self) -> int:
+        """How many messages the source was found to have dropped before anybody answered them,
+        beside those that it gave without a body, since this was last asked."""
+
     def lag(self) -> int | None:
         """Messages of the source that nobody has answered; None where that is not known."""
 

@@ -1,6 +1,7 @@
 """What devices tell: each decision once, under the bundle that gave it, and nothing that no bundle
 gave."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -20,10 +21,10 @@ from noregret.retention import ages
 from noregret.retention.forget import forget
 from noregret.steering import pending
 
-from serving.edge.taking import BESIDE
+from serving.ledger.edge_decisions import BESIDE
 from serving.models import Decision, EdgeDecision, FirstVisit, QuarantinedEvent, Reward
 from serving.process import process
-from tests.conftest import ACTOR, Api, endpoint_of, static_model
+from tests.conftest import ACTOR, Api, endpoint_of, start_experiment, static_model
 from tests.edge.conftest import BUNDLE, EVENTS, decision, drained, reward, served, tell, why
 from tests.learning.told import results
 
@@ -185,7 +186,7 @@ def _instant(text: str) -> float:
     ids=["ab", "sticky, holdout", "ucb1", "lin-thompson", "canary", "shadow", "apprentice", "continuous"],
 )
 def test_devices__every_strategy__the_ledger_adds_up(client: Any, two_arms: Start, changes: dict[str, Any]) -> None:
-    experiment = two_arms(**{"reward": BINARY, **changes})
+    experiment = two_arms(**{"reward": BINARY, "edge_exclusions": True, **changes})
     served()
     edge = client()
     assert edge.refresh()
@@ -229,6 +230,19 @@ def test_left_out_of_evidence__the_ledger_has_them__and_no_sum(device: Api, alic
     beside = Decision.objects.filter(experiment_id=BESIDE + experiment.pk)
     assert beside.filter(edge_decided_at__isnull=False).count() == 30
     assert Reward.objects.filter(experiment_id=BESIDE + experiment.pk, folded=True).count() == 30
+    assert alice.get("/api/v1/experiments/e/results")["beside"] == 30
+    lines = alice.get("/api/v1/experiments/e/decisions.ndjson?beside=true").content.splitlines()
+    told_lines = [json.loads(line) for line in lines]
+    assert {line["unit"] for line in told_lines} == {f"u{i}" for i in range(30)}
+    assert {(line["reward"], line["arm"] in ("a", "b"), bool(line["edge_decided_at"])) for line in told_lines} == {
+        (1.0, True, True)
+    }
+    assert len(alice.get("/api/v1/experiments/e/decisions.ndjson?beside=false").content.splitlines()) == 1
+    assert alice.get("/api/v1/experiments/e/decisions.ndjson?beside=2").fields() == ["beside"]
+    # By such an id nothing comes into the evidence either.
+    again = {"decision_id": told_lines[0]["decision_id"], "value": 0}
+    assert alice.post("/api/v1/feedback", again).status == 409
+    assert learned(experiment)["rewards"] == 1
     assert forget("u3", actor=ACTOR)["decisions"] == 1
     assert not Decision.objects.filter(unit="u3").exists()
 
@@ -410,3 +424,27 @@ def test_id_told_again__with_another_unit_context_or_request__is_a_conflict(devi
     row = EdgeDecision.objects.get()
     EdgeDecision.objects.update(digest=bytes(row.digest)[:16])  # as an older version kept it
     assert tell(device, bundle, again) == ["duplicate"]
+
+
+def test_excluded__by_which_anybody_could_choose_the_arm__is_evidence_where_the_experiment_says_so(
+    device: Api, alice: Api, two_arms: Start
+) -> None:
+    experiment = two_arms(strategy="ab", reward=BINARY)
+    bundle = bundle_of(device)
+    forged = [decision(bundle, i % 2, unit=f"f{i}", propensity=1.0, excluded=["ba"[i % 2]]) for i in range(40)]
+    unknown_name = decision(bundle, excluded=["of-another-experiment"])
+    assert set(tell(device, bundle, *forged, *(reward(one, i % 2) for i, one in enumerate(forged)))) == {"recorded"}
+    assert tell(device, bundle, unknown_name, reward(unknown_name)) == ["recorded", "recorded"]
+    told = learned(experiment)
+    assert (told["decisions"], told["rewards"], told["beside"]) == (1, 1, 40)
+    assert alice.post("/api/v1/experiments/e/stop").status == 200
+    arms = [{"name": name, "model": f"page@{name}"} for name in ("a", "b")]
+    allowed = start_experiment(
+        {"name": "f", "endpoint": "pages", "strategy": "ab", "reward": BINARY, "arms": arms, "edge_exclusions": True}
+    )
+    assert alice.get("/api/v1/experiments/f")["edge_exclusions"] is True
+    bundle = bundle_of(device)
+    one = decision(bundle, 1, unit="u", propensity=1.0, excluded=["a"])
+    assert tell(device, bundle, one, reward(one)) == ["recorded", "recorded"]
+    told = learned(allowed)
+    assert (told["decisions"], told["rewards"], told["beside"]) == (1, 1, 0)

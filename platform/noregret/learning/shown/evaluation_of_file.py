@@ -140,9 +140,7 @@ def of_lines(
         burn_in=terms.burn_in,
         left_out=left_out,
         unanswered=Counter({position[arm]: count for arm, count in unanswered.items() if arm in position}),
-        matured_until=None
-        if as_of is None or terms.window_seconds is None
-        else _before(as_of, terms.window_seconds),
+        matured_until=None if as_of is None or terms.window_seconds is None else _before(as_of, terms.window_seconds),
     )
 
 
