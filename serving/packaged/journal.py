@@ -13,16 +13,19 @@ what SQLite is for, and the standard library has it.
 """
 
 import json
+import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from serving.assignment import Assignment
+
+log = logging.getLogger(__name__)
 
 MOST_DECISIONS = 100_000
 MOST_BYTES = 64 << 20
@@ -100,6 +103,7 @@ class Journal:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._owner = os.getpid()
+        self._number = 0  # which file it is
         self._parents: list[sqlite3.Connection] = []
         self._receipts: dict[str, int] = {}
 
@@ -120,7 +124,27 @@ class Journal:
                         self._connection.execute("ROLLBACK")
                     raise
             except (sqlite3.Error, OSError) as error:
+                if type(error) is sqlite3.DatabaseError:  # of its kinds the one that says: no database, or not whole
+                    self._set_aside(error)
                 raise LogUnavailable(str(error)) from error
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """The next entry begins a new file; the damaged one stays beside, for who wants to look."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._receipts = None, {}
+        try:
+            if self._path.stat().st_ino != self._number:  # another process has begun a new one
+                return
+            aside = self._path.with_name(f"{_FILE}.damaged-{time.time_ns()}")
+            log.error(
+                "%s is damaged (%s): it is set aside as %s, and a new one is begun", self._path, error, aside.name
+            )
+            for ending in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    os.rename(f"{self._path}{ending}", f"{aside}{ending}")
+        except OSError as refused:
+            log.error("%s is damaged, and can't be set aside: %s", self._path, refused)
 
     def _begin_anew(self) -> None:
         """In a forked child: the lock may be held by a thread that is not here, and the connection
@@ -134,6 +158,7 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
+            self._number = self._path.stat().st_ino
             _begin_write_ahead(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA max_page_count = {self._pages}")

@@ -66,6 +66,8 @@ class Router:
         self._live = thaw(document, self.contents, uniform)
         self._sampled = random.SystemRandom().random
         self.folder = Path.home() / ".noregret" / self._live.name if folder is None else Path(folder)
+        if "\0" in str(self.folder):
+            raise ValueError("folder: a path was expected, which can't hold NUL")
         self._journal = Journal(self.folder, most_decisions, most_bytes)
         self._is_told = False
 

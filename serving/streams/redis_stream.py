@@ -143,7 +143,7 @@ class RedisStream:
         self._reads_own = False  # entries may be ours that an answer was lost about
         self._looked = float("-inf")
         self._claimed = float("-inf")
-        self._has_room = True
+        self._room = 0  # in the sink, as far as is known here
         self._lost = 0
 
     # As `messages.Engine` says.
@@ -178,6 +178,7 @@ class RedisStream:
         if done:
             self._asked(lambda: self._write(done))
             self._held.difference_update(message.place for message in done)
+            self._room -= sum(message.outcome is not None and message.outcome.answer is not None for message in done)
         return done
 
     def recover(self, held: list[Message]) -> None:
@@ -185,14 +186,14 @@ class RedisStream:
         self._asked(self._client.ping)
         self._make_group()
 
-    def has_room(self) -> bool:
+    def room(self) -> int | None:
         if not self._streams.sink_limit:
-            return True
-        if not self._has_room or time.monotonic() - self._looked >= _LOOK_SECONDS:
+            return None
+        if self._room <= 0 or time.monotonic() - self._looked >= _LOOK_SECONDS:
             length: int = self._asked(lambda: self._client.xlen(self._streams.sink))
-            self._has_room = length < self._streams.sink_limit
+            self._room = self._streams.sink_limit - length
             self._looked = time.monotonic()
-        return self._has_room
+        return self._room
 
     def lost(self) -> int:
         count, self._lost = self._lost, 0

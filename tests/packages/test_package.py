@@ -298,6 +298,26 @@ def test_log__that_cannot_be_written__decisions_are_answered(opened: Open, tmp_p
     assert not answer["learnable"]
 
 
+def test_log__that_is_damaged__is_set_aside_and_a_new_one_begun(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "log" / "log.sqlite3"
+    for number, spoil in enumerate((b"garbage" * 900, b"")):
+        before = opened(document(baseline=snapshot.Baseline(7, 1)))
+        before.decide()
+        before.close()
+        whole = path.read_bytes()
+        path.write_bytes(spoil or whole[:4096] + b"\xff" * (len(whole) - 4096))
+        router = opened(document(baseline=snapshot.Baseline(7, 1)))
+        assert [router.decide()["learnable"] for _ in range(3)] == [False, True, True]
+        assert router.waiting == (2, 0)
+        router.close()
+        assert len(list(path.parent.glob("log.sqlite3.damaged-*"))) == number + 1
+
+
+def test_folder__that_is_no_path__is_told_at_once(opened: Open) -> None:
+    with pytest.raises(ValueError, match="folder"):
+        opened(document(), log="\0")
+
+
 def test_package__past_its_day__answers_stale_and_is_not_learnable(opened: Open) -> None:
     answer = opened(document(baseline=snapshot.Baseline(7, 1)), terms=Terms("receipt", 1.0)).decide()
     assert (answer["stale"], answer["learnable"]) == (True, False)

@@ -80,6 +80,7 @@ class State:
                 raise
             _set_aside(path, error)
             self._connection = _opened(path)
+        self._number = _number_of(path)
 
     def close(self) -> None:
         self._connection.close()
@@ -94,8 +95,10 @@ class State:
                 if not _is_damage(error):
                     raise
                 self._connection.close()
-                _set_aside(self._path, error)
+                if _number_of(self._path) == self._number:  # else another process has begun a new one
+                    _set_aside(self._path, error)
                 self._connection = _opened(self._path)
+                self._number = _number_of(self._path)
                 raise StateDamaged(f"the device's file was damaged, and a new one is begun: {error}") from error
 
     @contextmanager
@@ -262,6 +265,14 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _number_of(path: Path) -> int | None:
+    """Which file it is; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
