@@ -103,7 +103,7 @@ class Journal:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._owner = os.getpid()
-        self._number = 0  # which file it is
+        self._inode = 0  # of the file that is open
         self._parents: list[sqlite3.Connection] = []
         self._receipts: dict[str, int] = {}
 
@@ -134,7 +134,7 @@ class Journal:
             self._connection.close()
         self._connection, self._receipts = None, {}
         try:
-            if self._path.stat().st_ino != self._number:  # another process has begun a new one
+            if self._path.stat().st_ino != self._inode:  # another process has begun a new one
                 return
             aside = self._path.with_name(f"{_FILE}.damaged-{time.time_ns()}")
             log.error(
@@ -158,7 +158,7 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            self._number = self._path.stat().st_ino
+            self._inode = self._path.stat().st_ino
             _begin_write_ahead(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA max_page_count = {self._pages}")
