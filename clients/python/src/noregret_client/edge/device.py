@@ -26,7 +26,8 @@ from noregret_client.rows import rows_of
 from noregret_client.transport import Answer
 
 from . import bundle as bundles
-from . import choosing, models
+from . import models
+from .assigning import assigned
 from .bundle import Bundle, BundleArm, Reward
 from .choosing import Route, Uniform
 from .fetching import Files
@@ -215,7 +216,7 @@ class EdgeClient:
         names = frozenset(check_exclude(exclude))
         bundle = self.bundle
         excluded = {i for i, arm in enumerate(bundle.arms) if arm.name is not None and arm.name in names}
-        routed = self._routed(bundle, unit, context, excluded)
+        routed = assigned(bundle, self._state, unit, context, excluded, self._uniform)
         if routed is None:
             raise NotRunnable("every arm is excluded")
         route, kept = routed
@@ -246,7 +247,7 @@ class EdgeClient:
             if (arm.name is not None and arm.name in names) or not self._is_here(arm)
         }
         while True:
-            routed = self._routed(bundle, unit, context, excluded)
+            routed = assigned(bundle, self._state, unit, context, excluded, self._uniform)
             if routed is None:
                 raise NotRunnable(f"no arm of {self._endpoint} that is not excluded can be run here")
             route, kept = routed
@@ -295,43 +296,6 @@ class EdgeClient:
                 self._unloadable.add(arm.model)
                 raise
         return loaded
-
-    def _routed(
-        self, bundle: Bundle, unit: str | None, context: dict[str, Any] | None, excluded: set[int]
-    ) -> tuple[Route, KeptArm | None] | None:
-        """The arm, and of a unit that keeps one how that was drawn."""
-        if not bundle.sticky or unit is None:
-            route = choosing.route(bundle, unit, context, excluded, self._uniform)
-            return None if route is None else (route, None)
-        held_out = choosing.holdout(bundle, unit, excluded, self._uniform)
-        if held_out is not None:
-            return held_out, None
-        if choosing.holdout(bundle, unit, ()) is not None:  # whose control is excluded: it keeps nothing
-            route = choosing.route(bundle, None, context, excluded, self._uniform)
-            return None if route is None else (route, None)
-        if bundle.context:
-            choosing.features(bundle.context, context)
-        kept, own = self._kept(bundle, unit, context)
-        route = own if not excluded else choosing.kept_among(bundle, unit, own, excluded)
-        if route is None:
-            route = choosing.route(bundle, None, context, excluded, self._uniform)
-        return None if route is None else (route, kept)
-
-    def _kept(self, bundle: Bundle, unit: str, context: dict[str, Any] | None) -> tuple[KeptArm, Route]:
-        """The unit's arm, which it gets now where it has none, or one that is not enabled."""
-        places = {arm.name: i for i, arm in enumerate(bundle.arms) if arm.enabled}
-        kept = self._state.kept_arm(bundle.experiment_id, unit)
-        if kept is None or kept.arm not in places:
-            route = choosing.first(bundle, unit, context)
-            drawn = KeptArm(
-                bundle.arms[route.position].name,
-                route.propensities,
-                bundle.receipt,
-                context,
-            )
-            self._state.keep_arm(bundle.experiment_id, unit, drawn, instead=kept is not None)
-            kept = self._state.kept_arm(bundle.experiment_id, unit) or drawn
-        return kept, Route(places.get(kept.arm, 0), kept.propensities)
 
     def _record(
         self,
