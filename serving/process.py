@@ -3,6 +3,7 @@ and kept."""
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from .shadowing import Shadower
 from .sticky import Assignments
 from .store import SnapshotStore
 from .stored_snapshots import StoredReader
+from .streams.kept import ONCE_GROUP, KeptAnswers
 from .tokens import Signer
 
 
@@ -43,6 +45,8 @@ class Process:
     shadower: Shadower
     gatherer: Gatherer
     edge: Edge
+    answered: Callable[[str], KeptAnswers]
+    """What was answered to the named requests of an endpoint."""
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
@@ -136,6 +140,7 @@ def make() -> Process:
     gatherer = Gatherer(metrics.GATHERING)
     gatherer.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
+    once = redis_clients.client(settings.REDIS_URL, redis_clients.ONCE)
     return Process(
         store,
         log,
@@ -158,6 +163,7 @@ def make() -> Process:
             keys,
             artifacts.supplied,
         ),
+        lambda endpoint: KeptAnswers(once, keys, endpoint, ONCE_GROUP),
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )

@@ -442,7 +442,7 @@ def edge_key(platform: None) -> str:
 def test_upload__decisions_and_rewards__are_in_the_ledger_once_and_learned(
     two_arms: Start, opened: Open, url: str, edge_key: str
 ) -> None:
-    experiment = two_arms(policy={"name": "thompson", "burn_in": 5})
+    experiment = two_arms(policy={"name": "thompson", "burn_in": 5}, edge_exclusions=True)
     process().store.refresh()
     router = opened(export("pages"))
     answers = [router.decide(unit=f"u{i}", context={"n": i}, exclude=["a"] if i % 5 == 0 else []) for i in range(60)]

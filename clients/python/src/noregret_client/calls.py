@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import httpx
 import msgspec
 
-from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction
+from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction, PredictionResult
 from .errors import NoregretError, problem_of
 from .event_fields import check_characters, is_metric
 from .retrying import Repeats
@@ -24,6 +24,9 @@ Context = Mapping[str, str | float | bool | None]
 MOST_FEEDBACK = 1000
 """Items that the platform takes in one request."""
 
+MOST_PREDICTIONS = 100
+"""Requests that the platform takes in one call."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,6 +37,18 @@ class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
     value: float | bool
     metric: str | None = None
     occurred_at: datetime | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of many; `inputs` are rows as predict takes them. The platform decides once
+    under its `request_id`, however often it is sent."""
+
+    request_id: str
+    inputs: Any
+    unit: str | None = None
+    context: Context | None = None
+    exclude: Sequence[str] = ()
+    activate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,11 @@ class _ActivationResults(msgspec.Struct):
     results: list[ActivationResult]
 
 
+class _PredictionResults(msgspec.Struct):
+    results: list[PredictionResult]
+
+
+_prediction_results = msgspec.json.Decoder(_PredictionResults)
 _status = msgspec.json.Decoder(_Status)
 _feedback_results = msgspec.json.Decoder(_FeedbackResults)
 _activation_results = msgspec.json.Decoder(_ActivationResults)
@@ -152,6 +172,40 @@ def decide(
         lambda r: _choice.decode(r.content),
         _encode(body),
         repeats=_repeats(repeats, activate),
+        endpoint=endpoint,
+    )
+
+
+def request_body(request: Request | Mapping[str, object], place: int) -> bytes:
+    """A request of many in JSON. Raises TypeError or ValueError for what is none, with its place
+    among them."""
+    if not isinstance(request, Request):
+        try:
+            request = Request(**dict(request))  # type: ignore[arg-type]  # what it holds is looked at below
+        except TypeError as error:
+            raise TypeError(f"request {place}: {error}") from None
+    if not isinstance(request.request_id, str) or not request.request_id:
+        raise ValueError(f"request {place}: request_id: a text was expected, by which it is decided once")
+    asked = _asked(request.unit, request.context, request.request_id, request.exclude, request.activate)
+    try:
+        return _encode({"inputs": rows_of(request.inputs)} | asked)
+    except TypeError as error:
+        raise TypeError(f"request {place}: {error}") from None
+
+
+def predictions(
+    endpoint: str, bodies: Sequence[msgspec.Raw], remember_seconds: int | None
+) -> Call[list[PredictionResult]]:
+    """At most MOST_PREDICTIONS requests, each decided once."""
+    body: dict[str, Any] = {"requests": bodies}
+    if remember_seconds is not None:
+        body["remember_seconds"] = remember_seconds
+    return Call(
+        "POST",
+        f"/api/v1/endpoints/{quoted(endpoint)}/predictions",
+        lambda r: _prediction_results.decode(r.content).results,
+        _encode(body),
+        repeats=Repeats.SAFE,
         endpoint=endpoint,
     )
 
