@@ -21,7 +21,7 @@ from serving.problems import Problem
 from serving.process import Process
 from serving.recording import Holding
 
-from .messages import VERSION, Kept, Message
+from .messages import UNNAMED, VERSION, Kept, Message
 
 Request = PredictRequest | NumbersRequest
 
@@ -51,20 +51,22 @@ class Answering:
         request = face.read_predict(live, body)
         if request.request_id is UNSET or request.request_id is None:
             request.request_id = message.place
+            message.name = UNNAMED + message.place
+        else:
+            message.name = request.request_id
         return request
 
     def answer(self, live: LiveEndpoint, message: Message, request: Request) -> Kept:
         """What is to be kept. Raises Problem for what can't be answered ever, Failed for what can't
         be now."""
-        name = str(request.request_id)
-        keeper = Holding(self._decision_id(name))
+        keeper = Holding(self._decision_id(message.name))
         try:
             document = face.predict(self._process, live, request, keeper).document
         except Problem as problem:
             if problem.status < 500:
                 raise
             raise Failed(problem, keeper.event) from problem
-        answer = NamedPrediction(**msgspec.structs.asdict(document), request_id=name)
+        answer = NamedPrediction(**msgspec.structs.asdict(document), request_id=str(request.request_id))
         return Kept(VERSION, message.place, _encode(answer), keeper.event)
 
     def _decision_id(self, name: str) -> bytes:

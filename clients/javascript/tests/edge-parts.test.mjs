@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { blake2b } from "../dist/edge/blake2b.js";
 import { Files } from "../dist/edge/files.js";
+import { Outbox } from "../dist/edge/outbox.js";
 import { EdgeClient, MemoryShelf, MemoryState, WrongFile } from "../dist/edge/index.js";
 import { Problem, Unreachable } from "../dist/index.js";
 
@@ -129,5 +130,51 @@ test("what a browser can't check is not trusted", async () => {
     await assert.rejects(device.refresh(), /no Ed25519: give the client a `verify`/);
   } finally {
     Object.defineProperty(Crypto.prototype, "subtle", subtle);
+  }
+});
+
+test("an event that is refused with its body is set aside, and holds up no other", async () => {
+  const state = new MemoryState(100);
+  const bodies = [];
+  let [fails, answers] = [[], []];
+  const platform = async (_, { body }) => {
+    const { events } = JSON.parse(body);
+    bodies.push(events.length);
+    if (events.some((event) => fails.includes(event.id))) return new Response("{}", { status: events[0].status ?? 400 });
+    return new Response(JSON.stringify(answers.pop() ?? { results: events.map(() => ({ status: "recorded" })) }), { status: 207 });
+  };
+  const way = { url: "", headers: {}, fetch: platform, retries: { tries: 1, firstPause: 1, longestPause: 1 } };
+  const outbox = new Outbox("test", state, way, undefined, 1000, null, () => 0, () => undefined);
+  const add = (id, more = {}) => outbox.addDecision({ id, receipt: "r", decidedAt: 1, event: JSON.stringify({ id, ...more }) });
+  for (let i = 0; i < 20; i++) await add(`d${i}`);
+  fails = ["d3", "d11"];
+  assert.deepEqual(await outbox.upload(), { told: { recorded: 18, invalid: 2 }, waiting: 0 });
+  assert.ok(bodies.length < 25);
+  // What the platform fails on waits, where that may be the platform's fault.
+  fails = ["e0"];
+  await add("e0", { status: 500 });
+  await assert.rejects(outbox.upload(), Problem);
+  assert.equal(await state.waiting(), 1);
+  await add("e1");
+  assert.deepEqual(await outbox.upload(), { told: { recorded: 1, invalid: 1 }, waiting: 0 });
+  // What has no status still waits.
+  fails = [];
+  for (let i = 0; i < 3; i++) await add(`f${i}`);
+  answers = [{ results: [] }];
+  await assert.rejects(outbox.upload(), Unreachable);
+  assert.equal(await state.waiting(), 3);
+  answers = [{ results: [{ status: "duplicate" }] }];
+  assert.deepEqual(await outbox.upload(), { told: { duplicate: 1, recorded: 2 }, waiting: 0 });
+});
+
+test("a model file that is damaged is not read, and fetched again", async (t) => {
+  const { shelf, files } = await serving(t);
+  for (const spoilt of [new Uint8Array(body.length), body.subarray(0, 100)]) {
+    await shelf.put(sha256, spoilt);
+    assert.equal(await files.read(artifact), null);
+    await shelf.put(sha256, spoilt);
+    assert.equal(await files.fetch(artifact, 10_000), true);
+    assert.deepEqual(Buffer.from(await files.read(artifact)), body);
+    assert.equal(await files.fetch(artifact, 10_000), false);
   }
 });

@@ -162,13 +162,26 @@ export class EdgeClient {
         const values = valuesOf(bundle, rows);
         const here = await Promise.all(bundle.arms.map((arm) => this.#isHere(arm)));
         const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && (asked.exclude ?? []).includes(arm.name)));
-        const found = await this.#assigned(bundle, asked, excluded);
-        if (found === null)
-            throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
+        let [found, model] = [null, null];
+        while (model === null) {
+            found = await this.#assigned(bundle, asked, excluded);
+            if (found === null)
+                throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
+            const { position } = found.route;
+            try {
+                model = await this.#model(bundle.arms[position]);
+            }
+            catch (error) {
+                if (!(error instanceof ModelFailed))
+                    throw error;
+                excluded.add(position); // of this device: no fault of the arm that others would hear of
+                here[position] = false;
+            }
+        }
         let arm = bundle.arms[found.route.position];
         let [outputs, fallbackReason] = [null, null];
         try {
-            outputs = await (await this.#model(arm)).predict(values);
+            outputs = await model.predict(values);
         }
         catch (error) {
             if (!(error instanceof ModelFailed))

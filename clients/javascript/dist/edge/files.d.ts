@@ -35,8 +35,9 @@ export declare class Files {
     private readonly way;
     constructor(shelf: Shelf, way: Way);
     has(artifact: Artifact): Promise<boolean>;
+    /** Null where it is not there, or damaged: then it is removed. */
     read(artifact: Artifact): Promise<Uint8Array | null>;
-    /** Fetches it unless it is there; false where it was. Throws Problem, Unreachable, WrongFile. */
+    /** Fetches it unless it is there and whole; false where it was. Throws Problem, Unreachable, WrongFile. */
     fetch(artifact: Artifact, timeout: number): Promise<boolean>;
     /** Removes the files of all others, and their parts. */
     keepOnly(sha256s: ReadonlySet<string>): Promise<void>;

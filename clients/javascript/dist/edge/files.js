@@ -60,17 +60,26 @@ export class Files {
     async has(artifact) {
         return (await this.shelf.names()).includes(nameOf(artifact));
     }
+    /** Null where it is not there, or damaged: then it is removed. */
     async read(artifact) {
-        return this.shelf.get(nameOf(artifact));
+        const body = await this.shelf.get(nameOf(artifact));
+        if (body === null || (await sha256(body)) === artifact.sha256)
+            return body;
+        await this.shelf.delete(nameOf(artifact));
+        return null;
     }
-    /** Fetches it unless it is there; false where it was. Throws Problem, Unreachable, WrongFile. */
+    /** Fetches it unless it is there and whole; false where it was. Throws Problem, Unreachable, WrongFile. */
     fetch(artifact, timeout) {
         return alone(`noregret-file:${nameOf(artifact)}`, () => this.#fetch(artifact, timeout));
     }
     async #fetch(artifact, timeout) {
         const name = nameOf(artifact);
-        if (await this.has(artifact))
-            return false;
+        const there = await this.shelf.get(name);
+        if (there !== null) {
+            if ((await sha256(there)) === name)
+                return false;
+            await this.shelf.delete(name); // damaged: fetched anew
+        }
         const ends = Date.now() + timeout;
         for (let tries = 1;; tries++) {
             try {
@@ -84,8 +93,7 @@ export class Files {
             }
         }
         const body = joined((await this.#parts(name)).map(([, part]) => part));
-        const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
-        const isRight = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === name;
+        const isRight = (await sha256(body)) === name;
         if (isRight)
             await this.shelf.put(name, body);
         await this.#dropParts(name);
@@ -191,6 +199,10 @@ function nameOf(artifact) {
     if (!/^[0-9a-f]{64}$/.test(artifact.sha256))
         throw new TypeError("a SHA-256 in hexadecimal was expected");
     return artifact.sha256;
+}
+async function sha256(body) {
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
+    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 function joined(parts) {
     const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));

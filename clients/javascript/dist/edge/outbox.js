@@ -3,7 +3,7 @@
  * What is sent twice it takes once. A page that is hidden, which may be its end, sends what it
  * knows by `sendBeacon`; no answer comes, so that is sent again later.
  */
-import { InvalidRequest, NoregretError } from "../errors.js";
+import { NoregretError, Problem, Unreachable } from "../errors.js";
 import { send } from "../sending.js";
 import { alone } from "./tabs.js";
 /** What a page's end may send: browsers let 64 KiB of a page's bodies outlive it. */
@@ -11,6 +11,9 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
+/** Answers that another body may not get. */
+const OF_THE_BODY = new Set([400, 413, 422, 500]);
+const FAULT = 500;
 const LONGEST_PAUSE = 300_000;
 const encoder = new TextEncoder();
 /** So many decisions that were told are remembered for their rewards. */
@@ -85,21 +88,7 @@ export class Outbox {
     async #upload() {
         const told = {};
         for (let batch = await this.state.batch(MOST_EVENTS); batch !== null; batch = await this.state.batch(MOST_EVENTS)) {
-            let statuses;
-            try {
-                const call = { path: PATH, body: bodyOf(batch.receipt, batch.events), repeatable: true };
-                statuses = (await send(this.way, call, this.timeout)).results.map(({ status }) => status);
-            }
-            catch (error) {
-                if (!(error instanceof InvalidRequest && error.field === "receipt"))
-                    throw error;
-                statuses = batch.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
-            }
-            for (const status of statuses)
-                told[status] = (told[status] ?? 0) + 1;
-            await this.state.told(batch.keys);
-            for (const [decision, metric] of batch.keys)
-                this.#confirmed(decision, metric);
+            await this.#tell(batch, told);
         }
         const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
         for (const [id] of done.slice(0, -REMEMBERED))
@@ -108,6 +97,67 @@ export class Outbox {
         const uploaded = { told, waiting: await this.state.waiting() };
         this.onUploaded(uploaded);
         return uploaded;
+    }
+    /**
+     * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
+     * and holds up no other. What is told of a part is settled at once.
+     */
+    async #tell(batch, told) {
+        const parts = [batch];
+        const faults = [];
+        let [fault, isHeard] = [null, false];
+        for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+            let statuses;
+            try {
+                statuses = await this.#statuses(part);
+                isHeard = true;
+            }
+            catch (error) {
+                if (!(error instanceof Problem) || !OF_THE_BODY.has(error.status))
+                    throw error;
+                if (error.field === "receipt") {
+                    statuses = part.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
+                }
+                else if (part.events.length > 1) {
+                    const middle = part.events.length >> 1;
+                    parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
+                    continue;
+                }
+                else if (error.status === FAULT) {
+                    faults.push(part); // of the event, or of the platform: others tell
+                    fault = error;
+                    continue;
+                }
+                else {
+                    statuses = ["invalid"];
+                }
+            }
+            await this.#settle(part, statuses, told);
+        }
+        if (fault === null)
+            return;
+        if (!isHeard)
+            throw fault;
+        for (const part of faults)
+            await this.#settle(part, ["invalid"], told);
+    }
+    /** What became of the first events, at least of one. */
+    async #statuses({ receipt, events }) {
+        const call = { path: PATH, body: bodyOf(receipt, events), repeatable: true };
+        const { results } = await send(this.way, call, this.timeout);
+        if (!Array.isArray(results) || results.length === 0) {
+            throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
+        }
+        return results.map(({ status }) => status);
+    }
+    /** What has no status still waits. */
+    async #settle({ keys }, statuses, told) {
+        const heard = keys.slice(0, statuses.length);
+        await this.state.told(heard);
+        heard.forEach(([decision, metric], i) => {
+            told[statuses[i]] = (told[statuses[i]] ?? 0) + 1;
+            this.#confirmed(decision, metric);
+        });
     }
     #confirmed(decision, metric) {
         const known = this.#here.get(decision);
@@ -184,4 +234,7 @@ export class Outbox {
 }
 function bodyOf(receipt, events, key) {
     return `{"receipt":${JSON.stringify(receipt)},"events":[${events.join()}]${key === undefined ? "" : `,"key":${JSON.stringify(key)}`}}`;
+}
+function sliced({ receipt, keys, events }, from, to) {
+    return { receipt, keys: keys.slice(from, to), events: events.slice(from, to) };
 }

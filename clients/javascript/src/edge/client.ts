@@ -223,12 +223,23 @@ export class EdgeClient {
     const values = valuesOf(bundle, rows);
     const here = await Promise.all(bundle.arms.map((arm) => this.#isHere(arm)));
     const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && (asked.exclude ?? []).includes(arm.name)));
-    const found = await this.#assigned(bundle, asked, excluded);
-    if (found === null) throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
-    let arm = bundle.arms[found.route.position]!;
+    let [found, model]: [Assigned | null, Model | null] = [null, null];
+    while (model === null) {
+      found = await this.#assigned(bundle, asked, excluded);
+      if (found === null) throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
+      const { position } = found.route;
+      try {
+        model = await this.#model(bundle.arms[position]!);
+      } catch (error) {
+        if (!(error instanceof ModelFailed)) throw error;
+        excluded.add(position); // of this device: no fault of the arm that others would hear of
+        here[position] = false;
+      }
+    }
+    let arm = bundle.arms[found!.route.position]!;
     let [outputs, fallbackReason]: [Outputs | null, "error" | null] = [null, null];
     try {
-      outputs = await (await this.#model(arm)).predict(values);
+      outputs = await model.predict(values);
     } catch (error) {
       if (!(error instanceof ModelFailed)) throw error;
       const control = bundle.arms.find((one, i) => one.control && one !== arm && here[i]);
@@ -236,7 +247,7 @@ export class EdgeClient {
       [arm, fallbackReason] = [control, "error"];
       outputs = await (await this.#model(control)).predict(values);
     }
-    const decided = await this.#recorded(bundle, found, asked, excluded, fallbackReason);
+    const decided = await this.#recorded(bundle, found!, asked, excluded, fallbackReason);
     return { ...decided, model: arm.model, outputs: outputs as EdgePrediction["outputs"] };
   }
 

@@ -79,18 +79,26 @@ export class Files {
     return (await this.shelf.names()).includes(nameOf(artifact));
   }
 
+  /** Null where it is not there, or damaged: then it is removed. */
   async read(artifact: Artifact): Promise<Uint8Array | null> {
-    return this.shelf.get(nameOf(artifact));
+    const body = await this.shelf.get(nameOf(artifact));
+    if (body === null || (await sha256(body)) === artifact.sha256) return body;
+    await this.shelf.delete(nameOf(artifact));
+    return null;
   }
 
-  /** Fetches it unless it is there; false where it was. Throws Problem, Unreachable, WrongFile. */
+  /** Fetches it unless it is there and whole; false where it was. Throws Problem, Unreachable, WrongFile. */
   fetch(artifact: Artifact, timeout: number): Promise<boolean> {
     return alone(`noregret-file:${nameOf(artifact)}`, () => this.#fetch(artifact, timeout));
   }
 
   async #fetch(artifact: Artifact, timeout: number): Promise<boolean> {
     const name = nameOf(artifact);
-    if (await this.has(artifact)) return false;
+    const there = await this.shelf.get(name);
+    if (there !== null) {
+      if ((await sha256(there)) === name) return false;
+      await this.shelf.delete(name); // damaged: fetched anew
+    }
     const ends = Date.now() + timeout;
     for (let tries = 1; ; tries++) {
       try {
@@ -102,8 +110,7 @@ export class Files {
       }
     }
     const body = joined((await this.#parts(name)).map(([, part]) => part));
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", body as BufferSource));
-    const isRight = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === name;
+    const isRight = (await sha256(body)) === name;
     if (isRight) await this.shelf.put(name, body);
     await this.#dropParts(name);
     if (!isRight) throw new WrongFile(`the file of ${name.slice(0, 12)} came with another hash`);
@@ -197,6 +204,11 @@ export class Files {
 function nameOf(artifact: Artifact): string {
   if (!/^[0-9a-f]{64}$/.test(artifact.sha256)) throw new TypeError("a SHA-256 in hexadecimal was expected");
   return artifact.sha256;
+}
+
+async function sha256(body: Uint8Array): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", body as BufferSource));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {

@@ -4,9 +4,9 @@
  * knows by `sendBeacon`; no answer comes, so that is sent again later.
  */
 
-import { InvalidRequest, NoregretError } from "../errors.js";
+import { NoregretError, Problem, Unreachable } from "../errors.js";
 import { send, type Way } from "../sending.js";
-import type { KeptDecision, State } from "./state.js";
+import type { Batch, KeptDecision, State } from "./state.js";
 import { alone } from "./tabs.js";
 
 /** How many events were told, by what became of them, and how many still wait. */
@@ -20,6 +20,9 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
+/** Answers that another body may not get. */
+const OF_THE_BODY: ReadonlySet<number> = new Set([400, 413, 422, 500]);
+const FAULT = 500;
 const LONGEST_PAUSE = 300_000;
 const encoder = new TextEncoder();
 
@@ -97,17 +100,7 @@ export class Outbox {
   async #upload(): Promise<Uploaded> {
     const told: Record<string, number> = {};
     for (let batch = await this.state.batch(MOST_EVENTS); batch !== null; batch = await this.state.batch(MOST_EVENTS)) {
-      let statuses: string[];
-      try {
-        const call = { path: PATH, body: bodyOf(batch.receipt, batch.events), repeatable: true };
-        statuses = (await send<{ results: { status: string }[] }>(this.way, call, this.timeout)).results.map(({ status }) => status);
-      } catch (error) {
-        if (!(error instanceof InvalidRequest && error.field === "receipt")) throw error;
-        statuses = batch.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
-      }
-      for (const status of statuses) told[status] = (told[status] ?? 0) + 1;
-      await this.state.told(batch.keys);
-      for (const [decision, metric] of batch.keys) this.#confirmed(decision, metric);
+      await this.#tell(batch, told);
     }
     const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
     for (const [id] of done.slice(0, -REMEMBERED)) this.#here.delete(id);
@@ -115,6 +108,62 @@ export class Outbox {
     const uploaded = { told, waiting: await this.state.waiting() };
     this.onUploaded(uploaded);
     return uploaded;
+  }
+
+  /**
+   * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
+   * and holds up no other. What is told of a part is settled at once.
+   */
+  async #tell(batch: Batch, told: Record<string, number>): Promise<void> {
+    const parts: Batch[] = [batch];
+    const faults: Batch[] = [];
+    let [fault, isHeard]: [Problem | null, boolean] = [null, false];
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+      let statuses: string[];
+      try {
+        statuses = await this.#statuses(part);
+        isHeard = true;
+      } catch (error) {
+        if (!(error instanceof Problem) || !OF_THE_BODY.has(error.status)) throw error;
+        if (error.field === "receipt") {
+          statuses = part.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
+        } else if (part.events.length > 1) {
+          const middle = part.events.length >> 1;
+          parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
+          continue;
+        } else if (error.status === FAULT) {
+          faults.push(part); // of the event, or of the platform: others tell
+          fault = error;
+          continue;
+        } else {
+          statuses = ["invalid"];
+        }
+      }
+      await this.#settle(part, statuses, told);
+    }
+    if (fault === null) return;
+    if (!isHeard) throw fault;
+    for (const part of faults) await this.#settle(part, ["invalid"], told);
+  }
+
+  /** What became of the first events, at least of one. */
+  async #statuses({ receipt, events }: Batch): Promise<string[]> {
+    const call = { path: PATH, body: bodyOf(receipt, events), repeatable: true };
+    const { results } = await send<{ results?: { status: string }[] }>(this.way, call, this.timeout);
+    if (!Array.isArray(results) || results.length === 0) {
+      throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
+    }
+    return results.map(({ status }) => status);
+  }
+
+  /** What has no status still waits. */
+  async #settle({ keys }: Batch, statuses: readonly string[], told: Record<string, number>): Promise<void> {
+    const heard = keys.slice(0, statuses.length);
+    await this.state.told(heard);
+    heard.forEach(([decision, metric], i) => {
+      told[statuses[i]!] = (told[statuses[i]!] ?? 0) + 1;
+      this.#confirmed(decision, metric);
+    });
   }
 
   #confirmed(decision: string, metric: string | null): void {
@@ -190,4 +239,8 @@ export class Outbox {
 
 function bodyOf(receipt: string, events: readonly string[], key?: string): string {
   return `{"receipt":${JSON.stringify(receipt)},"events":[${events.join()}]${key === undefined ? "" : `,"key":${JSON.stringify(key)}`}}`;
+}
+
+function sliced({ receipt, keys, events }: Batch, from: number, to: number): Batch {
+  return { receipt, keys: keys.slice(from, to), events: events.slice(from, to) };
 }

@@ -1,7 +1,6 @@
 """Each call of the HTTP API as a value: what is sent, and how its answer is read. Both clients send
 these."""
 
-import math
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ import msgspec
 
 from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction, PredictionResult
 from .errors import NoregretError, problem_of
+from .event_fields import check_characters, is_metric
 from .retrying import Repeats
+from .reward_values import MAX_VALUE
 from .rows import Row, rows_of
 from .transport import Answer
 
@@ -241,13 +242,20 @@ def feedback_item(decision_id: str, value: float | bool, metric: str | None, occ
         value = value.item()
     if not isinstance(value, bool | int | float):
         raise TypeError(f"value: a number, True or False was expected, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError("value: a finite number was expected")
+    if not -MAX_VALUE <= value <= MAX_VALUE:
+        raise ValueError(f"value: a finite number between {-MAX_VALUE:g} and {MAX_VALUE:g} was expected")
     if not isinstance(decision_id, str):
         raise TypeError(f"decision_id: a text was expected, not {type(decision_id).__name__}")
+    check_characters("decision_id", decision_id)
+    if metric is not None and not is_metric(metric):
+        raise ValueError("metric: letters, digits and ._- were expected, at most 63 of them")
     if occurred_at is not None and occurred_at.tzinfo is None:
         raise ValueError("occurred_at: a time with its zone was expected")
-    return Feedback(decision_id, value, metric, None if occurred_at is None else occurred_at.astimezone(UTC))
+    try:
+        at = None if occurred_at is None else occurred_at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("occurred_at: a time between the years 1 and 9999 in UTC was expected") from error
+    return Feedback(decision_id, value, metric, at)
 
 
 def feedback(item: Feedback) -> Call[str]:
