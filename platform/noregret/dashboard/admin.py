@@ -8,6 +8,7 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
@@ -30,6 +31,7 @@ from serving.models import QuarantinedEvent
 from .experiment_page import ExperimentPages
 from .forms import BatchForm, CacheForm, ChampionForm, EndpointForm, KeyForm, ModelForm
 from .models_here import states_here
+from .overview import overview_part
 from .pages import ReadOnlyAdmin, ServiceAddAdmin, ServiceForm, may_see
 from .row_actions import ActionsAdmin, RowAction
 from .words import time_told
@@ -188,6 +190,10 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             offered=lambda row: row.champion_changes.filter(previous__isnull=False).exists(),
         ),
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        part = path("overview", self.admin_site.admin_view(overview_part), name="overview-part")
+        return [part, *super().get_urls()]
 
     @admin.display(description="cache")
     def shown_cache(self, row: Endpoint) -> str:
