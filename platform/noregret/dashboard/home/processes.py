@@ -77,10 +77,10 @@ def _ingest(found: Health, now: datetime) -> HealthLine:
 def _oldest_seconds(found: Health, now: datetime) -> float | None:
     most = sorted(found.waiting.items(), key=lambda pair: -pair[1])[:LOOKED_AT]
     try:
-        appended = [decision_log().oldest(name) for name, count in most if count]
+        appended = decision_log().oldest_of_each([name for name, count in most if count])
     except redis.RedisError:
         return None
-    oldest = min((at for at in appended if at is not None), default=None)
+    oldest = min((at for at in appended if isinstance(at, datetime)), default=None)
     return None if oldest is None else max(0.0, (now - oldest).total_seconds())
 
 
