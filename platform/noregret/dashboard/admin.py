@@ -37,11 +37,27 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+def _is_within_reach(request: HttpRequest, user: User | None) -> bool:
+    """Nobody changes those who may do more: a new password would be a way to become one."""
+    return user is None or not user.is_superuser or request.user.is_superuser
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfold ships no types; Django's is no generic
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """An administrator gives roles; only who may do everything makes others so."""
+        own = () if request.user.is_superuser else ("is_superuser", "user_permissions")
+        return (*super().get_readonly_fields(request, obj), *own)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return bool(super().has_change_permission(request, obj)) and _is_within_reach(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return bool(super().has_delete_permission(request, obj)) and _is_within_reach(request, obj)
 
 
 @admin.register(Group)
