@@ -13,6 +13,7 @@ from . import artifacts, metrics, redis_clients, stored_snapshots
 from .edge import parts as edge_parts
 from .edge.parts import Edge
 from .gathering import Gatherer
+from .key_uses import USES, Teller
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
 from .ledger.decision_queue import QueuedDecisions
@@ -43,6 +44,7 @@ class Process:
     shadower: Shadower
     gatherer: Gatherer
     edge: Edge
+    teller: Teller
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
@@ -50,6 +52,7 @@ class Process:
 
     def close(self) -> None:
         self.gatherer.close()
+        self.teller.close()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -135,6 +138,8 @@ def make() -> Process:
         shipper.start()
     gatherer = Gatherer(metrics.GATHERING)
     gatherer.start()
+    teller = Teller(USES, bulk, keys)
+    teller.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     return Process(
         store,
@@ -158,6 +163,7 @@ def make() -> Process:
             keys,
             artifacts.supplied,
         ),
+        teller,
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )

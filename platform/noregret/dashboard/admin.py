@@ -47,6 +47,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  #
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    filter_horizontal = ()  # Django's script for it makes what assistive technology can't read
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         """An administrator gives roles; only who may do everything makes others so."""
@@ -62,7 +63,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  #
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # as above
-    pass
+    filter_horizontal = ()  # as above
 
 
 class AliasMoveInline(TabularInline):  # type: ignore[misc]  # as above

@@ -13,7 +13,9 @@ from noregret.experiments.batches import Batch, batch
 from noregret.experiments.caching import Cache, cache
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import ChampionChange, Endpoint
+from noregret.learning.baseline_figures import present_figures
 from noregret.learning.cached_shares import cached_shares
+from noregret.learning.shown.phrases import evidence_told
 from noregret.registry.models import ModelVersion
 from noregret.rollout.endpoints import rollback_endpoint, update_endpoint
 from serving.problems import Problem
@@ -30,15 +32,29 @@ from .row_actions import ActionsAdmin, RowAction
 class ChampionInline(TabularInline):  # type: ignore[misc]  # as above
     model = ChampionChange
     fk_name = "endpoint"
-    fields = ("champion", "previous", "experiment", "actor", "reason", "at")
+    fields = ("champion", "previous", "experiment", "actor", "reason", "shown_evidence", "at")
     readonly_fields = fields
     extra = 0
     can_delete = False
     hide_title = True  # the row's own text: ids, which say nothing to a person
     verbose_name_plural = "champions, newest first"
 
+    @admin.display(description="evidence")
+    def shown_evidence(self, row: ChampionChange) -> str:
+        """What made it champion."""
+        return evidence_of_change(row.evidence)
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def evidence_of_change(evidence: dict[str, Any]) -> str:
+    """In words where it is a rule's, else each figure by its name; '-' of a person's own doing."""
+    value, needed = evidence.get("value"), evidence.get("needed")
+    if isinstance(value, int | float) and isinstance(needed, int | float):
+        return evidence_told(value, needed)
+    figures = [f"{name} {figure}" for name, figure in evidence.items() if isinstance(figure, str | int | float)]
+    return ", ".join(figures) or "-"
 
 
 def _change_endpoint(row: Endpoint, data: dict[str, Any], actor: str) -> str:
@@ -70,6 +86,7 @@ def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
 
 class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
     service_form = EndpointForm
+    change_form_after_template = "noregret/baseline.html"
     list_display = ("name", "champion", "deadline_ms", "policy_version", "created_at")
     search_fields = ("name",)
     list_select_related = ("champion",)
@@ -132,8 +149,16 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        links = [("Try it", "../try")] if self.may(request, "change") else []
-        return super().change_view(request, object_id, form_url, {"row_links": links} | (extra_context or {}))
+        row = self.get_object(request, object_id)
+        seen = row is not None and self.has_view_permission(request, row)
+        baseline = present_figures(row) if row is not None and seen else None
+        errors = None if baseline is None or baseline.error_rate is None else f"{baseline.error_rate:.2%}"
+        extra = {
+            "row_links": [("Try it", "../try")] if self.may(request, "change") else [],
+            "baseline": baseline,
+            "errors": errors,
+        }
+        return super().change_view(request, object_id, form_url, extra | (extra_context or {}))
 
     def try_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """GET shows the form with a sample row; POST makes the decision, and shows it."""

@@ -1,18 +1,28 @@
 """The page of an API key."""
 
-from typing import Any
+from typing import Any, cast
 
-from django.contrib import admin
+import redis
+from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.decorators import display
 
 from noregret.access.keys import revoke_key
 from noregret.access.models import ApiKey
+from noregret.access.uses import keep_uses
 
 from .forms import KeyForm
 from .pages import ServiceAddAdmin, ServiceForm
 from .row_actions import ActionsAdmin, RowAction
+
+
+def _catch_up(request: HttpRequest) -> None:
+    """What was noted of uses since the last housekeeping comes in before it is shown."""
+    try:
+        keep_uses()
+    except redis.RedisError:
+        messages.warning(request, "Redis can't be reached: uses of the last hour may not be told.")
 
 
 def _revoke(row: ApiKey, data: dict[str, Any], actor: str) -> str:
@@ -23,15 +33,16 @@ def _revoke(row: ApiKey, data: dict[str, Any], actor: str) -> str:
 class ApiKeyAdmin(ActionsAdmin, ServiceAddAdmin[ApiKey]):
     service_form = KeyForm
     add_help = "The key is shown once, right after it was created. Only its SHA-256 is kept."
-    list_display = ("name", "shown_prefix", "listed_scopes", "listed_endpoints", "state", "expires_at", "created_by")
+    list_display = ("name", "shown_prefix", "listed_scopes", "listed_endpoints", "state", "used", "expires_at")
     search_fields = ("name", "prefix")
     fields = (
         ("name", "shown_prefix"),
         ("listed_scopes", "listed_endpoints"),
         ("created_by", "created_at"),
         ("expires_at", "revoked_at"),
+        "used",
     )
-    readonly_fields = ("created_at", "shown_prefix", "listed_scopes", "listed_endpoints")
+    readonly_fields = ("created_at", "shown_prefix", "listed_scopes", "listed_endpoints", "used")
     row_actions = (
         RowAction(
             "revoke",
@@ -47,6 +58,22 @@ class ApiKeyAdmin(ActionsAdmin, ServiceAddAdmin[ApiKey]):
     @admin.display(description="begins with")
     def shown_prefix(self, row: ApiKey) -> str:
         return f"{row.prefix}…"
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        _catch_up(request)
+        return cast(HttpResponse, super().changelist_view(request, extra_context))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        _catch_up(request)
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    @admin.display(description="last used", ordering="last_used_at")
+    def used(self, row: ApiKey) -> str:
+        if row.last_used_at is None:
+            return "no use was noted"
+        return f"{row.last_used_at:%Y-%m-%d %H:%M}"
 
     @admin.display(description="scopes")
     def listed_scopes(self, row: ApiKey) -> str:
