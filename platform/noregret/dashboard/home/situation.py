@@ -124,7 +124,7 @@ def _failing_champions(now: datetime) -> Iterator[Failing]:
     sums = recent.values_list("baseline__endpoint", "baseline__endpoint__name").annotate(
         Sum("failures"), Sum("decisions")
     )
-    for pk, name, failures, decisions in sums.filter(failures__sum__gt=0)[: 10 * MOST]:
+    for pk, name, failures, decisions in sums.filter(failures__sum__gt=0).order_by("-failures__sum")[: 10 * MOST]:
         if _is_failing(failures, decisions):
             yield Failing(pk, name, "", "", True, failures, decisions)
 
