@@ -19,7 +19,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.learning.evidence import keeps_units
 from noregret.learning.kept import rows_from
-from noregret.learning.shown import forecast, segments
+from noregret.learning.shown import forecast, lagging, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.standing import memory_of
 from noregret.rest.encoding import document, encoded
@@ -201,7 +201,7 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         columns = columns_of(experiment)
         mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
         served = [arm for arm in arms if arm.is_control or not mirrored]
-        parts = segments.of_experiment(experiment)
+        parts = lagging.of_experiment(experiment.pk, lambda: segments.of_experiment(experiment))
         allowed = possible(experiment.status) if self.may(request, "change") else []
         return self.page(
             request,
@@ -255,7 +255,9 @@ class ExperimentPages(ServiceAddAdmin[Experiment]):
         if asked not in choices:
             return shown
         try:
-            found = of_experiment(experiment, asked, {}, limit=EVALUATED_DECISIONS)
+            found = lagging.of_experiment(
+                experiment.pk, lambda: of_experiment(experiment, asked, {}, limit=EVALUATED_DECISIONS)
+            )
         except NotEvaluated as error:
             return {**shown, "said": sentence(str(error))}
         return {**shown, **evaluation_texts(found)}

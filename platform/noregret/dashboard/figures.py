@@ -13,6 +13,7 @@ from msgspec import Struct
 from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.shown import lagging
 from noregret.learning.shown.apprentice import Apprentice
 from noregret.learning.shown.charts import Densities, OverTime, over_time, posterior_densities
 from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
@@ -52,6 +53,9 @@ class Figures(Struct, frozen=True):
 def figures(experiment: Experiment) -> Figures:
     found = shared_results(experiment.pk).results
     ratio = found.comparison.sample_ratio_p
+    shown_over_time, densities = lagging.of_experiment(
+        experiment.pk, lambda: (over_time(experiment, POINTS), posterior_densities(experiment))
+    )
     return Figures(
         status=experiment.status,
         results=found,
@@ -59,8 +63,8 @@ def figures(experiment: Experiment) -> Figures:
         facts=facts(found, looks_at_requests(experiment)),
         alarms=Alarms(ratio is not None and ratio < ALARM, answers_differ(found)),
         progress=progress(found.evidence) if tells_evidence(experiment) else None,
-        over_time=over_time(experiment, POINTS),
-        densities=posterior_densities(experiment),
+        over_time=shown_over_time,
+        densities=densities,
     )
 
 

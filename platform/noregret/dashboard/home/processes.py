@@ -11,6 +11,7 @@ from noregret.learning.backlog import OLD_SECONDS
 from noregret.learning.health import Health, health
 from noregret.notify.models import Delivery
 from noregret.redis_client import decision_log
+from noregret.rest import replica
 from serving.process import process
 
 BACKLOG_ALARM = 100_000
@@ -42,7 +43,7 @@ def lines(found: Health | str, now: datetime) -> list[HealthLine]:
     if isinstance(found, str):
         said = f"Redis can't be reached ({found}). Predictions go on from the last snapshot; nothing is learned until it is back."
         return [HealthLine(False, said), *_web()]
-    return [*_learner(found), _ingest(found, now), *_web(), _messages(now), _quarantine(found)]
+    return [*_learner(found), *_replica(), _ingest(found, now), *_web(), _messages(now), _quarantine(found)]
 
 
 def _learner(found: Health) -> Iterator[HealthLine]:
@@ -62,6 +63,17 @@ def _learner(found: Health) -> Iterator[HealthLine]:
     more = len(lagging) - SHOWN_LAGGING
     if more > 0:
         yield HealthLine(False, f"So {counted(more, 'other is', 'others are')}.")
+
+
+def _replica() -> Iterator[HealthLine]:
+    """Of what figures are read from, where settings name a replica."""
+    found = replica.state()
+    if found is None:
+        return
+    if found.problem is not None:
+        yield HealthLine(False, f"Figures are read from the primary, not from the replica: {found.problem}.")
+    else:
+        yield HealthLine(True, f"The replica that figures are read from is {found.lag_seconds or 0.0:.1f} s behind.")
 
 
 def _ingest(found: Health, now: datetime) -> HealthLine:

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 import numpy as np
-from django.db import connection
 from django.utils import timezone
 from msgspec import Struct
 
@@ -14,6 +13,7 @@ from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 from noregret.learning import contextual
 from noregret.learning.knowledge import known_to_policy
+from noregret.rest.replica import where_read
 
 from .standing import memory_of
 
@@ -63,7 +63,7 @@ def over_time(experiment: Experiment, points: int = 60) -> OverTime:
         return OverTime([], 0, [ArmOverTime(arm.name, [], []) for arm in arms])
     span = ((experiment.ended_at or timezone.now()) - experiment.started_at).total_seconds()
     width = max(10, int(-(-span // (10 * points)) * 10))
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         cursor.execute(
             _OVER_TIME,
             {"width": width, "origin": datetime(2020, 1, 1, tzinfo=UTC), "arms": [arm.pk for arm in arms]},
