@@ -122,9 +122,9 @@ def _failing_champions(now: datetime) -> Iterator[Failing]:
     begin = hour_of(now) - timedelta(hours=1)
     recent = BaselineInterval.objects.filter(baseline__ended_at__isnull=True, merged=False, start__gte=begin)
     sums = recent.values_list("baseline__endpoint", "baseline__endpoint__name").annotate(
-        Sum("failures"), Sum("decisions")
+        failed=Sum("failures"), recorded=Sum("decisions")
     )
-    for pk, name, failures, decisions in sums.filter(failures__sum__gt=0).order_by("-failures__sum")[: 10 * MOST]:
+    for pk, name, failures, decisions in sums.filter(failed__gt=0).order_by("-failed")[: 10 * MOST]:
         if _is_failing(failures, decisions):
             yield Failing(pk, name, "", "", True, failures, decisions)
 
