@@ -37,12 +37,12 @@ def _curl(url: str, body: dict[str, Any]) -> str:
 
 def _python(url: str, body: dict[str, Any]) -> str:
     return f"""import json
-import os
+from os import environ
 from urllib.request import Request, urlopen
 
 body = {pprint.pformat(body, sort_dicts=False, width=88)}
 headers = {{
-    "Authorization": "Bearer " + os.environ["{KEY_VARIABLE}"],
+    "Authorization": "Bearer " + environ["{KEY_VARIABLE}"],
     "Content-Type": "application/json",
 }}
 request = Request({url!r}, json.dumps(body).encode(), headers)
