@@ -14,6 +14,7 @@ from . import artifacts, metrics, redis_clients, stored_snapshots
 from .edge import parts as edge_parts
 from .edge.parts import Edge
 from .gathering import Gatherer
+from .key_uses import USES, Teller
 from .ledger.backlog import Backlog
 from .ledger.decision_log import DecisionLog
 from .ledger.decision_queue import QueuedDecisions
@@ -47,6 +48,7 @@ class Process:
     edge: Edge
     answered: Callable[[str], KeptAnswers]
     """What was answered to the named requests of an endpoint."""
+    teller: Teller
     max_rows: int
     """The most rows that a request may bring."""
     body_limit: int
@@ -54,6 +56,7 @@ class Process:
 
     def close(self) -> None:
         self.gatherer.close()
+        self.teller.close()
         self.store.stop()
         self.shipper.close()
         self.shadower.close()
@@ -139,6 +142,8 @@ def make() -> Process:
         shipper.start()
     gatherer = Gatherer(metrics.GATHERING)
     gatherer.start()
+    teller = Teller(USES, bulk, keys)
+    teller.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
     once = redis_clients.client(settings.REDIS_URL, redis_clients.ONCE)
     return Process(
@@ -164,6 +169,7 @@ def make() -> Process:
             artifacts.supplied,
         ),
         lambda endpoint: KeptAnswers(once, keys, endpoint, ONCE_GROUP),
+        teller,
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,
     )

@@ -94,7 +94,7 @@ def record(
             chosen.excluded,  # type: ignore[arg-type]  # as above
             cached=cached,
         )
-        kept = _keep(process, live, event) if keeper is None else keeper.keep(event)
+        kept = append(process, live, event) if keeper is None else keeper.keep(event)
     learnable = kept and fallback_reason is None
     token = Token(decision_id, live.experiment_id, seat.arm_id, version, chosen.propensity, learnable, kept and waits)
     return Recorded(process.signer.sign(token), learnable)
@@ -104,7 +104,7 @@ def _is_sampled(share: float) -> bool:
     return share >= 1.0 or (share > 0.0 and random.random() < share)
 
 
-def _keep(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -> bool:
+def append(process: Process, live: LiveEndpoint, event: events.DecisionEvent) -> bool:
     """Append the decision to its stream, or to the spool; False when neither took it."""
     body = events.encode(event)
     endpoint = live.document.name

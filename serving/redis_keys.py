@@ -20,6 +20,7 @@ key                        type    holds                                        
 {NAME}:answered:@predictions:ID str  what is answered to a request of predictions (serving.api.once)  as long as its caller says
 {login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
 {edge}:events:KEY:MINUTE    int     events of devices that a key (its digest) sent in a minute    120 s
+{access}:used              hash    digest of a key -> Unix second of its last use            for ever
 celery:*                           Celery's queues                                           Celery's own
 
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
@@ -70,6 +71,10 @@ class Keys:
     @property
     def failing(self) -> str:
         return f"{self.prefix}{{index}}:failing"
+
+    @property
+    def key_uses(self) -> str:
+        return f"{self.prefix}{{access}}:used"
 
     def login(self, kind: str, name: str) -> str:
         return f"{self.prefix}{{login}}:{kind}:{name}"

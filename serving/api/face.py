@@ -143,14 +143,17 @@ def predict_with(process: Process, live: LiveEndpoint, model: LiveModel, inputs:
         raise problems.unavailable(f"the model could not answer: {error}", retry_after=1) from error
 
 
-def decide_only(process: Process, live: LiveEndpoint, body: bytes | DecideRequest) -> Decided:
-    """Route and record, for callers that run the model themselves. Raises Problem 400."""
+def decide_only(
+    process: Process, live: LiveEndpoint, body: bytes | DecideRequest, keeper: Keeper | None = None
+) -> Decided:
+    """Route and record, or have a `keeper` keep, for callers that run the model themselves. Raises
+    Problem 400."""
     if isinstance(body, bytes):
         request = documents.DECIDE.decode(body)
     else:
         _check_texts(body)
         request = body
-    decision = _decide(process, live, request, None)
+    decision = _decide(process, live, request, None, keeper)
     return Decided(DecideResponse(*_common(decision), decision.payload), decision)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving import problems, snapshot
+from serving.key_uses import USES
 from serving.process import Process
 
 PREFIX = "nr_"
@@ -47,9 +48,11 @@ def digest(key: str) -> str:
 
 def authorize(process: Process, text: str | None, scope: str) -> snapshot.Key:
     """The key of this text. Raises Problem 401 or 403."""
-    key = process.store.key(digest(text)) if text else None
+    known = digest(text) if text else ""
+    key = process.store.key(known) if text else None
     if key is None or (key.expires_at is not None and key.expires_at <= time.time()):
         raise problems.unauthorized()
     if scope not in key.scopes:
         raise problems.forbidden(scope)
+    USES.note(known)
     return key

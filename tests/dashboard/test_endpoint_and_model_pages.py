@@ -8,10 +8,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from noregret.dashboard.endpoint_page import evidence_of_change
 from noregret.dashboard.words import time_told
 from noregret.experiments.models import Endpoint
+from noregret.learning.models import ArmStatistics
 from noregret.mlflow.models import AliasMove, ImportedVersion
+from noregret.registry.artifact_storage import artifact_store
 from noregret.registry.models import ModelVersion
+from noregret.rollout.transitions import move
 from noregret.steering.round import learn
 from noregret.trail.models import AuditEntry
 
@@ -122,3 +126,54 @@ def doctor(capsys: pytest.CaptureFixture[str]) -> str:
     with contextlib.suppress(SystemExit):  # a test's folders lack what a deployment has
         call_command("doctor")
     return capsys.readouterr().out
+
+
+def test_model__tells_columns_where_it_serves_and_how_it_did(admin: Client, two_arms: Any) -> None:
+    experiment = two_arms()
+    b = ModelVersion.objects.get(version="b")
+    columns = [
+        {"name": "age", "type": "integer", "nullable": True},
+        {"name": "<city>", "type": "string", "nullable": False},
+    ]
+    ModelVersion.objects.filter(pk=b.pk).update(
+        signature={"columns": columns, "example_rows": [[None, "Seoul"]], "outputs": ["predict"], "classes": [0, 1]},
+        sha256="a" * 64,
+        framework="sklearn",
+        compile_note="a step is not convertible",
+    )
+    base = f"/admin/registry/modelversion/{b.pk}"
+    page = text(admin, f"{base}/change/")
+    assert "integer, nullable" in page
+    assert "&lt;city&gt;" in page
+    assert "Served as it was registered: a step is not convertible." in page
+    assert "It is champion of no endpoint" in page
+    assert "(b, running)" in page
+    assert "It was an arm of no experiment that has ended" in page
+    ArmStatistics.objects.filter(arm__model=b).update(decisions=900, rewards=700, mean=0.061)
+    move(experiment, "promote", actor="t", arm=experiment.arms.get(name="b"))
+    page = text(admin, f"{base}/change/")
+    assert "Champion of" in page
+    for told in ("promoted", "900", "0.061"):
+        assert told in page.split("In past experiments")[1]
+    assert "a was promoted" not in page
+    assert "b was promoted" in text(admin, f"/admin/registry/modelversion/{b.pk - 1}/change/")
+    # The file is what was registered, and one that is gone is not there.
+    assert admin.get(f"{base}/artifact").status_code == 404
+    digest = artifact_store().put(b"the file")
+    ModelVersion.objects.filter(pk=b.pk).update(sha256=digest)
+    answer = admin.get(f"{base}/artifact")
+    assert b"".join(answer.streaming_content) == b"the file"  # type: ignore[attr-defined]
+    assert 'filename="page-b.skops"' in answer["Content-Disposition"]
+    assert Client().get(f"{base}/artifact").status_code == 302
+
+
+def test_endpoint__tells_its_baseline_and_what_made_its_champions(admin: Client, two_arms: Any) -> None:
+    experiment = two_arms()
+    base = f"/admin/experiments/endpoint/{experiment.endpoint_id}/change/"
+    assert "Baseline of page@a" in text(admin, base)
+    assert "no reward yet" in text(admin, base)
+    evidence = {"value": 61.3, "needed": 40.0, "rule": "anytime"}
+    move(experiment, "promote", actor="learner", arm=experiment.arms.get(name="b"), evidence=evidence)
+    assert "evidence 61 of the 40 needed" in text(admin, base)
+    assert evidence_of_change({"error_rate": 0.5, "rows": []}) == "error_rate 0.5"
+    assert evidence_of_change({}) == "-"

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from noregret.rest.caller import Caller
 from serving.api.keys import digest, presented
+from serving.key_uses import USES
 
 from .models import ApiKey
 
@@ -27,6 +28,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         key = ApiKey.objects.filter(digest=digest(text), revoked_at__isnull=True).first()
         if key is None or (key.expires_at is not None and key.expires_at <= timezone.now()):
             raise AuthenticationFailed
+        USES.note(key.digest)
         endpoints = None if key.endpoints is None else frozenset(key.endpoints)
         return Caller(f"key:{key.name}", frozenset(key.scopes), endpoints), key
 

@@ -21,6 +21,8 @@ class ApiKey(models.Model):
     created_by = models.CharField(max_length=150, blank=True, default="")
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # As of the last housekeeping; what is newer is in Redis (noregret.access.uses).
+    last_used_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ("-id",)

@@ -38,11 +38,13 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`backlog` counts decisions that wait for the ledger, `quarantined` what was set aside."""
+    """`backlog` counts decisions that wait for the ledger, `quarantined` what was set aside;
+    `waiting` is the backlog by endpoint."""
 
     learner: Learner
     backlog: int
     quarantined: int
+    waiting: dict[str, int] = field(default_factory=dict)
 
 
 def sign_of_life(lagging: Mapping[str, Lag] | None = None) -> None:
@@ -96,8 +98,10 @@ def of_experiment(experiment: Experiment) -> LearnerState:
 def health() -> Health:
     """Raises redis.RedisError."""
     names = keys()
+    endpoints = list(Endpoint.objects.values_list("name", flat=True))
     with client().pipeline(transaction=False) as pipeline:
-        for name in Endpoint.objects.values_list("name", flat=True):
+        for name in endpoints:
             pipeline.xlen(names.decisions(name))
-        backlog = sum(count for count in pipeline.execute(raise_on_error=False) if isinstance(count, int))
-    return Health(learner(), backlog, QuarantinedEvent.objects.count())
+        counts = pipeline.execute(raise_on_error=False)
+    waiting = {name: count for name, count in zip(endpoints, counts, strict=True) if isinstance(count, int)}
+    return Health(learner(), sum(waiting.values()), QuarantinedEvent.objects.count(), waiting)

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
+from noregret.access.uses import keep_uses
 from noregret.celery import app
 from noregret.learning.baselines import fold_leftovers, merge_old_hours
 from noregret.learning.finishing import finish
@@ -47,6 +48,10 @@ def housekeeping() -> None:
     fold_leftovers()
     merge_old_hours()
     call_command("clearsessions")
+    try:
+        keep_uses()
+    except redis.RedisError as error:
+        log.warning("redis out of reach, uses of keys not kept", error=str(error))
 
 
 # As the beat of the version before names it.

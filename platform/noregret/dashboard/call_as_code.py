@@ -1,0 +1,63 @@
+"""A call of the API as curl, Python and JavaScript. Each runs as it stands, with nothing installed
+but the language; the key comes from the environment."""
+
+import json
+import pprint
+import shlex
+from typing import Any, NamedTuple
+
+KEY_VARIABLE = "NOREGRET_KEY"
+
+
+class Code(NamedTuple):
+    """The call in one language."""
+
+    language: str
+    text: str
+
+
+def as_code(url: str, body: dict[str, Any]) -> list[Code]:
+    """POST `body` to `url`, in each language."""
+    return [
+        Code("curl", _curl(url, body)),
+        Code("Python", _python(url, body)),
+        Code("JavaScript", _javascript(url, body)),
+    ]
+
+
+def _curl(url: str, body: dict[str, Any]) -> str:
+    return "\n".join(
+        (
+            f"curl {shlex.quote(url)} \\",
+            f'  -H "Authorization: Bearer ${KEY_VARIABLE}" -H "Content-Type: application/json" \\',
+            f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}",
+        )
+    )
+
+
+def _python(url: str, body: dict[str, Any]) -> str:
+    return f"""import json
+from os import environ
+from urllib.request import Request, urlopen
+
+body = {pprint.pformat(body, sort_dicts=False, width=88)}
+headers = {{
+    "Authorization": "Bearer " + environ["{KEY_VARIABLE}"],
+    "Content-Type": "application/json",
+}}
+request = Request({url!r}, json.dumps(body).encode(), headers)
+with urlopen(request, timeout=10) as answer:
+    print(json.load(answer))"""
+
+
+def _javascript(url: str, body: dict[str, Any]) -> str:
+    return f"""const body = {json.dumps(body, indent=2, ensure_ascii=False)};
+const answer = await fetch({json.dumps(url)}, {{
+  method: "POST",
+  headers: {{
+    Authorization: `Bearer ${{process.env.{KEY_VARIABLE}}}`,
+    "Content-Type": "application/json",
+  }},
+  body: JSON.stringify(body),
+}});
+console.log(await answer.json());"""
