@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from noregret.dashboard.figures import facts, figures, sentence
-from noregret.dashboard.words import in_words
+from noregret.dashboard.figures import facts, figures
+from noregret.dashboard.words import in_words, sentence
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.phrases import evidence_told, listed, probability_told

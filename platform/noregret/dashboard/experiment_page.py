@@ -33,14 +33,13 @@ from .figures import (
     figures,
     labelled,
     segment_rows,
-    sentence,
     shadow_rows,
     tells_evidence,
     troubles_of_learner,
 )
 from .forms import ExperimentForm, PromoteForm, ReasonForm
 from .pages import ServiceAddAdmin, actor_of, may_see
-from .words import in_words
+from .words import in_words, sentence
 
 CONSEQUENCES: dict[Action, str] = {
     "start": "Requests to {endpoint} will be routed among the arms of {name} from now on.",

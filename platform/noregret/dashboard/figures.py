@@ -5,7 +5,7 @@ Every text is made here, once: the page with JavaScript and the page without sho
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -20,6 +20,8 @@ from noregret.learning.shown.phrases import evidence_told, probability_told
 from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm
 from noregret.learning.shown.segments import Segments
 from noregret.learning.shown.shared import shared_results
+
+from .words import sentence
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that
 # lose, and means jump about.
@@ -163,14 +165,6 @@ def progress(evidence: EvidenceProgress) -> float | None:
     if value is None or needed is None or needed <= 1:
         return None
     return min(1.0, max(0.0, math.log(max(value, 1.0)) / math.log(needed)))
-
-
-def sentence(reason: str, names: Sequence[str] = ()) -> str:
-    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms
-    keep theirs as they are written."""
-    begins = any(reason == name or reason.startswith((f"{name} ", f"{name}:", f"{name},")) for name in names)
-    capital = reason if begins else reason[:1].upper() + reason[1:]
-    return capital if capital.endswith(".") else f"{capital}."
 
 
 def answers_differ(found: Results) -> bool:
