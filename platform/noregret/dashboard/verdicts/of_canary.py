@@ -1,6 +1,6 @@
 """Verdicts of a canary: which step, what stands in the way of the next, and what follows."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from noregret.learning.shown.results import Results, ResultsArm
 
@@ -19,7 +19,6 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
         return Verdict("The canary has not begun.", "Keep it running.", "wait")
     headline = f"Step {state.step} of {state.steps}: {challenger.name} gets {state.weight:.0%} of the units."
     details = [_beside(challenger, control, setting), *_in_the_way(results, challenger)]
-    reason = results.recommendation.reason
     match results.recommendation.action:
         case "rollback":
             headline = f"{control.name} is shown to be better than {challenger.name}."
@@ -28,19 +27,36 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
         case "promote":
             headline = f"{challenger.name} baked at every step, and nothing spoke against it."
             return Verdict(headline, f"Promote {challenger.name}.", "good", tuple(details))
-    bakes_until = state.since + timedelta(seconds=rule.bake_seconds)
-    if bakes_until > results.as_of:
-        details.append(f"The step bakes until {told.moment(bakes_until, results.as_of).removeprefix('at ')}.")
+    until = baked_at(results, setting)
+    if until is not None and until > results.as_of:
+        details.append(f"The step bakes until {told.moment(until, results.as_of).removeprefix('at ')}.")
         goes_on = "then it goes on by itself unless something speaks against it"
         do = f"Wait; {goes_on if rule.auto else 'then it waits for a person'}."
         return Verdict(headline, do, "wait", tuple(details))
-    missing = reason.partition("; ")[2]
+    missing = what_it_waits_for(results, setting)
     if missing:
         details.append(f"It has baked, and does not go on: {missing}.")
         return Verdict(headline, "See to what it waits for; or roll it back.", "wait", tuple(details))
     details.append(f"It has baked, and nothing speaks against {challenger.name}.")
     do = "It goes on by itself in a moment." if rule.auto else "Advance it."
     return Verdict(headline, do, "good", tuple(details))
+
+
+def baked_at(results: Results, setting: Setting) -> datetime | None:
+    """When the present step has lasted as long as it must; None before it began."""
+    if results.canary is None or setting.canary is None:
+        return None
+    return results.canary.since + timedelta(seconds=setting.canary.bake_seconds)
+
+
+def what_it_waits_for(results: Results, setting: Setting) -> str:
+    """What the canary's step still lacks; empty where it may go on."""
+    until = baked_at(results, setting)
+    if until is None:
+        return "the canary has not begun"
+    if until > results.as_of:
+        return f"the step bakes for another {(until - results.as_of).total_seconds():,.0f} s"
+    return results.recommendation.reason.partition("; ")[2]
 
 
 def _beside(challenger: ResultsArm, control: ResultsArm, setting: Setting) -> str:

@@ -5,6 +5,8 @@ from bandits.inference.sample_ratio import ALARM
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.watched.states import GuardedArm, GuardrailState
 
+from . import told
+
 FAILING = 0.1
 """More failures than this are told of an arm, as what stands against its promotion."""
 _ENOUGH = 20
@@ -22,7 +24,8 @@ def failing(results: Results) -> list[ResultsArm]:
 
 def troubles(results: Results) -> list[str]:
     """A sentence each."""
-    said = [
+    said = _unlearned(results)
+    said += [
         f"{arm.name} fails: {arm.error_rate:.0%} of its {arm.decisions:,} decisions were answered by the champion instead."
         for arm in failing(results)
     ]
@@ -31,6 +34,18 @@ def troubles(results: Results) -> list[str]:
         said.append("Traffic was not split as logged: don't trust these figures before that is found.")
     for guardrail in results.guardrails:
         said += [passed(guardrail, arm) for arm in guardrail.arms if arm.state == "passed"]
+    return said
+
+
+def _unlearned(results: Results) -> list[str]:
+    """What keeps the figures from being of all that came."""
+    learner, said = results.learner, []
+    if not learner.ok:
+        since = "" if learner.behind_seconds is None else f" for {learner.behind_seconds:,.0f} s"
+        said.append(f"What comes in is not learned{since}: {learner.why}.")
+    if learner.set_aside:
+        rows = told.counted(learner.set_aside, "row is", "rows are")
+        said.append(f"{rows} in quarantine, and in none of these figures.")
     return said
 
 
