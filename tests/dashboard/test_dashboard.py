@@ -1,15 +1,12 @@
 """The admin in a real browser, and its rules without one."""
 
 import hashlib
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from noregret.access.models import ApiKey
@@ -25,13 +22,10 @@ from noregret.trail.models import AuditEntry
 
 from serving.models import QuarantinedEvent, ShadowPrediction
 from tests.conftest import endpoint_of, static_model
+from tests.dashboard.conftest import PASSWORD
 from tests.learning.past_traffic import begin_earlier, fill
 
 Start = Callable[..., Experiment]
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-PASSWORD = "correct horse battery staple"
 CHART_JS = PACKAGE / "dashboard" / "static" / "dashboard" / "chart.js"
 
 
@@ -39,13 +33,6 @@ def test_chart_js__is_the_file_that_its_source_note_names() -> None:
     digest = hashlib.sha256((CHART_JS / "chart.umd.min.js").read_bytes()).hexdigest()
     assert f"{digest}  chart.umd.min.js" in (CHART_JS / "SOURCE.txt").read_text()
     assert "The MIT License" in (CHART_JS / "LICENSE.md").read_text()
-
-
-@pytest.fixture
-def admin(platform: None) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
-    return client
 
 
 def page(experiment: Experiment) -> str:
@@ -131,6 +118,21 @@ def test_arms__taken_out_and_put_back__from_the_page(admin: Client, two_arms: St
     shown = admin.get(page(experiment)).content.decode()
     assert "took out b" in shown
     assert "it fails" in shown
+
+
+def test_arm__added_from_the_page__or_refused_beside_its_field(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    static_model("page", "c", {"text": "C"})
+    assert b"with a burn-in of its own" in admin.get(do(experiment, "add")).content
+    sent = {"name": "c", "model": "page@c", "reason": "a third"}
+    for wrong in ({"model": "page@z"}, {"name": "C D"}, {"reason": ""}, {"payload": "{"}):
+        assert admin.post(do(experiment, "add"), sent | wrong).status_code == 400, wrong
+    assert experiment.arms.count() == 2
+    assert admin.post(do(experiment, "add"), sent).status_code == 302
+    assert experiment.arms.get(name="c").model.model == "page@c"
+    assert AuditEntry.objects.latest("pk").reason == "a third"
+    again = admin.post(do(experiment, "add"), sent, follow=True).content.decode()
+    assert "Not done: e has an arm c already" in again
 
 
 def test_action__without_csrf_token__is_refused(admin: Client, two_arms: Start) -> None:
@@ -330,32 +332,6 @@ def test_key__made_and_revoked__is_shown_once(admin: Client) -> None:
     admin.post(f"/admin/access/apikey/{key.pk}/do/revoke", {"reason": "leaked"})
     key.refresh_from_db()
     assert key.revoked_at is not None
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("NO BROWSER: chromium was not found, the dashboard is not tested in one (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    # Playwright runs an event loop in this thread, where Django would otherwise refuse the
-    # database.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield started
-        started.close()
-        # Within Playwright's event loop Django sees another context than without it, and made a
-        # connection for that.
-        connection.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 def fill_in_experiment(tab: Any) -> None:

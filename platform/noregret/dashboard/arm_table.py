@@ -10,30 +10,27 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.learning.shown.results import Results, ResultsArm
 
 from .drawn import Axis, Mark, axis
-from .verdicts import Setting
+from .verdicts import Setting, told
 from .verdicts.troubles import FAILING
 
 Tone = Literal["good", "wait", "bad", "plain"]
 
-_COLUMNS = (
-    ("mean", "Mean reward"),
-    ("interval", "95 % interval"),
-    ("watched", "95 % at any time"),
-    ("now", "Share now"),
-    ("share", "Share so far"),
-    ("best", "P(best)"),
-    ("loss", "Expected loss"),
-    ("decisions", "Decisions"),
-    ("rewards", "Rewards"),
-    ("errors", "Errors"),
-    ("p50", "p50 in ms"),
-    ("p99", "p99 in ms"),
+_COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("mean", "interval"), "Mean reward, 95 %"),
+    (("watched",), "At any time"),
+    (("now", "share"), "Share now, so far"),
+    (("best",), "P(best)"),
+    (("loss",), "Expected loss"),
+    (("decisions", "rewards"), "Decisions, rewards"),
+    (("errors",), "Errors"),
+    (("p50", "p99"), "p50, p99 in ms"),
 )
+"""The figures of each column, below each other, and its title."""
 _OF_ONE_ARM = ("share", "now", "best", "loss")
 _COMPARING = ("best", "loss")
 
 
-def columns_of(experiment: Experiment) -> list[tuple[str, str]]:
+def columns_of(experiment: Experiment) -> list[tuple[tuple[str, ...], str]]:
     """The columns that say something of this strategy's arms."""
     left_out: tuple[str, ...] = ()
     if serves_nobody(experiment):
@@ -42,7 +39,8 @@ def columns_of(experiment: Experiment) -> list[tuple[str, str]]:
         left_out = ("now", *_COMPARING)  # they depend on the request
     elif experiment.strategy == Experiment.Strategy.CANARY:
         left_out = ("loss",)
-    return [(key, label) for key, label in _COLUMNS if key not in left_out]
+    columns = [(tuple(key for key in keys if key not in left_out), label) for keys, label in _COLUMNS]
+    return [(keys, "Share so far" if keys == ("share",) else label) for keys, label in columns if keys]
 
 
 def serves_nobody(experiment: Experiment) -> bool:
@@ -58,7 +56,7 @@ class Chip(Struct, frozen=True):
 
 
 class ArmRow(Struct, frozen=True):
-    """`said`: what is drawn, in words. `cells`: (column, text)."""
+    """`said`: what is drawn, in words. `cells`: of each column (figure, text) below each other."""
 
     name: str
     model: str
@@ -66,13 +64,13 @@ class ArmRow(Struct, frozen=True):
     chips: list[Chip]
     mark: Mark
     said: str
-    cells: list[tuple[str, str]]
+    cells: list[list[tuple[str, str]]]
 
 
 class ArmTable(Struct, frozen=True):
     """`axis`: None where the means of arms are not comparable or not known; `why` then says so."""
 
-    columns: list[tuple[str, str]]
+    columns: list[str]
     rows: list[ArmRow]
     axis: Axis | None
     why: str
@@ -99,12 +97,28 @@ def arm_table(experiment: Experiment, results: Results, setting: Setting, cells:
             colour=colours[arm.name] % 7,
             chips=chips(arm, results, setting, promoted),
             mark=Mark() if drawn is None else drawn.mark(arm.mean, arm.interval, arm.watched_interval),
-            said=_said(arm, cells[arm.name]),
-            cells=[(key, cells[arm.name][key]) for key, _ in columns],
+            said=_said(arm, texts),
+            cells=[[(key, texts[key]) for key in keys] for keys, _ in columns],
         )
         for arm in arms
+        for texts in [cells[arm.name] | _in_its_unit(arm, setting)]
     ]
-    return ArmTable(columns, rows, drawn, why)
+    return ArmTable([label for _, label in columns], rows, drawn, why)
+
+
+def _in_its_unit(arm: ResultsArm, setting: Setting) -> dict[str, str]:
+    """Figures of its rewards: rates in per cent, and as many decimals as their interval has."""
+    if arm.mean is None or arm.interval is None:
+        return {}
+    mean, *ends = told.values([arm.mean, *arm.interval], percent=setting.percent)
+    watched = told.values(list(arm.watched_interval or ()), percent=setting.percent)
+    loss = [] if arm.expected_loss is None else told.values([arm.expected_loss], percent=setting.percent)
+    return {
+        "mean": mean,
+        "interval": " to ".join(ends),
+        **({"watched": " to ".join(watched)} if watched else {}),
+        **({"loss": loss[0]} if loss else {}),
+    }
 
 
 def _axis(arms: list[ResultsArm], setting: Setting) -> Axis | None:

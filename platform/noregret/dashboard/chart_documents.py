@@ -16,6 +16,7 @@ from .verdicts import Setting, told
 from .words import duration
 
 Band = tuple[float, float] | None
+_STRETCHES = {60: "minute", 3600: "hour", 86_400: "day", 7 * 86_400: "week"}
 
 
 class Series(Struct, frozen=True):
@@ -95,6 +96,13 @@ def charts(
     return [_evidence(results, history, events), shares, *means]
 
 
+def _stretch(over_time: OverTime) -> str:
+    """What a stretch of time is called: 'day', '6 h'."""
+    if not over_time.seconds:
+        return "stretch"
+    return _STRETCHES.get(over_time.seconds) or duration(over_time.seconds)
+
+
 def _nothing(results: Results, setting: Setting) -> str:
     if results.status == "draft":
         return "Nothing is drawn before it has started."
@@ -133,7 +141,7 @@ def _shares(results: Results, over_time: OverTime, events: list[Event]) -> Chart
         id="share",
         title="Share of traffic",
         axis="share of decisions",
-        help=f"Of the decisions of each {duration(over_time.seconds)}." if over_time.seconds else "",
+        help=f"Of the decisions of each {_stretch(over_time)}.",
         kind="stacked",
         percent=True,
         at=over_time.at,
@@ -161,7 +169,7 @@ def _means(
             if setting.silent
             else f"No stretch is over yet: a decision counts when its window of {window} has closed."
         )
-    stretch = duration(over_time.seconds) if over_time.seconds else "stretch"
+    stretch = _stretch(over_time)
     bands = (
         "No band is drawn: units keep their arm, so their rewards hang together." if over_time.by_unit
         else "Bands are 95 % intervals, right at one moment each."

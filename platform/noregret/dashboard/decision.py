@@ -23,6 +23,7 @@ CONSEQUENCES = {
     "The endpoint can be rolled back to {champion}.",
     "advance": "The canary {name} goes to its next step now, whether or not this one has baked.",
     "activate": "From now on {name} serves what its policy chooses: it is no apprentice any more.",
+    "add": "{name} gets another arm, with a burn-in of its own; it can't be removed, only taken out.",
     "disable": "{arm} gets no more traffic of {endpoint}; the others share it. What it earned so far still counts.",
     "enable": "{arm} gets traffic of {endpoint} again.",
 }
@@ -35,6 +36,7 @@ LABELS = {
     "rollback": "Roll back",
     "advance": "Advance",
     "activate": "Activate",
+    "add": "Add an arm",
     "disable": "Take out an arm",
     "enable": "Put back an arm",
 }

@@ -4,20 +4,24 @@ reason, and a second look where it goes against what is known."""
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from noregret.experiments.errors import ExperimentsError
+from noregret.experiments import document as documents
+from noregret.experiments.errors import ExperimentsError, Invalid
 from noregret.experiments.lifecycle import TRANSITIONS
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.shown.shared import shared_results
-from noregret.rollout.arms import set_enabled
+from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.transitions import activate, advance, move
+from serving.api.bodies import field_error
 
 from .decision import LABELS, against, consequence
+from .document_inputs import JSONText
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 from .verdicts import Setting, setting_of
@@ -42,6 +46,22 @@ class ActionForm(ReasonForm):
             self.order_fields(self.field_order)
 
 
+class AddForm(ReasonForm):
+    """An arm more, and why."""
+
+    field_order = ("name", "model", "payload", "reason")
+    name = forms.CharField(widget=UnfoldAdminTextInputWidget(), max_length=63, help_text="As `v4`; for ever.")
+    model = forms.CharField(widget=UnfoldAdminTextInputWidget(), max_length=255, help_text="As `digits@4`.")
+    payload = JSONText(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="What a decision for it tells besides, as JSON; may be left empty.",
+    )
+    reason = forms.CharField(
+        label="Reason, for the audit trail", max_length=2000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3})
+    )
+
+
 class ExperimentActions(ReadOnlyAdmin[Experiment]):
     """GET asks; POST does it."""
 
@@ -51,6 +71,8 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             raise PermissionDenied
         if action not in LABELS:
             raise Http404
+        if action == "add":
+            return self._add_view(request, experiment)
         posted = request.method == "POST"
         arms = _choices(experiment, action)
         chosen = request.GET.get("arm", "")
@@ -79,6 +101,39 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             },
             status=400 if form.errors else 200,
         )
+
+    def _add_view(self, request: HttpRequest, experiment: Experiment) -> HttpResponse:
+        form = AddForm(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and form.is_valid():
+            given = form.cleaned_data
+            try:
+                asked = {name: given[name] for name in ("name", "model", "payload") if given[name] not in (None, "")}
+                arm = add_arm(
+                    experiment,
+                    msgspec.convert(asked, documents.Arm),
+                    actor=actor_of(request),
+                    reason=given["reason"],
+                )
+            except msgspec.ValidationError as error:
+                told = field_error(str(error))
+                field = told["field"] if told["field"] in form.fields else None
+                form.add_error(field, told["message"])
+            except Invalid as error:
+                form.add_error(error.field if error.field in form.fields else None, error.message)
+            except ExperimentsError as error:
+                messages.error(request, f"Not done: {error}.")
+                return self.to_row(experiment)
+            else:
+                messages.success(request, f"{arm.name} was added.")
+                return self.to_row(experiment)
+        context = {
+            "title": f"{LABELS['add']}: {experiment.name}",
+            "question": consequence("add", experiment.name, setting_of(experiment)),
+            "form": form,
+            "button": LABELS["add"],
+            "back": self.row_url(experiment),
+        }
+        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
 
     def _do(self, request: HttpRequest, experiment: Experiment, action: str, arm: str, reason: str) -> None:
         try:

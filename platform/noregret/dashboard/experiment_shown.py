@@ -199,7 +199,8 @@ def _actions(experiment: Experiment, may_change: bool) -> list[str]:
         steps.append("advance")
     if experiment.apprentice and allowed:
         steps.append("activate")
-    return [*steps, *allowed]
+    grows = experiment.strategy in (Experiment.Strategy.BANDIT, Experiment.Strategy.SHADOW)
+    return [*steps, *allowed, *(["add"] if grows and allowed else [])]
 
 
 def _arm_actions(experiment: Experiment, arms: list[Arm]) -> list[tuple[str, str]]:

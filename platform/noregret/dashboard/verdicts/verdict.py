@@ -34,4 +34,4 @@ def verdict(results: Results, setting: Setting) -> Verdict:
     standing = said_of_nothing(results, setting) or _BY_STRATEGY[kind](results, setting)
     if results.status == "paused":
         return of_paused(standing, setting)
-    return standing.beside(troubles(results))
+    return standing.beside(troubles(results, splits=kind not in ("shadow", "apprentice")))
