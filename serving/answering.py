@@ -28,6 +28,13 @@ place."""
 NOBODY_ANSWERED = "no_answer"
 """The fallback reason of a decision that neither its arm nor the champion could serve."""
 
+PATIENCE_TIMES = 3.0
+"""As many times as long as a call is expected to take, others wait for it."""
+SHORTEST_PATIENCE_SECONDS = 0.05
+UNKNOWN_SHARE = 0.25
+"""Of what is left to a request, how long others wait for its call where nobody knows what one
+takes."""
+
 Row = Sequence[Any] | dict[str, Any]
 _NO_OUTPUTS: Outputs = {}
 
@@ -149,9 +156,17 @@ def _answer(live: LiveEndpoint, model: LiveModel, rows: Rows, until: float, call
     cache = live.cache
     if cache is None or not cache.takes(model.kept):
         return Answered(call(), is_kept=False)
-    runtime = model.runtime
-    shares = runtime is not None and not (runtime.bounded and model.pace.is_short(len(rows)))
-    return cache.answer(model.model, rows, call, until, shares=shares)
+    return cache.answer(model.model, rows, call, until, patience=_patience(model, rows, until))
+
+
+def _patience(model: LiveModel, rows: Rows, until: float) -> float | None:
+    """How many seconds others with the same rows wait for a call; None where it is sooner made."""
+    if model.runtime is None or (model.runtime.bounded and model.pace.is_short(len(rows))):
+        return None
+    expected = model.pace.expected_seconds(len(rows))
+    if expected is None:
+        return max(0.0, until - time.perf_counter()) * UNKNOWN_SHARE
+    return max(SHORTEST_PATIENCE_SECONDS, PATIENCE_TIMES * expected)
 
 
 def _told(live: LiveEndpoint, model: LiveModel, answered: Answered) -> bool | None:
@@ -199,7 +214,7 @@ def _answered(live: LiveEndpoint, model: LiveModel, rows: Rows, deadline: float)
         model.pace.took(len(rows), time.thread_time() - worked)
         return outputs
     batching = live.batching
-    if batching is not None and runtime.bounded and model.kept == "always":
+    if batching is not None and model.kept == "always":
         return batching.predict(model.model, rows, lambda some: _call_apart(model, runtime, some, deadline), deadline)
     return _call_apart(model, runtime, rows, deadline)
 
@@ -228,7 +243,16 @@ def _call_champion(live: LiveEndpoint, model: LiveModel, rows: Rows, deadline: f
         raise ModelFailed(f"{model.model.model} is not loaded here: {error}") from error
     except Exception as error:  # whatever it raises, the caller gets one answer: there is no other model
         log.error("model failed, and nobody answers for it", model=model.model.model, error=repr(error))
-        raise ModelFailed(f"{model.model.model}: {type(error).__name__}") from error
+        raise ModelFailed(f"{model.model.model} {_failed(error)}") from error
+
+
+def _failed(error: Exception) -> str:
+    """What a caller is told of it: what happened, and nothing of what the model's code said."""
+    if isinstance(error, DeadlineExceeded):
+        return "did not answer in time"
+    if isinstance(error, Overloaded):
+        return "has too many calls under way that have not come back"
+    return f"failed: {type(error).__name__}"
 
 
 def _call_patiently(live: LiveEndpoint, model: LiveModel, rows: Rows, deadline: float) -> Outputs:

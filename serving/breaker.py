@@ -29,6 +29,7 @@ class Breaker:
         self._failures = 0
         self._pause = FIRST_PAUSE_SECONDS
         self._closed = True
+        self._is_trying = False  # is the call that was let through under way?
         self._retry_at = 0.0
 
     @property
@@ -52,16 +53,21 @@ class Breaker:
                 raise CircuitOpen
             # One caller tries; the others wait until it is back, or has had its pause.
             self._retry_at = now + self._pause
+            self._is_trying = True
 
     def succeeded(self) -> None:
         if self._failures or not self._closed:
             with self._lock:
                 self._failures, self._closed, self._pause = 0, True, FIRST_PAUSE_SECONDS
+                self._is_trying = False
 
     def failed(self) -> None:
         with self._lock:
             self._failures += 1
             if not self._closed:
+                if not self._is_trying:
+                    return  # a call from before it opened: nothing was tried since
+                self._is_trying = False
                 self._pause = min(2.0 * self._pause, LONGEST_PAUSE_SECONDS)
                 self._retry_at = self._clock() + self._pause
             elif self._failures >= FAILURES:

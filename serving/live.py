@@ -60,7 +60,8 @@ class LiveModel:
 
     @property
     def kept(self) -> Kept:
-        """May its answers be kept for the same rows? For a time at most, where it draws them."""
+        """May its answers be kept for the same rows? For a time at most, where it draws them. Only
+        those that may be kept always follow from a row alone, whatever is asked beside it."""
         return "for-a-time" if getattr(self.runtime, "draws", False) else self.model.kept
 
 

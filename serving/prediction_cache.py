@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from . import snapshot
-from .deadline import WaitedInVain
+from .deadline import DeadlineExceeded, WaitedInVain
 from .runtimes.columns import Rows, Table
 from .runtimes.protocol import Kept
 from .runtimes.runtime import Outputs
@@ -48,11 +48,18 @@ class _Kept(NamedTuple):
 
 
 class _Flight:
-    """A call that is under way, for whoever asks the same meanwhile."""
+    """A call that is under way, for whoever asks the same meanwhile.
 
-    def __init__(self) -> None:
+    `patience`: after so many seconds it is waited for no more, and the next call is made.
+    """
+
+    def __init__(self, patience: float) -> None:
         self.over = threading.Event()
         self.outputs: Outputs | None = None  # None: it failed, or is not over
+        self.is_late = False  # did it not come back in time?
+        self.began = time.perf_counter()
+        self.patience = patience
+        self.seconds = 0.0  # that it took, once it is over
 
 
 class PredictionCache:
@@ -78,13 +85,15 @@ class PredictionCache:
         return kept == "always" or (kept == "for-a-time" and self.seconds is not None)
 
     def answer(
-        self, model: snapshot.Model, rows: Rows, call: Callable[[], Outputs], deadline: float, *, shares: bool
+        self, model: snapshot.Model, rows: Rows, call: Callable[[], Outputs], deadline: float, *, patience: float | None
     ) -> Answered:
         """What is kept for these rows, or what `call` gives, which is kept then.
 
-        `shares`: of requests that ask the same at once one calls, and the others wait for it, at
-        most until `deadline` (time.perf_counter). Where that call fails they call themselves.
-        Raises WaitedInVain, and what `call` raises.
+        `patience`: of requests that ask the same at once one calls, and the others wait for it, at
+        most until `deadline` (time.perf_counter). Once it has taken so many seconds one of them
+        makes the next call, which has twice as long. Where a call fails they call themselves,
+        unless it was for want of more time than they have. None: each calls. Raises WaitedInVain,
+        and what `call` raises.
         """
         key = key_of(model, rows)
         if key is None:
@@ -92,24 +101,50 @@ class PredictionCache:
         outputs = self._get(key)
         if outputs is not None:
             return Answered(outputs, is_kept=True)
-        if not shares:
+        if patience is None:
             return Answered(self._called(key, call), is_kept=False)
-        mine = _Flight()
+        given_up: _Flight | None = None
+        while True:
+            flight, is_mine = self._boarded(key, given_up, patience)
+            if is_mine:
+                return self._flown(key, flight, call)
+            flight.over.wait(max(0.0, min(deadline, flight.began + flight.patience) - time.perf_counter()))
+            if flight.outputs is not None:
+                return Answered(flight.outputs, is_kept=True)
+            left = deadline - time.perf_counter()
+            if left <= 0.0 or (flight.is_late and left <= flight.seconds):
+                raise WaitedInVain(model.model)
+            if flight.over.is_set() and not flight.is_late:
+                return Answered(self._called(key, call), is_kept=False)
+            given_up = flight
+
+    def _boarded(self, key: bytes, given_up: _Flight | None, patience: float) -> tuple[_Flight, bool]:
+        """The call to wait for, and whether it is the caller's own to make, as where there is none
+        but the one that was given up."""
         with self._process.lock:
-            flight = self._flights.setdefault(key, mine)
-        if flight is mine:
-            try:
-                mine.outputs = self._called(key, call)
-            finally:
-                with self._process.lock:
-                    del self._flights[key]
-                mine.over.set()
+            flight = self._flights.get(key)
+            if flight is not None and flight is not given_up:
+                return flight, False
+            mine = _Flight(patience if given_up is None else 2.0 * given_up.patience)
+            self._flights[key] = mine
+        return mine, True
+
+    def _flown(self, key: bytes, mine: _Flight, call: Callable[[], Outputs]) -> Answered:
+        try:
+            mine.outputs = self._get(key)  # of a call that ended since the caller looked
+            if mine.outputs is not None:
+                return Answered(mine.outputs, is_kept=True)
+            mine.outputs = self._called(key, call)
             return Answered(mine.outputs, is_kept=False)
-        if not flight.over.wait(max(0.0, deadline - time.perf_counter())):
-            raise WaitedInVain(model.model)
-        if flight.outputs is not None:
-            return Answered(flight.outputs, is_kept=True)
-        return Answered(self._called(key, call), is_kept=False)
+        except DeadlineExceeded:
+            mine.is_late = True
+            raise
+        finally:
+            with self._process.lock:
+                if self._flights.get(key) is mine:
+                    del self._flights[key]
+            mine.seconds = time.perf_counter() - mine.began
+            mine.over.set()
 
     def _called(self, key: bytes, call: Callable[[], Outputs]) -> Outputs:
         asked_at = self._process.clock()

@@ -17,7 +17,7 @@ import redis
 import structlog
 
 from .learner_sign import LearnerWatch
-from .redis_clients import SNAPSHOTS
+from .redis_clients import SNAPSHOTS, by_shard
 from .redis_keys import ACCESS, Keys
 
 log = structlog.get_logger(__name__)
@@ -179,9 +179,10 @@ class RedisReader(SnapshotReader):
         if time.monotonic() - self._compared >= COMPARE_SECONDS:
             changed |= self._newer_than(self._next_turn(self._taker.versions()))
             self._compared = time.monotonic()
-        if changed:
-            self._take(changed)
-        if epoch is not None:  # emptied and not yet republished: keep what we have, and stay curious
+        is_whole = self._take(changed) if changed else True
+        # Emptied and not yet republished: keep what we have, and stay curious. So where some server
+        # did not answer.
+        if epoch is not None and is_whole:
             self._seen_sequence, self._seen_epoch = number, epoch
 
     def _next_turn(self, held: Mapping[str, int]) -> Mapping[str, int]:
@@ -210,17 +211,28 @@ class RedisReader(SnapshotReader):
         serving."""
         return isinstance(there, bytes) and there.isdigit() and int(there) > max(version, self._refused.get(name, -1))
 
-    def _take(self, names: set[str]) -> None:
+    def _take(self, names: set[str]) -> bool:
+        """Read documents and hand them over; False where a server of a cluster that has some of
+        them is away."""
         versions: dict[str, int] = {}
         documents: dict[str, bytes | None] = {}
-        for name in sorted(names):
+        is_whole = True
+        servers = by_shard(self._client, sorted(names), self._keys.snapshot)
+        for _, those in servers:
             try:
-                read = self._client.hmget(self._keys.snapshot(name), "version", "body")
-                version, body = cast("list[bytes | None]", read)
-                versions[name] = int(version or -1)
-            except (redis.ResponseError, ValueError) as error:
-                log.warning("snapshot can't be read", document=name, error=str(error))
-                continue
-            documents[name] = body
+                for name in those:
+                    try:
+                        read = self._client.hmget(self._keys.snapshot(name), "version", "body")
+                        version, body = cast("list[bytes | None]", read)
+                        versions[name] = int(version or -1)
+                    except (redis.ResponseError, ValueError) as error:
+                        log.warning("snapshot can't be read", document=name, error=str(error))
+                        continue
+                    documents[name] = body
+            except (redis.ConnectionError, redis.TimeoutError):
+                if len(servers) == 1:
+                    raise
+                is_whole = False
         for name in self._taker.take(documents):
             self._refused[name] = versions[name]
+        return is_whole

@@ -1,5 +1,5 @@
 """Every Redis key of Noregret, and how long it lives. Keys of one endpoint share a hash tag; no
-command spans two tags.
+command spans two tags, so that all of it works in a cluster as it is.
 
 key                        type    holds                                                     lives
 {index}:seq                int     number of publications so far                             for ever
@@ -24,10 +24,12 @@ celery:*                           Celery's queues                              
 NAME is an endpoint's name, or `@access` for the API keys: no endpoint's name can start with `@`.
 """
 
+import re
 from dataclasses import dataclass
 
 ACCESS = "@access"
 BODY_FIELD = b"d"
+_TAG = re.compile(r"\{[^}]+\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,12 @@ class Keys:
     def sticky(self, endpoint: str, experiment_id: int, unit: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:sticky:{experiment_id}:{unit}"
 
-    def answered(self, stream: str, group: str, digest: str) -> str:
-        return f"{self.prefix}{{{stream}}}:answered:{group}:{digest}"
+    def answered(self, stream: str, group: str, digest: str, *, in_cluster: bool = False) -> str:
+        """`in_cluster`: in the slot of a stream whose name has a hash tag of its own, which the name
+        that one server has always had for it is not."""
+        own = _TAG.search(stream) if in_cluster else None
+        tagged = f"{{{stream}}}" if own is None else f"{own[0]}:{stream}"
+        return f"{self.prefix}{tagged}:answered:{group}:{digest}"
 
     def shadows(self, endpoint: str) -> str:
         return f"{self.prefix}{{{endpoint}}}:shadow"

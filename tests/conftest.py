@@ -52,6 +52,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     # second a test that hardly one needs.
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.disconnect(create_contenttypes)
+    from tests.emptying import empty_by_rows
+
+    empty_by_rows()
     yield
     from django.db import connection
 
@@ -75,7 +78,7 @@ def platform(transactional_db: None, settings: Any, tmp_path: Path, monkeypatch:
     threads to see."""
     from noregret.redis_client import client
 
-    from serving import process, store
+    from serving import process, redis_clients, store
 
     # What has just come is waited for as long as a busy machine may take: tests are no callers in a
     # hurry.
@@ -88,9 +91,9 @@ def platform(transactional_db: None, settings: Any, tmp_path: Path, monkeypatch:
     yield
     process.reset()
     with contextlib.suppress(redis.RedisError):  # a test may have killed a Redis of its own
-        stale = list(client().scan_iter(f"{settings.REDIS_PREFIX}*"))
-        if stale:
-            client().delete(*stale)
+        for server in redis_clients.shards(client()):
+            for key in server.scan_iter(f"{settings.REDIS_PREFIX}*"):
+                server.delete(key)
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 

@@ -24,6 +24,13 @@ os.environ["NOREGRET_PYTHON_CALLABLES"] = "tests.callables.*"
 os.environ["NOREGRET_REMOTE_HOSTS"] = "127.0.0.1,localhost"
 os.environ["NOREGRET_REMOTE_NETWORKS"] = "127.0.0.0/8"
 os.environ["NOREGRET_LOG_LEVEL"] = "ERROR"
+if _cluster := os.environ.get("TESTS_REDIS_CLUSTER", ""):
+    # The same tests on a cluster (tests/soak/test_suite_on_a_cluster.py); Celery's queues are on
+    # one server as before.
+    from noregret.env import socket_dir as _socket_dir
+
+    os.environ["REDIS_URL"] = _cluster
+    os.environ["NOREGRET_BROKER_URL"] = f"unix://{_socket_dir(DATA_DIR)}/redis.sock"
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +38,8 @@ def engines() -> Iterator[None]:
     """PostgreSQL and Redis, running."""
     from noregret.embedded.engines import running_engines
 
-    with running_engines(DATA_DIR):
+    # A replica may follow it (tests/replica.py).
+    with running_engines(DATA_DIR, {"wal_level": "replica", "max_wal_senders": "4"}):
         _write_lazily()
         yield
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -31,8 +31,9 @@ def program() -> str | None:
 
 
 @contextlib.contextmanager
-def pooled_database() -> Iterator[tuple[str, str]]:
-    """An empty database: its address through the pooler, and its own."""
+def pooled_database(replica: Path | None = None) -> Iterator[tuple[str, str]]:
+    """An empty database: its address through the pooler, and its own. With the sockets of a
+    `replica` the pooler lends connections to that too, at the same address and `_replica`."""
     name = f"pooled_{secrets.token_hex(4)}"
     sockets = socket_dir(DATA_DIR) / POSTGRES_SOCKETS
     server = f"host={sockets} user=postgres"
@@ -40,7 +41,8 @@ def pooled_database() -> Iterator[tuple[str, str]]:
         connection.execute(f"CREATE DATABASE {name}".encode())
     folder = Path(tempfile.mkdtemp(prefix="noregret-pooler-"))
     try:
-        with _pgbouncer(folder, name, sockets) as port:
+        servers = {name: sockets} | ({} if replica is None else {f"{name}_replica": replica})
+        with _pgbouncer(folder, name, servers) as port:
             yield f"postgresql://postgres@127.0.0.1:{port}/{name}", f"{server} dbname={name}"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -49,7 +51,7 @@ def pooled_database() -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def _pgbouncer(folder: Path, database: str, sockets: Path) -> Iterator[int]:
+def _pgbouncer(folder: Path, database: str, servers: Mapping[str, Path]) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -66,7 +68,9 @@ def _pgbouncer(folder: Path, database: str, sockets: Path) -> Iterator[int]:
     }
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
-        f"[databases]\n{database} = host={sockets} user=postgres\n[pgbouncer]\n"
+        "[databases]\n"
+        + "".join(f"{name} = host={sockets} user=postgres dbname={database}\n" for name, sockets in servers.items())
+        + "[pgbouncer]\n"
         + "".join(f"{key} = {value}\n" for key, value in settings.items())
     )
     user = unprivileged_user()

@@ -7,7 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from noregret.env import VARIABLES, BadEnvironment, Environment
+from noregret.env import BadEnvironment, Environment
+from noregret.variables import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,229 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from noregret import variables
+from serving import redis_addresses
+
 
 class BadEnvironment(ValueError):
     """A variable of the environment holds what can't be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One documented variable: its name, what it is for, and its default as a reader sees it."""
-
-    name: str
-    purpose: str
-    default: str
-
-
-VARIABLES: dict[str, Variable] = {}
-
-
-def _variable(name: str, purpose: str, default: str) -> str:
-    VARIABLES[name] = Variable(name, purpose, default)
-    return name
-
-
-DATABASE_URL = _variable(
-    "DATABASE_URL", "PostgreSQL, as `postgresql://user:password@host:5432/name`", "the embedded server"
-)
-REDIS_URL = _variable(
-    "REDIS_URL", "Redis or Valkey, as `redis://host:6379/0` or `unix:///path/to/socket`", "the embedded server"
-)
-REDIS_PREFIX = _variable(
-    "NOREGRET_REDIS_PREFIX",
-    "what every Redis key starts with; installations that share a Redis need different ones",
-    "`nr:`",
-)
-SECRET_KEY = _variable(
-    "NOREGRET_SECRET_KEY",
-    "signs sessions and decision ids; at least 32 characters, the same for every process",
-    "a file in the data directory, made by the first `up`",
-)
-ALLOWED_HOSTS = _variable(
-    "NOREGRET_ALLOWED_HOSTS",
-    "host names that the service answers to, separated by commas",
-    "`localhost,127.0.0.1,[::1]`",
-)
-TRUSTED_ORIGINS = _variable(
-    "NOREGRET_TRUSTED_ORIGINS",
-    "origins from which the admin takes forms, as `https://noregret.example.com`, separated by commas",
-    "none",
-)
-CORS_ORIGINS = _variable(
-    "NOREGRET_CORS_ORIGINS",
-    "origins whose pages may call the serving calls from a browser, as `https://shop.example.com`, separated by commas; `*` for any",
-    "none",
-)
-DATA_DIR = _variable(
-    "NOREGRET_DATA_DIR",
-    "directory of the embedded servers, artefacts, snapshots and the spool",
-    "`.noregret` in the current directory",
-)
-PYTHON_CALLABLES = _variable(
-    "NOREGRET_PYTHON_CALLABLES",
-    "dotted paths that a `python` model may name, separated by commas; `package.*` for all of one",
-    "none",
-)
-REMOTE_HOSTS = _variable(
-    "NOREGRET_REMOTE_HOSTS",
-    "hosts that remote models and registries may be called at, separated by commas: `name`, `name:port` or `*.domain`",
-    "none: no remote model can be registered",
-)
-REMOTE_NETWORKS = _variable(
-    "NOREGRET_REMOTE_NETWORKS",
-    "networks that those hosts may have addresses in besides the internet, as `10.0.0.0/8,127.0.0.0/8`",
-    "none: no private and no loopback address is called",
-)
-REMOTE_TOKENS = _variable(
-    "NOREGRET_REMOTE_TOKENS",
-    "the variable that holds the Bearer token for a host, as `triton.internal=TRITON_TOKEN`, separated by commas",
-    "none",
-)
-REMOTE_ANSWER_LIMIT = _variable(
-    "NOREGRET_REMOTE_ANSWER_LIMIT", "largest answer of a remote model, in bytes", "16777216"
-)
-MLFLOW_URL = _variable(
-    "NOREGRET_MLFLOW_URL",
-    "MLflow's tracking server, as `https://mlflow.example.com`: versions are imported from it, and its alias `champion` follows",
-    "none",
-)
-SKOPS_TRUSTED = _variable(
-    "NOREGRET_SKOPS_TRUSTED",
-    "further types that a skops artefact may hold, separated by commas",
-    "none beyond scikit-learn's, numpy's and scipy's",
-)
-ONNX_PROVIDERS = _variable(
-    "NOREGRET_ONNX_PROVIDERS",
-    "execution providers of ONNX Runtime that models of framework `onnx` are tried on before the CPU, as `CUDAExecutionProvider`, "
-    "separated by commas; one that is not installed or does not start is told when such a model is loaded",
-    "none: the CPU",
-)
-ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
-ONNX_MEMORY_LIMIT = _variable(
-    "NOREGRET_ONNX_MEMORY_LIMIT",
-    "bytes of memory that the calls of all models of framework `onnx` may take at once in a process, besides the models' weights; "
-    "a call that wants more fails",
-    "1073741824",
-)
-SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
-MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
-CACHE_BYTES = _variable(
-    "NOREGRET_CACHE_BYTES",
-    "bytes that a web process keeps of answers, of all endpoints with a `cache` together",
-    "67108864",
-)
-EDGE_SIGNING_KEYS = _variable(
-    "NOREGRET_EDGE_SIGNING_KEYS",
-    "seeds of the Ed25519 keys that sign bundles for devices, 32 bytes in base64url each, separated by commas: the first signs, "
-    "devices are told all",
-    "derived from the secret key",
-)
-EDGE_BUNDLE_SECONDS = _variable(
-    "NOREGRET_EDGE_BUNDLE_SECONDS",
-    "for how long a device may decide by a bundle, in seconds; one that is fetched has at least half of that left",
-    "86400",
-)
-EDGE_GRACE_SECONDS = _variable(
-    "NOREGRET_EDGE_GRACE_SECONDS",
-    "for how long after that its events are taken, in seconds: devices may be offline",
-    "604800",
-)
-EDGE_EVENTS_PER_MINUTE = _variable(
-    "NOREGRET_EDGE_EVENTS_PER_MINUTE", "events of devices that are taken of a key in a minute", "60000"
-)
-ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
-ARTIFACT_STORAGE = _variable(
-    "NOREGRET_ARTIFACT_STORAGE",
-    "the store of artefacts that all machines reach, as an entry of Django's STORAGES in JSON: "
-    '`{"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "models"}}`',
-    "none: the data directory's `artifacts`, which all processes must then share",
-)
-ARTIFACT_CACHE_LIMIT = _variable(
-    "NOREGRET_ARTIFACT_CACHE_LIMIT", "bytes of artefacts that a machine keeps of that store", "10737418240"
-)
-SNAPSHOTS = _variable(
-    "NOREGRET_SNAPSHOTS",
-    "where a process reads snapshots: `redis`, or `storage` for the store of artefacts, where `manage.py put-snapshots` puts them",
-    "`redis`",
-)
-DECISION_QUEUE = _variable(
-    "NOREGRET_DECISION_QUEUE",
-    "a callable, as `package.module.name`, that takes the text of each decision in place of Redis: of a function that reaches none",
-    "none",
-)
-REFRESH_SECONDS = _variable(
-    "NOREGRET_REFRESH_SECONDS", "how often a web process asks Redis for newer snapshots, in seconds", "0.1"
-)
-STALE_SECONDS = _variable(
-    "NOREGRET_STALE_SECONDS",
-    "without news from the learner, or with it behind an endpoint, for this long, answers say `stale`, in seconds",
-    "10",
-)
-SPOOL_LIMIT = _variable(
-    "NOREGRET_SPOOL_LIMIT",
-    "bytes of decisions that the web processes of a machine keep on disk while Redis is away, or holds too many",
-    "67108864",
-)
-BACKLOG_LIMIT = _variable(
-    "NOREGRET_BACKLOG_LIMIT",
-    "bytes of decisions that may wait in Redis for the learner, of all endpoints together; past it they wait on disk",
-    "half of Redis's `maxmemory`, or 512 MiB where it has none",
-)
-ACCESS_LINES = _variable(
-    "NOREGRET_ACCESS_LINES",
-    "share of requests that are told in the log, from 0 to 1; answers of 500 and more always are",
-    "0.01",
-)
-LEARN_SECONDS = _variable("NOREGRET_LEARN_SECONDS", "how often beat wakes the learner, in seconds", "1")
-LEDGER_DAYS = _variable(
-    "NOREGRET_LEDGER_DAYS",
-    "for how many days decisions and rewards are kept; a day goes when every experiment has learned it",
-    "400",
-)
-READ_SECONDS = _variable(
-    "NOREGRET_READ_SECONDS",
-    "after how long a statement of a control-plane call is ended, in seconds; of an export, six times that",
-    "10",
-)
-BLOCKING_THREADS = _variable(
-    "NOREGRET_BLOCKING_THREADS",
-    "threads of a web process for the data plane; the control plane has half as many beside them",
-    "8",
-)
-DATABASE_CONNECTIONS = _variable(
-    "NOREGRET_DATABASE_CONNECTIONS",
-    "the most connections that a web process opens to PostgreSQL: one for each thread of the control plane and one for probes, "
-    "the rest for feedback",
-    "twice the threads of the data plane, and at least 4",
-)
-PROXIES = _variable(
-    "NOREGRET_PROXIES",
-    "how many proxies stand before the service and add the address that they saw to X-Forwarded-For; failed logins count by it",
-    "0: the header is not believed",
-)
-HTTPS = _variable("NOREGRET_HTTPS", "`1` behind TLS: secure cookies, HSTS, and X-Forwarded-Proto is believed", "0")
-LOG_LEVEL = _variable("NOREGRET_LOG_LEVEL", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", "INFO")
-METRICS_DIR = _variable(
-    "PROMETHEUS_MULTIPROC_DIR",
-    "directory through which the web processes of a machine add up their metrics; `up` sets it",
-    "none: each process counts alone",
-)
-WEBHOOK_PRIVATE = _variable("NOREGRET_WEBHOOK_PRIVATE", "`1`: webhooks may name private and loopback addresses", "0")
-ALERT_EMAILS = _variable(
-    "NOREGRET_ALERT_EMAILS",
-    "who is told by e-mail of promotions, rollbacks, guardrails and recommendations, separated by commas",
-    "nobody",
-)
-EMAIL_URL = _variable(
-    "NOREGRET_EMAIL_URL",
-    "the mail server, as `smtp://user:password@host:587`; `smtps` for STARTTLS",
-    "`smtp://localhost:25`",
-)
-EMAIL_FROM = _variable("NOREGRET_EMAIL_FROM", "the sender of e-mail", "`noregret@localhost`")
-WEB_CONCURRENCY = _variable(
-    "WEB_CONCURRENCY", "web processes, where `--workers` does not say; several need `PROMETHEUS_MULTIPROC_DIR`", "1"
-)
-ROLE = _variable("NOREGRET_ROLE", "which part this process is; `up` sets it for its children", "none")
 
 
 def _number(
@@ -298,9 +81,9 @@ def take_data_dir(argv: list[str]) -> list[str]:
             value = next(arguments, None)
             if value is None:
                 raise BadEnvironment("--data-dir needs a directory")
-            os.environ[DATA_DIR] = value
+            os.environ[variables.DATA_DIR] = value
         elif argument.startswith("--data-dir="):
-            os.environ[DATA_DIR] = argument.partition("=")[2]
+            os.environ[variables.DATA_DIR] = argument.partition("=")[2]
         else:
             rest.append(argument)
     return rest
@@ -323,13 +106,13 @@ def hand_home(home: Path, user: str) -> None:
 
 def data_dir(source: Mapping[str, str] | None = None) -> Path:
     """The data directory; `source` stands in for os.environ in tests."""
-    text = (os.environ if source is None else source).get(DATA_DIR, "").strip()
+    text = (os.environ if source is None else source).get(variables.DATA_DIR, "").strip()
     return Path(text or ".noregret").expanduser().absolute()
 
 
 def database_is_named(source: Mapping[str, str] | None = None) -> bool:
     """Does an address name a PostgreSQL, so that none is started?"""
-    return bool((os.environ if source is None else source).get(DATABASE_URL, "").strip())
+    return bool((os.environ if source is None else source).get(variables.DATABASE_URL, "").strip())
 
 
 POSTGRES_SOCKETS = "postgres"
@@ -359,7 +142,10 @@ class Environment:
 
     data_dir: Path
     database_url: str
+    replica_url: str
+    replica_lag_seconds: float
     redis_url: str
+    broker_url: str
     redis_prefix: str
     embedded_database: bool
     embedded_redis: bool
@@ -421,87 +207,92 @@ class Environment:
         source = os.environ if source is None else source
         folder = data_dir(source)
         sockets = socket_dir(folder)
-        database_url = source.get(DATABASE_URL, "").strip()
+        database_url = source.get(variables.DATABASE_URL, "").strip()
         redis_url = _redis_url(source)
         secret_key, ephemeral = _secret_key(source, folder)
         mail = _mail_server(source)
-        threads = int(_number(source, BLOCKING_THREADS, 8, 1))
-        level = source.get(LOG_LEVEL, "INFO").strip().upper() or "INFO"
+        threads = int(_number(source, variables.BLOCKING_THREADS, 8, 1))
+        level = source.get(variables.LOG_LEVEL, "INFO").strip().upper() or "INFO"
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            raise BadEnvironment(f"{LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
+            raise BadEnvironment(f"{variables.LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
         return cls(
             data_dir=folder,
             database_url=database_url
             or f"postgresql://postgres@/noregret?host={quote(str(sockets / POSTGRES_SOCKETS), safe='')}",
+            replica_url=source.get(variables.REPLICA_URL, "").strip(),
+            replica_lag_seconds=_number(source, variables.REPLICA_LAG_SECONDS, 5.0, 0.1),
             redis_url=redis_url or f"unix://{sockets}/redis.sock",
-            redis_prefix=source.get(REDIS_PREFIX, "").strip() or "nr:",
+            broker_url=_broker_url(source, redis_url or f"unix://{sockets}/redis.sock"),
+            redis_prefix=source.get(variables.REDIS_PREFIX, "").strip() or "nr:",
             embedded_database=not database_url,
             embedded_redis=not redis_url,
             secret_key=secret_key,
             secret_key_is_ephemeral=ephemeral,
-            allowed_hosts=_listed(source, ALLOWED_HOSTS, ("localhost", "127.0.0.1", "[::1]")),
-            trusted_origins=_listed(source, TRUSTED_ORIGINS),
-            cors_origins=_listed(source, CORS_ORIGINS),
-            python_callables=_listed(source, PYTHON_CALLABLES),
-            remote_hosts=_listed(source, REMOTE_HOSTS),
+            allowed_hosts=_listed(source, variables.ALLOWED_HOSTS, ("localhost", "127.0.0.1", "[::1]")),
+            trusted_origins=_listed(source, variables.TRUSTED_ORIGINS),
+            cors_origins=_listed(source, variables.CORS_ORIGINS),
+            python_callables=_listed(source, variables.PYTHON_CALLABLES),
+            remote_hosts=_listed(source, variables.REMOTE_HOSTS),
             remote_networks=_networks(source),
             remote_tokens=_tokens(source),
-            remote_answer_limit=int(_number(source, REMOTE_ANSWER_LIMIT, 16 * 1024 * 1024, 1024)),
+            remote_answer_limit=int(_number(source, variables.REMOTE_ANSWER_LIMIT, 16 * 1024 * 1024, 1024)),
             mlflow_url=_mlflow_url(source),
-            skops_trusted=_listed(source, SKOPS_TRUSTED),
-            onnx_providers=_listed(source, ONNX_PROVIDERS),
-            onnx_threads=_whole(source, ONNX_THREADS, 1, 1),
-            onnx_memory_limit=_whole(source, ONNX_MEMORY_LIMIT, 1 << 30, 1 << 20),
-            serving_body_limit=int(_number(source, SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
-            max_rows=int(_number(source, MAX_ROWS, 10_000, 1)),
-            cache_bytes=int(_number(source, CACHE_BYTES, 64 * 1024 * 1024, 0)),
+            skops_trusted=_listed(source, variables.SKOPS_TRUSTED),
+            onnx_providers=_listed(source, variables.ONNX_PROVIDERS),
+            onnx_threads=_whole(source, variables.ONNX_THREADS, 1, 1),
+            onnx_memory_limit=_whole(source, variables.ONNX_MEMORY_LIMIT, 1 << 30, 1 << 20),
+            serving_body_limit=int(_number(source, variables.SERVING_BODY_LIMIT, 1024 * 1024, 1024)),
+            max_rows=int(_number(source, variables.MAX_ROWS, 10_000, 1)),
+            cache_bytes=int(_number(source, variables.CACHE_BYTES, 64 * 1024 * 1024, 0)),
             edge_signing_keys=_seeds(source),
-            edge_bundle_seconds=_number(source, EDGE_BUNDLE_SECONDS, 86_400.0, 2.0),
-            edge_grace_seconds=_number(source, EDGE_GRACE_SECONDS, 604_800.0, 0.0),
-            edge_events_per_minute=int(_number(source, EDGE_EVENTS_PER_MINUTE, 60_000, 1)),
-            artifact_limit=int(_number(source, ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
+            edge_bundle_seconds=_number(source, variables.EDGE_BUNDLE_SECONDS, 86_400.0, 2.0),
+            edge_grace_seconds=_number(source, variables.EDGE_GRACE_SECONDS, 604_800.0, 0.0),
+            edge_events_per_minute=int(_number(source, variables.EDGE_EVENTS_PER_MINUTE, 60_000, 1)),
+            artifact_limit=int(_number(source, variables.ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
             artifact_storage=_storage(source),
-            artifact_cache_limit=int(_number(source, ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),
-            snapshots=_one_of(source, SNAPSHOTS, ("redis", "storage")),
-            decision_queue=source.get(DECISION_QUEUE, "").strip() or None,
-            refresh_seconds=_number(source, REFRESH_SECONDS, 0.1, 0.01),
-            stale_seconds=_number(source, STALE_SECONDS, 10.0, 0.1),
-            spool_limit=int(_number(source, SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
+            artifact_cache_limit=int(_number(source, variables.ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),
+            snapshots=_one_of(source, variables.SNAPSHOTS, ("redis", "storage")),
+            decision_queue=source.get(variables.DECISION_QUEUE, "").strip() or None,
+            refresh_seconds=_number(source, variables.REFRESH_SECONDS, 0.1, 0.01),
+            stale_seconds=_number(source, variables.STALE_SECONDS, 10.0, 0.1),
+            spool_limit=int(_number(source, variables.SPOOL_LIMIT, 64 * 1024 * 1024, 0)),
             backlog_limit=None
-            if not source.get(BACKLOG_LIMIT, "").strip()
-            else int(_number(source, BACKLOG_LIMIT, 0, 65536)),
-            web_processes=int(_number(source, WEB_CONCURRENCY, 1, 1)),
-            access_lines=_number(source, ACCESS_LINES, 0.01, 0.0, 1.0),
-            learn_seconds=_number(source, LEARN_SECONDS, 1.0, 0.1),
-            ledger_days=_whole(source, LEDGER_DAYS, 400, 1),
-            read_seconds=_number(source, READ_SECONDS, 10.0, 0.001),
+            if not source.get(variables.BACKLOG_LIMIT, "").strip()
+            else int(_number(source, variables.BACKLOG_LIMIT, 0, 65536)),
+            web_processes=int(_number(source, variables.WEB_CONCURRENCY, 1, 1)),
+            access_lines=_number(source, variables.ACCESS_LINES, 0.01, 0.0, 1.0),
+            learn_seconds=_number(source, variables.LEARN_SECONDS, 1.0, 0.1),
+            ledger_days=_whole(source, variables.LEDGER_DAYS, 400, 1),
+            read_seconds=_number(source, variables.READ_SECONDS, 10.0, 0.001),
             blocking_threads=threads,
             database_connections=int(
-                _number(source, DATABASE_CONNECTIONS, max(4, 2 * threads), max(1, threads // 2) + 2)
+                _number(source, variables.DATABASE_CONNECTIONS, max(4, 2 * threads), max(1, threads // 2) + 2)
             ),
-            proxies=int(_number(source, PROXIES, 0, 0)),
-            https=source.get(HTTPS, "0").strip() in {"1", "true", "yes"},
+            proxies=int(_number(source, variables.PROXIES, 0, 0)),
+            https=source.get(variables.HTTPS, "0").strip() in {"1", "true", "yes"},
             log_level=level,
-            metrics_dir=Path(metrics) if (metrics := source.get(METRICS_DIR, "").strip()) else None,
-            role=source.get(ROLE, "").strip(),
-            webhook_private=source.get(WEBHOOK_PRIVATE, "0").strip() in {"1", "true", "yes"},
-            alert_emails=_listed(source, ALERT_EMAILS),
+            metrics_dir=Path(metrics) if (metrics := source.get(variables.METRICS_DIR, "").strip()) else None,
+            role=source.get(variables.ROLE, "").strip(),
+            webhook_private=source.get(variables.WEBHOOK_PRIVATE, "0").strip() in {"1", "true", "yes"},
+            alert_emails=_listed(source, variables.ALERT_EMAILS),
             email_host=mail.hostname or "localhost",
             email_port=mail.port or 25,
             email_user=unquote(mail.username or ""),
             email_password=unquote(mail.password or ""),
             email_tls=mail.scheme == "smtps",
-            email_from=source.get(EMAIL_FROM, "").strip() or "noregret@localhost",
+            email_from=source.get(variables.EMAIL_FROM, "").strip() or "noregret@localhost",
         )
 
 
 def _networks(source: Mapping[str, str]) -> tuple[IPv4Network | IPv6Network, ...]:
     networks = []
-    for text in _listed(source, REMOTE_NETWORKS):
+    for text in _listed(source, variables.REMOTE_NETWORKS):
         try:
             networks.append(ip_network(text))
         except ValueError:
-            raise BadEnvironment(f"{REMOTE_NETWORKS} holds {text!r}: a network as 10.0.0.0/8 was expected") from None
+            raise BadEnvironment(
+                f"{variables.REMOTE_NETWORKS} holds {text!r}: a network as 10.0.0.0/8 was expected"
+            ) from None
     return tuple(networks)
 
 
@@ -510,13 +301,15 @@ def _tokens(source: Mapping[str, str]) -> dict[str, str]:
     them.
     """
     tokens = {}
-    for text in _listed(source, REMOTE_TOKENS):
+    for text in _listed(source, variables.REMOTE_TOKENS):
         host, equals, name = text.partition("=")
         if not equals or not host or not name:
-            raise BadEnvironment(f"{REMOTE_TOKENS} holds {text!r}: host=VARIABLE was expected")
+            raise BadEnvironment(f"{variables.REMOTE_TOKENS} holds {text!r}: host=VARIABLE was expected")
         token = source.get(name.strip(), "").strip()
         if not token or not token.isascii() or not token.isprintable():
-            raise BadEnvironment(f"{REMOTE_TOKENS} names {name.strip()}, which holds no token of printable ASCII")
+            raise BadEnvironment(
+                f"{variables.REMOTE_TOKENS} names {name.strip()}, which holds no token of printable ASCII"
+            )
         tokens[host.strip().lower()] = token
     return tokens
 
@@ -524,45 +317,47 @@ def _tokens(source: Mapping[str, str]) -> dict[str, str]:
 def _seeds(source: Mapping[str, str]) -> tuple[bytes, ...]:
     """What is wrong with one is told without it: it is a secret."""
     seeds = []
-    for i, text in enumerate(_listed(source, EDGE_SIGNING_KEYS), start=1):
+    for i, text in enumerate(_listed(source, variables.EDGE_SIGNING_KEYS), start=1):
         try:
             seed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except ValueError:
             seed = b""
         if len(seed) != 32:
-            raise BadEnvironment(f"{EDGE_SIGNING_KEYS}: 32 bytes in base64url were expected at place {i}")
+            raise BadEnvironment(f"{variables.EDGE_SIGNING_KEYS}: 32 bytes in base64url were expected at place {i}")
         seeds.append(seed)
     return tuple(seeds)
 
 
 def _mlflow_url(source: Mapping[str, str]) -> str:
-    text = source.get(MLFLOW_URL, "").strip()
+    text = source.get(variables.MLFLOW_URL, "").strip()
     try:
         parts = urlsplit(text)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username and parts.port != 0
     except ValueError:
         is_good = False
     if text and not (is_good and text.isascii() and text.isprintable()):
-        raise BadEnvironment(f"{MLFLOW_URL} can't be read: an address as https://mlflow.example.com was expected")
+        raise BadEnvironment(
+            f"{variables.MLFLOW_URL} can't be read: an address as https://mlflow.example.com was expected"
+        )
     return text
 
 
 def _storage(source: Mapping[str, str]) -> dict[str, Any] | None:
-    text = source.get(ARTIFACT_STORAGE, "").strip()
+    text = source.get(variables.ARTIFACT_STORAGE, "").strip()
     if not text:
         return None
     expected = '{"BACKEND": "package.module.Class", "OPTIONS": {...}} was expected'
     try:
         entry = json.loads(text)
     except ValueError:
-        raise BadEnvironment(f"{ARTIFACT_STORAGE} is no JSON: {expected}") from None
+        raise BadEnvironment(f"{variables.ARTIFACT_STORAGE} is no JSON: {expected}") from None
     if (
         not isinstance(entry, dict)
         or entry.keys() - {"BACKEND", "OPTIONS"}
         or not isinstance(entry.get("BACKEND"), str)
         or not isinstance(entry.get("OPTIONS", {}), dict)
     ):
-        raise BadEnvironment(f"{ARTIFACT_STORAGE} holds something else: {expected}")
+        raise BadEnvironment(f"{variables.ARTIFACT_STORAGE} holds something else: {expected}")
     return entry
 
 
@@ -570,32 +365,51 @@ _MAIL_EXPECTED = "smtp://host:25 or smtps://user:password@host:587 was expected"
 
 
 def _mail_server(source: Mapping[str, str]) -> SplitResult:
-    text = source.get(EMAIL_URL, "").strip() or "smtp://localhost:25"
+    text = source.get(variables.EMAIL_URL, "").strip() or "smtp://localhost:25"
     try:
         found = urlsplit(text)
         found.port  # noqa: B018 - raises where it is no number
     except ValueError:
-        raise BadEnvironment(f"{EMAIL_URL} can't be read: {_MAIL_EXPECTED}") from None
+        raise BadEnvironment(f"{variables.EMAIL_URL} can't be read: {_MAIL_EXPECTED}") from None
     if found.scheme not in {"smtp", "smtps"} or not found.hostname:
-        raise BadEnvironment(f"{EMAIL_URL} names no mail server: {_MAIL_EXPECTED}")
+        raise BadEnvironment(f"{variables.EMAIL_URL} names no mail server: {_MAIL_EXPECTED}")
     return found
 
 
-def _redis_url(source: Mapping[str, str]) -> str:
+def _broker_url(source: Mapping[str, str], redis_url: str) -> str:
+    """Where Celery's queues are: what carries them knows no cluster."""
+    if text := _redis_url(source, variables.BROKER_URL):
+        return text
+    if redis_addresses.is_cluster(redis_url):
+        raise BadEnvironment(
+            f"{variables.REDIS_URL} names a cluster, which Celery can't use: {variables.BROKER_URL} was expected, a Redis of one server"
+        )
+    return redis_url
+
+
+def _redis_url(source: Mapping[str, str], name: str = variables.REDIS_URL) -> str:
     """As it is given; "" where none is. What it holds is never shown: a password may be in it."""
-    text = source.get(REDIS_URL, "").strip()
+    text = source.get(name, "").strip()
     if not text:
         return ""
     expected = "redis://:password@host:6379/0, rediss://... or unix:///path/to/socket was expected, with / ? # @ in a password escaped"
+    if redis_addresses.is_cluster(text):
+        if name == variables.BROKER_URL:
+            raise BadEnvironment(f"{name} names a cluster, which Celery can't use: a Redis of one server was expected")
+        try:
+            redis_addresses.parse(text)
+        except ValueError as error:
+            raise BadEnvironment(f"{name} can't be read: {error}") from None
+        return text
     try:
         parts = urlsplit(text)
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError:
-        raise BadEnvironment(f"{REDIS_URL} can't be read: {expected}") from None
+        raise BadEnvironment(f"{name} can't be read: {expected}") from None
     if parts.scheme not in {"redis", "rediss", "unix"} or (
         "@" not in parts.netloc and "@" in parts.path + parts.fragment and parts.netloc
     ):
-        raise BadEnvironment(f"{REDIS_URL} names no Redis: {expected}")
+        raise BadEnvironment(f"{name} names no Redis: {expected}")
     return text
 
 
@@ -604,10 +418,10 @@ def secret_key_file(data_dir: Path) -> Path:
 
 
 def _secret_key(source: Mapping[str, str], data_dir: Path) -> tuple[str, bool]:
-    key = source.get(SECRET_KEY, "").strip()
+    key = source.get(variables.SECRET_KEY, "").strip()
     if key:
         if len(key) < 32:
-            raise BadEnvironment(f"{SECRET_KEY} has {len(key)} characters: at least 32 were expected")
+            raise BadEnvironment(f"{variables.SECRET_KEY} has {len(key)} characters: at least 32 were expected")
         return key, False
     try:
         return secret_key_file(data_dir).read_text().strip(), False

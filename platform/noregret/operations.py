@@ -9,12 +9,15 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from noregret.learning.health import learner
 from noregret.redis_client import client
+from noregret.rest import replica
 from noregret.rest.problem_response import problem_response
 from serving import exposition, problems, readiness
 from serving.api.calls import Call, Parameter, declared
+from serving.clustered_redis import ClusteredRedis
 from serving.process import process
 from serving.readiness import Check
 
@@ -54,7 +57,8 @@ def readyz(request: HttpRequest) -> HttpResponse:
     fail alike, and the last snapshot serves on.
     """
     strict = request.GET.get("strict") == "1"
-    status, document = readiness.told(_CHECKS, strict=strict, of_database=_OF_THE_DATABASE)
+    checks = _CHECKS | {"replica": _replica} if replica.is_named() else _CHECKS
+    status, document = readiness.told(checks, strict=strict, of_database=_OF_THE_DATABASE)
     return HttpResponse(msgspec.json.encode(document), content_type="application/json", status=status)
 
 
@@ -69,7 +73,18 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """
     if exposition.counts_alone():
         return problem_response(problems.unavailable(exposition.ALONE, retry_after=60))
-    return HttpResponse(exposition.text(), content_type=exposition.CONTENT_TYPE_LATEST)
+    return HttpResponse(exposition.text() + _of_replica(), content_type=exposition.CONTENT_TYPE_LATEST)
+
+
+def _of_replica() -> bytes:
+    """How far the replica is behind, as this process knows it, where settings name one."""
+    found = replica.state()
+    if found is None:
+        return b""
+    registry = CollectorRegistry()
+    lag = Gauge("noregret_replica_lag_seconds", "How old the replica is; NaN where nobody knows.", registry=registry)
+    lag.set(float("nan") if found.lag_seconds is None else found.lag_seconds)
+    return generate_latest(registry)
 
 
 @require_safe
@@ -108,8 +123,12 @@ def _migrations() -> Check:
 
 
 def _redis() -> Check:
-    client().ping()
-    return {"ok": True}
+    asked = client()
+    asked.ping()  # of a cluster, each server that takes writes
+    if not isinstance(asked, ClusteredRedis):
+        return {"ok": True}
+    missing = asked.topology.slots_without_server
+    return {"ok": not missing, "servers": len(asked.topology.shards), "slots_without_server": missing}
 
 
 def _learner() -> Check:
@@ -119,6 +138,15 @@ def _learner() -> Check:
     alive = found.age_seconds is not None and found.age_seconds <= settings.LEARNER_DEAD_SECONDS
     lagging = {name: {"seconds": lag.seconds, "why": lag.why} for name, lag in found.lagging.items()}
     return {"ok": alive and not lagging, "seconds_since_round": found.age_seconds, "lagging": lagging}
+
+
+def _replica() -> Check:
+    """Away or too far behind, the primary is read in its place."""
+    found = replica.state()
+    if found is None:
+        return {"ok": True}
+    told = {} if found.problem is None else {"problem": found.problem}
+    return {"ok": found.problem is None, "lag_seconds": found.lag_seconds} | told
 
 
 _OF_THE_DATABASE = frozenset({"migrations"})

@@ -5,6 +5,9 @@ endpoints' together are bounded well below its `maxmemory`. Past the bound an en
 go to the spool, but for a small share of the bound that each endpoint has for itself: one that
 nobody drains stops no other. A request only looks up a set; a thread asks Redis twice a second. In
 between the streams grow by what comes in, which is why the bound leaves so much room.
+
+Of a cluster each server is looked at by itself, with the endpoints whose streams it has: what fills
+one closes no endpoint of another.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 import redis
 import structlog
 
+from serving import redis_clients
 from serving.redis_keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -70,6 +74,12 @@ def leaves_reserve(used: int, maximum: int) -> bool:
     return not maximum or used <= (1 - RESERVED_SHARE) * maximum
 
 
+def by_server(client: redis.Redis, keys: Keys, endpoints: Sequence[str]) -> list[tuple[redis.Redis, list[str]]]:
+    """The servers that take writes, one where there is no cluster, each with the endpoints whose
+    streams it has. Raises redis.RedisError."""
+    return redis_clients.by_shard(client, endpoints, keys.decisions)
+
+
 def memory(client: redis.Redis) -> tuple[int, int]:
     """(bytes used, `maxmemory` or 0). Raises redis.RedisError."""
     found = client.info("memory")
@@ -77,7 +87,7 @@ def memory(client: redis.Redis) -> tuple[int, int]:
 
 
 def ask(client: redis.Redis, keys: Keys, endpoints: Sequence[str], limit: int | None) -> Waiting:
-    """Ask Redis: one round trip, and one more where it holds much. Raises redis.RedisError."""
+    """Ask one server: one round trip, and one more where it holds much. Raises redis.RedisError."""
     used, maximum = memory(client)
     if used <= bound_of(used, maximum, used, limit) * SHIP_SHARE:
         return Waiting(used, maximum, {})
@@ -120,10 +130,38 @@ class Backlog:
         return few is None or endpoint in few
 
     def look(self, endpoints: Collection[str]) -> None:
-        """Ask Redis. Raises redis.RedisError, and then what was known before stands."""
+        """Ask Redis. Raises redis.RedisError, and then what was known before stands; of a server of
+        a cluster that is away nothing is shipped meanwhile."""
         names = list(endpoints)
+        looks: list[_Look] = []
+        away: set[str] = set()
+        servers = by_server(self._client, self._keys, names)
+        for server, those in servers:
+            try:
+                looks.append(self._look_at(server, those))
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not looks and (server, those) == servers[-1]:
+                    raise
+                away.update(those)
+        closed = frozenset[str]().union(*(look.closed for look in looks)) | (self._closed & away)
+        if closed != self._closed:
+            tell = log.warning if closed else log.info
+            tell(
+                "backlog",
+                endpoints_on_disk=len(closed),
+                bytes=sum(look.waiting.total for look in looks),
+                bound=int(sum(look.bound for look in looks)),
+                redis_bytes=sum(look.waiting.used for look in looks),
+            )
+        self._closed = closed
+        stopped = frozenset[str]().union(away, *(look.stopped for look in looks))
+        self._only_these_ship = frozenset(names) - stopped if stopped or any(look.is_full for look in looks) else None
+        self.shadows_have_room = all(look.waiting.shadows <= SHADOWS_SHARE * look.bound for look in looks)
+        self.has_reserve = all(leaves_reserve(look.waiting.used, look.waiting.maximum) for look in looks)
+
+    def _look_at(self, server: redis.Redis, names: list[str]) -> "_Look":
         try:
-            waiting = ask(self._client, self._keys, names, self._limit)
+            waiting = ask(server, self._keys, names, self._limit)
         except redis.ResponseError as error:
             # A server that tells nobody its memory: then only its refusals are heard of
             # (serving.ledger.decision_log).
@@ -132,12 +170,23 @@ class Backlog:
         total = waiting.total
         bound = bound_of(waiting.used, waiting.maximum, total, self._limit)
         own = OWN_SHARE * bound / max(len(names), 1)
-        closed = frozenset(name for name, size in waiting.decisions.items() if total > bound and size > own)
-        if closed != self._closed:
-            tell = log.warning if closed else log.info
-            tell("backlog", endpoints_on_disk=len(closed), bytes=total, bound=int(bound), redis_bytes=waiting.used)
-        self._closed = closed
-        few = frozenset(name for name in names if waiting.decisions.get(name, 0) <= SHIP_SHARE * own)
-        self._only_these_ship = few if total > SHIP_SHARE * bound else None
-        self.shadows_have_room = waiting.shadows <= SHADOWS_SHARE * bound
-        self.has_reserve = leaves_reserve(waiting.used, waiting.maximum)
+        is_full = total > SHIP_SHARE * bound
+        return _Look(
+            waiting,
+            bound,
+            is_full,
+            frozenset(name for name, size in waiting.decisions.items() if total > bound and size > own),
+            frozenset(name for name in names if is_full and waiting.decisions.get(name, 0) > SHIP_SHARE * own),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """At one server. `closed`: endpoints that have no room; `stopped`: those that nothing is
+    shipped of, while it `is_full`."""
+
+    waiting: Waiting
+    bound: float
+    is_full: bool
+    closed: frozenset[str]
+    stopped: frozenset[str]

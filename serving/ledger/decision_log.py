@@ -1,10 +1,10 @@
 """The log of decisions between web processes and the learner: append, read, forget.
 
 Nobody else knows that it is Redis streams, one an endpoint. A web process appends with one round
-trip, a deadline of 50 ms and no retries. It speaks the protocol with redis-py's connection and
-packer, not with its client: the client's retry, pool and response layers cost more than the round
-trip itself (docs/adr/0003). Each request thread keeps its own connection. Entries stay until the
-learner forgets them, after their rows are committed.
+trip, a deadline of 50 ms and no retries; in a cluster, to the server that has the stream. It speaks
+the protocol with redis-py's connection and packer, not with its client: the client's retry, pool
+and response layers cost more than the round trip itself (docs/adr/0003). Each request thread keeps
+its own connection. Entries stay until the learner forgets them, after their rows are committed.
 """
 
 import threading
@@ -17,6 +17,7 @@ import redis
 import structlog
 
 from serving import redis_clients
+from serving.clustered_redis import unsettled
 from serving.redis_keys import BODY_FIELD, Keys
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ up."""
 CHUNK = 2500
 """Entries that one command reads or forgets: Redis answers nobody else meanwhile."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 # KEYS[1] {NAME}:spooled   ARGV[1] time of the oldest decision, µs
 # ARGV[2] seconds that it is remembered
@@ -72,31 +74,32 @@ class DecisionLog:
 
     def __init__(self, url: str, keys: Keys) -> None:
         self._keys = keys
-        self._appending = redis_clients.pool(url, redis_clients.APPEND)
-        self._shipping = redis_clients.pool(url, redis_clients.SHIPPING)
-        self._shipper = redis.Redis(connection_pool=self._shipping)
+        self._appender = redis_clients.client(url, redis_clients.APPEND)
+        self._shipper = redis_clients.client(url, redis_clients.SHIPPING)
         self._client = redis_clients.client(url, redis_clients.CONTROL)
         self._local = threading.local()
-        self._paused_until = 0.0
+        # By server, None where it is not known which one has the stream.
+        self._paused_until: dict[redis.Redis | None, float] = {}
         self._commands: dict[str, bytes] = {}  # by endpoint
 
     # For web processes.
 
     def append(self, endpoint: str, body: bytes) -> None:
         """Append one decision. Raises StreamUnavailable."""
-        if time.monotonic() < self._paused_until:
-            raise StreamUnavailable("paused", "paused after a failure")
-        connection: Any = getattr(self._local, "appending", None)
-        if connection is None:
-            connection = self._local.appending = self._appending.make_connection()
+        self._heed_pause(None)
+        message = [self._command(endpoint) + _bulk(body)]
+        asked: redis.Redis | None = None
+
+        def send(server: redis.Redis, asking: bool) -> None:
+            nonlocal asked
+            asked = server
+            self._heed_pause(server)
+            self._exchange("appending", server, message, asking)
+
         try:
-            connection.send_packed_command([self._command(endpoint) + _bulk(body)], check_health=False)
-            connection.read_response(disable_decoding=True)
+            redis_clients.at_owner(self._appender, self._keys.decisions(endpoint), send)
         except (redis.RedisError, OSError) as error:
-            # What was sent may still be answered: a connection in that state would pair answers
-            # with wrong requests.
-            connection.disconnect()
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            self._paused_until[asked] = time.monotonic() + PAUSE_SECONDS
             log.warning("decision not appended", reason=_reason(error), error=str(error))
             raise StreamUnavailable(_reason(error), str(error)) from error
 
@@ -106,18 +109,47 @@ class DecisionLog:
 
         Raises StreamUnavailable, and then some of them may be there.
         """
-        connection: Any = getattr(self._local, "shipping", None)
-        if connection is None:
-            connection = self._local.shipping = self._shipping.make_connection()
-        command = self._command(endpoint)
+        key, command = self._keys.decisions(endpoint), self._command(endpoint)
+        messages = [command + _bulk(body) for body in bodies]
         try:
-            connection.send_packed_command([command + _bulk(body) for body in bodies], check_health=False)
-            for _ in bodies:
-                connection.read_response(disable_decoding=True)
+            redis_clients.at_owner(
+                self._shipper, key, lambda server, asking: self._exchange("shipping", server, messages, asking)
+            )
         except (redis.RedisError, OSError) as error:
-            connection.disconnect()  # what is still to be answered would be taken for later answers
             raise StreamUnavailable(_reason(error), str(error)) from error
-        self._paused_until = 0.0
+        self._paused_until = {}
+
+    def _heed_pause(self, server: redis.Redis | None) -> None:
+        if time.monotonic() < self._paused_until.get(server, 0.0):
+            raise StreamUnavailable("paused", "paused after a failure")
+
+    def _exchange(self, kind: str, server: redis.Redis, messages: Sequence[bytes], asking: bool) -> None:
+        """Send commands on this thread's connection to a server, and read all answers. Raises
+        redis.RedisError, or OSError."""
+        connections: dict[redis.Redis, Any] | None = getattr(self._local, kind, None)
+        if connections is None:
+            connections = {}
+            setattr(self._local, kind, connections)
+        connection = connections.get(server)
+        if connection is None:
+            connection = connections[server] = server.connection_pool.make_connection()
+        refused: redis.ResponseError | None = None
+        try:
+            connection.send_packed_command(
+                [_ASKING + message for message in messages] if asking else messages, check_health=False
+            )
+            for _ in range(len(messages) * (1 + asking)):
+                try:
+                    connection.read_response(disable_decoding=True)
+                except redis.ResponseError as error:
+                    refused = error if refused is None or unsettled(error) else refused
+        except (redis.RedisError, OSError):
+            # What was sent may still be answered: a connection in that state would pair answers
+            # with wrong requests.
+            connection.disconnect()
+            raise
+        if refused is not None:
+            raise refused
 
     def _command(self, endpoint: str) -> bytes:
         """The unchanging part of `XADD key * d BODY` in RESP, made once an endpoint."""
@@ -134,13 +166,12 @@ class DecisionLog:
 
     def close(self) -> None:
         """The connections of this thread."""
-        for name in ("appending", "shipping"):
-            connection: Any = getattr(self._local, name, None)
-            if connection is not None:
-                connection.disconnect()
-                setattr(self._local, name, None)
-        self._shipper.close()
-        self._client.close()
+        for kind in ("appending", "shipping"):
+            connections: dict[redis.Redis, Any] = getattr(self._local, kind, None) or {}
+            for server in [*connections]:
+                connections.pop(server).disconnect()
+        for client in (self._appender, self._shipper, self._client):
+            client.close()
 
     # For the learner.
 
@@ -162,17 +193,25 @@ class DecisionLog:
     def _range(self, endpoint: str, after: bytes | None, limit: int) -> list[tuple[bytes, list[bytes]]]:
         """XRANGE as it is answered: the client would make a dictionary of each entry, which takes
         as long as Redis does."""
-        connection: Any = self._client.connection_pool.get_connection()
-        try:
-            connection.send_command("XRANGE", self._keys.decisions(endpoint), _next(after), "+", "COUNT", limit)
-            answer: list[tuple[bytes, list[bytes]]] = connection.read_response(disable_decoding=True)
-        except BaseException as error:
-            if not isinstance(error, redis.ResponseError):
-                connection.disconnect()  # what was asked may still be answered
-            raise
-        finally:
-            self._client.connection_pool.release(connection)
-        return answer
+        key = self._keys.decisions(endpoint)
+
+        def ask(server: redis.Redis, asking: bool) -> list[tuple[bytes, list[bytes]]]:
+            connection: Any = server.connection_pool.get_connection()
+            try:
+                if asking:
+                    connection.send_command("ASKING")
+                    connection.read_response()
+                connection.send_command("XRANGE", key, _next(after), "+", "COUNT", limit)
+                answer: list[tuple[bytes, list[bytes]]] = connection.read_response(disable_decoding=True)
+            except BaseException as error:
+                if not isinstance(error, redis.ResponseError):
+                    connection.disconnect()  # what was asked may still be answered
+                raise
+            finally:
+                server.connection_pool.release(connection)
+            return answer
+
+        return redis_clients.at_owner(self._client, key, ask)
 
     def entries(self, endpoint: str) -> Iterator[Entry]:
         """Every entry, oldest first, read a chunk at a time. Raises redis.RedisError."""
@@ -203,14 +242,32 @@ class DecisionLog:
         first = self.read(endpoint, 1)
         return appended_at(first[0].id) if first else None
 
-    def oldest_of_each(self, endpoints: Sequence[str]) -> list[datetime | redis.ResponseError | None]:
+    def oldest_of_each(self, endpoints: Sequence[str]) -> list[datetime | redis.RedisError | None]:
         """`oldest` of many, asked all at once: of a thousand streams it takes a tenth of what a
         pipeline of the client does, most of which went into its packing.
 
-        Where a key is no stream, that error. Raises redis.RedisError.
+        Where a key is no stream, or its server is away and others of the cluster are not, that
+        error. Raises redis.RedisError.
         """
+        found: dict[str, datetime | redis.RedisError | None] = {}
+        servers = redis_clients.by_shard(self._client, endpoints, self._keys.decisions)
+        away = 0
+        for server, names in servers:
+            try:
+                found.update(zip(names, self._oldest_at(server, names), strict=True))
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                away += 1
+                if away == len(servers):
+                    raise
+                found.update(dict.fromkeys(names, error))
+        for name, answer in found.items():
+            if isinstance(answer, redis.ResponseError) and unsettled(answer):
+                found[name] = self.oldest(name)
+        return [found[name] for name in endpoints]
+
+    def _oldest_at(self, server: redis.Redis, endpoints: Sequence[str]) -> list[datetime | redis.ResponseError | None]:
         found: list[datetime | redis.ResponseError | None] = []
-        connection: Any = self._client.connection_pool.get_connection()
+        connection: Any = server.connection_pool.get_connection()
         try:
             for start in range(0, len(endpoints), CHUNK):
                 asked = endpoints[start : start + CHUNK]
@@ -220,7 +277,7 @@ class DecisionLog:
             connection.disconnect()  # what was asked may still be answered
             raise
         finally:
-            self._client.connection_pool.release(connection)
+            server.connection_pool.release(connection)
         return found
 
     def _first(self, endpoint: str) -> bytes:
@@ -267,4 +324,4 @@ def _next(after: bytes | None) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return "full"
-    return "refused" if isinstance(error, redis.ResponseError) else "unreachable"
+    return "refused" if isinstance(error, redis.ResponseError) and not unsettled(error) else "unreachable"

@@ -80,7 +80,10 @@ class Shipper:
                 decided_at = int.from_bytes(events.decode(body).id[:8], "big")
             except ValueError:  # for the learner to quarantine
                 continue
-            self._decisions.tell_held_back(endpoint, decided_at)
+            try:
+                self._decisions.tell_held_back(endpoint, decided_at)
+            except (redis.ConnectionError, redis.TimeoutError) as error:  # of its server alone, in a cluster
+                log.warning("the learner is not told of the spool", endpoint=endpoint, error=str(error))
 
     def _may_ship(self, endpoint: str) -> bool:
         """Asked before each file, and the streams are looked at anew: the file before it is in them

@@ -15,11 +15,14 @@ from .runtime import ModelError, Outputs, RowsRefused, check_finite
 
 class SklearnRuntime:
     """Skips scikit-learn's own search for NaN where no column is nullable: rows were checked by the
-    caller."""
+    caller. `draws`: may the same rows get other answers, at another time or beside other rows?"""
 
     bounded = True
 
-    def __init__(self, estimator: Any, outputs: list[str], columns: Columns | None = None) -> None:
+    def __init__(
+        self, estimator: Any, outputs: list[str], columns: Columns | None = None, *, draws: bool = False
+    ) -> None:
+        self.draws = draws
         self._estimator = estimator
         self._outputs = outputs
         self._given = None if columns is None else given_by(estimator, len(columns))
@@ -66,6 +69,8 @@ class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
     stays: ClassVar[str | None] = "it could not be compiled, and needs scikit-learn"
 
     sha256: str
+    by_row: bool = False
+    """Does each row's answer follow from that row and the file alone?"""
 
     def load(self, resources: Resources) -> SklearnRuntime:
         """Raises Unreadable besides, for a file that would not be taken today."""
@@ -75,4 +80,5 @@ class SklearnModel(Model, frozen=True, kw_only=True, tag="sklearn"):
         # order.
         warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
         body = resources.artifacts.read(self.sha256)
-        return SklearnRuntime(read(body, resources.settings.SKOPS_TRUSTED), self.outputs, self.columns)
+        estimator = read(body, resources.settings.SKOPS_TRUSTED)
+        return SklearnRuntime(estimator, self.outputs, self.columns, draws=not self.by_row)

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from serving import redis_addresses
+
 EXPECTED = (
     "redis://host:6379/0?stream=NAME, redis:?stream=NAME for Noregret's own Redis, "
     "or kafka://host:9092/topic was expected"
 )
-_REDIS = {"redis", "rediss", "unix"}
+_REDIS = {"redis", "rediss", "unix", *redis_addresses.SCHEMES}
 
 
 class AddressInvalid(ValueError):
@@ -16,8 +18,8 @@ class AddressInvalid(ValueError):
 
 
 class Address(NamedTuple):
-    """`server` of Redis is a URL as redis-py reads it, "" for Noregret's own; of Kafka the brokers,
-    separated by commas."""
+    """`server` of Redis is a URL of a server or a cluster, "" for Noregret's own; of Kafka the
+    brokers, separated by commas."""
 
     engine: str  # redis, kafka
     server: str
@@ -41,7 +43,7 @@ def parse(text: str) -> Address:
         parts = urlsplit(text)
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError:
-        if not text.startswith("kafka:"):
+        if not (text.startswith("kafka:") or redis_addresses.is_cluster(text)):
             raise AddressInvalid(f"it can't be read: {EXPECTED}") from None
     if parts.scheme == "kafka":
         return _kafka(parts)
@@ -51,6 +53,11 @@ def parse(text: str) -> Address:
     name = query.pop("stream", "")
     if not name:
         raise AddressInvalid(f"it names no stream: {EXPECTED}")
+    if redis_addresses.is_cluster(text):
+        try:
+            redis_addresses.parse(urlunsplit(parts))
+        except ValueError as error:
+            raise AddressInvalid(f"it can't be read: {error}") from None
     is_own = parts.scheme == "redis" and not parts.netloc and not parts.path
     if is_own and query:
         raise AddressInvalid(f"Noregret's own Redis takes nothing but a stream: {EXPECTED}")

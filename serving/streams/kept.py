@@ -12,6 +12,7 @@ from typing import cast
 import msgspec
 import redis
 
+from serving.clustered_redis import ClusteredRedis
 from serving.redis_keys import Keys
 
 from .messages import Kept
@@ -43,7 +44,8 @@ class KeptAnswers:
     def key(self, request: str) -> str:
         """Where a request's is kept; of any request a key of the same length."""
         digest = hashlib.blake2b(request.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        return self._keys.answered(self._source, self._group, digest)
+        in_cluster = isinstance(self._client, ClusteredRedis)
+        return self._keys.answered(self._source, self._group, digest, in_cluster=in_cluster)
 
     def look(self, requests: Sequence[str]) -> list[Kept | None]:
         """What is kept of each."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from serving import redis_clients
+from serving import redis_addresses, redis_clients
+from serving.clustered_redis import slot_of
 from serving.process import Process
 from serving.redis_keys import Keys
 
@@ -47,6 +48,15 @@ def check(wanted: Wanted) -> None:
         raise CannotStart("--most, --claim-seconds and --remember-seconds are 1 or more, and --sink-limit 0 or more")
 
 
+def _check_slots(*names: str) -> None:
+    """Of streams that one script touches. Raises CannotStart."""
+    if len({slot_of(name) for name in names}) > 1:
+        raise CannotStart(
+            f"in a cluster {', '.join(names)} are in several slots: an answer and the acknowledgement of its message "
+            "are one step, which takes one; give the names one hash tag, as {orders}:requests and {orders}:answers"
+        )
+
+
 def make(wanted: Wanted, process: Process, *, threads: int) -> Consumer:
     """Nothing is connected yet. Raises CannotStart where a library is missing."""
     keys = Keys(settings.REDIS_PREFIX)
@@ -54,6 +64,8 @@ def make(wanted: Wanted, process: Process, *, threads: int) -> Consumer:
     is_redis = source.engine == "redis"
     url = source.server if is_redis and source.server else settings.REDIS_URL
     client = redis_clients.client(url, redis_clients.STREAMS)
+    if is_redis and redis_addresses.is_cluster(url):
+        _check_slots(source.name, wanted.sink.name, wanted.aside)
     kept = KeptAnswers(client, keys, source.name if is_redis else f"{source.server}/{source.name}", wanted.group)
     engine: Engine
     if is_redis:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from noregret import env
+from noregret import variables
 from noregret.embedded import services
 
 from serving.store import START_SECONDS
@@ -36,11 +36,12 @@ SECRET = {
         "secretKey": "0123456789-0123456789-0123456789",
     },
 }
+MORE_KEYS = {"brokerUrl": "BROKER", "replicaUrl": "REPLICA"}
 CHOICES: list[dict[str, dict[str, Any]]] = [
     {"plain": {}, "autoscaling": {"web": {"autoscaling": {"enabled": True}}}},
     {"": {}, "ingress": {"ingress": {"enabled": True, "className": "nginx", "tlsSecret": "tls"}}},
     {"": {"networkPolicy": {"enabled": False}}, "policy": {"networkPolicy": {"enabled": True}}},
-    {"": {}, "secret": SECRET},
+    {"": {"secretKeys": MORE_KEYS}, "secret": SECRET},
     {"": {}, "store": {"artifacts": {"existingClaim": "", "storage": {"BACKEND": "storages.backends.s3.S3Storage"}}}},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -58,6 +59,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": {"extra": {"REDIS_URL": "redis://other"}}}, "REDIS_URL has a value of its own in this chart"),
     ({"existingSecret": ""}, "existingSecret names no Secret: then secret.databaseUrl is needed"),
     ({"existingSecret": "", "secret": SECRET["secret"] | {"secretKey": "short"}}, "/secret/secretKey'"),  # type: ignore[operator]
+    (SECRET | {"secretKeys": MORE_KEYS}, "are keys of a Secret that existingSecret names"),
     ({"secret": SECRET["secret"]}, "and secret.* holds values beside it"),
     ({"artifacts": {"existingClaim": ""}}, "name a store in artifacts.storage, or a ReadWriteMany claim"),
     ({"artifacts": {"storage": {"BACKEND": "x.Y"}}}, "storage and existingClaim are both set"),
@@ -180,18 +182,19 @@ def test_chart__secrets__come_by_reference_alone(told: dict[str, Any]) -> None:
 def test_chart__settings__are_those_that_the_service_reads(told: dict[str, Any]) -> None:
     plain = told["rendered"][0]
     for name, spec in pods(plain).items():
-        variables = {variable["name"]: variable.get("value") for variable in spec["containers"][0].get("env", [])}
-        assert set(variables) <= set(env.VARIABLES), name
+        given = {variable["name"]: variable.get("value") for variable in spec["containers"][0].get("env", [])}
+        assert set(given) <= set(variables.VARIABLES), name
+        assert name == "proxy" or {"NOREGRET_BROKER_URL", "NOREGRET_REPLICA_URL"} <= set(given)
         if name != "proxy":
-            assert variables["NOREGRET_PROXIES"] == "1"
-            hosts = variables["NOREGRET_ALLOWED_HOSTS"].split(",")
+            assert given["NOREGRET_PROXIES"] == "1"
+            hosts = given["NOREGRET_ALLOWED_HOSTS"].split(",")
             assert hosts[:2] == ["noregret.example.com", "shop-noregret"]
             assert hosts[-1] == "shop-noregret.models.svc"
     (store,) = [
         rendered for values, rendered in zip(COMBINATIONS, told["rendered"], strict=False) if values == COMBINATIONS[1]
     ]
-    variables = {one["name"]: one.get("value") for one in pods(store)["web"]["containers"][0]["env"]}
-    assert json.loads(variables["NOREGRET_ARTIFACT_STORAGE"]) == {"BACKEND": "storages.backends.s3.S3Storage"}
+    given = {one["name"]: one.get("value") for one in pods(store)["web"]["containers"][0]["env"]}
+    assert json.loads(given["NOREGRET_ARTIFACT_STORAGE"]) == {"BACKEND": "storages.backends.s3.S3Storage"}
     behind_ingress = next(
         rendered for values, rendered in zip(COMBINATIONS, told["rendered"], strict=False) if values.get("ingress")
     )

@@ -148,7 +148,7 @@ def test_drop__day_by_day_or_at_once__is_the_same_base(two_arms: Start) -> None:
     with snapshot():
         from noregret.learning.rebuild import Computed
 
-        whole = Computed(experiment, until=midnight(2)).documents()
+        whole = Computed(experiment, until=midnight(2)).by_itself().documents()
     assert drop(4).closed
     assert drop(3).closed
     assert drop(2).closed

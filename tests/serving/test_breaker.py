@@ -79,3 +79,21 @@ def test_breaker__call_that_never_comes_back__does_not_keep_it_open_for_ever() -
     breaker.admit()
     clock.now += FIRST_PAUSE_SECONDS + 0.01
     breaker.admit()  # another may try
+
+
+def test_calls_from_before_it_opened__that_fail_late__do_not_lengthen_its_pause() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(FAILURES + 8):
+        breaker.admit()
+    for _ in range(FAILURES + 7):
+        breaker.failed()
+    clock.now += FIRST_PAUSE_SECONDS - 0.01
+    assert breaker.state == "open"
+    clock.now += 0.02
+    assert breaker.state == "half-open"
+    breaker.admit()
+    breaker.failed()  # who tried, or one more from before: once
+    breaker.failed()
+    clock.now += 2 * FIRST_PAUSE_SECONDS + 0.01
+    assert breaker.state == "half-open"

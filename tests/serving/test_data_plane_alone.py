@@ -17,7 +17,7 @@ import httpx
 import pytest
 from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
-from noregret import env
+from noregret import variables
 from noregret.access.keys import create_key
 from noregret.embedded import services
 from noregret.experiments.models import Experiment
@@ -78,9 +78,9 @@ def proxy(platform: None, settings: Any, tmp_path: Path, monkeypatch: pytest.Mon
     """The address of nginx before both planes, each a process of its own on this test's servers."""
     if shutil.which("nginx") is None:
         pytest.skip("nginx is not here")
-    monkeypatch.setenv(env.REDIS_PREFIX, settings.REDIS_PREFIX)
+    monkeypatch.setenv(variables.REDIS_PREFIX, settings.REDIS_PREFIX)
     named = connection.settings_dict
-    monkeypatch.setenv(env.DATABASE_URL, f"postgresql://{named['USER']}@/{named['NAME']}?host={named['HOST']}")
+    monkeypatch.setenv(variables.DATABASE_URL, f"postgresql://{named['USER']}@/{named['NAME']}?host={named['HOST']}")
     data_port, control_port, port = _free_ports(3)
     control = replace(services.web("127.0.0.1", control_port, 1), log=tmp_path / "control.log")
     data = services.web("127.0.0.1", data_port, 1)

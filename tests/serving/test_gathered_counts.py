@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from noregret import env
+from noregret import variables
 from noregret.embedded import services
 from noregret.experiments.models import Experiment
 from prometheus_client import CollectorRegistry, Counter
@@ -87,8 +87,8 @@ def test_counts__of_web_processes_that_are_told_to_end__are_all_there(
     two_arms()
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setenv(env.REDIS_PREFIX, settings.REDIS_PREFIX)
-    monkeypatch.setenv(env.DATABASE_URL, _database_url())
+    monkeypatch.setenv(variables.REDIS_PREFIX, settings.REDIS_PREFIX)
+    monkeypatch.setenv(variables.DATABASE_URL, _database_url())
     child = services.web("127.0.0.1", port, 2)
     child.log = tmp_path / "web.log"
     child.start()

@@ -5,10 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 from noregret.experiments.models import Experiment
 from noregret.learning import baselines, shadows
 from noregret.learning.models import ArmStatistics
@@ -17,8 +20,16 @@ from noregret.learning.summing import sums_of
 from noregret.learning.sums import Sums
 from noregret.learning.watched.comparisons import compare
 from noregret.learning.watched.watches import watches_of
+from noregret.registry.frameworks.sklearn import SklearnFramework
 from noregret.steering.round import learn
 from onnx import TensorProto, helper
+from sklearn.decomposition import NMF
+from sklearn.dummy import DummyClassifier
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - without it the next is not there
+from sklearn.impute import IterativeImputer
+from sklearn.linear_model import BayesianRidge, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 
 from serving import metrics, snapshot
 from serving.breaker import FAILURES
@@ -120,10 +131,10 @@ def rows_of(value: float) -> Any:
 
 
 def ask(
-    cache: PredictionCache, value: float, answer: Any = None, *, shares: bool = False, seconds: float = 10.0
+    cache: PredictionCache, value: float, answer: Any = None, *, patience: float | None = None, seconds: float = 10.0
 ) -> Any:
     outputs = {"predict": [value if answer is None else answer]}
-    return cache.answer(MODEL, rows_of(value), lambda: outputs, time.perf_counter() + seconds, shares=shares)
+    return cache.answer(MODEL, rows_of(value), lambda: outputs, time.perf_counter() + seconds, patience=patience)
 
 
 def document(name: str, **cache: Any) -> snapshot.Endpoint:
@@ -154,7 +165,7 @@ def test_seconds__answer_that_is_older__is_computed_anew() -> None:
         now[0] += 4.0
         return {"predict": [1.0]}
 
-    cache.answer(MODEL, rows_of(1), slow, 0.0, shares=False)
+    cache.answer(MODEL, rows_of(1), slow, 0.0, patience=None)
     now[0] = 109.9  # from when it was asked for, and not from when it came
     assert ask(cache, 1).is_kept
     now[0] = 110.0
@@ -207,10 +218,10 @@ def test_answers__are_nobody_elses_to_change__and_odd_ones_are_not_kept() -> Non
     def failing() -> Any:
         raise RuntimeError
 
-    for shares in (False, True):
+    for patience in (None, 10.0):
         with pytest.raises(RuntimeError):
-            cache.answer(MODEL, rows_of(3), failing, time.perf_counter() + 1, shares=shares)
-    assert not ask(cache, 3, shares=True).is_kept
+            cache.answer(MODEL, rows_of(3), failing, time.perf_counter() + 1, patience=patience)
+    assert not ask(cache, 3, patience=10.0).is_kept
 
 
 def test_same_rows_at_once__one_call__and_nobody_waits_past_his_deadline() -> None:
@@ -223,7 +234,7 @@ def test_same_rows_at_once__one_call__and_nobody_waits_past_his_deadline() -> No
         return {"predict": [1.0]}
 
     def asked(seconds: float) -> Any:
-        return cache.answer(MODEL, rows_of(1), slow, time.perf_counter() + seconds, shares=True)
+        return cache.answer(MODEL, rows_of(1), slow, time.perf_counter() + seconds, patience=60.0)
 
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(asked, 30.0)
@@ -251,7 +262,7 @@ def test_same_rows_at_once__the_call_fails__and_the_others_call_themselves() -> 
         return {"predict": [1.0]}
 
     def asked() -> Any:
-        return cache.answer(MODEL, rows_of(1), first_fails, time.perf_counter() + 30, shares=True)
+        return cache.answer(MODEL, rows_of(1), first_fails, time.perf_counter() + 30, patience=60.0)
 
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(asked)
@@ -266,6 +277,57 @@ def test_same_rows_at_once__the_call_fails__and_the_others_call_themselves() -> 
     assert 2 <= len(calls) <= 4
 
 
+def test_same_rows_at_once__the_call_hangs__the_next_is_made_once__and_the_others_have_its_answer() -> None:
+    cache = cache_of(PredictionCaches(10**6))
+    gate, calls = threading.Event(), []
+
+    def first_hangs() -> Any:
+        calls.append(time.perf_counter())
+        if len(calls) == 1:
+            assert gate.wait(60.0)
+        return {"predict": [float(len(calls))]}
+
+    def asked() -> Any:
+        return cache.answer(MODEL, rows_of(1), first_hangs, time.perf_counter() + 50, patience=0.4)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(asked)
+        while not calls:
+            time.sleep(0.001)
+        others = [pool.submit(asked) for _ in range(6)]
+        assert [one.result().outputs["predict"] for one in others] == [[2.0]] * 6
+        assert len(calls) == 2
+        assert calls[1] - calls[0] >= 0.4
+        assert ask(cache, 1).outputs == {"predict": [2.0]}
+        gate.set()
+        assert not first.result().is_kept
+
+
+def test_same_rows_at_once__the_call_is_left__who_has_less_time_makes_none() -> None:
+    cache = cache_of(PredictionCaches(10**6))
+    calls: list[int] = []
+
+    def late() -> Any:
+        calls.append(1)
+        time.sleep(0.5)
+        raise DeadlineExceeded
+
+    def asked(seconds: float) -> Any:
+        return cache.answer(MODEL, rows_of(1), late, time.perf_counter() + seconds, patience=60.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(asked, 60.0)
+        while not calls:
+            time.sleep(0.001)
+        others = [pool.submit(asked, 0.6) for _ in range(6)]
+        with pytest.raises(DeadlineExceeded):
+            first.result()
+        for one in others:
+            with pytest.raises(WaitedInVain):
+                one.result()
+    assert len(calls) == 1
+
+
 # Which models.
 
 
@@ -276,8 +338,6 @@ def test_every_runtime__says_whether_its_answers_last() -> None:
 
 
 def test_onnx_that_draws__is_kept_for_a_time_at_most(tmp_path: Any) -> None:
-    from types import SimpleNamespace
-
     from serving.runtimes.onnx import OnnxModel
 
     class Files:
@@ -308,6 +368,36 @@ def test_onnx_that_draws__is_kept_for_a_time_at_most(tmp_path: Any) -> None:
         for key in bodies
     }
     assert (lives["a" * 64].kept, lives["b" * 64].kept) == ("for-a-time", "always")
+
+
+def test_sklearn__that_draws_or_sees_other_rows__is_kept_for_a_time_at_most__and_not_batched() -> None:
+    numbers = np.random.default_rng(1).normal(size=(60, 2)) ** 2
+    labels = (numbers[:, 0] > 0.5).astype(int)
+    table = pd.DataFrame({"size": numbers[:, 0], "age": numbers[:, 1]}).mask(numbers > 3.0)
+    imputer = IterativeImputer(sample_posterior=True, random_state=0)
+    versions = {
+        "draws": (DummyClassifier(strategy="stratified"), numbers),
+        "draws by place": (DummyClassifier(strategy="uniform", random_state=0), numbers),
+        "draws for a null": (make_pipeline(imputer, BayesianRidge()), table),
+        "fits all rows together": (make_pipeline(NMF(2, tol=0.05), LogisticRegression()), numbers),
+        "steady": (KNeighborsClassifier(3), numbers),
+    }
+    told = {}
+    for name, (estimator, rows) in versions.items():
+        body = skops.io.dumps(estimator.fit(rows, labels))
+        examined = SklearnFramework().inspect(body, {"trusted": [], "sample": None})
+        assert examined.compiled is None, name
+        told[name] = examined.signature.by_row
+    assert told == dict.fromkeys(versions, False) | {"steady": True}
+
+    class Files:
+        def read(self, sha256: str) -> bytes:
+            return body
+
+    resources: Any = SimpleNamespace(artifacts=Files(), settings=SimpleNamespace(SKOPS_TRUSTED=[]))
+    for more, kept in (({"by_row": True}, "always"), ({"by_row": False}, "for-a-time"), ({}, "for-a-time")):
+        model = SklearnModel(model="m@1", framework="sklearn", sha256="a" * 64, features=2, outputs=["predict"], **more)  # type: ignore[arg-type]  # the last are models of before, of which nobody knows
+        assert load_model(lambda one: one.load(resources), model).kept == kept
 
 
 def test_callable__kept_only_where_the_owner_says_for_how_long(alice: Api, calls: list[Any]) -> None:

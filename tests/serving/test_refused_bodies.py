@@ -19,7 +19,7 @@ import psutil
 import psycopg
 import pytest
 from django.db import connection
-from noregret import env
+from noregret import variables
 from noregret.access.keys import create_key
 from noregret.embedded import services
 from noregret.embedded.child import Child
@@ -35,9 +35,9 @@ def web_child(platform: None, settings: Any, tmp_path: Path, monkeypatch: pytest
     """The web process as `up` starts it, on the Redis of this test."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setenv(env.REDIS_PREFIX, settings.REDIS_PREFIX)
-    monkeypatch.setenv(env.DATABASE_URL, _database_url())
-    monkeypatch.setenv(env.READ_SECONDS, "4")
+    monkeypatch.setenv(variables.REDIS_PREFIX, settings.REDIS_PREFIX)
+    monkeypatch.setenv(variables.DATABASE_URL, _database_url())
+    monkeypatch.setenv(variables.READ_SECONDS, "4")
     child = services.web("127.0.0.1", port, 1)
     child.log = tmp_path / "web.log"
     child.start()

@@ -13,7 +13,8 @@ class Streams:
     """Streams of their own for one test, on Noregret's own Redis or another."""
 
     def __init__(self, client: redis.Redis | None = None) -> None:
-        name = f"{settings.REDIS_PREFIX}{secrets.token_hex(4)}"
+        # One hash tag, as a cluster needs it.
+        name = f"{{{settings.REDIS_PREFIX}{secrets.token_hex(4)}}}"
         self.source, self.sink, self.aside = f"{name}:in", f"{name}:out", f"{name}:in-dead"
         self.client: redis.Redis = own_client() if client is None else client
 

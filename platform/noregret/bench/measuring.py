@@ -14,8 +14,8 @@ from typing import Any
 
 from noregret.demo.client import Client
 from noregret.embedded.running import RunningPlatform
-from noregret.env import DATA_DIR
 from noregret.package_path import command, python_path
+from noregret.variables import DATA_DIR
 
 from . import peers
 from .control_calls import ResultsCalls

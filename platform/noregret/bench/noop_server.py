@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 from noregret.embedded.errors import StartFailed
-from noregret.env import SECRET_KEY
 from noregret.package_path import python_path
+from noregret.variables import SECRET_KEY
 
 from .cores import Cores
 from .load import LoadFailed, Target, http, load

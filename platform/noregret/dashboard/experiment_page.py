@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from bandits import policies
 from noregret.experiments.models import Experiment
-from noregret.learning.shown import forecast
+from noregret.learning.shown import forecast, lagging
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
 from noregret.learning.shown.shared import state_of
 from noregret.rest.encoding import document, encoded
@@ -113,7 +113,9 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
         if asked not in choices:
             return answer
         try:
-            found = of_experiment(experiment, asked, {}, limit=EVALUATED_DECISIONS)
+            found = lagging.of_experiment(
+                experiment.pk, lambda: of_experiment(experiment, asked, {}, limit=EVALUATED_DECISIONS)
+            )
         except NotEvaluated as error:
             return {**answer, "said": sentence(str(error))}
         return {**answer, **evaluation_texts(found)}

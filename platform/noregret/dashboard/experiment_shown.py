@@ -13,7 +13,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.learning import standing_history
 from noregret.learning.evidence import keeps_units
 from noregret.learning.kept import rows_from
-from noregret.learning.shown import forecast, segments
+from noregret.learning.shown import forecast, lagging, segments
 from noregret.learning.shown.charts import OverTime, over_time
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
@@ -45,8 +45,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict
     """The context of the page's templates. Bounded: whatever came in, the same queries."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     results = shared_results(experiment.pk).results
-    series = over_time(experiment, POINTS)
-    history = standing_history.history(experiment)
+    series, history, told_by_segment = lagging.of_experiment(experiment.pk, lambda: _of_time(experiment))
     entries = _entries(experiment) if sees_audit else []
     setting = setting_of(
         experiment,
@@ -73,7 +72,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict
         "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
         "sees_audit": sees_audit,
         "timeline": timeline(entries, history),
-        **_of_strategy(experiment, arms, results, setting),
+        **_of_strategy(experiment, arms, results, setting, told_by_segment),
     }
 
 
@@ -82,7 +81,22 @@ def parts(context: dict[str, Any], request: HttpRequest) -> dict[str, str]:
     return {name: render_to_string(f"noregret/experiment/{name}.html", context, request)[:] for name in PARTS}
 
 
-def _of_strategy(experiment: Experiment, arms: list[Arm], results: Results, setting: Setting) -> dict[str, Any]:
+def _of_time(experiment: Experiment) -> tuple[OverTime, list[standing_history.Standing], segments.Segments | None]:
+    """What is read of many rows, and may be a few seconds old."""
+    return (
+        over_time(experiment, POINTS),
+        standing_history.history(experiment),
+        segments.of_experiment(experiment),
+    )
+
+
+def _of_strategy(
+    experiment: Experiment,
+    arms: list[Arm],
+    results: Results,
+    setting: Setting,
+    told_by_segment: segments.Segments | None,
+) -> dict[str, Any]:
     """What one strategy alone has."""
     begun = experiment.started_at is not None
     guarded = sections.guarded(results) if begun else []
@@ -101,7 +115,6 @@ def _of_strategy(experiment: Experiment, arms: list[Arm], results: Results, sett
                 "choices": sections.choices(results),
                 "is_apprentice": True,
             }
-    told_by_segment = segments.of_experiment(experiment) if setting.contextual else None
     return {
         "guarded": guarded,
         "earned": sections.earned(results, setting) if begun else None,

@@ -14,6 +14,7 @@ from noregret.learning.baseline_figures import glances
 from noregret.learning.health import health
 from noregret.learning.shown.shared import shared_results
 from noregret.registry.models import ModelVersion
+from noregret.rest import replica
 from noregret.steering.failing import in_words
 from noregret.trail.models import AuditEntry
 
@@ -112,6 +113,7 @@ def _health() -> dict[str, Any]:
     more = len(lagging) - SHOWN_LAGGING
     lines = [
         {"ok": alive, "text": learner},
+        *_replica(),
         *(
             {"ok": False, "text": f"{name} is behind by {lag.seconds:,.0f} s: {lag.why}."}
             for name, lag in lagging[:SHOWN_LAGGING]
@@ -128,6 +130,16 @@ def _health() -> dict[str, Any]:
         },
     ]
     return {"ok": all(line["ok"] for line in lines), "lines": lines}
+
+
+def _replica() -> list[dict[str, Any]]:
+    """Of what figures are read from, where settings name a replica."""
+    found = replica.state()
+    if found is None:
+        return []
+    if found.problem is not None:
+        return [{"ok": False, "text": f"Figures are read from the primary, not from the replica: {found.problem}."}]
+    return [{"ok": True, "text": f"The replica that figures are read from is {found.lag_seconds or 0.0:.1f} s behind."}]
 
 
 def _counted(count: int, one: str, many: str) -> str:

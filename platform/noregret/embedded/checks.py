@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
-from noregret.env import SECRET_KEY
+from noregret.variables import SECRET_KEY
 
 
 @register(Tags.security, deploy=True)

@@ -1,7 +1,7 @@
 """The servers that a data directory brings with it: PostgreSQL and Redis, where no address names
 others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,16 +15,18 @@ from .sockets import SocketFolder
 
 class Engines:
     """Starts and stops what is asked for; the children are in `children`, in the order of their
-    start."""
+    start. `settings` are PostgreSQL's."""
 
-    def __init__(self, data_dir: Path, *, postgres: bool = True, redis: bool = True) -> None:
+    def __init__(
+        self, data_dir: Path, *, postgres: bool = True, redis: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
         self._data_dir = data_dir
         sockets = socket_dir(data_dir)
         self._sockets = SocketFolder(sockets, unprivileged_user())
         logs = data_dir / "logs"
         self._servers: list[Postgres | RedisServer] = []
         if postgres:
-            self._servers.append(Postgres(data_dir, sockets / POSTGRES_SOCKETS, logs / "postgres.log"))
+            self._servers.append(Postgres(data_dir, sockets / POSTGRES_SOCKETS, logs / "postgres.log", settings))
         if redis:
             self._servers.append(RedisServer(data_dir, sockets, logs / "redis.log"))
 
@@ -58,9 +60,9 @@ class Engines:
 
 
 @contextmanager
-def running_engines(data_dir: Path) -> Iterator[Engines]:
-    """Engines for the time of a `with`."""
-    engines = Engines(data_dir)
+def running_engines(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Engines]:
+    """Engines for the time of a `with`; `settings` are PostgreSQL's."""
+    engines = Engines(data_dir, settings=settings)
     engines.start()
     try:
         yield engines

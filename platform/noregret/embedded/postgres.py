@@ -11,7 +11,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,17 +76,18 @@ def let_through(path: Path) -> None:
 
 
 class Postgres:
-    """The server of one data directory."""
+    """The server of one data directory. `settings` come before those for a small machine."""
 
-    def __init__(self, data_dir: Path, sockets: Path, log: Path) -> None:
+    def __init__(self, data_dir: Path, sockets: Path, log: Path, settings: Mapping[str, str] | None = None) -> None:
         self._folder = data_dir / "postgres"
         self._sockets = sockets
         self._user = unprivileged_user()
         self._bin = bin_dir()
-        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        chosen = _SETTINGS | dict(settings or {})
+        arguments = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
         self.child = Child(
             name="postgres",
-            command=[str(self._bin / "postgres"), "-D", str(self._folder), "-k", str(sockets), *settings],
+            command=[str(self._bin / "postgres"), "-D", str(self._folder), "-k", str(sockets), *arguments],
             log=log,
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             cwd=Path("/"),

@@ -15,7 +15,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import Error, IntegrityError
 
-from noregret import env
+from noregret import env, variables
+from serving import redis_clients
 
 from .services import TOLD
 
@@ -35,7 +36,11 @@ def main() -> int:
         make_days()  # before there is traffic: after a long rest today has no partition yet
         password = ensure_admin()
     except Error as error:
-        whose = "the embedded PostgreSQL" if named.embedded_database else f"the database that {env.DATABASE_URL} names"
+        whose = (
+            "the embedded PostgreSQL"
+            if named.embedded_database
+            else f"the database that {variables.DATABASE_URL} names"
+        )
         print(f"{whose} can't be used: {_first_line(error)}")  # noqa: T201 - its parent says it
         return TOLD
     if password is not None:
@@ -45,8 +50,17 @@ def main() -> int:
     try:
         client().ping()
     except redis.RedisError as error:
-        print(f"the Redis that {env.REDIS_URL} names can't be used: {_first_line(error)}")  # noqa: T201 - as above
+        print(f"the Redis that {variables.REDIS_URL} names can't be used: {_first_line(error)}")  # noqa: T201 - as above
         return TOLD
+    if named.broker_url != named.redis_url:
+        broker = redis_clients.client(named.broker_url, redis_clients.CONTROL)
+        try:
+            broker.ping()
+        except redis.RedisError as error:
+            print(f"the Redis that {variables.BROKER_URL} names can't be used: {_first_line(error)}")  # noqa: T201 - as above
+            return TOLD
+        finally:
+            broker.close()
     from noregret.registry.inspection import confinement
 
     missing = confinement().missing

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from noregret import env
+from noregret import variables
 from noregret.package_path import python_path
 
 from .child import Child
@@ -31,8 +31,8 @@ def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
         **os.environ,
         **python_path(),
         "DJANGO_SETTINGS_MODULE": "noregret.settings",
-        env.DATA_DIR: str(settings.DATA_DIR),
-        env.ROLE: role,
+        variables.DATA_DIR: str(settings.DATA_DIR),
+        variables.ROLE: role,
         # One request or task a thread: the mathematics must not start threads of its own.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -65,13 +65,13 @@ def web(host: str, port: int, workers: int) -> Child:
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
     arguments = ["noregret.web", "--host", host, "--port", str(port), "--workers", str(workers)]
-    return _child("web", arguments, {env.METRICS_DIR: str(metrics)})
+    return _child("web", arguments, {variables.METRICS_DIR: str(metrics)})
 
 
 def grpc(host: str, port: int) -> Child:
     """The process that serves gRPC. It counts in the web processes' folder: made after them."""
     arguments = ["noregret", "grpc", "--host", host, "--port", str(port)]
-    return _child("grpc", arguments, {env.METRICS_DIR: str(settings.DATA_DIR / "metrics")})
+    return _child("grpc", arguments, {variables.METRICS_DIR: str(settings.DATA_DIR / "metrics")})
 
 
 def _celery(role: str, *arguments: str) -> Child:

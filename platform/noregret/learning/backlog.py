@@ -18,8 +18,8 @@ OLD_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`bytes`, `bound` and `spooled` in bytes; `of_maxmemory` a share, None where Redis has no
-    `maxmemory`."""
+    """`bytes`, `bound` and `spooled` in bytes, of a cluster of all its servers; `of_maxmemory` a
+    share, of the fullest server, None where none has a `maxmemory`."""
 
     entries: int
     bytes: int
@@ -27,18 +27,23 @@ class Found:
     of_maxmemory: float | None
     oldest_seconds: float | None
     spooled: int
+    is_within_bounds: bool
+    """At each server."""
 
     @property
     def is_well(self) -> bool:
         old = self.oldest_seconds is not None and self.oldest_seconds > OLD_SECONDS
-        return self.bytes <= self.bound * backlog.SHIP_SHARE and not old
+        return self.is_within_bounds and not old
 
 
 def find() -> Found:
     """Raises redis.RedisError."""
     names = list(Endpoint.objects.values_list("name", flat=True))
     redis_client = client()
-    waiting = backlog.measure(redis_client, keys(), names)
+    held = [backlog.measure(server, keys(), those) for server, those in backlog.by_server(redis_client, keys(), names)]
+    bounds = [
+        backlog.bound_of(waiting.used, waiting.maximum, waiting.total, settings.BACKLOG_LIMIT) for waiting in held
+    ]
     with redis_client.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.xlen(keys().decisions(name))
@@ -47,9 +52,12 @@ def find() -> Found:
     oldest = min((at for at in appended if at is not None), default=None)
     return Found(
         entries=entries,
-        bytes=waiting.total,
-        bound=backlog.bound_of(waiting.used, waiting.maximum, waiting.total, settings.BACKLOG_LIMIT),
-        of_maxmemory=waiting.total / waiting.maximum if waiting.maximum else None,
+        bytes=sum(waiting.total for waiting in held),
+        bound=sum(bounds),
+        of_maxmemory=max((waiting.total / waiting.maximum for waiting in held if waiting.maximum), default=None),
         oldest_seconds=None if oldest is None else max(0.0, (clock.now() - oldest).total_seconds()),
         spooled=Spool(settings.SPOOL_DIR, 0).size,
+        is_within_bounds=all(
+            waiting.total <= bound * backlog.SHIP_SHARE for waiting, bound in zip(held, bounds, strict=True)
+        ),
     )

@@ -25,14 +25,19 @@ ORDER BY d.decided_at
 
 # The same trials counted: a row for all of a bucket that were drawn and answered alike. What has
 # matured is the reward of such a trial.
+#
+# They are counted first and sorted then: there are far fewer groups than decisions, which
+# PostgreSQL does not expect.
 COUNTED = """
+WITH counted AS MATERIALIZED (
 SELECT date_bin(%(width)s, d.decided_at, 'epoch'), d.arm_id, d.propensities, d.policy_version, {value}, count(*)
 FROM serving_decision AS d LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND r.matured
     AND r.decided_at >= %(start)s AND r.decided_at < %(end)s
 WHERE d.experiment_id = %(experiment)s AND d.decided_at >= %(start)s AND d.decided_at < %(end)s
 AND d.trial AND d.fallback_reason IS NULL
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 1
+GROUP BY 1, 2, 3, 4, 5
+) SELECT * FROM counted ORDER BY 1, 2, 4, 5
 """
 
 

@@ -113,6 +113,7 @@ class ArmSums(Noted[Sums]):
     """In ArmStatistics and ExperimentEvidence.split."""
 
     name = NAME
+    piece = dict[str, Any]
 
     def nothing(self, experiment: Experiment) -> Sums:
         return Sums.of(experiment.arms.count())
@@ -123,7 +124,7 @@ class ArmSums(Noted[Sums]):
     def to_document(self, state: Sums) -> Any:
         return state.to_document()
 
-    def after(self, experiment: Experiment, state: Sums, span: Span) -> Sums:
+    def read(self, experiment: Experiment, span: Span) -> dict[str, Any]:
         seats = seats_of(experiment)
         asked = {
             "experiment": experiment.pk,
@@ -142,10 +143,13 @@ class ArmSums(Noted[Sums]):
                         totals.latencies[arm] = latency.add(totals.latencies.get(arm, []), [*([0] * bucket), count])
         for chunk in rows(_DRAWN, asked):
             totals.split = _drawn(totals.split, [row for row in chunk if row[0] in seats], seats)
-        state = state + Sums.of(len(seats), totals)
+        sums = Sums.of(len(seats), totals)
         for chunk in rows(_REWARDS, asked):
-            state = state + Sums.of(len(seats), None, _moments([row for row in chunk if row[0] in seats], seats))
-        return state
+            sums = sums + Sums.of(len(seats), None, _moments([row for row in chunk if row[0] in seats], seats))
+        return sums.to_document()
+
+    def joined(self, experiment: Experiment, state: Sums, piece: dict[str, Any]) -> Sums:
+        return state + Sums.from_document(piece)
 
     def plus(self, experiment: Experiment, state: Sums, document: Any) -> Sums:
         return state + Sums.from_document(document)

@@ -6,11 +6,13 @@ bucket, the rest of it is read with that day.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
+
+import msgspec
 
 from bandits.delay import BINS
 from bandits.inference.evidence import Evidence, differences, from_dict
@@ -37,7 +39,7 @@ from .evidence import (
     replay_counted_answers,
     rule_of,
 )
-from .kept import ByBucket, Span, rows
+from .kept import CHUNK, ByBucket, Span, rows
 from .models import ArmStatistics, ExperimentEvidence
 
 _MATURED = f"""
@@ -61,10 +63,25 @@ class Learned:
     matured: int = 0
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """What a span's rows say: (arm id, place, count) of delays, and counted decisions in order.
+    `closed`: until when buckets are closed."""
+
+    delays: list[tuple[int, int, int]]
+    counted: list[Counted]
+    closed: datetime | None
+
+
 class EvidenceSums(ByBucket[Learned]):
     """In ExperimentEvidence, and ArmStatistics.delays."""
 
     name = "evidence"
+    piece = Piece
+
+    def in_pieces(self, experiment: Experiment) -> bool:
+        """Where counts are all that the rule needs. A policy's models and the other rules are
+        learned row by row, and each row from what came before."""
+        return rule_of(experiment) == "conditional" and contextual.policy_of(experiment) is None
 
     def nothing(self, experiment: Experiment) -> Learned:
         return Learned(
@@ -91,33 +108,36 @@ class EvidenceSums(ByBucket[Learned]):
         }
 
     def after(self, experiment: Experiment, state: Learned, span: Span) -> Learned:
-        width = bucket_width(experiment.reward_.window_seconds)
-        start, end = (next_bucket(at, width) for at in (span.start, span.end))
-        asked = {
-            "experiment": experiment.pk,
-            "metric": experiment.reward_.metric,
-            "with_context": contextual.policy_of(experiment) is not None,
-            "window": experiment.reward_.window_seconds,
-            "width": width,
-            "start": start,
-            "end": end,
-        }
-        state = replace(state, delays=_with_delays(state.delays, asked))
-        by_counts = rule_of(experiment) == "conditional" and contextual.policy_of(experiment) is None
-        # Of the buckets that are closed: until then a decision may be answered yet.
-        closed = EARLIEST if span.closed is None or state.answers is None else span.closed
-        if not by_counts:
-            state = _with_rows(experiment, state, asked)
-            end = min(end, closed)
+        if self.in_pieces(experiment):
+            return super().after(experiment, state, span)
+        asked = _asked(experiment, span)
+        state = replace(state, delays=_with_delays(state.delays, _delays(asked)))
+        state = _with_rows(experiment, state, asked)
+        end = min(asked["end"], _answered_until(state, span.closed))
+        chunks = rows(COUNTED.format(value=ANSWERED), asked | {"end": end}) if asked["start"] < end else ()
+        answers = state.answers
+        for counted in _whole_buckets((list(map(Counted._make, chunk)) for chunk in chunks), asked["width"]):
+            answers = replay_counted_answers(experiment, answers, counted)
+        return replace(state, answers=answers)
+
+    def read(self, experiment: Experiment, span: Span) -> Piece:
+        asked = _asked(experiment, span)
+        counted: list[Counted] = []
+        if asked["start"] < asked["end"]:
+            for chunk in rows(COUNTED.format(value=VALUE), asked):
+                counted += map(Counted._make, chunk)
+        return Piece(_delays(asked), counted, span.closed)
+
+    def joined(self, experiment: Experiment, state: Learned, piece: Piece) -> Learned:
         evidence, answers, matured = state.evidence, state.answers, state.matured
-        query = COUNTED.format(value=VALUE if by_counts else ANSWERED)
-        chunks = rows(query, asked | {"end": end}) if start < end else ()
-        for counted in _whole_buckets((list(map(Counted._make, chunk)) for chunk in chunks), width):
-            if by_counts:
-                evidence = replay_counted(experiment, evidence, counted)
-                matured += sum(row.decisions for row in counted if row.value is not None)
+        closed = _answered_until(state, piece.closed)
+        chunks = (piece.counted[i : i + CHUNK] for i in range(0, len(piece.counted), CHUNK))
+        for counted in _whole_buckets(chunks, bucket_width(experiment.reward_.window_seconds)):
+            evidence = replay_counted(experiment, evidence, counted)
+            matured += sum(row.decisions for row in counted if row.value is not None)
             answers = replay_counted_answers(experiment, answers, [row for row in counted if row.decided_at < closed])
-        return replace(state, evidence=evidence, answers=answers, matured=matured)
+        delays = _with_delays(state.delays, piece.delays)
+        return replace(state, evidence=evidence, answers=answers, matured=matured, delays=delays)
 
     def differences(self, experiment: Experiment, state: Learned) -> Iterator[str]:
         for row in ArmStatistics.objects.filter(arm__experiment=experiment).select_related("arm").order_by("arm_id"):
@@ -156,12 +176,35 @@ class EvidenceSums(ByBucket[Learned]):
         )
 
 
-def _with_delays(delays: dict[int, list[int]], asked: dict[str, Any]) -> dict[int, list[int]]:
-    """With how long the feedback took that is asked for."""
+def _asked(experiment: Experiment, span: Span) -> dict[str, Any]:
+    """The parameters of the queries; `start` and `end` are between buckets."""
+    width = bucket_width(experiment.reward_.window_seconds)
+    start, end = (next_bucket(at, width) for at in (span.start, span.end))
+    return {
+        "experiment": experiment.pk,
+        "metric": experiment.reward_.metric,
+        "with_context": contextual.policy_of(experiment) is not None,
+        "window": experiment.reward_.window_seconds,
+        "width": width,
+        "start": start,
+        "end": end,
+    }
+
+
+def _answered_until(state: Learned, closed: datetime | None) -> datetime:
+    """The end of the closed buckets: until then a decision may be answered yet."""
+    return EARLIEST if closed is None or state.answers is None else closed
+
+
+def _delays(asked: dict[str, Any]) -> list[tuple[int, int, int]]:
+    """How long the feedback took that is asked for."""
+    return [(arm, place, count) for chunk in rows(DELAYS, asked) for arm, place, count in chunk]
+
+
+def _with_delays(delays: dict[int, list[int]], more: Sequence[tuple[int, int, int]]) -> dict[int, list[int]]:
     after = dict(delays)
-    for chunk in rows(DELAYS, asked):
-        for arm, place, count in chunk:
-            after[arm] = latency.add(after.get(arm, []), [0] * place + [count] + [0] * (BINS - 1 - place))
+    for arm, place, count in more:
+        after[arm] = latency.add(after.get(arm, []), [0] * place + [count] + [0] * (BINS - 1 - place))
     return after
 
 

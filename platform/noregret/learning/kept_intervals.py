@@ -109,15 +109,27 @@ class Differing:
     told: list[str] = field(default_factory=list)
     hours: set[datetime] = field(default_factory=set)
 
+    def add(self, other: "Differing") -> None:
+        self.count += other.count
+        self.told += other.told[: _TOLD - len(self.told)]
+        self.hours |= other.hours
+
     def differences(self) -> Iterator[str]:
         yield from self.told
         if self.count > len(self.told):
             yield f"{self.count - len(self.told):,} more intervals differ from the ledger's"
 
 
-def compare(experiment: Experiment, differing: Differing, start: datetime, end: datetime) -> None:
-    """Add the intervals from `start` to `end` that differ. In a snapshot of the database."""
+def compare(experiment: Experiment, start: datetime, end: datetime) -> Differing:
+    """The intervals that begin from `start` to `end` and differ. In a snapshot of the database.
+
+    An instant inside an interval stands for the interval's begin.
+    """
+    differing = Differing()
     names = dict(experiment.arms.values_list("pk", "name"))
+    start, end = (_lengths(experiment).interval(at)[0] for at in (start, end))
+    if start >= end:
+        return differing
     for chunk in rows(_DIFFER, _asked(experiment, start, end)):
         for arm, at, *numbers in chunk:
             differing.count += 1
@@ -127,6 +139,7 @@ def compare(experiment: Experiment, differing: Differing, start: datetime, end: 
                 differing.told.append(
                     f"{names[arm]}: interval from {at:%Y-%m-%d %H:%M:%S} is {live}, the ledger has {ledger}"
                 )
+    return differing
 
 
 def mend(experiment: Experiment, differing: Differing) -> None:
@@ -146,8 +159,7 @@ def mend(experiment: Experiment, differing: Differing) -> None:
 
 
 def _asked(experiment: Experiment, start: datetime, end: datetime) -> dict[str, Any]:
-    held = ExperimentEvidence.objects.defer(*SUMS).filter(experiment=experiment).first()
-    lengths = Lengths({}, None) if held is None else Lengths.of(experiment, held)
+    lengths = _lengths(experiment)
     return {
         "experiment": experiment.pk,
         "metric": experiment.reward_.metric,
@@ -157,3 +169,8 @@ def _asked(experiment: Experiment, start: datetime, end: datetime) -> dict[str, 
         **{f"until_{seconds}": lengths.until.get(seconds) for seconds in LENGTHS},
         **{f"kept_{seconds}": lengths.kept_start(seconds) for seconds in LENGTHS},
     }
+
+
+def _lengths(experiment: Experiment) -> Lengths:
+    held = ExperimentEvidence.objects.defer(*SUMS).filter(experiment=experiment).first()
+    return Lengths({}, None) if held is None else Lengths.of(experiment, held)

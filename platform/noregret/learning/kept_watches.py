@@ -1,17 +1,19 @@
 """What guardrails watch, and what copies sum up to, held against the ledger and made anew from it:
 each a `kept.Resummed`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from django.db.models import QuerySet
 
 from noregret.experiments.models import Experiment
 
 from . import shadow_sums
 from .clock import EARLIEST, FOREVER
 from .comparing import same
-from .kept import rows_from
+from .kept import Part, Span, rows_from
 from .models import SUMS, ExperimentEvidence, ShadowStatistics, WatchedMetric, WatchedValues
 from .shadow_sums import ShadowSums
 from .unfinished import unsettled
@@ -77,14 +79,36 @@ def of_ledger(experiment: Experiment, watch: Watch, row: WatchedMetric, until: d
     return Summed({arm: found for arm, found in sums.items() if arm in known}, compared, start)
 
 
+class Watched(Part, frozen=True, tag="watched"):
+    """What one watch has summed."""
+
+    key: str
+
+    def compute(self, experiment: Experiment) -> dict[str, Any]:
+        row = WatchedMetric.objects.get(experiment=experiment, key=self.key)
+        return of_ledger(experiment, watches_of(experiment)[self.key], row).to_dict()
+
+
+class Shadowed(Part, frozen=True, tag="shadowed"):
+    """What the copies of one challenger sum up to."""
+
+    arm: int
+
+    def compute(self, experiment: Experiment) -> dict[str, Any]:
+        return shadow_sums.of_ledger(experiment, ShadowStatistics.objects.get(pk=self.arm)).to_dict()
+
+
 class WatchedSums:
     """In WatchedMetric and WatchedValues. As far as each has come: what lies beyond, the learner
     adds in its rounds."""
 
-    def differences(self, experiment: Experiment) -> Iterator[str]:
+    def parts(self, experiment: Experiment, spans: Sequence[Span], at_once: int) -> Sequence[Part]:
+        return [Watched(row.key) for row, _ in _watched(experiment)]
+
+    def differences(self, experiment: Experiment, pieces: Sequence[Any]) -> Iterator[str]:
         names = dict(experiment.arms.values_list("pk", "name"))
-        for row, watch in _watched(experiment):
-            ledger = of_ledger(experiment, watch, row)
+        for (row, _), piece in zip(_watched(experiment), pieces, strict=True):
+            ledger = Summed.from_dict(piece)
             held = {each.arm_id: of_row(each) for each in WatchedValues.objects.filter(watched=row)}
             for arm in sorted(ledger.values.keys() | held.keys()):
                 live, found = held.get(arm), ledger.values.get(arm)
@@ -116,9 +140,11 @@ class WatchedSums:
 class ShadowedSums:
     """In ShadowStatistics."""
 
-    def differences(self, experiment: Experiment) -> Iterator[str]:
-        for row in ShadowStatistics.objects.filter(arm__experiment=experiment).select_related("arm").order_by("arm_id"):
-            ledger = shadow_sums.of_ledger(experiment, row).to_dict()
+    def parts(self, experiment: Experiment, spans: Sequence[Span], at_once: int) -> Sequence[Part]:
+        return [Shadowed(row.pk) for row in _challengers(experiment)]
+
+    def differences(self, experiment: Experiment, pieces: Sequence[Any]) -> Iterator[str]:
+        for row, ledger in zip(_challengers(experiment), pieces, strict=True):
             if not same(ShadowSums.from_dict(row.sums).to_dict(), ledger):
                 yield f"{row.arm.name}: what its predictions on copies sum up to differs from the ledger's"
 
@@ -134,6 +160,10 @@ class ShadowedSums:
             base = shadow_sums.of_ledger(experiment, row, until=end).to_dict()
             ShadowStatistics.objects.filter(pk=arm).update(base=base)
         return True
+
+
+def _challengers(experiment: Experiment) -> QuerySet[ShadowStatistics]:
+    return ShadowStatistics.objects.filter(arm__experiment=experiment).select_related("arm").order_by("arm_id")
 
 
 def _watched(experiment: Experiment, *, lock: bool = False) -> list[tuple[WatchedMetric, Watch]]:

@@ -169,6 +169,27 @@ class Addition(models.Model):
         return f"{self.sum} of experiment {self.experiment_id}"
 
 
+class RebuildPart(models.Model):
+    """A part of a rebuild that is under way, and its piece (noregret.learning.workers)."""
+
+    token = models.UUIDField(help_text="Of the rebuild.")
+    place = models.PositiveIntegerField()
+    experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="+")
+    snapshot = models.CharField(max_length=64, help_text="As pg_export_snapshot named it.")
+    part = models.BinaryField(help_text="noregret.learning.parts.AnyPart as JSON")
+    attempts = models.PositiveIntegerField(default=0)
+    taken_until = models.DateTimeField(null=True)
+    problem = models.TextField(default="", blank=True)
+    piece = models.BinaryField(null=True)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["token", "place"], name="rebuild_part_unique")]
+
+    def __str__(self) -> str:
+        return f"part {self.place} of {self.token}"
+
+
 class LedgerBase(models.Model):
     """The kept sums of an experiment over all decisions before an instant. A rebuild goes on from
     here and reads no row before it."""

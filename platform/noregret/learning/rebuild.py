@@ -7,14 +7,18 @@ learned meanwhile: first beside the learner, and for what is left with the evide
 the transaction that replaces the live sums. Where days of the ledger were dropped, both go on from
 the base that was stored for them.
 
+What can be computed of spans of days, or of classes of units, by themselves are parts
+(noregret.learning.parts): this process computes them, or Celery workers do, in the same snapshot.
+
 Not computed: until when buckets are closed. That is no sum over the ledger but how far learning has
 come.
 """
 
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from itertools import islice
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
@@ -25,8 +29,9 @@ from serving.ledger import horizon
 
 from . import kept_intervals, meanwhile
 from .collector import uncollected
-from .kept import ByBucket, KeptSum, Noted, Span, days_of, kept_sums, resummed, snapshot
+from .kept import ByBucket, KeptSum, Noted, Resummed, Span, kept_sums, resummed, snapshot, spans_of
 from .models import SUMS, Addition, ExperimentEvidence, LedgerBase
+from .parts import Alone, Compute, SpanPiece, SpanSums
 from .trials import mark_trials
 from .unpublished import Learned, note
 
@@ -43,33 +48,47 @@ class RebuildOvertaken(Exception):
     time."""
 
 
-def rebuild(experiment: Experiment, *, write: bool, learned: Learned = note) -> list[str]:
+def rebuild(
+    experiment: Experiment, *, write: bool, learned: Learned = note, compute: Compute | None = None
+) -> list[str]:
     """The differences between ledger and live state, a sentence each; with `write` the live state
-    is then replaced, and `learned` told in that transaction.
+    is then replaced, and `learned` told in that transaction. `compute`: who computes the parts,
+    this process by default.
 
-    Raises RebuildOvertaken.
+    Raises RebuildOvertaken, and what `compute` raises.
     """
+    compute = compute or Alone()
     if not write:
         with snapshot():
-            others = (difference for part in resummed() for difference in part.differences(experiment))
-            return [*Computed(experiment, compare=True).differences(), *others]
+            computed, others = _computed(experiment, compute)
+            return [*computed.differences(), *(difference for _, told in others for difference in told)]
     mark_trials(experiment)
     for _ in range(ATTEMPTS):
-        differences = _replace(experiment, learned)
+        differences = _replace(experiment, learned, compute)
         if differences is not None:
             return differences
     raise RebuildOvertaken(f"{experiment.name} was rebuilt, or a unit of it forgotten, by another meanwhile; try again")
 
 
-def _replace(experiment: Experiment, learned: Learned) -> list[str] | None:
+def _computed(experiment: Experiment, compute: Compute) -> "tuple[Computed, list[tuple[Resummed, list[str]]]]":
+    """What the ledger says, and in what each sum of the other kind differs. In a snapshot."""
+    computed = Computed(experiment, compare=True)
+    parts = [(each, each.parts(experiment, computed.spans, compute.at_once)) for each in resummed()]
+    pieces = compute(experiment, [*computed.parts, *(part for _, of_it in parts for part in of_it)])
+    computed.join(pieces)
+    return computed, [
+        (each, list(each.differences(experiment, list(islice(pieces, len(of_it)))))) for each, of_it in parts
+    ]
+
+
+def _replace(experiment: Experiment, learned: Learned, compute: Compute) -> list[str] | None:
     """One attempt; None where another came between."""
     with transaction.atomic():
         token = meanwhile.begin(experiment)
     try:
         with snapshot():
-            computed = Computed(experiment, compare=True)
+            computed, others = _computed(experiment, compute)
             differences = list(computed.differences())
-            others = [(part, list(part.differences(experiment))) for part in resummed()]
         kept_intervals.mend(experiment, computed.intervals)
         for _ in range(PASSES):
             began = time.monotonic()
@@ -105,11 +124,11 @@ def _swap(experiment: Experiment, computed: "Computed", token: UUID, learned: Le
 
 
 class Computed:
-    """What the ledger says of one experiment: each kept sum by name. Made, and brought up to date,
-    in a snapshot of the database.
+    """What the ledger says of one experiment: each kept sum by name. Made, joined and brought up to
+    date in a snapshot of the database.
 
     `until`: only the days before it, for a base. `compare`: find the intervals that differ from the
-    live ones too.
+    live ones too. It says nothing before `join` was given the pieces of `parts`.
     """
 
     def __init__(self, experiment: Experiment, *, until: datetime | None = None, compare: bool = False) -> None:
@@ -126,16 +145,31 @@ class Computed:
             self._sums[kept.name] = (kept, state)
         self._closed = self._closed_until()
         self._noted = self._notes()
-        for day in days_of(experiment, None if base is None else base.until, until):
-            end = day + timedelta(days=1)
-            self._go_on(Span(day, end, self._closed))
-            if compare:
-                kept_intervals.compare(experiment, self.intervals, day, end)
+        self.spans = spans_of(experiment, self._closed, None if base is None else base.until, until)
+        self.parts = [SpanSums(span.start, span.end, span.closed, compare) for span in self.spans]
 
-    def _go_on(self, span: Span, *, by_bucket_alone: bool = False) -> None:
+    def join(self, pieces: Iterator[SpanPiece]) -> None:
+        """Take the pieces of `parts`, in order, and read what can't be read in pieces."""
+        for span, piece in zip(self.spans, pieces, strict=False):
+            with uncollected():
+                for name, (kept, state) in self._sums.items():
+                    joined = (
+                        kept.joined(self._experiment, state, piece.sums[name])
+                        if name in piece.sums
+                        else kept.after(self._experiment, state, span)
+                    )
+                    self._sums[name] = (kept, joined)
+            self.intervals.add(piece.intervals)
+
+    def by_itself(self) -> Self:
+        """With its parts computed here and now."""
+        self.join(Alone()(self._experiment, self.parts))
+        return self
+
+    def _with_buckets(self, span: Span) -> None:
         with uncollected():
             for name, (kept, state) in self._sums.items():
-                if isinstance(kept, ByBucket) or not by_bucket_alone:
+                if isinstance(kept, ByBucket):
                     self._sums[name] = (kept, kept.after(self._experiment, state, span))
 
     def _closed_until(self) -> datetime | None:
@@ -150,7 +184,7 @@ class Computed:
         closed, before = self._closed_until(), self._closed
         if closed is not None and closed != before:
             start = before or self._experiment.started_at or self._experiment.created_at
-            self._go_on(Span(start, closed, closed), by_bucket_alone=True)
+            self._with_buckets(Span(start, closed, closed))
             self._closed = closed
         for pk, name, document in (
             Addition.objects.filter(experiment=self._experiment)

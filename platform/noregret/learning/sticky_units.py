@@ -24,6 +24,7 @@ from django.db.models import QuerySet
 
 from noregret.experiments.models import Experiment
 from noregret.redis_client import client, keys
+from serving import redis_clients
 from serving.ledger import backlog, ingest
 from serving.sticky import KEPT_SECONDS, Assignment, Restoration
 
@@ -75,8 +76,13 @@ def to_restore() -> list[int]:
     with client().pipeline(transaction=False) as pipeline:
         for pk, endpoint in found:
             pipeline.get(names.restored(endpoint, pk))
-        states = pipeline.execute()
-    return [pk for (pk, _), state in zip(found, states, strict=True) if not Restoration.is_finished(state)]
+        states = pipeline.execute(raise_on_error=False)
+    # One that can't be asked for waits for its server.
+    return [
+        pk
+        for (pk, _), state in zip(found, states, strict=True)
+        if not isinstance(state, Exception) and not Restoration.is_finished(state)
+    ]
 
 
 def restore(experiment_id: int) -> int:
@@ -90,7 +96,8 @@ def restore(experiment_id: int) -> int:
     until = time.monotonic() + SECONDS_A_CALL
     written = 0
     while after is not None:
-        used, maximum = backlog.memory(client())
+        server = redis_clients.shard_of(client(), keys().restored(experiment.endpoint.name, experiment.pk))
+        used, maximum = backlog.memory(server)
         if not backlog.leaves_reserve(used, maximum):
             log.warning(
                 "arms of units not restored: Redis is full", experiment=experiment.name, used=used, maximum=maximum

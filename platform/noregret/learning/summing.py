@@ -15,7 +15,7 @@ their own, for a unit's earnings do not add to those of another.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection
@@ -35,6 +35,17 @@ _MICROSECOND = timedelta(microseconds=1)
 
 Named = Mapping[str, list[Any]]
 """Rewards or decisions as columns, for a query."""
+
+
+class UnitClass(NamedTuple):
+    """The units whose hash leaves `rest` when divided by `by`; so `by` processes share them."""
+
+    rest: int
+    by: int
+
+    def condition(self, unit: str) -> str:
+        """In SQL, of an expression for a unit, which may be NULL."""
+        return f"abs(coalesce(hashtext({unit}), 0)::bigint) %% {int(self.by)} = {int(self.rest)}"
 
 
 def shown_until(experiment: Experiment, closed_until: datetime | None) -> datetime | None:
@@ -254,15 +265,18 @@ def fill(
     end: datetime,
     *,
     listed: Named | None = None,
+    units: UnitClass | None = None,
 ) -> int:
     """Put outcomes of decisions from `start` to `end` in front of `enter`; how many rows they take.
 
     All learned ones, or those of `listed` decisions; with `arms` and `values` these are the
-    outcomes themselves.
+    outcomes themselves. With `units` only those of one class of units.
     """
     if listed is None:
         alike = not keeps_units(experiment) and experiment.reward_.kind == "binary"
         outcomes = (_ALIKE if alike else _EACH).format(rewards=_LEARNED.format(listed=""))
+        if units is not None:
+            outcomes += f" AND {units.condition('d.unit')}"
     else:
         outcomes = _EACH.format(rewards=_CLAIMED if "values" in listed else _LEARNED.format(listed=_LISTED))
     cursor.execute(_ENTERING)

@@ -60,6 +60,18 @@ class Part:
             raise ValueError(f"sums from the levels {self.level!r} and {other.level!r} can't be added")
         return Part(self.level, self.units + other.units, self.split + other.split)
 
+    def from_level(self, level: float) -> "Part":
+        """The same outcomes, taken from another level."""
+        d = self.level - level
+        units, n, t, nn, nt, tt, ww, wt, w_tt = self.units
+        squares, weighted_squares = tt + d * (2 * nt + d * nn), w_tt + d * (2 * wt + d * ww)
+        w, x, xx = self.split.reshape(_POWERS, 3).T
+        return Part(
+            level,
+            np.array([units, n, t + d * n, nn, nt + d * nn, squares, ww, wt + d * ww, weighted_squares]),
+            np.column_stack([w, x + d * w, xx + d * (2 * x + d * w)]).ravel(),
+        )
+
     @property
     def count(self) -> int:
         """Units."""

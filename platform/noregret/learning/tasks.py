@@ -1,11 +1,12 @@
-"""Celery's side of shadows: in a worker of their own, of the queue `shadow`."""
+"""Celery's side of shadows, in a worker of their own (queue `shadow`), and of
+rebuilds by many workers (queue `rebuild`)."""
 
 import redis
 import structlog
 
 from noregret.celery import app
 
-from . import shadows
+from . import shadows, workers
 from .locks import LeaseLost, shadows_lock
 
 log = structlog.get_logger(__name__)
@@ -22,3 +23,9 @@ def mirror_shadows() -> None:
         log.warning("redis out of reach", error=str(error))
     except LeaseLost:
         log.warning("another lets shadows predict")
+
+
+@app.task(time_limit=3600, soft_time_limit=3570)
+def compute_part(part: int) -> None:
+    """Compute a part of a rebuild, which waits in its table. Queue `rebuild`."""
+    workers.compute_part(part)

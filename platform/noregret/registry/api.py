@@ -42,6 +42,8 @@ class Signature(msgspec.Struct, frozen=True):
     columns: list[Column] | None = None
     """What each value of a row is; null where rows are numbers without names, none of them null."""
     inputs: list[Tensor] | None = None  # of a remote model, as its server described them
+    by_row: bool | None = None
+    """Does each row's answer follow from that row and the file alone? Null where nobody asked."""
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import numpy as np
 from serving.runtimes.columns import Columns, Rows, Table
 from serving.runtimes.sklearn import SklearnRuntime
 
+from .by_row import answers_by_row
 from .check_rows import check_rows
 from .check_tables import check_table, refused_nulls
 from .column_signature import refusing_null
@@ -39,7 +40,8 @@ def examine(
         checks = check_rows(estimator, signature.features or 0, sample)
     else:
         checks = check_table(estimator, columns, sample)
-    original = Original(SklearnRuntime(estimator, signature.outputs, columns), signature.outputs)
+    runtime = SklearnRuntime(estimator, signature.outputs, columns)
+    original = Original(runtime, signature.outputs)
     answers = original.answers(checks.rows, named=0 if sample is None else len(sample))
     if sample is not None and answers.problem_row is not None and answers.problem_row < len(sample):
         raise NotAnswering(f"does not answer row {answers.problem_row} of the sample: {answers.problem}")
@@ -56,7 +58,8 @@ def examine(
             columns = refusing_null(columns, [place for place, _ in refused])
             return examine(estimator, replace(signature, columns=columns), sample, is_given=False)
     compiled = compile_to_onnx(estimator, signature, answers.joined(original.at_turns(answers, checks)))
-    return replace(signature, example_rows=_examples(answers.rows[:EXAMPLE_ROWS], columns)), compiled
+    by_row = compiled.body is not None or answers_by_row(runtime, answers.rows)
+    return replace(signature, example_rows=_examples(answers.rows[:EXAMPLE_ROWS], columns), by_row=by_row), compiled
 
 
 def _examples(rows: Rows, columns: Columns | None) -> list[list[Any]]:

@@ -27,7 +27,7 @@ MARGIN_SECONDS = 2.0
 keeps no limit."""
 
 
-def _limit(seconds: float) -> str:
+def limit(seconds: float) -> str:
     return f"SET LOCAL statement_timeout = {max(1, round(1000 * seconds))}"
 
 
@@ -48,7 +48,7 @@ def bound_statements(respond: Callable[[HttpRequest], HttpResponse]) -> Callable
 def _bounded(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     if many or not isinstance(sql, str):  # one message a row, or composed elsewhere
         return execute(sql, params, many, context)
-    result = execute(f"{_limit(settings.READ_SECONDS)}; {sql}", params, many, context)
+    result = execute(f"{limit(settings.READ_SECONDS)}; {sql}", params, many, context)
     context["cursor"].cursor.nextset()  # what was asked for comes behind the limit's own answer
     return result
 
@@ -60,7 +60,7 @@ def bounded_reads(seconds: float | None = None) -> Iterator[None]:
     longest = settings.READ_SECONDS if seconds is None else seconds
     with within(longest + MARGIN_SECONDS), transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(_limit(longest))
+            cursor.execute(limit(longest))
         yield
 
 

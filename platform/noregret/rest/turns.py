@@ -79,12 +79,12 @@ def take_turns(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[Http
     """Middleware."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        with TURNS.computing(), connection.execute_wrapper(_outside_turn):
+        with TURNS.computing(), connection.execute_wrapper(outside_turn):
             return respond(request)
 
     return middleware
 
 
-def _outside_turn(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+def outside_turn(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     with TURNS.waiting():
         return execute(sql, params, many, context)

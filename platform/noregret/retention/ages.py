@@ -10,14 +10,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.db import connection
 from django.db.models import Q
 
 from noregret.experiments.models import Experiment
 from noregret.learning.unfinished import unsettled
+from noregret.registry.artifact_storage import artifact_source
 from noregret.registry.register import is_file_of_a_version
 from serving.artifacts import ArtifactStore
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE = 20_000
 """Rows a statement: locks and write-ahead log of each stay small."""
@@ -128,11 +132,18 @@ def _artifacts(before: datetime) -> int:
     deleted."""
     store = ArtifactStore(settings.ARTIFACT_DIR)
     at = before.timestamp()
-    return sum(
+    removed = sum(
         store.remove(sha256, at, partial(is_file_of_a_version, sha256))
         for sha256 in list(store.older_than(at))
         if not is_file_of_a_version(sha256)
     )
+    source = artifact_source()
+    if source is not None:
+        try:
+            removed += source.remove_old(at, is_file_of_a_version)
+        except Exception as error:  # whatever a storage's library raises: the next hour asks again
+            log.warning("artefact store not cleared", error=repr(error))
+    return removed
 
 
 def _jobs(before: datetime) -> int:

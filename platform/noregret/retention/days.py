@@ -169,7 +169,7 @@ def _close(day: date) -> bool:
         if _is_closed(day):  # its rows are in a base that goes further: this one would take it back
             return False
         seen = _state(start, end)
-        bases = [(experiment, Computed(experiment, until=end, compare=True)) for experiment in experiments]
+        bases = [(experiment, Computed(experiment, until=end, compare=True).by_itself()) for experiment in experiments]
         documents = [computed.documents() for _, computed in bases]
     for experiment, computed in bases:
         # What is shown of the day from now on: nobody can compare it any more.

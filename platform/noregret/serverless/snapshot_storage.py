@@ -3,12 +3,11 @@ put-snapshots`, read by functions."""
 
 from typing import Self
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.core.files.storage import Storage, storages
+from django.core.files.storage import Storage
 
-from noregret.registry.artifact_storage import ALIAS
+from noregret.registry.storage_deadlines import artifact_storage
 
 
 class StorageSnapshots:
@@ -20,9 +19,10 @@ class StorageSnapshots:
     @classmethod
     def of_settings(cls) -> Self:
         """Raises ImproperlyConfigured where no store is named."""
-        if ALIAS not in settings.STORAGES:
+        storage = artifact_storage()
+        if storage is None:
             raise ImproperlyConfigured("NOREGRET_SNAPSHOTS=storage needs NOREGRET_ARTIFACT_STORAGE")
-        return cls(storages[ALIAS])
+        return cls(storage)
 
     def read(self, name: str) -> bytes | None:
         """None where it holds none of this name."""

@@ -4,7 +4,7 @@ from kombu import Exchange, Queue
 
 from .core import ENVIRONMENT
 
-CELERY_BROKER_URL = ENVIRONMENT.redis_url.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_URL = ENVIRONMENT.broker_url.replace("unix://", "redis+socket://", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": f"{ENVIRONMENT.redis_prefix}celery:",
@@ -30,6 +30,8 @@ CELERY_TASK_ROUTES = {
     "noregret.steering.tasks.*": {"queue": "learn"},
     "noregret.retention.tasks.*": {"queue": "upkeep"},
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
+    # No worker listens to it unless it is told to: a rebuild takes no process from learning.
+    "noregret.learning.tasks.compute_part": {"queue": "rebuild"},
     "noregret.notify.tasks.deliver": {"queue": "deliver"},
     "noregret.mlflow.tasks.*": {"queue": "deliver"},
     "noregret.registry.tasks.*": {"queue": "inspect"},

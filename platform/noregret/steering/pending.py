@@ -217,7 +217,7 @@ class _Held:
     now: float  # Redis's clock, which also stamps the entries
     index: bool
     access: int | None
-    endpoints: list[tuple[datetime | redis.ResponseError | None, Any, int]]
+    endpoints: list[tuple[datetime | redis.RedisError | None, Any, int]]
     failing: dict[tuple[Part, str], Failure]
 
 

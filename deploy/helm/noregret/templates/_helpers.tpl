@@ -39,6 +39,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- with .root.Values }}
 - {name: DATABASE_URL, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .secretKeys.databaseUrl }}}}}
 - {name: REDIS_URL, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .secretKeys.redisUrl }}}}}
+{{- with .secretKeys.brokerUrl }}
+- {name: NOREGRET_BROKER_URL, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}}
+{{- end }}
+{{- with .secretKeys.replicaUrl }}
+- {name: NOREGRET_REPLICA_URL, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}}
+{{- end }}
 - {name: NOREGRET_SECRET_KEY, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .secretKeys.secretKey }}}}}
 - {name: NOREGRET_ROLE, value: {{ $.role }}}
 - {name: NOREGRET_ALLOWED_HOSTS, value: {{ include "noregret.hosts" $.root | quote }}}

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning.shown import forecast, segments
+from noregret.learning.shown import forecast, lagging, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
@@ -37,7 +37,7 @@ class ResultsView(AddressedView):
             raise Invalid("forecast", "true or false was expected")
         return msgspec.structs.replace(
             told.results,
-            segments=segments.of_experiment(told.experiment),
+            segments=lagging.of_experiment(told.experiment.pk, lambda: segments.of_experiment(told.experiment)),
             evaluation=None if policy is None else self._evaluated(request, told.experiment, policy),
             forecast=forecast.of_experiment(told.experiment) if wanted == "true" else None,
         )
@@ -49,6 +49,8 @@ class ResultsView(AddressedView):
         except msgspec.DecodeError as error:
             raise Invalid("params", f"a JSON object was expected: {error}") from error
         try:
-            return of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
+            return lagging.of_experiment(
+                experiment.pk, lambda: of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
+            )
         except NotEvaluated as error:
             raise Invalid("params" if error.field == "params" else "evaluate", str(error)) from error

@@ -3,7 +3,6 @@ only."""
 
 from collections.abc import Sequence
 
-from django.db import connection
 from msgspec import Struct
 
 from noregret.experiments.models import Arm, Experiment
@@ -11,6 +10,7 @@ from noregret.learning.clock import EARLIEST
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.scoring import scored_newest
 from noregret.learning.sums import Scored, Sums
+from noregret.rest.replica import where_read
 
 OPEN_DECISIONS = 1000
 """Of open buckets, which are not in the sums yet, so many of the newest decisions are scored as
@@ -41,7 +41,7 @@ def apprentice(experiment: Experiment, arms: Sequence[Arm], sums: Sums | None) -
         return None
     total = sum(sums.choices.values())
     closed = ExperimentEvidence.objects.values_list("closed_until", flat=True).get(experiment=experiment)
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         open_ones = scored_newest(cursor, experiment, closed or EARLIEST, OPEN_DECISIONS)
     return Apprentice(
         decisions=total,

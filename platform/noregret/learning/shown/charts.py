@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from django.db import connection
 from django.utils import timezone
 from msgspec import Struct
 
@@ -14,6 +13,7 @@ from bandits.statistics import Array
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.rewards import reward_model
 from noregret.learning.evidence import keeps_units
+from noregret.rest.replica import where_read
 
 from .outcomes import INTERVAL_ALPHA, closed_until
 
@@ -70,7 +70,7 @@ def over_time(experiment: Experiment, points: int = 60) -> OverTime:
     span = ((experiment.ended_at or timezone.now()) - experiment.started_at).total_seconds()
     width = next((width for width in _WIDTHS if span <= points * width), _WIDTHS[-1])
     asked: dict[str, Any] = {"width": width, "origin": _ORIGIN, "arms": [arm.pk for arm in arms]}
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         cursor.execute(_OVER_TIME, asked)
         rows = {(row[1], row[0]): row[2:] for row in cursor.fetchall()}
     times = sorted({at for at, _ in rows})

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from django.db import connection
 from msgspec import Struct
 from scipy import stats
 
@@ -29,6 +28,7 @@ from noregret.learning.evidence import eligible_arms
 from noregret.learning.kept import rows_from
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
+from noregret.rest.replica import where_read
 from serving.times import Time
 
 MOST_DECISIONS = 200_000
@@ -132,7 +132,7 @@ def of_experiment(
         "limit": limit,
         "rows_from": gone_before,
     }
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         cursor.execute(_ROWS, asked)
         read = cursor.fetchall()[::-1]
         whole = len(read) < limit

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
-from django.db import connection
 
 from bandits.inference.intervals import interval, watched_interval
 from bandits.inference.units import of_units
@@ -21,6 +20,7 @@ from noregret.learning.knowledge import statistics_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.summing import shown_until
 from noregret.learning.sums import Sums
+from noregret.rest.replica import where_read
 
 INTERVAL_ALPHA = 0.05
 Method = Literal["jeffreys", "posterior", "by_unit"]
@@ -69,7 +69,7 @@ def own_outcomes(experiment: Experiment, arms: Sequence[Arm]) -> Statistics:
         "since": until,
         "whole": until if start == until else start + timedelta(seconds=seconds),
     }
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         cursor.execute(_OPEN, asked)
         by_arm = {row[0]: row[1:] for row in cursor.fetchall()}
     rest = [_without(known, i, by_arm.get(arm.pk)) for i, arm in enumerate(arms)]

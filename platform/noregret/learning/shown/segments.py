@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from django.core.cache import cache
-from django.db import connection
 from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.learning.evidence import eligible_arms, silence_means_nothing
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
+from noregret.rest.replica import where_read
 
 READ_DECISIONS = 20_000
 _KEPT_SECONDS = 30
@@ -109,7 +109,7 @@ def segments(experiment: Experiment) -> Segments | None:
         "until": until or experiment.created_at,
         "limit": READ_DECISIONS,
     }
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         cursor.execute(_ROWS, asked)
         rows = [row for row in cursor.fetchall() if _is_readable(row[0], row[1], position)]
     if not rows:

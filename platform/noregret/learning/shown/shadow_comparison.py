@@ -4,13 +4,13 @@ predictions tell. Reads only."""
 from typing import Any
 
 import msgspec
-from django.db import connection
 from msgspec import Struct
 
 from noregret.experiments.models import Experiment
 from noregret.learning.clock import FOREVER
 from noregret.learning.models import ShadowStatistics
 from noregret.learning.shadow_sums import ShadowSums, step_middle
+from noregret.rest.replica import where_read
 from serving.times import Time
 
 from .latencies import Latency
@@ -102,7 +102,7 @@ def _histogram(sums: ShadowSums) -> list[Bin]:
 
 
 def _examples(parameters: dict[str, Any]) -> list[Disagreement]:
-    with connection.cursor() as cursor:
+    with where_read().cursor() as cursor:
         cursor.execute(_EXAMPLES, parameters | {"limit": EXAMPLES})
         return [
             Disagreement(

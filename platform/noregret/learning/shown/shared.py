@@ -18,6 +18,7 @@ from django.db import connection
 from noregret.experiments.models import Experiment
 from noregret.rest.turns import TURNS
 
+from . import lagging
 from .results import Results, results
 
 KEPT_SECONDS = 1.0
@@ -117,7 +118,12 @@ def shared_results(experiment_id: int) -> Told:
     """What `results` tells of the experiment as the database has it, whoever asks. The caller has
     changed nothing in this transaction."""
     state = state_of(experiment_id)
-    return _RESULTS.get(experiment_id, state, lambda: _made(experiment_id), settings.READ_SECONDS)
+    return _RESULTS.get(
+        experiment_id,
+        state,
+        lambda: lagging.of_experiment(experiment_id, lambda: _made(experiment_id)),
+        settings.READ_SECONDS,
+    )
 
 
 def state_of(experiment_id: int) -> tuple[str, ...]:
@@ -129,7 +135,8 @@ def state_of(experiment_id: int) -> tuple[str, ...]:
 
 
 def _made(experiment_id: int) -> Told:
-    """Of rows that are read after the state: one that was read before may be older than it."""
+    """Of rows that are read after the state: one that was read before may be older than it. From a
+    replica what was learned may be, by a few seconds."""
     rows = Experiment.objects.select_related("endpoint", "promoted_arm").prefetch_related("arms__model")
     experiment = rows.get(pk=experiment_id)
     return Told(experiment, results(experiment))

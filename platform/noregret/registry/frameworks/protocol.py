@@ -40,6 +40,8 @@ class Signature:
     columns: Columns | None = None
     """None where rows are numbers, none of them null, as many as `features` says."""
     inputs: list[dict[str, Any]] | None = None  # tensors that a remote model's server described
+    by_row: bool | None = None
+    """Does each row's answer follow from that row and the file alone? None where nobody asked."""
 
     @property
     def has_several_outputs(self) -> bool:

@@ -87,7 +87,8 @@ class SklearnFramework(ArtifactFramework[SklearnDefinition]):
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> Model:
         if version.compiled:
             return onnx.OnnxModel(sha256=version.compiled_sha256, **common)
-        return SklearnModel(sha256=version.sha256, **common)
+        # Nobody asked models of before.
+        return SklearnModel(sha256=version.sha256, by_row=version.signature.get("by_row") is True, **common)
 
 
 def _cost(runtime: Any, known: Signature) -> dict[str, float | None]:

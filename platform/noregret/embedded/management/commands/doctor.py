@@ -18,17 +18,18 @@ from django.db.models import Q
 from django.utils import timezone
 
 from noregret import __version__
-from noregret.embedded import disk, postgres, redis_server
+from noregret.embedded import disk, postgres, redis_findings, redis_server
 from noregret.embedded.errors import StartFailed
+from noregret.embedded.finding import Finding
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import backlog
 from noregret.learning.health import learner
 from noregret.mlflow.models import AliasMove, ImportedVersion
-from noregret.redis_client import client
 from noregret.registry import jobs
 from noregret.registry.frameworks import model_document
 from noregret.registry.inspection import confinement
 from noregret.registry.models import ModelVersion
+from noregret.rest import replica
 from noregret.retention import ages, days
 from serving.deadline import DeadlineExceeded
 from serving.ledger import horizon, partitions
@@ -38,8 +39,6 @@ from serving.outbound.reach import Reach
 from serving.runtimes.http import HttpModel, remote_model
 from serving.runtimes.runtime import ModelError
 
-Finding = tuple[bool | None, str]
-"""Is it well, and in what words? None: it is not, and the platform runs all the same."""
 _WORDS = {True: "ok  ", None: "warn", False: "FAIL"}
 FREE_BYTES = 1 << 30
 CLOCK_SECONDS = 1.0
@@ -118,6 +117,16 @@ def _database() -> Iterator[Finding]:
     yield _takes_rewards()
 
 
+def _replica() -> Iterator[Finding]:
+    found = replica.state()
+    if found is None:
+        return
+    if found.problem is not None:
+        yield None, f"{found.problem}; the primary is read in its place"
+        return
+    yield True, f"{found.lag_seconds or 0.0:.1f} s behind; more than {settings.REPLICA_LAG_SECONDS:g} s is too far"
+
+
 def _takes_rewards() -> Finding:
     """Written as feedback writes, by a connection of its kind: a pooler or a standby may answer,
     and take nothing."""
@@ -161,14 +170,6 @@ def _retention() -> Iterator[Finding]:
         else f"{len(old)} days are older than that and stay; {why or 'is beat running?'}",
     )
     yield True, "; ".join(f"{age.what}: {age.days} days" for age in ages.AGES)
-
-
-def _redis() -> Iterator[Finding]:
-    policy = client().config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-    yield (
-        policy == "noeviction",
-        f"answers; maxmemory-policy is {policy}, noeviction is needed: decisions would vanish otherwise",
-    )
 
 
 def _learner() -> Iterator[Finding]:
@@ -315,8 +316,10 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "migrations": _migrations,
     "partitions": _partitions,
     "ledger": _retention,
+    **({"replica": _replica} if replica.is_named() else {}),
     "clock": _clock,
-    "redis": _redis,
+    "redis": redis_findings.state,
+    "broker": redis_findings.broker,
     "learner": _learner,
     "backlog": _backlog,
     "inspector": _inspector,

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('experiments', '0001_initial'),
-        ('learning', '0012_kept_answers'),
+        ('learning', '0013_rebuild_parts'),
     ]
 
     operations = [
