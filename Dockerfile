@@ -7,6 +7,7 @@ RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-h
 COPY bandits bandits
 COPY serving serving
 COPY platform platform
+COPY clients/javascript/dist clients/javascript/dist
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.11-slim

@@ -3,6 +3,7 @@ and kept."""
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from .shadowing import Shadower
 from .sticky import Assignments
 from .store import SnapshotStore
 from .stored_snapshots import StoredReader
+from .streams.kept import ONCE_GROUP, KeptAnswers
 from .tokens import Signer
 
 
@@ -44,6 +46,8 @@ class Process:
     shadower: Shadower
     gatherer: Gatherer
     edge: Edge
+    answered: Callable[[str], KeptAnswers]
+    """What was answered to the named requests of an endpoint."""
     teller: Teller
     max_rows: int
     """The most rows that a request may bring."""
@@ -141,6 +145,7 @@ def make() -> Process:
     teller = Teller(USES, bulk, keys)
     teller.start()
     sticky = redis_clients.client(settings.REDIS_URL, redis_clients.STICKY)
+    once = redis_clients.client(settings.REDIS_URL, redis_clients.ONCE)
     return Process(
         store,
         log,
@@ -163,6 +168,7 @@ def make() -> Process:
             keys,
             artifacts.supplied,
         ),
+        lambda endpoint: KeptAnswers(once, keys, endpoint, ONCE_GROUP),
         teller,
         settings.MAX_ROWS,
         settings.SERVING_BODY_LIMIT,

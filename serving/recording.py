@@ -5,6 +5,7 @@ Who decides elsewhere (a device, a package) takes this step alone.
 """
 
 import random
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -29,13 +30,25 @@ class Recorded(NamedTuple):
 
 
 class Keeper(Protocol):
-    """Who keeps a decision in place of the ledger's stream, and brings it there later: a consumer
-    of a message stream, which answers only what it can repeat."""
+    """Who keeps a decision in place of the ledger's stream, and brings it there later: whoever
+    answers only what it can repeat."""
 
     decision_id: bytes
 
     def keep(self, event: events.DecisionEvent) -> bool:
         """Is it kept?"""
+
+
+@dataclass(slots=True)
+class Holding:
+    """Holds the decision until it is known that no other was kept for its request."""
+
+    decision_id: bytes
+    event: bytes | None = None
+
+    def keep(self, event: events.DecisionEvent) -> bool:
+        self.event = events.encode(event)
+        return True
 
 
 def record(

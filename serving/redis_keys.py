@@ -17,6 +17,7 @@ key                        type    holds                                        
 {NAME}:sticky:E            str     how far experiment E's arms of units are restored (serving.sticky)  30 days
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
 {STREAM}:answered:GROUP:ID str     what is answered to a request of a stream (serving.streams.kept)  7 days, or as long as it is remembered
+{NAME}:answered:@predictions:ID str  what is answered to a request of predictions (serving.api.once)  as long as its caller says
 {login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
 {edge}:events:KEY:MINUTE    int     events of devices that a key (its digest) sent in a minute    120 s
 {access}:used              hash    digest of a key -> Unix second of its last use            for ever

@@ -102,6 +102,7 @@ class Experiment(msgspec.Struct, frozen=True):
     sticky: bool = False  # a unit keeps its arm
     shadow_sample: float = 0.0  # share of requests that challengers get a copy of
     edge_evidence: bool = True  # what devices decide counts like what is decided here
+    edge_exclusions: bool = False  # also where their request excluded arms
 
 
 class Baseline(msgspec.Struct, frozen=True):

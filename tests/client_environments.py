@@ -59,6 +59,19 @@ def node_modules_of(name: str) -> Path:
     return folder / "node_modules"
 
 
+def onnxruntime_web_files() -> Path:
+    """The folder of onnxruntime-web's files, as `manage.py digits-page` fetches them."""
+    from noregret.demo import onnxruntime_web
+
+    with _alone(KEPT / onnxruntime_web.FOLDER) as is_there:
+        if not is_there:
+            try:
+                onnxruntime_web.fetch(KEPT)
+            except onnxruntime_web.NotFetched as error:
+                pytest.skip(f"NO ONNXRUNTIME-WEB: ONNX models are not run in JavaScript: {error}")
+    return KEPT / onnxruntime_web.FOLDER
+
+
 def told_by(command: list[str], variables: dict[str, str] | None = None, **given: Any) -> Any:
     """What a client says: it gets JSON as its last argument, and prints JSON. `variables` are added
     to its environment."""

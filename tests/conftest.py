@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import time
@@ -27,6 +28,11 @@ from noregret.rollout.transitions import move
 from tests.both_planes import BothPlanes
 
 ACTOR = "tests"
+
+if os.environ.get("TESTS_REDIS_CLUSTER"):
+    from tests.redis_cluster import let_tests_look_at_all_keys
+
+    let_tests_look_at_all_keys()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """What was promised, and whether it was kept: users who note what they were told, and a look at the
 ledger afterwards.
 
-Each user predicts, and tells the half of its outcomes; what fails on the way is tried again by
+Each user predicts, and every other one tells the outcomes too, so that feedback which waits keeps
+nobody from predicting; what fails on the way is tried again by
 nobody, so that what was acknowledged is known to the letter.
 """
 
@@ -47,7 +48,7 @@ class Users:
         self._endpoint, self._experiment = endpoint, experiment
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._threads = [
-            threading.Thread(target=self._run, args=(seed * 1000 + i,), daemon=True) for i in range(CLIENTS)
+            threading.Thread(target=self._run, args=(seed * 1000 + i, i % 2 == 0), daemon=True) for i in range(CLIENTS)
         ]
 
     def __enter__(self) -> Told:
@@ -60,14 +61,14 @@ class Users:
         for thread in self._threads:
             thread.join(timeout=60.0)
 
-    def _run(self, seed: int) -> None:
+    def _run(self, seed: int, tells: bool) -> None:
         generator = random.Random(seed)
         with httpx.Client(base_url=self._url, headers={"Authorization": f"Bearer {self._key}"}, timeout=20.0) as http:
             while not self._stop.is_set():
-                self._one(http, generator)
+                self._one(http, generator, tells)
                 time.sleep(0.01)
 
-    def _one(self, http: httpx.Client, generator: random.Random) -> None:
+    def _one(self, http: httpx.Client, generator: random.Random, tells: bool) -> None:
         unit = f"u{generator.getrandbits(24):x}"
         body = {"unit": unit, "inputs": [generator.choice(self._rows)]}
         predicted = self._call(http, "predict", f"/api/v1/endpoints/{self._endpoint}/predict", body)
@@ -79,7 +80,7 @@ class Users:
         decision = predicted["decision_id"]
         with self._lock:
             self.told.arms[decision] = predicted["arm"], predicted["propensity"]
-        if generator.random() < 0.5:
+        if tells:
             value = float(generator.random() < 0.3)
             recorded = self._call(http, "feedback", "/api/v1/feedback", {"decision_id": decision, "value": value})
             if recorded is not None and recorded["status"] == "recorded":

@@ -197,7 +197,7 @@ class ThreeHosts:
             env=self._environment("data"),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
             check=False,
         )
 

@@ -4,6 +4,8 @@ from django.contrib import admin
 from django.urls import include, path
 
 from noregret import operations
+from noregret.demo import onnxruntime_web
+from noregret.demo import page as digits
 from noregret.learning.api import decisions, results
 from noregret.mlflow import api as mlflow
 from noregret.notify import api as notify
@@ -47,6 +49,9 @@ urlpatterns = [
     path("api/v1/", include(_manage)),
     path("api/schema", docs.schema, name="schema"),
     path("api/docs", docs.page, name="docs"),
+    path("demo/digits", digits.DigitsPage.as_view(), name="digits-page"),
+    path("demo/digits/worker.js", digits.DigitsWorker.as_view(), name="digits-worker"),
+    path(f"demo/digits/{onnxruntime_web.FOLDER}/<str:name>", digits.DigitsRuntime.as_view(), name="digits-runtime"),
     path("healthz", operations.healthz, name="healthz"),
     path("readyz", operations.readyz, name="readyz"),
     path("metrics", operations.metrics, name="metrics"),

@@ -5,7 +5,7 @@ Knows no framework: whoever has read a body says what it was sent as.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -40,6 +40,63 @@ class Form(Generic[T]):
         return decode(body, self._decoder, self._count_keys)
 
 
+class ListForm(Generic[T]):
+    """How a body is decoded whose items are checked one by one, so that one wrong item spoils no
+    other. `items` of a document are their bytes; `count_keys`: how many colons it has beside
+    them."""
+
+    def __init__(
+        self, kind: type[T], items: Callable[[T], Sequence[msgspec.Raw]], count_keys: Callable[[T], int]
+    ) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+        self._items = items
+        self._count_keys = count_keys
+
+    def decode(self, body: bytes) -> T:
+        """Raises Problem 400 for what is wrong beside the items, and for what is no JSON."""
+
+        def count(document: T) -> int:
+            items = [bytes(item) for item in self._items(document)]
+            if body.count(b"\\u0000") != sum(item.count(b"\\u0000") for item in items):
+                return UNCOUNTED
+            return self._count_keys(document) + sum(item.count(b":") for item in items)
+
+        return decode(body, self._decoder, count, holds_items=True)
+
+
+def decode_item(raw: msgspec.Raw, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int]) -> T:
+    """An item of a list, held against the same rules as a body. Raises WrongItem."""
+    body = bytes(raw)
+    try:
+        item = decoder.decode(body)
+        strict_json.check_decoded(body, count_keys(item))
+    except msgspec.ValidationError as error:
+        raise WrongItem(field_error(str(error))) from error
+    except strict_json.InvalidJSON as error:
+        raise WrongItem({"field": _field_that_is_not_strict(body), "message": str(error)}) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WrongItem({"field": "", "message": f"it can't be read: {error}"}) from error
+    return item
+
+
+class WrongItem(ValueError):
+    """An item of a list that can't be used; `error` says which field of it."""
+
+    def __init__(self, error: problems.FieldError) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+def _field_that_is_not_strict(body: bytes) -> str:
+    """The member whose value holds what is refused; empty where none does alone."""
+    for name, value in msgspec.json.decode(body, type=dict[str, Any]).items():
+        try:
+            strict_json.loads(msgspec.json.encode(value))
+        except strict_json.InvalidJSON:
+            return name
+    return ""
+
+
 def check_media_type(content_type: str) -> None:
     """Raises Problem 415 for what is sent as anything but JSON in UTF-8."""
     if content_type == "application/json":
@@ -59,13 +116,15 @@ def check_encoding(encoding: str) -> None:
         raise problems.unsupported_encoding(encoding)
 
 
-def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int]) -> T:
-    """The typed body. Raises Problem 400, with the field and what was expected where a field is
-    wrong."""
+def decode(
+    body: bytes, decoder: "msgspec.json.Decoder[T]", count_keys: Callable[[T], int], *, holds_items: bool = False
+) -> T:
+    """The typed body; of one that `holds_items` NUL is looked for by `count_keys`. Raises Problem
+    400, with the field and what was expected where a field is wrong."""
     try:
         document = decoder.decode(body)
         # What a typed decoder lets pass: duplicate keys (the last one wins), NUL in strings.
-        strict_json.check_decoded(body, count_keys(document))
+        strict_json.check_decoded(body, count_keys(document), looks_for_nul=not holds_items)
     except msgspec.ValidationError as error:
         raise problems.invalid_fields([_named_field_error(str(error), body, decoder.type)]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

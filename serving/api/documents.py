@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from serving.activation import ActivationStatus
 from serving.feedback import MAX_BATCH
 from serving.names import NAME_PATTERN
-from serving.problems import FieldError
+from serving.problems import FieldError, ProblemDocument
 from serving.runtimes.columns import Rows
 from serving.times import Time
 
@@ -104,6 +104,48 @@ class PredictResponse(DecisionResponse):
     ]
 
 
+class NamedPrediction(PredictResponse):
+    """What predict answers, with the name of the request."""
+
+    request_id: str
+
+
+MOST_PREDICTIONS = 100
+RememberSeconds = Annotated[
+    int,
+    Meta(ge=10, le=86_400, description="So long a request is known by its request_id, and answered the same again."),
+]
+
+
+class PredictionsRequest(Struct, forbid_unknown_fields=True):
+    """Body of predictions: predict's bodies, each with a `request_id`."""
+
+    requests: Annotated[list[PredictRequest], Meta(min_length=1, max_length=MOST_PREDICTIONS)]
+    remember_seconds: RememberSeconds = 600
+
+
+class PredictionsBody(Struct, forbid_unknown_fields=True):
+    """The same, as it is decoded: requests one by one, so that a wrong one spoils no other."""
+
+    requests: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MOST_PREDICTIONS)]
+    remember_seconds: RememberSeconds | UnsetType = UNSET
+
+
+class PredictionResult(Struct):
+    """What became of a request: the status that predict would have answered with, and its answer or
+    its problem."""
+
+    status: int
+    answer: NamedPrediction | None
+    problem: ProblemDocument | None
+
+
+class PredictionResults(Struct):
+    """Answer of predictions, in the order of the requests."""
+
+    results: list[PredictionResult]
+
+
 class FeedbackRequest(Struct, forbid_unknown_fields=True):
     """Body of feedback on one decision, and each item of a batch."""
 
@@ -182,6 +224,12 @@ def _count_predict(body: PredictRequest | NumbersRequest) -> int:
     return 1 + _count_decide(body) + sum(len(row) for row in body.inputs if isinstance(row, dict))
 
 
+def _count_predictions(body: PredictionsBody) -> int:
+    # Those of a request are counted when it is decoded: here each of its colons stands for itself.
+    own = 1 + (body.remember_seconds is not UNSET)
+    return own + sum(memoryview(request).tobytes().count(b":") for request in body.requests)
+
+
 def _count_feedback(body: FeedbackBody) -> int:
     fields = (body.decision_id, body.value, body.metric, body.occurred_at, body.feedback)
     count = sum(field is not UNSET for field in fields)
@@ -195,6 +243,7 @@ def _count_feedback(body: FeedbackBody) -> int:
 
 PREDICT = bodies.Form(NumbersRequest, _count_predict)
 PREDICT_COLUMNS = bodies.Form(PredictRequest, _count_predict)
+PREDICTIONS = bodies.Form(PredictionsBody, _count_predictions)
 NUMBERS = list[list[float] | dict[str, float]]
 DECIDE = bodies.Form(DecideRequest, _count_decide)
 ACTIVATE = bodies.Form(ActivateRequest, lambda body: 1)

@@ -8,7 +8,7 @@ body of nobody without a key, and shapes it by the endpoint's model where it mus
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from serving.runtimes import Outputs
 from serving.runtimes.columns import Rows
 from serving.runtimes.rows import RowsInvalid
 from serving.snapshot import Key
+from serving.times import in_utc
 
 from . import bodies, documents
 from .documents import (
@@ -294,9 +295,9 @@ def _feedback(
     at = _or_none(occurred_at)
     if at is not None:
         try:
-            at = at.astimezone(UTC)
-        except OverflowError as error:
-            raise msgspec.ValidationError("Out of range - at `$.occurred_at`") from error
+            at = in_utc(at)
+        except ValueError as error:
+            raise msgspec.ValidationError(f"{error} - at `$.occurred_at`") from error
     return Feedback(decision_id, value, _or_none(metric), at)
 
 

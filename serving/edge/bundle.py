@@ -79,6 +79,8 @@ class BundleReward(Struct, frozen=True):
     minimum: float | None
     maximum: float | None
     window_seconds: float
+    declared: bool
+    """False: of a single deployment whose endpoint names no reward."""
 
 
 class Bundle(Struct, frozen=True):
@@ -243,7 +245,9 @@ def _reward(document: Endpoint) -> BundleReward | None:
         if not rewards:
             return None
         reward = rewards[0]
-    return BundleReward(reward.metric, reward.kind, reward.minimum, reward.maximum, reward.window_seconds)
+    return BundleReward(
+        reward.metric, reward.kind, reward.minimum, reward.maximum, reward.window_seconds, reward.declared
+    )
 
 
 def _instant(at: float) -> str:

@@ -23,7 +23,10 @@ from .receipt import Receipt, Seat
 
 TOLERANCE = 1e-6
 """A device computes in its own order; nothing that matters is so small."""
-_HOLDOUT = 2**62
+_HOLDOUT, _SECOND = 2**62, 2**61
+_NEARLY = 1.0 + 1e-5
+"""A score that is so near to the highest may be it, where probabilities are worked out in another
+order."""
 
 
 class NotGiven(Exception):
@@ -100,7 +103,7 @@ def _route(receipt: Receipt, claim: Claim, allowed: NDArray[np.bool_], position:
         if position != control:
             raise NotGiven("arm", "a unit that is held out gets the control")
         return Route(control, [float(i == control) for i in range(len(receipt.seats))], holdout=True)
-    if receipt.is_sticky and claim.unit is not None:
+    if receipt.is_sticky and claim.unit is not None and not _is_of_holdout(receipt, claim.unit):
         return _kept(receipt, claim, allowed, position)
     if claim.kept is not None:
         raise NotGiven("kept", "null was expected: no unit keeps an arm here")
@@ -139,9 +142,10 @@ def _shares(receipt: Receipt, context: dict[str, Any] | None, eligible: NDArray[
 
 
 def _kept(receipt: Receipt, claim: Claim, allowed: NDArray[np.bool_], position: int) -> Route:
-    """Of a sticky unit, whose arm was drawn under this bundle or an earlier one: by its hash or
-    not, as the device does it. A request that excludes its arm gets another, drawn in the same
-    ratios."""
+    """Of a sticky unit, whose arm was drawn under this bundle or an earlier one, by its hash. A
+    request that excludes its arm gets another, by another hash, in the same ratios. Where the unit
+    had an arm before which that bundle does not give, its device dropped what it kept and keeps the
+    new one: so `kept` names it, or it is this bundle's."""
     drawn_by, context = claim.kept or (receipt, claim.context)
     if (drawn_by.endpoint_id, drawn_by.experiment_id) != (receipt.endpoint_id, receipt.experiment_id):
         raise NotGiven("kept.receipt", "it is of another experiment")
@@ -153,14 +157,30 @@ def _kept(receipt: Receipt, claim: Claim, allowed: NDArray[np.bool_], position: 
         raise NotGiven("kept.context", f"{error.field}: {error.message}") from error
     if not receipt.seats[position].enabled:
         raise NotGiven("arm", f"{claim.arm} is not enabled: the unit is drawn anew")
+    unit, number = claim.unit, receipt.experiment_id
+    assert unit is not None
+    first = by_hash(number, unit, list(map(float, drawn)))
     added = len(receipt.seats) - len(drawn)  # arms that were added since had no chance
     drawn = np.concatenate((drawn, np.zeros(max(added, 0))))[: len(receipt.seats)]
     if allowed.all():
-        return Route(position, list(map(float, drawn)))
+        return _nearly_of_hash(number, unit, list(map(float, drawn)), position)
     left = allowed & np.array([seat.enabled for seat in receipt.seats]) & (drawn > 0.0)
     if not left.any():
         return _plain(receipt, claim, allowed, position)
-    return Route(position, list(map(float, among(drawn, left))))
+    shares = list(map(float, among(drawn, left)))
+    if first < len(left) and left[first]:
+        return _nearly_of_hash(number, unit, list(map(float, drawn)), position, shares)
+    return _nearly_of_hash(_SECOND + number, unit, shares, position)
+
+
+def _nearly_of_hash(
+    salt: int, unit: str, weights: Sequence[float], position: int, propensities: Sequence[float] | None = None
+) -> Route:
+    """The arm of a unit's hash by these weights, with those propensities or the same."""
+    favoured = [weight * _NEARLY if i == position else weight for i, weight in enumerate(weights)]
+    if by_hash(salt, unit, favoured) != position:
+        raise NotGiven("arm", "it is not the arm of this unit: another bundle's is named by `kept`")
+    return Route(position, list(weights if propensities is None else propensities))
 
 
 def _of_hash(route: Route, position: int) -> Route:

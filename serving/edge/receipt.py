@@ -75,6 +75,7 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
     is_evidence: bool
     context: list[dict[str, Any]] = []  # declared fields, whatever the choice
     rules: Rules | None = None
+    takes_exclusions: bool = False  # what excluded arms is evidence too
 
     def names(self) -> list[str | None]:
         return [seat.name for seat in self.seats]
@@ -110,6 +111,7 @@ def receipt_of(document: Endpoint, choice: Choice, issued_at: float, expires_at:
         evidence,
         [] if experiment is None else experiment.context,
         _rules(experiment) if choice == "context" and experiment is not None else None,
+        experiment is not None and experiment.edge_exclusions,
     )
 
 
@@ -170,6 +172,10 @@ class Receipts:
 
     def _mac(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self._key, digest_size=_MAC_BYTES).digest()
+
+    def mark(self, body: bytes) -> bytes:
+        """16 bytes that who has no secret can't make of a body; never those of a receipt."""
+        return hashlib.blake2b(body, key=self._key, digest_size=_MAC_BYTES, person=b"noregret.told").digest()
 
     def sign(self, receipt: Receipt) -> str:
         """Raises TooLarge."""

@@ -18,11 +18,12 @@ from serving import metrics, snapshot
 from serving.api import bodies
 from serving.feedback import Feedback, Result, checked_reward, note_not_taken, write_rewards
 from serving.ledger import events as ledger_events
-from serving.ledger.edge_decisions import EdgeDecision, KnownEdgeDecision
+from serving.ledger.edge_decisions import BESIDE, EdgeDecision, KnownEdgeDecision
 from serving.ledger.ingest import as_json
 from serving.ledger.rewards import LedgerUnavailable, NewReward
 from serving.problems import FieldError
 from serving.process import Process
+from serving.times import in_utc
 from serving.tokens import Token, new_id
 
 from .documents import EdgeDecisionEvent, EdgeEventResult, EdgeRewardEvent, event_of
@@ -31,9 +32,6 @@ from .receipt import InvalidReceipt, Receipt
 
 AHEAD_SECONDS = 300.0
 """A device's clock may be so far from this one."""
-BESIDE = 2**62
-"""Added to the number of an experiment whose evidence devices are left out of: their decisions are
-in the ledger under a number of their own, which no sum asks for."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATE = -1.0
 _MICROSECOND = timedelta(microseconds=1)
@@ -55,8 +53,8 @@ def take_events(process: Process, receipt: Receipt, raw: Sequence[msgspec.Raw], 
     for i, one in enumerate(raw):
         try:
             event = event_of(one)
-        except msgspec.ValidationError as invalid:
-            results[i] = EdgeEventResult("invalid", bodies.field_error(str(invalid)))
+        except bodies.WrongItem as wrong:
+            results[i] = EdgeEventResult("invalid", wrong.error)
             continue
         if isinstance(event, EdgeRewardEvent):
             rewards.append((i, event))
@@ -77,7 +75,10 @@ def take_events(process: Process, receipt: Receipt, raw: Sequence[msgspec.Raw], 
 def _checked(
     process: Process, receipt: Receipt, event: EdgeDecisionEvent, now: float
 ) -> EdgeDecision | EdgeEventResult:
-    decided_us = (event.decided_at.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    try:
+        decided_us = (in_utc(event.decided_at) - _EPOCH) // _MICROSECOND
+    except ValueError as error:
+        return EdgeEventResult("invalid", {"field": "decided_at", "message": str(error)})
     expired = _expired(process, receipt, decided_us / 1e6, now)
     if expired is not None:
         return EdgeEventResult("expired", expired)
@@ -96,7 +97,9 @@ def _checked(
         return EdgeEventResult("invalid", {"field": f"context.{error.field}", "message": error.message})
     except ValueError as error:
         return EdgeEventResult("invalid", {"field": "context", "message": str(error)})
-    number = receipt.experiment_id if receipt.is_evidence else BESIDE + receipt.experiment_id
+    # Who makes decisions up may exclude all arms but one, and so choose it.
+    is_evidence = receipt.is_evidence and (judged.excluded is None or receipt.takes_exclusions)
+    number = receipt.experiment_id if is_evidence else BESIDE + receipt.experiment_id
     ledger_id = new_id()
     row = ledger_events.DecisionEvent(
         ledger_events.VERSION,
@@ -125,7 +128,7 @@ def _checked(
         ledger_id,
         decided_us,
         event.fallback_reason is None,
-        _digest(receipt, event, decided_us),
+        _digest(process, receipt, event, decided_us),
         int((receipt.expires_at + process.edge.grace_seconds) * 1e6),
         ledger_events.encode(row),
         event.unit,
@@ -147,8 +150,9 @@ def _expired(process: Process, receipt: Receipt, decided_at: float, now: float) 
     return None
 
 
-def _digest(receipt: Receipt, event: EdgeDecisionEvent, decided_us: int) -> bytes:
-    """Of what a decision says; nothing of the unit, which may be forgotten."""
+def _digest(process: Process, receipt: Receipt, event: EdgeDecisionEvent, decided_us: int) -> bytes:
+    """Of what a decision says, 32 bytes. What it says of whom is under the service's secret, for a
+    unit may be forgotten, and nobody who reads the digest is to try units out."""
     said = [
         receipt.experiment_id,
         receipt.policy_version,
@@ -158,7 +162,10 @@ def _digest(receipt: Receipt, event: EdgeDecisionEvent, decided_us: int) -> byte
         sorted(event.excluded),
         event.fallback_reason,
     ]
-    return hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=16).digest()
+    plain = hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=16).digest()
+    # A context by its content: a device may write its members in another order.
+    asked = [event.unit, event.request_id, event.context and sorted(event.context.items())]
+    return plain + process.edge.receipts.mark(msgspec.msgpack.encode([plain, asked]))
 
 
 def _keep(
@@ -176,7 +183,7 @@ def _keep(
         is_first = first[row.id].place == place
         if row.id in written and is_first:
             results[place] = EdgeEventResult("recorded", None)
-        elif known[row.id].digest == row.digest:
+        elif row.digest.startswith(known[row.id].digest):  # an older version kept the first half alone
             results[place] = EdgeEventResult("duplicate", None)
         else:
             results[place] = EdgeEventResult("conflict", {"field": "id", "message": "another decision has this id"})
@@ -212,7 +219,10 @@ def _checked_reward(process: Process, decision: KnownEdgeDecision, event: EdgeRe
     number = decision.experiment_id - BESIDE if is_beside else decision.experiment_id
     rules = process.store.reward(number) if number else None
     reward: snapshot.Reward | None = None if rules is None else rules[1]
-    occurred_at = event.occurred_at.astimezone(UTC)
+    try:
+        occurred_at = in_utc(event.occurred_at)
+    except ValueError as error:
+        return Result("invalid", "occurred_at", str(error))
     seconds = (occurred_at - _EPOCH) / timedelta(seconds=1) - decision.decided_us / 1e6
     if seconds < -AHEAD_SECONDS:
         return Result("invalid", "occurred_at", "it is before its decision")

@@ -12,6 +12,10 @@ from psycopg import Connection
 
 from .statements import array, run
 
+BESIDE = 2**62
+"""Added to the number of an experiment whose evidence a device's decision is left out of: such
+decisions are in the ledger under a number of their own, which no sum asks for."""
+
 
 class EdgeDecision(NamedTuple):
     """One to keep. `id` is the device's and `ledger_id` the ledger's, 16 bytes each; `digest` is of

@@ -1,4 +1,5 @@
-"""What people give to a router in Python, checked as the service checks what it is sent as JSON."""
+"""Rows as people give them to a router in Python, checked as the service checks what it is sent as
+JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,6 @@ import numpy as np
 from serving.field_errors import FieldError
 from serving.runtimes.columns import Rows
 from serving.runtimes.rows import MAX_ERRORS, RowsInvalid, TakesRows, to_rows
-
-LONGEST_TEXT = 256
 
 
 def rows_of(inputs: Any, model: TakesRows) -> Rows:
@@ -54,39 +53,3 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond every double
         return False
-
-
-def check_text(name: str, value: Any) -> None:
-    """Raises ValueError for what is no text of 1 to 256 characters, or holds what the ledger
-    can't."""
-    if value is None:
-        return
-    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TEXT:
-        raise ValueError(f"{name}: a text of 1 to {LONGEST_TEXT} characters was expected")
-    _check_characters(name, value)
-
-
-def check_context(context: Any) -> None:
-    """Raises ValueError for what is no mapping of names to texts, finite numbers, truths and
-    None."""
-    if context is None:
-        return
-    if not isinstance(context, dict):
-        raise ValueError("context: a dict was expected")
-    for name, value in context.items():
-        if not isinstance(name, str):
-            raise ValueError("context: names must be texts")
-        _check_characters("context", name)
-        if isinstance(value, str):
-            _check_characters(f"context.{name}", value)
-        elif not (value is None or isinstance(value, bool) or _is_number(value)):
-            raise ValueError(f"context.{name}: a text, a finite number, a truth or None was expected")
-
-
-def _check_characters(name: str, text: str) -> None:
-    if "\0" in text:
-        raise ValueError(f"{name}: holds NUL")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name}: holds a lone surrogate") from error

@@ -13,16 +13,19 @@ what SQLite is for, and the standard library has it.
 """
 
 import json
+import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from serving.assignment import Assignment
+
+log = logging.getLogger(__name__)
 
 MOST_DECISIONS = 100_000
 MOST_BYTES = 64 << 20
@@ -74,13 +77,19 @@ class Logged(NamedTuple):
     decided_at: float  # Unix time, seconds
 
 
+class Event(NamedTuple):
+    """A decision, or a reward, which has a metric; by the decision's id, as JSON."""
+
+    id: str
+    metric: str | None
+    body: str
+
+
 class Waiting(NamedTuple):
-    """Events of one receipt that wait for their upload, as JSON texts by the decision's id; a
-    reward has its metric too."""
+    """Events of one receipt that wait for their upload, decisions before rewards."""
 
     receipt: str
-    decisions: list[tuple[str, str]]
-    rewards: list[tuple[str, str, str]]
+    events: list[Event]
 
 
 class Journal:
@@ -94,6 +103,7 @@ class Journal:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._owner = os.getpid()
+        self._inode = 0  # of the file that is open
         self._parents: list[sqlite3.Connection] = []
         self._receipts: dict[str, int] = {}
 
@@ -114,7 +124,27 @@ class Journal:
                         self._connection.execute("ROLLBACK")
                     raise
             except (sqlite3.Error, OSError) as error:
+                if type(error) is sqlite3.DatabaseError:  # of its kinds the one that says: no database, or not whole
+                    self._set_aside(error)
                 raise LogUnavailable(str(error)) from error
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """The next entry begins a new file; the damaged one stays beside, for who wants to look."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._receipts = None, {}
+        try:
+            if self._path.stat().st_ino != self._inode:  # another process has begun a new one
+                return
+            aside = self._path.with_name(f"{_FILE}.damaged-{time.time_ns()}")
+            log.error(
+                "%s is damaged (%s): it is set aside as %s, and a new one is begun", self._path, error, aside.name
+            )
+            for ending in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    os.rename(f"{self._path}{ending}", f"{aside}{ending}")
+        except OSError as refused:
+            log.error("%s is damaged, and can't be set aside: %s", self._path, refused)
 
     def _begin_anew(self) -> None:
         """In a forked child: the lock may be held by a thread that is not here, and the connection
@@ -128,6 +158,7 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
+            self._inode = self._path.stat().st_ino
             _begin_write_ahead(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA max_page_count = {self._pages}")
@@ -225,16 +256,22 @@ class Journal:
                 )
                 if is_sent or id_ in ids
             ]
-        return Waiting(text, decisions, _within(rewards[: most - len(decisions)], most_bytes // 2))
+        rewards = _within(rewards[: most - len(decisions)], most_bytes // 2)
+        return Waiting(text, [Event(id_, None, event) for id_, event in decisions] + [Event(*each) for each in rewards])
 
-    def settle(self, sent: Sequence[str], dropped: Sequence[str], rewards: Sequence[tuple[str, str]]) -> None:
-        """What became of a batch: decisions that the platform has, by id, those that it refuses,
-        and rewards (decision's id, metric) that are its own now."""
+    def settle(self, sent: Sequence[str], rewards: Sequence[tuple[str, str]], dropped: Sequence[Event]) -> None:
+        """What became of a batch: decisions that the platform has, by id, rewards (decision's id,
+        metric) that are its own now, and what it refuses, which is dropped: another value can be
+        given in place of such a reward."""
         with self._transaction() as connection:
             connection.executemany("UPDATE decision SET event = NULL WHERE id = ?", [(id_,) for id_ in sent])
-            connection.executemany("DELETE FROM decision WHERE id = ?", [(id_,) for id_ in dropped])
-            connection.executemany("DELETE FROM reward WHERE decision_id = ?", [(id_,) for id_ in dropped])
             connection.executemany("UPDATE reward SET event = NULL WHERE decision_id = ? AND metric = ?", rewards)
+            for id_, metric, _ in dropped:
+                if metric is None:
+                    connection.execute("DELETE FROM decision WHERE id = ?", (id_,))
+                connection.execute(
+                    "DELETE FROM reward WHERE decision_id = ? AND coalesce(metric = ?, true)", (id_, metric)
+                )
 
     def forget_uploaded(self, before: float) -> None:
         """Forget what was uploaded of decisions made before a Unix time: no feedback is expected on

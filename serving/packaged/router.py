@@ -25,9 +25,10 @@ from serving.runtimes.rows import RowsInvalid
 from serving.runtimes.runtime import NotFinite, Outputs, RowsRefused
 
 from . import given
+from .event_fields import check_context, check_exclude, check_text
 from .frozen import SNAPSHOT, Frozen, FrozenModel, FrozenSeat, thaw
 from .journal import MOST_BYTES, MOST_DECISIONS, Journal, KeptArm, LogUnavailable
-from .rewards import FeedbackRefused, check_metric, problem_of
+from .rewards import AHEAD_SECONDS, FeedbackRefused, check_metric, problem_of, utc_of
 from .uploading import Uploaded, upload
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Router:
         self._live = thaw(document, self.contents, uniform)
         self._sampled = random.SystemRandom().random
         self.folder = Path.home() / ".noregret" / self._live.name if folder is None else Path(folder)
+        if "\0" in str(self.folder):
+            raise ValueError("folder: a path was expected, which can't hold NUL")
         self._journal = Journal(self.folder, most_decisions, most_bytes)
         self._is_told = False
 
@@ -98,7 +101,7 @@ class Router:
         # depend on chance.
         rows = given.rows_of(inputs, live.champion_seat.model)
         model, outputs, reason = self._served(chosen.seat.model, rows)
-        answer = self._decided(chosen, keeping, model, reason, unit, context, request_id)
+        answer = self._decided(chosen, keeping, model, reason, unit, request_id)
         return answer | {"outputs": outputs}
 
     def decide(
@@ -112,7 +115,7 @@ class Router:
         """The same for who runs the model, prompt or page: in place of outputs the arm's payload.
         Raises ValueError."""
         chosen, keeping = self._choose(unit, context, request_id, exclude)
-        answer = self._decided(chosen, keeping, chosen.seat.model, None, unit, context, request_id)
+        answer = self._decided(chosen, keeping, chosen.seat.model, None, unit, request_id)
         return answer | {"payload": chosen.seat.payload}
 
     def feedback(
@@ -136,7 +139,9 @@ class Router:
         problem = problem_of(value, name, reward)
         if problem is not None:
             raise FeedbackRefused("invalid", problem)
-        at = datetime.now(UTC) if occurred_at is None else occurred_at.astimezone(UTC)
+        at = datetime.now(UTC) if occurred_at is None else utc_of(occurred_at)
+        if at.timestamp() < decision.decided_at - AHEAD_SECONDS:
+            raise FeedbackRefused("invalid", "occurred_at: it is before its decision")
         told = json.dumps(value)
         event = {
             "type": "reward",
@@ -177,11 +182,10 @@ class Router:
     def _choose(
         self, unit: str | None, context: dict[str, Any] | None, request_id: str | None, exclude: Sequence[str]
     ) -> tuple[Chosen[FrozenSeat], "Keeping"]:
-        given.check_text("unit", unit)
-        given.check_text("request_id", request_id)
-        given.check_context(context)
-        keeping = Keeping(self._journal, self._live, context)
-        return choosing.route(keeping, self._live, unit, context, exclude), keeping
+        check_text("unit", unit)
+        check_text("request_id", request_id)
+        keeping = Keeping(self._journal, self._live, check_context(context))
+        return choosing.route(keeping, self._live, unit, keeping.context, list(check_exclude(exclude))), keeping
 
     def _served(self, chosen: FrozenModel, rows: Rows) -> tuple[FrozenModel, Outputs, str | None]:
         """Who answered, what, and why not the chosen model."""
@@ -212,7 +216,6 @@ class Router:
         model: FrozenModel,
         reason: str | None,
         unit: str | None,
-        context: dict[str, Any] | None,
         request_id: str | None,
     ) -> dict[str, Any]:
         """Log the decision; what is answered of it."""
@@ -228,7 +231,7 @@ class Router:
             "propensity": chosen.propensity,
             "decided_at": _told(datetime.fromtimestamp(at, UTC)),
             "unit": unit,
-            "context": context,
+            "context": keeping.context,
             "holdout": chosen.holdout,
             "excluded": [names[arm] for arm in chosen.excluded or ()],
             "request_id": request_id,
@@ -272,7 +275,7 @@ class Keeping:
     def __init__(self, journal: Journal, live: Frozen, context: dict[str, Any] | None) -> None:
         self._journal = journal
         self._live = live
-        self._context = context
+        self.context = context
         self._kept: KeptArm | None = None
 
     def known(self, experiment_id: int, unit: str, arms: Sequence[int]) -> Assignment | None:
@@ -285,7 +288,7 @@ class Keeping:
         try:
             kept = self._journal.kept(experiment_id, unit)
             if kept is None or kept.assignment.arm_id not in arms:
-                drawn = KeptArm(proposed, self._live.receipt, self._context)
+                drawn = KeptArm(proposed, self._live.receipt, self.context)
                 before = None if kept is None else kept.assignment.arm_id
                 kept = self._journal.keep(experiment_id, unit, drawn, before)
                 if kept is drawn or kept.assignment.arm_id not in arms:

@@ -9,40 +9,21 @@ complete.
 
 import hashlib
 import time
-from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import UNSET
 
 from serving import problems
 from serving.api import face
-from serving.api.documents import NumbersRequest, PredictRequest, PredictResponse
-from serving.ledger import events
+from serving.api.documents import NamedPrediction, NumbersRequest, PredictRequest
 from serving.live import LiveEndpoint
 from serving.problems import Problem
 from serving.process import Process
+from serving.recording import Holding
 
-from .messages import VERSION, Kept, Message
+from .messages import UNNAMED, VERSION, Kept, Message
 
 Request = PredictRequest | NumbersRequest
-
-
-class StreamAnswer(PredictResponse):
-    """What predict answers, with the name of the request."""
-
-    request_id: str
-
-
-@dataclass(slots=True)
-class _Keeper:
-    """Holds the decision until it is known that no other was kept."""
-
-    decision_id: bytes
-    event: bytes | None = field(default=None)
-
-    def keep(self, event: events.DecisionEvent) -> bool:
-        self.event = events.encode(event)
-        return True
 
 
 class Failed(Exception):
@@ -70,20 +51,22 @@ class Answering:
         request = face.read_predict(live, body)
         if request.request_id is UNSET or request.request_id is None:
             request.request_id = message.place
+            message.name = UNNAMED + message.place
+        else:
+            message.name = request.request_id
         return request
 
     def answer(self, live: LiveEndpoint, message: Message, request: Request) -> Kept:
         """What is to be kept. Raises Problem for what can't be answered ever, Failed for what can't
         be now."""
-        name = str(request.request_id)
-        keeper = _Keeper(self._decision_id(name))
+        keeper = Holding(self._decision_id(message.name))
         try:
             document = face.predict(self._process, live, request, keeper).document
         except Problem as problem:
             if problem.status < 500:
                 raise
             raise Failed(problem, keeper.event) from problem
-        answer = StreamAnswer(**msgspec.structs.asdict(document), request_id=name)
+        answer = NamedPrediction(**msgspec.structs.asdict(document), request_id=str(request.request_id))
         return Kept(VERSION, message.place, _encode(answer), keeper.event)
 
     def _decision_id(self, name: str) -> bytes:

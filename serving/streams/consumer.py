@@ -7,6 +7,7 @@ and an engine acknowledges a message once. A consumer holds a bounded number of 
 none while it waits for anything: no request is dropped for want of a server, and nothing fills up.
 """
 
+import math
 import threading
 import time
 from collections import Counter
@@ -133,12 +134,20 @@ class Consumer:
 
     def _take(self) -> None:
         room = self._most - len(self._held)
-        if room and not self.engine.has_room():
-            raise NotNow("sink", "the sink holds as much as it may")
+        in_sink = self.engine.room() if room else None
+        if in_sink is not None:
+            if in_sink <= 0:
+                raise NotNow("sink", "the sink holds as much as it may")
+            room = max(0, min(room, in_sink - len(self._held)))  # what is in hand goes there too
         now = time.monotonic()
         undone = [message.next_try for message in self._held]
         seconds = min(TAKE_SECONDS, max(0.01, min(undone) - now)) if undone else TAKE_SECONDS
-        for message in self.engine.take(room, seconds):
+        taken = self.engine.take(room, seconds)
+        if lost := self.engine.lost():
+            log.warning("the source was trimmed before its messages were answered", endpoint=self._endpoint, lost=lost)
+            self._since_told["lost"] += lost
+            counts.MESSAGES.labels(self._endpoint, "lost").inc(lost)
+        for message in taken:
             message.since = message.next_try = time.monotonic()
             message.others_answered = self._answered
             self._held.append(message)
@@ -159,21 +168,21 @@ class Consumer:
                     read.append((message, self._answering.read(live, message)))
                 except Problem as problem:
                     message.outcome = Outcome(message.place, reason=reason_of(problem))
-        kept = self._kept.look([str(request.request_id) for _, request in read])
+        kept = self._kept.look([message.name for message, _ in read])
         unknown: list[tuple[Message, Request]] = []
         for (message, request), known in zip(read, kept, strict=True):
             if known is None:
                 unknown.append((message, request))
             else:
-                message.outcome = _outcome(message, str(request.request_id), known)
+                message.outcome = _outcome(message, known)
         proposed = [
-            (message, str(request.request_id), kept)
-            for (message, request), kept in zip(unknown, self._predicted(live, unknown), strict=True)
+            (message, kept)
+            for (message, _), kept in zip(unknown, self._predicted(live, unknown), strict=True)
             if kept is not None
         ]
-        winners = self._kept.keep([name for _, name, _ in proposed], [kept for _, _, kept in proposed])
-        for (message, name, _), winner in zip(proposed, winners, strict=True):
-            message.outcome = _outcome(message, name, winner)
+        winners = self._kept.keep([message.name for message, _ in proposed], [kept for _, kept in proposed])
+        for (message, _), winner in zip(proposed, winners, strict=True):
+            message.outcome = _outcome(message, winner)
 
     def _predicted(self, live: LiveEndpoint, asked: Sequence[tuple[Message, Request]]) -> list[Kept | None]:
         """What is to be kept of each; None of those that have an outcome without it, or are tried
@@ -259,8 +268,7 @@ class Consumer:
                 lag = self.engine.lag()
             except NotNow:
                 lag = None
-        if lag is not None:
-            counts.LAG.labels(self._endpoint).set(lag)
+            counts.LAG.labels(self._endpoint).set(math.nan if lag is None else lag)
         log.info(
             "stream",
             endpoint=self._endpoint,
@@ -272,11 +280,11 @@ class Consumer:
         self._since_told.clear()
 
 
-def _outcome(message: Message, name: str, kept: Kept) -> Outcome:
+def _outcome(message: Message, kept: Kept) -> Outcome:
     """What becomes of a message, by what is kept of its request."""
     if kept.place != message.place or (kept.answer is None and kept.reason is None):
-        return Outcome(name)  # another message is answered, or this one was
-    return Outcome(name, kept.answer, kept.reason, kept.event, is_kept=True)
+        return Outcome(message.name)  # another message is answered, or this one was
+    return Outcome(message.name, kept.answer, kept.reason, kept.event, is_kept=True)
 
 
 def _told_of(error: Exception) -> tuple[str, str]:

@@ -21,7 +21,7 @@ import structlog
 from . import addresses
 from .addresses import Address
 from .kept import KeptAnswers
-from .messages import SUSPECT_DELIVERIES, VERSION, CannotStart, Kept, Message, NotNow, Outcome
+from .messages import SUSPECT_DELIVERIES, UNNAMED, VERSION, CannotStart, Kept, Message, NotNow, Outcome
 
 try:
     import confluent_kafka as kafka
@@ -142,9 +142,13 @@ class KafkaTopic:
         self._asked(self._begin_again)
         self._moved = False
 
-    def has_room(self) -> bool:
+    def room(self) -> int | None:
         """A topic has what room its brokers have."""
-        return True
+        return None
+
+    def lost(self) -> int:
+        """Nobody can tell: the offsets of a topic have gaps of their own."""
+        return 0
 
     def lag(self) -> int | None:
         def ask() -> int | None:
@@ -220,7 +224,7 @@ class KafkaTopic:
         for message in done:
             outcome, source = message.outcome, message.handle
             assert outcome is not None
-            key = source.key() or outcome.request.encode("utf-8", "surrogatepass")
+            key = source.key() or outcome.request.removeprefix(UNNAMED).encode("utf-8", "surrogatepass")
             if outcome.answer is not None:
                 producer.produce(self._topics.sink, key=key, value=outcome.answer)
             elif outcome.reason is not None:

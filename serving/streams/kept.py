@@ -1,5 +1,5 @@
-"""What consumers are going to answer, in Redis: the first who keeps it for a request decides, and
-whoever comes later repeats that.
+"""What is going to be answered to requests that have a name, in Redis: the first who keeps it for a
+request decides, and whoever comes later repeats that.
 
 Of a source in Redis it lies beside that, on the same server, so that nothing is known of it without
 the other; of one in Kafka in Noregret's own Redis.
@@ -19,6 +19,10 @@ from .messages import Kept
 
 PENDING_SECONDS = 7 * 86_400
 """So long what was kept waits to be answered. A message that is taken up later is decided anew."""
+
+ONCE_GROUP = "@predictions"
+"""Stands in the place of a group where no stream is consumed: for requests over HTTP, of an
+endpoint in the place of a source."""
 
 # KEYS[1] {STREAM}:answered:GROUP:DIGEST   ARGV[1] what is kept   ARGV[2] seconds that it lives
 # Returns what another has kept before, nil where the given one was written.
@@ -54,13 +58,14 @@ class KeptAnswers:
         bodies = cast("list[bytes | None]", self._client.mget([self.key(request) for request in requests]))
         return [_decoded(body) for body in bodies]
 
-    def keep(self, requests: Sequence[str], proposed: Sequence[Kept]) -> list[Kept]:
-        """What is kept of each from now on: the proposed, or what another kept before."""
+    def keep(self, requests: Sequence[str], proposed: Sequence[Kept], seconds: int = PENDING_SECONDS) -> list[Kept]:
+        """What is kept of each from now on, for so long: the proposed, or what another kept
+        before."""
         if not requests:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
             for request, kept in zip(requests, proposed, strict=True):
-                pipeline.eval(_KEEP, 1, self.key(request), encode(kept), PENDING_SECONDS)
+                pipeline.eval(_KEEP, 1, self.key(request), encode(kept), seconds)
             before = pipeline.execute()
         return [_decoded(body) or kept for body, kept in zip(before, proposed, strict=True)]
 

@@ -28,6 +28,9 @@ class Message:
     place: str
     body: bytes | None
     """None where the source has lost it."""
+    name: str = ""
+    """What its request is kept under: its request_id, or of one without its place in a form that no
+    request_id has."""
     deliveries: int = 1
     """How often it was taken up by anybody, as far as is known."""
     handle: Any = None  # the engine's own
@@ -53,6 +56,9 @@ class Kept(msgspec.Struct, array_like=True, frozen=True):
 
 
 VERSION = 1
+
+UNNAMED = "\0"
+"""Begins the name of a request without a request_id, which can't hold it."""
 
 SUSPECT_DELIVERIES = 3
 """What was taken up more often without an end is taken and tried alone: it may be what ends its
@@ -89,8 +95,12 @@ class Engine(Protocol):
     def recover(self, held: list[Message]) -> None:
         """After a failure: from `held` goes what is not this consumer's any more."""
 
-    def has_room(self) -> bool:
-        """Does the sink take more?"""
+    def room(self) -> int | None:
+        """How many more answers the sink takes; None for any number."""
+
+    def lost(self) -> int:
+        """How many messages the source was found to have dropped before anybody answered them,
+        beside those that it gave without a body, since this was last asked."""
 
     def lag(self) -> int | None:
         """Messages of the source that nobody has answered; None where that is not known."""

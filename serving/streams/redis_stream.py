@@ -39,6 +39,67 @@ if ARGV[3] == '1' then redis.call('XDEL', KEYS[1], ARGV[2]) end
 return 1
 """
 
+# KEYS[1] the source   ARGV[1] group
+# Where the source was trimmed past the group's place, the place goes to just before what is left,
+# so that whoever comes next counts nothing twice. Returns how many the group never got. Of a group
+# whose count of read entries is not known, as a new one's, nothing is told to be lost. A Redis
+# before 7 counts no entries, and so nobody can tell.
+_CATCH_UP = """
+local function named(list)
+  local told = {}
+  for i = 1, #list, 2 do told[list[i]] = list[i + 1] end
+  return told
+end
+local function parts(id) return string.match(id, '^(%d+)-(%d+)$') end
+local function is_less(one, other)
+  if #one ~= #other then return #one < #other end
+  return one < other
+end
+local function is_before(one, other)
+  local ms, seq = parts(one)
+  local other_ms, other_seq = parts(other)
+  if ms == other_ms then return is_less(seq, other_seq) end
+  return is_less(ms, other_ms)
+end
+local function just_before(id)
+  local ms, seq = parts(id)
+  if seq ~= '0' then return ms .. '-' .. string.format('%.0f', tonumber(seq) - 1) end
+  return string.format('%.0f', tonumber(ms) - 1) .. '-18446744073709551615'
+end
+local stream = named(redis.call('XINFO', 'STREAM', KEYS[1]))
+local added, length = stream['entries-added'], stream['length']
+if not added then return 0 end
+for _, list in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = named(list)
+  if group.name == ARGV[1] then
+    local place, read = group['last-delivered-id'], group['entries-read']
+    local last = stream['last-generated-id']
+    local target, gone
+    if length > 0 and is_before(place, stream['recorded-first-entry-id']) then
+      target, gone = just_before(stream['recorded-first-entry-id']), added - length
+    elseif length == 0 or not is_before(place, last) then
+      target, gone = last, added
+    end
+    if not target or read == gone then return 0 end
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], target, 'ENTRIESREAD', gone)
+    if read and is_before(place, target) and gone > read then return gone - read end
+  end
+end
+return 0
+"""
+
+# KEYS[1] the source   ARGV[1] group   ARGV[2...] ids that wait for an acknowledgement
+# Those that the source has dropped meanwhile are acknowledged; returns how many.
+_DROP_LOST = """
+local lost = 0
+for i = 2, #ARGV do
+  if #redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i]) == 0 then
+    lost = lost + redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  end
+end
+return lost
+"""
+
 # KEYS[1] the source   ARGV[1] group   ARGV[2] milliseconds
 # Names of consumers go that have been silent for so long and hold nothing. One step, for entries
 # that one takes meanwhile would go with its name.
@@ -82,7 +143,8 @@ class RedisStream:
         self._reads_own = False  # entries may be ours that an answer was lost about
         self._looked = float("-inf")
         self._claimed = float("-inf")
-        self._has_room = True
+        self._room = 0  # in the sink, as far as is known here
+        self._lost = 0
 
     # As `messages.Engine` says.
 
@@ -108,6 +170,7 @@ class RedisStream:
             self._reads_own = False
             if messages:
                 return self._taken(messages[:most])
+        self._lost += self._asked(self._catch_up)
         return self._taken(self._asked(lambda: self._read(">", most, seconds)))
 
     def finish(self, held: Sequence[Message]) -> list[Message]:
@@ -115,6 +178,7 @@ class RedisStream:
         if done:
             self._asked(lambda: self._write(done))
             self._held.difference_update(message.place for message in done)
+            self._room -= sum(message.outcome is not None and message.outcome.answer is not None for message in done)
         return done
 
     def recover(self, held: list[Message]) -> None:
@@ -122,21 +186,33 @@ class RedisStream:
         self._asked(self._client.ping)
         self._make_group()
 
-    def has_room(self) -> bool:
+    def room(self) -> int | None:
         if not self._streams.sink_limit:
-            return True
-        if not self._has_room or time.monotonic() - self._looked >= _LOOK_SECONDS:
+            return None
+        if self._room <= 0 or time.monotonic() - self._looked >= _LOOK_SECONDS:
             length: int = self._asked(lambda: self._client.xlen(self._streams.sink))
-            self._has_room = length < self._streams.sink_limit
+            self._room = self._streams.sink_limit - length
             self._looked = time.monotonic()
-        return self._has_room
+        return self._room
+
+    def lost(self) -> int:
+        count, self._lost = self._lost, 0
+        return count
 
     def lag(self) -> int | None:
+        """What waits for an acknowledgement, and what was given to nobody: all that is there where
+        the group's place is before it, nothing where it is at its end, and else what Redis says,
+        which counts no more than is there."""
+        stream: Any = self._asked(lambda: self._client.xinfo_stream(self._streams.source))
         groups: Any = self._asked(lambda: self._client.xinfo_groups(self._streams.source))
         for group in groups:
             if group["name"] == self._streams.group.encode():
-                behind = group.get("lag")
-                return None if behind is None else int(behind) + int(group["pending"])
+                place, first, behind = group["last-delivered-id"], stream["first-entry"], group.get("lag")
+                if place == stream["last-generated-id"]:
+                    behind = 0
+                elif first is None or _parts(place) < _parts(first[0]):
+                    behind = stream["length"]
+                return None if behind is None else min(int(behind), int(stream["length"])) + int(group["pending"])
         return None
 
     def close(self) -> None:
@@ -169,6 +245,10 @@ class RedisStream:
 
         self._asked(make)
 
+    def _catch_up(self) -> int:
+        lost: Any = self._client.eval(_CATCH_UP, 1, self._streams.source, self._streams.group)
+        return int(lost)
+
     def _read(self, after: str, most: int, seconds: float | None) -> list[Message]:
         block = None if seconds is None else max(1, int(seconds * 1000))
         streams: Any = {self._streams.source: after}
@@ -196,6 +276,8 @@ class RedisStream:
         if not left:
             self._client.eval(_DROP_ABANDONED, 1, source, group, str(_ABANDONED_MS))
             return []
+        lost: Any = self._client.eval(_DROP_LOST, 1, source, group, *(entry_id.decode() for entry_id in left))
+        self._lost += int(lost)
         entries: Any = self._client.xclaim(source, group, self._name, idle, left)
         messages = []
         for entry_id, fields in entries:
@@ -257,6 +339,12 @@ class RedisStream:
             raise NotNow("full", f"Redis holds as much as it may: {error}") from error
         except (redis.RedisError, OSError) as error:
             raise NotNow("engine", str(error)) from error
+
+
+def _parts(entry_id: bytes) -> tuple[int, int]:
+    """Milliseconds and sequence."""
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence)
 
 
 def _message(entry_id: bytes, fields: dict[bytes, bytes] | None) -> Message:

@@ -7,7 +7,7 @@ import msgspec
 from falcon import HTTPMethodNotAllowed, Request, Response
 from falcon.util import code_to_http_status
 
-from serving.api import documents, face
+from serving.api import documents, face, once
 from serving.api.calls import JSON, Call, declared
 from serving.api.keys import presented
 from serving.deciding import Decision
@@ -60,6 +60,26 @@ class Predict(Resource):
         parts = process()
         live = face.admit(parts, presented(request.env), endpoint)
         _answer_decided(response, face.predict(parts, live, read_json(request.env, parts.body_limit)))
+
+
+class Predictions(Resource):
+    """/api/v1/endpoints/{endpoint}/predictions"""
+
+    @declared(
+        Call(
+            "Predict for many requests, each decided once by its request_id",
+            {207: documents.PredictionResults},
+            bodies={JSON: documents.PredictionsRequest},
+            problems=(404,),
+            name="predictions",
+        )
+    )
+    def on_post(self, request: Request, response: Response, endpoint: str) -> None:
+        parts = process()
+        live = face.admit(parts, presented(request.env), endpoint)
+        results = once.predict_each(parts, live, read_json(request.env, parts.body_limit))
+        response.status = code_to_http_status(207)
+        _answer(response, {"results": results})
 
 
 class Decide(Resource):
@@ -135,6 +155,7 @@ AREA = None
 
 ROUTES = (
     Route("/api/v1/endpoints/{endpoint}/predict", Predict(), ("POST",)),
+    Route("/api/v1/endpoints/{endpoint}/predictions", Predictions(), ("POST",)),
     Route("/api/v1/endpoints/{endpoint}/decide", Decide(), ("POST",)),
     Route("/api/v1/feedback", Feedback(), ("POST",)),
     Route("/api/v1/activate", Activate(), ("POST",)),

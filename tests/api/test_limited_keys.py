@@ -28,6 +28,7 @@ OPEN = None
 # answered about `theirs`. 200: a list or a shared address, without anything of theirs.
 DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/endpoints/{endpoint}/predict", "POST"): ("predict", 404),
+    ("api/v1/endpoints/{endpoint}/predictions", "POST"): ("predict", 404),
     ("api/v1/endpoints/{endpoint}/decide", "POST"): ("predict", 404),
     ("api/v1/ping", "GET"): (OPEN, 200),
     ("api/v1/feedback", "POST"): ("feedback", 404),
@@ -87,6 +88,9 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/audit", "GET"): ("manage", 200),
     ("api/schema", "GET"): (OPEN, 200),
     ("api/docs", "GET"): (OPEN, 200),
+    ("demo/digits", "GET"): (OPEN, 200),
+    ("demo/digits/worker.js", "GET"): (OPEN, 200),
+    ("demo/digits/onnxruntime-web-1.30.0/<str:name>", "GET"): (OPEN, 404),
     ("healthz", "GET"): (OPEN, 200),
     ("readyz", "GET"): (OPEN, 200),
     ("metrics", "GET"): (OPEN, 200),

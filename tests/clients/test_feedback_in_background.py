@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -92,9 +93,28 @@ def test_single_items__that_fail__are_told_and_spoil_no_other(
     assert "binary" in failed[2].message
     assert "conflict (1), unknown (1), invalid (1)" in caplog.text
     assert recorded(client, decisions[2:3])
-    for wrong in ("1", None, float("inf")):
+    for wrong in ("1", None, float("inf"), 10**400):
         with pytest.raises((TypeError, ValueError)):
             background.feedback_later(decisions[3], wrong)  # type: ignore[arg-type]
+    ends_of_time = datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=23)))
+    for more in ({"metric": "a\0b"}, {"metric": ""}, {"occurred_at": ends_of_time}):
+        with pytest.raises(ValueError, match=r"metric|occurred_at"):
+            background.feedback_later(decisions[3], 1, **more)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="NUL"):
+        background.feedback_later("a\0b", 1)
+
+
+def test_answer__that_says_nothing_of_some__is_asked_for_again(
+    made: Made, client: Client, proxy: FaultyProxy, failed: list[FailedFeedback], decisions: list[str]
+) -> None:
+    recorded_both = [{"status": "recorded", "error": None}] * 2
+    proxy.goes_wrong(answered(207, {"results": recorded_both}), answered(207, {"results": []}))
+    background = made()
+    for decision_id in decisions:
+        background.feedback_later(decision_id, 1)
+    assert background.flush(20.0)
+    assert batches(proxy) == [10, 8]
+    assert [one.status for one in failed] == ["refused"] * 8
 
 
 @pytest.mark.parametrize(
@@ -141,10 +161,11 @@ def test_key__not_valid__is_told_at_once(proxy: FaultyProxy, failed: list[Failed
     assert len(proxy.requests) == 1
 
 
-def test_body__too_large_for_the_platform__is_halved(
-    made: Made, client: Client, proxy: FaultyProxy, failed: list[FailedFeedback], decisions: list[str]
+@pytest.mark.parametrize("status", [400, 413])
+def test_body__refused_whole_by_the_platform__is_halved(
+    made: Made, client: Client, proxy: FaultyProxy, failed: list[FailedFeedback], decisions: list[str], status: int
 ) -> None:
-    proxy.goes_wrong(answered(413, {"title": "The body is too large"}))
+    proxy.goes_wrong(answered(status, {"title": "For one item of it"}))
     background = made()
     for decision_id in decisions:
         background.feedback_later(decision_id, 1)

@@ -1,7 +1,6 @@
 """The JavaScript client: in Node and in a browser, against a real platform."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,9 @@ from sklearn.linear_model import LinearRegression
 
 from tests.clients.conftest import served_by
 from tests.clients.faulty_proxy import FaultyProxy
+from tests.programs import BROWSER, NODE
 
 FOLDER = Path(__file__).resolve().parents[2] / "clients" / "javascript"
-NODE = shutil.which("node")
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 needs_node = pytest.mark.skipif(NODE is None, reason="NO NODE: the JavaScript client is not tested in it")
 
 PAGE = b"""<!doctype html><link rel="icon" href="data:,"><script type="module">
@@ -40,6 +36,11 @@ window.decided = choice;
 </script>"""
 
 
+def texts(folder: Path) -> dict[str, str]:
+    """Of every file, by its path within the folder."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
 SITE = {f"/dist/{path.name}": ("text/javascript", path.read_bytes()) for path in (FOLDER / "dist").glob("*.js")} | {
     "/page": ("text/html", PAGE),
     "/next": ("text/html", b'<link rel="icon" href="data:,">left'),
@@ -52,8 +53,7 @@ def test_dist__is_what_the_source_builds(tmp_path: Path) -> None:
     if not compiler.exists():
         pytest.skip("NO TYPESCRIPT: whether dist is up to date is not tested (npm ci in clients/javascript)")
     subprocess.run([str(NODE), str(compiler), "--outDir", str(tmp_path)], cwd=FOLDER, check=True, timeout=120)
-    built = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert {path.name: path.read_text() for path in (FOLDER / "dist").iterdir()} == built
+    assert texts(FOLDER / "dist") == texts(tmp_path)
 
 
 def test_lock__names_no_address() -> None:
@@ -128,7 +128,9 @@ def test_page__of_a_listed_origin__calls_the_platform_itself(
         decided = tab.wait_for_function("window.decided").json_value()
         tab.goto(f"{site.url}/next")
         for _ in range(100):
-            told = [item["reward"] for item in ledger(client) if item["decision_id"] == decided["decision_id"]]
+            told = [
+                item["reward"] for item in lines_of(client, "pages-1") if item["decision_id"] == decided["decision_id"]
+            ]
             if told == [1.0]:
                 break
             tab.wait_for_timeout(100)
@@ -137,11 +139,11 @@ def test_page__of_a_listed_origin__calls_the_platform_itself(
         tab.close()
 
 
-def ledger(client: Client) -> list[Any]:
-    """The lines of the experiment's ledger."""
+def lines_of(client: Client, experiment: str) -> list[Any]:
+    """The lines of an experiment's ledger."""
     with httpx.stream(
         "GET",
-        f"{client._settings.address.url}/api/v1/experiments/pages-1/decisions.ndjson",
+        f"{client._settings.address.url}/api/v1/experiments/{experiment}/decisions.ndjson",
         headers=client._settings.headers,
         timeout=20.0,
     ) as answer:

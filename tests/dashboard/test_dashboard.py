@@ -1,15 +1,12 @@
 """The admin in a real browser, and its rules without one."""
 
 import hashlib
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from noregret.access.models import ApiKey
@@ -25,13 +22,10 @@ from noregret.trail.models import AuditEntry
 
 from serving.models import QuarantinedEvent, ShadowPrediction
 from tests.conftest import endpoint_of, static_model
+from tests.dashboard.conftest import PASSWORD
 from tests.learning.past_traffic import begin_earlier, fill
 
 Start = Callable[..., Experiment]
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-PASSWORD = "correct horse battery staple"
 CHART_JS = PACKAGE / "dashboard" / "static" / "dashboard" / "chart.js"
 
 
@@ -39,13 +33,6 @@ def test_chart_js__is_the_file_that_its_source_note_names() -> None:
     digest = hashlib.sha256((CHART_JS / "chart.umd.min.js").read_bytes()).hexdigest()
     assert f"{digest}  chart.umd.min.js" in (CHART_JS / "SOURCE.txt").read_text()
     assert "The MIT License" in (CHART_JS / "LICENSE.md").read_text()
-
-
-@pytest.fixture
-def admin(platform: None) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
-    return client
 
 
 def page(experiment: Experiment) -> str:
@@ -84,13 +71,68 @@ def test_action__get__asks_and_changes_nothing__post__does(admin: Client, two_ar
 
 def test_action__not_allowed_in_this_state__is_told_and_not_done(admin: Client, two_arms: Start) -> None:
     experiment = two_arms()
-    answer = admin.post(do(experiment, "start"), {}, follow=True)
+    answer = admin.post(do(experiment, "start"), {"reason": "again"}, follow=True)
     assert b"Not done: e is running" in answer.content
     assert admin.get(do(experiment, "explode")).status_code == 404
     for arm in ("none", ""):
         assert admin.post(do(experiment, "promote"), {"arm": arm}).status_code == 400
     experiment.refresh_from_db()
     assert experiment.status == "running"
+
+
+def test_action__without_a_reason__is_not_done(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    for sent in ({}, {"reason": "  "}):
+        answer = admin.post(do(experiment, "pause"), sent)
+        assert answer.status_code == 400
+        assert b"Say why" in answer.content
+    experiment.refresh_from_db()
+    assert experiment.status == "running"
+
+
+def test_action__against_what_is_known__wants_a_second_look(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    begin_earlier(experiment)
+    fill(experiment, {"a": (80, 20), "b": (20, 80)})
+    ArmStatistics.objects.filter(arm__name="a").update(decisions=100, rewards=100, mean=0.8, m2=16.0)
+    ArmStatistics.objects.filter(arm__name="b").update(decisions=100, rewards=100, mean=0.2, m2=16.0)
+    sent = {"arm": "b", "reason": "I like it"}
+    warned = admin.post(do(experiment, "promote"), sent)
+    assert warned.status_code == 400
+    assert b"a leads, not b." in warned.content
+    assert Experiment.objects.get().status == "running"
+    assert admin.post(do(experiment, "promote"), sent | {"seen": "on"}).status_code == 302
+    assert Experiment.objects.get().promoted_arm == experiment.arms.get(name="b")
+
+
+def test_arms__taken_out_and_put_back__from_the_page(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    assert "take out b" in admin.get(page(experiment)).content.decode()
+    admin.post(do(experiment, "disable"), {"arm": "b", "reason": "it fails"})
+    assert not experiment.arms.get(name="b").enabled
+    last = admin.post(do(experiment, "disable"), {"arm": "a", "reason": "too"}, follow=True).content.decode()
+    assert "Not done: a is the last arm that is enabled" in last
+    assert "put back b" in last
+    admin.post(do(experiment, "enable"), {"arm": "b", "reason": "mended"})
+    assert experiment.arms.get(name="b").enabled
+    shown = admin.get(page(experiment)).content.decode()
+    assert "took out b" in shown
+    assert "it fails" in shown
+
+
+def test_arm__added_from_the_page__or_refused_beside_its_field(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    static_model("page", "c", {"text": "C"})
+    assert b"with a burn-in of its own" in admin.get(do(experiment, "add")).content
+    sent = {"name": "c", "model": "page@c", "reason": "a third"}
+    for wrong in ({"model": "page@z"}, {"name": "C D"}, {"reason": ""}, {"payload": "{"}):
+        assert admin.post(do(experiment, "add"), sent | wrong).status_code == 400, wrong
+    assert experiment.arms.count() == 2
+    assert admin.post(do(experiment, "add"), sent).status_code == 302
+    assert experiment.arms.get(name="c").model.model == "page@c"
+    assert AuditEntry.objects.latest("pk").reason == "a third"
+    again = admin.post(do(experiment, "add"), sent, follow=True).content.decode()
+    assert "Not done: e has an arm c already" in again
 
 
 def test_action__without_csrf_token__is_refused(admin: Client, two_arms: Start) -> None:
@@ -161,11 +203,13 @@ def test_page__canary_and_apprentice__go_on_by_confirmed_steps(admin: Client, tw
     assert "goes to its next step now" in admin.get(do(experiment, "advance")).content.decode()
     experiment.refresh_from_db()
     assert experiment.canary_step == 0
-    admin.post(do(experiment, "advance"), {"reason": "calm"})
+    warned = admin.post(do(experiment, "advance"), {"reason": "calm"})
+    assert b"the step bakes for another" in warned.content.lower()
+    admin.post(do(experiment, "advance"), {"reason": "calm", "seen": "on"})
     experiment.refresh_from_db()
     assert experiment.canary_step == 1
     assert AuditEntry.objects.get(action="experiment.advanced").reason == "calm"
-    told = admin.post(do(experiment, "activate"), {}, follow=True).content.decode()
+    told = admin.post(do(experiment, "activate"), {"reason": "x", "seen": "on"}, follow=True).content.decode()
     assert "nothing to activate" in told
 
 
@@ -199,7 +243,7 @@ def test_endpoint__champion_changed_and_rolled_back__through_the_services(admin:
     wanted = {"champion": b.pk, "deadline_ms": 150, "reason": "b is cheaper"}
     refused = admin.post(f"{url}/do/change", wanted, follow=True)
     assert b"Not done: the experiment e runs on pages" in refused.content
-    admin.post(do(experiment, "pause"), {})
+    admin.post(do(experiment, "pause"), {"reason": "for b"})
     assert admin.get(f"{url}/do/change").status_code == 200
     assert Endpoint.objects.get().champion.version == "a"
     assert admin.post(f"{url}/do/change", wanted).status_code == 302
@@ -290,32 +334,6 @@ def test_key__made_and_revoked__is_shown_once(admin: Client) -> None:
     assert key.revoked_at is not None
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("NO BROWSER: chromium was not found, the dashboard is not tested in one (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    # Playwright runs an event loop in this thread, where Django would otherwise refuse the
-    # database.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield started
-        started.close()
-        # Within Playwright's event loop Django sees another context than without it, and made a
-        # connection for that.
-        connection.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-
-
 def fill_in_experiment(tab: Any) -> None:
     """A bandit of two arms, by the form's script."""
     part = "details[data-only-for=bandit]"
@@ -368,7 +386,7 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.fill("textarea[name=reason]", "a try")
     tab.click("button:has-text('Start')")
     assert tab.locator(".nr-badge").inner_text() == "Running"
-    tab.locator("#no-data").wait_for()
+    tab.get_by_text("No decision has come in yet.").first.wait_for()
     running = Experiment.objects.get()
     began = tab.inner_text('[data-fact="as_of"]')
     ArmStatistics.objects.filter(arm__name="vb").update(decisions=7, rewards=7, mean=1.0)
@@ -378,13 +396,18 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.wait_for_function("document.querySelector('[data-fact=decisions]').textContent === '7'", timeout=15_000)
     assert tab.inner_text('tr[data-arm="vb"] [data-cell="decisions"]') == "7"
     assert tab.inner_text('[data-fact="as_of"]') != began
-    tab.locator("#no-data").wait_for(state="hidden")
-    assert [canvas.is_visible() for canvas in tab.locator("canvas").all()] == [True, True, True]
+    tab.locator("[data-chart=share] canvas").wait_for()
+    assert [canvas.is_visible() for canvas in tab.locator("canvas").all()] == [False, True, True, True]
+    assert "The first point is noted" in tab.inner_text("[data-chart=evidence]")
     # The admin's theme brings a Chart.js of its own: the page draws with ours.
     assert f"Chart.js {tab.evaluate('Chart.version')}," in (CHART_JS / "SOURCE.txt").read_text()
     tab.click("text=Promote an arm")
     assert "becomes the champion of pages" in tab.inner_text(".nr-question")
     tab.select_option("select[name=arm]", label="vb (page@b)")
+    tab.fill("textarea[name=reason]", "a try")
+    tab.click("button:has-text('Promote')")
+    assert "It goes against what is known" in tab.inner_text(".nr-objection")
+    tab.check("input[name=seen]")
     tab.click("button:has-text('Promote')")
     assert tab.locator(".nr-badge").inner_text() == "Completed: promoted"
     tab.get_by_text("vb was promoted: page@b is champion").wait_for()
@@ -420,7 +443,8 @@ def test_browser__without_javascript__shows_the_tables(
     assert tab.locator('tr[data-arm="b"] [data-cell="decisions"]').is_visible()
     assert tab.inner_text('tr[data-arm="b"] [data-cell="decisions"]') == "7"
     assert tab.locator("canvas").first.is_hidden()
-    tab.click("text=Pause")
+    tab.click("a:has-text('Pause')")
+    tab.fill("textarea[name=reason]", "lunch")
     tab.click("button:has-text('Pause')")
     assert tab.locator(".nr-badge").inner_text() == "Paused"
     context.close()

@@ -7,7 +7,7 @@ from tests.partitioned import begin, part, unkept
 from tests.three_hosts import three_hosts, why_not
 
 WHY_NOT = why_not()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 SECONDS = 4.0
 
 

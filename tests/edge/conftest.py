@@ -123,6 +123,7 @@ def irises(platform: None) -> Experiment:
             "policy": {"name": "thompson", "burn_in": 10},
             "arms": [{"name": name, "model": f"iris@{name}"} for name in ("linear", "tree", "code")],
             "sticky": True,
+            "edge_exclusions": True,
         }
     )
     served()

@@ -127,11 +127,17 @@ def test_what_a_device_chooses__whatever_is_asked__is_given_and_nothing_else(
         context = rng.choice([None, {"age": rng.randint(-9, 200), "country": rng.choice(["KR", "XX"])}, {"x": True}])
         excluded = {j for j in range(len(bundle.arms)) if rng.random() < 0.15}
         kept = None
-        if bundle.sticky and unit is not None and choosing.holdout(bundle, unit, excluded) is None:
+        keeps = bundle.sticky and unit is not None and choosing.holdout(bundle, unit, ()) is None
+        is_drawn = unit is None or not (keeps or choice == "hash")
+        if keeps:
+            assert unit is not None
             own = choosing.first(bundle, unit, context)
             kept = Kept(receipt, context)
             route = own if not excluded else choosing.kept_among(bundle, unit, own, excluded)
+            is_drawn = route is None
             route = route or choosing.route(bundle, None, context, excluded, rng.random)
+        elif bundle.sticky and unit is not None and choosing.holdout(bundle, unit, excluded) is None:
+            route = choosing.route(bundle, None, context, excluded, rng.random)  # its control is excluded
         else:
             route = choosing.route(bundle, unit, context, excluded, rng.random)
         if route is None:
@@ -151,7 +157,7 @@ def test_what_a_device_chooses__whatever_is_asked__is_given_and_nothing_else(
         if unit is not None and receipt.holdout:
             with pytest.raises(NotGiven):
                 judge(receipt, claim._replace(holdout=not claim.holdout))
-        if choice == "hash" and unit is not None:
+        if not is_drawn and not route.holdout:
             for other, share in enumerate(route.propensities):
                 if other != route.position and share > 0:
                     with pytest.raises(NotGiven, match="not the arm of this unit"):

@@ -1,6 +1,7 @@
 """What devices tell: each decision once, under the bundle that gave it, and nothing that no bundle
 gave."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from django.utils import timezone
 from noregret.access.keys import create_key
@@ -19,10 +21,10 @@ from noregret.retention import ages
 from noregret.retention.forget import forget
 from noregret.steering import pending
 
-from serving.edge.taking import BESIDE
+from serving.ledger.edge_decisions import BESIDE
 from serving.models import Decision, EdgeDecision, FirstVisit, QuarantinedEvent, Reward
 from serving.process import process
-from tests.conftest import ACTOR, Api, endpoint_of, static_model
+from tests.conftest import ACTOR, Api, endpoint_of, start_experiment, static_model
 from tests.edge.conftest import BUNDLE, EVENTS, decision, drained, reward, served, tell, why
 from tests.learning.told import results
 
@@ -184,7 +186,7 @@ def _instant(text: str) -> float:
     ids=["ab", "sticky, holdout", "ucb1", "lin-thompson", "canary", "shadow", "apprentice", "continuous"],
 )
 def test_devices__every_strategy__the_ledger_adds_up(client: Any, two_arms: Start, changes: dict[str, Any]) -> None:
-    experiment = two_arms(**{"reward": BINARY, **changes})
+    experiment = two_arms(**{"reward": BINARY, "edge_exclusions": True, **changes})
     served()
     edge = client()
     assert edge.refresh()
@@ -228,6 +230,19 @@ def test_left_out_of_evidence__the_ledger_has_them__and_no_sum(device: Api, alic
     beside = Decision.objects.filter(experiment_id=BESIDE + experiment.pk)
     assert beside.filter(edge_decided_at__isnull=False).count() == 30
     assert Reward.objects.filter(experiment_id=BESIDE + experiment.pk, folded=True).count() == 30
+    assert alice.get("/api/v1/experiments/e/results")["beside"] == 30
+    lines = alice.get("/api/v1/experiments/e/decisions.ndjson?beside=true").content.splitlines()
+    told_lines = [json.loads(line) for line in lines]
+    assert {line["unit"] for line in told_lines} == {f"u{i}" for i in range(30)}
+    assert {(line["reward"], line["arm"] in ("a", "b"), bool(line["edge_decided_at"])) for line in told_lines} == {
+        (1.0, True, True)
+    }
+    assert len(alice.get("/api/v1/experiments/e/decisions.ndjson?beside=false").content.splitlines()) == 1
+    assert alice.get("/api/v1/experiments/e/decisions.ndjson?beside=2").fields() == ["beside"]
+    # By such an id nothing comes into the evidence either.
+    again = {"decision_id": told_lines[0]["decision_id"], "value": 0}
+    assert alice.post("/api/v1/feedback", again).status == 409
+    assert learned(experiment)["rewards"] == 1
     assert forget("u3", actor=ACTOR)["decisions"] == 1
     assert not Decision.objects.filter(unit="u3").exists()
 
@@ -348,3 +363,88 @@ def test_body__too_many_or_none_or_with_the_key_in_it__is_told(device_key: str, 
     body = {"receipt": bundle["receipt"], "events": [decision(bundle)]}
     assert Api(None).post(EVENTS, body | {"key": device_key}).status == 207
     assert Api(None).post(EVENTS, body | {"key": "nr_wrong"}).status == 401
+
+
+def test_body__one_event_that_can_be_nothing__spoils_no_other(device: Api, two_arms: Start) -> None:
+    experiment = two_arms(**UNIFORM)
+    bundle = bundle_of(device)
+    good = decision(bundle, unit="good", context={"a": "x:y", "b": "\\u0000"}, request_id="r:1")
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"a": deep}
+    ends_of_time = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59")
+    odd = [
+        (decision(bundle, unit="a\0b"), "unit"),
+        (decision(bundle, request_id="\0"), "request_id"),
+        (decision(bundle, context={"a\0": 1}), "context"),
+        (decision(bundle, context={"a": 10**400}), "context"),
+        (decision(bundle, context={"a": 10**30}), "context"),
+        (decision(bundle, context=deep), "context"),
+        (reward(good, metric="a\0b"), "metric"),
+        (reward(good, 10**400), "value"),
+        *((decision(bundle, decided_at=at), "decided_at") for at in ends_of_time),
+        *((reward(good, occurred_at=at), "occurred_at") for at in ends_of_time),
+    ]
+    events = [msgspec.json.encode(event) for event, _ in odd]
+    # As bytes that no encoder writes: a member twice, and half a character.
+    twice = msgspec.json.encode(decision(bundle))[:-1] + b',"arm":"b"}'
+    events += [twice, msgspec.json.encode(decision(bundle, unit="\xff")).replace("\xff".encode(), b"\xff")]
+    events[3:3] = [msgspec.json.encode(good), msgspec.json.encode(reward(good))]
+    body = b'{"receipt":"%b","events":[%b]}' % (bundle["receipt"].encode(), b",".join(events))
+    answer = device.post(EVENTS, body)
+    assert answer.status == 207, answer.body
+    told = [(one["status"], (one["error"] or {}).get("field")) for one in answer["results"]]
+    assert told[3:5] == [("recorded", None)] * 2
+    assert [one for one in told if one[0] != "recorded"] == [
+        *(("invalid", field) for _, field in odd),
+        *[("invalid", "")] * 2,
+    ]
+    assert learned(experiment)["rewards"] == 1
+    # What is wrong beside the events is the body's own.
+    for wrong in (body[:-1] + b',"receipt":"x"}', body[:-1] + b',"key":"\\u0000"}', body[:-1], b"\xef\xbb\xbf" + body):
+        assert device.post(EVENTS, wrong).status == 400
+
+
+def test_id_told_again__with_another_unit_context_or_request__is_a_conflict(device: Api, two_arms: Start) -> None:
+    experiment = two_arms(**UNIFORM)
+    bundle = bundle_of(device)
+    one = decision(bundle, unit="u", context={"a": 1, "b": "x"}, request_id="r")
+    assert tell(device, bundle, one) == ["recorded"]
+    others: list[dict[str, Any]] = [
+        {"unit": "v"},
+        {"unit": None},
+        {"context": {"a": 2, "b": "x"}},
+        {"context": None},
+        {"request_id": "s"},
+    ]
+    again = one | {"context": {"b": "x", "a": 1}}
+    for _ in range(2):  # while it waits, and in the ledger
+        assert tell(device, bundle, *(one | other for other in others), again) == ["conflict"] * 5 + ["duplicate"]
+        drained(experiment)
+    row = EdgeDecision.objects.get()
+    EdgeDecision.objects.update(digest=bytes(row.digest)[:16])  # as an older version kept it
+    assert tell(device, bundle, again) == ["duplicate"]
+
+
+def test_excluded__by_which_anybody_could_choose_the_arm__is_evidence_where_the_experiment_says_so(
+    device: Api, alice: Api, two_arms: Start
+) -> None:
+    experiment = two_arms(strategy="ab", reward=BINARY)
+    bundle = bundle_of(device)
+    forged = [decision(bundle, i % 2, unit=f"f{i}", propensity=1.0, excluded=["ba"[i % 2]]) for i in range(40)]
+    unknown_name = decision(bundle, excluded=["of-another-experiment"])
+    assert set(tell(device, bundle, *forged, *(reward(one, i % 2) for i, one in enumerate(forged)))) == {"recorded"}
+    assert tell(device, bundle, unknown_name, reward(unknown_name)) == ["recorded", "recorded"]
+    told = learned(experiment)
+    assert (told["decisions"], told["rewards"], told["beside"]) == (1, 1, 40)
+    assert alice.post("/api/v1/experiments/e/stop").status == 200
+    arms = [{"name": name, "model": f"page@{name}"} for name in ("a", "b")]
+    allowed = start_experiment(
+        {"name": "f", "endpoint": "pages", "strategy": "ab", "reward": BINARY, "arms": arms, "edge_exclusions": True}
+    )
+    assert alice.get("/api/v1/experiments/f")["edge_exclusions"] is True
+    bundle = bundle_of(device)
+    one = decision(bundle, 1, unit="u", propensity=1.0, excluded=["a"])
+    assert tell(device, bundle, one, reward(one)) == ["recorded", "recorded"]
+    told = learned(allowed)
+    assert (told["decisions"], told["rewards"], told["beside"]) == (1, 1, 0)

@@ -311,6 +311,11 @@ def test_evaluate__file__feedback_after_the_window__is_the_default(tmp_path: Pat
     with pytest.raises(CommandError, match="line 1: decided_at"):
         evaluated(tmp_path, [line(decided_at=None)], "--window", "60")
     assert evaluated(tmp_path, [*both, line(learnable=False, reward=0)])["left_out"]["not_learnable"] == 1
+    # The ends of the calendar are times like others.
+    ends = [line(decided_at="9999-12-31T23:59:59Z"), line(decided_at="0001-01-01T00:00:00+23:59")]
+    assert evaluated(tmp_path, [*both, *ends], "--window", "60")["decisions"] == 21
+    with pytest.raises(CommandError, match="no decision in the file has matured: 22"):
+        evaluated(tmp_path, [*both, *ends], *at[:2], "--window", "1e12")
 
 
 def test_evaluate__file__what_had_no_chance__is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from noregret.dashboard.figures import facts, figures, sentence
-from noregret.dashboard.words import in_words
+from noregret.dashboard.figures import facts, figures
+from noregret.dashboard.words import in_words, sentence
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import forecast, segments
 from noregret.learning.shown.phrases import evidence_told, listed, probability_told
@@ -111,7 +111,6 @@ def test_shadow__tells_agreement__and_nothing_of_who_is_best(two_arms: Start) ->
         "decisions", "rewards", "copies", "agreement", "reason", "policy_version", "as_of",
     }  # fmt: skip
     assert "the champion, page@a, answers every request" in words(experiment)
-    assert figures(experiment).densities.x == []
 
 
 def test_split__tells_evidence_and_no_saving(two_arms: Start) -> None:

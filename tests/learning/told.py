@@ -30,7 +30,3 @@ def compared(experiment: Experiment) -> dict[int, dict[str, Any]]:
 
 def over_time(experiment: Experiment, points: int = 60) -> dict[str, Any]:
     return dict(document(charts.over_time(experiment, points)))
-
-
-def posterior_densities(experiment: Experiment) -> dict[str, Any]:
-    return dict(document(charts.posterior_densities(experiment)))

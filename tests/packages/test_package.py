@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import time
 import zipfile
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from serving.runtimes.sklearn import SklearnModel
 from tests.client_environments import told_by
 from tests.conftest import ACTOR, Api, endpoint_of, start_experiment, static_model
 from tests.edge.conftest import url as url
+from tests.edge.odd_requests import ODD
 from tests.guide_code import code_of
 from tests.packages.environments import install, installed
 from tests.vectors import making
@@ -159,6 +161,9 @@ def test_contents__hold_no_statistic_that_the_choice_does_not_need() -> None:
 def test_command__endpoint_that_is_not_there__says_so(platform: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="there is no endpoint nowhere"):
         call_command("export-package", "nowhere", out=tmp_path)
+    for day, said in (("9999-12-31", "no day"), ("2026-02-30", "no day"), ("2020-01-01", "is over")):
+        with pytest.raises(CommandError, match=said):
+            call_command("export-package", "nowhere", "--out", str(tmp_path), "--until", day)
 
 
 def test_package__installed_beside_numpy_and_onnxruntime_alone__answers_as_the_service(
@@ -293,6 +298,26 @@ def test_log__that_cannot_be_written__decisions_are_answered(opened: Open, tmp_p
     assert not answer["learnable"]
 
 
+def test_log__that_is_damaged__is_set_aside_and_a_new_one_begun(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "log" / "log.sqlite3"
+    for number, spoil in enumerate((b"garbage" * 900, b"")):
+        before = opened(document(baseline=snapshot.Baseline(7, 1)))
+        before.decide()
+        before.close()
+        whole = path.read_bytes()
+        path.write_bytes(spoil or whole[:4096] + b"\xff" * (len(whole) - 4096))
+        router = opened(document(baseline=snapshot.Baseline(7, 1)))
+        assert [router.decide()["learnable"] for _ in range(3)] == [False, True, True]
+        assert router.waiting == (2, 0)
+        router.close()
+        assert len(list(path.parent.glob("log.sqlite3.damaged-*"))) == number + 1
+
+
+def test_folder__that_is_no_path__is_told_at_once(opened: Open) -> None:
+    with pytest.raises(ValueError, match="folder"):
+        opened(document(), log="\0")
+
+
 def test_package__past_its_day__answers_stale_and_is_not_learnable(opened: Open) -> None:
     answer = opened(document(baseline=snapshot.Baseline(7, 1)), terms=Terms("receipt", 1.0)).decide()
     assert (answer["stale"], answer["learnable"]) == (True, False)
@@ -391,6 +416,17 @@ def test_feedback__another_value__is_a_conflict__and_late_after_the_window(opene
     assert refused.value.status == "conflict"
     later = datetime.now(UTC) + timedelta(hours=2)
     assert router.feedback(decision_id, 3, "clicks", occurred_at=later) == {"status": "late"}
+    odd_times: list[Any] = [
+        datetime.now(UTC) - timedelta(minutes=6),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=23))),
+        "2026-11-26T03:11:00Z",
+        5,
+    ]
+    for at in odd_times:
+        with pytest.raises(FeedbackRefused, match="occurred_at") as refused:
+            router.feedback(decision_id, 3, "views", occurred_at=at)
+        assert refused.value.status == "invalid"
     with pytest.raises(FeedbackRefused, match="no decision"):
         router.feedback("0b6c3e0e-4c3d-4a55-9d1e-6a0f9f2f7f10", 1)
 
@@ -406,7 +442,7 @@ def edge_key(platform: None) -> str:
 def test_upload__decisions_and_rewards__are_in_the_ledger_once_and_learned(
     two_arms: Start, opened: Open, url: str, edge_key: str
 ) -> None:
-    experiment = two_arms(policy={"name": "thompson", "burn_in": 5})
+    experiment = two_arms(policy={"name": "thompson", "burn_in": 5}, edge_exclusions=True)
     process().store.refresh()
     router = opened(export("pages"))
     answers = [router.decide(unit=f"u{i}", context={"n": i}, exclude=["a"] if i % 5 == 0 else []) for i in range(60)]
@@ -463,6 +499,52 @@ def test_upload__platform_that_is_away_or_refuses_the_key__loses_nothing(
         router.upload("file:///etc/passwd", edge_key)
     assert router.waiting == (1, 0)
     assert router.upload(url, edge_key) == (1, 0, 0)
+
+
+def test_upload__event_that_can_be_nothing__holds_up_no_other(
+    two_arms: Start, opened: Open, url: str, edge_key: str
+) -> None:
+    experiment = two_arms()
+    process().store.refresh()
+    router = opened(export("pages"))
+    for fields, field in ODD:
+        with pytest.raises(ValueError, match=f"^{field}"):
+            router.decide(**fields)
+    ids = [router.decide(unit=f"u{i}")["decision_id"] for i in range(20)]
+    for decision_id in ids:
+        router.feedback(decision_id, 1)
+    # As a version kept them that looked at nothing.
+    large, nul, wrong = {"context": {"a": "x" * 1_300_000}}, {"unit": "a\0b"}, {"context": {"a": 10**30}}
+    with sqlite3.connect(router.folder / "log.sqlite3") as log:
+        for number, change in ((3, large), (7, nul), (11, wrong)):
+            (text,) = log.execute("SELECT event FROM decision WHERE id = ?", (ids[number],)).fetchone()
+            event = json.dumps(json.loads(text) | change)
+            log.execute("UPDATE decision SET event = ? WHERE id = ?", (event, ids[number]))
+        half = '{"type": "decision", "unit": "\\ud800"}'
+        log.execute("UPDATE decision SET event = ? WHERE id = ?", (half, ids[15]))
+        value = log.execute("SELECT event FROM reward WHERE decision_id = ?", (ids[0],)).fetchone()[0]
+        log.execute(
+            "UPDATE reward SET event = ? WHERE decision_id = ?", (value.replace('"value": 1', '"value": 7'), ids[0])
+        )
+    assert router.upload(url, edge_key) == (16, 15, 9)
+    assert router.waiting == (0, 0)
+    # What was refused of a decision that is there can be given anew.
+    assert router.feedback(ids[0], 1) == {"status": "recorded"}
+    assert router.upload(url, edge_key) == (0, 1, 0)
+    learn(experiment.endpoint_id)
+    assert Decision.objects.filter(experiment_id=experiment.pk).count() == 16
+
+
+def test_upload__receipt_of_a_secret_that_is_no_more__is_refused_and_holds_up_no_other(
+    two_arms: Start, opened: Open, url: str, edge_key: str
+) -> None:
+    two_arms()
+    process().store.refresh()
+    wheel = export("pages")
+    before, after = opened(document(baseline=snapshot.Baseline(7, 1)), log="same"), opened(wheel, log="same")
+    before.feedback(before.decide()["decision_id"], 1)
+    after.decide()
+    assert after.upload(url, edge_key) == (1, 0, 2)
 
 
 def test_new_wheel__goes_on_with_the_log_and_units_keep_their_arms(

@@ -53,7 +53,7 @@ def on_cluster(cluster: Cluster, platform: None, settings: Any) -> Iterator[Clus
     client.cache_clear()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
@@ -183,7 +183,7 @@ def test_keys_that_move_to_another_server__are_followed(on_cluster: Cluster, ali
         made += [decide(alice, "pages") for _ in range(3)]  # it is gone to where the slot is going
         assert len(decision_log().read("pages", 100)) == 9
     made += [decide(alice, "pages") for _ in range(3)]
-    assert on_cluster.owner(key) == target
+    wait_until(lambda: on_cluster.owner(key) == target)
     learn(started["pages"].endpoint_id)
     ids = {process().signer.read(one["decision_id"]).id for one in made}
     assert {pk.bytes for pk in Decision.objects.values_list("id", flat=True)} == ids

@@ -122,6 +122,8 @@ class RedisStreams:
 
     def send(self) -> None:
         for first in range(0, self._requests, AT_ONCE):
+            while first - self.answered() > self._requests // 8:  # so that kills meet this one too
+                time.sleep(0.1)
             while True:
                 try:
                     with self._client.pipeline(transaction=False) as pipeline:
@@ -169,8 +171,9 @@ class KafkaTopics:
         self.again = 0
         address = {"bootstrap.servers": self._broker.address}
         topics = [NewTopic(SOURCE, PARTITIONS), NewTopic(SINK, PARTITIONS)]
-        for created in AdminClient(address).create_topics(topics).values():
-            created.result(10)
+        admin = AdminClient(address)  # it takes its answers with it when nobody holds it
+        for created in admin.create_topics(topics).values():
+            created.result(30)
         self.source, self.sink = (f"kafka://{self._broker.address}/{name}" for name in (SOURCE, SINK))
         self._producer = kafka.Producer(address)
         self._reader = kafka.Consumer(address | {"group.id": "reader", "isolation.level": "read_uncommitted"})
@@ -284,6 +287,7 @@ def main(engine: str, requests: int, folder: Path) -> dict[str, Any]:
         sending.join()
         time.sleep(DOWN_SECONDS + 10)  # for a second answer, if there is to be one
         written = streams.answers()
+        connections.close_all()  # those of before PostgreSQL was killed
         began = time.monotonic()
         while Decision.objects.count() < requests and time.monotonic() - began < 300:
             time.sleep(1)

@@ -72,7 +72,8 @@ def test_cluster_pooler_and_replica__server_killed_under_traffic__is_learned_pro
                     scenes.Bandit(), url=running.url, key=made.stdout.strip(), digits=digits.load(1), seed=1, show=show
                 )
                 assert killed
-                assert (ending.problem, ending.traffic_problems) == (None, [])
+                told = httpx.get(f"{running.url}/readyz", timeout=10).text
+                assert (ending.problem, ending.traffic_problems) == (None, []), (ending, told)
                 assert ending.side.experiment["promoted_arm"] == "v3", ending.side.results
                 # What the killed server's replica did not have yet, and nothing else.
                 ledger = ending.side.ledger

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from noregret.experiments.models import Endpoint
+from prometheus_client import REGISTRY
 
 from serving.ledger.decision_log import DecisionLog
 from serving.process import process
@@ -121,9 +122,13 @@ def test_requests__repeated_bad_and_without_a_name__are_each_what_they_are(
     made = consumer(streams)
     until_quiet(made)
     streams.send(request("r-1"))  # long after it was answered
+    # One that is called as an unnamed one's place is another request.
+    streams.send(request(ids[4]))
     until_quiet(made)
     made.close()
-    check_one_answer_and_row_each(endpoint, ["r-1", ids[4]], streams.answers())
+    asked = [answer["request_id"] for answer in streams.answers()]
+    assert sorted(asked) == sorted(["r-1", ids[4], ids[4]])
+    assert len({answer["decision_id"] for answer in streams.answers()}) == 3
     aside = streams.set_aside()
     assert [told["id"] for told in aside[:3]] == [ids[2], ids[3], ids[5]]
     assert [told["reason"]["status"] for told in aside] == [400, 400, 413, 400]
@@ -197,9 +202,9 @@ def test_poison__that_a_model_fails_on__is_tried_a_few_times__and_keeps_nobody_w
 def test_sink__at_its_limit__is_waited_for__and_loses_nothing(endpoint: Endpoint, streams: Streams) -> None:
     names = [f"r-{i}" for i in range(10)]
     streams.send(*map(request, names))
-    made = consumer(streams, most=4, sink_limit=4)
+    made = consumer(streams, most=8, sink_limit=4)  # it holds more than there is room for
     assert made.round() == 4
-    time.sleep(1.0)
+    assert len(streams.answers()) == 4
     with pytest.raises(NotNow, match="sink"):
         made.round()
     answers = streams.answers()
@@ -207,10 +212,86 @@ def test_sink__at_its_limit__is_waited_for__and_loses_nothing(endpoint: Endpoint
     assert made.round() == 4
     answers += streams.answers()
     streams.client.xtrim(streams.sink, maxlen=0)
-    time.sleep(1.0)
     made.round()
     made.close()
     check_one_answer_and_row_each(endpoint, names, answers + streams.answers())
+
+
+def lost() -> float:
+    value = REGISTRY.get_sample_value("noregret_stream_messages_total", {"endpoint": "digits", "outcome": "lost"})
+    return value or 0.0
+
+
+def test_source__trimmed_before_its_messages_were_answered__tells_how_many__and_the_lag_is_right(
+    endpoint: Endpoint, streams: Streams
+) -> None:
+    names = iter(f"r-{i}" for i in range(1000))
+    answered: list[str] = []
+
+    def send(count: int, kept: int) -> None:
+        """So many, of which the last are left in the source."""
+        sent = [next(names) for _ in range(count)]
+        streams.send(*map(request, sent))
+        streams.client.xtrim(streams.source, maxlen=kept, approximate=False)
+        answered.extend(sent[count - kept :])
+
+    first, second = consumer(streams, most=4), consumer(streams, most=4)
+    assert lost_by(lambda: first.round()) == 0
+    send(20, 20)
+    assert first.engine.lag() == 20
+    assert lost_by(lambda: until_quiet(first)) == 0
+    send(30, 12)  # 18 that nobody was given
+    assert first.engine.lag() == 12
+
+    def both() -> None:
+        while first.round() + second.round():
+            pass
+
+    assert lost_by(both) == 18
+    assert first.engine.lag() == 0
+    send(7, 0)
+    assert first.engine.lag() == 0
+    assert lost_by(both) == 7
+    # Given to one that died, and trimmed meanwhile.
+    sent = [next(names) for _ in range(5)]
+    streams.send(*map(request, sent))
+    streams.client.xreadgroup("noregret", "dead", {streams.source: ">"}, count=3)
+    streams.client.xtrim(streams.source, maxlen=3, approximate=False)
+    answered.extend(sent[2:])
+    time.sleep(0.01)
+    assert lost_by(both) == 2
+    assert streams.pending() == first.engine.lag() == 0
+    # One that is taken out of the middle makes no lag that never ends.
+    ids = streams.send(*map(request, middle := [next(names) for _ in range(6)]))
+    streams.client.xdel(streams.source, ids[3])
+    answered.extend(middle[:3] + middle[4:])
+    both()
+    assert first.engine.lag() == 0
+    send(3, 3)
+    assert first.engine.lag() == 3
+    assert lost_by(both) == 0
+    first.close()
+    second.close()
+    check_one_answer_and_row_each(endpoint, answered, streams.answers())
+
+
+def lost_by(does: Callable[[], Any]) -> float:
+    before = lost()
+    does()
+    return lost() - before
+
+
+def test_group__of_a_source_that_was_trimmed_before__lost_nothing(endpoint: Endpoint, streams: Streams) -> None:
+    streams.send(*(request(f"early-{i}") for i in range(9)))
+    streams.client.xtrim(streams.source, maxlen=2, approximate=False)
+    made = consumer(streams)
+    assert made.engine.lag() == 2
+    assert lost_by(lambda: until_quiet(made)) == 0
+    streams.client.xtrim(streams.source, maxlen=0, approximate=False)
+    streams.send(request("late"))
+    streams.client.xtrim(streams.source, maxlen=0, approximate=False)
+    assert lost_by(lambda: made.round()) == 1
+    made.close()
 
 
 def start(streams: Streams, *more: str) -> "subprocess.Popen[str]":

@@ -20,7 +20,7 @@ def test_page__asks_and_reads(platform: None, monkeypatch: pytest.MonkeyPatch) -
     endpoint_of("iris", "iris@1")
     process().store.refresh()
     monkeypatch.setenv("STREAMS_URL", settings.REDIS_URL)
-    ask, read = code_of("streams.md")
+    ask, read, *_ = code_of("streams.md")  # the others ask web processes (tests/clients/test_beam.py)
     known: dict[str, Any] = {}
     try:
         exec(compile(ask, "streams.md", "exec"), known)  # noqa: S102 - the page's own code

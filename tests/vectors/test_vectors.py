@@ -1,5 +1,5 @@
-"""Ten thousand shared vectors: the service, an installed package and the Python edge client choose
-the same arms with the same propensities."""
+"""Ten thousand shared vectors: the service, an installed package, the Python edge client and the
+JavaScript one choose the same arms with the same propensities."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,12 @@ from noregret_client.edge.bundle import Bundle
 from serving.artifacts import ArtifactStore
 from tests.client_environments import told_by
 from tests.packages.environments import installed
+from tests.programs import NODE
 from tests.vectors import making
 
 HOLD = Path(__file__).with_name("hold_package.py")
+HOLD_JAVASCRIPT = Path(__file__).with_name("hold_javascript.mjs")
+DIST = Path(__file__).resolve().parents[2] / "clients" / "javascript" / "dist"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,13 @@ def test_edge_client__chooses_as_the_service(file: Path) -> None:
             if not is_same:
                 otherwise.append((case["name"], vector, found))
     assert otherwise[:3] == []
+
+
+@pytest.mark.skipif(NODE is None, reason="NO NODE: the JavaScript edge client is not held against the vectors")
+def test_javascript_edge_client__chooses_as_the_service(file: Path) -> None:
+    told = told_by([str(NODE), str(HOLD_JAVASCRIPT)], file=str(file), dist=str(DIST))
+    assert told["otherwise"] == []
+    assert told["asked"] == making.VECTORS
 
 
 def by_bundle(bundle: Bundle, vector: dict[str, Any], kept: dict[str, choosing.Route]) -> choosing.Route | None:

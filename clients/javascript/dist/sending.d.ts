@@ -19,6 +19,10 @@ export interface Way {
 }
 /** The answer's JSON. Throws Problem, Unreachable, or the reason of an aborted `signal`. */
 export declare function send<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal): Promise<T>;
+/** What a try gives, which is told how many milliseconds are left, tried again where that can do no harm. */
+export declare function repeated<T>(way: Way, call: Pick<Call, "repeatable">, timeout: number, once: (left: number) => Promise<T>, signal?: AbortSignal): Promise<T>;
 export declare function pauseAfter(error: unknown, failures: number, retries: Retries): number;
 /** One request. */
 export declare function sendOnce<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal, keepalive?: boolean): Promise<T>;
+/** What `read` makes of the answer of one request, all within `timeout`. */
+export declare function exchanged<T>(way: Way, path: string, init: RequestInit, timeout: number, signal: AbortSignal | undefined, read: (answer: Response) => Promise<T>): Promise<T>;

@@ -5,11 +5,15 @@ const NOTHING_DONE = new Set([408, 429, 503]);
 /** Errors of Node's connections, before anything was sent. */
 const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 /** The answer's JSON. Throws Problem, Unreachable, or the reason of an aborted `signal`. */
-export async function send(way, call, timeout, signal) {
+export function send(way, call, timeout, signal) {
+    return repeated(way, call, timeout, (left) => sendOnce(way, call, left, signal), signal);
+}
+/** What a try gives, which is told how many milliseconds are left, tried again where that can do no harm. */
+export async function repeated(way, call, timeout, once, signal) {
     const ends = Date.now() + timeout;
     for (let failures = 1;; failures++) {
         try {
-            return await sendOnce(way, call, ends - Date.now(), signal);
+            return await once(ends - Date.now());
         }
         catch (error) {
             if (!(error instanceof NoregretError) || failures >= way.retries.tries || !mayRepeat(error, call))
@@ -31,23 +35,9 @@ export function pauseAfter(error, failures, retries) {
     return pause;
 }
 /** One request. */
-export async function sendOnce(way, call, timeout, signal, keepalive = false) {
-    signal?.throwIfAborted();
-    const controller = new AbortController();
-    const late = new DeadlineExceeded(`${call.path}: no answer in time`, true);
-    const timer = setTimeout(() => controller.abort(late), Math.max(0, timeout));
-    const forward = () => controller.abort(signal?.reason);
-    signal?.addEventListener("abort", forward);
-    try {
-        const answer = await way.fetch(way.url + call.path, {
-            method: "POST",
-            headers: way.headers,
-            body: call.body,
-            signal: controller.signal,
-            credentials: "omit",
-            redirect: "error",
-            keepalive,
-        });
+export function sendOnce(way, call, timeout, signal, keepalive = false) {
+    const init = { method: "POST", headers: way.headers, body: call.body, keepalive };
+    return exchanged(way, call.path, init, timeout, signal, async (answer) => {
         const text = await answer.text();
         if (!answer.ok)
             throw problemOf(answer.status, answer.statusText, text, answer.headers.get("Retry-After"));
@@ -57,13 +47,26 @@ export async function sendOnce(way, call, timeout, signal, keepalive = false) {
         catch (error) {
             throw new NoregretError(`${call.path} was answered by something that is no Noregret platform`, { cause: error });
         }
+    });
+}
+/** What `read` makes of the answer of one request, all within `timeout`. */
+export async function exchanged(way, path, init, timeout, signal, read) {
+    signal?.throwIfAborted();
+    const controller = new AbortController();
+    const late = new DeadlineExceeded(`${path}: no answer in time`, true);
+    const timer = setTimeout(() => controller.abort(late), Math.max(0, timeout));
+    const forward = () => controller.abort(signal?.reason);
+    signal?.addEventListener("abort", forward);
+    try {
+        const always = { signal: controller.signal, credentials: "omit", redirect: "error" };
+        return await read(await way.fetch(way.url + path, { ...init, ...always }));
     }
     catch (error) {
         if (controller.signal.aborted)
             throw controller.signal.reason;
         if (error instanceof NoregretError)
             throw error;
-        throw new Unreachable(`${call.path}: ${String(error)}`, !wasNotSent(error), { cause: error });
+        throw new Unreachable(`${path}: ${String(error)}`, !wasNotSent(error), { cause: error });
     }
     finally {
         clearTimeout(timer);

@@ -36,6 +36,9 @@ export interface FailedFeedback {
   message: string;
 }
 
+/** Refusals that another body may not get. */
+const OF_THE_BODY: ReadonlySet<number> = new Set([400, 413, 422]);
+
 const TOLD = new Set(["late", "conflict", "not_learnable", "unknown", "invalid"]);
 /** Browsers let 64 KiB of a page's bodies outlive it. */
 const KEEPALIVE_BYTES = 60_000;
@@ -116,7 +119,7 @@ export class FeedbackQueue {
         const pause = pauseAfter(error, failures, { tries: 0, firstPause: 100, longestPause: 5000 });
         if (passing && Date.now() + pause < ends) {
           await new Promise((resolve) => setTimeout(resolve, pause));
-        } else if (error instanceof Problem && error.status === 413 && batch.length > 1) {
+        } else if (error instanceof Problem && OF_THE_BODY.has(error.status) && batch.length > 1) {
           await this.#deliver(batch.slice(0, batch.length >> 1));
           await this.#deliver(batch.slice(batch.length >> 1));
           return;

@@ -29,11 +29,22 @@ const NOTHING_DONE = new Set([408, 429, 503]);
 const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 
 /** The answer's JSON. Throws Problem, Unreachable, or the reason of an aborted `signal`. */
-export async function send<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal): Promise<T> {
+export function send<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal): Promise<T> {
+  return repeated(way, call, timeout, (left) => sendOnce<T>(way, call, left, signal), signal);
+}
+
+/** What a try gives, which is told how many milliseconds are left, tried again where that can do no harm. */
+export async function repeated<T>(
+  way: Way,
+  call: Pick<Call, "repeatable">,
+  timeout: number,
+  once: (left: number) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
   const ends = Date.now() + timeout;
   for (let failures = 1; ; failures++) {
     try {
-      return await sendOnce<T>(way, call, ends - Date.now(), signal);
+      return await once(ends - Date.now());
     } catch (error) {
       if (!(error instanceof NoregretError) || failures >= way.retries.tries || !mayRepeat(error, call)) throw error;
       const pause = pauseAfter(error, failures, way.retries);
@@ -54,29 +65,9 @@ export function pauseAfter(error: unknown, failures: number, retries: Retries): 
 }
 
 /** One request. */
-export async function sendOnce<T>(
-  way: Way,
-  call: Call,
-  timeout: number,
-  signal?: AbortSignal,
-  keepalive = false,
-): Promise<T> {
-  signal?.throwIfAborted();
-  const controller = new AbortController();
-  const late = new DeadlineExceeded(`${call.path}: no answer in time`, true);
-  const timer = setTimeout(() => controller.abort(late), Math.max(0, timeout));
-  const forward = (): void => controller.abort(signal?.reason);
-  signal?.addEventListener("abort", forward);
-  try {
-    const answer = await way.fetch(way.url + call.path, {
-      method: "POST",
-      headers: way.headers,
-      body: call.body,
-      signal: controller.signal,
-      credentials: "omit",
-      redirect: "error",
-      keepalive,
-    });
+export function sendOnce<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal, keepalive = false): Promise<T> {
+  const init: RequestInit = { method: "POST", headers: way.headers, body: call.body, keepalive };
+  return exchanged(way, call.path, init, timeout, signal, async (answer) => {
     const text = await answer.text();
     if (!answer.ok) throw problemOf(answer.status, answer.statusText, text, answer.headers.get("Retry-After"));
     try {
@@ -84,17 +75,38 @@ export async function sendOnce<T>(
     } catch (error) {
       throw new NoregretError(`${call.path} was answered by something that is no Noregret platform`, { cause: error });
     }
+  });
+}
+
+/** What `read` makes of the answer of one request, all within `timeout`. */
+export async function exchanged<T>(
+  way: Way,
+  path: string,
+  init: RequestInit,
+  timeout: number,
+  signal: AbortSignal | undefined,
+  read: (answer: Response) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const controller = new AbortController();
+  const late = new DeadlineExceeded(`${path}: no answer in time`, true);
+  const timer = setTimeout(() => controller.abort(late), Math.max(0, timeout));
+  const forward = (): void => controller.abort(signal?.reason);
+  signal?.addEventListener("abort", forward);
+  try {
+    const always: RequestInit = { signal: controller.signal, credentials: "omit", redirect: "error" };
+    return await read(await way.fetch(way.url + path, { ...init, ...always }));
   } catch (error) {
     if (controller.signal.aborted) throw controller.signal.reason;
     if (error instanceof NoregretError) throw error;
-    throw new Unreachable(`${call.path}: ${String(error)}`, !wasNotSent(error), { cause: error });
+    throw new Unreachable(`${path}: ${String(error)}`, !wasNotSent(error), { cause: error });
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", forward);
   }
 }
 
-function mayRepeat(error: NoregretError, call: Call): boolean {
+function mayRepeat(error: NoregretError, call: Pick<Call, "repeatable">): boolean {
   if (error instanceof DeadlineExceeded) return false;
   if (error instanceof Unreachable) return call.repeatable || !error.maybeDone;
   return error instanceof Problem && (call.repeatable ? PASSING : NOTHING_DONE).has(error.status);

@@ -1,11 +1,11 @@
-"""An experiment's figures as the page shows them: results and chart series in one document, for the
-first view and each refresh.
+"""An experiment's figures as the page shows them, as text by name, for the first view and each
+refresh.
 
 Every text is made here, once: the page with JavaScript and the page without show the same words.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -13,18 +13,15 @@ from msgspec import Struct
 from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
-from noregret.learning.shown import lagging
 from noregret.learning.shown.apprentice import Apprentice
-from noregret.learning.shown.charts import Densities, OverTime, over_time, posterior_densities
 from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
 from noregret.learning.shown.phrases import evidence_told, probability_told
 from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm
 from noregret.learning.shown.segments import Segments
 from noregret.learning.shown.shared import shared_results
 
-# So many points are calm to look at: with more of them each holds few decisions of the arms that
-# lose, and means jump about.
-POINTS = 24
+from .words import sentence
+
 UNKNOWN = "–"
 
 
@@ -46,16 +43,21 @@ class Figures(Struct, frozen=True):
     facts: dict[str, str]
     alarms: Alarms
     progress: float | None
-    over_time: OverTime
-    densities: Densities
+
+    @property
+    def labelled(self) -> list[tuple[str, str, str]]:
+        """The facts that have a label, as (name, label, text)."""
+        return [(name, LABELS[name], text) for name, text in self.facts.items() if name in LABELS]
 
 
 def figures(experiment: Experiment) -> Figures:
-    found = shared_results(experiment.pk).results
+    """As the database has it."""
+    return figures_of(experiment, shared_results(experiment.pk).results)
+
+
+def figures_of(experiment: Experiment, found: Results) -> Figures:
+    """Of results that somebody has made."""
     ratio = found.comparison.sample_ratio_p
-    shown_over_time, densities = lagging.of_experiment(
-        experiment.pk, lambda: (over_time(experiment, POINTS), posterior_densities(experiment))
-    )
     return Figures(
         status=experiment.status,
         results=found,
@@ -63,8 +65,6 @@ def figures(experiment: Experiment) -> Figures:
         facts=facts(found, looks_at_requests(experiment)),
         alarms=Alarms(ratio is not None and ratio < ALARM, answers_differ(found)),
         progress=progress(found.evidence) if tells_evidence(experiment) else None,
-        over_time=shown_over_time,
-        densities=densities,
     )
 
 
@@ -169,14 +169,6 @@ def progress(evidence: EvidenceProgress) -> float | None:
     return min(1.0, max(0.0, math.log(max(value, 1.0)) / math.log(needed)))
 
 
-def sentence(reason: str, names: Sequence[str] = ()) -> str:
-    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms
-    keep theirs as they are written."""
-    begins = any(reason == name or reason.startswith((f"{name} ", f"{name}:", f"{name},")) for name in names)
-    capital = reason if begins else reason[:1].upper() + reason[1:]
-    return capital if capital.endswith(".") else f"{capital}."
-
-
 def answers_differ(found: Results) -> bool:
     """Is it shown that arms are answered at different rates?"""
     p = found.comparison.answers_p
@@ -254,23 +246,6 @@ def facts(found: Results, contextual: bool = False) -> dict[str, str]:
     }
 
 
-def troubles_of_learner(shown: Results) -> list[str]:
-    """What keeps the figures from being of all that came, in sentences."""
-    learner, found = shown.learner, []
-    if not learner.ok and shown.status in ("running", "paused"):
-        since = "" if learner.behind_seconds is None else f" for {learner.behind_seconds:,.0f} s"
-        found.append(f"what comes in is not learned{since}: {learner.why}")
-    if learner.set_aside:
-        count = learner.set_aside
-        found.append(f"{count:,} {'row is' if count == 1 else 'rows are'} in quarantine, and in none of these figures")
-    return found
-
-
-def labelled(texts: dict[str, str]) -> list[tuple[str, str, str]]:
-    """The facts that have a label, as (name, label, text)."""
-    return [(name, LABELS[name], text) for name, text in texts.items() if name in LABELS]
-
-
 def _decisions(found: Results) -> str:
     """Those that count, and beside them those that nobody was shown."""
     activation = found.activation
@@ -330,7 +305,7 @@ def segment_rows(found: Segments) -> list[tuple[str, str, str, list[str]]]:
             f"{part.field}: {part.segment}",
             f"{part.decisions:,}",
             f"{part.share:.1%}",
-            [_loss(loss.loss, loss.interval) for loss in part.losses],
+            [f"{loss.chosen:.0%}; {_loss(loss.loss, loss.interval)}" for loss in part.losses],
         )
         for part in found.segments
     ]
@@ -342,17 +317,3 @@ def _loss(loss: float | None, interval: tuple[float, float] | None) -> str:
     if interval is None:
         return "too few to tell"
     return f"{loss:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f})"
-
-
-def chart_rows(found: Figures) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The series over time as the rows of a table, newest first: (time, (share, mean reward) by
-    arm)."""
-    series = found.over_time
-    rows = [
-        (
-            f"{at[:19].replace('T', ' ')}",
-            [(_or_dash(arm.share[i], ".1%"), _or_dash(arm.mean[i], ".4f")) for arm in series.arms],
-        )
-        for i, at in enumerate(series.at)
-    ]
-    return rows[::-1]

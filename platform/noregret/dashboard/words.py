@@ -1,6 +1,8 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the
 given rows alone."""
 
+from collections.abc import Sequence
+
 from bandits import policies
 from noregret.experiments.document import Guardrail
 from noregret.experiments.models import Arm, Experiment
@@ -156,3 +158,11 @@ def time_told(seconds: float) -> str:
     """Three figures, in the unit that suits them."""
     size, unit = (1.0, "s") if seconds >= 1.0 else (1e-3, "ms") if seconds >= 1e-3 else (1e-6, "µs")
     return f"{seconds / size:.3g} {unit}"
+
+
+def sentence(reason: str, names: Sequence[str] = ()) -> str:
+    """A reason as a sentence. It begins with a capital letter, unless with one of `names`: arms
+    keep theirs as they are written."""
+    begins = any(reason == name or reason.startswith((f"{name} ", f"{name}:", f"{name},")) for name in names)
+    capital = reason if begins else reason[:1].upper() + reason[1:]
+    return capital if capital.endswith(".") else f"{capital}."

@@ -259,6 +259,13 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             "for devices whose key is public, and whose events anybody could make."
         ),
     ] = True
+    edge_exclusions: Annotated[
+        bool,
+        Meta(
+            description="Decisions of devices whose request excluded arms count too. `false`: they are kept beside, and teach "
+            "nothing; for who makes such events up chooses their arm."
+        ),
+    ] = False
 
 
 ONLY_FOR: dict[str, tuple[str, ...]] = {

@@ -125,6 +125,8 @@ class Experiment(models.Model):
     # What devices decided counts like what was decided here. False: it is kept beside it, and
     # teaches nothing.
     edge_evidence = models.BooleanField(default=True, db_default=True)
+    # Those among them whose request excluded arms, too.
+    edge_exclusions = models.BooleanField(default=False, db_default=False)
     # A canary's step, from 0, and since when it bakes.
     canary_step = models.PositiveSmallIntegerField(null=True, blank=True)
     canary_since = models.DateTimeField(null=True, blank=True)

@@ -62,6 +62,22 @@ class ArmInterval(models.Model):
         return f"arm {self.arm_id} from {self.start:%H:%M:%S}"
 
 
+class StandingPoint(models.Model):
+    """How an experiment stood at one time (noregret.learning.standing_history)."""
+
+    experiment = models.ForeignKey(Experiment, on_delete=models.CASCADE, related_name="standing")
+    at = models.DateTimeField()
+    matured = models.PositiveBigIntegerField()
+    shares = models.JSONField(default=dict, help_text="By the name of an arm.")
+    evidence = models.JSONField(default=dict, help_text="By the name of an arm.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["experiment", "at"], name="standing_point_unique")]
+
+    def __str__(self) -> str:
+        return f"experiment {self.experiment_id} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
 class ActivationCount(models.Model):
     """How many decisions of an experiment or a baseline, by its number in the ledger, waited to be
     activated, and how many were."""

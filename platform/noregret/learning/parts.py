@@ -6,7 +6,7 @@ adds up as one by itself does. By itself means in the caller's own transaction (
 workers: noregret.learning.workers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ class Compute(Protocol):
 
     at_once: int
 
-    def __call__(self, experiment: Experiment, parts: Sequence[Part]) -> Iterator[Any]: ...
+    def __call__(self, experiment: Experiment, parts: Sequence[Part]) -> Generator[Any]: ...
 
 
 class Alone:
@@ -35,7 +35,7 @@ class Alone:
 
     at_once = 1
 
-    def __call__(self, experiment: Experiment, parts: Sequence[Part]) -> Iterator[Any]:
+    def __call__(self, experiment: Experiment, parts: Sequence[Part]) -> Generator[Any]:
         for part in parts:
             with uncollected():
                 piece = part.compute(experiment)

@@ -16,6 +16,7 @@ come.
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from typing import Any, Self
@@ -74,11 +75,10 @@ def _computed(experiment: Experiment, compute: Compute) -> "tuple[Computed, list
     """What the ledger says, and in what each sum of the other kind differs. In a snapshot."""
     computed = Computed(experiment, compare=True)
     parts = [(each, each.parts(experiment, computed.spans, compute.at_once)) for each in resummed()]
-    pieces = compute(experiment, [*computed.parts, *(part for _, of_it in parts for part in of_it)])
-    computed.join(pieces)
-    return computed, [
-        (each, list(each.differences(experiment, list(islice(pieces, len(of_it)))))) for each, of_it in parts
-    ]
+    with closing(compute(experiment, [*computed.parts, *(part for _, of_it in parts for part in of_it)])) as pieces:
+        computed.join(pieces)
+        others = [(each, list(each.differences(experiment, list(islice(pieces, len(of_it)))))) for each, of_it in parts]
+    return computed, others
 
 
 def _replace(experiment: Experiment, learned: Learned, compute: Compute) -> list[str] | None:

@@ -11,7 +11,7 @@ either its row or its snapshot gone.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -78,7 +78,7 @@ class Workers:
         self.at_once = at_once
         self._tell = tell
 
-    def __call__(self, experiment: Experiment, parts: Sequence[Part]) -> Iterator[Any]:
+    def __call__(self, experiment: Experiment, parts: Sequence[Part]) -> Generator[Any]:
         """Raises PartFailed."""
         token = uuid4()
         # The transaction of the rebuild sees one state of the database: what workers write since is

@@ -1,5 +1,4 @@
-"""What every request of the control plane passes before anything looks at it, and what every answer
-tells browsers.
+"""What every request of the control plane passes before anything looks at it.
 
 NUL is in no name, number or text of ours, and PostgreSQL takes it nowhere: refused here it is a
 clear 400 on every address, where each query on its own would make a 500 of it.
@@ -13,22 +12,6 @@ from django.http import HttpRequest, HttpResponse
 from serving import problems
 
 from .problem_response import problem_response
-
-# Scripts, styles and fonts are served by us. The admin's own scripts evaluate expressions in
-# attributes (Alpine), and set styles.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-eval'",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data:",
-        "font-src 'self' data:",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
 
 Respond = Callable[[HttpRequest], HttpResponse]
 
@@ -57,17 +40,5 @@ def bound_pages(respond: Respond) -> Respond:
         if form and int(request.META.get("CONTENT_LENGTH") or 0) > limit:
             return problem_response(problems.too_large(limit))
         return respond(request)
-
-    return middleware
-
-
-def content_security(respond: Respond) -> Respond:
-    """Pages may load and run what comes from here, and nothing else."""
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        response = respond(request)
-        if response.get("Content-Type", "").startswith("text/html"):
-            response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        return response
 
     return middleware

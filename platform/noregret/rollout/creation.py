@@ -53,6 +53,7 @@ def create_experiment(document: documents.Experiment, *, actor: str) -> Experime
                 holdout=document.holdout,
                 apprentice=document.apprentice,
                 edge_evidence=document.edge_evidence,
+                edge_exclusions=document.edge_exclusions,
             )
             for arm in arms:
                 arm.experiment = experiment

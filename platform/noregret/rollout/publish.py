@@ -61,6 +61,7 @@ def _experiment_document(experiment: Experiment) -> snapshot.Experiment:
         apprentice=experiment.apprentice,
         sticky=experiment.sticky,
         edge_evidence=experiment.edge_evidence,
+        edge_exclusions=experiment.edge_exclusions,
         # An apprentice's arms predict in the shadow, so that its choices can be scored.
         shadow_sample=1.0
         if experiment.apprentice

@@ -29,6 +29,18 @@ def _stylesheet(request: HttpRequest) -> str:
     return static("dashboard/dashboard.css")
 
 
+def _colours(request: HttpRequest) -> str:
+    return static("dashboard/colours.css")
+
+
+def _htmx_config(request: HttpRequest) -> str:
+    return static("dashboard/htmx_config.js")
+
+
+def _no_colours(request: HttpRequest) -> dict[str, dict[str, str]]:
+    return {}
+
+
 # The login page when it was opened itself: Django's own default is an address that nobody serves.
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -45,23 +57,10 @@ UNFOLD = {
     "LOGIN": {"form": "noregret.dashboard.login.LoginForm"},
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [_stylesheet],
-    "COLORS": {
-        # One accent, the blue of the first arm's line: unfold's purple says nothing here.
-        "primary": {
-            "50": "#eff6fb",
-            "100": "#d9eaf5",
-            "200": "#b5d6ec",
-            "300": "#84bbdf",
-            "400": "#56a3d3",
-            "500": "#2786c2",
-            "600": "#006dad",
-            "700": "#005a91",
-            "800": "#024b78",
-            "900": "#083f64",
-            "950": "#052843",
-        },
-    },
+    "STYLES": [_colours, _stylesheet],
+    "SCRIPTS": [_htmx_config],
+    # The theme would write them into each page as an inline style: they stand in colours.css.
+    "COLORS": _no_colours,
     "DASHBOARD_CALLBACK": "noregret.dashboard.overview.add_overview",
     "SIDEBAR": {
         "show_search": False,

@@ -1,5 +1,7 @@
 """HTTP: middleware, templates, static files, security headers."""
 
+from csp.constants import NONE, SELF, UNSAFE_EVAL
+
 from noregret.package_path import PACKAGE
 
 from .core import ENVIRONMENT
@@ -10,13 +12,15 @@ APPEND_SLASH = False
 ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts)
 CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.trusted_origins)
 
+STATIC_URL = "/static/"
+
 MIDDLEWARE = [
     "noregret.operations.answer_probes",
     "noregret.rest.turns.take_turns",
     "noregret.rest.reads.bound_statements",
     "noregret.rest.gate.refuse_nul",
     "noregret.rest.gate.bound_pages",
-    "noregret.rest.gate.content_security",
+    "csp.middleware.CSPMiddleware",
     "noregret.dashboard.login.tell_logins",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -28,6 +32,24 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "noregret.rest.reads.BoundedPages",
 ]
+
+# Pages load and run what comes from here, and nothing that stands in them. The theme's scripts
+# evaluate expressions in attributes (Alpine), and one of them sets an attribute's style.
+CONTENT_SECURITY_POLICY = {
+    # What is read by programs is no page. The documentation of the API is one.
+    "EXCLUDE_URL_PREFIXES": ["/api/v1", "/api/schema", "/healthz", "/readyz", "/metrics", STATIC_URL],
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, UNSAFE_EVAL],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
 
 TEMPLATES = [
     {
@@ -44,7 +66,6 @@ TEMPLATES = [
     }
 ]
 
-STATIC_URL = "/static/"
 # Served from the packages' own folders: a first start needs no collectstatic step that could be
 # forgotten.
 WHITENOISE_USE_FINDERS = True

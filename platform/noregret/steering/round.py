@@ -18,6 +18,7 @@ from noregret.learning.fold import fold
 from noregret.learning.locks import LeaseLost, endpoint_lock
 from noregret.learning.mature import mature
 from noregret.learning.models import ExperimentEvidence
+from noregret.learning.standing_history import note
 from noregret.learning.unfinished import LEARNED_AT_ONCE, not_gone_through, unscored, unsettled
 from noregret.learning.upgrade import bring_up_to_date, out_of_date
 from noregret.learning.watched.watching import claim_all, keep_up
@@ -102,6 +103,8 @@ def _learn(experiment: Experiment, drained: Drained | None) -> list[Exception]:
     attempt(lambda: _sum_up(experiment, drained), "sums not kept up")
     fresh = drained is not None and (clock.now() - drained.until).total_seconds() <= FRESH_SECONDS
     attempt(lambda: (act if fresh and not problems else guard)(experiment), "experiment not acted on")
+    # Last: a picture for people, without which everything goes on.
+    attempt(lambda: note(experiment), "standing not noted")
     return problems
 
 

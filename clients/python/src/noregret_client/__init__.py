@@ -7,7 +7,7 @@ client.feedback_later(answer.decision_id, 1)
 
 from .async_client import AsyncClient
 from .async_endpoint import AsyncDecisionScope, AsyncEndpoint
-from .calls import Feedback
+from .calls import Feedback, Request
 from .client import Client
 from .documents import ActivationResult, Choice, Column, FeedbackResult, Model, Prediction
 from .endpoint import DecisionScope, Endpoint
@@ -55,6 +55,7 @@ __all__ = [
     "PlatformUnavailable",
     "Prediction",
     "Problem",
+    "Request",
     "Retries",
     "Unreachable",
 ]

@@ -13,12 +13,13 @@ import anyio.to_thread
 
 from . import calls, transport
 from .async_endpoint import AsyncDecisionScope, AsyncEndpoint
-from .calls import Call, Context, Feedback
+from .calls import Call, Context, Feedback, Request
 from .client import feedback_queue, new_request_id
 from .connection import Address, AsyncPool, Pool, Settings
 from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction
 from .errors import DeadlineExceeded, NoregretError
 from .feedback_queue import Batching, OnFailed
+from .many import ManyRequests
 from .registering import REGISTER_SECONDS, FollowedJob, prepared
 from .retrying import YOUNG_SECONDS, Attempts, Repeats, Retries
 
@@ -71,6 +72,24 @@ class AsyncClient:
             repeats=self._decisions_repeat,
         )
         return await self.send(call, timeout)
+
+    async def predict_many(
+        self,
+        endpoint: str,
+        requests: Sequence[Request | Mapping[str, object]],
+        *,
+        remember_seconds: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Prediction | NoregretError]:
+        many = ManyRequests(
+            endpoint, requests, remember_seconds, self._settings.retries, timeout or self._settings.timeout
+        )
+        while (call := many.next_call()) is not None:
+            try:
+                await anyio.sleep(many.take(await self.send(call, max(many.remaining(), 0.001))))
+            except NoregretError as error:
+                many.failed(error)
+        return many.results
 
     async def decide(
         self,

@@ -1,7 +1,6 @@
 """Each call of the HTTP API as a value: what is sent, and how its answer is read. Both clients send
 these."""
 
-import math
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from typing import Any, Generic, TypeVar
 import httpx
 import msgspec
 
-from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction
+from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction, PredictionResult
 from .errors import NoregretError, problem_of
+from .event_fields import check_characters, is_metric
 from .retrying import Repeats
+from .reward_values import MAX_VALUE
 from .rows import Row, rows_of
 from .transport import Answer
 
@@ -22,6 +23,9 @@ Context = Mapping[str, str | float | bool | None]
 
 MOST_FEEDBACK = 1000
 """Items that the platform takes in one request."""
+
+MOST_PREDICTIONS = 100
+"""Requests that the platform takes in one call."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -33,6 +37,18 @@ class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
     value: float | bool
     metric: str | None = None
     occurred_at: datetime | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of many; `inputs` are rows as predict takes them. The platform decides once
+    under its `request_id`, however often it is sent."""
+
+    request_id: str
+    inputs: Any
+    unit: str | None = None
+    context: Context | None = None
+    exclude: Sequence[str] = ()
+    activate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,11 @@ class _ActivationResults(msgspec.Struct):
     results: list[ActivationResult]
 
 
+class _PredictionResults(msgspec.Struct):
+    results: list[PredictionResult]
+
+
+_prediction_results = msgspec.json.Decoder(_PredictionResults)
 _status = msgspec.json.Decoder(_Status)
 _feedback_results = msgspec.json.Decoder(_FeedbackResults)
 _activation_results = msgspec.json.Decoder(_ActivationResults)
@@ -155,6 +176,40 @@ def decide(
     )
 
 
+def request_body(request: Request | Mapping[str, object], place: int) -> bytes:
+    """A request of many in JSON. Raises TypeError or ValueError for what is none, with its place
+    among them."""
+    if not isinstance(request, Request):
+        try:
+            request = Request(**dict(request))  # type: ignore[arg-type]  # what it holds is looked at below
+        except TypeError as error:
+            raise TypeError(f"request {place}: {error}") from None
+    if not isinstance(request.request_id, str) or not request.request_id:
+        raise ValueError(f"request {place}: request_id: a text was expected, by which it is decided once")
+    asked = _asked(request.unit, request.context, request.request_id, request.exclude, request.activate)
+    try:
+        return _encode({"inputs": rows_of(request.inputs)} | asked)
+    except TypeError as error:
+        raise TypeError(f"request {place}: {error}") from None
+
+
+def predictions(
+    endpoint: str, bodies: Sequence[msgspec.Raw], remember_seconds: int | None
+) -> Call[list[PredictionResult]]:
+    """At most MOST_PREDICTIONS requests, each decided once."""
+    body: dict[str, Any] = {"requests": bodies}
+    if remember_seconds is not None:
+        body["remember_seconds"] = remember_seconds
+    return Call(
+        "POST",
+        f"/api/v1/endpoints/{quoted(endpoint)}/predictions",
+        lambda r: _prediction_results.decode(r.content).results,
+        _encode(body),
+        repeats=Repeats.SAFE,
+        endpoint=endpoint,
+    )
+
+
 def _repeats(wanted: Repeats, activate: bool) -> Repeats:
     """A decision that waits for its activation teaches nothing: one more that nobody saw does no
     harm."""
@@ -187,13 +242,20 @@ def feedback_item(decision_id: str, value: float | bool, metric: str | None, occ
         value = value.item()
     if not isinstance(value, bool | int | float):
         raise TypeError(f"value: a number, True or False was expected, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError("value: a finite number was expected")
+    if not -MAX_VALUE <= value <= MAX_VALUE:
+        raise ValueError(f"value: a finite number between {-MAX_VALUE:g} and {MAX_VALUE:g} was expected")
     if not isinstance(decision_id, str):
         raise TypeError(f"decision_id: a text was expected, not {type(decision_id).__name__}")
+    check_characters("decision_id", decision_id)
+    if metric is not None and not is_metric(metric):
+        raise ValueError("metric: letters, digits and ._- were expected, at most 63 of them")
     if occurred_at is not None and occurred_at.tzinfo is None:
         raise ValueError("occurred_at: a time with its zone was expected")
-    return Feedback(decision_id, value, metric, None if occurred_at is None else occurred_at.astimezone(UTC))
+    try:
+        at = None if occurred_at is None else occurred_at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("occurred_at: a time between the years 1 and 9999 in UTC was expected") from error
+    return Feedback(decision_id, value, metric, at)
 
 
 def feedback(item: Feedback) -> Call[str]:

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from . import calls, transport
-from .calls import Call, Context, Feedback
+from .calls import Call, Context, Feedback, Request
 from .connection import Address, Pool, Settings
 from .documents import ActivationResult, Choice, Column, FeedbackResult, Job, Model, Prediction
 from .endpoint import DecisionScope, Endpoint
 from .errors import DeadlineExceeded, NoregretError
 from .feedback_queue import Batching, FeedbackQueue, OnFailed
+from .many import ManyRequests
 from .registering import REGISTER_SECONDS, FollowedJob, prepared
 from .retrying import YOUNG_SECONDS, Attempts, Repeats, Retries
 
@@ -79,6 +80,32 @@ class Client:
             repeats=self._decisions_repeat,
         )
         return self.send(call, timeout)
+
+    def predict_many(
+        self,
+        endpoint: str,
+        requests: Sequence[Request | Mapping[str, object]],
+        *,
+        remember_seconds: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Prediction | NoregretError]:
+        """Predicts for many requests, each with a `request_id`, which is decided once however
+        often it is sent within `remember_seconds` (600).
+
+        What became of each, in order: an answer, or the error of that request alone (a Problem,
+        or Unreachable where nobody answered in time). So a call is sent again without harm, by
+        anybody. Raises TypeError or ValueError for what is no request, and Problem for what is
+        wrong with all of them, as a key or an endpoint.
+        """
+        many = ManyRequests(
+            endpoint, requests, remember_seconds, self._settings.retries, timeout or self._settings.timeout
+        )
+        while (call := many.next_call()) is not None:
+            try:
+                time.sleep(many.take(self.send(call, max(many.remaining(), 0.001))))
+            except NoregretError as error:
+                many.failed(error)
+        return many.results
 
     def decide(
         self,

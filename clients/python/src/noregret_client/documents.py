@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .errors import ProblemDocument
+from .errors import Problem, ProblemDocument
 
 FeedbackState = Literal["recorded", "duplicate", "late", "conflict", "not_learnable", "unknown", "invalid"]
 ColumnType = Literal["number", "integer", "boolean", "string"]
@@ -37,11 +37,29 @@ class Prediction(Decided, kw_only=True):
     """An answer of predict; `outputs` has a list with a value a row under each output's name."""
 
     outputs: dict[str, list[Any]]
+    request_id: str | None = None
+    """Of an answer of `predict_many`: the request that it answers."""
 
     @property
     def predictions(self) -> list[Any]:
         """A value a row: `outputs["predict"]`."""
         return self.outputs["predict"]
+
+
+class PredictionResult(msgspec.Struct, kw_only=True):
+    """What became of one request of many: the status that predict would have been answered with."""
+
+    status: int
+    answer: Prediction | None = None
+    problem: ProblemDocument | None = None
+
+    def outcome(self) -> Prediction | Problem:
+        """The answer, or the refusal as an exception of its kind."""
+        if self.answer is not None:
+            return self.answer
+        problem = self.problem or ProblemDocument(title="no answer")
+        problem.status = self.status
+        return problem.error()
 
 
 class Choice(Decided, kw_only=True):

@@ -29,6 +29,8 @@ log = logging.getLogger("noregret_client")
 IDLE_SECONDS = 10.0
 """A thread with nothing to do ends after it; the next item starts another."""
 _TOLD_FULL_EVERY_SECONDS = 10.0
+_OF_THE_BODY = frozenset({400, 413, 422})
+"""Refusals that another body may not get."""
 
 Send = Callable[[Sequence[Feedback], float], Sequence[FeedbackResult]]
 """Sends a batch within so many seconds. Raises NoregretError."""
@@ -223,7 +225,8 @@ class FeedbackQueue:
                     self._fail(batch, "unreachable", str(error))
                     return
             except Problem as error:
-                if error.status == 413 and len(batch) > 1:
+                # For one item of it the platform may refuse a whole body; by halves it is found.
+                if error.status in _OF_THE_BODY and len(batch) > 1:
                     self._deliver(batch[: len(batch) // 2])
                     self._deliver(batch[len(batch) // 2 :])
                 else:
@@ -238,6 +241,10 @@ class FeedbackQueue:
                 self._tell(
                     [failed for item, result in zip(batch, results, strict=False) if (failed := _of(item, result))]
                 )
+                if not results:
+                    self._fail(batch, "refused", "an answer came that says nothing of any item")
+                elif len(results) < len(batch):
+                    self._deliver(batch[len(results) :])
                 return
 
     def _wait_to_retry(self, pause: float, ends: float) -> bool:

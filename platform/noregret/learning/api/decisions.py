@@ -25,6 +25,7 @@ from noregret.rest.calls import call
 from noregret.rest.reads import bounded_reads
 from serving import problems
 from serving.api.calls import Parameter
+from serving.ledger.edge_decisions import BESIDE
 from serving.ledger.events import decode
 from serving.ledger.ingest import as_json, decided_at
 from serving.times import told
@@ -67,16 +68,25 @@ class DecisionsView(AddressedView):
         parameters=(
             Parameter("since", str, "A time with its zone; included."),
             Parameter("until", str, "A time with its zone; not included."),
+            Parameter(
+                "beside",
+                bool,
+                "In place of the ledger the decisions of devices that are kept beside, and teach nothing.",
+            ),
         ),
         media_type="application/x-ndjson",
     )
     def get(self, request: Request, name: str) -> StreamingHttpResponse:
         experiment = self.experiment(name)
         since, until = (_time(request, parameter) for parameter in ("since", "until"))
+        beside = request.query_params.get("beside", "false")
+        if beside not in ("true", "false"):
+            raise problems.invalid_fields([{"field": "beside", "message": "true or false was expected"}])
+        number = experiment.pk if beside == "false" else BESIDE + experiment.pk
         begins = rows_from(experiment)
         headers = {} if begins is None else {"Rows-From": told(begins)}
         return StreamingHttpResponse(
-            lines(experiment, since, until), content_type="application/x-ndjson", headers=headers
+            lines(experiment, since, until, number), content_type="application/x-ndjson", headers=headers
         )
 
 
@@ -97,14 +107,18 @@ def _time(request: Request, parameter: str) -> datetime | None:
     return found
 
 
-def lines(experiment: Experiment, since: datetime | None, until: datetime | None) -> Iterator[bytes]:
-    """A line a decision, in order of decision time; decision ids are as they were answered."""
+def lines(
+    experiment: Experiment, since: datetime | None, until: datetime | None, number: int | None = None
+) -> Iterator[bytes]:
+    """A line a decision, in order of decision time; decision ids are as they were answered.
+    `number`: under which they are in the ledger, where it is not the experiment's own."""
+    number = experiment.pk if number is None else number
     arms = dict(experiment.arms.order_by("position").values_list("pk", "name"))
     signer = Signer(settings.SECRET_KEY)
     encode = msgspec.json.Encoder().encode
     parameters = {
         "metric": experiment.reward_.metric,
-        "experiment": experiment.pk,
+        "experiment": number,
         "since": since,
         "until": until,
         "rows_from": rows_from(experiment),
@@ -116,11 +130,9 @@ def lines(experiment: Experiment, since: datetime | None, until: datetime | None
         connection.connection.cursor(name="waiting") as waiting,
     ):
         decided.execute(_QUERY, parameters)
-        waiting.execute(
-            _WAITING, {"experiment": experiment.pk, "first": first_id_at(begins), "last": first_id_at(until)}
-        )
-        told = (_line(row, experiment.pk, arms, signer) for row in _rows(decided))
-        held_back = (_waiting_line(row[1], experiment.pk, arms, signer) for row in _rows(waiting))
+        waiting.execute(_WAITING, {"experiment": number, "first": first_id_at(begins), "last": first_id_at(until)})
+        told = (_line(row, number, arms, signer) for row in _rows(decided))
+        held_back = (_waiting_line(row[1], number, arms, signer) for row in _rows(waiting))
         lines = merge(told, held_back, key=attrgetter("decided_at"))
         while chunk := b"".join(encode(line) + b"\n" for line in islice(lines, _CHUNK)):
             yield chunk

@@ -140,10 +140,20 @@ def of_lines(
         burn_in=terms.burn_in,
         left_out=left_out,
         unanswered=Counter({position[arm]: count for arm, count in unanswered.items() if arm in position}),
-        matured_until=None
-        if as_of is None or terms.window_seconds is None
-        else as_of - timedelta(seconds=terms.window_seconds),
+        matured_until=None if as_of is None or terms.window_seconds is None else _before(as_of, terms.window_seconds),
     )
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()
+
+
+def _before(at: datetime, seconds: float) -> datetime | None:
+    """None where the calendar begins later."""
+    try:
+        return at - timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 def _read(lines: Iterable[bytes], terms: FileTerms) -> list[_Line]:
@@ -188,12 +198,14 @@ def _matured(
     for line in read:
         value = None if line.reward is None else float(line.reward)
         if terms.window_seconds is not None and line.decided_at is not None and as_of is not None:
-            ends = line.decided_at + timedelta(seconds=terms.window_seconds)
-            late = line.rewarded_at is not None and line.rewarded_at > ends + timedelta(seconds=GRACE_SECONDS)
+            # In seconds: an end of a window may lie beyond the calendar's.
+            late = line.rewarded_at is not None and (
+                _seconds(line.decided_at, line.rewarded_at) > terms.window_seconds + GRACE_SECONDS
+            )
             # What came after the window is the default that was given then, or feedback that came
             # too late.
             value = terms.default if value is None or late else value
-            is_open = ends > as_of
+            is_open = terms.window_seconds > _seconds(line.decided_at, as_of)
         else:
             is_open = False
         if line.fallback_reason is not None:

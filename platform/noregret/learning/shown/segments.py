@@ -38,9 +38,11 @@ ORDER BY r.decided_at DESC LIMIT %(limit)s
 
 
 class SegmentLoss(Struct, frozen=True):
-    """What a segment would lose a decision if this arm served all of it, against the policy."""
+    """What a segment would lose a decision if this arm served all of it, against the policy;
+    `chosen`: the share of its decisions that the policy gave this arm."""
 
     arm: str
+    chosen: float
     loss: float | None
     interval: tuple[float, float] | None
 
@@ -135,8 +137,8 @@ def segments(experiment: Experiment) -> Segments | None:
                     decisions=int(mask.sum()),
                     share=float(mask.mean()),
                     losses=[
-                        SegmentLoss(one.name, found.gain, _interval(found, independent))
-                        for one, found in zip(arms, here, strict=True)
+                        SegmentLoss(one.name, float((arm[mask] == i).mean()), found.gain, _interval(found, independent))
+                        for i, (one, found) in enumerate(zip(arms, here, strict=True))
                     ],
                 )
             )

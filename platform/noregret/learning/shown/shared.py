@@ -117,15 +117,21 @@ _RESULTS: Shared[Told] = Shared(KEPT_SECONDS)
 def shared_results(experiment_id: int) -> Told:
     """What `results` tells of the experiment as the database has it, whoever asks. The caller has
     changed nothing in this transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(_STATE, [experiment_id])
-        state = cursor.fetchone()
+    state = state_of(experiment_id)
     return _RESULTS.get(
         experiment_id,
         state,
         lambda: lagging.of_experiment(experiment_id, lambda: _made(experiment_id)),
         settings.READ_SECONDS,
     )
+
+
+def state_of(experiment_id: int) -> tuple[str, ...]:
+    """The versions of the rows that results follow from: the same while they would tell the same,
+    but for the clock and the learner's sign of life."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STATE, [experiment_id])
+        return tuple(cursor.fetchone())
 
 
 def _made(experiment_id: int) -> Told:

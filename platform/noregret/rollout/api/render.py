@@ -87,6 +87,7 @@ class ExperimentState(msgspec.Struct, frozen=True):
     holdout: float
     apprentice: bool
     edge_evidence: bool
+    edge_exclusions: bool
     warnings: list[str]
     created_at: Time
     started_at: Time | None
@@ -162,6 +163,7 @@ def experiment(row: models.Experiment) -> ExperimentState:
         holdout=row.holdout,
         apprentice=row.apprentice,
         edge_evidence=row.edge_evidence,
+        edge_exclusions=row.edge_exclusions,
         warnings=warnings_of(row),
         created_at=row.created_at,
         started_at=row.started_at,

@@ -74,6 +74,8 @@ class Reward(msgspec.Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     window_seconds: float = 0.0
+    declared: bool = True
+    """False: of a single deployment, whose values are any numbers or truths."""
 
 
 class BundleColumn(msgspec.Struct, frozen=True):

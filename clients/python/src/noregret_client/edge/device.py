@@ -1,5 +1,6 @@
 """An endpoint on the device."""
 
+import logging
 import random
 import ssl
 import threading
@@ -17,19 +18,25 @@ import msgspec
 
 from noregret_client import transport
 from noregret_client.connection import Address, Pool, Settings
-from noregret_client.documents import Choice, FeedbackResult, Prediction
-from noregret_client.errors import InvalidRequest, NoregretError, problem_of
+from noregret_client.documents import Choice, Prediction
+from noregret_client.errors import NoregretError, problem_of
+from noregret_client.event_fields import check_context, check_exclude, check_text
 from noregret_client.retrying import Attempts, Repeats, Retries
 from noregret_client.rows import rows_of
 from noregret_client.transport import Answer
 
 from . import bundle as bundles
-from . import choosing, models
-from .bundle import Bundle, BundleArm
+from . import models
+from .assigning import assigned
+from .bundle import Bundle, BundleArm, Reward
 from .choosing import Route, Uniform
 from .fetching import Files
 from .models import Model, ModelFailed
+from .rewards import check_reward
 from .state import KeptArm, State
+from .telling import tell
+
+log = logging.getLogger("noregret_client")
 
 MOST_EVENTS = 500
 """Of one request: the platform takes twice as many."""
@@ -55,10 +62,6 @@ class Uploaded(NamedTuple):
 
     told: Mapping[str, int]
     waiting: int
-
-
-class _EventsAnswer(msgspec.Struct):
-    results: list[FeedbackResult]
 
 
 class _PublicKey(msgspec.Struct):
@@ -102,14 +105,15 @@ class EdgeClient:
         self._pinned = public_keys
         self._uniform = uniform
         self._models: dict[str, Model] = {}
+        self._unloadable: set[str] = set()
         self._loaded: tuple[bytes, Bundle] | None = None
         self._lock = threading.Lock()
 
     # From the platform
 
     def refresh(self) -> bool:
-        """Fetch the bundle, and the files that it names and are not here; False where nothing is
-        new. Raises Problem, Unreachable, BundleNotTrusted."""
+        """Fetch the bundle, and the files that it names and are not here, or damaged; False where
+        nothing is new. Raises Problem, Unreachable, BundleNotTrusted."""
         before = self._state.get("bundle")
         headers = {}
         if before is not None:
@@ -128,6 +132,7 @@ class EdgeClient:
 
     def _fetch_files(self, bundle: Bundle) -> bool:
         fetched = False
+        self._unloadable = set()
         for arm in bundle.arms:
             if arm.artifact is not None and models.needs_file(arm):
                 fetched |= self._files.fetch(self._pool.http(), arm.artifact, _FETCH_SECONDS)
@@ -185,7 +190,7 @@ class EdgeClient:
         if loaded is None or loaded[0] != body:
             with self._lock:
                 bundle = bundles.read(body, self._public_keys())
-                self._models = {}
+                self._models, self._unloadable = {}, set()
                 loaded = self._loaded = body, bundle
         return loaded[1]
 
@@ -205,11 +210,13 @@ class EdgeClient:
         request_id: str | None = None,
         exclude: Sequence[str] = (),
     ) -> Choice:
-        """An arm and its payload. Raises NoBundle, NotRunnable where no arm is left, and
-        ContextInvalid."""
+        """An arm and its payload. Raises NoBundle, NotRunnable where no arm is left, and ValueError
+        for a field that the platform would not take, ContextInvalid among them."""
+        context = _checked(unit, context, request_id)
+        names = frozenset(check_exclude(exclude))
         bundle = self.bundle
-        excluded = {i for i, arm in enumerate(bundle.arms) if arm.name in set(exclude) and arm.name is not None}
-        routed = self._routed(bundle, unit, context, excluded)
+        excluded = {i for i, arm in enumerate(bundle.arms) if arm.name is not None and arm.name in names}
+        routed = assigned(bundle, self._state, unit, context, excluded, self._uniform)
         if routed is None:
             raise NotRunnable("every arm is excluded")
         route, kept = routed
@@ -227,23 +234,33 @@ class EdgeClient:
     ) -> Prediction:
         """An arm's answer for these rows, as the platform's predict takes them. Arms that this
         device can't run are excluded; where the arm's model fails the control answers, and the
-        decision teaches nothing. Raises NoBundle, NotRunnable, ContextInvalid, ValueError for rows
-        that are none of the models'."""
+        decision teaches nothing. Raises NoBundle, NotRunnable, and ValueError for rows that are
+        none of the models' and for a field that the platform would not take, ContextInvalid among
+        them."""
+        context = _checked(unit, context, request_id)
+        names = frozenset(check_exclude(exclude))
         bundle = self.bundle
         values = models.values_of(bundle, rows_of(rows))
-        names = set(exclude)
         excluded = {
             i
             for i, arm in enumerate(bundle.arms)
             if (arm.name is not None and arm.name in names) or not self._is_here(arm)
         }
-        routed = self._routed(bundle, unit, context, excluded)
-        if routed is None:
-            raise NotRunnable(f"no arm of {self._endpoint} that is not excluded can be run here")
-        route, kept = routed
-        arm, fallback_reason = bundle.arms[route.position], None
+        while True:
+            routed = assigned(bundle, self._state, unit, context, excluded, self._uniform)
+            if routed is None:
+                raise NotRunnable(f"no arm of {self._endpoint} that is not excluded can be run here")
+            route, kept = routed
+            arm = bundle.arms[route.position]
+            try:
+                model = self._model(bundle, arm)
+                break
+            except ModelFailed as error:  # of this device: no fault of the arm that others would hear of
+                log.warning("%s of %s can't be run here until a refresh: %s", arm.model, self._endpoint, error)
+                excluded.add(route.position)
+        fallback_reason = None
         try:
-            outputs = self._model(bundle, arm).predict(values)
+            outputs = model.predict(values)
         except ModelFailed as error:
             control = next((one for one in bundle.arms if one.control and one is not arm and self._is_here(one)), None)
             if control is None:
@@ -257,57 +274,28 @@ class EdgeClient:
         return Prediction(**{**said, "model": arm.model}, outputs=outputs)
 
     def _is_here(self, arm: BundleArm) -> bool:
+        if arm.model in self._unloadable:
+            return False
         if arm.parameters is not None:
             return True
         return models.can_run(arm) and arm.artifact is not None and self._files.has(arm.artifact)
 
     def _model(self, bundle: Bundle, arm: BundleArm) -> Model:
+        """Raises ModelFailed for one that can't be loaded, which is not tried again until a
+        refresh."""
         loaded = self._models.get(arm.model)
         if loaded is None:
 
-            def file() -> Path:
+            def file() -> bytes:
                 assert arm.artifact is not None
-                return self._files.path(arm.artifact)
+                return self._files.read(arm.artifact)
 
-            loaded = self._models[arm.model] = models.load(arm, bundle.columns, file)
+            try:
+                loaded = self._models[arm.model] = models.load(arm, bundle.columns, file)
+            except ModelFailed:
+                self._unloadable.add(arm.model)
+                raise
         return loaded
-
-    def _routed(
-        self, bundle: Bundle, unit: str | None, context: Mapping[str, Any] | None, excluded: set[int]
-    ) -> tuple[Route, KeptArm | None] | None:
-        """The arm, and of a unit that keeps one how that was drawn."""
-        if not bundle.sticky or unit is None:
-            route = choosing.route(bundle, unit, context, excluded, self._uniform)
-            return None if route is None else (route, None)
-        held_out = choosing.holdout(bundle, unit, excluded, self._uniform)
-        if held_out is not None:
-            return held_out, None
-        if choosing.holdout(bundle, unit, ()) is not None:  # whose control is excluded: it keeps nothing
-            route = choosing.route(bundle, None, context, excluded, self._uniform)
-            return None if route is None else (route, None)
-        if bundle.context:
-            choosing.features(bundle.context, context)
-        kept, own = self._kept(bundle, unit, context)
-        route = own if not excluded else choosing.kept_among(bundle, unit, own, excluded)
-        if route is None:
-            route = choosing.route(bundle, None, context, excluded, self._uniform)
-        return None if route is None else (route, kept)
-
-    def _kept(self, bundle: Bundle, unit: str, context: Mapping[str, Any] | None) -> tuple[KeptArm, Route]:
-        """The unit's arm, which it gets now where it has none, or one that is not enabled."""
-        places = {arm.name: i for i, arm in enumerate(bundle.arms) if arm.enabled}
-        kept = self._state.kept_arm(bundle.experiment_id, unit)
-        if kept is None or kept.arm not in places:
-            route = choosing.first(bundle, unit, context)
-            drawn = KeptArm(
-                bundle.arms[route.position].name,
-                route.propensities,
-                bundle.receipt,
-                None if context is None else dict(context),
-            )
-            self._state.keep_arm(bundle.experiment_id, unit, drawn, instead=kept is not None)
-            kept = self._state.kept_arm(bundle.experiment_id, unit) or drawn
-        return kept, Route(places.get(kept.arm, 0), kept.propensities)
 
     def _record(
         self,
@@ -315,7 +303,7 @@ class EdgeClient:
         route: Route,
         kept: KeptArm | None,
         unit: str | None,
-        context: Mapping[str, Any] | None,
+        context: dict[str, Any] | None,
         request_id: str | None,
         excluded: set[int],
         fallback_reason: str | None,
@@ -339,7 +327,7 @@ class EdgeClient:
             else {"receipt": kept.receipt, "context": kept.context},
         }
         is_kept = self._uniform() < bundle.record and self._state.add_decision(
-            identity, bundle.receipt, now, _encode(event)
+            identity, bundle.receipt, now, _encode(event), _encode(bundle.reward)
         )
         return {
             "decision_id": identity,
@@ -358,7 +346,14 @@ class EdgeClient:
 
     def feedback(self, decision_id: str, value: float | bool, metric: str | None = None) -> bool:
         """Keep how a decision of this device went, to be told; False where the decision is not
-        known here, or this metric of it waits to be told already."""
+        known here, or this metric of it waits to be told already. Raises ValueError for a value
+        that the platform would not take."""
+        if hasattr(value, "item"):  # of an array
+            value = value.item()
+        known, rules = self._state.reward_of(str(decision_id))
+        if not known:
+            return False
+        check_reward(value, metric, None if rules is None else msgspec.json.decode(rules, type=Reward | None))
         event = {
             "type": "reward",
             "decision_id": decision_id,
@@ -375,20 +370,16 @@ class EdgeClient:
 
     def upload(self) -> Uploaded:
         """Tell what waits, in batches. What was told is forgotten here once the platform has
-        committed it: what is told twice it takes once. Raises Problem, Unreachable."""
+        committed it: what is told twice it takes once. A body that is refused whole, for one event
+        of it, is told by halves: that event is `invalid`, and holds up no other. Raises Problem,
+        Unreachable."""
+
+        def post(body: bytes) -> bytes:
+            return self._call("POST", "/api/v1/edge/events", body).content
+
         told: Counter[str] = Counter()
         while (batch := self._state.batch(MOST_EVENTS)) is not None:
-            body = _encode({"receipt": batch.receipt, "events": batch.events})
-            try:
-                answer = self._call("POST", "/api/v1/edge/events", body)
-            except InvalidRequest as error:
-                if error.field != "receipt":
-                    raise
-                told["refused"] += len(batch.events)  # signed with a secret that is no more: nobody takes them
-            else:
-                results = msgspec.json.decode(answer.content, type=_EventsAnswer).results
-                told.update(result.status for result in results)
-            self._state.told(batch.keys)
+            tell(self._state, batch, post, told)
         window = self._bundle_window()
         self._state.forget_before(self.now() - window)
         return Uploaded(dict(told), self._state.waiting())
@@ -416,3 +407,10 @@ class EdgeClient:
 
 def _instant(at: float) -> str:
     return datetime.fromtimestamp(at, tz=UTC).isoformat().replace("+00:00", "Z")
+
+
+def _checked(unit: Any, context: Any, request_id: Any) -> dict[str, Any] | None:
+    """The context. Raises ValueError for what the platform would not take."""
+    check_text("unit", unit)
+    check_text("request_id", request_id)
+    return check_context(context)

@@ -38,13 +38,25 @@ class Files:
     def has(self, artifact: Artifact) -> bool:
         return self.path(artifact).is_file()
 
+    def read(self, artifact: Artifact) -> bytes:
+        """The file. Raises WrongFile for one that is damaged, which is removed, and OSError."""
+        path = self.path(artifact)
+        body = path.read_bytes()
+        if hashlib.sha256(body).hexdigest() != artifact.sha256:
+            path.unlink(missing_ok=True)
+            raise WrongFile(f"the file of {artifact.sha256[:12]} is damaged: refresh")
+        return body
+
     def fetch(self, http: httpx.Client, artifact: Artifact, seconds: float) -> bool:
-        """Fetch it unless it is there; False where it was. What came of it stays where the
-        connection broke off. Raises Problem, Unreachable, WrongFile."""
-        if self.has(artifact):
-            return False
+        """Fetch it unless it is there and whole; False where it was. What came of it stays where
+        the connection broke off. Raises Problem, Unreachable, WrongFile."""
+        path = self.path(artifact)
+        if path.is_file():
+            if _sha256(path) == artifact.sha256:
+                return False
+            path.unlink(missing_ok=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = self.path(artifact).with_suffix(".part")
+        part = path.with_suffix(".part")
         ends = time.monotonic() + seconds
         for tries_left in range(_TRIES - 1, -1, -1):
             try:
@@ -53,14 +65,10 @@ class Files:
             except Unreachable:
                 if tries_left == 0 or time.monotonic() >= ends:
                     raise
-        digest = hashlib.sha256()
-        with part.open("rb") as file:
-            while body := file.read(_PART):
-                digest.update(body)
-        if digest.hexdigest() != artifact.sha256:
+        if _sha256(part) != artifact.sha256:
             part.unlink()
             raise WrongFile(f"the file of {artifact.sha256[:12]} came with another hash")
-        part.replace(self.path(artifact))
+        part.replace(path)
         return True
 
     def _go_on(self, http: httpx.Client, artifact: Artifact, part: Path, ends: float) -> None:
@@ -114,3 +122,11 @@ class Files:
         for path in self._folder.iterdir():
             if path.name.removesuffix(".part") not in artifacts:
                 path.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while body := file.read(_PART):
+            digest.update(body)
+    return digest.hexdigest()

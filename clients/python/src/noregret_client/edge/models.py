@@ -5,7 +5,6 @@ alone; any other from its ONNX file, where onnxruntime is installed.
 import math
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
 
 from .bundle import Bundle, BundleArm, BundleColumn, LinearForm
@@ -41,12 +40,12 @@ def has_onnxruntime() -> bool:
     return find_spec("onnxruntime") is not None and find_spec("numpy") is not None
 
 
-def load(arm: BundleArm, columns: Sequence[BundleColumn] | None, file: Callable[[], Path]) -> Model:
-    """The arm's model. Raises ModelFailed."""
+def load(arm: BundleArm, columns: Sequence[BundleColumn] | None, file: Callable[[], bytes]) -> Model:
+    """The arm's model, of its parameters or its `file`. Raises ModelFailed."""
     if arm.parameters is not None:
         return LinearModel(arm.parameters, arm.outputs)
     try:
-        return OnnxModel(file().read_bytes(), arm.outputs, columns)
+        return OnnxModel(file(), arm.outputs, columns)
     except Exception as error:  # the library's own exceptions have no common, public base
         raise ModelFailed(f"{arm.model} can't be loaded: {error}") from error
 

@@ -56,8 +56,11 @@ class Command(BaseCommand):
 
 
 def _day(text: str) -> datetime:
-    """The end of a day."""
+    """The end of a day that is not over."""
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day: YYYY-MM-DD was expected") from error
+        ends = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day: YYYY-MM-DD was expected, to 9999-12-30") from error
+    if ends <= datetime.now(UTC):
+        raise argparse.ArgumentTypeError(f"{text} is over: nothing that the package decides could be uploaded")
+    return ends

@@ -1,0 +1,28 @@
+/** The arm of a request, of a unit that keeps one too. */
+import { features, first, holdout, isHeldOut, keptAmong, route } from "./choosing.js";
+/** Null where no arm is left. */
+export async function assigned(bundle, units, unit, context, excluded, uniform) {
+    const drawnAnew = (of, kept) => {
+        const found = route(bundle, of, context, excluded, uniform);
+        return found === null ? null : { route: found, kept };
+    };
+    if (!bundle.sticky || unit === null)
+        return drawnAnew(unit, null);
+    const heldOut = holdout(bundle, unit, excluded, uniform);
+    if (heldOut !== null)
+        return { route: heldOut, kept: null };
+    if (isHeldOut(bundle, unit, uniform))
+        return drawnAnew(null, null); // its control is excluded: it keeps nothing
+    if (bundle.context.length > 0)
+        features(bundle.context, context); // wrong ones are told, also of a unit that is known
+    const places = new Map(bundle.arms.flatMap((arm, i) => (arm.enabled ? [[arm.name, i]] : [])));
+    const kept = await units.arm(bundle.experiment_id, unit, ({ arm }) => places.has(arm), () => {
+        const { position, propensities } = first(bundle, unit, context);
+        return { arm: bundle.arms[position].name, propensities, receipt: bundle.receipt, context };
+    });
+    const own = { position: places.get(kept.arm), propensities: kept.propensities, holdout: false };
+    if (excluded.size === 0)
+        return { route: own, kept };
+    const among = keptAmong(bundle, unit, own, excluded);
+    return among === null ? drawnAnew(null, kept) : { route: among, kept };
+}

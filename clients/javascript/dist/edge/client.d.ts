@@ -1,0 +1,88 @@
+/**
+ * An endpoint on the device: it decides and predicts here, without a network, and tells the
+ * platform later.
+ */
+import type { Asked, Choice, Json, Prediction, Row } from "../documents.js";
+import { type Retries } from "../sending.js";
+import { type Bundle, type Verify } from "./bundle.js";
+import type { Uniform } from "./choosing.js";
+import { type Shelf } from "./files.js";
+import { type Uploaded } from "./outbox.js";
+import type { State } from "./state.js";
+export interface EdgeOptions {
+    endpoint: string;
+    /** As `https://noregret.example.com`; empty: the page's own origin. */
+    url: string;
+    /** With the scope `edge` alone: whoever has the page has the key. */
+    key?: string;
+    /**
+     * Runs ONNX models: `() => import("onnxruntime-web/wasm")`. Without it arms that need one are
+     * excluded. Called when the first is.
+     */
+    runtime?: () => Promise<unknown>;
+    /**
+     * By id in base64url, those that bundles must be signed with; without them those that the
+     * platform tells first are kept.
+     */
+    publicKeys?: Readonly<Record<string, string>>;
+    /** In place of the browser's own Ed25519. */
+    verify?: Verify;
+    /** Milliseconds of a call. */
+    timeout?: number;
+    retries?: Partial<Retries>;
+    /** So many decisions wait to be told at most; past that they are made, and not learnable. */
+    limit?: number;
+    /** Milliseconds after which an event is sent by itself; null: when `upload` is called alone. */
+    uploadAfter?: number | null;
+    /** Told of each upload. */
+    onUploaded?: (uploaded: Uploaded) => void;
+    /** Gives numbers in [0, 1), for draws. */
+    uniform?: Uniform;
+    /** Where bundle, units and events are kept: IndexedDB where there is one, else memory. */
+    state?: State;
+    /** Where model files are kept: Cache storage where there is one, else memory. */
+    shelf?: Shelf;
+    fetch?: typeof fetch;
+}
+/** What a decision on the device takes. */
+export type EdgeAsked = Omit<Asked, "activate">;
+export type EdgeChoice<P = Json> = Omit<Choice<P>, "stale">;
+export type EdgePrediction = Omit<Prediction, "stale">;
+export declare class EdgeClient {
+    #private;
+    constructor(options: EdgeOptions);
+    /**
+     * Fetches the bundle, and the files that it names and are not here; false where nothing is new.
+     * Throws Problem, Unreachable, BundleNotTrusted.
+     */
+    refresh(): Promise<boolean>;
+    /** Unix time in milliseconds by the platform's clock, as it was when it was last asked. */
+    now(): number;
+    /** The bundle that is in force. Throws NoBundle. */
+    bundle(): Promise<Bundle>;
+    /**
+     * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, and ContextInvalid.
+     */
+    decide<P = Json>(asked?: EdgeAsked): Promise<EdgeChoice<P>>;
+    /**
+     * An arm's answer for these rows, as the platform's predict takes them. Arms that this device
+     * can't run are excluded; where the arm's model fails the control answers, and the decision
+     * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, TypeError for rows that are none
+     * of the models'.
+     */
+    predict(rows: readonly Row[], asked?: EdgeAsked): Promise<EdgePrediction>;
+    /**
+     * Keeps how a decision of this device went, to be told; false where the decision is not known
+     * here, or this metric of it waits already.
+     */
+    feedback(decisionId: string, value: number | boolean, metric?: string | null): Promise<boolean>;
+    /** Events that are still to be told. */
+    waiting(): Promise<number>;
+    /**
+     * Tells what waits, in batches. What was told is forgotten here once the platform has committed
+     * it. Throws Problem, Unreachable.
+     */
+    upload(): Promise<Uploaded>;
+    /** Sends nothing by itself any more. What waits is kept. */
+    close(): void;
+}

@@ -1,0 +1,240 @@
+/**
+ * The events of a device: kept until the platform has committed them, sent when there is a network.
+ * What is sent twice it takes once. A page that is hidden, which may be its end, sends what it
+ * knows by `sendBeacon`; no answer comes, so that is sent again later.
+ */
+import { NoregretError, Problem, Unreachable } from "../errors.js";
+import { send } from "../sending.js";
+import { alone } from "./tabs.js";
+/** What a page's end may send: browsers let 64 KiB of a page's bodies outlive it. */
+const BEACON_BYTES = 60_000;
+/** Of one request: the platform takes twice as many. */
+const MOST_EVENTS = 500;
+const PATH = "/api/v1/edge/events";
+/** Answers that another body may not get. */
+const OF_THE_BODY = new Set([400, 413, 422, 500]);
+const FAULT = 500;
+const LONGEST_PAUSE = 300_000;
+const encoder = new TextEncoder();
+/** So many decisions that were told are remembered for their rewards. */
+const REMEMBERED = 1000;
+export class Outbox {
+    name;
+    state;
+    way;
+    key;
+    timeout;
+    after;
+    oldest;
+    onUploaded;
+    /** What this page made, for its end: decisions that were told as well, for their rewards. */
+    #here = new Map();
+    #running;
+    #timer;
+    #failures = 0;
+    #closed = false;
+    #onOnline = () => this.#soon(0);
+    #onHide = () => this.#sendBeforeEnd();
+    #onVisibility = () => {
+        if (document.visibilityState === "hidden")
+            this.#sendBeforeEnd();
+    };
+    /**
+     * `after`: milliseconds after an event, null for when `upload` is called alone. Decisions that
+     * were told and made before `oldest` get no rewards any more.
+     */
+    constructor(name, state, way, key, timeout, after, oldest, onUploaded) {
+        this.name = name;
+        this.state = state;
+        this.way = way;
+        this.key = key;
+        this.timeout = timeout;
+        this.after = after;
+        this.oldest = oldest;
+        this.onUploaded = onUploaded;
+        if (after === null)
+            return;
+        globalThis.addEventListener?.("online", this.#onOnline);
+        if (typeof document === "undefined")
+            return;
+        document.addEventListener("visibilitychange", this.#onVisibility);
+        addEventListener("pagehide", this.#onHide);
+    }
+    /** False where as many wait as may. */
+    async addDecision(decision) {
+        if (!(await this.state.addDecision(decision)))
+            return false;
+        if (this.after !== null) {
+            this.#here.set(decision.id, { receipt: decision.receipt, decision: decision.event, told: false, rewards: new Map() });
+        }
+        this.#soon();
+        return true;
+    }
+    /** False where the decision is not known here, or this metric of it waits already. */
+    async addReward(decision, metric, event) {
+        if (!(await this.state.addReward(decision, metric, event)))
+            return false;
+        this.#here.get(decision)?.rewards.set(metric, event);
+        this.#soon();
+        return true;
+    }
+    /** Tells what waits, in batches. Throws Problem, Unreachable. */
+    upload() {
+        this.#running ??= alone(`noregret-events:${this.name}`, () => this.#upload()).finally(() => {
+            this.#running = undefined;
+        });
+        return this.#running;
+    }
+    async #upload() {
+        const told = {};
+        for (let batch = await this.state.batch(MOST_EVENTS); batch !== null; batch = await this.state.batch(MOST_EVENTS)) {
+            await this.#tell(batch, told);
+        }
+        const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
+        for (const [id] of done.slice(0, -REMEMBERED))
+            this.#here.delete(id);
+        await this.state.forgetBefore(this.oldest());
+        const uploaded = { told, waiting: await this.state.waiting() };
+        this.onUploaded(uploaded);
+        return uploaded;
+    }
+    /**
+     * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
+     * and holds up no other. What is told of a part is settled at once.
+     */
+    async #tell(batch, told) {
+        const parts = [batch];
+        const faults = [];
+        let [fault, isHeard] = [null, false];
+        for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+            let statuses;
+            try {
+                statuses = await this.#statuses(part);
+                isHeard = true;
+            }
+            catch (error) {
+                if (!(error instanceof Problem) || !OF_THE_BODY.has(error.status))
+                    throw error;
+                if (error.field === "receipt") {
+                    statuses = part.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
+                }
+                else if (part.events.length > 1) {
+                    const middle = part.events.length >> 1;
+                    parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
+                    continue;
+                }
+                else if (error.status === FAULT) {
+                    faults.push(part); // of the event, or of the platform: others tell
+                    fault = error;
+                    continue;
+                }
+                else {
+                    statuses = ["invalid"];
+                }
+            }
+            await this.#settle(part, statuses, told);
+        }
+        if (fault === null)
+            return;
+        if (!isHeard)
+            throw fault;
+        for (const part of faults)
+            await this.#settle(part, ["invalid"], told);
+    }
+    /** What became of the first events, at least of one. */
+    async #statuses({ receipt, events }) {
+        const call = { path: PATH, body: bodyOf(receipt, events), repeatable: true };
+        const { results } = await send(this.way, call, this.timeout);
+        if (!Array.isArray(results) || results.length === 0) {
+            throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
+        }
+        return results.map(({ status }) => status);
+    }
+    /** What has no status still waits. */
+    async #settle({ keys }, statuses, told) {
+        const heard = keys.slice(0, statuses.length);
+        await this.state.told(heard);
+        heard.forEach(([decision, metric], i) => {
+            told[statuses[i]] = (told[statuses[i]] ?? 0) + 1;
+            this.#confirmed(decision, metric);
+        });
+    }
+    #confirmed(decision, metric) {
+        const known = this.#here.get(decision);
+        if (known === undefined)
+            return;
+        if (metric !== null)
+            known.rewards.delete(metric);
+        else
+            known.told = true;
+    }
+    /** Uploads after a while, again and again where nobody answers. */
+    #soon(wait = this.after) {
+        if (wait === null || this.after === null || this.#closed || (this.#timer !== undefined && wait !== 0))
+            return;
+        if (globalThis.navigator?.onLine === false)
+            return; // the browser tells when it is
+        clearTimeout(this.#timer);
+        this.#timer = setTimeout(() => {
+            this.#timer = undefined;
+            this.upload().then(() => (this.#failures = 0), (error) => {
+                if (!(error instanceof NoregretError))
+                    throw error;
+                this.#soon(Math.min((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), LONGEST_PAUSE));
+            });
+        }, wait);
+    }
+    /**
+     * Nothing can be waited for here. Each decision goes beside its rewards, for nobody hears whether
+     * it was told.
+     */
+    #sendBeforeEnd() {
+        const byReceipt = new Map();
+        for (const { receipt, decision, told, rewards } of this.#here.values()) {
+            if (told && rewards.size === 0)
+                continue;
+            byReceipt.set(receipt, [...(byReceipt.get(receipt) ?? []), [decision, ...rewards.values()]]);
+        }
+        let room = BEACON_BYTES;
+        for (const [receipt, groups] of byReceipt) {
+            room -= encoder.encode(bodyOf(receipt, [], this.key)).length;
+            const fitting = groups.filter((events) => {
+                const bytes = encoder.encode(events.join()).length + 1;
+                if (bytes > room)
+                    return false;
+                room -= bytes;
+                return true;
+            });
+            const events = fitting.flat().slice(0, MOST_EVENTS);
+            if (room >= 0 && events.length > 0)
+                this.#beacon(receipt, events);
+        }
+    }
+    #beacon(receipt, events) {
+        const body = new Blob([bodyOf(receipt, events, this.key)], { type: "application/json" });
+        if (navigator.sendBeacon?.(this.way.url + PATH, body))
+            return;
+        const init = { method: "POST", headers: this.way.headers, body: bodyOf(receipt, events), keepalive: true };
+        this.way.fetch(this.way.url + PATH, init).catch(() => undefined); // it is sent again
+    }
+    /** Sends no more by itself. */
+    close() {
+        this.#closed = true;
+        clearTimeout(this.#timer);
+        globalThis.removeEventListener?.("online", this.#onOnline);
+        if (typeof document === "undefined")
+            return;
+        document.removeEventListener("visibilitychange", this.#onVisibility);
+        removeEventListener("pagehide", this.#onHide);
+    }
+    /** Begins to send what earlier pages left. */
+    start() {
+        this.#soon(0);
+    }
+}
+function bodyOf(receipt, events, key) {
+    return `{"receipt":${JSON.stringify(receipt)},"events":[${events.join()}]${key === undefined ? "" : `,"key":${JSON.stringify(key)}`}}`;
+}
+function sliced({ receipt, keys, events }, from, to) {
+    return { receipt, keys: keys.slice(from, to), events: events.slice(from, to) };
+}

@@ -1,0 +1,63 @@
+/**
+ * What a device remembers: the bundle, its units' arms, and the events that are still to be told.
+ */
+import type { Context } from "./bundle.js";
+/** A unit's arm by name, and how it was drawn. */
+export interface KeptArm {
+    arm: string | null;
+    propensities: number[];
+    receipt: string;
+    context: Context | null;
+}
+/** Of a decision by its id, or of a reward by its decision's and its metric. */
+export type EventKey = readonly [decision: string, metric: string | null];
+/** Events of one receipt as JSON, decisions before rewards. */
+export interface Batch {
+    receipt: string;
+    keys: EventKey[];
+    events: string[];
+}
+export interface KeptDecision {
+    id: string;
+    receipt: string;
+    /** Unix time in milliseconds. */
+    decidedAt: number;
+    event: string;
+}
+/**
+ * Each operation is one transaction, whoever shares the state. At most `limit` decisions wait to be
+ * told, and as many units are kept.
+ */
+export interface State {
+    /** Values by name, null where there is none. */
+    get(...names: string[]): Promise<(string | null)[]>;
+    put(values: Readonly<Record<string, string>>): Promise<void>;
+    /**
+     * The unit's arm: the one that it keeps where that `isGood`, else what is drawn. Units of other
+     * experiments, and the oldest past the limit, are dropped.
+     */
+    arm(experiment: number, unit: string, isGood: (kept: KeptArm) => boolean, draw: () => KeptArm): Promise<KeptArm>;
+    /** False where as many wait as may. */
+    addDecision(decision: KeptDecision): Promise<boolean>;
+    /** False where the decision is not known here, or this metric of it waits already. */
+    addReward(decision: string, metric: string, event: string): Promise<boolean>;
+    /**
+     * The oldest receipt's events, at most so many; null where all are told. A reward comes with or
+     * after its decision.
+     */
+    batch(most: number): Promise<Batch | null>;
+    /** These need not be told again. A decision is remembered for its rewards. */
+    told(keys: readonly EventKey[]): Promise<void>;
+    /**
+     * Decisions that were told and are older get no rewards any more; receipts that nothing names are
+     * dropped.
+     */
+    forgetBefore(decidedAt: number): Promise<void>;
+    /** Events that are still to be told. */
+    waiting(): Promise<number>;
+}
+/** The first events that one body carries; at least one. */
+export declare function batchOf(receipt: string, waiting: readonly {
+    key: EventKey;
+    event: string;
+}[]): Batch;

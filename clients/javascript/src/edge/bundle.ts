@@ -1,0 +1,119 @@
+/** A bundle as the platform signs it, and the check of its signature. */
+
+import type { Json } from "../documents.js";
+import { BundleNotTrusted } from "./errors.js";
+
+export type Context = { readonly [name: string]: string | number | boolean | null };
+
+export type ContextField =
+  | { name: string; type: "number"; min: number; max: number }
+  | { name: string; type: "category"; values: string[] };
+
+/** A model file. */
+export interface Artifact {
+  sha256: string;
+  bytes: number;
+  url: string;
+  format: string;
+}
+
+/** sum[k] = intercepts[k] + sum over j of weights[k][j] * (row[j] - centers[j]) */
+export interface LinearForm {
+  centers: number[];
+  weights: number[][];
+  intercepts: number[];
+  link: string;
+  classes: (number | string)[] | null;
+}
+
+/** An arm; `propensity` is null where it depends on the context. */
+export interface BundleArm {
+  name: string | null;
+  model: string;
+  control: boolean;
+  enabled: boolean;
+  propensity: number | null;
+  payload: Json;
+  outputs: string[];
+  artifact: Artifact | null;
+  parameters: LinearForm | null;
+}
+
+/** All that a device decides by. Members that a later platform adds are ignored. */
+export interface Bundle {
+  endpoint: string;
+  version: number;
+  issued_at: string;
+  expires_at: string;
+  experiment: string | null;
+  experiment_id: number;
+  strategy: string;
+  choice: "single" | "hash" | "draw" | "context";
+  sticky: boolean;
+  holdout: number;
+  record: number;
+  arms: BundleArm[];
+  columns: { name: string; type: string; nullable: boolean }[] | null;
+  features: number | null;
+  feature_names: string[] | null;
+  context: ContextField[];
+  policy: { name: string; params: Record<string, unknown>; floor: number; burn_in: number } | null;
+  /** By arm position. */
+  belief: { mean: number[][]; covariance: number[][][]; counts: number[] } | null;
+  reward: { metric: string; kind: string; minimum: number | null; maximum: number | null; window_seconds: number } | null;
+  receipt: string;
+  key_id: string;
+}
+
+/** Is this the signature of these bytes by the Ed25519 key of these 32 bytes? */
+export type Verify = (publicKey: Uint8Array, signature: Uint8Array, body: Uint8Array) => Promise<boolean>;
+
+const LAST_MEMBER = ',"signature":"';
+
+/**
+ * The bundle of a text that was signed with one of these public keys (base64url, by id). Throws
+ * BundleNotTrusted.
+ */
+export async function readBundle(text: string, keys: Readonly<Record<string, string>>, verify: Verify): Promise<Bundle> {
+  const at = text.lastIndexOf(LAST_MEMBER);
+  if (at < 0 || !text.endsWith('"}')) throw new BundleNotTrusted("the bundle is not signed");
+  let bundle: Bundle;
+  let isSigned: boolean;
+  try {
+    bundle = JSON.parse(text) as Bundle;
+    const key = Object.hasOwn(keys, bundle.key_id) ? keys[bundle.key_id] : undefined;
+    if (key === undefined) throw new BundleNotTrusted("the bundle is signed with a key that is not trusted here");
+    const signature = rawOf(text.slice(at + LAST_MEMBER.length, -2));
+    isSigned = await verify(rawOf(key), signature, new TextEncoder().encode(`${text.slice(0, at)}}`));
+  } catch (error) {
+    if (error instanceof BundleNotTrusted) throw error;
+    throw new BundleNotTrusted(`the bundle can't be read: ${String(error)}`, { cause: error });
+  }
+  if (!isSigned) throw new BundleNotTrusted("the bundle's signature is not its own");
+  return bundle;
+}
+
+/**
+ * By the browser's own Ed25519. Throws BundleNotTrusted where it has none, or the page came over
+ * plain HTTP.
+ */
+export const verifyByPlatform: Verify = async (publicKey, signature, body) => {
+  // Not there in a page that came over plain HTTP, whatever the types say.
+  const subtle = globalThis.crypto?.subtle as SubtleCrypto | undefined;
+  if (subtle === undefined) {
+    throw new BundleNotTrusted("signatures can be checked in secure contexts alone: serve the page over HTTPS, or from localhost");
+  }
+  let key: CryptoKey;
+  try {
+    key = await subtle.importKey("raw", publicKey as BufferSource, "Ed25519", false, ["verify"]);
+  } catch (error) {
+    if (!(error instanceof DOMException && error.name === "NotSupportedError")) throw error;
+    throw new BundleNotTrusted("this browser has no Ed25519: give the client a `verify` of yours", { cause: error });
+  }
+  return subtle.verify("Ed25519", key, signature as BufferSource, body as BufferSource);
+};
+
+function rawOf(text: string): Uint8Array {
+  const whole = text.replaceAll("-", "+").replaceAll("_", "/");
+  return Uint8Array.from(atob(whole), (character) => character.charCodeAt(0));
+}

@@ -1,0 +1,380 @@
+/**
+ * An endpoint on the device: it decides and predicts here, without a network, and tells the
+ * platform later.
+ */
+
+import type { Asked, Choice, Decided, Json, Prediction, Row } from "../documents.js";
+import { problemOf } from "../errors.js";
+import { exchanged, repeated, type Retries, type Way } from "../sending.js";
+import { type Assigned, assigned } from "./assigning.js";
+import { type Bundle, type BundleArm, type Context, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
+import type { Uniform } from "./choosing.js";
+import { BundleNotTrusted, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
+import { CacheShelf, Files, MemoryShelf, type Shelf } from "./files.js";
+import { IndexedState } from "./indexed-state.js";
+import { MemoryState } from "./memory-state.js";
+import { LinearModel, type Model, type Outputs, valuesOf } from "./models.js";
+import { OnnxModel, type OnnxRuntime } from "./onnx.js";
+import { Outbox, type Uploaded } from "./outbox.js";
+import type { State } from "./state.js";
+
+export interface EdgeOptions {
+  endpoint: string;
+  /** As `https://noregret.example.com`; empty: the page's own origin. */
+  url: string;
+  /** With the scope `edge` alone: whoever has the page has the key. */
+  key?: string;
+  /**
+   * Runs ONNX models: `() => import("onnxruntime-web/wasm")`. Without it arms that need one are
+   * excluded. Called when the first is.
+   */
+  runtime?: () => Promise<unknown>;
+  /**
+   * By id in base64url, those that bundles must be signed with; without them those that the
+   * platform tells first are kept.
+   */
+  publicKeys?: Readonly<Record<string, string>>;
+  /** In place of the browser's own Ed25519. */
+  verify?: Verify;
+  /** Milliseconds of a call. */
+  timeout?: number;
+  retries?: Partial<Retries>;
+  /** So many decisions wait to be told at most; past that they are made, and not learnable. */
+  limit?: number;
+  /** Milliseconds after which an event is sent by itself; null: when `upload` is called alone. */
+  uploadAfter?: number | null;
+  /** Told of each upload. */
+  onUploaded?: (uploaded: Uploaded) => void;
+  /** Gives numbers in [0, 1), for draws. */
+  uniform?: Uniform;
+  /** Where bundle, units and events are kept: IndexedDB where there is one, else memory. */
+  state?: State;
+  /** Where model files are kept: Cache storage where there is one, else memory. */
+  shelf?: Shelf;
+  fetch?: typeof fetch;
+}
+
+/** What a decision on the device takes. */
+export type EdgeAsked = Omit<Asked, "activate">;
+export type EdgeChoice<P = Json> = Omit<Choice<P>, "stale">;
+export type EdgePrediction = Omit<Prediction, "stale">;
+type EdgeDecided = Omit<Decided, "stale">;
+
+const SKEW = 5000;
+const FETCH_TIMEOUT = 600_000;
+const LONGEST_UNIT = 256;
+const DAY = 86_400_000;
+
+export class EdgeClient {
+  readonly #endpoint: string;
+  readonly #way: Way;
+  readonly #options: EdgeOptions;
+  readonly #timeout: number;
+  readonly #uniform: Uniform;
+  readonly #state: State;
+  readonly #files: Files;
+  readonly #outbox: Outbox;
+  readonly #sessions = new Map<string, Promise<OnnxModel>>();
+  #loaded: { tag: string; bundle: Bundle } | undefined;
+  #ahead = 0;
+
+  constructor(options: EdgeOptions) {
+    this.#options = options;
+    this.#endpoint = options.endpoint;
+    this.#timeout = options.timeout ?? 10_000;
+    this.#uniform = options.uniform ?? Math.random;
+    this.#way = {
+      url: options.url.replace(/\/+$/, ""),
+      headers: {
+        "Content-Type": "application/json",
+        Accept: "application/json",
+        ...(options.key !== undefined && { Authorization: `Bearer ${options.key}` }),
+      },
+      // Bound: browsers refuse a fetch that is called as another object's method.
+      fetch: options.fetch ?? ((input, init) => fetch(input, init)),
+      retries: { tries: 3, firstPause: 50, longestPause: 2000, ...options.retries },
+    };
+    const name = `noregret-edge:${this.#way.url}:${options.endpoint}`;
+    const limit = options.limit ?? 10_000;
+    this.#state = options.state ?? (typeof indexedDB === "undefined" ? new MemoryState(limit) : new IndexedState(name, limit));
+    const shelf = options.shelf ?? (typeof caches === "undefined" || typeof indexedDB === "undefined" ? new MemoryShelf() : new CacheShelf(name));
+    this.#files = new Files(shelf, this.#way);
+    this.#outbox = new Outbox(
+      name,
+      this.#state,
+      this.#way,
+      options.key,
+      this.#timeout,
+      options.uploadAfter === undefined ? 2000 : options.uploadAfter,
+      () => this.now() - (this.#loaded?.bundle.reward?.window_seconds ?? DAY / 1000) * 1000,
+      options.onUploaded ?? (() => undefined),
+    );
+  }
+
+  // From the platform
+
+  /**
+   * Fetches the bundle, and the files that it names and are not here; false where nothing is new.
+   * Throws Problem, Unreachable, BundleNotTrusted.
+   */
+  async refresh(): Promise<boolean> {
+    const [tag] = await this.#state.get("tag");
+    const path = `/api/v1/endpoints/${encodeURIComponent(this.#endpoint)}/edge`;
+    const answer = await this.#get(path, tag ? { "If-None-Match": tag } : {});
+    await this.#noteClock(answer.headers.get("Date"));
+    this.#outbox.start();
+    if (answer.status === 304) return this.#fetchFiles((await this.#known()).bundle);
+    const bundle = await readBundle(answer.text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+    if (bundle.endpoint !== this.#endpoint) throw new BundleNotTrusted(`the bundle is of ${bundle.endpoint}`);
+    await this.#fetchFiles(bundle);
+    await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "" });
+    const named = new Set(bundle.arms.flatMap((arm) => (arm.artifact === null ? [] : [arm.artifact.sha256])));
+    await this.#files.keepOnly(named);
+    for (const sha256 of this.#sessions.keys()) if (!named.has(sha256)) this.#sessions.delete(sha256);
+    return true;
+  }
+
+  async #fetchFiles(bundle: Bundle): Promise<boolean> {
+    let fetched = false;
+    for (const arm of bundle.arms) {
+      if (arm.artifact !== null && this.#needsFile(arm)) fetched = (await this.#files.fetch(arm.artifact, FETCH_TIMEOUT)) || fetched;
+    }
+    return fetched;
+  }
+
+  /** The first that the platform told are trusted, and those that it told beside them. */
+  async #publicKeys(): Promise<Readonly<Record<string, string>>> {
+    if (this.#options.publicKeys !== undefined) return this.#options.publicKeys;
+    const [kept] = await this.#state.get("keys");
+    if (kept != null) return JSON.parse(kept) as Record<string, string>;
+    const told = JSON.parse((await this.#get("/api/v1/edge/key", {})).text) as { keys: { id: string; public_key: string }[] };
+    const keys = Object.fromEntries(told.keys.map((key) => [key.id, key.public_key]));
+    await this.#state.put({ keys: JSON.stringify(keys) });
+    return keys;
+  }
+
+  /** A device's clock may be wrong, and bundles and events have times. */
+  async #noteClock(date: string | null): Promise<void> {
+    const theirs = Date.parse(date ?? "");
+    if (Number.isNaN(theirs)) return;
+    const ahead = theirs - Date.now();
+    await this.#state.put({ ahead: String(Math.abs(ahead) > SKEW ? ahead : 0) });
+  }
+
+  #get(path: string, headers: Record<string, string>): Promise<{ status: number; headers: Headers; text: string }> {
+    const { "Content-Type": _, ...own } = this.#way.headers;
+    const init: RequestInit = { headers: { ...own, ...headers }, cache: "no-store" };
+    return repeated(this.#way, { repeatable: true }, this.#timeout, (left) =>
+      exchanged(this.#way, path, init, left, undefined, async (answer) => {
+        const text = await answer.text();
+        if (!answer.ok && answer.status !== 304) {
+          throw problemOf(answer.status, answer.statusText, text, answer.headers.get("Retry-After"));
+        }
+        return { status: answer.status, headers: answer.headers, text };
+      }),
+    );
+  }
+
+  // On the device
+
+  /** Unix time in milliseconds by the platform's clock, as it was when it was last asked. */
+  now(): number {
+    return Date.now() + this.#ahead;
+  }
+
+  async #known(): Promise<{ tag: string; bundle: Bundle }> {
+    const [tag, ahead] = await this.#state.get("tag", "ahead"); // another tab may have refreshed
+    this.#ahead = Number(ahead ?? 0);
+    if (this.#loaded !== undefined && this.#loaded.tag === tag) return this.#loaded;
+    const [text, its] = await this.#state.get("bundle", "tag");
+    if (text == null) throw new NoBundle(`there is no bundle of ${this.#endpoint} here: refresh first`);
+    const bundle = await readBundle(text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+    return (this.#loaded = { tag: its ?? "", bundle });
+  }
+
+  /** The bundle that is in force. Throws NoBundle. */
+  async bundle(): Promise<Bundle> {
+    const { bundle } = await this.#known();
+    if (this.now() >= Date.parse(bundle.expires_at)) {
+      throw new NoBundle(`the bundle of ${this.#endpoint} was good until ${bundle.expires_at}: refresh`);
+    }
+    return bundle;
+  }
+
+  /**
+   * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, and ContextInvalid.
+   */
+  async decide<P = Json>(asked: EdgeAsked = {}): Promise<EdgeChoice<P>> {
+    const bundle = await this.bundle();
+    const excluded = positions(bundle, (arm) => arm.name !== null && (asked.exclude ?? []).includes(arm.name));
+    const found = await this.#assigned(bundle, asked, excluded);
+    if (found === null) throw new NotRunnable("every arm is excluded");
+    return { ...(await this.#recorded(bundle, found, asked, excluded, null)), payload: bundle.arms[found.route.position]!.payload as P };
+  }
+
+  /**
+   * An arm's answer for these rows, as the platform's predict takes them. Arms that this device
+   * can't run are excluded; where the arm's model fails the control answers, and the decision
+   * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, TypeError for rows that are none
+   * of the models'.
+   */
+  async predict(rows: readonly Row[], asked: EdgeAsked = {}): Promise<EdgePrediction> {
+    const bundle = await this.bundle();
+    const values = valuesOf(bundle, rows);
+    const here = await Promise.all(bundle.arms.map((arm) => this.#isHere(arm)));
+    const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && (asked.exclude ?? []).includes(arm.name)));
+    let [found, model]: [Assigned | null, Model | null] = [null, null];
+    while (model === null) {
+      found = await this.#assigned(bundle, asked, excluded);
+      if (found === null) throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
+      const { position } = found.route;
+      try {
+        model = await this.#model(bundle.arms[position]!);
+      } catch (error) {
+        if (!(error instanceof ModelFailed)) throw error;
+        excluded.add(position); // of this device: no fault of the arm that others would hear of
+        here[position] = false;
+      }
+    }
+    let arm = bundle.arms[found!.route.position]!;
+    let [outputs, fallbackReason]: [Outputs | null, "error" | null] = [null, null];
+    try {
+      outputs = await model.predict(values);
+    } catch (error) {
+      if (!(error instanceof ModelFailed)) throw error;
+      const control = bundle.arms.find((one, i) => one.control && one !== arm && here[i]);
+      if (control === undefined) throw new NotRunnable(error.message, { cause: error });
+      [arm, fallbackReason] = [control, "error"];
+      outputs = await (await this.#model(control)).predict(values);
+    }
+    const decided = await this.#recorded(bundle, found!, asked, excluded, fallbackReason);
+    return { ...decided, model: arm.model, outputs: outputs as EdgePrediction["outputs"] };
+  }
+
+  #needsFile(arm: BundleArm): boolean {
+    return arm.parameters === null && arm.artifact?.format === "onnx" && this.#options.runtime !== undefined;
+  }
+
+  async #isHere(arm: BundleArm): Promise<boolean> {
+    if (arm.parameters !== null) return true;
+    return this.#needsFile(arm) && (this.#sessions.has(arm.artifact!.sha256) || (await this.#files.has(arm.artifact!)));
+  }
+
+  async #model(arm: BundleArm): Promise<Model> {
+    if (arm.parameters !== null) return new LinearModel(arm.parameters, arm.outputs);
+    const { sha256 } = arm.artifact!;
+    let session = this.#sessions.get(sha256);
+    if (session === undefined) {
+      session = this.#opened(arm);
+      this.#sessions.set(sha256, session);
+      session.catch(() => this.#sessions.delete(sha256));
+    }
+    return session;
+  }
+
+  async #opened(arm: BundleArm): Promise<OnnxModel> {
+    const file = await this.#files.read(arm.artifact!);
+    if (file === null) throw new ModelFailed(`the file of ${arm.model} is not here any more: refresh`);
+    let runtime: OnnxRuntime;
+    try {
+      runtime = (await this.#options.runtime!()) as OnnxRuntime;
+    } catch (error) {
+      throw new ModelFailed(`the runtime can't be loaded: ${String(error)}`, { cause: error });
+    }
+    return OnnxModel.load(runtime, file, arm.outputs);
+  }
+
+  #assigned(bundle: Bundle, asked: EdgeAsked, excluded: ReadonlySet<number>): Promise<Assigned | null> {
+    if (asked.unit !== undefined && [...asked.unit].length > LONGEST_UNIT) {
+      throw new TypeError(`unit: at most ${LONGEST_UNIT} characters were expected`);
+    }
+    return assigned(bundle, this.#state, asked.unit ?? null, contextOf(asked), excluded, this.#uniform);
+  }
+
+  /** Keeps the decision, to be told; what is answered of it. */
+  async #recorded(
+    bundle: Bundle,
+    { route, kept }: Assigned,
+    asked: EdgeAsked,
+    excluded: ReadonlySet<number>,
+    fallbackReason: "error" | null,
+  ): Promise<EdgeDecided> {
+    const [arm, id, now] = [bundle.arms[route.position]!, crypto.randomUUID(), this.now()];
+    const context = contextOf(asked);
+    const isOfThis = kept === null || (kept.receipt === bundle.receipt && (bundle.choice === "draw" || alike(kept.context, context)));
+    const event = {
+      type: "decision",
+      id,
+      arm: arm.name,
+      propensity: route.propensities[route.position]!,
+      decided_at: new Date(now).toISOString(),
+      unit: asked.unit ?? null,
+      context,
+      request_id: asked.request_id ?? null,
+      holdout: route.holdout,
+      excluded: bundle.arms.flatMap(({ name }, i) => (excluded.has(i) && name !== null ? [name] : [])),
+      fallback_reason: fallbackReason,
+      kept: isOfThis ? null : { receipt: kept.receipt, context: kept.context },
+    };
+    const decision = { id, receipt: bundle.receipt, decidedAt: now, event: JSON.stringify(event) };
+    const isKept = this.#uniform() < bundle.record && (await this.#outbox.addDecision(decision));
+    return {
+      decision_id: id,
+      endpoint: bundle.endpoint,
+      experiment: bundle.experiment,
+      arm: arm.name,
+      model: arm.model,
+      strategy: bundle.strategy,
+      propensity: event.propensity,
+      policy_version: bundle.version,
+      learnable: isKept && fallbackReason === null,
+      fallback_reason: fallbackReason,
+    };
+  }
+
+  // To the platform
+
+  /**
+   * Keeps how a decision of this device went, to be told; false where the decision is not known
+   * here, or this metric of it waits already.
+   */
+  feedback(decisionId: string, value: number | boolean, metric: string | null = null): Promise<boolean> {
+    if (typeof value !== "boolean" && !Number.isFinite(value)) throw new TypeError("value: a finite number, true or false was expected");
+    const occurred_at = new Date(this.now()).toISOString();
+    const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
+    return this.#outbox.addReward(decisionId, metric ?? "", event);
+  }
+
+  /** Events that are still to be told. */
+  waiting(): Promise<number> {
+    return this.#state.waiting();
+  }
+
+  /**
+   * Tells what waits, in batches. What was told is forgotten here once the platform has committed
+   * it. Throws Problem, Unreachable.
+   */
+  upload(): Promise<Uploaded> {
+    return this.#outbox.upload();
+  }
+
+  /** Sends nothing by itself any more. What waits is kept. */
+  close(): void {
+    this.#outbox.close();
+  }
+}
+
+function positions(bundle: Bundle, test: (arm: BundleArm, i: number) => boolean): Set<number> {
+  return new Set(bundle.arms.flatMap((arm, i) => (test(arm, i) ? [i] : [])));
+}
+
+function contextOf(asked: EdgeAsked): Context | null {
+  return asked.context ?? null;
+}
+
+/** The same members, in whichever order. */
+function alike(left: Context | null, right: Context | null): boolean {
+  if (left === null || right === null) return left === right;
+  const names = Object.keys(left);
+  return names.length === Object.keys(right).length && names.every((name) => Object.hasOwn(right, name) && left[name] === right[name]);
+}

@@ -1,0 +1,221 @@
+/**
+ * A device's state in the origin's IndexedDB: its tabs and workers share it, and it outlives them.
+ */
+
+import { blake2b } from "./blake2b.js";
+import { EdgeError } from "./errors.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type State } from "./state.js";
+
+/**
+ * What waits has a `place` in the queue; what was told has none, and so is in no index of places.
+ */
+interface DecisionRow {
+  id: string;
+  receipt: string;
+  decidedAt: number;
+  place?: number;
+  event?: string;
+}
+
+interface RewardRow {
+  decision: string;
+  metric: string;
+  receipt: string;
+  place: number;
+  event: string;
+}
+
+type UnitRow = KeptArm & { experiment: number; unit: string; at: number };
+
+const VERSION = 1;
+
+export class IndexedState implements State {
+  readonly #opened: Promise<IDBDatabase>;
+  #lastReceipt: readonly [text: string, id: string] = ["", ""];
+
+  constructor(
+    name: string,
+    private readonly limit: number,
+  ) {
+    this.#opened = opened(name);
+    this.#opened.catch(() => undefined); // who asks for something is told
+  }
+
+  async close(): Promise<void> {
+    (await this.#opened).close();
+  }
+
+  get(...names: string[]): Promise<(string | null)[]> {
+    return this.#do("readonly", ["settled"], async ({ settled }) => {
+      const values = await Promise.all(names.map((name) => result(settled!.get(name))));
+      return values.map((value) => (value as string | undefined) ?? null);
+    });
+  }
+
+  put(values: Readonly<Record<string, string>>): Promise<void> {
+    return this.#do("readwrite", ["settled"], async ({ settled }) => {
+      for (const [name, value] of Object.entries(values)) settled!.put(value, name);
+    });
+  }
+
+  arm(experiment: number, unit: string, isGood: (kept: KeptArm) => boolean, draw: () => KeptArm): Promise<KeptArm> {
+    return this.#do("readwrite", ["units", "receipts"], async ({ units, receipts }) => {
+      const row = (await result(units!.get([experiment, unit]))) as UnitRow | undefined;
+      if (row !== undefined) {
+        const { text } = (await result(receipts!.get(row.receipt))) as { text: string };
+        const kept = { arm: row.arm, propensities: row.propensities, receipt: text, context: row.context };
+        if (isGood(kept)) return kept;
+      }
+      const drawn = draw();
+      units!.put({ ...drawn, receipt: this.#receipt(receipts!, drawn.receipt), experiment, unit, at: Date.now() } satisfies UnitRow);
+      units!.delete(IDBKeyRange.upperBound([experiment], true));
+      units!.delete(IDBKeyRange.lowerBound([experiment + 1]));
+      if ((await result(units!.count())) > this.limit) {
+        const oldest = await result(units!.index("at").openKeyCursor());
+        if (oldest !== null) units!.delete(oldest.primaryKey);
+      }
+      return drawn;
+    });
+  }
+
+  addDecision({ id, receipt, decidedAt, event }: KeptDecision): Promise<boolean> {
+    return this.#do("readwrite", ["decisions", "receipts"], async ({ decisions, receipts }) => {
+      if ((await result(decisions!.index("place").count())) >= this.limit) return false;
+      const row: DecisionRow = { id, receipt: this.#receipt(receipts!, receipt), decidedAt, place: Date.now(), event };
+      await result(decisions!.add(row));
+      return true;
+    });
+  }
+
+  addReward(decision: string, metric: string, event: string): Promise<boolean> {
+    return this.#do("readwrite", ["decisions", "rewards"], async ({ decisions, rewards }) => {
+      const row = (await result(decisions!.get(decision))) as DecisionRow | undefined;
+      if (row === undefined || (await result(rewards!.count([decision, metric]))) > 0) return false;
+      const reward: RewardRow = { decision, metric, receipt: row.receipt, place: Date.now(), event };
+      await result(rewards!.add(reward));
+      return true;
+    });
+  }
+
+  batch(most: number): Promise<Batch | null> {
+    return this.#do("readonly", ["decisions", "rewards", "receipts"], async ({ decisions, rewards, receipts }) => {
+      const firsts = await Promise.all([decisions!, rewards!].map((store) => result(store.index("place").openCursor())));
+      const [oldest] = firsts.flatMap((cursor) => (cursor === null ? [] : [cursor.value as RewardRow])).sort((a, b) => a.place - b.place);
+      if (oldest === undefined) return null;
+      const range = IDBKeyRange.bound([oldest.receipt], [oldest.receipt, Number.MAX_VALUE]);
+      const all = (store: IDBObjectStore): Promise<unknown[]> => result(store.index("receipt-place").getAll(range, most));
+      const waiting = [
+        ...((await all(decisions!)) as DecisionRow[]).map(({ id, event }) => ({ key: [id, null] as EventKey, event: event! })),
+        ...((await all(rewards!)) as RewardRow[]).map(({ decision, metric, event }) => ({ key: [decision, metric] as EventKey, event })),
+      ];
+      const { text } = (await result(receipts!.get(oldest.receipt))) as { text: string };
+      return batchOf(text, waiting.slice(0, most));
+    });
+  }
+
+  told(keys: readonly EventKey[]): Promise<void> {
+    return this.#do("readwrite", ["decisions", "rewards"], async ({ decisions, rewards }) => {
+      for (const [id, metric] of keys) {
+        if (metric !== null) {
+          rewards!.delete([id, metric]);
+          continue;
+        }
+        const row = (await result(decisions!.get(id))) as DecisionRow | undefined;
+        if (row !== undefined) decisions!.put({ id, receipt: row.receipt, decidedAt: row.decidedAt } satisfies DecisionRow);
+      }
+    });
+  }
+
+  forgetBefore(decidedAt: number): Promise<void> {
+    return this.#do("readwrite", ["decisions", "rewards", "units", "receipts"], async ({ decisions, rewards, units, receipts }) => {
+      const old = (await result(decisions!.index("decidedAt").getAll(IDBKeyRange.upperBound(decidedAt, true)))) as DecisionRow[];
+      for (const { id, place } of old) {
+        const waits = place !== undefined || (await result(rewards!.count(IDBKeyRange.bound([id], [id, []])))) > 0;
+        if (!waits) decisions!.delete(id);
+      }
+      for (const id of await result(receipts!.getAllKeys())) {
+        const counts = [decisions!, rewards!, units!].map((store) => result(store.index("receipt").count(id)));
+        if ((await Promise.all(counts)).every((count) => count === 0)) receipts!.delete(id);
+      }
+    });
+  }
+
+  waiting(): Promise<number> {
+    return this.#do("readonly", ["decisions", "rewards"], async ({ decisions, rewards }) => {
+      return (await result(decisions!.index("place").count())) + (await result(rewards!.count()));
+    });
+  }
+
+  /** Many rows name one receipt, which may be long. */
+  #receipt(receipts: IDBObjectStore, text: string): string {
+    if (this.#lastReceipt[0] !== text) {
+      const digest = blake2b(new TextEncoder().encode(text)).slice(0, 16);
+      this.#lastReceipt = [text, Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("")];
+    }
+    const [, id] = this.#lastReceipt;
+    receipts.put({ id, text });
+    return id;
+  }
+
+  /** One transaction, which is committed when this resolves. */
+  async #do<T>(
+    mode: IDBTransactionMode,
+    names: string[],
+    work: (stores: Record<string, IDBObjectStore>) => Promise<T>,
+  ): Promise<T> {
+    const transaction = (await this.#opened).transaction(names, mode);
+    const committed = new Promise<void>((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(transaction.error ?? new EdgeError("the browser's storage took it back"));
+    });
+    committed.catch(() => undefined);
+    let value: T;
+    try {
+      value = await work(Object.fromEntries(names.map((name) => [name, transaction.objectStore(name)])));
+    } catch (error) {
+      try {
+        transaction.abort();
+      } catch {
+        // It was over already.
+      }
+      throw error;
+    }
+    await committed;
+    return value;
+  }
+}
+
+function opened(name: string): Promise<IDBDatabase> {
+  const request = indexedDB.open(name, VERSION);
+  request.onupgradeneeded = () => {
+    const database = request.result;
+    database.createObjectStore("settled");
+    database.createObjectStore("receipts", { keyPath: "id" });
+    const units = database.createObjectStore("units", { keyPath: ["experiment", "unit"] });
+    const decisions = database.createObjectStore("decisions", { keyPath: "id" });
+    const rewards = database.createObjectStore("rewards", { keyPath: ["decision", "metric"] });
+    units.createIndex("at", "at");
+    decisions.createIndex("decidedAt", "decidedAt");
+    for (const store of [units, decisions, rewards]) store.createIndex("receipt", "receipt");
+    for (const store of [decisions, rewards]) {
+      store.createIndex("place", "place");
+      store.createIndex("receipt-place", ["receipt", "place"]);
+    }
+  };
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => {
+      // A later version of this client, in another tab, wants to change it.
+      request.result.onversionchange = () => request.result.close();
+      resolve(request.result);
+    };
+    request.onerror = () => reject(request.error);
+    request.onblocked = () => reject(new EdgeError("another tab holds an earlier version of this device's state: close it"));
+  });
+}
+
+function result<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}

@@ -1,0 +1,161 @@
+"""The arms of an experiment, one a row: what is known of each, drawn on one axis, and what is not
+known yet and why."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from noregret.experiments.models import Experiment
+from noregret.experiments.policies import looks_at_requests
+from noregret.learning.shown.results import Results, ResultsArm
+
+from .drawn import Axis, Mark, axis
+from .verdicts import Setting, told
+from .verdicts.troubles import FAILING
+
+Tone = Literal["good", "wait", "bad", "plain"]
+
+_COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("mean", "interval"), "Mean reward, 95 %"),
+    (("watched",), "At any time"),
+    (("now", "share"), "Share now, so far"),
+    (("best",), "P(best)"),
+    (("loss",), "Expected loss"),
+    (("decisions", "rewards"), "Decisions, rewards"),
+    (("errors",), "Errors"),
+    (("p50", "p99"), "p50, p99 in ms"),
+)
+"""The figures of each column, below each other, and its title."""
+_OF_ONE_ARM = ("share", "now", "best", "loss")
+_COMPARING = ("best", "loss")
+
+
+def columns_of(experiment: Experiment) -> list[tuple[tuple[str, ...], str]]:
+    """The columns that say something of this strategy's arms."""
+    left_out: tuple[str, ...] = ()
+    if serves_nobody(experiment):
+        left_out = _OF_ONE_ARM  # the champion alone serves
+    elif looks_at_requests(experiment):
+        left_out = ("now", *_COMPARING)  # they depend on the request
+    elif experiment.strategy == Experiment.Strategy.CANARY:
+        left_out = ("loss",)
+    columns = [(tuple(key for key in keys if key not in left_out), label) for keys, label in _COLUMNS]
+    return [(keys, "Share so far" if keys == ("share",) else label) for keys, label in columns if keys]
+
+
+def serves_nobody(experiment: Experiment) -> bool:
+    """Is all that it makes copies or choices that nobody gets?"""
+    return experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
+
+
+class Chip(Struct, frozen=True):
+    """A word on an arm, and whether it is good or bad."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+class ArmRow(Struct, frozen=True):
+    """`said`: what is drawn, in words. `cells`: of each column (figure, text) below each other."""
+
+    name: str
+    model: str
+    colour: int
+    chips: list[Chip]
+    mark: Mark
+    said: str
+    cells: list[list[tuple[str, str]]]
+
+
+class ArmTable(Struct, frozen=True):
+    """`axis`: None where the means of arms are not comparable or not known; `why` then says so."""
+
+    columns: list[str]
+    rows: list[ArmRow]
+    axis: Axis | None
+    why: str
+
+
+def arm_table(experiment: Experiment, results: Results, setting: Setting, cells: dict[str, dict[str, str]]) -> ArmTable:
+    """Of the arms that serve."""
+    mirrored = serves_nobody(experiment)
+    columns = columns_of(experiment)
+    arms = [arm for arm in results.arms if arm.is_control or not mirrored]
+    drawn, why = None, ""
+    if setting.contextual and not mirrored:
+        why = "Means are of different requests, so they are not drawn beside each other."
+    else:
+        drawn = _axis(arms, setting)
+    if drawn is None and not why:
+        why = "Nothing is drawn before an arm has a reward."
+    colours = {arm.name: i for i, arm in enumerate(results.arms)}
+    promoted = experiment.promoted_arm.name if experiment.promoted_arm else ""
+    rows = [
+        ArmRow(
+            name=arm.name,
+            model=arm.model,
+            colour=colours[arm.name] % 7,
+            chips=chips(arm, results, setting, promoted),
+            mark=Mark() if drawn is None else drawn.mark(arm.mean, arm.interval, arm.watched_interval),
+            said=_said(arm, texts),
+            cells=[[(key, texts[key]) for key in keys] for keys, _ in columns],
+        )
+        for arm in arms
+        for texts in [cells[arm.name] | _in_its_unit(arm, setting)]
+    ]
+    return ArmTable([label for _, label in columns], rows, drawn, why)
+
+
+def _in_its_unit(arm: ResultsArm, setting: Setting) -> dict[str, str]:
+    """Figures of its rewards: rates in per cent, and as many decimals as their interval has."""
+    if arm.mean is None or arm.interval is None:
+        return {}
+    mean, *ends = told.values([arm.mean, *arm.interval], percent=setting.percent)
+    watched = told.values(list(arm.watched_interval or ()), percent=setting.percent)
+    loss = [] if arm.expected_loss is None else told.values([arm.expected_loss], percent=setting.percent)
+    return {
+        "mean": mean,
+        "interval": " to ".join(ends),
+        **({"watched": " to ".join(watched)} if watched else {}),
+        **({"loss": loss[0]} if loss else {}),
+    }
+
+
+def _axis(arms: list[ResultsArm], setting: Setting) -> Axis | None:
+    """Around means and intervals; the wider intervals are cut off at its ends."""
+    known = [arm.mean for arm in arms if arm.mean is not None]
+    known += [end for arm in arms if arm.interval is not None for end in arm.interval]
+    control = next((arm.mean for arm in arms if arm.is_control and arm.mean is not None), None)
+    return axis(known, percent=setting.percent, reference=control)
+
+
+def _said(arm: ResultsArm, cells: dict[str, str]) -> str:
+    if arm.mean is None:
+        return f"{arm.name}: no reward yet"
+    if arm.interval is None:
+        return f"{arm.name}: {cells['mean']}"
+    return f"{arm.name}: {cells['mean']}, 95 % interval {cells['interval']}"
+
+
+def chips(arm: ResultsArm, results: Results, setting: Setting, promoted: str) -> list[Chip]:
+    """What an arm is, and what of it is not known yet, and why."""
+    said = []
+    if arm.is_control:
+        said.append(Chip("control"))
+    if arm.name == promoted:
+        said.append(Chip("promoted", "good"))
+    if not arm.enabled:
+        said.append(Chip("taken out", "wait"))
+    if arm.error_rate is not None and arm.error_rate > FAILING:
+        said.append(Chip(f"fails {arm.error_rate:.0%}", "bad"))
+    if results.status not in ("running", "paused") or setting.apprentice or results.strategy == "shadow":
+        return said
+    if results.evidence.leader == arm.name and results.strategy in ("ab", "bandit") and not setting.contextual:
+        said.append(Chip("leads", "good"))
+    if not arm.decisions:
+        said.append(Chip("no decision yet", "wait"))
+    elif not arm.rewards:
+        said.append(Chip("no reward yet", "wait"))
+    elif arm.rewards < setting.min_rewards:
+        said.append(Chip(f"{arm.rewards:,} of {setting.min_rewards:,} rewards", "wait"))
+    return said

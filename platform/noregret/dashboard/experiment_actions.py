@@ -1,0 +1,179 @@
+"""What can be done with an experiment: each action is asked for with its consequence, wants a
+reason, and a second look where it goes against what is known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from noregret.experiments import document as documents
+from noregret.experiments.errors import ExperimentsError, Invalid
+from noregret.experiments.lifecycle import TRANSITIONS
+from noregret.experiments.models import Arm, Experiment
+from noregret.learning.shown.shared import shared_results
+from noregret.rollout.arms import add_arm, set_enabled
+from noregret.rollout.transitions import activate, advance, move
+from serving.api.bodies import field_error
+
+from .decision import LABELS, against, consequence
+from .document_inputs import JSONText
+from .forms import ReasonForm
+from .pages import ReadOnlyAdmin, actor_of
+from .verdicts import Setting, setting_of
+
+OF_ONE_ARM = ("promote", "disable", "enable")
+
+
+class ActionForm(ReasonForm):
+    """Which arm, where one is asked for; why; and the second look."""
+
+    field_order = ("arm", "reason", "seen")
+    seen = forms.BooleanField(required=False, label="I have seen this, and want it all the same")
+
+    def __init__(self, data: Any, *, arms: list[Arm] | None, arm: str = "") -> None:
+        super().__init__(data)
+        self.fields["reason"].required = True
+        self.fields["reason"].error_messages["required"] = "Say why: whoever reads the trail later was not there."
+        if arms is not None:
+            choices = [("", "Choose an arm"), *((one.name, f"{one.name} ({one.model.model})") for one in arms)]
+            field = forms.ChoiceField(label="Arm", widget=UnfoldAdminSelectWidget(), choices=choices, initial=arm)
+            self.fields["arm"] = field
+            self.order_fields(self.field_order)
+
+
+class AddForm(ReasonForm):
+    """An arm more, and why."""
+
+    field_order = ("name", "model", "payload", "reason")
+    name = forms.CharField(widget=UnfoldAdminTextInputWidget(), max_length=63, help_text="As `v4`; for ever.")
+    model = forms.CharField(widget=UnfoldAdminTextInputWidget(), max_length=255, help_text="As `digits@4`.")
+    payload = JSONText(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="What a decision for it tells besides, as JSON; may be left empty.",
+    )
+    reason = forms.CharField(
+        label="Reason, for the audit trail", max_length=2000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3})
+    )
+
+
+class ExperimentActions(ReadOnlyAdmin[Experiment]):
+    """GET asks; POST does it."""
+
+    def do_view(self, request: HttpRequest, experiment: Experiment, action: str) -> HttpResponse:
+        """The confirmation of an action, and the action."""
+        if not self.may(request, "change"):
+            raise PermissionDenied
+        if action not in LABELS:
+            raise Http404
+        if action == "add":
+            return self._add_view(request, experiment)
+        posted = request.method == "POST"
+        arms = _choices(experiment, action)
+        chosen = request.GET.get("arm", "")
+        form = ActionForm(request.POST if posted else None, arms=arms, arm=chosen)
+        setting = setting_of(experiment)
+        valid = posted and form.is_valid()
+        arm = form.cleaned_data.get("arm", "") if valid else chosen
+        objection = against(action, arm, shared_results(experiment.pk).results, setting)
+        if valid and not (objection and not form.cleaned_data["seen"]):
+            self._do(request, experiment, action, arm, form.cleaned_data["reason"])
+            return self.to_row(experiment)
+        if valid:
+            form.add_error("seen", "Look again: it goes against what is known.")
+        if not objection:
+            del form.fields["seen"]
+        return self.page(
+            request,
+            "noregret/confirm.html",
+            {
+                "title": f"{LABELS[action]}: {experiment.name}",
+                "question": _question(action, experiment, setting, arm),
+                "objection": objection,
+                "form": form,
+                "button": "Promote" if action == "promote" else LABELS[action],
+                "back": self.row_url(experiment),
+            },
+            status=400 if form.errors else 200,
+        )
+
+    def _add_view(self, request: HttpRequest, experiment: Experiment) -> HttpResponse:
+        form = AddForm(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and form.is_valid():
+            given = form.cleaned_data
+            try:
+                asked = {name: given[name] for name in ("name", "model", "payload") if given[name] not in (None, "")}
+                arm = add_arm(
+                    experiment,
+                    msgspec.convert(asked, documents.Arm),
+                    actor=actor_of(request),
+                    reason=given["reason"],
+                )
+            except msgspec.ValidationError as error:
+                told = field_error(str(error))
+                field = told["field"] if told["field"] in form.fields else None
+                form.add_error(field, told["message"])
+            except Invalid as error:
+                form.add_error(error.field if error.field in form.fields else None, error.message)
+            except ExperimentsError as error:
+                messages.error(request, f"Not done: {error}.")
+                return self.to_row(experiment)
+            else:
+                messages.success(request, f"{arm.name} was added.")
+                return self.to_row(experiment)
+        context = {
+            "title": f"{LABELS['add']}: {experiment.name}",
+            "question": consequence("add", experiment.name, setting_of(experiment)),
+            "form": form,
+            "button": LABELS["add"],
+            "back": self.row_url(experiment),
+        }
+        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
+
+    def _do(self, request: HttpRequest, experiment: Experiment, action: str, arm: str, reason: str) -> None:
+        try:
+            message = _performed(experiment, action, arm, actor_of(request), reason)
+        except ExperimentsError as error:
+            messages.error(request, f"Not done: {error}.")
+        else:
+            messages.success(request, message)
+
+
+def _question(action: str, experiment: Experiment, setting: Setting, arm: str) -> str:
+    return consequence(action, experiment.name, setting, arm or "The chosen arm")
+
+
+def _choices(experiment: Experiment, action: str) -> list[Arm] | None:
+    """The arms that an action may be done to; None where it is done to none."""
+    if action not in OF_ONE_ARM:
+        return None
+    arms = experiment.arms.select_related("model").order_by("position")
+    return list(arms.filter(enabled=action != "enable"))
+
+
+_STEPS: dict[str, tuple[Callable[..., Experiment], str]] = {
+    "advance": (advance, "advanced"),
+    "activate": (activate, "activated"),
+}
+
+
+def _performed(experiment: Experiment, action: str, name: str, actor: str, reason: str) -> str:
+    """Do it; what was done, in a sentence. Raises ExperimentsError."""
+    arm = experiment.arms.select_related("model", "experiment").get(name=name) if action in OF_ONE_ARM else None
+    if action in _STEPS:
+        step, past = _STEPS[action]
+        step(experiment, actor=actor, reason=reason)
+        return f"{experiment.name} was {past}."
+    if arm is not None and action in ("disable", "enable"):
+        set_enabled(arm, action == "enable", actor=actor, reason=reason)
+        return f"{arm.name} was {'put back' if action == 'enable' else 'taken out'}."
+    transition = next(name for name in TRANSITIONS if name == action)
+    move(experiment, transition, actor=actor, reason=reason, arm=arm)
+    if arm is not None:
+        return f"{arm.name} was promoted: {arm.model.model} is champion."
+    return f"{experiment.name} was {TRANSITIONS[transition].past.replace('_', ' ')}."

@@ -1,0 +1,258 @@
+"""All that the page of an experiment shows, made once for its first view and for each refresh."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+
+from noregret.experiments.lifecycle import possible
+from noregret.experiments.models import Arm, Experiment
+from noregret.learning import standing_history
+from noregret.learning.evidence import keeps_units
+from noregret.learning.kept import rows_from
+from noregret.learning.shown import forecast, lagging, segments
+from noregret.learning.shown.charts import OverTime, over_time
+from noregret.learning.shown.results import Results
+from noregret.learning.shown.shared import shared_results
+from noregret.learning.shown.standing import memory_of
+from noregret.rollout.warnings import warnings_of
+from noregret.trail.models import AuditEntry
+
+from . import sections
+from .arm_table import arm_table, serves_nobody
+from .chart_documents import charts
+from .decision import offers
+from .figures import Figures, figures_of, segment_rows, shadow_rows, tells_evidence
+from .soundness import soundness
+from .timeline import SHOWN, events, timeline
+from .verdicts import Setting, setting_of, told, verdict
+from .verdicts.setting import planned_end
+from .words import sentence
+
+PARTS = ("verdict", "decision", "arms", "strategy", "soundness", "timeline")
+"""What a refresh replaces: templates in noregret/experiment/."""
+
+# So many points are calm to look at: with more of them each holds few decisions of the arms that
+# lose, and means jump about.
+POINTS = 30
+_DAY = timedelta(days=1)
+
+
+def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict[str, Any]:
+    """The context of the page's templates. Bounded: whatever came in, the same queries."""
+    arms = list(experiment.arms.select_related("model").order_by("position"))
+    results = shared_results(experiment.pk).results
+    series, history, told_by_segment = lagging.of_experiment(experiment.pk, lambda: _of_time(experiment))
+    entries = _entries(experiment) if sees_audit else []
+    setting = setting_of(
+        experiment,
+        per_day=per_day(experiment, series, results.as_of),
+        forecast=_forecast(experiment),
+        paused=_paused(experiment, entries, results.as_of),
+    )
+    figures = figures_of(experiment, results)
+    return {
+        "experiment": experiment,
+        "results": results,
+        "figures": figures,
+        "verdict": verdict(results, setting),
+        "warnings": [sentence(warning) for warning in warnings_of(experiment)],
+        "strip": strip(experiment, results, figures),
+        "next_update": next_update(results),
+        "live": experiment.status == Experiment.Status.RUNNING,
+        "offers": offers(_actions(experiment, may_change), experiment.name, results, setting),
+        "arm_actions": _arm_actions(experiment, arms) if may_change else [],
+        "may_change": may_change,
+        "table": arm_table(experiment, results, setting, figures.cells),
+        "arms_help": arms_help(experiment) + gone_help(experiment),
+        "soundness": soundness(experiment, results),
+        "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
+        "sees_audit": sees_audit,
+        "timeline": timeline(entries, history),
+        **_of_strategy(experiment, arms, results, setting, told_by_segment),
+    }
+
+
+def parts(context: dict[str, Any], request: HttpRequest) -> dict[str, str]:
+    """What a refresh replaces, as HTML by name; a slice of it is a plain string."""
+    return {name: render_to_string(f"noregret/experiment/{name}.html", context, request)[:] for name in PARTS}
+
+
+def _of_time(experiment: Experiment) -> tuple[OverTime, list[standing_history.Standing], segments.Segments | None]:
+    """What is read of many rows, and may be a few seconds old."""
+    return (
+        over_time(experiment, POINTS),
+        standing_history.history(experiment),
+        segments.of_experiment(experiment),
+    )
+
+
+def _of_strategy(
+    experiment: Experiment,
+    arms: list[Arm],
+    results: Results,
+    setting: Setting,
+    told_by_segment: segments.Segments | None,
+) -> dict[str, Any]:
+    """What one strategy alone has."""
+    begun = experiment.started_at is not None
+    guarded = sections.guarded(results) if begun else []
+    match experiment.strategy:
+        case Experiment.Strategy.CANARY:
+            return {"guarded": guarded, "ladder": sections.ladder(experiment, arms, results, setting)}
+        case Experiment.Strategy.SHADOW:
+            rows = shadow_rows(results)
+            return {"shadows": rows, "challengers": sections.challengers(experiment, results), "is_shadow": True}
+        case Experiment.Strategy.AB:
+            return {"guarded": guarded, "differences": sections.differences(results, setting) if begun else None}
+        case _ if experiment.apprentice:
+            return {
+                "guarded": guarded,
+                "apprentice": results.apprentice,
+                "choices": sections.choices(results),
+                "is_apprentice": True,
+            }
+    return {
+        "guarded": guarded,
+        "earned": sections.earned(results, setting) if begun else None,
+        "contextual": setting.contextual,
+        "segments": told_by_segment,
+        "segment_rows": [] if told_by_segment is None else segment_rows(told_by_segment),
+        "arm_names": [arm.name for arm in arms],
+    }
+
+
+def _entries(experiment: Experiment) -> list[AuditEntry]:
+    return list(AuditEntry.objects.filter(experiment=experiment.name)[:SHOWN])
+
+
+def _forecast(experiment: Experiment) -> forecast.Forecast | None:
+    begun = experiment.status in (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
+    return forecast.known(experiment) if begun and tells_evidence(experiment) else None
+
+
+def _paused(experiment: Experiment, entries: Sequence[AuditEntry], now: datetime) -> str:
+    """By whom, when and why; empty where it is not paused or the reader may not know."""
+    entry = next((entry for entry in entries if entry.action == "experiment.paused"), None)
+    if experiment.status != Experiment.Status.PAUSED or entry is None:
+        return ""
+    when = told.moment(entry.at, now)
+    why = f" ({entry.reason})" if entry.reason else ""
+    return f" by {entry.actor} {when if when.startswith('at ') else f'on {when}'}{why}"
+
+
+def per_day(experiment: Experiment, series: OverTime, now: datetime) -> float | None:
+    """Rewards a day that decisions of the last day lead to; None where none came."""
+    if not series.at or experiment.started_at is None:
+        return None
+    starts = [datetime.fromisoformat(at) for at in series.at]
+    since = max(experiment.started_at, now - _DAY)
+    length = timedelta(seconds=series.seconds)
+    recent = [i for i, at in enumerate(starts) if at + length > since]
+    over = [
+        i for i, at in enumerate(starts) if (now - at - length).total_seconds() >= experiment.reward_.window_seconds
+    ]
+    decisions = sum(arm.decisions[i] for arm in series.arms for i in recent)
+    spanned = (now - min((starts[i] for i in recent), default=now)).total_seconds()
+    if not decisions or spanned <= 0.0:
+        return None
+    answered = 1.0
+    if experiment.reward_.default is None:
+        asked = sum(arm.decisions[i] for arm in series.arms for i in over or recent)
+        heard = sum(arm.rewards[i] for arm in series.arms for i in over or recent)
+        answered = heard / asked if asked else 0.0
+    return decisions * answered * _DAY.total_seconds() / spanned or None
+
+
+def strip(experiment: Experiment, results: Results, figures: Figures) -> list[tuple[str, str, str]]:
+    """(name, label, text): where it stands, at a glance; times are in the template."""
+    facts = figures.facts
+    answered = f" ({results.rewards / results.decisions:.0%} of decisions)" if results.decisions else ""
+    told_facts = [
+        ("day", "Day", day(experiment, results.as_of)),
+        ("decisions", "Decisions", facts["decisions"]),
+        ("rewards", "Answered", f"{facts['rewards']}{answered}"),
+    ]
+    shown_once = {"decisions", "rewards", "sample_ratio", "answers", "evidence"}
+    told_facts += [(name, label, text) for name, label, text in figures.labelled if name not in shown_once]
+    return told_facts
+
+
+def day(experiment: Experiment, now: datetime) -> str:
+    """'6 of 14', '6', or that it has not begun."""
+    if experiment.started_at is None:
+        return "not started"
+    ended = experiment.ended_at or now
+    number = (ended - experiment.started_at) // _DAY + 1
+    end = planned_end(experiment)
+    if experiment.ended_at is not None or end is None or end <= experiment.started_at:
+        return f"{number:,}"
+    return f"{number:,} of {-(-(end - experiment.started_at) // _DAY):,}"
+
+
+def next_update(results: Results) -> str:
+    """When the learner looks again."""
+    learner = results.learner
+    if not learner.ok or learner.seconds_since_round is None:
+        return "not known: nothing is learned at the moment"
+    return f"within {settings.LEARN_SECONDS:g} s"
+
+
+def _actions(experiment: Experiment, may_change: bool) -> list[str]:
+    """What the state allows now; steps first."""
+    if not may_change:
+        return []
+    allowed = possible(experiment.status)
+    steps = []
+    running = experiment.status == Experiment.Status.RUNNING
+    if running and experiment.canary_ is not None and (experiment.canary_step or 0) + 1 < len(experiment.canary_.steps):
+        steps.append("advance")
+    if experiment.apprentice and allowed:
+        steps.append("activate")
+    grows = experiment.strategy in (Experiment.Strategy.BANDIT, Experiment.Strategy.SHADOW)
+    return [*steps, *allowed, *(["add"] if grows and allowed else [])]
+
+
+def _arm_actions(experiment: Experiment, arms: list[Arm]) -> list[tuple[str, str]]:
+    """(action, arm) of arms that can be taken out or put back."""
+    if experiment.status not in (Experiment.Status.RUNNING, Experiment.Status.PAUSED):
+        return []
+    fixed = experiment.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB)
+    movable = [
+        arm for arm in arms if not (arm.is_control and fixed) and not (arm.is_control and serves_nobody(experiment))
+    ]
+    return [("disable" if arm.enabled else "enable", arm.name) for arm in movable]
+
+
+def gone_help(experiment: Experiment) -> str:
+    """From when on there are rows, where days were dropped."""
+    begins = rows_from(experiment)
+    if begins is None:
+        return ""
+    return f" Decisions before {begins:%Y-%m-%d} were dropped from the ledger: the figures count them, what is read from rows begins there."
+
+
+def arms_help(experiment: Experiment) -> str:
+    """What to know of the table of arms."""
+    if serves_nobody(experiment):
+        return "The control alone serves: of the others there are predictions on copies, and no decision."
+    said = (
+        "Mean and intervals are of the requests that the arm served, and under drift over the times when it was served; "
+        "those “at any time” stay right however often one looks at them, and are drawn thin."
+    )
+    if keeps_units(experiment):
+        said += " They count units, not decisions: what one unit does hangs together."
+    if memory_of(experiment) is None:
+        return f"{said} Arms serve different requests here, so their means can't be compared: the segments below can."
+    if experiment.strategy == Experiment.Strategy.CANARY:
+        return f"{said} P(best) is shown and never acted on."
+    memory = memory_of(experiment)
+    by = (
+        "P(best) and expected loss are by what the policy remembers, the means are of all that was seen. They"
+        if memory is not None and memory.forgets
+        else "P(best) and expected loss"
+    )
+    return f"{said} {by} are shown and never acted on: only the evidence promotes."

@@ -1,0 +1,159 @@
+"""Verdicts of splits and bandits that serve: who leads, how sure that is, when it is decided."""
+
+from datetime import timedelta
+
+from noregret.dashboard.words import duration, sentence
+from noregret.learning.shown.holdout import Holdout
+from noregret.learning.shown.phrases import FAR_BEYOND, listed, probability_told
+from noregret.learning.shown.results import Results, ResultsArm
+
+from . import told
+from .compared import arm_of, leads, named_against_the_table
+from .setting import Setting
+from .structure import Tone, Verdict
+
+_DAY = timedelta(days=1)
+
+
+def of_split(results: Results, setting: Setting) -> Verdict:
+    """Of a running or paused experiment with decisions."""
+    if setting.contextual:
+        return _of_contextual(results, setting)
+    unanswered = [arm for arm in results.arms if arm.enabled and arm.decisions and not arm.rewards]
+    if unanswered:
+        return _unanswered(results, setting, unanswered)
+    leader = results.evidence.leader
+    if leader is None or not results.evidence.matured:
+        return _nothing_matured(results, setting)
+    recommended = results.recommendation
+    ends = [*_holdout(results.holdout, setting), *_planned(results, setting)]
+    if recommended.action == "stop":
+        headline = f"The arms are alike: {recommended.reason}."
+        return Verdict(headline, "Stop it, and keep the champion.", "good", tuple(ends))
+    apart = named_against_the_table(results, leader, setting)
+    if recommended.action == "promote" and recommended.arm is not None:
+        by_itself = "It is promoted by itself in a moment." if setting.auto else f"Promote {recommended.arm}."
+        shown = f"{leads(results, setting, recommended.arm)}, and is shown to be best."
+        return Verdict(shown, by_itself, "good", (_evidence(results), *apart, *ends))
+    headline = f"{leads(results, setting, leader)}{_probable(arm_of(results, leader))}."
+    beyond = beyond_the_leader(results)
+    when = expected(results, setting)
+    details = [part for part in (_evidence(results), beyond, when) if part]
+    return Verdict(headline, "Keep it running.", "wait", (*details, *apart, *ends))
+
+
+def beyond_the_leader(results: Results) -> str:
+    """What the recommendation says beside who leads with how much evidence: what it waits for."""
+    reason = results.recommendation.reason
+    hindrance = reason.partition(", but ")[2] or reason.partition("; ")[2]
+    if not hindrance and "nothing is promoted while they differ" in reason:
+        hindrance = reason
+    return sentence(hindrance, _names(results)) if hindrance else ""
+
+
+def _names(results: Results) -> list[str]:
+    return [arm.name for arm in results.arms]
+
+
+def _probable(arm: ResultsArm) -> str:
+    best = arm.probability_best
+    return "" if best is None else f" (P(best) {probability_told(best)})"
+
+
+def _evidence(results: Results) -> str:
+    value, needed = results.evidence.value, results.evidence.needed
+    if value is None or needed is None:
+        return "No evidence is counted: the rule needs a reward with bounds, so a person decides."
+    if value >= FAR_BEYOND * needed:
+        return f"Evidence is far beyond the {needed:,.0f} that are needed."
+    if value < 1.05:
+        return f"No evidence yet of the {needed:,.0f} that are needed."
+    return f"Evidence {value:,.0f} of {needed:,.0f}." if value >= 10 else f"Evidence {value:.1f} of {needed:,.0f}."
+
+
+def expected(results: Results, setting: Setting) -> str:
+    """When it may be decided at this traffic; or why no date can be told."""
+    evidence, forecast = results.evidence, setting.forecast
+    if evidence.value is None or evidence.needed is None or evidence.value >= evidence.needed:
+        return ""
+    if forecast is None:
+        return "When it may be decided is not simulated yet."
+    if forecast.horizon is None:
+        return f"No date can be told. {forecast.said}"
+    if forecast.low is None:
+        share = 0.0 if forecast.ended is None else forecast.ended
+        return f"It may never be decided: of experiments simulated on from here {share:.0%} are, within {forecast.horizon:,} rewards."
+    if not setting.per_day:
+        return "No date can be told: no answered decision came lately."
+    first = results.as_of + _days(forecast.low - forecast.matured, setting.per_day)
+    last = first + 400 * _DAY
+    if forecast.high is not None:
+        last = results.as_of + _days(forecast.high - forecast.matured, setting.per_day)
+    days = told.range_of_days(first, last, results.as_of)
+    return f"Decided {days} at this traffic." if days else "At this traffic it is not decided within a year."
+
+
+def _days(rewards: int, per_day: float) -> timedelta:
+    return min(max(rewards, 0) / per_day, 3650.0) * _DAY
+
+
+def _unanswered(results: Results, setting: Setting, arms: list[ResultsArm]) -> Verdict:
+    """Arms that were never answered, beside others or alone."""
+    names = listed([arm.name for arm in arms])
+    count = sum(arm.decisions for arm in arms)
+    has = "has" if len(arms) == 1 else "have"
+    if not results.rewards:
+        wait = f"A decision counts {duration(setting.window_seconds)} after it was made at the latest."
+        headline = f"No reward has come in yet for {told.counted(count, 'decision', 'decisions')}."
+        return Verdict(headline, f"Send feedback on what came of decisions of {setting.endpoint}.", "wait", (wait,))
+    headline = f"{names} {has} no reward yet: none of {told.counted(count, 'decision', 'decisions')} is answered."
+    against = f"Nothing can be shown against an arm without one; the others have {told.counted(results.rewards, 'reward', 'rewards')}."
+    do = f"Find out whether feedback on {names} gets lost; or take {'it' if len(arms) == 1 else 'them'} out."
+    tone: Tone = "bad" if min(arm.decisions for arm in arms) >= 20 else "wait"
+    return Verdict(headline, do, tone, (against,))
+
+
+def _nothing_matured(results: Results, setting: Setting) -> Verdict:
+    reason = results.recommendation.reason
+    headline = f"{told.counted(results.decisions, 'decision has', 'decisions have')} come in, and nobody leads yet."
+    return Verdict(headline, "Keep it running.", "wait", (sentence(reason, _names(results)),))
+
+
+def _of_contextual(results: Results, setting: Setting) -> Verdict:
+    """The policy is judged, no arm: their means are of different requests."""
+    value, ends = results.comparison.saved_against_even_split, results.comparison.saved_interval
+    details = [
+        "Means of arms are of different requests and can't be compared: which arm is for whom stands in the segments.",
+        *_holdout(results.holdout, setting),
+        *_planned(results, setting),
+    ]
+    if value is None or ends is None:
+        headline = "The policy chooses by the request; what it earned beyond an even split is not known yet."
+        return Verdict(headline, "Keep it running.", "wait", tuple(details))
+    gain = f"{value:+,.1f} rewards (95%: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
+    low, high = (-ends[1], -ends[0]) if setting.minimize else ends
+    if low > 0:
+        return Verdict(f"The policy earns more than an even split: {gain}.", "Keep it running.", "good", tuple(details))
+    if high < 0:
+        do = "Look at its features, or stop it."
+        return Verdict(f"The policy earns less than an even split: {gain}.", do, "bad", tuple(details))
+    headline = f"It is not shown that the policy earns more than an even split: {gain}."
+    return Verdict(headline, "Keep it running.", "wait", tuple(details))
+
+
+def _holdout(holdout: Holdout | None, setting: Setting) -> list[str]:
+    if holdout is None:
+        return []
+    part = f"the {holdout.share:.0%} of units that are held out"
+    if holdout.benefit is None:
+        return [f"What it earned against {part} is not known yet."]
+    return [
+        f"Against {part}: {told.difference(holdout.benefit, holdout.interval, percent=setting.percent)} a decision."
+    ]
+
+
+def _planned(results: Results, setting: Setting) -> list[str]:
+    if setting.ends_at is None:
+        return []
+    then = "the leader is promoted" if setting.at_end == "promote_leader" else "it stops"
+    return [f"Its planned end is {told.moment(setting.ends_at, results.as_of).removeprefix('at ')}; then {then}."]

@@ -1,0 +1,68 @@
+"""Two arms beside each other, as verdicts tell them."""
+
+from noregret.learning.shown.phrases import probability_told
+from noregret.learning.shown.results import Results, ResultsArm
+
+from . import told
+from .setting import Setting
+
+
+def arm_of(results: Results, name: str) -> ResultsArm:
+    return next(arm for arm in results.arms if arm.name == name)
+
+
+def rival_of(results: Results, name: str) -> ResultsArm | None:
+    """Whom an arm is told beside: the control, or for the control the best of the others."""
+    others = [arm for arm in results.arms if arm.name != name and arm.enabled and arm.mean is not None]
+    control = next((arm for arm in others if arm.is_control), None)
+    return control or max(others, key=lambda arm: arm.probability_best or 0.0, default=None)
+
+
+def means_told(results: Results, setting: Setting, name: str) -> list[str]:
+    """'v2 6.1%, v1 5.0% (control).'; nothing where either has no mean."""
+    arm, rival = arm_of(results, name), rival_of(results, name)
+    if rival is None or arm.mean is None or rival.mean is None:
+        return []
+    own, other = told.values([arm.mean, rival.mean], percent=setting.percent)
+    return [f"Mean reward: {arm.name} {own}, {_named(rival)} {other}."]
+
+
+def leads(results: Results, setting: Setting, name: str) -> str:
+    """'v2 leads: 6.1% against 5.0% of v1, the control', and where its own mean is the worse one,
+    why it leads all the same."""
+    arm, rival = arm_of(results, name), rival_of(results, name)
+    if rival is None or arm.mean is None or rival.mean is None:
+        return f"{name} leads" + ("" if arm.mean is None else f" with {_one(arm.mean, setting)}")
+    own, other = told.values([arm.mean, rival.mean], percent=setting.percent)
+    better = arm.mean < rival.mean if setting.minimize else arm.mean > rival.mean
+    less = ", and less is better" if setting.minimize else ""
+    if own == other:
+        return f"{name} leads narrowly: {own}, as {_named(rival)}"
+    if better:
+        return f"{name} leads: {own} against {other} of {_named(rival)}{less}"
+    why = "by what the policy remembers" if setting.forgets else "by what the policy believes"
+    return f"{name} leads {why}, though its mean so far is {own} against {other} of {_named(rival)}{less}"
+
+
+def named_against_the_table(results: Results, name: str, setting: Setting) -> list[str]:
+    """Why an arm is named where the table gives another one the greatest P(best); nothing where it
+    does not."""
+    known = [arm for arm in results.arms if arm.probability_best is not None]
+    first = max(known, key=lambda arm: arm.probability_best or 0.0, default=None)
+    own = next((arm.probability_best for arm in known if arm.name == name), None)
+    if first is None or first.name == name or first.probability_best is None or first.probability_best == own:
+        return []
+    why = (
+        "P(best) is by what the policy remembers, and evidence counts all decisions"
+        if setting.forgets
+        else "P(best) is by the newest rewards too, and evidence counts matured decisions alone"
+    )
+    return [f"P(best) is greatest for {first.name} ({probability_told(first.probability_best)}): {why}."]
+
+
+def _named(arm: ResultsArm) -> str:
+    return f"{arm.name}, the control" if arm.is_control else arm.name
+
+
+def _one(value: float, setting: Setting) -> str:
+    return told.values([value], percent=setting.percent)[0]

@@ -1,0 +1,90 @@
+"""Verdicts of a canary: which step, what stands in the way of the next, and what follows."""
+
+from datetime import datetime, timedelta
+
+from noregret.learning.shown.results import Results, ResultsArm
+
+from . import told
+from .compared import named_against_the_table
+from .setting import Setting
+from .structure import Verdict
+
+
+def of_canary(results: Results, setting: Setting) -> Verdict:
+    """Of a running or paused canary with decisions."""
+    state, rule = results.canary, setting.canary
+    challenger = next((arm for arm in results.arms if not arm.is_control), None)
+    control = next((arm for arm in results.arms if arm.is_control), None)
+    if state is None or rule is None or challenger is None or control is None:
+        return Verdict("The canary has not begun.", "Keep it running.", "wait")
+    headline = f"Step {state.step} of {state.steps}: {challenger.name} gets {state.weight:.0%} of the units."
+    details = [_beside(challenger, control, setting), *_in_the_way(results, challenger)]
+    match results.recommendation.action:
+        case "rollback":
+            headline = f"{control.name} is shown to be better than {challenger.name}."
+            apart = named_against_the_table(results, control.name, setting)
+            return Verdict(headline, "Roll it back.", "bad", (*details, *apart))
+        case "promote":
+            headline = f"{challenger.name} baked at every step, and nothing spoke against it."
+            return Verdict(headline, f"Promote {challenger.name}.", "good", tuple(details))
+    until = baked_at(results, setting)
+    if until is not None and until > results.as_of:
+        details.append(f"The step bakes until {told.moment(until, results.as_of).removeprefix('at ')}.")
+        goes_on = "then it goes on by itself unless something speaks against it"
+        do = f"Wait; {goes_on if rule.auto else 'then it waits for a person'}."
+        return Verdict(headline, do, "wait", tuple(details))
+    missing = what_it_waits_for(results, setting)
+    if missing:
+        details.append(f"It has baked, and does not go on: {missing}.")
+        return Verdict(headline, "See to what it waits for; or roll it back.", "wait", tuple(details))
+    details.append(f"It has baked, and nothing speaks against {challenger.name}.")
+    do = "It goes on by itself in a moment." if rule.auto else "Advance it."
+    return Verdict(headline, do, "good", tuple(details))
+
+
+def baked_at(results: Results, setting: Setting) -> datetime | None:
+    """When the present step has lasted as long as it must; None before it began."""
+    if results.canary is None or setting.canary is None:
+        return None
+    return results.canary.since + timedelta(seconds=setting.canary.bake_seconds)
+
+
+def what_it_waits_for(results: Results, setting: Setting) -> str:
+    """What the canary's step still lacks; empty where it may go on."""
+    until = baked_at(results, setting)
+    if until is None:
+        return "the canary has not begun"
+    if until > results.as_of:
+        return f"the step bakes for another {(until - results.as_of).total_seconds():,.0f} s"
+    return results.recommendation.reason.partition("; ")[2]
+
+
+def _beside(challenger: ResultsArm, control: ResultsArm, setting: Setting) -> str:
+    failures = " and ".join(
+        f"{arm.name} in {_rate(arm.error_rate)} of {told.counted(arm.decisions, 'decision', 'decisions')}"
+        for arm in (challenger, control)
+    )
+    said = f"Failed: {failures}."
+    if challenger.mean is None or control.mean is None:
+        return said
+    own, other = told.values([challenger.mean, control.mean], percent=setting.percent)
+    return f"{said} Mean reward: {challenger.name} {own}, {control.name} {other}."
+
+
+def _rate(rate: float | None) -> str:
+    return "none" if rate is None else told.values([rate], percent=True)[0]
+
+
+def _in_the_way(results: Results, challenger: ResultsArm) -> list[str]:
+    """Guardrails that the challenger is past or not heard of, without being shown past them."""
+    said = []
+    for guardrail in results.guardrails:
+        for arm in guardrail.arms:
+            if arm.name != challenger.name:
+                continue
+            if arm.state == "unheard":
+                said.append(f"Nobody has sent {guardrail.metric} for {arm.name}, which a guardrail watches.")
+            elif arm.state == "beyond":
+                more = "" if arm.more is None else f"; about {arm.more:,} more values would show it"
+                said.append(f"{guardrail.metric} of {arm.name} is past its limit, and that is not shown yet{more}.")
+    return said

@@ -1,0 +1,59 @@
+"""Verdicts of an experiment that has not begun, is paused or is over, and of one that nothing came
+to."""
+
+import msgspec
+
+from noregret.dashboard.words import sentence
+from noregret.learning.shown.results import Results
+
+from . import told
+from .compared import means_told, named_against_the_table
+from .setting import Setting
+from .structure import Verdict
+
+
+def of_draft(setting: Setting) -> Verdict:
+    return Verdict(
+        f"Not started: all traffic of {setting.endpoint} goes to its champion, {setting.champion}.",
+        "Start it to learn anything.",
+        "wait",
+    )
+
+
+def of_paused(standing: Verdict, setting: Setting) -> Verdict:
+    """What it had come to, below that it is paused."""
+    return msgspec.structs.replace(
+        standing,
+        headline=f"Paused{setting.paused}: all traffic of {setting.endpoint} goes to its champion, {setting.champion}.",
+        details=(standing.headline, *standing.details),
+        do="Resume it, or end it.",
+        tone="wait",
+    )
+
+
+def of_ended(results: Results, setting: Setting) -> Verdict:
+    """How it ended, when, by whom and why, and how the arms stood."""
+    headline = sentence(results.recommendation.reason, [arm.name for arm in results.arms])
+    details = []
+    if setting.ended_at is not None:
+        details.append(f"It ended {told.moment(setting.ended_at, results.as_of)}.")
+    arm = results.recommendation.arm
+    if arm is not None and not setting.contextual and results.strategy != "shadow":
+        details += [*means_told(results, setting, arm), *named_against_the_table(results, arm, setting)]
+    promoted = f"{arm} serves all of it now." if arm else f"{setting.champion} is its champion."
+    return Verdict(headline, f"Nothing is left to do: of {setting.endpoint}, {promoted}", "over", tuple(details))
+
+
+def said_of_nothing(results: Results, setting: Setting) -> Verdict | None:
+    """Where no decision came in, or none has an outcome yet; None where there is more to say."""
+    if not results.decisions:
+        activation = results.activation
+        waiting = activation is not None and activation.decisions > activation.activated
+        return Verdict(
+            "No decision has come in yet.",
+            f"Send requests to {setting.endpoint}."
+            if not waiting
+            else "Decisions wait to be activated: nothing counts before.",
+            "wait",
+        )
+    return None

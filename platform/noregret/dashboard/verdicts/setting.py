@@ -1,0 +1,77 @@
+"""What an experiment's document and history say that its results do not, and its verdict needs."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from msgspec import Struct
+
+from noregret.experiments.document import Canary
+from noregret.experiments.models import Experiment
+from noregret.experiments.policies import looks_at_requests
+from noregret.learning.shown.forecast import Forecast
+from noregret.learning.shown.standing import memory_of
+from serving.times import Time
+
+
+class Setting(Struct, frozen=True):
+    """`per_day`: answered decisions a day lately, None where none came. `ends_at` and `at_end`: its
+    planned end. `paused`: by whom, when and why, where the reader may know. `forecast`: None where
+    it was not simulated yet."""
+
+    endpoint: str
+    champion: str
+    percent: bool = True
+    minimize: bool = False
+    contextual: bool = False
+    apprentice: bool = False
+    forgets: bool = False
+    auto: bool = False
+    silent: bool = False
+    min_rewards: int = 0
+    window_seconds: float = 0.0
+    started_at: Time | None = None
+    ended_at: Time | None = None
+    ends_at: Time | None = None
+    at_end: Literal["stop", "promote_leader"] = "stop"
+    canary: Canary | None = None
+    per_day: float | None = None
+    forecast: Forecast | None = None
+    paused: str = ""
+
+
+def setting_of(
+    experiment: Experiment, *, per_day: float | None = None, forecast: Forecast | None = None, paused: str = ""
+) -> Setting:
+    """Reads the row alone; its endpoint and champion are loaded."""
+    reward, promotion = experiment.reward_, experiment.promotion_
+    memory = memory_of(experiment)
+    return Setting(
+        endpoint=experiment.endpoint.name,
+        champion=experiment.endpoint.champion.model,
+        percent=reward.kind == "binary",
+        minimize=reward.direction == "minimize",
+        contextual=looks_at_requests(experiment),
+        apprentice=experiment.apprentice,
+        forgets=memory is not None and memory.forgets,
+        auto=promotion.auto,
+        silent=reward.default is None,
+        min_rewards=promotion.min_rewards,
+        window_seconds=reward.window_seconds,
+        started_at=experiment.started_at,
+        ended_at=experiment.ended_at,
+        ends_at=planned_end(experiment),
+        at_end=experiment.schedule_.at_end,
+        canary=experiment.canary_,
+        per_day=per_day,
+        forecast=forecast,
+        paused=paused,
+    )
+
+
+def planned_end(experiment: Experiment) -> datetime | None:
+    """The earlier of the ends that its schedule names."""
+    schedule = experiment.schedule_
+    ends = [schedule.end_at] if schedule.end_at else []
+    if schedule.max_seconds is not None and experiment.started_at is not None:
+        ends.append(experiment.started_at + timedelta(seconds=schedule.max_seconds))
+    return min(ends, default=None)

@@ -1,0 +1,57 @@
+"""What is wrong with an experiment that runs, whatever its strategy: arms that fail, guardrails in
+the way, and figures that can't be trusted."""
+
+from bandits.inference.sample_ratio import ALARM
+from noregret.learning.shown.results import Results, ResultsArm
+from noregret.learning.watched.states import GuardedArm, GuardrailState
+
+from . import told
+
+FAILING = 0.1
+"""More failures than this are told of an arm, as what stands against its promotion."""
+_ENOUGH = 20
+
+
+def failing(results: Results) -> list[ResultsArm]:
+    """Enabled arms that fail often, worst first."""
+    arms = [
+        arm
+        for arm in results.arms
+        if arm.enabled and arm.error_rate is not None and arm.error_rate > FAILING and arm.decisions >= _ENOUGH
+    ]
+    return sorted(arms, key=lambda arm: -(arm.error_rate or 0.0))
+
+
+def troubles(results: Results, *, splits: bool) -> list[str]:
+    """A sentence each. `splits`: is the traffic shared among arms?"""
+    said = _unlearned(results)
+    said += [
+        f"{arm.name} fails: {arm.error_rate:.0%} of its {arm.decisions:,} decisions were answered by the champion instead."
+        for arm in failing(results)
+    ]
+    ratio = results.comparison.sample_ratio_p
+    if splits and ratio is not None and ratio < ALARM:
+        said.append("Traffic was not split as logged: don't trust these figures before that is found.")
+    for guardrail in results.guardrails:
+        said += [passed(guardrail, arm) for arm in guardrail.arms if arm.state == "passed"]
+    return said
+
+
+def _unlearned(results: Results) -> list[str]:
+    """What keeps the figures from being of all that came."""
+    learner, said = results.learner, []
+    if not learner.ok:
+        since = "" if learner.behind_seconds is None else f" for {learner.behind_seconds:,.0f} s"
+        said.append(f"What comes in is not learned{since}: {learner.why}.")
+    if learner.set_aside:
+        rows = told.counted(learner.set_aside, "row is", "rows are")
+        said.append(f"{rows} in quarantine, and in none of these figures.")
+    return said
+
+
+_DONE = {"rollback": "the experiment is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
+
+
+def passed(guardrail: GuardrailState, arm: GuardedArm) -> str:
+    """That an arm is shown past a limit, and what follows."""
+    return f"The guardrail on {guardrail.metric} is passed: {arm.reason}; {_DONE[guardrail.action]}."

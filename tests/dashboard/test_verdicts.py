@@ -1,0 +1,237 @@
+"""The sentence that an experiment has come to, of every strategy and in every state."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from noregret.dashboard.verdicts import told, verdict
+from noregret.experiments.document import Canary
+from noregret.learning.shown.apprentice import Apprentice, ChoicesScored
+from noregret.learning.shown.forecast import Forecast
+from noregret.learning.shown.holdout import Holdout, HoldoutSide
+from noregret.learning.shown.latencies import Latency
+from noregret.learning.shown.results import CanaryState, Comparison
+from noregret.learning.shown.shadow_comparison import Outcomes, ShadowComparison
+from noregret.learning.watched.states import GuardedArm, GuardrailState
+
+from tests.dashboard.shown import NOW, arm, results, setting
+
+V1 = arm("v1", mean=0.050, rewards=6000, decisions=6000, probability_best=0.03)
+V2 = arm("v2", mean=0.061, rewards=6000, decisions=6000, probability_best=0.97)
+LEADS = {"leader": "v2", "value": 62.0, "needed": 80.0, "matured": 12_000}
+SOON = Forecast(12_000, 20_000, 40_000, 120_000, 0.9, "It may promote.")
+CANARY = {"strategy": "canary", "canary": CanaryState(2, 4, 0.25, NOW - timedelta(minutes=5))}
+
+
+def test_bandit__leader_clear__is_told_with_numbers_and_a_date() -> None:
+    said = verdict(results(V1, V2, **LEADS), setting(forecast=SOON))
+    assert said.headline == "v2 leads: 6.1% against 5.0% of v1, the control (P(best) 97.0%)."
+    assert said.details == ("Evidence 62 of 80.", "Decided between 28 November and 3 December at this traffic.")
+    assert (said.do, said.tone) == ("Keep it running.", "wait")
+
+
+@pytest.mark.parametrize(
+    ("forecast", "per_day", "told_so"),
+    [
+        (None, 4000.0, "When it may be decided is not simulated yet."),
+        (Forecast(12_000, None, None, None, None, "It forgets."), 4000.0, "No date can be told. It forgets."),
+        (Forecast(12_000, None, None, 120_000, 0.04, ""), 4000.0, "It may never be decided"),
+        (SOON, None, "No date can be told: no answered decision came lately."),
+        (SOON, 1.0, "At this traffic it is not decided within a year."),
+        (Forecast(12_000, 12_100, None, 120_000, 0.6, ""), 4000.0, "Decided at 12:36 UTC or later at this traffic."),
+        (Forecast(12_000, 12_001, 12_002, 120_000, 0.6, ""), 4000.0, "Decided today at this traffic."),
+    ],
+)
+def test_date__is_told__or_why_none_can_be(forecast: Forecast | None, per_day: float | None, told_so: str) -> None:
+    assert told_so in verdict(results(V1, V2, **LEADS), setting(forecast=forecast, per_day=per_day)).text
+
+
+def test_nothing_came_in__says_what_to_send() -> None:
+    nothing = results(arm("a", decisions=0, rewards=0), arm("b", decisions=0, rewards=0))
+    said = verdict(nothing, setting())
+    assert said.headline == "No decision has come in yet."
+    assert said.do == "Send requests to pages."
+    draft = verdict(results(arm("a"), arm("b"), status="draft"), setting())
+    assert draft.text == "Not started: all traffic of pages goes to its champion, page@a. Start it to learn anything."
+
+
+def test_one_arm_never_answered__is_told_of_that_arm_alone() -> None:
+    said = verdict(results(V1, arm("v2", decisions=312, rewards=0), **LEADS), setting())
+    assert said.headline == "v2 has no reward yet: none of 312 decisions is answered."
+    assert said.tone == "bad"
+    assert "leads" not in said.text
+    silent = verdict(results(arm("a", rewards=0), arm("b", rewards=0)), setting())
+    assert silent.headline == "No reward has come in yet for 2,000 decisions."
+    assert "1 h after it was made" in silent.text
+
+
+def test_equal_arms__stop__and_look_alike() -> None:
+    alike = "no arm is better than another by 1.0% of the reward's range or more"
+    said = verdict(results(V1, V2, action="stop", reason=alike, **LEADS), setting())
+    assert said.headline == f"The arms are alike: {alike}."
+    assert said.do == "Stop it, and keep the champion."
+    same = [arm(name, mean=0.05, probability_best=0.5) for name in ("a", "b")]
+    even = verdict(results(*same, leader="b", value=1.0, needed=40.0, matured=5000), setting(forecast=SOON))
+    assert even.headline.startswith("b leads narrowly: 5.0%, as a, the control")
+    assert "No evidence yet of the 40 that are needed." in even.details
+
+
+def test_enough_evidence__promotes__or_says_what_is_in_the_way() -> None:
+    ready = {**LEADS, "value": 95.0}
+    said = verdict(results(V1, V2, action="promote", to="v2", **ready), setting())
+    assert said.headline == "v2 leads: 6.1% against 5.0% of v1, the control, and is shown to be best."
+    assert said.do == "Promote v2."
+    assert "by itself" in verdict(results(V1, V2, action="promote", to="v2", **ready), setting(auto=True)).do
+    held_up = "v2 leads with evidence 95 of the 80 needed, but v1 has 12 of 100 matured rewards: take it out or wait"
+    waits = verdict(results(V1, V2, reason=held_up, **ready), setting())
+    assert "v1 has 12 of 100 matured rewards: take it out or wait." in waits.details
+
+
+def test_who_is_named__is_who_the_table_shows__or_the_verdict_says_why() -> None:
+    """The leader by evidence and the arm with the greatest P(best) may differ: never in silence."""
+    one = results(arm("v1", mean=0.05, probability_best=0.999), arm("v2", mean=0.06, probability_best=0.001), **LEADS)
+    said = verdict(one, setting(forgets=True))
+    assert "P(best) is greatest for v1 (99.9%): P(best) is by what the policy remembers" in said.text
+    worse = results(arm("v1", mean=0.06, probability_best=0.1), arm("v2", mean=0.05, probability_best=0.9), **LEADS)
+    assert (
+        "v2 leads by what the policy remembers, though its mean so far is 5.0%"
+        in verdict(worse, setting(forgets=True)).text
+    )
+    ended = results(V2, arm("v1", mean=0.05, probability_best=0.03), status="completed", action="promote", to="v1",
+                    reason="v1 was promoted by anna: cheaper", leader="v1")  # fmt: skip
+    assert "P(best) is greatest for v2 (97.0%)" in verdict(ended, setting(ended_at=NOW)).text
+
+
+def test_paused_and_completed__say_by_whom_and_why() -> None:
+    paused = verdict(results(V1, V2, status="paused", **LEADS), setting(paused=" by anna on 25 November: lunch"))
+    assert paused.headline.startswith("Paused by anna on 25 November: lunch: all traffic of pages goes")
+    assert "v2 leads: 6.1% against 5.0% of v1, the control (P(best) 97.0%)." in paused.details
+    assert paused.do == "Resume it, or end it."
+    over = results(
+        V1, V2, status="completed", action="promote", to="v2", leader="v2",
+        reason="v2 was promoted by the learner: it beats v1",
+    )  # fmt: skip
+    said = verdict(over, setting(ended_at=NOW - timedelta(days=2)))
+    assert said.headline == "v2 was promoted by the learner: it beats v1."
+    assert said.details == ("It ended 24 November.", "Mean reward: v2 6.1%, v1, the control 5.0%.")
+    stopped = results(V1, V2, status="completed", action="stop", reason="the experiment was stopped by bob: too dear")
+    assert verdict(stopped, setting(ended_at=NOW)).headline == "The experiment was stopped by bob: too dear."
+
+
+def test_failing_arm_and_guardrail__come_first() -> None:
+    failing = arm("v2", mean=0.061, error_rate=0.87, probability_best=0.97)
+    limit = GuardrailState(
+        "error_rate", "rollback", "limit", 0.05, None,
+        [GuardedArm("v2", "passed", 100, 0.87, 900.0, 20.0, None, "v2 failed in 87 of 100 decisions, where 5% may")],
+    )  # fmt: skip
+    said = verdict(results(V1, failing, guardrails=[limit], **LEADS), setting())
+    assert said.tone == "bad"
+    assert said.details[0] == "v2 fails: 87% of its 1,000 decisions were answered by the champion instead."
+    assert said.details[1].endswith("where 5% may; the experiment is rolled back.")
+    split = verdict(results(V1, V2, comparison=Comparison(1e-5, None, None, None), **LEADS), setting())
+    assert "not split as logged" in split.text
+
+
+def test_canary__tells_step_bake_and_what_is_in_the_way() -> None:
+    control = arm("control", error_rate=0.002, mean=0.9)
+    new = arm("new", error_rate=0.0035, mean=0.91, decisions=400)
+    ten = setting(canary=Canary([0.05, 0.25, 0.5, 1.0], bake_seconds=600.0))
+    baking = verdict(results(control, new, reason="step 2 of 4; it bakes for another 300 s", **CANARY), ten)
+    assert baking.headline == "Step 2 of 4: new gets 25% of the units."
+    assert baking.details[0] == (
+        "Failed: new in 0.35% of 400 decisions and control in 0.20% of 1,000 decisions. "
+        "Mean reward: new 91.0%, control 90.0%."
+    )
+    assert baking.details[1] == "The step bakes until 12:05 UTC."
+    assert baking.do == "Wait; then it goes on by itself unless something speaks against it."
+    past = GuardrailState(
+        "error_rate", "rollback", "limit", 0.003, None, [GuardedArm("new", "beyond", 400, 0.0035, 1.2, 20.0, 900, "")]
+    )
+    slow = setting(canary=Canary(bake_seconds=60.0, auto=False))
+    waits = "step 2 of 4, 25% of the traffic; waits for traffic: new has served 4 of the 20"
+    baked = verdict(results(control, new, guardrails=[past], reason=waits, **CANARY), slow)
+    assert "error_rate of new is past its limit, and that is not shown yet; about 900 more values would" in baked.text
+    assert "does not go on: waits for traffic: new has served 4 of the 20" in baked.text
+    due = verdict(results(control, new, reason="step 2 of 4, baked, and nothing speaks against new", **CANARY), slow)
+    assert due.do == "Advance it."
+    back = verdict(results(control, new, action="rollback", reason="control beats new", **CANARY), slow)
+    assert (back.do, back.tone) == ("Roll it back.", "bad")
+
+
+def shadow(**changed: Any) -> ShadowComparison:
+    known: dict[str, Any] = {
+        "predictions": 12_000, "errors": 24, "error_rate": 0.002, "agreement": 0.971, "mean_absolute_difference": 0.02,
+        "latency_ms": Latency(1.0, 4.0), "champion_latency_ms": Latency(1.0, 3.0), "histogram": [], "examples": [],
+        "outcomes": Outcomes(600, 0.912, 0.901, None, None),
+    }  # fmt: skip
+    return ShadowComparison(**(known | changed))
+
+
+def test_shadow__tells_agreement_and_who_was_right() -> None:
+    told_so = verdict(results(arm("a"), arm("new", decisions=0, shadow=shadow()), strategy="shadow"), setting())
+    assert told_so.headline == (
+        "new agrees with the champion on 97.1% of 12,000 requests; they differ by 0.02 on average; "
+        "right in 91.2%, the champion in 90.1%, of 600 that were told; it failed on 0.20%."
+    )
+    unscored = results(arm("a"), arm("new", decisions=0, shadow=shadow(outcomes=None)), strategy="shadow")
+    assert "no feedback on the metric `outcome`" in verdict(unscored, setting()).text
+    none = verdict(results(arm("a"), arm("new", decisions=0), strategy="shadow"), setting())
+    assert none.headline == "No challenger has answered a copy yet."
+
+
+def test_split__tells_its_planned_end() -> None:
+    ends = setting(forecast=SOON, ends_at=NOW + timedelta(days=7), at_end="promote_leader")
+    said = verdict(results(V1, V2, strategy="ab", **LEADS), ends)
+    assert "Its planned end is 3 December; then the leader is promoted." in said.details
+
+
+def test_apprentice__tells_what_it_would_have_chosen_and_its_score() -> None:
+    choices = Apprentice(1200, {"v1": 0.38, "v2": 0.62}, ChoicesScored(600, 0.81, 0.78))
+    said = verdict(results(V1, V2, apprentice=choices), setting(apprentice=True))
+    assert said.headline == "The policy serves nobody; of 1,200 decisions it would have given v1 38.0%, v2 62.0%."
+    assert said.details == (
+        "Its choices would have been right in 81.0%, the control's in 78.0%, of 600 that were told.",
+    )
+    early = verdict(results(V1, V2, apprentice=None), setting(apprentice=True))
+    assert "serves nobody" in early.headline
+
+
+def test_contextual__judges_the_policy__never_an_arm() -> None:
+    gain = Comparison(0.5, None, 120.0, (20.0, 220.0))
+    said = verdict(results(V1, V2, comparison=gain), setting(contextual=True))
+    assert said.headline == "The policy earns more than an even split: +120.0 rewards (95%: +20.0 to +220.0)."
+    assert "can't be compared" in said.text
+    assert "leads" not in said.text
+    less = verdict(results(V1, V2, comparison=gain), setting(contextual=True, minimize=True))
+    assert less.tone == "bad"
+
+
+def test_holdout__is_told_with_its_interval() -> None:
+    side = HoldoutSide(100, 100, 50, 0.05, (0.02, 0.08))
+    held = Holdout(0.1, side, side, 0.008, (0.002, 0.014))
+    said = verdict(results(V1, V2, holdout=held, **LEADS), setting())
+    assert "Against the 10% of units that are held out: +0.8 points (95%: +0.2 to +1.4) a decision." in said.details
+
+
+@pytest.mark.parametrize(
+    ("numbers", "percent", "texts"),
+    [
+        ([0.0021, 0.0018], True, ["0.21%", "0.18%"]),
+        ([0.002], True, ["0.20%"]),
+        ([1_000_000_003.2, 1_000_000_001.1], False, ["1,000,000,003", "1,000,000,001"]),
+        ([1e9 + 0.25, 1e9], False, ["1,000,000,000.2", "1,000,000,000.0"]),
+        ([0.061, 0.05], True, ["6.1%", "5.0%"]),
+        ([3.14159, 3.2], False, ["3.14", "3.20"]),
+        ([3e-7], False, ["3e-07"]),
+        ([0.0], True, ["0.0%"]),
+        ([], True, []),
+    ],
+)
+def test_values__are_told_apart__at_every_size(numbers: list[float], percent: bool, texts: list[str]) -> None:
+    assert told.values(numbers, percent=percent) == texts
+
+
+def test_reward_that_is_minimized__leads_by_less() -> None:
+    slow, fast = arm("v1", mean=310.0, probability_best=0.02), arm("v2", mean=295.5, probability_best=0.98)
+    said = verdict(results(slow, fast, **LEADS), setting(percent=False, minimize=True))
+    assert said.headline.startswith("v2 leads: 296 against 310 of v1, the control, and less is better")
