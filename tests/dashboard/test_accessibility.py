@@ -19,9 +19,7 @@ from noregret.trail import audit
 
 from serving.models import QuarantinedEvent
 from tests.client_environments import node_modules_of
-from tests.dashboard.test_dashboard import PASSWORD, browser
-
-__all__ = ["browser"]  # a fixture
+from tests.dashboard.conftest import PASSWORD
 
 Start = Callable[..., Experiment]
 LONG = "a-very-long-name-of-something-that-nobody-would-read-aloud-0001"
@@ -100,7 +98,7 @@ def everything(two_arms: Start) -> Pages:
 
 
 @pytest.fixture
-def tab(browser: Any, live_server: Any) -> Iterator[Any]:  # the fixture that is imported
+def tab(browser: Any, live_server: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     yield page
