@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
-from noregret.dashboard.experiment_page import gone_help
+from noregret.dashboard.experiment_shown import gone_help
 from noregret.experiments.models import Experiment
 from noregret.learning import kept_intervals
 from noregret.learning.kept import snapshot

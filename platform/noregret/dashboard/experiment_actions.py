@@ -99,7 +99,7 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
                 "button": "Promote" if action == "promote" else LABELS[action],
                 "back": self.row_url(experiment),
             },
-            status=400 if form.errors else 200,
+            status=400 if set(form.errors) - {"seen"} else 200,  # a second look is a question, no error
         )
 
     def _add_view(self, request: HttpRequest, experiment: Experiment) -> HttpResponse:

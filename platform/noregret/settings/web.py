@@ -1,6 +1,6 @@
 """HTTP: middleware, templates, static files, security headers."""
 
-from csp.constants import NONE, SELF, UNSAFE_EVAL
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 
 from noregret.package_path import PACKAGE
 
@@ -34,7 +34,7 @@ MIDDLEWARE = [
 ]
 
 # Pages load and run what comes from here, and nothing that stands in them. The theme's scripts
-# evaluate expressions in attributes (Alpine), and one of them sets an attribute's style.
+# evaluate expressions in attributes (Alpine), and one of them sets an attribute `style`.
 CONTENT_SECURITY_POLICY = {
     # What is read by programs is no page. The documentation of the API is one.
     "EXCLUDE_URL_PREFIXES": ["/api/v1", "/api/schema", "/healthz", "/readyz", "/metrics", STATIC_URL],
@@ -42,6 +42,7 @@ CONTENT_SECURITY_POLICY = {
         "default-src": [SELF],
         "script-src": [SELF, UNSAFE_EVAL],
         "style-src": [SELF],
+        "style-src-attr": [UNSAFE_INLINE],
         "img-src": [SELF, "data:"],
         "font-src": [SELF, "data:"],
         "object-src": [NONE],
