@@ -234,7 +234,7 @@ def test_runtime__answer_that_was_kept__is_the_same_to_the_letter(case: Case, ru
     kept = PredictionCache(PredictionCaches(2**20), entries=10, seconds=None)
 
     def ask() -> Answered:
-        return kept.answer(case.model, case.rows, lambda: runtime.predict(case.rows), 0.0, shares=False)
+        return kept.answer(case.model, case.rows, lambda: runtime.predict(case.rows), 0.0, patience=None)
 
     first, second = ask(), ask()
     assert (first.is_kept, second.is_kept) == (False, True)
