@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.utils import timezone
@@ -18,12 +19,10 @@ from noregret.registry.models import ModelVersion
 from noregret.trail import audit
 
 from serving.models import QuarantinedEvent
-from tests.client_environments import node_modules_of
 from tests.dashboard.conftest import PASSWORD
 
 Start = Callable[..., Experiment]
 LONG = "a-very-long-name-of-something-that-nobody-would-read-aloud-0001"
-AXE = "() => axe.run(document, {resultTypes: ['violations']})"
 SERIOUS = {"serious", "critical"}
 
 
@@ -124,7 +123,7 @@ def test_other_pages__are_accessible_fit_a_phone_and_ask_nobody_else(
 def look_at(tab: Any, live_server: Any, paths: list[str], scheme: str) -> None:
     """Log in, look at each page in the width of a desk and of a phone, and assert that all is
     well."""
-    axe = (node_modules_of("axe") / "axe-core" / "axe.min.js").read_text()
+    axe = Axe()
     User.objects.create_superuser("root", password=PASSWORD)
     wrong: list[str] = []
     tab.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
@@ -144,8 +143,7 @@ def look_at(tab: Any, live_server: Any, paths: list[str], scheme: str) -> None:
         if path.endswith("/try"):
             tab.click("button:has-text('Decide')")
             tab.locator("#decision").wait_for()
-        tab.evaluate(axe)
-        found = tab.evaluate(AXE)
+        found = axe.run(tab).response
         problems += [
             f"{path or 'home'}: {each['id']} ({each['impact']}) at {node['target']}: {node['failureSummary']}"
             for each in found["violations"]

@@ -22,7 +22,7 @@ from .endpoint_page import EndpointAdmin
 from .experiment_page import ExperimentPages
 from .key_page import ApiKeyAdmin
 from .model_page import ModelVersionAdmin
-from .pages import ReadOnlyAdmin, may_see
+from .pages import ReadOnlyAdmin, may_see, shown_json
 from .quarantine_page import QuarantinedEventAdmin
 from .trail_page import AuditEntryAdmin
 
@@ -93,13 +93,17 @@ class ImportedVersionAdmin(ReadOnlyAdmin[ImportedVersion]):
         ("name", "version"),
         ("mlflow_name", "mlflow_version"),
         "run_id",
-        "metrics",
+        "shown_metrics",
         "sha256",
         "url",
         ("created_by", "created_at"),
     )
-    readonly_fields = ("created_at",)
+    readonly_fields = ("created_at", "shown_metrics")
     inlines = (AliasMoveInline,)
+
+    @admin.display(description="metrics")
+    def shown_metrics(self, row: ImportedVersion) -> str:
+        return shown_json(row.metrics)
 
     @admin.display(description="alias")
     def alias(self, row: ImportedVersion) -> str:
@@ -122,8 +126,13 @@ class DeliveryAdmin(ReadOnlyAdmin[Delivery]):
 
     list_display = ("event", "webhook", "state", "attempts", "due_at", "problem")
     list_filter = ("state", "event")
+    readonly_fields = ("shown_body",)
+
+    @admin.display(description="body")
+    def shown_body(self, row: Delivery) -> str:
+        return shown_json(row.body)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """What was told is what the audit trail holds: for those who may read that."""
-        told = ("body",) if may_see(request, "trail", "auditentry") else ()
+        told = ("shown_body",) if may_see(request, "trail", "auditentry") else ()
         return ("event", "webhook", "state", "attempts", "created_at", "due_at", "done_at", "problem", *told)

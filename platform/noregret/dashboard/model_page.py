@@ -15,7 +15,7 @@ from serving.artifacts import ArtifactMissing
 
 from .forms import ModelForm
 from .model_facts import facts_of
-from .pages import ServiceAddAdmin
+from .pages import ServiceAddAdmin, shown_json
 from .words import time_told
 
 
@@ -31,16 +31,16 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
     fields = (
         ("name", "version"),
         ("framework", "shown_runtime"),
-        "signature",
+        "shown_signature",
         "compile_note",
         "cost",
         "callable",
-        "payload",
+        "shown_payload",
         "sha256",
         "compiled_sha256",
         ("size", "created_by", "created_at"),
     )
-    readonly_fields = ("created_at", "shown_runtime", "cost")
+    readonly_fields = ("created_at", "shown_runtime", "cost", "shown_signature", "shown_payload")
 
     change_form_after_template = "noregret/model_facts.html"
 
@@ -81,6 +81,14 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
     @admin.display(description="served by", ordering="runtime")
     def shown_runtime(self, row: ModelVersion) -> str:
         return row.served_by
+
+    @admin.display(description="signature")
+    def shown_signature(self, row: ModelVersion) -> str:
+        return shown_json(row.signature)
+
+    @admin.display(description="payload")
+    def shown_payload(self, row: ModelVersion) -> str:
+        return shown_json(row.payload)
 
     @admin.display(description="time of a call")
     def cost(self, row: ModelVersion) -> str:

@@ -1,6 +1,7 @@
 """Admin pages that read, and change things only through services: what every model admin of
 Noregret is built on."""
 
+import json
 from typing import Any, Generic, TypeVar, cast
 
 from django import forms
@@ -11,6 +12,7 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 
 from noregret.access.keys import KeyInvalid
@@ -28,6 +30,16 @@ def actor_of(request: HttpRequest) -> str:
 def may_see(request: HttpRequest, label: str, model: str) -> bool:
     """Django's rule for a model's pages: who may change rows may see them."""
     return any(request.user.has_perm(f"{label}.{action}_{model}") for action in ("view", "change"))
+
+
+def shown_json(value: Any) -> str:
+    """As indented text: the theme's own way writes colours into the page, which the policy of
+    contents refuses."""
+    return (
+        "-"
+        if value is None
+        else format_html('<pre class="nr-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
+    )
 
 
 class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold ships no types

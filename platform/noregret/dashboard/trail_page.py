@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from noregret.trail.models import AuditEntry
 
-from .pages import ReadOnlyAdmin
+from .pages import ReadOnlyAdmin, shown_json
 from .seen_entries import entries_for
 
 NEWEST = 2000
@@ -59,9 +59,13 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
     list_display = ("at", "actor", "action", "endpoint", "experiment", "model", "reason")
     list_filter = (_Action, _Actor, _Endpoint, _Experiment, "at")
     search_fields = ("actor", "endpoint", "experiment", "model", "reason")
-    fields = ("at", "actor", "action", "endpoint", "experiment", "model", "reason", "details")
-    readonly_fields = ("at",)
+    fields = ("at", "actor", "action", "endpoint", "experiment", "model", "reason", "shown_details")
+    readonly_fields = ("at", "shown_details")
     list_before_template = "noregret/audit_csv.html"
+
+    @admin.display(description="details")
+    def shown_details(self, row: AuditEntry) -> str:
+        return shown_json(row.details)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
         return entries_for(request)
