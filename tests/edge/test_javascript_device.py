@@ -83,7 +83,7 @@ def test_device__offline_and_with_answers_lost__predicts_and_tells_each_event_on
         "row 0: 4 values were expected",
         "at least one row",
         "no arm of irises",
-        "at most 256",
+        "a text of 1 to 256 characters",
         "half a surrogate",
     ]
     assert len(told["refusals"]) == len(starts)

@@ -1,5 +1,7 @@
 /** The client: each call of the serving API. */
+import { checkCharacters } from "./event-fields.js";
 import { FeedbackQueue } from "./feedback-queue.js";
+import { checkAnyReward } from "./reward-values.js";
 import { send } from "./sending.js";
 export class NoregretClient {
     #way;
@@ -74,9 +76,13 @@ function endpointPath(endpoint) {
     return `/api/v1/endpoints/${encodeURIComponent(endpoint)}`;
 }
 function item(decisionId, value, said) {
-    if (typeof value !== "boolean" && !Number.isFinite(value))
-        throw new TypeError("value: a finite number, true or false was expected");
+    if (typeof decisionId !== "string")
+        throw new TypeError("decisionId: a text was expected");
+    checkCharacters("decisionId", decisionId);
+    checkAnyReward(value, said.metric);
     const at = said.occurred_at;
+    if (at instanceof Date && Number.isNaN(at.getTime()))
+        throw new TypeError("occurred_at: a time was expected");
     return {
         decision_id: decisionId,
         value,

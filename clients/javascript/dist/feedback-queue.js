@@ -80,7 +80,10 @@ export class FeedbackQueue {
         const ends = Date.now() + this.batching.retryFor;
         for (let failures = 1;; failures++) {
             try {
-                this.#told(batch, await sendOnce(this.way, callOf(batch), Math.min(this.timeout, ends - Date.now())));
+                const answer = await sendOnce(this.way, callOf(batch), Math.min(this.timeout, ends - Date.now()));
+                const rest = this.#told(batch, answer);
+                if (rest.length > 0)
+                    await this.#deliver(rest);
                 return;
             }
             catch (error) {
@@ -117,7 +120,10 @@ export class FeedbackQueue {
         }
         while (this.#waiting.length > 0) {
             const batch = this.#waiting.splice(0, fitting(this.#waiting));
-            this.#sendOnceMore(batch, (answer) => this.#told(batch, answer), (error) => {
+            this.#sendOnceMore(batch, (answer) => {
+                for (const item of this.#told(batch, answer))
+                    this.put(item);
+            }, (error) => {
                 if (error instanceof Problem && !(error instanceof PlatformUnavailable)) {
                     for (const feedback of batch)
                         this.#tell({ feedback, status: "refused", message: error.message });
@@ -138,14 +144,21 @@ export class FeedbackQueue {
         }
         sendOnce(this.way, call, this.timeout, undefined, true).then(done, failed);
     }
-    #told(batch, answer) {
-        answer.results.forEach((result, i) => {
+    /** Tells what failed; the items of which the answer says nothing, which are to be sent again. */
+    #told(batch, { results }) {
+        if (!Array.isArray(results) || results.length === 0) {
+            for (const feedback of batch)
+                this.#tell({ feedback, status: "refused", message: "an answer came that says nothing of any item" });
+            return [];
+        }
+        results.forEach((result, i) => {
             const feedback = batch[i];
             if (feedback === undefined || !TOLD.has(result.status))
                 return;
             const message = result.error?.message ?? "the decision's window was over";
             this.#tell({ feedback, status: result.status, message });
         });
+        return batch.slice(results.length);
     }
     #tell(failed) {
         try {

@@ -1,7 +1,9 @@
 /** The client: each call of the serving API. */
 
 import type { Asked, Calling, Choice, Feedback, ItemResult, Json, Prediction, Row } from "./documents.js";
+import { checkCharacters } from "./event-fields.js";
 import { type Batching, type FailedFeedback, FeedbackQueue } from "./feedback-queue.js";
+import { checkAnyReward } from "./reward-values.js";
 import { type Retries, send, type Way } from "./sending.js";
 
 export interface Options {
@@ -116,8 +118,11 @@ function endpointPath(endpoint: string): string {
 }
 
 function item(decisionId: string, value: number | boolean, said: Said): Feedback {
-  if (typeof value !== "boolean" && !Number.isFinite(value)) throw new TypeError("value: a finite number, true or false was expected");
+  if (typeof decisionId !== "string") throw new TypeError("decisionId: a text was expected");
+  checkCharacters("decisionId", decisionId);
+  checkAnyReward(value, said.metric);
   const at = said.occurred_at;
+  if (at instanceof Date && Number.isNaN(at.getTime())) throw new TypeError("occurred_at: a time was expected");
   return {
     decision_id: decisionId,
     value,

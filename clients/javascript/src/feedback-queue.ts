@@ -43,6 +43,10 @@ const TOLD = new Set(["late", "conflict", "not_learnable", "unknown", "invalid"]
 /** Browsers let 64 KiB of a page's bodies outlive it. */
 const KEEPALIVE_BYTES = 60_000;
 
+interface Answer {
+  results?: ItemResult[];
+}
+
 export class FeedbackQueue {
   #waiting: Feedback[] = [];
   #sending: Feedback[] = [];
@@ -108,11 +112,13 @@ export class FeedbackQueue {
     }
   }
 
-  async #deliver(batch: Feedback[]): Promise<void> {
+  async #deliver(batch: readonly Feedback[]): Promise<void> {
     const ends = Date.now() + this.batching.retryFor;
     for (let failures = 1; ; failures++) {
       try {
-        this.#told(batch, await sendOnce(this.way, callOf(batch), Math.min(this.timeout, ends - Date.now())));
+        const answer = await sendOnce<Answer>(this.way, callOf(batch), Math.min(this.timeout, ends - Date.now()));
+        const rest = this.#told(batch, answer);
+        if (rest.length > 0) await this.#deliver(rest);
         return;
       } catch (error) {
         const passing = error instanceof PlatformUnavailable || error instanceof Unreachable;
@@ -148,7 +154,9 @@ export class FeedbackQueue {
       const batch = this.#waiting.splice(0, fitting(this.#waiting));
       this.#sendOnceMore(
         batch,
-        (answer) => this.#told(batch, answer),
+        (answer) => {
+          for (const item of this.#told(batch, answer)) this.put(item);
+        },
         (error) => {
           if (error instanceof Problem && !(error instanceof PlatformUnavailable)) {
             for (const feedback of batch) this.#tell({ feedback, status: "refused", message: error.message });
@@ -162,7 +170,7 @@ export class FeedbackQueue {
 
   #sendOnceMore(
     batch: readonly Feedback[],
-    done: (answer: { results: ItemResult[] }) => void,
+    done: (answer: Answer) => void,
     failed: (error: unknown) => void,
   ): void {
     const call = callOf(batch);
@@ -170,16 +178,22 @@ export class FeedbackQueue {
       const body = new Blob([call.body], { type: "application/json" });
       if (navigator.sendBeacon(this.way.url + call.path, body)) return;
     }
-    sendOnce<{ results: ItemResult[] }>(this.way, call, this.timeout, undefined, true).then(done, failed);
+    sendOnce<Answer>(this.way, call, this.timeout, undefined, true).then(done, failed);
   }
 
-  #told(batch: readonly Feedback[], answer: { results: ItemResult[] }): void {
-    answer.results.forEach((result, i) => {
+  /** Tells what failed; the items of which the answer says nothing, which are to be sent again. */
+  #told(batch: readonly Feedback[], { results }: Answer): readonly Feedback[] {
+    if (!Array.isArray(results) || results.length === 0) {
+      for (const feedback of batch) this.#tell({ feedback, status: "refused", message: "an answer came that says nothing of any item" });
+      return [];
+    }
+    (results as ItemResult[]).forEach((result, i) => {
       const feedback = batch[i];
       if (feedback === undefined || !TOLD.has(result.status)) return;
       const message = result.error?.message ?? "the decision's window was over";
       this.#tell({ feedback, status: result.status as FailedStatus, message });
     });
+    return batch.slice(results.length);
   }
 
   #tell(failed: FailedFeedback): void {

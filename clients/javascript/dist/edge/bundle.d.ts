@@ -1,8 +1,8 @@
 /** A bundle as the platform signs it, and the check of its signature. */
 import type { Json } from "../documents.js";
-export type Context = {
-    readonly [name: string]: string | number | boolean | null;
-};
+import type { Context } from "../event-fields.js";
+import type { Reward } from "../reward-values.js";
+export type { Context, Reward };
 export type ContextField = {
     name: string;
     type: "number";
@@ -74,13 +74,7 @@ export interface Bundle {
         covariance: number[][][];
         counts: number[];
     } | null;
-    reward: {
-        metric: string;
-        kind: string;
-        minimum: number | null;
-        maximum: number | null;
-        window_seconds: number;
-    } | null;
+    reward: Reward | null;
     receipt: string;
     key_id: string;
 }

@@ -61,19 +61,21 @@ export declare class EdgeClient {
     /** The bundle that is in force. Throws NoBundle. */
     bundle(): Promise<Bundle>;
     /**
-     * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, and ContextInvalid.
+     * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, ContextInvalid, and
+     * TypeError for a field that the platform would not take.
      */
     decide<P = Json>(asked?: EdgeAsked): Promise<EdgeChoice<P>>;
     /**
      * An arm's answer for these rows, as the platform's predict takes them. Arms that this device
      * can't run are excluded; where the arm's model fails the control answers, and the decision
-     * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, TypeError for rows that are none
-     * of the models'.
+     * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, and TypeError for rows that are
+     * none of the models' and for a field that the platform would not take.
      */
     predict(rows: readonly Row[], asked?: EdgeAsked): Promise<EdgePrediction>;
     /**
      * Keeps how a decision of this device went, to be told; false where the decision is not known
-     * here, or this metric of it waits already.
+     * here, or this metric of it waits already. Throws TypeError for a value or a metric that the
+     * platform would not take.
      */
     feedback(decisionId: string, value: number | boolean, metric?: string | null): Promise<boolean>;
     /** Events that are still to be told. */

@@ -3,6 +3,8 @@
  * platform later.
  */
 import { problemOf } from "../errors.js";
+import { checkContext, checkExclude, checkText } from "../event-fields.js";
+import { checkAnyReward, checkReward } from "../reward-values.js";
 import { exchanged, repeated } from "../sending.js";
 import { assigned } from "./assigning.js";
 import { readBundle, verifyByPlatform } from "./bundle.js";
@@ -15,7 +17,6 @@ import { OnnxModel } from "./onnx.js";
 import { Outbox } from "./outbox.js";
 const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const LONGEST_UNIT = 256;
 const DAY = 86_400_000;
 export class EdgeClient {
     #endpoint;
@@ -141,30 +142,33 @@ export class EdgeClient {
         return bundle;
     }
     /**
-     * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, and ContextInvalid.
+     * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, ContextInvalid, and
+     * TypeError for a field that the platform would not take.
      */
     async decide(asked = {}) {
+        const request = requestOf(asked);
         const bundle = await this.bundle();
-        const excluded = positions(bundle, (arm) => arm.name !== null && (asked.exclude ?? []).includes(arm.name));
-        const found = await this.#assigned(bundle, asked, excluded);
+        const excluded = positions(bundle, (arm) => arm.name !== null && request.exclude.includes(arm.name));
+        const found = await this.#assigned(bundle, request, excluded);
         if (found === null)
             throw new NotRunnable("every arm is excluded");
-        return { ...(await this.#recorded(bundle, found, asked, excluded, null)), payload: bundle.arms[found.route.position].payload };
+        return { ...(await this.#recorded(bundle, found, request, excluded, null)), payload: bundle.arms[found.route.position].payload };
     }
     /**
      * An arm's answer for these rows, as the platform's predict takes them. Arms that this device
      * can't run are excluded; where the arm's model fails the control answers, and the decision
-     * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, TypeError for rows that are none
-     * of the models'.
+     * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, and TypeError for rows that are
+     * none of the models' and for a field that the platform would not take.
      */
     async predict(rows, asked = {}) {
+        const request = requestOf(asked);
         const bundle = await this.bundle();
         const values = valuesOf(bundle, rows);
         const here = await Promise.all(bundle.arms.map((arm) => this.#isHere(arm)));
-        const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && (asked.exclude ?? []).includes(arm.name)));
+        const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && request.exclude.includes(arm.name)));
         let [found, model] = [null, null];
         while (model === null) {
-            found = await this.#assigned(bundle, asked, excluded);
+            found = await this.#assigned(bundle, request, excluded);
             if (found === null)
                 throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
             const { position } = found.route;
@@ -192,7 +196,7 @@ export class EdgeClient {
             [arm, fallbackReason] = [control, "error"];
             outputs = await (await this.#model(control)).predict(values);
         }
-        const decided = await this.#recorded(bundle, found, asked, excluded, fallbackReason);
+        const decided = await this.#recorded(bundle, found, request, excluded, fallbackReason);
         return { ...decided, model: arm.model, outputs: outputs };
     }
     #needsFile(arm) {
@@ -228,16 +232,12 @@ export class EdgeClient {
         }
         return OnnxModel.load(runtime, file, arm.outputs);
     }
-    #assigned(bundle, asked, excluded) {
-        if (asked.unit !== undefined && [...asked.unit].length > LONGEST_UNIT) {
-            throw new TypeError(`unit: at most ${LONGEST_UNIT} characters were expected`);
-        }
-        return assigned(bundle, this.#state, asked.unit ?? null, contextOf(asked), excluded, this.#uniform);
+    #assigned(bundle, { unit, context }, excluded) {
+        return assigned(bundle, this.#state, unit, context, excluded, this.#uniform);
     }
     /** Keeps the decision, to be told; what is answered of it. */
-    async #recorded(bundle, { route, kept }, asked, excluded, fallbackReason) {
+    async #recorded(bundle, { route, kept }, { unit, context, requestId }, excluded, fallbackReason) {
         const [arm, id, now] = [bundle.arms[route.position], crypto.randomUUID(), this.now()];
-        const context = contextOf(asked);
         const isOfThis = kept === null || (kept.receipt === bundle.receipt && (bundle.choice === "draw" || alike(kept.context, context)));
         const event = {
             type: "decision",
@@ -245,15 +245,15 @@ export class EdgeClient {
             arm: arm.name,
             propensity: route.propensities[route.position],
             decided_at: new Date(now).toISOString(),
-            unit: asked.unit ?? null,
+            unit,
             context,
-            request_id: asked.request_id ?? null,
+            request_id: requestId,
             holdout: route.holdout,
             excluded: bundle.arms.flatMap(({ name }, i) => (excluded.has(i) && name !== null ? [name] : [])),
             fallback_reason: fallbackReason,
             kept: isOfThis ? null : { receipt: kept.receipt, context: kept.context },
         };
-        const decision = { id, receipt: bundle.receipt, decidedAt: now, event: JSON.stringify(event) };
+        const decision = { id, receipt: bundle.receipt, decidedAt: now, event: JSON.stringify(event), reward: bundle.reward };
         const isKept = this.#uniform() < bundle.record && (await this.#outbox.addDecision(decision));
         return {
             decision_id: id,
@@ -271,14 +271,19 @@ export class EdgeClient {
     // To the platform
     /**
      * Keeps how a decision of this device went, to be told; false where the decision is not known
-     * here, or this metric of it waits already.
+     * here, or this metric of it waits already. Throws TypeError for a value or a metric that the
+     * platform would not take.
      */
-    feedback(decisionId, value, metric = null) {
-        if (typeof value !== "boolean" && !Number.isFinite(value))
-            throw new TypeError("value: a finite number, true or false was expected");
+    async feedback(decisionId, value, metric = null) {
+        if (typeof decisionId !== "string")
+            throw new TypeError("decisionId: a text was expected");
+        checkAnyReward(value, metric);
         const occurred_at = new Date(this.now()).toISOString();
         const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
-        return this.#outbox.addReward(decisionId, metric ?? "", event);
+        return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {
+            if (rules !== null)
+                checkReward(value, metric, rules);
+        });
     }
     /** Events that are still to be told. */
     waiting() {
@@ -299,8 +304,12 @@ export class EdgeClient {
 function positions(bundle, test) {
     return new Set(bundle.arms.flatMap((arm, i) => (test(arm, i) ? [i] : [])));
 }
-function contextOf(asked) {
-    return asked.context ?? null;
+/** Throws TypeError for what the platform would not take. */
+function requestOf(asked) {
+    checkText("unit", asked.unit);
+    checkText("request_id", asked.request_id);
+    const context = checkContext(asked.context);
+    return { unit: asked.unit ?? null, context, requestId: asked.request_id ?? null, exclude: checkExclude(asked.exclude) };
 }
 /** The same members, in whichever order. */
 function alike(left, right) {

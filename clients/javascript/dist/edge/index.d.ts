@@ -1,5 +1,5 @@
 /** An endpoint on the device: in a browser's page or worker, and in Node. */
-export type { Artifact, Bundle, BundleArm, Context, Verify } from "./bundle.js";
+export type { Artifact, Bundle, BundleArm, Context, Reward, Verify } from "./bundle.js";
 export { ContextInvalid, type Route } from "./choosing.js";
 export { type EdgeAsked, type EdgeChoice, EdgeClient, type EdgeOptions, type EdgePrediction } from "./client.js";
 export { BundleNotTrusted, EdgeError, ModelFailed, NoBundle, NotRunnable, WrongFile } from "./errors.js";

@@ -1,7 +1,7 @@
 /**
  * A device's state in the origin's IndexedDB: its tabs and workers share it, and it outlives them.
  */
-import { type Batch, type EventKey, type KeptArm, type KeptDecision, type State } from "./state.js";
+import { type Batch, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
 export declare class IndexedState implements State {
     #private;
     private readonly limit;
@@ -10,8 +10,8 @@ export declare class IndexedState implements State {
     get(...names: string[]): Promise<(string | null)[]>;
     put(values: Readonly<Record<string, string>>): Promise<void>;
     arm(experiment: number, unit: string, isGood: (kept: KeptArm) => boolean, draw: () => KeptArm): Promise<KeptArm>;
-    addDecision({ id, receipt, decidedAt, event }: KeptDecision): Promise<boolean>;
-    addReward(decision: string, metric: string, event: string): Promise<boolean>;
+    addDecision({ id, receipt, decidedAt, event, reward }: KeptDecision): Promise<boolean>;
+    addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
     batch(most: number): Promise<Batch | null>;
     told(keys: readonly EventKey[]): Promise<void>;
     forgetBefore(decidedAt: number): Promise<void>;

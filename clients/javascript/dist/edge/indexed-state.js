@@ -50,19 +50,22 @@ export class IndexedState {
             return drawn;
         });
     }
-    addDecision({ id, receipt, decidedAt, event }) {
+    addDecision({ id, receipt, decidedAt, event, reward = null }) {
         return this.#do("readwrite", ["decisions", "receipts"], async ({ decisions, receipts }) => {
             if ((await result(decisions.index("place").count())) >= this.limit)
                 return false;
-            const row = { id, receipt: this.#receipt(receipts, receipt), decidedAt, place: Date.now(), event };
+            const row = { id, receipt: this.#receipt(receipts, receipt), decidedAt, place: Date.now(), event, reward };
             await result(decisions.add(row));
             return true;
         });
     }
-    addReward(decision, metric, event) {
+    addReward(decision, metric, event, check) {
         return this.#do("readwrite", ["decisions", "rewards"], async ({ decisions, rewards }) => {
             const row = (await result(decisions.get(decision)));
-            if (row === undefined || (await result(rewards.count([decision, metric]))) > 0)
+            if (row === undefined)
+                return false;
+            check?.(row.reward ?? null);
+            if ((await result(rewards.count([decision, metric]))) > 0)
                 return false;
             const reward = { decision, metric, receipt: row.receipt, place: Date.now(), event };
             await result(rewards.add(reward));
@@ -93,8 +96,10 @@ export class IndexedState {
                     continue;
                 }
                 const row = (await result(decisions.get(id)));
-                if (row !== undefined)
-                    decisions.put({ id, receipt: row.receipt, decidedAt: row.decidedAt });
+                if (row === undefined)
+                    continue;
+                const { receipt, decidedAt, reward = null } = row;
+                decisions.put({ id, receipt, decidedAt, reward });
             }
         });
     }

@@ -42,12 +42,15 @@ export class MemoryState {
         this.#untold++;
         return true;
     }
-    async addReward(decision, metric, event) {
+    async addReward(decision, metric, event, check) {
         const key = JSON.stringify([decision, metric]);
-        const receipt = this.#decisions.get(decision)?.receipt;
-        if (receipt === undefined || this.#rewards.has(key))
+        const known = this.#decisions.get(decision);
+        if (known === undefined)
             return false;
-        this.#rewards.set(key, { decision, metric, receipt, event });
+        check?.(known.reward ?? null);
+        if (this.#rewards.has(key))
+            return false;
+        this.#rewards.set(key, { decision, metric, receipt: known.receipt, event });
         return true;
     }
     async batch(most) {

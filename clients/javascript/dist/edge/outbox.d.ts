@@ -4,7 +4,7 @@
  * knows by `sendBeacon`; no answer comes, so that is sent again later.
  */
 import { type Way } from "../sending.js";
-import type { KeptDecision, State } from "./state.js";
+import type { KeptDecision, RewardCheck, State } from "./state.js";
 /** How many events were told, by what became of them, and how many still wait. */
 export interface Uploaded {
     told: Record<string, number>;
@@ -28,7 +28,7 @@ export declare class Outbox {
     /** False where as many wait as may. */
     addDecision(decision: KeptDecision): Promise<boolean>;
     /** False where the decision is not known here, or this metric of it waits already. */
-    addReward(decision: string, metric: string, event: string): Promise<boolean>;
+    addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
     /** Tells what waits, in batches. Throws Problem, Unreachable. */
     upload(): Promise<Uploaded>;
     /** Sends no more by itself. */

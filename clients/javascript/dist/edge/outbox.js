@@ -71,8 +71,8 @@ export class Outbox {
         return true;
     }
     /** False where the decision is not known here, or this metric of it waits already. */
-    async addReward(decision, metric, event) {
-        if (!(await this.state.addReward(decision, metric, event)))
+    async addReward(decision, metric, event, check) {
+        if (!(await this.state.addReward(decision, metric, event, check)))
             return false;
         this.#here.get(decision)?.rewards.set(metric, event);
         this.#soon();

@@ -1,7 +1,7 @@
 /**
  * What a device remembers: the bundle, its units' arms, and the events that are still to be told.
  */
-import type { Context } from "./bundle.js";
+import type { Context, Reward } from "./bundle.js";
 /** A unit's arm by name, and how it was drawn. */
 export interface KeptArm {
     arm: string | null;
@@ -17,12 +17,16 @@ export interface Batch {
     keys: EventKey[];
     events: string[];
 }
+/** Throws for what a decision with these rules can't have. */
+export type RewardCheck = (rules: Reward | null) => void;
 export interface KeptDecision {
     id: string;
     receipt: string;
     /** Unix time in milliseconds. */
     decidedAt: number;
     event: string;
+    /** What its rewards must be, as the bundle says that it was made by; null where none can be. */
+    reward?: Reward | null;
 }
 /**
  * Each operation is one transaction, whoever shares the state. At most `limit` decisions wait to be
@@ -39,8 +43,12 @@ export interface State {
     arm(experiment: number, unit: string, isGood: (kept: KeptArm) => boolean, draw: () => KeptArm): Promise<KeptArm>;
     /** False where as many wait as may. */
     addDecision(decision: KeptDecision): Promise<boolean>;
-    /** False where the decision is not known here, or this metric of it waits already. */
-    addReward(decision: string, metric: string, event: string): Promise<boolean>;
+    /**
+     * False where the decision is not known here, or this metric of it waits already. `check` throws
+     * where the reward is not what the decision's must be (null: that is not known), and then nothing
+     * is kept.
+     */
+    addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
     /**
      * The oldest receipt's events, at most so many; null where all are told. A reward comes with or
      * after its decision.

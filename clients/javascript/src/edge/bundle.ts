@@ -1,9 +1,11 @@
 /** A bundle as the platform signs it, and the check of its signature. */
 
 import type { Json } from "../documents.js";
+import type { Context } from "../event-fields.js";
+import type { Reward } from "../reward-values.js";
 import { BundleNotTrusted } from "./errors.js";
 
-export type Context = { readonly [name: string]: string | number | boolean | null };
+export type { Context, Reward };
 
 export type ContextField =
   | { name: string; type: "number"; min: number; max: number }
@@ -60,7 +62,7 @@ export interface Bundle {
   policy: { name: string; params: Record<string, unknown>; floor: number; burn_in: number } | null;
   /** By arm position. */
   belief: { mean: number[][]; covariance: number[][][]; counts: number[] } | null;
-  reward: { metric: string; kind: string; minimum: number | null; maximum: number | null; window_seconds: number } | null;
+  reward: Reward | null;
   receipt: string;
   key_id: string;
 }

@@ -5,6 +5,8 @@
 
 import type { Asked, Choice, Decided, Json, Prediction, Row } from "../documents.js";
 import { problemOf } from "../errors.js";
+import { checkContext, checkExclude, checkText } from "../event-fields.js";
+import { checkAnyReward, checkReward } from "../reward-values.js";
 import { exchanged, repeated, type Retries, type Way } from "../sending.js";
 import { type Assigned, assigned } from "./assigning.js";
 import { type Bundle, type BundleArm, type Context, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
@@ -60,9 +62,16 @@ export type EdgeChoice<P = Json> = Omit<Choice<P>, "stale">;
 export type EdgePrediction = Omit<Prediction, "stale">;
 type EdgeDecided = Omit<Decided, "stale">;
 
+/** What was asked, as it is checked and as the event says it. */
+interface Request {
+  unit: string | null;
+  context: Context | null;
+  requestId: string | null;
+  exclude: readonly string[];
+}
+
 const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const LONGEST_UNIT = 256;
 const DAY = 86_400_000;
 
 export class EdgeClient {
@@ -202,30 +211,33 @@ export class EdgeClient {
   }
 
   /**
-   * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, and ContextInvalid.
+   * An arm and its payload. Throws NoBundle, NotRunnable where no arm is left, ContextInvalid, and
+   * TypeError for a field that the platform would not take.
    */
   async decide<P = Json>(asked: EdgeAsked = {}): Promise<EdgeChoice<P>> {
+    const request = requestOf(asked);
     const bundle = await this.bundle();
-    const excluded = positions(bundle, (arm) => arm.name !== null && (asked.exclude ?? []).includes(arm.name));
-    const found = await this.#assigned(bundle, asked, excluded);
+    const excluded = positions(bundle, (arm) => arm.name !== null && request.exclude.includes(arm.name));
+    const found = await this.#assigned(bundle, request, excluded);
     if (found === null) throw new NotRunnable("every arm is excluded");
-    return { ...(await this.#recorded(bundle, found, asked, excluded, null)), payload: bundle.arms[found.route.position]!.payload as P };
+    return { ...(await this.#recorded(bundle, found, request, excluded, null)), payload: bundle.arms[found.route.position]!.payload as P };
   }
 
   /**
    * An arm's answer for these rows, as the platform's predict takes them. Arms that this device
    * can't run are excluded; where the arm's model fails the control answers, and the decision
-   * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, TypeError for rows that are none
-   * of the models'.
+   * teaches nothing. Throws NoBundle, NotRunnable, ContextInvalid, and TypeError for rows that are
+   * none of the models' and for a field that the platform would not take.
    */
   async predict(rows: readonly Row[], asked: EdgeAsked = {}): Promise<EdgePrediction> {
+    const request = requestOf(asked);
     const bundle = await this.bundle();
     const values = valuesOf(bundle, rows);
     const here = await Promise.all(bundle.arms.map((arm) => this.#isHere(arm)));
-    const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && (asked.exclude ?? []).includes(arm.name)));
+    const excluded = positions(bundle, (arm, i) => !here[i] || (arm.name !== null && request.exclude.includes(arm.name)));
     let [found, model]: [Assigned | null, Model | null] = [null, null];
     while (model === null) {
-      found = await this.#assigned(bundle, asked, excluded);
+      found = await this.#assigned(bundle, request, excluded);
       if (found === null) throw new NotRunnable(`no arm of ${this.#endpoint} that is not excluded can be run here`);
       const { position } = found.route;
       try {
@@ -247,7 +259,7 @@ export class EdgeClient {
       [arm, fallbackReason] = [control, "error"];
       outputs = await (await this.#model(control)).predict(values);
     }
-    const decided = await this.#recorded(bundle, found!, asked, excluded, fallbackReason);
+    const decided = await this.#recorded(bundle, found!, request, excluded, fallbackReason);
     return { ...decided, model: arm.model, outputs: outputs as EdgePrediction["outputs"] };
   }
 
@@ -284,23 +296,19 @@ export class EdgeClient {
     return OnnxModel.load(runtime, file, arm.outputs);
   }
 
-  #assigned(bundle: Bundle, asked: EdgeAsked, excluded: ReadonlySet<number>): Promise<Assigned | null> {
-    if (asked.unit !== undefined && [...asked.unit].length > LONGEST_UNIT) {
-      throw new TypeError(`unit: at most ${LONGEST_UNIT} characters were expected`);
-    }
-    return assigned(bundle, this.#state, asked.unit ?? null, contextOf(asked), excluded, this.#uniform);
+  #assigned(bundle: Bundle, { unit, context }: Request, excluded: ReadonlySet<number>): Promise<Assigned | null> {
+    return assigned(bundle, this.#state, unit, context, excluded, this.#uniform);
   }
 
   /** Keeps the decision, to be told; what is answered of it. */
   async #recorded(
     bundle: Bundle,
     { route, kept }: Assigned,
-    asked: EdgeAsked,
+    { unit, context, requestId }: Request,
     excluded: ReadonlySet<number>,
     fallbackReason: "error" | null,
   ): Promise<EdgeDecided> {
     const [arm, id, now] = [bundle.arms[route.position]!, crypto.randomUUID(), this.now()];
-    const context = contextOf(asked);
     const isOfThis = kept === null || (kept.receipt === bundle.receipt && (bundle.choice === "draw" || alike(kept.context, context)));
     const event = {
       type: "decision",
@@ -308,15 +316,15 @@ export class EdgeClient {
       arm: arm.name,
       propensity: route.propensities[route.position]!,
       decided_at: new Date(now).toISOString(),
-      unit: asked.unit ?? null,
+      unit,
       context,
-      request_id: asked.request_id ?? null,
+      request_id: requestId,
       holdout: route.holdout,
       excluded: bundle.arms.flatMap(({ name }, i) => (excluded.has(i) && name !== null ? [name] : [])),
       fallback_reason: fallbackReason,
       kept: isOfThis ? null : { receipt: kept.receipt, context: kept.context },
     };
-    const decision = { id, receipt: bundle.receipt, decidedAt: now, event: JSON.stringify(event) };
+    const decision = { id, receipt: bundle.receipt, decidedAt: now, event: JSON.stringify(event), reward: bundle.reward };
     const isKept = this.#uniform() < bundle.record && (await this.#outbox.addDecision(decision));
     return {
       decision_id: id,
@@ -336,13 +344,17 @@ export class EdgeClient {
 
   /**
    * Keeps how a decision of this device went, to be told; false where the decision is not known
-   * here, or this metric of it waits already.
+   * here, or this metric of it waits already. Throws TypeError for a value or a metric that the
+   * platform would not take.
    */
-  feedback(decisionId: string, value: number | boolean, metric: string | null = null): Promise<boolean> {
-    if (typeof value !== "boolean" && !Number.isFinite(value)) throw new TypeError("value: a finite number, true or false was expected");
+  async feedback(decisionId: string, value: number | boolean, metric: string | null = null): Promise<boolean> {
+    if (typeof decisionId !== "string") throw new TypeError("decisionId: a text was expected");
+    checkAnyReward(value, metric);
     const occurred_at = new Date(this.now()).toISOString();
     const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
-    return this.#outbox.addReward(decisionId, metric ?? "", event);
+    return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {
+      if (rules !== null) checkReward(value, metric, rules);
+    });
   }
 
   /** Events that are still to be told. */
@@ -368,8 +380,12 @@ function positions(bundle: Bundle, test: (arm: BundleArm, i: number) => boolean)
   return new Set(bundle.arms.flatMap((arm, i) => (test(arm, i) ? [i] : [])));
 }
 
-function contextOf(asked: EdgeAsked): Context | null {
-  return asked.context ?? null;
+/** Throws TypeError for what the platform would not take. */
+function requestOf(asked: EdgeAsked): Request {
+  checkText("unit", asked.unit);
+  checkText("request_id", asked.request_id);
+  const context = checkContext(asked.context);
+  return { unit: asked.unit ?? null, context, requestId: asked.request_id ?? null, exclude: checkExclude(asked.exclude) };
 }
 
 /** The same members, in whichever order. */

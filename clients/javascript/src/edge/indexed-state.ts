@@ -3,8 +3,9 @@
  */
 
 import { blake2b } from "./blake2b.js";
+import type { Reward } from "./bundle.js";
 import { EdgeError } from "./errors.js";
-import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type State } from "./state.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
 
 /**
  * What waits has a `place` in the queue; what was told has none, and so is in no index of places.
@@ -15,6 +16,8 @@ interface DecisionRow {
   decidedAt: number;
   place?: number;
   event?: string;
+  /** Not there in rows of earlier versions. */
+  reward?: Reward | null;
 }
 
 interface RewardRow {
@@ -78,19 +81,21 @@ export class IndexedState implements State {
     });
   }
 
-  addDecision({ id, receipt, decidedAt, event }: KeptDecision): Promise<boolean> {
+  addDecision({ id, receipt, decidedAt, event, reward = null }: KeptDecision): Promise<boolean> {
     return this.#do("readwrite", ["decisions", "receipts"], async ({ decisions, receipts }) => {
       if ((await result(decisions!.index("place").count())) >= this.limit) return false;
-      const row: DecisionRow = { id, receipt: this.#receipt(receipts!, receipt), decidedAt, place: Date.now(), event };
+      const row: DecisionRow = { id, receipt: this.#receipt(receipts!, receipt), decidedAt, place: Date.now(), event, reward };
       await result(decisions!.add(row));
       return true;
     });
   }
 
-  addReward(decision: string, metric: string, event: string): Promise<boolean> {
+  addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean> {
     return this.#do("readwrite", ["decisions", "rewards"], async ({ decisions, rewards }) => {
       const row = (await result(decisions!.get(decision))) as DecisionRow | undefined;
-      if (row === undefined || (await result(rewards!.count([decision, metric]))) > 0) return false;
+      if (row === undefined) return false;
+      check?.(row.reward ?? null);
+      if ((await result(rewards!.count([decision, metric]))) > 0) return false;
       const reward: RewardRow = { decision, metric, receipt: row.receipt, place: Date.now(), event };
       await result(rewards!.add(reward));
       return true;
@@ -121,7 +126,9 @@ export class IndexedState implements State {
           continue;
         }
         const row = (await result(decisions!.get(id))) as DecisionRow | undefined;
-        if (row !== undefined) decisions!.put({ id, receipt: row.receipt, decidedAt: row.decidedAt } satisfies DecisionRow);
+        if (row === undefined) continue;
+        const { receipt, decidedAt, reward = null } = row;
+        decisions!.put({ id, receipt, decidedAt, reward } satisfies DecisionRow);
       }
     });
   }

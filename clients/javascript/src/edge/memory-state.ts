@@ -2,7 +2,7 @@
  * A device's state for as long as its process lives: in Node, and where a browser has no IndexedDB.
  */
 
-import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type State } from "./state.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
 
 interface Reward {
   decision: string;
@@ -49,11 +49,13 @@ export class MemoryState implements State {
     return true;
   }
 
-  async addReward(decision: string, metric: string, event: string): Promise<boolean> {
+  async addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean> {
     const key = JSON.stringify([decision, metric]);
-    const receipt = this.#decisions.get(decision)?.receipt;
-    if (receipt === undefined || this.#rewards.has(key)) return false;
-    this.#rewards.set(key, { decision, metric, receipt, event });
+    const known = this.#decisions.get(decision);
+    if (known === undefined) return false;
+    check?.(known.reward ?? null);
+    if (this.#rewards.has(key)) return false;
+    this.#rewards.set(key, { decision, metric, receipt: known.receipt, event });
     return true;
   }
 

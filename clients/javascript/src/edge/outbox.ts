@@ -6,7 +6,7 @@
 
 import { NoregretError, Problem, Unreachable } from "../errors.js";
 import { send, type Way } from "../sending.js";
-import type { Batch, KeptDecision, State } from "./state.js";
+import type { Batch, KeptDecision, RewardCheck, State } from "./state.js";
 import { alone } from "./tabs.js";
 
 /** How many events were told, by what became of them, and how many still wait. */
@@ -82,8 +82,8 @@ export class Outbox {
   }
 
   /** False where the decision is not known here, or this metric of it waits already. */
-  async addReward(decision: string, metric: string, event: string): Promise<boolean> {
-    if (!(await this.state.addReward(decision, metric, event))) return false;
+  async addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean> {
+    if (!(await this.state.addReward(decision, metric, event, check))) return false;
     this.#here.get(decision)?.rewards.set(metric, event);
     this.#soon();
     return true;
