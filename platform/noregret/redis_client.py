@@ -10,10 +10,14 @@ from serving.ledger.decision_log import DecisionLog
 from serving.redis_keys import Keys
 
 
-@cache
 def client() -> redis.Redis:
     """One pooled client a process; raises redis.RedisError on use when the server is away."""
-    return redis_clients.client(settings.REDIS_URL, redis_clients.CONTROL)
+    return _client(settings.REDIS_URL)
+
+
+@cache
+def _client(url: str) -> redis.Redis:
+    return redis_clients.client(url, redis_clients.CONTROL)
 
 
 def keys() -> Keys:

@@ -389,6 +389,7 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.get_by_text("No decision has come in yet.").first.wait_for()
     running = Experiment.objects.get()
     began = tab.inner_text('[data-fact="as_of"]')
+    tab.wait_for_timeout(1_100)  # it is told to the second
     ArmStatistics.objects.filter(arm__name="vb").update(decisions=7, rewards=7, mean=1.0)
     ArmInterval.objects.create(
         arm=running.arms.get(name="vb"), start=timezone.now(), decisions=7, rewards=7, reward_total=7

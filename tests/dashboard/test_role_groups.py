@@ -101,7 +101,7 @@ def test_operator__runs_rollouts__and_manages_neither_keys_nor_people(made: Expe
     for address in ("add/", f"{key.pk}/change/", f"{key.pk}/do/revoke"):
         assert client.post(f"/admin/access/apikey/{address}", {"name": "x", "scopes": "manage"}).status_code == 403
     assert client.post("/admin/auth/user/add/", {"username": "x"}).status_code == 403
-    assert client.post(f"/admin/experiments/experiment/{made.pk}/do/pause", {}).status_code == 302
+    assert client.post(f"/admin/experiments/experiment/{made.pk}/do/pause", {"reason": "to look"}).status_code == 302
 
 
 def test_administrator__manages_people__and_makes_none_mightier(made: Experiment) -> None:

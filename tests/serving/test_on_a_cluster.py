@@ -46,11 +46,9 @@ def cluster() -> Iterator[Cluster]:
 def on_cluster(cluster: Cluster, platform: None, settings: Any) -> Iterator[Cluster]:
     """The platform's Redis is the cluster."""
     settings.REDIS_URL = cluster.url
-    client.cache_clear()
     processes.reset()
     yield cluster
     processes.reset()
-    client.cache_clear()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -73,10 +73,8 @@ def own_redis(settings: Any) -> Iterator[OwnRedis]:
     server = OwnRedis(folder)
     server.start()
     settings.REDIS_URL = server.url
-    client.cache_clear()
     yield server
     server.child.stop()
-    client.cache_clear()
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -118,6 +118,8 @@ class ExperimentEvidence(models.Model):
     unpublished = models.BooleanField(default=False, db_default=False)
     published_at = models.DateTimeField(null=True)
     published_decisions = models.PositiveBigIntegerField(default=0, db_default=0)
+    # How many decisions of devices are kept beside its own (serving.ledger.edge_decisions).
+    beside = models.PositiveBigIntegerField(default=0, db_default=0)
     # What a contextual policy's models know of the closed buckets (noregret.learning.contextual).
     learned = PackedField(help_text="By the policy's family: sums, or Gaussians.")
 

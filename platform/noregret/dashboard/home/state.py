@@ -34,7 +34,7 @@ def state_of(row: Experiment, arms: Sequence[Arm], held: ExperimentEvidence | No
         return _state(row, arms, held, now)
     except Exception as error:  # whatever is wrong with one experiment, the others are shown
         log.exception("state not told", experiment=row.name)
-        return f"How it stands can't be told: {in_words(error)}."
+        return f"Its figures can't be told: {in_words(error)}."
 
 
 def _state(row: Experiment, arms: Sequence[Arm], held: ExperimentEvidence | None, now: datetime) -> str:

@@ -3,7 +3,6 @@ only."""
 
 from typing import Literal, cast
 
-from django.db import connection
 from django.utils import timezone
 from msgspec import Struct
 
@@ -18,7 +17,6 @@ from noregret.learning.summing import sums_of
 from noregret.learning.waiting import count_of
 from noregret.learning.watched import states
 from noregret.learning.watched.states import GuardrailState
-from serving.ledger.edge_decisions import BESIDE
 from serving.times import Time
 
 from . import answers, shadow_comparison
@@ -33,8 +31,6 @@ from .savings import against_even_split
 from .segments import Segments
 from .shadow_comparison import ShadowComparison
 from .standing import standing
-
-_MOST_BESIDE = 100_000
 
 
 class ResultsArm(Struct, frozen=True):
@@ -105,7 +101,7 @@ class Recommendation(Struct, frozen=True):
 
 class Results(Struct, frozen=True):
     """What an experiment has shown so far. What can't be known yet is null. `beside`: decisions of
-    devices that are kept and are in no other figure; more than 100,000 are not counted."""
+    devices that are kept and are in no other figure."""
 
     experiment: str
     strategy: Strategy
@@ -199,7 +195,7 @@ def results(experiment: Experiment) -> Results:
         holdout=holdout(experiment, sums),
         apprentice=apprentice(experiment, arms, sums),
         activation=_activation(experiment),
-        beside=_beside(experiment),
+        beside=held.beside,
         learner=health.of_experiment(experiment),
         recommendation=Recommendation(
             action=found.action, arm=None if found.arm is None else found.arm.name, reason=found.reason
@@ -215,15 +211,6 @@ def _activation(experiment: Experiment) -> Activation | None:
     if counted is None:
         return None
     return Activation(counted.waited, counted.activated, counted.activated / max(counted.waited, 1))
-
-
-def _beside(experiment: Experiment) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM serving_decision WHERE experiment_id = %s LIMIT %s) AS beside",
-            [BESIDE + experiment.pk, _MOST_BESIDE],
-        )
-        return int(cursor.fetchone()[0])
 
 
 def _canary(experiment: Experiment) -> CanaryState | None:
