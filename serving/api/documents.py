@@ -224,12 +224,6 @@ def _count_predict(body: PredictRequest | NumbersRequest) -> int:
     return 1 + _count_decide(body) + sum(len(row) for row in body.inputs if isinstance(row, dict))
 
 
-def _count_predictions(body: PredictionsBody) -> int:
-    # Those of a request are counted when it is decoded: here each of its colons stands for itself.
-    own = 1 + (body.remember_seconds is not UNSET)
-    return own + sum(memoryview(request).tobytes().count(b":") for request in body.requests)
-
-
 def _count_feedback(body: FeedbackBody) -> int:
     fields = (body.decision_id, body.value, body.metric, body.occurred_at, body.feedback)
     count = sum(field is not UNSET for field in fields)
@@ -243,7 +237,9 @@ def _count_feedback(body: FeedbackBody) -> int:
 
 PREDICT = bodies.Form(NumbersRequest, _count_predict)
 PREDICT_COLUMNS = bodies.Form(PredictRequest, _count_predict)
-PREDICTIONS = bodies.Form(PredictionsBody, _count_predictions)
+PREDICTIONS = bodies.ListForm(
+    PredictionsBody, lambda body: body.requests, lambda body: 1 + (body.remember_seconds is not UNSET)
+)
 NUMBERS = list[list[float] | dict[str, float]]
 DECIDE = bodies.Form(DecideRequest, _count_decide)
 ACTIVATE = bodies.Form(ActivateRequest, lambda body: 1)

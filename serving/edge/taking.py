@@ -18,7 +18,7 @@ from serving import metrics, snapshot
 from serving.api import bodies
 from serving.feedback import Feedback, Result, checked_reward, note_not_taken, write_rewards
 from serving.ledger import events as ledger_events
-from serving.ledger.edge_decisions import BESIDE, EdgeDecision, KnownEdgeDecision
+from serving.ledger.edge_decisions import BESIDE, EdgeDecision, KnownEdgeDecision, experiment_of
 from serving.ledger.ingest import as_json
 from serving.ledger.rewards import LedgerUnavailable, NewReward
 from serving.problems import FieldError
@@ -216,7 +216,7 @@ def _reward(
 
 def _checked_reward(process: Process, decision: KnownEdgeDecision, event: EdgeRewardEvent) -> NewReward | Result:
     is_beside = decision.experiment_id >= BESIDE
-    number = decision.experiment_id - BESIDE if is_beside else decision.experiment_id
+    number = experiment_of(decision.experiment_id)
     rules = process.store.reward(number) if number else None
     reward: snapshot.Reward | None = None if rules is None else rules[1]
     try:

@@ -17,6 +17,11 @@ BESIDE = 2**62
 decisions are in the ledger under a number of their own, which no sum asks for."""
 
 
+def experiment_of(number: int) -> int:
+    """The experiment that a decision belongs to whose number in the ledger this is."""
+    return number - BESIDE if number >= BESIDE else number
+
+
 class EdgeDecision(NamedTuple):
     """One to keep. `id` is the device's and `ledger_id` the ledger's, 16 bytes each; `digest` is of
     what the device says."""

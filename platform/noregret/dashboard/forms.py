@@ -259,10 +259,3 @@ class ChampionForm(ReasonForm):
     @classmethod
     def initial_of(cls, row: Any) -> dict[str, Any]:
         return {"champion": row.champion_id, "deadline_ms": row.deadline_ms}
-
-
-class PromoteForm(ReasonForm):
-    """Which arm becomes champion."""
-
-    field_order = ("arm", "reason")
-    arm = forms.ChoiceField(label="Arm", widget=UnfoldAdminSelectWidget())

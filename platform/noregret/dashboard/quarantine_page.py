@@ -14,6 +14,7 @@ from serving.models import QuarantinedEvent
 
 from .forms import ReasonForm
 from .row_actions import ActionsAdmin, RowAction
+from .verdicts.told import counted
 
 SHOWN_BYTES = 512
 
@@ -40,16 +41,12 @@ class DiscardForm(ReplayForm):
 
 def _replay(row: QuarantinedEvent, data: dict[str, Any], actor: str) -> str:
     count = replay(row, all_alike=data["all_alike"], actor=actor, reason=data["reason"])
-    return f"{_counted(count)} put back: what still can't be read comes back here within moments."
+    return f"{counted(count, 'event was', 'events were')} put back: what still can't be read comes back here within moments."
 
 
 def _discard(row: QuarantinedEvent, data: dict[str, Any], actor: str) -> str:
     count = discard(row, all_alike=data["all_alike"], actor=actor, reason=data["reason"])
-    return f"{_counted(count)} discarded."
-
-
-def _counted(count: int) -> str:
-    return f"{count:,} {'event was' if count == 1 else 'events were'}"
+    return f"{counted(count, 'event was', 'events were')} discarded."
 
 
 class QuarantinedEventAdmin(ActionsAdmin):

@@ -16,7 +16,7 @@ from django.utils import timezone
 from noregret.experiments.models import Endpoint
 from noregret.redis_client import decision_log, keys
 from serving.ledger import forgotten, horizon, ingest, latency, partitions
-from serving.ledger.edge_decisions import BESIDE
+from serving.ledger.edge_decisions import BESIDE, experiment_of
 
 from . import baselines, clock, from_devices, summing, waiting
 from .baselines import BaselineDecision
@@ -208,15 +208,10 @@ def _without_forgotten(batch: ingest.Batch, evidence: Mapping[int, ExperimentEvi
 def _evidence(decisions: Sequence[ingest.StreamedDecision]) -> dict[int, ExperimentEvidence]:
     """The evidence of these decisions' experiments by id, locked: no bucket is closed between a
     decision's mark and its commit."""
-    experiments = {_stands_under(decision.event.experiment_id) for decision in decisions}
+    experiments = {experiment_of(decision.event.experiment_id) for decision in decisions}
     rows = ExperimentEvidence.objects.select_for_update(of=("self",)).select_related("experiment")
     rows = rows.defer("state", "answers", "learned")  # of what is large, only the split is added to
     return {held.experiment_id: held for held in rows.filter(experiment__in=experiments).order_by("experiment_id")}
-
-
-def _stands_under(number: int) -> int:
-    """Of which experiment a decision is whose number in the ledger this is."""
-    return number - BESIDE if number >= BESIDE else number
 
 
 def _counting(held: ExperimentEvidence) -> ingest.Counting:
@@ -241,7 +236,7 @@ def _count(new: Sequence[tuple[ingest.StreamedDecision, bool]], evidence: Mappin
     )
     for experiment_id, decisions in sorted(by_experiment.items()):
         if experiment_id >= BESIDE:  # kept, and learned from by nobody
-            counted = ExperimentEvidence.objects.filter(experiment=_stands_under(experiment_id))
+            counted = ExperimentEvidence.objects.filter(experiment=experiment_of(experiment_id))
             counted.update(beside=F("beside") + len(decisions))
         held = evidence.get(experiment_id)
         if held is None:

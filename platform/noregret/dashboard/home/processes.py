@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import redis
 from django.conf import settings
 
+from noregret.dashboard.verdicts.told import counted
 from noregret.learning.backlog import OLD_SECONDS
 from noregret.learning.health import Health, health
 from noregret.notify.models import Delivery
@@ -127,7 +128,3 @@ def _quarantine(found: Health) -> HealthLine:
 def _since(seconds: float) -> str:
     """Young ages are told alike: a page that nothing happened to stays the same."""
     return "less than 10 s ago" if seconds < 10.0 else f"{seconds:,.0f} s ago"
-
-
-def counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
