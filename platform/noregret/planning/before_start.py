@@ -102,7 +102,7 @@ def _answered_per_day(experiment: Experiment, shown: BaselineFigures) -> float:
 
 
 def _means(experiment: Experiment, mean: float, lift: float) -> tuple[float, float]:
-    """The supposed mean of the better arm, and the champion's; larger is better in neither."""
+    """The supposed mean of the better arm, less where less is better, and the champion's."""
     sign = 1.0 if experiment.reward_.direction == "maximize" else -1.0
     return mean * (1.0 + sign * lift), mean
 
