@@ -15,6 +15,7 @@ from django.utils import timezone
 from noregret.bench import generated_ledger
 from noregret.experiments.models import Experiment
 from noregret.learning.models import ExperimentEvidence
+from noregret.learning.shown import shared
 
 from tests.dashboard.test_dashboard import page
 from tests.dashboard.test_experiment_page import STRATEGIES, started
@@ -23,6 +24,12 @@ from tests.dashboard.test_home import LEDGER, many
 NEWEST = 100
 """What pages read at most of a ledger, here."""
 BEHIND = 3000
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look computes its results."""
+    monkeypatch.setattr(shared._RESULTS, "_kept_seconds", 0.0)
 
 
 def asked_for(admin: Client, url: str) -> list[str]:
