@@ -15,7 +15,7 @@ from django.utils import timezone
 from noregret.bench import generated_ledger
 from noregret.experiments.models import Experiment
 from noregret.learning.models import ExperimentEvidence
-from noregret.learning.shown import shared
+from noregret.learning.shown import asked, shared
 
 from tests.dashboard.test_dashboard import page
 from tests.dashboard.test_experiment_page import STRATEGIES, started
@@ -91,6 +91,15 @@ def test_page__of_a_long_ledger__reads_its_newest_rows_alone(
     written(experiment)
     statements = [sql for sql in asked_for(admin, page(experiment)) if LEDGER.search(sql)]
     assert statements
+    if strategy == "contextual":
+        assert not [sql for sql in statements if "propensities" in sql]  # a worker reads them
+        with CaptureQueriesContext(connection) as of_worker:
+            asked.make(experiment.pk, asked.SEGMENTS)
+        told = asked.look(experiment, asked.SEGMENTS).told
+        assert told is not None
+        assert told.segments is not None
+        assert told.segments.decisions == NEWEST
+        statements += [query["sql"] for query in of_worker if LEDGER.search(query["sql"])]
     for sql in statements:
         with transaction.atomic(), connection.cursor() as cursor:
             # Of a few thousand rows PostgreSQL would read all where of millions it would not.
