@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from noregret.access.models import ApiKey
 from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import shadow_sums
 from noregret.learning.models import ArmInterval, ArmStatistics
+from noregret.learning.shown import asked
 from noregret.learning.shown.results import EvidenceProgress
 from noregret.package_path import PACKAGE
 from noregret.registry.models import ModelVersion
@@ -184,9 +187,21 @@ def test_page__asked_what_another_policy_would_have_earned__answers(admin: Clien
     assert "What would another policy have earned?" in first
     assert "With discount 0.999." in first
     assert "lin-ucb" not in first  # it would need declared features
-    shown = admin.get(page(experiment) + "?evaluate=thompson").content.decode()
-    assert "Doubly robust" in shown
-    assert "From 200 matured decisions with a reward" in shown
+    url = page(experiment) + "?evaluate=thompson"
+    with CaptureQueriesContext(connection) as asked_of:
+        waits = admin.get(url).content.decode()
+    assert "It is being computed" in waits
+    assert "evaluate=thompson" in re.search(r'data-figures="([^"]+)"', waits)[1]  # type: ignore[index]  # it is there
+    read = [query["sql"] for query in asked_of if "serving_decision" in query["sql"] and "propensities" in query["sql"]]
+    assert read == []  # no request computes it: a worker does
+    figures = f"/admin/experiments/experiment/{experiment.pk}/figures.json?evaluate=thompson"
+    before = admin.get(figures)
+    asked.make(experiment.pk, asked.evaluation_by("thompson"))
+    after = admin.get(figures, headers={"If-None-Match": before["ETag"]})
+    for shown in (admin.get(url).content.decode(), after.json()["parts"]["evaluation"]):
+        assert "Doubly robust" in shown
+        assert "From 200 matured decisions with a reward" in shown
+        assert "being computed" not in shown
     assert "Importance weighting" not in admin.get(page(experiment) + "?evaluate=magic").content.decode()
 
 

@@ -132,7 +132,8 @@ def test_figures__asked_again__are_not_modified__until_something_is(
     experiment = lived(two_arms())
     url = f"/admin/experiments/experiment/{experiment.pk}/figures.json"
     first = admin.get(url)
-    assert set(first.json()["parts"]) == {"verdict", "decision", "arms", "strategy", "soundness", "timeline"}
+    told = {"verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation"}
+    assert set(first.json()["parts"]) == told
     with CaptureQueriesContext(connection) as asked:
         again = admin.get(url, headers={"If-None-Match": first["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
@@ -239,4 +240,5 @@ def test_policy__of_pages__allows_no_script_and_no_style_that_stands_in_them(cli
     policy = {rule.split()[0]: rule.split()[1:] for rule in told}
     assert policy["script-src"] == ["'self'", "'unsafe-eval'"]
     assert policy["style-src"] == policy["default-src"] == ["'self'"]
+    assert not any("'unsafe-inline'" in rule for rule in told)
     assert policy["object-src"] == policy["frame-ancestors"] == ["'none'"]
