@@ -93,6 +93,8 @@ def traffic(per_hour: int, rewards: int) -> None:
 def test_steps__left_and_come_back_to__keep_what_was_typed(pages: Client) -> None:
     form = begin(pages)
     assert 'value="pages"' in look(pages, form, "strategy")  # the only endpoint
+    page = pages.get(f"/admin/experiments/endpoint/{Endpoint.objects.get().pk}/change/").content.decode()
+    assert f"{ADD}?endpoint=pages" in page
     answer = leave(pages, form, "strategy", {"name": "e", "endpoint": "pages", "strategy": "ab"})
     assert answer.headers["Location"].endswith("&step=arms")
     # Back, with what is unfinished: it is kept, and nothing is said of it.
@@ -173,7 +175,7 @@ def test_expectation__at_the_endpoints_own_traffic__is_told_beside_each_choice(p
     assert re.search(r"At 1[12],\d{3} requests a day with 5 % now, if one challenger comes to 5.5 %", shown)
     notes = re.findall(r'class="nr-note">([^<]+)<', shown)
     assert len(notes) == 3
-    assert all(note.startswith("Decides in ") for note in notes)
+    assert all(note.startswith("Decides in ") and "costs about" in note for note in notes)
     days = re.search(r"about (\d+) days", notes[2])
     assert days
     # What `plan` tells for the same: 73,000 decisions, between its 10th and 90th percentile.
