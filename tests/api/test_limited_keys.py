@@ -77,6 +77,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/experiments/<str:name>/promote", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/advance", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/activate", "POST"): ("manage", 404),
+    ("api/v1/experiments/<str:name>/floor", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/arms", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/arms/<str:arm>/enable", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/arms/<str:arm>/disable", "POST"): ("manage", 404),
@@ -116,6 +117,7 @@ BODIES: dict[tuple[str, str], Any] = {
         "arms": [{"name": "a", "model": "theirs-model@2"}],
     },
     ("api/v1/experiments/<str:name>/promote", "POST"): {"arm": "b"},
+    ("api/v1/experiments/<str:name>/floor", "POST"): {"floor": 0.1},
     ("api/v1/experiments/<str:name>/arms", "POST"): {"name": "c", "model": "theirs-model@2"},
     ("api/v1/webhooks", "POST"): {"name": "theirs-hook", "url": "http://127.0.0.1:9/x"},
 }

@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from noregret.access.keys import create_key
 from noregret.access.models import ApiKey
+from noregret.dashboard.decision import LABELS
 from noregret.dashboard.guided_experiments import GuidedExperiments
 from noregret.dashboard.pages import ServiceAddAdmin
 from noregret.experiments.models import Endpoint, Experiment
@@ -53,10 +54,9 @@ def acts() -> list[tuple[str, str]]:
         makes = isinstance(pages, ServiceAddAdmin | GuidedExperiments) or meta.app_label == "auth"
         found += [(name, f"{base}/{row.pk}/delete/"), *([(name, f"{base}/add/")] if makes else [])]
         found += [(name, f"{base}/{row.pk}/do/{action.name}") for action in getattr(pages, "row_actions", ())]
-    of_experiments = ("start", "pause", "resume", "stop", "promote", "rollback", "advance", "activate")
     experiment, endpoint = Experiment.objects.get(), Endpoint.objects.get()
-    found += [("experiment", f"/admin/experiments/experiment/{experiment.pk}/do/{action}") for action in of_experiments]
     found += [("experiment", f"/admin/experiments/experiment/{experiment.pk}/{way}") for way in ("edit", "copy")]
+    found += [("experiment", f"/admin/experiments/experiment/{experiment.pk}/do/{action}") for action in LABELS]
     found += [("endpoint", f"/admin/experiments/endpoint/{endpoint.pk}/try")]
     found += [("user", f"/admin/auth/user/{User.objects.get().pk}/password/")]
     return found

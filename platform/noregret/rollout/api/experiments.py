@@ -15,6 +15,7 @@ from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.creation import create_experiment
 from noregret.rollout.drafts import change_draft
+from noregret.rollout.floors import change_floor
 from noregret.rollout.transitions import activate, advance, move
 from serving import problems
 
@@ -142,6 +143,23 @@ class ArmView(AddressedView):
         if found is None:
             raise problems.not_found(f"{name} has no arm {arm[:80]}")
         set_enabled(found, self.enabled, actor=self.caller.name, reason=body.reason)
+        return render.experiment(self.experiment(name))
+
+
+class FloorRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The least share of every arm, and why; null: what an experiment that names none has."""
+
+    floor: Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+    reason: Reason = ""
+
+
+class FloorView(AddressedView):
+    """POST /api/v1/experiments/{name}/floor"""
+
+    @call("Change the least share of a bandit's arms", problems=(404, 409))
+    def post(self, request: Request, name: str, body: FloorRequest) -> ExperimentState:
+        row = self.experiment(name)
+        change_floor(row, body.floor, actor=self.caller.name, reason=body.reason)
         return render.experiment(self.experiment(name))
 
 
