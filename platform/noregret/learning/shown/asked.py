@@ -22,7 +22,8 @@ from noregret.experiments.models import Experiment
 from noregret.redis_client import client, keys
 from noregret.rest.encoding import encoded
 
-from . import evaluation, lagging, segments
+from . import coefficients, evaluation, lagging, segments
+from .coefficients import Coefficients
 from .evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated
 from .segments import Segments
 
@@ -39,10 +40,11 @@ ASKED_SECONDS = 20
 
 
 class Told(Struct, frozen=True):
-    """`at`: seconds since 1970. Of both figures one; `refused`: why there is none."""
+    """`at`: seconds since 1970. What was asked for; `refused`: why there is none."""
 
     at: float
     segments: Segments | None = None
+    coefficients: Coefficients | None = None
     evaluation: Evaluation | None = None
     refused: str = ""
 
@@ -110,7 +112,7 @@ def _made(experiment: Experiment, what: str) -> Told:
         return lagging.of_experiment(experiment.pk, read)
 
     if what == SEGMENTS:
-        return of(lambda: Told(at, segments=segments.segments(experiment)))
+        return of(lambda: Told(at, segments.segments(experiment), coefficients.of_experiment(experiment)))
     policy = what.removeprefix(_EVALUATION)
     try:
         return of(
