@@ -30,6 +30,7 @@ _manage = [
     path("webhooks/<str:name>", notify.WebhookView.as_view(), name="webhook"),
     path("experiments/<str:name>/advance", experiments.AdvanceView.as_view(), name="advance"),
     path("experiments/<str:name>/activate", experiments.ActivateView.as_view(), name="activate"),
+    path("experiments/<str:name>/floor", experiments.FloorView.as_view(), name="floor"),
     path("experiments/<str:name>/arms", experiments.ArmsView.as_view(), name="arms"),
     path("experiments/<str:name>/arms/<str:arm>/enable", experiments.ArmView.as_view(enabled=True), name="enable-arm"),
     path(
@@ -60,6 +61,6 @@ urlpatterns = [
 ]
 
 handler400 = "noregret.rest.problems.handle_400"
-handler403 = "noregret.rest.problems.handle_403"
-handler404 = "noregret.rest.problems.handle_404"
-handler500 = "noregret.rest.problems.handle_500"
+handler403 = "noregret.dashboard.refused.handle_403"
+handler404 = "noregret.dashboard.refused.handle_404"
+handler500 = "noregret.dashboard.refused.handle_500"

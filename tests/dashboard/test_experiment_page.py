@@ -240,4 +240,5 @@ def test_policy__of_pages__allows_no_script_and_no_style_that_stands_in_them(cli
     policy = {rule.split()[0]: rule.split()[1:] for rule in told}
     assert policy["script-src"] == ["'self'", "'unsafe-eval'"]
     assert policy["style-src"] == policy["default-src"] == ["'self'"]
+    assert not any("'unsafe-inline'" in rule for rule in told)
     assert policy["object-src"] == policy["frame-ancestors"] == ["'none'"]

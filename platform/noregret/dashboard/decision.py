@@ -24,6 +24,8 @@ CONSEQUENCES = {
     "advance": "The canary {name} goes to its next step now, whether or not this one has baked.",
     "activate": "From now on {name} serves what its policy chooses: it is no apprentice any more.",
     "add": "{name} gets another arm, with a burn-in of its own; it can't be removed, only taken out.",
+    "floor": "From now on every arm of {name} gets at least so much of the traffic it serves, and the policy chooses with the rest. "
+    "A higher floor tells arms apart sooner, a lower one earns more. What was decided keeps its probabilities.",
     "disable": "{arm} gets no more traffic of {endpoint}; the others share it. What it earned so far still counts.",
     "enable": "{arm} gets traffic of {endpoint} again.",
 }
@@ -37,6 +39,7 @@ LABELS = {
     "advance": "Advance",
     "activate": "Activate",
     "add": "Add an arm",
+    "floor": "Change the floor",
     "disable": "Take out an arm",
     "enable": "Put back an arm",
 }

@@ -17,7 +17,9 @@ from noregret.experiments.lifecycle import TRANSITIONS
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.shown.shared import shared_results
 from noregret.rollout.arms import add_arm, set_enabled
+from noregret.rollout.floors import change_floor
 from noregret.rollout.transitions import activate, advance, move
+from noregret.rollout.warnings import floors_take_much
 from serving.api.bodies import field_error
 
 from .decision import LABELS, against, consequence
@@ -62,6 +64,23 @@ class AddForm(ReasonForm):
     )
 
 
+class FloorForm(ReasonForm):
+    """The least share of every arm, and why."""
+
+    field_order = ("floor", "reason")
+    floor = forms.FloatField(
+        required=False,
+        min_value=0.0,
+        max_value=1.0,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="The least share of every arm, as 0.02 for 2 %. Empty: 0.01, from eleven arms on a tenth of the "
+        "traffic shared by all, also when arms are added.",
+    )
+    reason = forms.CharField(
+        label="Reason, for the audit trail", max_length=2000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3})
+    )
+
+
 class ExperimentActions(ReadOnlyAdmin[Experiment]):
     """GET asks; POST does it."""
 
@@ -71,8 +90,8 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             raise PermissionDenied
         if action not in LABELS:
             raise Http404
-        if action == "add":
-            return self._add_view(request, experiment)
+        if action in _CHANGES:
+            return self._change(request, experiment, action)
         posted = request.method == "POST"
         arms = _choices(experiment, action)
         chosen = request.GET.get("arm", "")
@@ -102,18 +121,15 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             status=400 if set(form.errors) - {"seen"} else 200,  # a second look is a question, no error
         )
 
-    def _add_view(self, request: HttpRequest, experiment: Experiment) -> HttpResponse:
-        form = AddForm(request.POST if request.method == "POST" else None)
+    def _change(self, request: HttpRequest, experiment: Experiment, action: str) -> HttpResponse:
+        """An action that asks for more than an arm and a reason."""
+        make_form, perform = _CHANGES[action]
+        policy = experiment.policy_
+        initial = {"floor": None if policy is None or policy.floor_scales else policy.floor}
+        form = make_form(request.POST if request.method == "POST" else None, initial=initial)
         if request.method == "POST" and form.is_valid():
-            given = form.cleaned_data
             try:
-                asked = {name: given[name] for name in ("name", "model", "payload") if given[name] not in (None, "")}
-                arm = add_arm(
-                    experiment,
-                    msgspec.convert(asked, documents.Arm),
-                    actor=actor_of(request),
-                    reason=given["reason"],
-                )
+                messages.success(request, perform(experiment, form.cleaned_data, actor_of(request)))
             except msgspec.ValidationError as error:
                 told = field_error(str(error))
                 field = told["field"] if told["field"] in form.fields else None
@@ -124,13 +140,12 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
                 messages.error(request, f"Not done: {error}.")
                 return self.to_row(experiment)
             else:
-                messages.success(request, f"{arm.name} was added.")
                 return self.to_row(experiment)
         context = {
-            "title": f"{LABELS['add']}: {experiment.name}",
-            "question": consequence("add", experiment.name, setting_of(experiment)),
+            "title": f"{LABELS[action]}: {experiment.name}",
+            "question": consequence(action, experiment.name, setting_of(experiment)),
             "form": form,
-            "button": LABELS["add"],
+            "button": LABELS[action],
             "back": self.row_url(experiment),
         }
         return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
@@ -142,6 +157,29 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             messages.error(request, f"Not done: {error}.")
         else:
             messages.success(request, message)
+
+
+def _add(experiment: Experiment, given: dict[str, Any], actor: str) -> str:
+    """Raises ExperimentsError, msgspec.ValidationError."""
+    told = {name: given[name] for name in ("name", "model", "payload") if given[name] not in (None, "")}
+    arm = add_arm(experiment, msgspec.convert(told, documents.Arm), actor=actor, reason=given["reason"])
+    return f"{arm.name} was added."
+
+
+def _change_floor(experiment: Experiment, given: dict[str, Any], actor: str) -> str:
+    """Raises ExperimentsError."""
+    changed = change_floor(experiment, given["floor"], actor=actor, reason=given["reason"])
+    assert changed.policy_ is not None
+    warning = floors_take_much(changed)
+    return f"Every arm gets at least {100 * changed.policy_.floor:.4g}% from now on." + (
+        f" {warning}" if warning else ""
+    )
+
+
+_CHANGES: dict[str, tuple[type[ReasonForm], Callable[[Experiment, dict[str, Any], str], str]]] = {
+    "add": (AddForm, _add),
+    "floor": (FloorForm, _change_floor),
+}
 
 
 def _question(action: str, experiment: Experiment, setting: Setting, arm: str) -> str:

@@ -23,20 +23,17 @@ from .asked_figures import asked_of
 from .experiment_actions import ExperimentActions
 from .experiment_shown import parts, shown
 from .figures import tells_evidence
-from .forms import ExperimentForm
-from .pages import ServiceAddAdmin, may_see
+from .guided_experiments import GuidedExperiments
+from .pages import may_see
 from .words import in_words
 
 CLOCK_SECONDS = 10
 """What follows from the clock alone is told anew after so long where nothing else has changed."""
 
 
-class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
+class ExperimentPages(GuidedExperiments, ExperimentActions):
     """List, page, figures and confirmed actions."""
 
-    service_form = ExperimentForm
-    add_help = "The experiment is created as a draft: nothing changes for clients until it is started."
-    add_button = "Create draft"
     list_display = ("name", "endpoint", "strategy", "state", "outcome", "started_at", "ended_at")
     list_filter = ("status", "strategy")
     search_fields = ("name", "endpoint__name")
@@ -60,6 +57,8 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
             own("forecast.json", require_safe(self.forecast_view), "experiment-forecast"),
             own("charts/<slug:chart>.csv", require_safe(self.csv_view), "experiment-csv"),
             own("do/<str:action>", self.action_view, "experiment-action"),
+            own("edit", self.edit_view, "experiment-edit"),
+            own("copy", self.copy_view, "experiment-copy"),
             *super().get_urls(),
         ]
 
@@ -92,6 +91,8 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
             "words": in_words(experiment, list(experiment.arms.all())),
             "charts_document": document(context["charts"]),
             "forecast": self._forecast(request, experiment),
+            "may_edit": experiment.status == Experiment.Status.DRAFT and self.may(request, "change"),
+            "may_copy": self.may(request, "add"),
         }
         return self.page(request, "noregret/experiment.html", context)
 

@@ -214,7 +214,9 @@ def _actions(experiment: Experiment, may_change: bool) -> list[str]:
     if experiment.apprentice and allowed:
         steps.append("activate")
     grows = experiment.strategy in (Experiment.Strategy.BANDIT, Experiment.Strategy.SHADOW)
-    return [*steps, *allowed, *(["add"] if grows and allowed else [])]
+    floored = experiment.strategy == Experiment.Strategy.BANDIT
+    changes = [*(["add"] if grows else []), *(["floor"] if floored else [])]
+    return [*steps, *allowed, *(changes if allowed else [])]
 
 
 def _arm_actions(experiment: Experiment, arms: list[Arm]) -> list[tuple[str, str]]:

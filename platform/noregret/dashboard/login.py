@@ -5,7 +5,11 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from unfold.forms import AuthenticationForm
 
 from noregret.access.logins import (
@@ -57,6 +61,15 @@ def _time(seconds: int) -> str:
         return "1\N{NO-BREAK SPACE}second" if seconds == 1 else f"{seconds}\N{NO-BREAK SPACE}seconds"
     minutes = -(-seconds // 60)
     return "1\N{NO-BREAK SPACE}minute" if minutes == 1 else f"{minutes}\N{NO-BREAK SPACE}minutes"
+
+
+def form_refused(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form came without the token that our pages give: whose session and cookies are gone logs
+    in, and comes back to the form; who is logged in (anew, in another tab) opens it again."""
+    if not admin.site.has_permission(request):
+        return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+    context = admin.site.each_context(request) | {"title": "This form can't be taken"}
+    return TemplateResponse(request, "noregret/form_refused.html", context, status=403).render()
 
 
 def tell_logins(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

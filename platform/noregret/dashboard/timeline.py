@@ -27,6 +27,7 @@ _DONE = {
     "rolled_back": "rolled it back",
     "advanced": "went to step {step}, {weight} of the units",
     "activated": "activated the policy",
+    "floor_changed": "changed the floor from {before} to {floor}",
     "arm_added": "added {arm}",
     "arm_disabled": "took out {arm}",
     "arm_enabled": "put back {arm}",
@@ -65,9 +66,15 @@ def done(action: str, details: dict[str, Any]) -> str:
         "arm": details.get("arm") or "",
         "step": details.get("step", ""),
         "weight": f"{weight:.0%}" if isinstance(weight, int | float) else "more",
+        "before": _percent(details.get("before")),
+        "floor": _percent(details.get("floor")),
         "action": str(details.get("action", "")).replace("_", " "),
     }
     return said.format(**told).strip()
+
+
+def _percent(share: Any) -> str:
+    return f"{100 * share:.4g}%" if isinstance(share, int | float) else "another"
 
 
 def _moves(history: Sequence[Standing]) -> list[Happening]:

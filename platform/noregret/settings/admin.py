@@ -37,6 +37,10 @@ def _htmx_config(request: HttpRequest) -> str:
     return static("dashboard/htmx_config.js")
 
 
+def _typed(request: HttpRequest) -> str:
+    return static("dashboard/typed.js")
+
+
 def _no_colours(request: HttpRequest) -> dict[str, dict[str, str]]:
     return {}
 
@@ -44,6 +48,8 @@ def _no_colours(request: HttpRequest) -> dict[str, dict[str, str]]:
 # The login page when it was opened itself: Django's own default is an address that nobody serves.
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
+# Django's own page for it has a style in it, and leads nowhere.
+CSRF_FAILURE_VIEW = "noregret.dashboard.login.form_refused"
 
 # Times as in the API and the logs; the formats of a language would come before DATETIME_FORMAT.
 FORMAT_MODULE_PATH = ["noregret.dashboard.formats"]
@@ -58,7 +64,7 @@ UNFOLD = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [_colours, _stylesheet],
-    "SCRIPTS": [_htmx_config],
+    "SCRIPTS": [_htmx_config, _typed],
     # The theme would write them into each page as an inline style: they stand in colours.css.
     "COLORS": _no_colours,
     "DASHBOARD_CALLBACK": "noregret.dashboard.overview.add_overview",

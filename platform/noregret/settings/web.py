@@ -1,6 +1,6 @@
 """HTTP: middleware, templates, static files, security headers."""
 
-from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.constants import NONE, SELF, UNSAFE_EVAL
 
 from noregret.package_path import PACKAGE
 
@@ -33,8 +33,8 @@ MIDDLEWARE = [
     "noregret.rest.reads.BoundedPages",
 ]
 
-# Pages load and run what comes from here, and nothing that stands in them. The theme's scripts
-# evaluate expressions in attributes (Alpine), and one of them sets an attribute `style`.
+# Pages load and run what comes from here, and nothing that stands in them, no style in an attribute
+# either. The theme's scripts evaluate expressions in attributes (Alpine).
 CONTENT_SECURITY_POLICY = {
     # What is read by programs is no page. The documentation of the API is one.
     "EXCLUDE_URL_PREFIXES": ["/api/v1", "/api/schema", "/healthz", "/readyz", "/metrics", STATIC_URL],
@@ -42,7 +42,6 @@ CONTENT_SECURITY_POLICY = {
         "default-src": [SELF],
         "script-src": [SELF, UNSAFE_EVAL],
         "style-src": [SELF],
-        "style-src-attr": [UNSAFE_INLINE],
         "img-src": [SELF, "data:"],
         "font-src": [SELF, "data:"],
         "object-src": [NONE],

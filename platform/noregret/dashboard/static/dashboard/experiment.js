@@ -53,7 +53,11 @@
         drawAll();
         return "";
       }
-      if (answer.type === "opaqueredirect" || answer.status === 403) return "It is no longer refreshed: log in again.";
+      if (answer.type === "opaqueredirect") {
+        window.location.reload(); // logged out: log in, and come back here
+        return "";
+      }
+      if (answer.status === 403) return "It is no longer refreshed: you may not see it any more.";
       return "The service can't compute newer figures at the moment; trying again.";
     } catch (error) {
       return "The service can't be reached; trying again.";
