@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 CHECK_ENV := NOREGRET_SECRET_KEY=only-for-make-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF NOREGRET_HTTPS=1 \
 	NOREGRET_ALLOWED_HOSTS=noregret.example.com
 
-.PHONY: install up demo test check format bench soak clients lock
+.PHONY: install up demo test check format bench soak screenshots clients lock
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ demo: install
 # As many processes as there are cores, each with engines of its own; a file's tests stay together.
 test: install
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+# Pictures of the pages in README and docs, from the demo. Needs Chromium; about eight minutes.
+screenshots: install
+	$(BIN)/python -m tests.screenshots docs/screenshots
 
 soak: install
 	$(BIN)/python -m pytest -m soak

@@ -16,6 +16,8 @@ key                        type    holds                                        
 {NAME}:spooled             str     µs since 1970 of the oldest decision on a web process's disk  15 s after it was last told
 {NAME}:sticky:E            str     how far experiment E's arms of units are restored (serving.sticky)  30 days
 {NAME}:sticky:E:UNIT       str     a unit's arm in experiment E (serving.sticky)             30 days after its last lookup
+{NAME}:told:E:WHAT         str     a figure of experiment E that a worker made (learning.shown.asked)  an hour
+{NAME}:asked:E:WHAT        str     a worker was asked for it                                 20 s, or until it is made
 {STREAM}:answered:GROUP:ID str     what is answered to a request of a stream (serving.streams.kept)  7 days, or as long as it is remembered
 {NAME}:answered:@predictions:ID str  what is answered to a request of predictions (serving.api.once)  as long as its caller says
 {login}:KIND:NAME          hash    failed logins by address, device or user, pause until     an hour after the last try
@@ -71,6 +73,12 @@ class Keys:
     @property
     def failing(self) -> str:
         return f"{self.prefix}{{index}}:failing"
+
+    def told(self, endpoint: str, experiment: int, what: str) -> str:
+        return f"{self.prefix}{{{endpoint}}}:told:{experiment}:{what}"
+
+    def asked(self, endpoint: str, experiment: int, what: str) -> str:
+        return f"{self.prefix}{{{endpoint}}}:asked:{experiment}:{what}"
 
     @property
     def key_uses(self) -> str:

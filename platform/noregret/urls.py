@@ -61,6 +61,6 @@ urlpatterns = [
 ]
 
 handler400 = "noregret.rest.problems.handle_400"
-handler403 = "noregret.rest.problems.handle_403"
-handler404 = "noregret.rest.problems.handle_404"
-handler500 = "noregret.rest.problems.handle_500"
+handler403 = "noregret.dashboard.refused.handle_403"
+handler404 = "noregret.dashboard.refused.handle_404"
+handler500 = "noregret.dashboard.refused.handle_500"

@@ -68,6 +68,7 @@ DECIDED: dict[tuple[str, str], tuple[str | None, int]] = {
     ("api/v1/experiments", "GET"): ("manage", 200),
     ("api/v1/experiments", "POST"): ("manage", 400),
     ("api/v1/experiments/<str:name>", "GET"): ("manage", 404),
+    ("api/v1/experiments/<str:name>", "PUT"): ("manage", 404),
     ("api/v1/experiments/<str:name>/start", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/pause", "POST"): ("manage", 404),
     ("api/v1/experiments/<str:name>/resume", "POST"): ("manage", 404),
@@ -105,6 +106,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("api/v1/endpoints/<str:name>", "PATCH"): {"deadline_ms": 1},
     ("api/v1/experiments", "POST"): {
         "name": "new",
+        "endpoint": "theirs",
+        "strategy": "bandit",
+        "arms": [{"name": "a", "model": "theirs-model@2"}],
+    },
+    ("api/v1/experiments/<str:name>", "PUT"): {
+        "name": "theirs-experiment",
         "endpoint": "theirs",
         "strategy": "bandit",
         "arms": [{"name": "a", "model": "theirs-model@2"}],

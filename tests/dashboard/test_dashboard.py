@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from noregret.access.models import ApiKey
 from noregret.dashboard.figures import progress
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning import shadow_sums
 from noregret.learning.models import ArmInterval, ArmStatistics
+from noregret.learning.shown import asked
 from noregret.learning.shown.results import EvidenceProgress
 from noregret.package_path import PACKAGE
 from noregret.registry.models import ModelVersion
@@ -51,7 +54,7 @@ def test_pages__all__answer(admin: Client, two_arms: Start) -> None:
     paths += ["/admin/trail/auditentry/", "/admin/serving/quarantinedevent/", "/admin/auth/user/"]
     paths += [f"/admin/registry/modelversion/{ModelVersion.objects.latest('pk').pk}/change/"]
     for path in paths:
-        assert admin.get(path).status_code == 200, path
+        assert admin.get(path, follow=True).status_code == 200, path
 
 
 def test_action__get__asks_and_changes_nothing__post__does(admin: Client, two_arms: Start) -> None:
@@ -184,9 +187,21 @@ def test_page__asked_what_another_policy_would_have_earned__answers(admin: Clien
     assert "What would another policy have earned?" in first
     assert "With discount 0.999." in first
     assert "lin-ucb" not in first  # it would need declared features
-    shown = admin.get(page(experiment) + "?evaluate=thompson").content.decode()
-    assert "Doubly robust" in shown
-    assert "From 200 matured decisions with a reward" in shown
+    url = page(experiment) + "?evaluate=thompson"
+    with CaptureQueriesContext(connection) as asked_of:
+        waits = admin.get(url).content.decode()
+    assert "It is being computed" in waits
+    assert "evaluate=thompson" in re.search(r'data-figures="([^"]+)"', waits)[1]  # type: ignore[index]  # it is there
+    read = [query["sql"] for query in asked_of if "serving_decision" in query["sql"] and "propensities" in query["sql"]]
+    assert read == []  # no request computes it: a worker does
+    figures = f"/admin/experiments/experiment/{experiment.pk}/figures.json?evaluate=thompson"
+    before = admin.get(figures)
+    asked.make(experiment.pk, asked.evaluation_by("thompson"))
+    after = admin.get(figures, headers={"If-None-Match": before["ETag"]})
+    for shown in (admin.get(url).content.decode(), after.json()["parts"]["evaluation"]):
+        assert "Doubly robust" in shown
+        assert "From 200 matured decisions with a reward" in shown
+        assert "being computed" not in shown
     assert "Importance weighting" not in admin.get(page(experiment) + "?evaluate=magic").content.decode()
 
 
@@ -336,27 +351,38 @@ def test_key__made_and_revoked__is_shown_once(admin: Client) -> None:
 
 def fill_in_experiment(tab: Any) -> None:
     """A bandit of two arms, by the form's script."""
-    part = "details[data-only-for=bandit]"
-    assert tab.locator(part).is_hidden()
-    assert [row.inner_text() for row in tab.locator("[data-row] legend").all() if row.is_visible()] == ["Arm 1"]
     tab.fill("input[name=name]", "e")
-    tab.fill("input[name=endpoint]", "pages")
-    tab.select_option("select[name=strategy]", "bandit")
-    assert tab.locator(part).is_visible()
-    assert tab.locator("[name='arms[0].weight']").is_hidden()
+    assert tab.input_value("input[name=endpoint]") == "pages"
+    # Enter goes on, and what is missing is told there.
+    tab.press("input[name=name]", "Enter")
+    tab.locator(".nr-choice .nr-error").wait_for()
+    tab.check("input[value=canary]")
+    tab.click("button:has-text('Next:')")
+    tab.click("button:has-text('How careful')")
+    tab.fill("[name='canary.bake_seconds']", "5")
+    tab.click("button:has-text('1Strategy')")
+    tab.check("input[value=bandit]")
+    tab.click("button:has-text('Next:')")
+    assert [row.inner_text() for row in tab.locator("[data-row] legend").all() if row.is_visible()] == ["Arm 1"]
+    assert not tab.locator("[name='arms[0].weight']").count()
     tab.fill("[name='arms[0].name']", "control")
     tab.fill("[name='arms[0].model']", "page@a")
     tab.click("button:has-text('Add arm')")
     assert tab.evaluate("document.activeElement.name") == "arms[3].name"
-    assert tab.locator("[name='arms[3].weight']").is_hidden()
     tab.click("button:has-text('Add arm')")
     tab.locator("button:has-text('Remove'):visible").last.click()
     tab.fill("[name='arms[3].name']", "vb")
     tab.fill("[name='arms[3].model']", "page@b")
-    # What was typed for another strategy is not sent.
-    tab.select_option("select[name=strategy]", "canary")
-    tab.fill("[name='canary.bake_seconds']", "5")
-    tab.select_option("select[name=strategy]", "bandit")
+    tab.click("button:has-text('Next:')")
+    # Back and forth by the browser's own buttons: each step is as it was left.
+    tab.go_back()
+    assert tab.input_value("[name='arms[0].model']") == "page@a"
+    tab.go_forward()
+    tab.click("button:has-text('Next:')")
+    # What was typed for another strategy is not asked for, and not sent.
+    assert not tab.locator("[name='canary.bake_seconds']").count()
+    tab.click("button:has-text('Review')")
+    tab.get_by_role("heading", name="What will happen").wait_for()
 
 
 def test_browser__whole_visit__without_errors_or_foreign_requests(
@@ -381,8 +407,7 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     endpoint_of("pages", "page@a")
     tab.goto(f"{live_server.url}/admin/experiments/experiment/add/")
     fill_in_experiment(tab)
-    tab.click("text=Create draft")
-    tab.click("a:has-text('Start')")
+    tab.click("text=Create and start")
     tab.fill("textarea[name=reason]", "a try")
     tab.click("button:has-text('Start')")
     assert tab.locator(".nr-badge").inner_text() == "Running"

@@ -1,6 +1,7 @@
 """Forms that are made from documents: every field has its input, and what is filled in is the
 document that the API would be sent."""
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from msgspec import UNSET, Meta, UnsetType
 from noregret.dashboard.document_form import DocumentForm
-from noregret.experiments.document import Experiment
+from noregret.dashboard.experiment_form import STEPS
+from noregret.experiments.document import ONLY_FOR, Experiment
 from noregret.experiments.models import Endpoint
 from noregret.experiments.models import Experiment as ExperimentRow
 from noregret.rollout.api.endpoints import EndpointRequest
@@ -153,19 +155,37 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "url"), [(Experiment, ADD), (EndpointRequest, ADD_ENDPOINT)])
-def test_form__every_field_of_the_document__has_an_input(admin: Client, kind: Any, url: str) -> None:
-    page = admin.get(url).content.decode().partition('class="nr-form"')[2].partition("</form>")[0]
-    offered = set(re.findall(r'<(?:input|select|textarea)[^>]*? name="([^"]+)"', page))
-    paths = set(paths_of(kind))
-    assert len(paths) > 10
-    assert paths - offered == set()
-    beside = {name for name in offered if "[" not in name} - {"csrfmiddlewaretoken"}
-    assert beside - paths == set()
+def steps(client: Client, typed: dict[str, str]) -> dict[str, str]:
+    """The page of each step of a new form with this typed."""
+    begun = client.get(ADD).headers["Location"].partition("&step=")[0]
+    assert client.post(begun, typed | {"step": "strategy", "to": "arms"}).status_code == 302
+    return {step.name: client.get(f"{begun}&step={step.name}").content.decode() for step in STEPS}
+
+
+def inputs(page: str) -> set[str]:
+    form = page.partition('class="nr-form')[2].partition("</form>")[0]
+    return set(re.findall(r'<(?:input|select|textarea)[^>]*? name="([^"]+)"', form)) - {"csrfmiddlewaretoken", "step"}
+
+
+def test_form__every_field_of_the_document__has_an_input(admin: Client) -> None:
+    everything = {strategy: steps(admin, {"strategy": strategy}) for strategy in DOCUMENTS}
+    offered = {strategy: set().union(*map(inputs, pages.values())) for strategy, pages in everything.items()}
+    of_experiments, of_endpoints = set().union(*offered.values()), inputs(admin.get(ADD_ENDPOINT).content.decode())
+    for kind, found in ((Experiment, of_experiments), (EndpointRequest, of_endpoints)):
+        paths = set(paths_of(kind))
+        assert len(paths) > 10
+        assert paths - found == set()
+        assert {name for name in found if "[" not in name} - paths == set()
+    # A strategy's form asks for what it has, and for nothing else; no step asks twice.
+    for strategy, found in offered.items():
+        others = {part for part, only in ONLY_FOR.items() if strategy not in only}
+        assert {name.partition(".")[0] for name in found} & others == set()
+        assert ("arms[0].weight" in found) is (strategy == "ab")
+        assert sum(len(inputs(page)) for page in everything[strategy].values()) == len(found)
 
 
 def test_form__lists__have_three_empty_rows_without_a_script(admin: Client) -> None:
-    page = admin.get(ADD).content.decode()
+    page = "".join(steps(admin, {"strategy": "bandit"}).values())
     for name in ("arms[{}].name", "guardrails[{}].metric", "context.fields[{}].name"):
         assert [i for i in range(6) if f'name="{name.format(i)}"' in page] == [0, 1, 2]
 
@@ -181,7 +201,7 @@ def makes_the_same(alice: Api, pages: Client, document: dict[str, Any]) -> None:
     by_api = alice.post("/api/v1/experiments", document | {"name": "api"})
     assert by_api.status == 201, by_api.content
     # A browser sends what is left empty, too.
-    empty = dict.fromkeys(re.findall(r' name="([^"]+)"', pages.get(ADD).content.decode()), "")
+    empty = dict.fromkeys(set().union(*map(inputs, steps(pages, {"strategy": document["strategy"]}).values())), "")
     made = pages.post(ADD, empty | form_of(document) | {"name": "form"})
     assert made.status_code == 302, re.findall(r"nr-error[^>]*>([^<]*)", made.content.decode())
     api, form = (alice.get(f"/api/v1/experiments/{name}").body for name in ("api", "form"))
@@ -225,7 +245,7 @@ def told_beside(page: str) -> dict[str, str]:
     at = ""
     for name, part, error in re.findall(r' name="([^"]+)"| id="part_([^"]+)"|nr-error" role="alert">([^<]*)<', page):
         at = name or part or at
-        if error and at != "csrfmiddlewaretoken":
+        if error and at not in {"csrfmiddlewaretoken", "step", "to"}:
             told.setdefault(at, error)
     return told
 
@@ -241,7 +261,6 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"arms[1].model": "page@none"}, "arms[1].model", "no model version page@none"),
     ({"arms[1].name": ""}, "arms[1].name", "required"),
     ({"arms[1].name": "control"}, "arms[1].name", "the name of another arm"),
-    ({"arms[1].weight": "1"}, "arms[1].weight", "only an ab experiment has weights"),
     ({"arms[1].payload": '{"a": 1, "a": 2}'}, "arms[1].payload", "duplicate key"),
     ({"arms[1].payload": "NaN"}, "arms[1].payload", "JSON was expected"),
     ({"policy.floor": "0.9"}, "policy.floor", "at most 0.5 was expected"),
@@ -251,7 +270,6 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"promotion.alpha": "0.9"}, "promotion.alpha", "expected `float` &lt;= 0.5"),
     ({"reward.kind": "continuous"}, "reward.maximum", "needs a bounded reward"),
     ({"schedule.start_at": "soon"}, "schedule.start_at", "A date and a time were expected"),
-    ({"canary.auto": "true"}, "canary", "only for the strategy canary"),
     ({"strategy": "canary", "canary.steps": "0.5\r\n0.2"}, "canary.steps", "Line 2: must be more"),
     ({"strategy": "canary", "canary.steps": "0.5\r\n2"}, "canary.steps", "Line 2: expected `float` &lt;= 1"),
     ({"strategy": "canary", "canary.steps": "0.5\r\nall"}, "canary.steps", "Line 2: Enter a number"),
@@ -291,6 +309,10 @@ def test_form__everything_wrong__is_told_at_once_and_nothing_typed_is_lost(pages
         "context.fields[0].values": "a\r\nb",
     }
     page = pages.post(ADD, typed).content.decode()
+    assert list(told_beside(page)) == ["endpoint"]
+    elsewhere = [html.unescape(link) for link in re.findall(r'href="(\?form=[^"#]+)#', page)]
+    elsewhere.append(elsewhere[0].partition("&step=")[0] + "&step=more")
+    page += "".join(pages.get(ADD + link).content.decode() for link in dict.fromkeys(elsewhere))
     assert set(told_beside(page)) == {
         "arms",
         "endpoint",
@@ -304,8 +326,6 @@ def test_form__everything_wrong__is_told_at_once_and_nothing_typed_is_lost(pages
     for kept in ('value="error_rate"', 'value="much"', "{&quot;epsilon&quot;:", 'value="2031-01-31T12:00"'):
         assert kept in page, kept
     assert re.search(r"a\r?\nb\s*</textarea>", page)
-    # A part with something in it stands open.
-    assert re.search(r'<details class="nr-card nr-part" id="part_schedule" open', page)
 
 
 def test_form__empty_rows_between__errors_stand_at_the_row_that_was_typed(pages: Client) -> None:
@@ -386,7 +406,7 @@ def test_form__of_any_document__follows_its_type() -> None:
 
 
 def test_suggestions__name_what_is_there(pages: Client) -> None:
-    page = pages.get(ADD).content.decode()
+    page = steps(pages, {"strategy": "bandit"})["arms"]
     assert re.search(r'<datalist id="suggested-endpoint"><option value="pages">', page)
     assert '<option value="page@c">' in page
     assert 'list="suggested-arms.model"' in page

@@ -132,7 +132,8 @@ def test_figures__asked_again__are_not_modified__until_something_is(
     experiment = lived(two_arms())
     url = f"/admin/experiments/experiment/{experiment.pk}/figures.json"
     first = admin.get(url)
-    assert set(first.json()["parts"]) == {"verdict", "decision", "arms", "strategy", "soundness", "timeline"}
+    told = {"verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation"}
+    assert set(first.json()["parts"]) == told
     with CaptureQueriesContext(connection) as asked:
         again = admin.get(url, headers={"If-None-Match": first["ETag"]})
     assert (again.status_code, again.content) == (304, b"")

@@ -1,6 +1,7 @@
 """The admin's first page: what needs a person is told, each cause by itself, and a calm platform
 calls nobody; the page asks as much of the database for three hundred experiments as for two."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import escape
 from noregret.access.keys import create_key
 from noregret.dashboard.home.needs import (
     Baked,
@@ -41,10 +43,12 @@ from noregret.trail import audit
 from serving.learner_sign import Lag
 from serving.models import QuarantinedEvent
 from tests.conftest import endpoint_of, static_model
+from tests.dashboard.conftest import PASSWORD
 
 Start = Callable[..., Experiment]
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CALM = Situation(NOW)
+LEDGER = re.compile(r"serving_(decision|reward|shadowprediction|firstvisit)\b")
 
 
 @pytest.fixture
@@ -262,6 +266,7 @@ def test_overview__many_endpoints_and_experiments__asks_the_database_as_often(ad
     assert "Page 1 of 25, 300 endpoints" in shown
     assert "And 32 more" not in shown  # causes are bounded, too
     assert len(lots) <= len(few) <= 45, [query["sql"][:90] for query in lots]
+    assert not [query["sql"] for query in lots if LEDGER.search(query["sql"])]
     assert admin.get("/admin/?page=25").content.decode().count("nr-endpoint") == 12
     assert admin.get("/admin/?page=x").status_code == 200
 
@@ -295,9 +300,16 @@ def test_overview__part__is_told_again_only_when_it_changed(admin: Client) -> No
     static_model("page", "a")
     endpoint_of("pages", "page@a")
     sign_of_life()
-    url = re.search(r'data-refresh="([^"]+)"', admin.get("/admin/").content.decode())
+    whole = admin.get("/admin/")
+    url = re.search(r'hx-get="([^"]+)"', whole.content.decode())
     assert url is not None
     first = admin.get(url[1])
+    # The part says of which version it is, and asks with that for the next.
+    assert (
+        f'hx-headers="{escape(json.dumps({"If-None-Match": first["ETag"]}, separators=(",", ":")))}"'
+        in first.content.decode()
+    )
+    assert first.content.decode().strip() in whole.content.decode()
     assert b"Nothing needs you" in first.content
     assert b"<html" not in first.content
     assert admin.get(url[1], headers={"If-None-Match": first["ETag"]}).status_code == 304
@@ -308,6 +320,66 @@ def test_overview__part__is_told_again_only_when_it_changed(admin: Client) -> No
     assert changed.status_code == 200
     assert b"in quarantine" in changed.content
     assert Client().get(url[1]).status_code == 302
+    logged_out = Client().get(url[1], headers={"HX-Request": "true"})
+    assert (logged_out.status_code, logged_out["HX-Refresh"], logged_out.content) == (204, "true", b"")
+
+
+def test_browser__overview__changes_by_itself__not_under_a_hand__and_asks_for_a_lost_login(
+    browser: Any, live_server: Any, two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noregret.dashboard.overview.REFRESH_SECONDS", 0.3)
+    User.objects.create_superuser("root", password=PASSWORD)
+    two_arms()
+    sign_of_life()
+    context = browser.new_context()
+    tab = context.new_page()
+    wrong: list[str] = []
+    answers: list[int] = []
+    tab.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("response", lambda answer: answers.append(answer.status) if "/overview" in answer.url else None)
+    tab.goto(f"{live_server.url}/admin/")
+    tab.fill("input[name=username]", "root")
+    tab.fill("input[name=password]", PASSWORD)
+    tab.click("button[type=submit]")
+    tab.get_by_text("Nothing needs you").wait_for()
+    tab.evaluate("document.querySelector('#needs').dataset.mark = 'the first'")
+    until_more(tab, answers, 3)
+    assert set(answers) == {304}
+    assert tab.get_attribute("#needs", "data-mark") == "the first"
+
+    link = tab.locator("#overview a").first
+    link.focus()
+    asked_before = len(answers)
+    Experiment.objects.update(asked="promote b")
+    tab.wait_for_timeout(1_500)
+    assert len(answers) <= asked_before + 1  # one may have been under way
+    assert tab.get_attribute("#needs", "data-mark") == "the first"
+    link.blur()
+    tab.locator("[data-cause=recommendation]").wait_for()
+    assert tab.get_attribute("#needs", "data-mark") is None
+    until_more(tab, answers, 3)  # and goes on from there
+    assert set(answers[-2:]) == {304}
+
+    assert wrong == []
+    context.clear_cookies()
+    tab.wait_for_url(re.compile(r"/admin/login/\?next=/admin/$"))
+    assert tab.locator("#overview").count() == 0
+    tab.fill("input[name=username]", "root")
+    tab.fill("input[name=password]", PASSWORD)
+    tab.click("button[type=submit]")
+    tab.locator("[data-cause=recommendation]").wait_for()
+    context.close()
+
+
+def until_more(tab: Any, answers: list[int], count: int) -> None:
+    """Until so many more answers came."""
+    wanted = len(answers) + count
+    for _ in range(200):
+        if len(answers) >= wanted:
+            return
+        tab.wait_for_timeout(100)
+    raise AssertionError(f"{len(answers)} of {wanted} answers came")
 
 
 def test_line__gaps_stay_gaps__and_one_point_is_no_line() -> None:

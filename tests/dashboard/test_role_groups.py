@@ -13,6 +13,7 @@ from django.utils import timezone
 from noregret.access.keys import create_key
 from noregret.access.models import ApiKey
 from noregret.dashboard.decision import LABELS
+from noregret.dashboard.guided_experiments import GuidedExperiments
 from noregret.dashboard.pages import ServiceAddAdmin
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.trail.models import AuditEntry
@@ -50,10 +51,11 @@ def acts() -> list[tuple[str, str]]:
             continue
         base = f"/admin/{meta.app_label}/{meta.model_name}"
         name = str(meta.model_name)
-        makes = isinstance(pages, ServiceAddAdmin) or meta.app_label == "auth"
+        makes = isinstance(pages, ServiceAddAdmin | GuidedExperiments) or meta.app_label == "auth"
         found += [(name, f"{base}/{row.pk}/delete/"), *([(name, f"{base}/add/")] if makes else [])]
         found += [(name, f"{base}/{row.pk}/do/{action.name}") for action in getattr(pages, "row_actions", ())]
     experiment, endpoint = Experiment.objects.get(), Endpoint.objects.get()
+    found += [("experiment", f"/admin/experiments/experiment/{experiment.pk}/{way}") for way in ("edit", "copy")]
     found += [("experiment", f"/admin/experiments/experiment/{experiment.pk}/do/{action}") for action in LABELS]
     found += [("endpoint", f"/admin/experiments/endpoint/{endpoint.pk}/try")]
     found += [("user", f"/admin/auth/user/{User.objects.get().pk}/password/")]
@@ -65,7 +67,7 @@ def refused(client: Client) -> set[str]:
     answers: dict[str, set[bool]] = {}
     for model, address in acts():
         status = client.get(address).status_code
-        assert status in (200, 403), (address, status)
+        assert status in (200, 302, 403), (address, status)
         if "/delete/" not in address:
             answers.setdefault(model, set()).add(status == 403)
     assert [model for model, each in answers.items() if len(each) > 1] == []

@@ -1,6 +1,7 @@
 """Decisions and rewards made by SQL, as if they had been served and learned: millions in minutes.
 
-Each decision's id begins with its time, as real ones do. A unit decides about ten times.
+Each decision's id begins with its time, as real ones do. A unit decides about ten times. Where the
+experiment declares fields, a decision's context has a country (KR, US, DE) and an age (18 to 77).
 """
 
 from datetime import datetime, timedelta
@@ -18,14 +19,16 @@ DECISIONS_A_SECOND = 6.0
 """How dense history is: a busy endpoint. What is summed by time has so many rows in each bucket."""
 
 DECISIONS = """
-INSERT INTO serving_decision (id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, latency_ms,
-    holdout, trial)
+INSERT INTO serving_decision (id, decided_at, experiment_id, arm_id, propensities, propensity, policy_version, unit, context,
+    latency_ms, holdout, trial)
 SELECT (lpad(to_hex((extract(epoch FROM at) * 1000000)::bigint), 16, '0') || substr(md5(%(salt)s || i::text), 1, 16))::uuid,
     at, %(experiment)s,
     (%(arms)s::bigint[])[CASE WHEN %(shadow)s OR held_out THEN 1 ELSE 1 + i %% cardinality(%(arms)s::bigint[]) END],
     CASE WHEN %(shadow)s THEN ARRAY[1.0, 0.0] ELSE array_fill(%(propensity)s::float8, ARRAY[cardinality(%(arms)s::bigint[])]) END,
     CASE WHEN %(shadow)s THEN 1.0 ELSE %(propensity)s END,
-    1 + extract(epoch FROM at)::bigint / 60, unit, 1 + random(), held_out, NOT held_out AND (NOT %(once)s OR i < %(units)s)
+    1 + extract(epoch FROM at)::bigint / 60, unit,
+    CASE WHEN %(context)s THEN jsonb_build_object('country', (ARRAY['KR', 'US', 'DE'])[1 + (i / 7) %% 3], 'age', 18 + (i / 11) %% 60) END,
+    1 + random(), held_out, NOT held_out AND (NOT %(once)s OR i < %(units)s)
 FROM (
     SELECT i, %(start)s::timestamptz + make_interval(secs => i * %(step)s) AS at, 'u' || (i %% %(units)s) AS unit,
         %(holdout)s > 0 AND i %% 10 = 0 AS held_out
@@ -63,6 +66,7 @@ def parameters(experiment: Experiment, count: int) -> dict[str, Any]:
         "holdout": experiment.holdout,
         "shadow": experiment.strategy == "shadow",
         "once": units_count_once(experiment),
+        "context": bool(experiment.context_.fields),
     }
 
 

@@ -25,10 +25,27 @@ def as_code(url: str, body: dict[str, Any]) -> list[Code]:
     ]
 
 
-def _curl(url: str, body: dict[str, Any]) -> str:
+def experiment_as_code(address: str, document: dict[str, Any], *, change: bool) -> list[Code]:
+    """Make an experiment from its document, or `change` its draft: as curl, and as Python with
+    noregret-client."""
+    path = f"/api/v1/experiments/{document.get('name', '')}" if change else "/api/v1/experiments"
+    call = (
+        f'client.call("PUT", {path!r}, document)'
+        if change
+        else "client.create_experiment(document)  # start=True: at once"
+    )
+    python = f"""from noregret_client import Client
+
+document = {pprint.pformat(document, sort_dicts=False, width=88)}
+with Client({address!r}) as client:  # the key: {KEY_VARIABLE} of the environment
+    {call}"""
+    return [Code("curl", _curl(address + path, document, "PUT" if change else "")), Code("Python", python)]
+
+
+def _curl(url: str, body: dict[str, Any], method: str = "") -> str:
     return "\n".join(
         (
-            f"curl {shlex.quote(url)} \\",
+            f"curl {f'-X {method} ' if method else ''}{shlex.quote(url)} \\",
             f'  -H "Authorization: Bearer ${KEY_VARIABLE}" -H "Content-Type: application/json" \\',
             f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}",
         )

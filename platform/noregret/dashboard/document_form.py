@@ -6,7 +6,7 @@ what it speaks of. What is empty is left out of the document, and gets its defau
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -38,8 +38,38 @@ class ShownLeaf:
     kind: ClassVar[str] = "leaf"
     field: forms.BoundField
     required: bool
-    only_for: str
-    """Strategies that have it, with blanks between; nothing: all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One choice of a value, with what speaks for it. `picture`: a template's name; nothing for
+    none. `note`: what is known of it here."""
+
+    value: str
+    title: str
+    text: str
+    picture: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """Choices under one title; without a title they are shown at once."""
+
+    title: str
+    cards: list[Card]
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCards:
+    """A value that is chosen among cards. `chosen`: what stands chosen."""
+
+    kind: ClassVar[str] = "cards"
+    field: forms.BoundField
+    required: bool
+    chosen: str
+    groups: list[Cards]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +81,23 @@ class ShownPart:
     title: str
     explanation: str
     required: bool
-    only_for: str
     is_open: bool
     errors: list[str]
-    members: "list[ShownLeaf | ShownPart]" = field(default_factory=list)
+    members: "Sequence[Shown]" = ()
     rows: "list[ShownPart]" = field(default_factory=list)
     blank: "ShownPart | None" = None
     limit: int | None = None
+
+
+Shown = ShownLeaf | ShownCards | ShownPart
 
 
 class DocumentForm(ServiceForm):
     """`document` is the type. The mappings are by paths without numbers, as `arms.model`.
 
     `choices`: what a text is chosen from. `suggestions`: what is suggested for a text.
-    `only_for`: the strategies that have a part or a value; all of them where it is not named.
+    `only_for`: the strategies that have a part or a value; all of them where it is not named. What
+    the chosen one has not is neither shown nor read: it may have been typed for another.
     """
 
     document: ClassVar[type[msgspec.Struct]]
@@ -85,6 +118,23 @@ class DocumentForm(ServiceForm):
         self._blank = forms.Form()
         self._choices = {path: list(made()) for path, made in self.choices.items()}
         self._add(self.root, "", self.fields)
+
+    @property
+    def strategy(self) -> str:
+        """The chosen one, whether or not there is one of this name."""
+        return str(self.data.get("strategy") or "")
+
+    def _members(self, part: Part, path: str) -> Iterator[tuple[Member, str]]:
+        """Those that the chosen strategy has, each with its path."""
+        for member in part.members:
+            at = _below(path, member.name)
+            strategies = self.only_for.get(_INDEX.sub("", at))
+            if strategies is None or not self.strategy or self.strategy in strategies:
+                yield member, at
+
+    def cards_at(self, path: str) -> list[Cards]:
+        """What is chosen from at a path in place of its input; nothing for an input."""
+        return []
 
     def _add(self, part: Part, path: str, fields: dict[str, forms.Field]) -> None:
         for member in part.members:
@@ -133,8 +183,7 @@ class DocumentForm(ServiceForm):
     def _document(self, part: Part, path: str) -> dict[str, Any]:
         """What is filled in of a part; an error beside whatever of it is wrong or missing."""
         document: dict[str, Any] = {}
-        for member in part.members:
-            at = _below(path, member.name)
+        for member, at in self._members(part, path):
             if not self._is_filled(member, at):
                 if member.required:
                     self._tell(at, "required")
@@ -157,7 +206,7 @@ class DocumentForm(ServiceForm):
             case Leaf():
                 return bool(str(self[path].data or "").strip())
             case Part():
-                return any(self._is_filled(below, _below(path, below.name)) for below in member.members)
+                return any(self._is_filled(below, at) for below, at in self._members(member, path))
             case Rows():
                 return any(self._is_filled(member.item, f"{path}[{number}]") for number in self._numbers[path])
 
@@ -188,8 +237,7 @@ class DocumentForm(ServiceForm):
             self.errors.setdefault(at, self.error_class()).append(said)
 
     def _paths(self, part: Part, path: str) -> Iterator[str]:
-        for member in part.members:
-            at = _below(path, member.name)
+        for member, at in self._members(part, path):
             match member:
                 case Part():
                     yield at
@@ -213,24 +261,33 @@ class DocumentForm(ServiceForm):
             shown += [(anchor, in_document, str(message)) for message in self.errors[path]]
         return shown
 
-    def shown_parts(self) -> list[ShownLeaf | ShownPart]:
+    def shown_parts(self) -> list[ShownPart]:
         """The page's parts: the document's own values first, then each of its parts."""
         shown = self._shown(self.root, "", self)
-        values = [member for member in shown if member.kind == "leaf"]
-        head = ShownPart("", "", "", required=True, only_for="", is_open=True, errors=[], members=values)
-        return [head, *(member for member in shown if member.kind == "part")]
+        values = [member for member in shown if not isinstance(member, ShownPart)]
+        return [head_of(values), *(member for member in shown if isinstance(member, ShownPart))]
 
     def shown_suggestions(self) -> list[tuple[str, list[str]]]:
         """By id, what is suggested."""
         return [(f"suggested-{path}", list(made())) for path, made in self.suggestions.items()]
 
-    def _shown(self, part: Part, path: str, form: forms.Form) -> list[ShownLeaf | ShownPart]:
-        shown: list[ShownLeaf | ShownPart] = []
-        for member in part.members:
-            at = _below(path, member.name)
+    def _shown_leaf(self, leaf: Leaf, path: str, form: forms.Form) -> ShownLeaf | ShownCards:
+        groups = self.cards_at(path)
+        if not groups:
+            return ShownLeaf(form[path], leaf.required)
+        chosen = str(form[path].value() or "") or ("" if leaf.required else str(leaf.default))
+        return ShownCards(form[path], leaf.required, chosen, groups)
+
+    def _shown(self, part: Part, path: str, form: forms.Form) -> list[Shown]:
+        return self._shown_all(list(self._members(part, path)), form)
+
+    def _shown_all(self, members: Iterable[tuple[Member, str]], form: forms.Form) -> list[Shown]:
+        """One each."""
+        shown: list[Shown] = []
+        for member, at in members:
             match member:
                 case Leaf():
-                    shown.append(ShownLeaf(form[at], member.required, self._only_for(at)))
+                    shown.append(self._shown_leaf(member, at, form))
                 case Part():
                     shown.append(self._shown_part(member, at, _title(member.name), form))
                 case Rows():
@@ -243,7 +300,6 @@ class DocumentForm(ServiceForm):
             title=title,
             explanation=with_code(part.explanation),
             required=part.required,
-            only_for=self._only_for(path),
             is_open=self._is_open(part, path),
             errors=self._errors_at(path),
             members=self._shown(part, path, form),
@@ -256,7 +312,6 @@ class DocumentForm(ServiceForm):
             title=_title(rows.name),
             explanation=with_code(rows.explanation),
             required=rows.required,
-            only_for=self._only_for(path),
             is_open=self._is_open(rows, path),
             errors=self._errors_at(path),
             rows=[self._shown_part(item, f"{path}[{number}]", item.name, self) for number in self._numbers[path]],
@@ -267,9 +322,6 @@ class DocumentForm(ServiceForm):
     def _errors_at(self, path: str) -> list[str]:
         return [str(error) for error in self.errors.get(path, [])]
 
-    def _only_for(self, path: str) -> str:
-        return " ".join(self.only_for.get(_INDEX.sub("", path), ()))
-
     def _is_open(self, member: Part | Rows, path: str) -> bool:
         # What is nested opens with what is around it.
         if member.required or "." in path or path in self.open_at_first:
@@ -277,6 +329,11 @@ class DocumentForm(ServiceForm):
         return any(name == path or name.startswith((f"{path}.", f"{path}[")) for name in self.errors) or (
             self.is_bound and _ANY not in path and self._is_filled(member, path)
         )
+
+
+def head_of(members: Sequence[Shown]) -> ShownPart:
+    """Values without a part around them."""
+    return ShownPart("", "", "", required=True, is_open=True, errors=[], members=members)
 
 
 def _title(name: str) -> str:

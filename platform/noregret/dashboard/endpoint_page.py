@@ -24,7 +24,7 @@ from . import playground
 from .call_as_code import as_code
 from .forms import BatchForm, CacheForm, ChampionForm, EndpointForm
 from .models_here import states_here
-from .overview import overview_part
+from .overview import log_in_again, overview_part
 from .pages import ServiceAddAdmin, actor_of
 from .row_actions import ActionsAdmin, RowAction
 
@@ -142,7 +142,7 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
     )
 
     def get_urls(self) -> list[URLPattern]:
-        part = path("overview", self.admin_site.admin_view(overview_part), name="overview-part")
+        part = path("overview", log_in_again(self.admin_site.admin_view(overview_part)), name="overview-part")
         tried = path("<int:pk>/try", self.admin_site.admin_view(self.try_view), name="endpoint-try")
         return [part, tried, *super().get_urls()]
 

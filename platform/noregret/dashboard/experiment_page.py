@@ -13,31 +13,27 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_safe
 from unfold.decorators import display
 
-from bandits import policies
 from noregret.experiments.models import Experiment
-from noregret.learning.shown import forecast, lagging
-from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, NotEvaluated, of_experiment
+from noregret.learning.shown import forecast
+from noregret.learning.shown.asked import Known
 from noregret.learning.shown.shared import state_of
 from noregret.rest.encoding import document, encoded
 
-from .arm_table import serves_nobody
+from .asked_figures import asked_of
 from .experiment_actions import ExperimentActions
 from .experiment_shown import parts, shown
-from .figures import evaluation_texts, tells_evidence
-from .forms import ExperimentForm
-from .pages import ServiceAddAdmin, may_see
-from .words import in_words, sentence
+from .figures import tells_evidence
+from .guided_experiments import GuidedExperiments
+from .pages import may_see
+from .words import in_words
 
 CLOCK_SECONDS = 10
 """What follows from the clock alone is told anew after so long where nothing else has changed."""
 
 
-class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
+class ExperimentPages(GuidedExperiments, ExperimentActions):
     """List, page, figures and confirmed actions."""
 
-    service_form = ExperimentForm
-    add_help = "The experiment is created as a draft: nothing changes for clients until it is started."
-    add_button = "Create draft"
     list_display = ("name", "endpoint", "strategy", "state", "outcome", "started_at", "ended_at")
     list_filter = ("status", "strategy")
     search_fields = ("name", "endpoint__name")
@@ -61,6 +57,8 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
             own("forecast.json", require_safe(self.forecast_view), "experiment-forecast"),
             own("charts/<slug:chart>.csv", require_safe(self.csv_view), "experiment-csv"),
             own("do/<str:action>", self.action_view, "experiment-action"),
+            own("edit", self.edit_view, "experiment-edit"),
+            own("copy", self.copy_view, "experiment-copy"),
             *super().get_urls(),
         ]
 
@@ -75,22 +73,26 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
 
     def _shown(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         sees_audit = may_see(request, "trail", "auditentry")
-        return shown(experiment, may_change=self.may(request, "change"), sees_audit=sees_audit)
+        return shown(
+            experiment,
+            may_change=self.may(request, "change"),
+            sees_audit=sees_audit,
+            policy=request.GET.get("evaluate", ""),
+        )
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         experiment = self._experiment(request, object_id)
         context = self._shown(request, experiment)
-        begun = experiment.status != Experiment.Status.DRAFT
         context |= {
             "title": experiment.name,
             "content_title": experiment.name,
             "words": in_words(experiment, list(experiment.arms.all())),
             "charts_document": document(context["charts"]),
-            "evaluation": self._evaluation(request, experiment),
-            "evaluable": begun and not serves_nobody(experiment),
             "forecast": self._forecast(request, experiment),
+            "may_edit": experiment.status == Experiment.Status.DRAFT and self.may(request, "change"),
+            "may_copy": self.may(request, "add"),
         }
         return self.page(request, "noregret/experiment.html", context)
 
@@ -103,28 +105,11 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
         asked = request.GET.get("forecast") == "1"
         return {"said": forecast.of_experiment(experiment).said if asked else ""}
 
-    def _evaluation(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
-        """The question what another policy would have earned, and the answer where one was asked
-        for."""
-        schema = bool(experiment.context_.fields)
-        choices = [name for name in policies.names() if schema or name not in policies.contextual_names()]
-        asked = request.GET.get("evaluate", "")
-        answer: dict[str, Any] = {"choices": choices, "asked": asked, "rows": [], "said": ""}
-        if asked not in choices:
-            return answer
-        try:
-            found = lagging.of_experiment(
-                experiment.pk, lambda: of_experiment(experiment, asked, {}, limit=EVALUATED_DECISIONS)
-            )
-        except NotEvaluated as error:
-            return {**answer, "said": sentence(str(error))}
-        return {**answer, **evaluation_texts(found)}
-
     def figures_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """What the page refreshes: its parts as HTML, its figures as text, its charts. 304 while
         nothing has changed."""
         experiment = self._experiment(request, pk)
-        tag = _tag(request, experiment)
+        tag = _tag(request, experiment, asked_of(experiment, request.GET.get("evaluate", "")))
         if request.headers.get("If-None-Match") == tag:
             return HttpResponseNotModified(headers={"ETag": tag})
         context = self._shown(request, experiment)
@@ -163,9 +148,10 @@ class ExperimentPages(ExperimentActions, ServiceAddAdmin[Experiment]):
         return self.do_view(request, self._experiment(request, pk), action)
 
 
-def _tag(request: HttpRequest, experiment: Experiment) -> str:
+def _tag(request: HttpRequest, experiment: Experiment, asked: dict[str, Known]) -> str:
     """The version of what a person is shown."""
     rights = sorted(request.user.get_all_permissions()) if not request.user.is_superuser else []
     clock = int(time.time() / CLOCK_SECONDS)
     seen = (experiment.pk, experiment.status, state_of(experiment.pk), request.user.pk, rights, clock)
-    return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
+    made = [None if known.told is None else known.told.at for known in asked.values()]
+    return f'"{hashlib.sha256(repr((seen, made)).encode()).hexdigest()[:32]}"'

@@ -13,7 +13,8 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.learning import standing_history
 from noregret.learning.evidence import keeps_units
 from noregret.learning.kept import rows_from
-from noregret.learning.shown import forecast, lagging, segments
+from noregret.learning.shown import forecast, lagging
+from noregret.learning.shown.asked import SEGMENTS, Known
 from noregret.learning.shown.charts import OverTime, over_time
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
@@ -23,16 +24,17 @@ from noregret.trail.models import AuditEntry
 
 from . import sections
 from .arm_table import arm_table, serves_nobody
+from .asked_figures import asked_of, evaluation_shown, segments_shown
 from .chart_documents import charts
 from .decision import offers
-from .figures import Figures, figures_of, segment_rows, shadow_rows, tells_evidence
+from .figures import Figures, figures_of, shadow_rows, tells_evidence
 from .soundness import soundness
 from .timeline import SHOWN, events, timeline
 from .verdicts import Setting, setting_of, told, verdict
 from .verdicts.setting import planned_end
 from .words import sentence
 
-PARTS = ("verdict", "decision", "arms", "strategy", "soundness", "timeline")
+PARTS = ("verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation")
 """What a refresh replaces: templates in noregret/experiment/."""
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that
@@ -41,11 +43,12 @@ POINTS = 30
 _DAY = timedelta(days=1)
 
 
-def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict[str, Any]:
-    """The context of the page's templates. Bounded: whatever came in, the same queries."""
+def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy: str) -> dict[str, Any]:
+    """The context of the page's templates. Bounded: whatever came in, the same queries. `policy`:
+    whose earnings are asked for; empty for none."""
     arms = list(experiment.arms.select_related("model").order_by("position"))
     results = shared_results(experiment.pk).results
-    series, history, told_by_segment = lagging.of_experiment(experiment.pk, lambda: _of_time(experiment))
+    series, history = lagging.of_experiment(experiment.pk, lambda: _of_time(experiment))
     entries = _entries(experiment) if sees_audit else []
     setting = setting_of(
         experiment,
@@ -54,6 +57,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict
         paused=_paused(experiment, entries, results.as_of),
     )
     figures = figures_of(experiment, results)
+    asked = asked_of(experiment, policy)
     return {
         "experiment": experiment,
         "results": results,
@@ -62,7 +66,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict
         "warnings": [sentence(warning) for warning in warnings_of(experiment)],
         "strip": strip(experiment, results, figures),
         "next_update": next_update(results),
-        "live": experiment.status == Experiment.Status.RUNNING,
+        "live": experiment.status == Experiment.Status.RUNNING or any(known.is_made for known in asked.values()),
         "offers": offers(_actions(experiment, may_change), experiment.name, results, setting),
         "arm_actions": _arm_actions(experiment, arms) if may_change else [],
         "may_change": may_change,
@@ -72,7 +76,9 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool) -> dict
         "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
         "sees_audit": sees_audit,
         "timeline": timeline(entries, history),
-        **_of_strategy(experiment, arms, results, setting, told_by_segment),
+        "evaluable": experiment.status != Experiment.Status.DRAFT and not serves_nobody(experiment),
+        "evaluation": evaluation_shown(experiment, policy, asked),
+        **_of_strategy(experiment, arms, results, setting, asked.get(SEGMENTS)),
     }
 
 
@@ -81,13 +87,9 @@ def parts(context: dict[str, Any], request: HttpRequest) -> dict[str, str]:
     return {name: render_to_string(f"noregret/experiment/{name}.html", context, request)[:] for name in PARTS}
 
 
-def _of_time(experiment: Experiment) -> tuple[OverTime, list[standing_history.Standing], segments.Segments | None]:
+def _of_time(experiment: Experiment) -> tuple[OverTime, list[standing_history.Standing]]:
     """What is read of many rows, and may be a few seconds old."""
-    return (
-        over_time(experiment, POINTS),
-        standing_history.history(experiment),
-        segments.of_experiment(experiment),
-    )
+    return over_time(experiment, POINTS), standing_history.history(experiment)
 
 
 def _of_strategy(
@@ -95,7 +97,7 @@ def _of_strategy(
     arms: list[Arm],
     results: Results,
     setting: Setting,
-    told_by_segment: segments.Segments | None,
+    by_segment: Known | None,
 ) -> dict[str, Any]:
     """What one strategy alone has."""
     begun = experiment.started_at is not None
@@ -119,8 +121,7 @@ def _of_strategy(
         "guarded": guarded,
         "earned": sections.earned(results, setting) if begun else None,
         "contextual": setting.contextual,
-        "segments": told_by_segment,
-        "segment_rows": [] if told_by_segment is None else segment_rows(told_by_segment),
+        **segments_shown(by_segment),
         "arm_names": [arm.name for arm in arms],
     }
 

@@ -1,6 +1,5 @@
 """The admin's forms: fields, and the one service that each calls."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -16,9 +15,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from bandits import policies
 from noregret.access.keys import SCOPES, create_key
-from noregret.experiments import document as documents
 from noregret.experiments.batches import LONGEST_WAIT_MS, MOST_ROWS
 from noregret.experiments.caching import LONGEST_SECONDS, MOST_ENTRIES
 from noregret.experiments.models import Endpoint
@@ -28,13 +25,13 @@ from noregret.registry.frameworks.fields import Field, own_fields
 from noregret.registry.jobs import register
 from noregret.registry.models import ModelVersion
 from noregret.rollout.api.endpoints import EndpointRequest
-from noregret.rollout.creation import create_experiment
 from noregret.rollout.endpoints import create_endpoint
 from serving.api.bodies import field_error
 
 from .document_form import DocumentForm
 from .document_inputs import JSONText
 from .pages import ServiceForm
+from .suggested import models_suggested
 
 
 def _text(**options: Any) -> forms.CharField:
@@ -142,40 +139,13 @@ class ModelChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # no gener
         return str(obj.model)
 
 
-SUGGESTED = 1000
-"""So many of the newest are suggested; any other can be typed."""
-
-
-def _models() -> Iterator[str]:
-    return (version.model for version in ModelVersion.objects.order_by("-pk")[:SUGGESTED])
-
-
-def _endpoints() -> Iterator[str]:
-    return (endpoint.name for endpoint in Endpoint.objects.order_by("-pk")[:SUGGESTED])
-
-
-def _policies() -> list[tuple[str, str]]:
-    return [(name, f"{name}: {policies.summary(name).partition(': ')[2]}") for name in policies.names()]
-
-
 class EndpointForm(DocumentForm):
     document = EndpointRequest
-    suggestions: ClassVar = {"champion": _models}
+    suggestions: ClassVar = {"champion": models_suggested}
 
     def perform(self, actor: str) -> Model:
         request = self.made(EndpointRequest)
         return create_endpoint(**msgspec.structs.asdict(request), actor=actor)
-
-
-class ExperimentForm(DocumentForm):
-    document = documents.Experiment
-    choices: ClassVar = {"policy.name": _policies}
-    suggestions: ClassVar = {"endpoint": _endpoints, "arms.model": _models}
-    only_for = documents.ONLY_FOR | {f"arms.{name}": only for name, only in documents.ARMS_ONLY_FOR.items()}
-    open_at_first = ("policy", "canary", "shadow", "reward")
-
-    def perform(self, actor: str) -> Model:
-        return create_experiment(self.made(documents.Experiment), actor=actor)
 
 
 class ReasonForm(forms.Form):

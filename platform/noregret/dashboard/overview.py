@@ -2,9 +2,12 @@
 and what happened last. Each part only for who may see its rows."""
 
 import hashlib
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http.response import HttpResponseRedirectBase
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
@@ -13,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.registry.models import ModelVersion
+from noregret.rest.encoding import encoded
 
 from .home import processes
 from .home.cards import cards
@@ -47,19 +51,46 @@ def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
     """unfold's callback for the index page."""
     context["title"] = "Overview"
     context["content_title"] = "Overview"
-    context["refresh_seconds"] = REFRESH_SECONDS
-    return context | _found(request)
+    return context | _part(request)[0]
 
 
 @require_safe
 def overview_part(request: HttpRequest) -> HttpResponse:
     """What of the first page changes, for its refresh; 304 where nothing has."""
-    body = render_to_string("noregret/overview.html", _found(request), request=request).encode()
-    etag = quote_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+    context, etag = _part(request)
     same = get_conditional_response(request, etag=etag)
-    answer = same if isinstance(same, HttpResponseNotModified) else HttpResponse(body)
+    answer = (
+        same
+        if isinstance(same, HttpResponseNotModified)
+        else HttpResponse(render_to_string("noregret/overview_part.html", context, request=request))
+    )
     answer["ETag"] = etag
     return answer
+
+
+def log_in_again(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A fragment's request follows a redirect to the login page and would put that into the page:
+    htmx is told to load the page anew, which then asks for a login and comes back."""
+
+    @wraps(view)
+    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer = view(request, *args, **kwargs)
+        if isinstance(answer, HttpResponseRedirectBase) and request.headers.get("HX-Request") == "true":
+            return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        return answer
+
+    return answered
+
+
+def _part(request: HttpRequest) -> tuple[dict[str, Any], str]:
+    """The context of overview_part.html, and the ETag of what it shows: the part asks with it for
+    what comes after."""
+    found = _found(request)
+    overview = render_to_string("noregret/overview.html", found, request=request)
+    etag = quote_etag(hashlib.blake2b(overview.encode(), digest_size=16).hexdigest())
+    headers = encoded({"If-None-Match": etag}).decode()
+    part = {"page": found["page"], "overview": overview, "headers": headers, "refresh_seconds": REFRESH_SECONDS}
+    return part, etag
 
 
 def _found(request: HttpRequest) -> dict[str, Any]:

@@ -4,7 +4,7 @@ given rows alone."""
 from collections.abc import Sequence
 
 from bandits import policies
-from noregret.experiments.document import Guardrail
+from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.standing import memory_of
@@ -27,7 +27,13 @@ def duration(seconds: float) -> str:
 def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
     """Sentences: where its traffic goes now, how it chooses, what counts, and when it ends."""
     guards = [_guardrail(guardrail) for guardrail in experiment.guardrails_]
-    return [_now(experiment), _choice(experiment, arms), _reward(experiment), *guards, _promotion(experiment)]
+    return [
+        _now(experiment),
+        _choice(experiment, arms),
+        reward_in_words(experiment.reward_),
+        *guards,
+        _promotion(experiment),
+    ]
 
 
 _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
@@ -102,8 +108,8 @@ def _of_policy(experiment: Experiment, policy: Policy) -> str:
     return f"{said}{rest}"
 
 
-def _reward(experiment: Experiment) -> str:
-    reward = experiment.reward_
+def reward_in_words(reward: Reward) -> str:
+    """What feedback is, and how long it counts."""
     low, high = reward.minimum, reward.maximum
     kinds = {"binary": "0 or 1", "count": "a count", "continuous": "a number"}
     bounds = f" from {low:g} to {high:g}" if reward.kind != "binary" and low is not None and high is not None else ""

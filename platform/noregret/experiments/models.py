@@ -91,7 +91,7 @@ class Baseline(models.Model):
 
 class Experiment(models.Model):
     """One rollout on an endpoint. What it does is set when it starts; later only its status
-    moves."""
+    moves. A draft can be changed (rollout.drafts)."""
 
     class Strategy(models.TextChoices):
         SHADOW = "shadow", "Shadow"
@@ -132,6 +132,8 @@ class Experiment(models.Model):
     canary_since = models.DateTimeField(null=True, blank=True)
     # What was recommended to people where the experiment does not act by itself: told once.
     asked = models.CharField(max_length=160, default="", db_default="", blank=True)
+    # Grows by one with each change of the draft: who saw another one changes and starts nothing.
+    revision = models.PositiveIntegerField(default=0, db_default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -1,5 +1,6 @@
 """Whatever goes wrong on the control plane, as a problem document."""
 
+import sys
 from typing import Any
 
 import structlog
@@ -57,7 +58,7 @@ def as_problem(error: Exception) -> Problem:
             return problems.internal()
 
 
-# What Django answers outside REST framework. The admin keeps its own pages.
+# What Django answers outside REST framework; the pages of the admin have pages for it.
 
 
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -80,4 +81,10 @@ def handle_404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handle_500(request: HttpRequest) -> HttpResponse:
-    return problem_response(problems.internal())
+    return problem_response(unforeseen())
+
+
+def unforeseen() -> Problem:
+    """What tells of the exception that is being handled; Django has logged it."""
+    error = sys.exception()
+    return as_problem(error) if isinstance(error, OperationalError | InterfaceError) else problems.internal()

@@ -21,8 +21,6 @@ MOST = 100
 
 def add_arm(experiment: Experiment, arm: documents.Arm, *, actor: str, reason: str = "") -> Arm:
     """A new arm, last; under a bandit it gets its burn-in. Raises Invalid, Conflict."""
-    if experiment.strategy not in (Experiment.Strategy.BANDIT, Experiment.Strategy.SHADOW):
-        raise Conflict(f"{experiment.name} has the strategy {experiment.strategy}: its arms are fixed")
     if arm.weight is not None:
         raise Invalid("weight", "only an ab experiment has weights")
     model = find_model(arm.model, "model")
@@ -36,6 +34,8 @@ def add_arm(experiment: Experiment, arm: documents.Arm, *, actor: str, reason: s
             current = Experiment.objects.get(pk=experiment.pk)
             if current.status == Status.COMPLETED:
                 raise Conflict(f"{experiment.name} has ended")
+            if current.strategy not in (Experiment.Strategy.BANDIT, Experiment.Strategy.SHADOW):
+                raise Conflict(f"{experiment.name} has the strategy {current.strategy}: its arms are fixed")
             check_compatible(model, endpoint.champion, "model")
             position = experiment.arms.count()
             if position >= MOST:
@@ -63,6 +63,8 @@ def set_enabled(arm: Arm, enabled: bool, *, actor: str, reason: str = "", detail
         current = Experiment.objects.get(pk=experiment.pk)
         if current.status == Status.COMPLETED:
             raise Conflict(f"{experiment.name} has ended")
+        if not current.arms.filter(pk=arm.pk).exists():
+            raise Conflict(f"{experiment.name} was changed meanwhile: it has another arm {arm.name}, or none")
         fixed = current.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB)
         if not enabled and arm.is_control and fixed:
             raise Conflict(f"{arm.name} is the control of {experiment.name}, and the others are held against it")

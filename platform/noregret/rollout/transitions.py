@@ -31,8 +31,10 @@ def move(
     reason: str = "",
     arm: Arm | None = None,
     evidence: dict[str, Any] | None = None,
+    revision: int | None = None,
 ) -> Experiment:
-    """Do `action`; the experiment as it then is. `promote` needs the arm.
+    """Do `action`; the experiment as it then is. `promote` needs the arm. With `revision`, only
+    where a draft is still the one that the caller has seen.
 
     Raises Conflict when the state does not allow it, or the arm to promote has failed every time it
     was asked.
@@ -44,9 +46,6 @@ def move(
     changes: dict[str, Any] = {"status": transition.target}
     if action == "start":
         changes["started_at"] = now
-    if action in ("start", "resume") and experiment.strategy == Experiment.Strategy.CANARY:
-        # A step that was interrupted bakes anew; which step it is survives.
-        changes |= {"canary_step": experiment.canary_step or 0, "canary_since": now}
     if transition.outcome is not None:
         changes |= {"outcome": transition.outcome, "ended_at": now}
     if arm is not None:
@@ -56,6 +55,13 @@ def move(
             # The endpoint first, as everywhere: two lockers in two orders would wait for each
             # other.
             endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+            # A draft may have been changed since the caller read it.
+            experiment = Experiment.objects.get(pk=experiment.pk)
+            if revision is not None and experiment.revision != revision:
+                raise Conflict(f"{experiment.name} was changed meanwhile: look at it again")
+            if action in ("start", "resume") and experiment.strategy == Experiment.Strategy.CANARY:
+                # A step that was interrupted bakes anew; which step it is survives.
+                changes |= {"canary_step": experiment.canary_step or 0, "canary_since": now}
             moved = Experiment.objects.filter(pk=experiment.pk, status__in=transition.sources).update(**changes)
             if not moved:
                 status = Experiment.objects.values_list("status", flat=True).get(pk=experiment.pk)

@@ -32,6 +32,8 @@ CELERY_TASK_ROUTES = {
     "noregret.learning.tasks.mirror_shadows": {"queue": "shadow"},
     # No worker listens to it unless it is told to: a rebuild takes no process from learning.
     "noregret.learning.tasks.compute_part": {"queue": "rebuild"},
+    # Somebody waits for it, and learning must not.
+    "noregret.learning.tasks.tell": {"queue": "upkeep"},
     "noregret.notify.tasks.deliver": {"queue": "deliver"},
     "noregret.mlflow.tasks.*": {"queue": "deliver"},
     "noregret.registry.tasks.*": {"queue": "inspect"},

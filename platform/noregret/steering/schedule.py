@@ -31,7 +31,8 @@ def start_due() -> int:
             if at is None or at > now:
                 continue
             with bounded_wait():
-                move(experiment, "start", actor=ACTOR, reason=f"scheduled for {at:%Y-%m-%d %H:%M:%S} UTC")
+                reason = f"scheduled for {at:%Y-%m-%d %H:%M:%S} UTC"
+                move(experiment, "start", actor=ACTOR, reason=reason, revision=experiment.revision)
         except ExperimentsError as error:
             log.warning("not started", experiment=experiment.name, why=str(error))
         except Exception:  # whatever is wrong with one draft, the others start, and everybody is learned for

@@ -31,6 +31,8 @@ from noregret.learning.totals import padded
 from noregret.rest.replica import where_read
 from serving.times import Time
 
+from .newest import since_newest
+
 MOST_DECISIONS = 200_000
 """The newest matured decisions with a reward that an evaluation reads."""
 
@@ -60,7 +62,7 @@ _ROWS = """
 SELECT d.arm_id, d.propensities, r.value, d.context::text, d.unit, d.decided_at, d.excluded
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late AND r.decided_at < %(until)s
-AND r.decided_at >= coalesce(%(rows_from)s::timestamptz, '-infinity')
+AND r.decided_at >= %(since)s AND d.decided_at >= %(since)s AND d.decided_at < %(until)s AND d.experiment_id = %(experiment)s
 AND d.fallback_reason IS NULL AND NOT d.holdout
 ORDER BY r.decided_at DESC, r.decision_id DESC LIMIT %(limit)s
 """
@@ -72,6 +74,7 @@ SELECT CASE WHEN d.fallback_reason IS NOT NULL THEN 'fallback' WHEN d.holdout TH
     WHEN d.decided_at >= %(until)s THEN 'open' ELSE 'unanswered' END AS why, d.arm_id, count(*)
 FROM serving_decision AS d LEFT JOIN serving_reward AS r
     ON r.decided_at = d.decided_at AND r.decision_id = d.id AND r.metric = %(metric)s AND NOT r.late
+    AND r.experiment_id = %(experiment)s AND r.decided_at >= %(since)s
 WHERE d.experiment_id = %(experiment)s AND d.decided_at >= %(since)s
 AND (d.fallback_reason IS NOT NULL OR d.holdout OR d.decided_at >= %(until)s OR r.value IS NULL)
 GROUP BY 1, 2
@@ -130,18 +133,17 @@ def of_experiment(
         "metric": experiment.reward_.metric,
         "until": closed or begun,
         "limit": limit,
-        "rows_from": gone_before,
     }
     with where_read().cursor() as cursor:
+        newest = since_newest(cursor, asked)
+        since = newest or begun - timedelta(days=1)
+        whole = newest is None
+        if gone_before is not None and gone_before >= since:
+            since, whole = gone_before, True
+        asked["since"] = since
         cursor.execute(_ROWS, asked)
         read = cursor.fetchall()[::-1]
-        whole = len(read) < limit
-        since = begun - timedelta(days=1)
-        if not whole:
-            since = read[0][5]
-        elif gone_before is not None:
-            since = max(since, gone_before)
-        cursor.execute(_LEFT_OUT, asked | {"since": since})
+        cursor.execute(_LEFT_OUT, asked)
         others = cursor.fetchall()
     rows = [row for row in read if _is_readable(row[0], row[1], position)]
     left_out: Counter[str] = Counter(unreadable=len(read) - len(rows))

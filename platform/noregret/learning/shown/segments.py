@@ -19,10 +19,13 @@ from bandits.statistics import Array
 from noregret.experiments.document import Field
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.clock import earliest_decision
 from noregret.learning.evidence import eligible_arms, silence_means_nothing
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.totals import padded
 from noregret.rest.replica import where_read
+
+from .newest import since_newest
 
 READ_DECISIONS = 20_000
 _KEPT_SECONDS = 30
@@ -32,6 +35,7 @@ _ROWS = """
 SELECT d.arm_id, d.propensities, r.value, d.context::text, d.excluded
 FROM serving_reward AS r JOIN serving_decision AS d ON r.decided_at = d.decided_at AND r.decision_id = d.id
 WHERE r.experiment_id = %(experiment)s AND r.metric = %(metric)s AND NOT r.late AND r.decided_at < %(until)s
+AND r.decided_at >= %(since)s AND d.decided_at >= %(since)s AND d.decided_at < %(until)s AND d.experiment_id = %(experiment)s
 AND d.fallback_reason IS NULL AND NOT d.holdout
 ORDER BY r.decided_at DESC LIMIT %(limit)s
 """
@@ -110,6 +114,7 @@ def segments(experiment: Experiment) -> Segments | None:
         "limit": READ_DECISIONS,
     }
     with where_read().cursor() as cursor:
+        asked["since"] = since_newest(cursor, asked) or earliest_decision(experiment)
         cursor.execute(_ROWS, asked)
         rows = [row for row in cursor.fetchall() if _is_readable(row[0], row[1], position)]
     if not rows:

@@ -14,6 +14,7 @@ from noregret.rest.calls import call
 from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.creation import create_experiment
+from noregret.rollout.drafts import change_draft
 from noregret.rollout.floors import change_floor
 from noregret.rollout.transitions import activate, advance, move
 from serving import problems
@@ -27,6 +28,13 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Which arm becomes champion, and why."""
 
     arm: str
+    reason: Reason = ""
+
+
+class ChangeRequest(documents.Experiment, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A draft as it is to be, whole. `revision`: only where it is still this one."""
+
+    revision: Annotated[int, msgspec.Meta(ge=0)] | None = None
     reason: Reason = ""
 
 
@@ -47,10 +55,17 @@ class ExperimentsView(AddressedView):
 
 
 class ExperimentView(AddressedView):
-    """GET /api/v1/experiments/{name}"""
+    """GET and PUT /api/v1/experiments/{name}"""
 
     @call("An experiment", problems=(404,))
     def get(self, request: Request, name: str) -> ExperimentState:
+        return render.experiment(self.experiment(name))
+
+    @call("Change a draft", problems=(404, 409))
+    def put(self, request: Request, name: str, body: ChangeRequest) -> ExperimentState:
+        row = self.experiment(name)
+        require_seen(self.caller.endpoints, {f"arms[{i}].model": arm.model for i, arm in enumerate(body.arms)})
+        change_draft(row, body, actor=self.caller.name, reason=body.reason, revision=body.revision)
         return render.experiment(self.experiment(name))
 
 

@@ -65,7 +65,7 @@ class ExperimentArm(msgspec.Struct, frozen=True):
 
 class ExperimentState(msgspec.Struct, frozen=True):
     """One rollout on an endpoint. `rows_from`: decisions before it were dropped from the ledger
-    (null: none); their sums are kept."""
+    (null: none); their sums are kept. `revision`: how often the draft was changed."""
 
     id: int
     name: str
@@ -89,6 +89,7 @@ class ExperimentState(msgspec.Struct, frozen=True):
     edge_evidence: bool
     edge_exclusions: bool
     warnings: list[str]
+    revision: int
     created_at: Time
     started_at: Time | None
     ended_at: Time | None
@@ -165,6 +166,7 @@ def experiment(row: models.Experiment) -> ExperimentState:
         edge_evidence=row.edge_evidence,
         edge_exclusions=row.edge_exclusions,
         warnings=warnings_of(row),
+        revision=row.revision,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

@@ -1,18 +1,6 @@
-// A form made from a document: shows what the chosen strategy has, and adds and removes rows. Without it everything is shown.
+// A form made from a document: adds and removes rows. Without it a few empty rows stand there.
 "use strict";
 (() => {
-  const strategy = document.querySelector("select[name=strategy]");
-
-  // What a strategy has not is hidden and not sent; what was typed into it is still there when the strategy comes back.
-  const fit = () => {
-    if (!strategy) return;
-    for (const element of document.querySelectorAll("[data-only-for]")) {
-      const has = element.dataset.onlyFor.split(" ").includes(strategy.value);
-      element.hidden = !has;
-      for (const input of element.querySelectorAll("input, select, textarea")) input.disabled = !has;
-    }
-  };
-
   const isEmpty = (row) => [...row.querySelectorAll("input, select, textarea")].every((input) => !input.value.trim());
 
   const manage = (rows) => {
@@ -38,7 +26,6 @@
       const holder = document.createElement("template");
       holder.innerHTML = blank.innerHTML.replaceAll("__row__", String(next++));
       add.before(holder.content);
-      fit();
       count();
       all().at(-1).querySelector("input, select, textarea").focus();
     });
@@ -53,6 +40,4 @@
   };
 
   for (const rows of document.querySelectorAll("[data-rows]")) manage(rows);
-  if (strategy) strategy.addEventListener("change", fit);
-  fit();
 })();

@@ -2,3 +2,17 @@
 "use strict";
 htmx.config.includeIndicatorStyles = false;
 htmx.config.allowEval = false;
+htmx.config.responseHandling.unshift({ code: "304", swap: false }); // what is shown is what there is
+htmx.config.timeout = 10_000;
+
+// A part that asks for itself every few seconds ([data-polled]) waits while nobody looks, and while somebody is in it.
+(() => {
+  const isPolled = (event) => event.target.matches?.("[data-polled]");
+  const isInHand = (part) => part.contains(document.activeElement);
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (isPolled(event) && (document.hidden || isInHand(event.target))) event.preventDefault();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (isPolled(event) && isInHand(event.target)) event.detail.shouldSwap = false;
+  });
+})();

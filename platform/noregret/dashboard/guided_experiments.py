@@ -1,0 +1,328 @@
+"""The guided form's pages: a step each, with an address each, so that a browser's back button leads
+to the step before with what was typed there.
+
+What is typed is kept with each step that is left (`sheets`), and checked where one goes on. Nothing
+is made before the last step says so.
+"""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from noregret.experiments import stored
+from noregret.experiments.models import Endpoint, Experiment
+from noregret.names import NAME_MAX_LENGTH
+from noregret.planning.before_start import SPLIT, expected, policies_told
+from noregret.rollout.drafts import document_of
+
+from . import sheets
+from .call_as_code import experiment_as_code
+from .experiment_form import BY_NAME, STEPS, USUAL, ExperimentForm, step_of
+from .pages import ReadOnlyAdmin, actor_of
+from .sheets import Sheet
+from .typed_document import typed
+from .words import in_words, reward_in_words
+
+_OWN = {"csrfmiddlewaretoken", "step", "to"}
+LIFT = "suppose.lift"
+"""What a forecast supposes: an input of the page, and no part of the document."""
+LIFTS = {"0.02": "2 % better", "0.05": "5 % better", "0.1": "10 % better", "0.2": "20 % better", "0.5": "50 % better"}
+_USUAL_LIFT = "0.1"
+_DONE = ("create", "start")
+
+
+class LiftForm(forms.Form):
+    """How much better a challenger is supposed to be."""
+
+    def __init__(self, chosen: str) -> None:
+        super().__init__()
+        self.fields[LIFT] = forms.ChoiceField(
+            label="If a challenger is",
+            choices=list(LIFTS.items()),
+            initial=chosen,
+        )
+
+
+class GuidedExperiments(ReadOnlyAdmin[Experiment]):
+    """Made, copied and changed: three ways into the same steps."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "add")
+
+    def _experiment(self, request: HttpRequest, pk: int | str) -> Experiment:
+        """The row, for whoever may see it. Raises Http404, PermissionDenied."""
+        raise NotImplementedError
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """`?form=TOKEN&step=NAME`: a step of a form. Without a token a new one begins."""
+        sheet = self._sheet(request)
+        if sheet is not None:
+            self._allow(request, sheet)
+            return self._posted(request, sheet) if request.method == "POST" else self._step(request, sheet)
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            return self._posted(request, Sheet(request.user.pk or 0))
+        if request.GET.get("form"):
+            messages.info(request, "That form was sent, or it is older than a week: this is a new one.")
+        endpoints = list(Endpoint.objects.values_list("name", flat=True)[:2])
+        given = request.GET.get("endpoint") or (endpoints[0] if len(endpoints) == 1 else "")
+        return self._begin(Sheet(request.user.pk or 0, {"endpoint": given} if given else {}))
+
+    def copy_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A new form, with what another experiment is."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        copied = self._experiment(request, pk)
+        filled = typed(document_of(copied)) | {"name": _free_name(copied.name)}
+        for moment in ("schedule.start_at", "schedule.end_at"):
+            filled.pop(moment, None)  # its own times: they would start or end the copy
+        return self._begin(Sheet(request.user.pk or 0, filled))
+
+    def edit_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A form with what a draft is, which changes it."""
+        if not self.may(request, "change"):
+            raise PermissionDenied
+        draft = self._experiment(request, pk)
+        if draft.status != Experiment.Status.DRAFT:
+            messages.error(request, f"{draft.name} is {draft.status}: only a draft can be changed. Copy it.")
+            return self.to_row(draft)
+        return self._begin(
+            Sheet(request.user.pk or 0, typed(document_of(draft)), draft=draft.pk, revision=draft.revision)
+        )
+
+    def _begin(self, sheet: Sheet) -> HttpResponse:
+        return _to(sheets.new_sheet(sheet), STEPS[0].name)
+
+    def _sheet(self, request: HttpRequest) -> Sheet | None:
+        return sheets.sheet_of(request.GET.get("form", ""), request.user.pk or 0)
+
+    def _allow(self, request: HttpRequest, sheet: Sheet) -> None:
+        """Raises PermissionDenied: a role may have been taken since."""
+        if not self.may(request, "add" if sheet.draft is None else "change"):
+            raise PermissionDenied
+
+    def _form(self, sheet: Sheet) -> ExperimentForm:
+        draft = None if sheet.draft is None else Experiment.objects.select_related("endpoint").get(pk=sheet.draft)
+        return ExperimentForm(sheet.typed, draft, sheet.revision)
+
+    def _posted(self, request: HttpRequest, sheet: Sheet) -> HttpResponse:
+        """Keep what was typed; go where it was said, where nothing of the step left is wrong."""
+        here = request.POST.get("step", "")
+        to = request.POST.get("to", "create" if not here else "next")
+        _take(sheet, request, here)
+        if sheet.token and not sheets.keep(sheet):
+            messages.info(request, "That form was sent already.")
+            return HttpResponseRedirect(self.list_url())
+        if to in _DONE:
+            return self._done(request, sheet, to)
+        if not sheet.token:
+            sheet.token = sheets.new_sheet(sheet)
+        if to != "next":
+            return _to(sheet.token, to if to in BY_NAME else here)
+        form = self._form(sheet)
+        form.draft_rows()
+        if here in form.wrong_steps():
+            return self._page(request, sheet, form, here, status=400)
+        names = [step.name for step in STEPS]
+        return _to(sheet.token, names[min(names.index(here) + 1, len(names) - 1)] if here in names else names[0])
+
+    def _done(self, request: HttpRequest, sheet: Sheet, to: str) -> HttpResponse:
+        form = self._form(sheet)
+        made = form.try_perform(actor_of(request)) if form.is_valid() else None
+        if made is None:
+            wrong = form.wrong_steps()
+            at = wrong[0] if wrong else "review"
+            return self._page(request, sheet, form, at, everything=True, status=400)
+        if sheet.token:
+            sheets.drop(sheet)
+        messages.success(request, f"{made} was {'created' if sheet.draft is None else 'changed'}.")
+        if to == "start" and self.may(request, "change"):
+            return HttpResponseRedirect(reverse("admin:experiment-action", args=[made.pk, "start"]))
+        return HttpResponseRedirect(self.row_url(made))
+
+    def _step(self, request: HttpRequest, sheet: Sheet) -> HttpResponse:
+        name = request.GET.get("step", "")
+        name = name if name in BY_NAME else STEPS[0].name
+        return self._page(request, sheet, self._form(sheet), name, tells="check" in request.GET)
+
+    def _page(
+        self,
+        request: HttpRequest,
+        sheet: Sheet,
+        form: ExperimentForm,
+        name: str,
+        *,
+        tells: bool = False,
+        everything: bool = False,
+        status: int = 200,
+    ) -> HttpResponse:
+        """A step. With a status of 400, or where it `tells`, with what is wrong in it, or with
+        `everything` that is wrong."""
+        if not sheet.token:
+            sheet.token = sheets.new_sheet(sheet)
+        context: dict[str, Any] = {}
+        told = status == 400 or tells or name == "review"
+        if name == "review":
+            context = self._review(request, form)
+        elif name == "careful":
+            other = self._form(sheet)  # its errors are of the whole form
+            context = self._expectation(other, sheet)
+            form.notes = context.pop("notes")
+        elif name == "reward":
+            context["endpoints_reward"] = _endpoints_reward(form)
+        elif name == "arms":
+            context["champion"] = _champion(form)
+        if tells and name != "review":
+            form.draft_rows()
+        wrong = form.wrong_steps() if told else []
+        errors = _errors(form, sheet.token, name, everything or name == "review") if told else []
+        overall = [str(error) for error in form.errors.get(NON_FIELD_ERRORS, [])] if told else []
+        if not told:
+            form.be_quiet()
+        names = [step.name for step in STEPS]
+        at = names.index(name)
+        frame = {
+            "title": _heading(form),
+            "content_title": _heading(form),
+            "form": form,
+            "step": BY_NAME[name],
+            "steps": [(i + 1, step, step.name in wrong) for i, step in enumerate(STEPS)],
+            "number": at + 1,
+            "before": STEPS[at - 1] if at else None,
+            "after": STEPS[at + 1] if at + 1 < len(STEPS) else None,
+            "action": f"?{urlencode({'form': sheet.token, 'step': name})}",
+            "parts": form.shown_step(name),
+            "told": errors,
+            "overall": overall,
+            "refused": status == 400,
+            "back": self.list_url() if form.draft is None else self.row_url(form.draft),
+            "may_start": self.may(request, "change"),
+        }
+        return self.page(request, "noregret/guided.html", frame | context, status=status)
+
+    def _review(self, request: HttpRequest, form: ExperimentForm) -> dict[str, Any]:
+        draft = form.draft_rows()
+        if draft is None:
+            return {"words": [], "codes": []}
+        address = request.build_absolute_uri("/").rstrip("/")
+        arms = [
+            (arm.name, arm.model.model, "control" if arm.is_control else "", arm.weight, arm.cost, arm.payload)
+            for arm in draft.arms
+        ]
+        return {
+            "words": in_words(draft.experiment, draft.arms)[1:],
+            "arms": arms,
+            "schedule": _schedule(draft.experiment),
+            "codes": experiment_as_code(address, form.body, change=form.draft is not None),
+        }
+
+    def _expectation(self, form: ExperimentForm, sheet: Sheet) -> dict[str, Any]:
+        """How long it would take, as far as that can be told."""
+        lift = sheet.typed.get(LIFT, _USUAL_LIFT)
+        lift = lift if lift in LIFTS else _USUAL_LIFT
+        draft = form.draft_rows()
+        if draft is None:
+            said = "How long it would take is told here once the steps before are filled in."
+            return {"notes": {}, "assumed": said, "lift": None, "days": ""}
+        row = draft.experiment
+        told = expected(row, draft.arms, float(lift), policies_told(row, list(USUAL)))
+        return {
+            "notes": {name: f"Decides in {said}." if said[0].islower() else said for name, said in told.days.items()},
+            "assumed": told.assumed + (" The days stand with each choice below." if len(told.days) > 1 else ""),
+            "days": told.days.get(SPLIT, ""),
+            "lift": LiftForm(lift)[LIFT] if told.days else None,
+        }
+
+
+def _take(sheet: Sheet, request: HttpRequest, here: str) -> None:
+    """What was typed in a step, in place of what stood there; without a step all of it."""
+    strategy = request.POST.get("strategy") or sheet.typed.get("strategy", "")
+    kept = {
+        name: value
+        for name, value in sheet.typed.items()
+        if (here and step_of(name, strategy) != here and name != LIFT)
+        or (sheet.draft is not None and name in ("name", "endpoint"))
+    }
+    sent = {name: request.POST[name] for name in request.POST if name not in _OWN and request.POST[name].strip()}
+    if LIFT in sheet.typed and here != "careful":
+        kept[LIFT] = sheet.typed[LIFT]
+    fixed = {"name", "endpoint"} if sheet.draft is not None else set()
+    sheet.typed = kept | {name: value for name, value in sent.items() if name not in fixed}
+
+
+def _to(token: str, step: str) -> HttpResponseRedirect:
+    address = reverse("admin:experiments_experiment_add")
+    return HttpResponseRedirect(f"{address}?{urlencode({'form': token, 'step': step})}")
+
+
+def _errors(form: ExperimentForm, token: str, here: str, everything: bool) -> list[tuple[str, str, str]]:
+    """(address, path in the document, message) of what is wrong in this step, or in all."""
+    found = []
+    for anchor, path, message in form.shown_errors():
+        step = step_of(path, form.strategy)
+        if step == here:
+            found.append((f"#{anchor}", path, message))
+        elif everything:
+            found.append((f"?{urlencode({'form': token, 'step': step, 'check': 1})}#{anchor}", path, message))
+    return found
+
+
+def _heading(form: ExperimentForm) -> str:
+    return "New experiment" if form.draft is None else f"Change {form.draft.name}"
+
+
+def _free_name(name: str) -> str:
+    """The first of name-2, name-3 and so on that nothing has."""
+    stem, _, number = name.rpartition("-")
+    if not (stem and number.isdecimal() and len(number) < 4):
+        stem, number = name, "1"
+    taken = set(Experiment.objects.filter(name__startswith=stem[:50]).values_list("name", flat=True))
+    count = int(number) + 1
+    while True:
+        ending = f"-{count}"
+        free = stem[: NAME_MAX_LENGTH - len(ending)] + ending
+        if free not in taken:
+            return free
+        count += 1
+
+
+def _endpoint(form: ExperimentForm) -> Endpoint | None:
+    return Endpoint.objects.select_related("champion").filter(name=form.data.get("endpoint") or "").first()
+
+
+def _champion(form: ExperimentForm) -> str:
+    endpoint = _endpoint(form)
+    return "" if endpoint is None else endpoint.champion.model
+
+
+def _endpoints_reward(form: ExperimentForm) -> dict[str, str]:
+    """The name of the endpoint and its reward in words, where it has one."""
+    endpoint = _endpoint(form)
+    if endpoint is None:
+        return {}
+    said = "" if endpoint.reward is None else reward_in_words(stored.reward(endpoint.reward))
+    return {"endpoint": endpoint.name, "said": said}
+
+
+def _schedule(experiment: Experiment) -> list[str]:
+    """When it starts and ends by itself, in sentences."""
+    if experiment.schedule is None:
+        return ["It starts when somebody starts it."]
+    schedule = experiment.schedule_
+    said = [
+        f"It starts by itself at {schedule.start_at:%Y-%m-%d %H:%M} UTC."
+        if schedule.start_at
+        else "It starts when somebody starts it."
+    ]
+    at_end = "its leader is promoted" if schedule.at_end == "promote_leader" else "it is stopped"
+    if schedule.end_at:
+        said.append(f"At {schedule.end_at:%Y-%m-%d %H:%M} UTC {at_end}.")
+    if schedule.max_seconds:
+        said.append(f"After {schedule.max_seconds / 86_400:g} days {at_end}.")
+    return said

@@ -1,0 +1,120 @@
+"""Figures that are read of many rows of the ledger: who looks is shown the last one, and a worker
+makes the next.
+
+So no request reads them, however many look at a page. They are kept in Redis, where every process
+finds them; where they are lost, they are made again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+import redis
+import structlog
+from django.utils import timezone
+from kombu.exceptions import KombuError
+from msgspec import Struct
+
+from noregret.celery import app
+from noregret.experiments.models import Experiment
+from noregret.redis_client import client, keys
+from noregret.rest.encoding import encoded
+
+from . import evaluation, lagging, segments
+from .evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated
+from .segments import Segments
+
+log = structlog.get_logger(__name__)
+
+TASK = "noregret.learning.tasks.tell"
+SEGMENTS = "segments"
+_EVALUATION = "evaluation-"
+FRESH_SECONDS, FRESH_OF_ENDED = 30.0, 600.0
+"""An older one is still shown, and made anew."""
+KEPT_SECONDS = 3600
+ASKED_SECONDS = 20
+"""So long one worker is waited for before another is asked."""
+
+
+class Told(Struct, frozen=True):
+    """`at`: seconds since 1970. Of both figures one; `refused`: why there is none."""
+
+    at: float
+    segments: Segments | None = None
+    evaluation: Evaluation | None = None
+    refused: str = ""
+
+    @property
+    def when(self) -> datetime:
+        return datetime.fromtimestamp(self.at, tz=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """`told`: the last one. `is_made`: a worker is at the next. `problem`: why nobody can be
+    asked."""
+
+    told: Told | None
+    is_made: bool = False
+    problem: str = ""
+
+
+def evaluation_by(policy: str) -> str:
+    """The name of what that policy would have earned."""
+    return f"{_EVALUATION}{policy}"
+
+
+def look(experiment: Experiment, what: str, *, ask: bool = True) -> Known:
+    """What is known; with `ask` a worker is asked for the next one where that is old. Never
+    raises for Redis or the broker."""
+    names = (experiment.endpoint.name, experiment.pk, what)
+    try:
+        told = _kept(keys().told(*names))
+        ended = experiment.ended_at is not None
+        fresh = FRESH_OF_ENDED if ended else FRESH_SECONDS
+        if not ask or (told is not None and timezone.now().timestamp() - told.at < fresh):
+            return Known(told)
+        if client().set(keys().asked(*names), b"1", nx=True, ex=ASKED_SECONDS):
+            app.send_task(TASK, [experiment.pk, what], queue="upkeep", expires=ASKED_SECONDS, retry=False)
+    except (KombuError, redis.RedisError, OSError) as error:
+        log.warning("no worker can be asked", error=str(error))
+        return Known(None, problem="no worker can be asked at the moment")
+    return Known(told, is_made=True)
+
+
+def _kept(key: str) -> Told | None:
+    body = cast("bytes | None", client().get(key))
+    try:
+        return None if body is None else msgspec.json.decode(body, type=Told)
+    except msgspec.DecodeError:  # another version's
+        return None
+
+
+def make(experiment_id: int, what: str) -> None:
+    """In a worker: compute it and keep it. The same twice is one. Raises redis.RedisError."""
+    experiment = Experiment.objects.select_related("endpoint").filter(pk=experiment_id).first()
+    if experiment is None:
+        return
+    names = (experiment.endpoint.name, experiment.pk, what)
+    body = encoded(_made(experiment, what))
+    client().set(keys().told(*names), body, ex=KEPT_SECONDS)
+    client().delete(keys().asked(*names))
+
+
+def _made(experiment: Experiment, what: str) -> Told:
+    at = timezone.now().timestamp()
+
+    def of(read: Callable[[], Told]) -> Told:
+        return lagging.of_experiment(experiment.pk, read)
+
+    if what == SEGMENTS:
+        return of(lambda: Told(at, segments=segments.segments(experiment)))
+    policy = what.removeprefix(_EVALUATION)
+    try:
+        return of(
+            lambda: Told(at, evaluation=evaluation.of_experiment(experiment, policy, {}, limit=EVALUATED_DECISIONS))
+        )
+    except NotEvaluated as error:
+        return Told(at, refused=str(error))

@@ -1,0 +1,219 @@
+"""How long an experiment that has not begun would take, at what its endpoint's champion has shown:
+its traffic and its mean reward. Simulated by the rule that promotes, as `manage.py plan` does.
+
+Nothing is told where nothing is known: then it is told what is missing, and what to do.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from django.core.cache import cache
+from msgspec import Struct
+
+from bandits.policies import make
+from bandits.simulation import outlook
+from noregret.experiments.models import Arm, Experiment
+from noregret.learning.baseline_figures import BaselineFigures, present_figures
+
+RUNS = 60
+MOST_ARMS = 10
+DAYS = 90
+MOST_DECISIONS = 5_000_000
+SPLIT = ""
+"""Where a policy is named, a fixed split."""
+_KEPT_SECONDS = 600
+_LEAST = 10
+"""Of fewer decisions a day, or rewards, nothing is told."""
+
+
+class Expected(Struct, frozen=True):
+    """`assumed`: of what the days are, or why nothing can be told, in a sentence. `days`: by policy
+    (SPLIT for a fixed split), what to expect in words."""
+
+    assumed: str
+    days: dict[str, str] = {}
+
+
+def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies: Sequence[str]) -> Expected:
+    """Of rows that need not be saved. `lift`: how much better one challenger is supposed to be, as
+    0.1 for 10 %; the others are supposed to be like the champion."""
+    name = experiment.endpoint.name
+    shown = present_figures(experiment.endpoint)
+    if shown is None or not shown.decisions_per_day or shown.decisions_per_day < _LEAST:
+        return Expected(
+            f"No days can be told yet: {name} has shown no traffic without an experiment, or too little. "
+            "Send it requests for a few minutes, and look again."
+        )
+    match experiment.strategy:
+        case Experiment.Strategy.SHADOW:
+            return Expected(_of_shadow(experiment, shown.decisions_per_day))
+        case Experiment.Strategy.CANARY:
+            return Expected(_of_canary(experiment, shown.decisions_per_day))
+    missing = _missing(experiment, arms, shown)
+    if missing:
+        return Expected(missing)
+    assert shown.mean is not None
+    per_day = _answered_per_day(experiment, shown)
+    better, mean = _means(experiment, shown.mean, lift)
+    if not 0.0 < better < 1.0:
+        return Expected(f"A rate of {_rate(better)} can't be: suppose a smaller difference than {lift:+.0%}.")
+    days = {policy: _days(experiment, arms, policy, per_day, mean, better) for policy in policies}
+    others = "" if len(arms) == 2 else ", the others like the champion"
+    return Expected(
+        f"At {shown.decisions_per_day:,.0f} requests a day with {_rate(shown.mean)} now, if one challenger comes to "
+        f"{_rate(better)}{others}. Simulated with the rule that promotes; if the arms are alike there is nothing to find.",
+        days,
+    )
+
+
+def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures) -> str:
+    """Why no days can be told; nothing where they can."""
+    reward, name = experiment.reward_, experiment.endpoint.name
+    if experiment.apprentice:
+        return "Nobody is promoted while the policy is an apprentice, so no days are told."
+    if not experiment.promotion_.auto:
+        return "A person decides here, not the evidence alone, so no days are told."
+    if reward.kind != "binary":
+        return "Days are simulated for rewards of 0 and 1 alone: this one is another number."
+    if len(arms) > MOST_ARMS:
+        return f"Days are simulated for up to {MOST_ARMS} arms."
+    if shown.kind != "binary" or shown.metric != reward.metric:
+        return (
+            f"No days can be told yet: what the champion of {name} has shown is its {shown.metric}, and this experiment goes by "
+            f"{reward.metric}. Give the endpoint this reward and send feedback on the champion's decisions."
+        )
+    if shown.mean is None or shown.rewards < _LEAST:
+        return (
+            f"No days can be told yet: {name} has hardly any feedback on its champion's decisions. "
+            "Send feedback on them, and look again."
+        )
+    if not 0.0 < shown.mean < 1.0:
+        return f"No days can be told yet: every reward of the champion of {name} was the same so far."
+    return ""
+
+
+def _answered_per_day(experiment: Experiment, shown: BaselineFigures) -> float:
+    """Decisions a day that the experiment can learn from."""
+    assert shown.decisions_per_day is not None
+    answered = 1.0 if experiment.reward_.default is not None else min(shown.rewards / max(shown.decisions, 1), 1.0)
+    return shown.decisions_per_day * answered * (1.0 - experiment.holdout)
+
+
+def _means(experiment: Experiment, mean: float, lift: float) -> tuple[float, float]:
+    """The supposed mean of the better arm, and the champion's; larger is better in neither."""
+    sign = 1.0 if experiment.reward_.direction == "maximize" else -1.0
+    return mean * (1.0 + sign * lift), mean
+
+
+def _days(experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: float, mean: float, better: float) -> str:
+    """What to expect of one policy, in words; of the split for SPLIT."""
+    horizon = int(min(per_day * DAYS, MOST_DECISIONS))
+    if horizon < _LEAST:
+        return "Too little of the traffic can be learned from to tell days."
+    chosen = experiment.policy_
+    params = chosen.params if chosen is not None and policy == chosen.name else {}
+    made = make(policy, **params) if policy else None
+    if made is not None and (made.contextual or made.memory.forgets):
+        return "No days: which arm is best depends on the request or on the time."
+    if made is not None and made.counts_own_pulls:
+        return "Its simulation takes minutes: manage.py plan makes it."
+    weights = np.array([1.0 if arm.weight is None else arm.weight for arm in arms])
+    means = np.full(len(arms), mean)
+    means[next(i for i, arm in enumerate(arms) if not arm.is_control)] = better
+    if experiment.reward_.direction == "minimize":
+        means = 1.0 - means
+    what = (
+        policy,
+        params,
+        means.tolist(),
+        horizon,
+        None if made is not None else weights.tolist(),
+        None if chosen is None else (chosen.floor, chosen.burn_in),
+        experiment.promotion_.alpha,
+    )
+    more = _simulated(what, made, means, weights / weights.sum(), horizon, experiment)
+    least = experiment.promotion_.min_rewards * len(arms)
+    waits = experiment.reward_.window_seconds if experiment.reward_.default is not None else 0.0
+
+    def day(share: float) -> float | None:
+        pulls = more[min(int(share * len(more)), len(more) - 1)]
+        return None if not np.isfinite(pulls) else max(pulls, least) / per_day + waits / 86_400.0
+
+    return _told(day(0.5), day(0.1), day(0.9), horizon / per_day)
+
+
+def _simulated(
+    what: Any, policy: Any, means: Any, shares: Any, horizon: int, experiment: Experiment
+) -> Sequence[float]:
+    """After how many rewards each run promotes, sorted; kept for some minutes."""
+    key = f"expected:{hashlib.sha256(repr(what).encode()).hexdigest()[:40]}"
+    kept: list[float] | None = cache.get(key)
+    if kept is None:
+        arms, chosen = len(means), experiment.policy_
+        nothing = np.zeros(arms)
+        kept = sorted(
+            outlook(
+                policy,
+                np.tile(means, (RUNS, 1)),
+                nothing,
+                nothing,
+                np.ones((arms, arms)),
+                horizon=horizon,
+                needed=arms / experiment.promotion_.alpha,
+                seed=1,
+                shares=shares,
+                floor=0.0 if chosen is None else min(chosen.floor, 1.0 / arms),
+                burn_in=0.0 if chosen is None else float(chosen.burn_in),
+            ).tolist()
+        )
+        cache.set(key, kept, _KEPT_SECONDS)
+    return kept
+
+
+def _told(median: float | None, low: float | None, high: float | None, most: float) -> str:
+    if median is None:
+        return f"more than {_span(most)}" + (f", {_span(low)} at the earliest" if low is not None else "")
+    end = "later" if high is None else _span(high)
+    return f"about {_span(median)}" + ("" if low is None else f" ({_span(low)} to {end})")
+
+
+def _span(days: float) -> str:
+    """To the precision that a simulation of a few dozen runs has."""
+    if days < 1.0 / 24.0:
+        return f"{max(round(days * 1440), 1)} min"
+    if days < 2.0:
+        return f"{max(round(days * 24), 1)} h"
+    return f"{round(days):,} days"
+
+
+def _rate(value: float) -> str:
+    return f"{value * 100:.3g} %"
+
+
+def _of_shadow(experiment: Experiment, per_day: float) -> str:
+    share = 1.0 if experiment.shadow_ is None else experiment.shadow_.sample
+    return (
+        f"At {per_day:,.0f} requests a day each challenger sees about {per_day * share:,.0f} copies a day. "
+        "It has no end by itself: a person compares."
+    )
+
+
+def _of_canary(experiment: Experiment, per_day: float) -> str:
+    canary = experiment.canary_
+    assert canary is not None
+    bakes = [max(canary.bake_seconds, canary.min_decisions / (per_day * step) * 86_400.0) for step in canary.steps]
+    steps = f"{len(canary.steps)} step{'s' if len(canary.steps) > 1 else ''}"
+    by_itself = "" if canary.auto else ", if somebody advances it at once"
+    return (
+        f"At {per_day:,.0f} requests a day its {steps} take about {_span(sum(bakes) / 86_400.0)}{by_itself}: each bakes, and the "
+        f"challenger serves {canary.min_decisions:,} decisions in it. The first gives it about {per_day * canary.steps[0]:,.0f} a day."
+    )
+
+
+def policies_told(experiment: Experiment, usual: Sequence[str]) -> list[str]:
+    """Of which policies days are told: the usual ones and the chosen one; of a split the split."""
+    if experiment.policy_ is None:
+        return [SPLIT]
+    return list(dict.fromkeys([*usual, experiment.policy_.name]))
