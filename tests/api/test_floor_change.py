@@ -191,6 +191,7 @@ def test_floor__changed_from_the_page__is_asked_for_told_and_in_the_timeline(
     assert address.encode() in client.get(page).content
     asked = client.get(address).content.decode()
     assert "gets at least so much of the traffic" in asked
+    assert "It is 0.01 now, and follows the number of arms; 2 arms have room for 0.5 each." in asked
     for wrong, told in (
         ({"floor": "0.9", "reason": "x"}, "0 to 0.5 was expected for 2 arms"),
         ({"floor": "much", "reason": "x"}, "Enter a number."),

@@ -143,7 +143,7 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
                 return self.to_row(experiment)
         context = {
             "title": f"{LABELS[action]}: {experiment.name}",
-            "question": consequence(action, experiment.name, setting_of(experiment)),
+            "question": consequence(action, experiment.name, setting_of(experiment)) + _as_it_is(experiment, action),
             "form": form,
             "button": LABELS[action],
             "back": self.row_url(experiment),
@@ -157,6 +157,14 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             messages.error(request, f"Not done: {error}.")
         else:
             messages.success(request, message)
+
+
+def _as_it_is(experiment: Experiment, action: str) -> str:
+    policy, arms = experiment.policy_, experiment.arms.count()
+    if action != "floor" or policy is None:
+        return ""
+    follows = ", and follows the number of arms" if policy.floor_scales else ""
+    return f" It is {policy.floor:.4g} now{follows}; {arms} arms have room for {1 / arms:.4g} each."
 
 
 def _add(experiment: Experiment, given: dict[str, Any], actor: str) -> str:

@@ -50,10 +50,10 @@ def _discard(row: QuarantinedEvent, data: dict[str, Any], actor: str) -> str:
 
 
 class QuarantinedEventAdmin(ActionsAdmin):
-    list_display = ("at", "stream", "entry_id", "problem")
+    list_display = ("at", "stream", "entry", "problem")
     search_fields = ("stream", "problem")
-    fields = ("at", "stream", "entry_id", "problem", "others", "content")
-    readonly_fields = ("at", "others", "content")
+    fields = ("at", "stream", "entry", "problem", "others", "content")
+    readonly_fields = ("at", "entry", "others", "content")
     row_actions = (
         RowAction(
             "replay",
@@ -83,6 +83,10 @@ class QuarantinedEventAdmin(ActionsAdmin):
         """What was taken up is here no more."""
         is_there = QuarantinedEvent.objects.filter(pk=row.pk).exists()
         return HttpResponseRedirect(self.row_url(row) if is_there else self.list_url())
+
+    @admin.display(description="entry ID", ordering="entry_id")
+    def entry(self, row: QuarantinedEvent) -> str:
+        return str(row.entry_id)
 
     @admin.display(description="alike")
     def others(self, row: QuarantinedEvent) -> str:

@@ -16,10 +16,10 @@ class ImportedVersion(models.Model):
     name = models.CharField(max_length=NAME_MAX_LENGTH)
     version = models.CharField(max_length=NAME_MAX_LENGTH)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True, default="")  # of the artefact
-    url = models.CharField(max_length=2000, blank=True, default="")  # of a remote model
-    mlflow_name = models.CharField(max_length=MLFLOW_NAME_LENGTH)
-    mlflow_version = models.CharField(max_length=32)
-    run_id = models.CharField(max_length=64, blank=True, default="")
+    url = models.CharField("URL", max_length=2000, blank=True, default="")  # of a remote model
+    mlflow_name = models.CharField("MLflow name", max_length=MLFLOW_NAME_LENGTH)
+    mlflow_version = models.CharField("MLflow version", max_length=32)
+    run_id = models.CharField("run ID", max_length=64, blank=True, default="")
     metrics = models.JSONField(default=dict)  # of the run, when it was imported
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=150)

@@ -11,7 +11,7 @@ class Webhook(models.Model):
     """An address that is told of events, in requests that it can verify."""
 
     name = models.CharField(max_length=NAME_MAX_LENGTH, unique=True, validators=[validate_name])
-    url = models.URLField(max_length=2000)
+    url = models.URLField("URL", max_length=2000)
     # Signs what is sent. It has to be known here, so it is kept as it is.
     secret = models.CharField(max_length=64)
     events = ArrayField(models.CharField(max_length=64), help_text="Actions of the audit trail; `*` for all.")
