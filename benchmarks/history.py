@@ -149,7 +149,7 @@ class Bench:
     def time(self, experiment: Any) -> Timed:
         import msgspec
         from noregret.learning.shown import segments
-        from noregret.learning.shown.charts import over_time, posterior_densities
+        from noregret.learning.shown.charts import over_time
         from noregret.learning.shown.results import results
         from noregret.rest.encoding import encoded
         from noregret.steering.round import learn
@@ -158,7 +158,7 @@ class Bench:
             encoded(msgspec.structs.replace(results(experiment), segments=segments.of_experiment(experiment)))
 
         def figures() -> None:
-            for shown in (results(experiment), over_time(experiment), posterior_densities(experiment)):
+            for shown in (results(experiment), over_time(experiment)):
                 encoded(shown)
 
         def one_round() -> None:

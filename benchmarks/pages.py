@@ -23,7 +23,7 @@ from benchmarks.own_platform import own_platform
 ENDPOINTS = 60
 RUNNING = 40
 DAYS = 30
-CALLS = 5
+CALLS = 9
 LOOKS = 30
 """Rounds of the learner after the long ledger is written: they go through it in pieces."""
 ROWS_OF_OTHERS, SECONDS_OF_OTHERS = 200, 7200.0
@@ -114,12 +114,13 @@ _LEDGER_NAMES = ("serving_decision", "serving_reward", "serving_shadowprediction
 
 @dataclass(slots=True)
 class Asked:
-    """Of one page: milliseconds (median, longest), statements, of which on rows of the ledger,
-    round trips to Redis, kilobytes."""
+    """Of one page: milliseconds (median, shortest, and of this process alone), statements, of which
+    on rows of the ledger, round trips to Redis, kilobytes."""
 
     page: str
     median: float
-    longest: float
+    shortest: float
+    own: float
     statements: int
     of_ledger: int
     trips: int
@@ -282,9 +283,24 @@ class Pages:
             other = running.filter(name__startswith=kind).first()
             if other is not None:
                 urls[f"experiment: {kind}"] = f"{base}/{other.pk}/change/"
+        urls["the long one, evaluated"] = f"{base}/{long}/change/?evaluate=uniform"
+        yield from self._made(long)
         for name, url in urls.items():
             yield self._ask(client, name, url)
-        yield self._ask(client, "the same, evaluated", f"{base}/{long}/change/?evaluate=uniform")
+
+    def _made(self, long: int) -> Iterator[Asked]:
+        """What a worker makes for the page of the long ledger."""
+        from noregret.learning.shown import asked
+
+        told = {"which arm for whom": asked.SEGMENTS, "another policy": asked.evaluation_by("uniform")}
+        for name, what in told.items():
+            taken, worked = [], []
+            for _ in range(CALLS):
+                began, began_work = time.perf_counter(), time.thread_time()
+                asked.make(long, what)
+                worked.append((time.thread_time() - began_work) * 1000.0)
+                taken.append((time.perf_counter() - began) * 1000.0)
+            yield Asked(f"in a worker: {name}", statistics.median(taken), min(taken), min(worked), 0, 0, 0, 0.0)
 
     def _ask(self, client: Any, name: str, url: str) -> Asked:
         from django.db import connection
@@ -292,11 +308,12 @@ class Pages:
 
         self._forget()
         client.get(url)  # what a process reads once
-        taken = []
+        taken, worked = [], []
         for _ in range(CALLS):
             self._forget()
-            began = time.perf_counter()
+            began, began_work = time.perf_counter(), time.thread_time()
             answer = client.get(url)
+            worked.append((time.thread_time() - began_work) * 1000.0)
             taken.append((time.perf_counter() - began) * 1000.0)
             assert answer.status_code == 200, (url, answer.status_code, answer.content[:500])
         self._forget()
@@ -311,7 +328,8 @@ class Pages:
         return Asked(
             name,
             statistics.median(taken),
-            max(taken),
+            min(taken),
+            min(worked),
             len(asked),
             len(of_ledger),
             count[0],
@@ -365,10 +383,19 @@ def main() -> None:
         long = pages.fill()
         sys.stderr.write(f"filled in {time.monotonic() - began:.0f} s\n")
         _write(f"{arguments.experiments:,} experiments, one of them with {arguments.rows:,} rows in its ledger.\n")
-        _write("| page | ms, median | ms, longest | statements | on rows of the ledger | round trips to Redis | kB |")
-        _write("| --- | --- | --- | --- | --- | --- | --- |")
+        _write(
+            "| page | ms, median | ms, shortest | ms, Python alone | statements | on rows of the ledger | round trips to Redis | kB |"
+        )
+        _write("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for one in pages.look(long):
-            cells = (f"{one.median:,.0f}", f"{one.longest:,.0f}", one.statements, one.of_ledger, one.trips)
+            cells = (
+                f"{one.median:,.0f}",
+                f"{one.shortest:,.0f}",
+                f"{one.own:,.0f}",
+                one.statements,
+                one.of_ledger,
+                one.trips,
+            )
             _write(f"| {one.page} | {' | '.join(map(str, cells))} | {one.kilobytes:,.0f} |")
 
 

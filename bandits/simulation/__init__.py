@@ -11,7 +11,7 @@ from .environments import (
     retiring,
 )
 from .intervals import Coverage, simulate_intervals
-from .outlook import outlook
+from .outlook import outlook, outlook_with_cost
 from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
@@ -27,6 +27,7 @@ __all__ = [
     "contextual_logistic",
     "normal",
     "outlook",
+    "outlook_with_cost",
     "plan",
     "poisson",
     "retiring",

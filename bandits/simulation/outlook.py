@@ -44,6 +44,39 @@ def outlook(
 
     Raises ValueError, for policies that count their own pulls too: they go decision by decision.
     """
+    return outlook_with_cost(
+        policy,
+        means,
+        ones,
+        count,
+        evidence,
+        horizon=horizon,
+        needed=needed,
+        seed=seed,
+        shares=shares,
+        floor=floor,
+        burn_in=burn_in,
+        stretches=stretches,
+    )[0]
+
+
+def outlook_with_cost(
+    policy: Policy | None,
+    means: Array,
+    ones: Array,
+    count: Array,
+    evidence: Array,
+    *,
+    horizon: int,
+    needed: float,
+    seed: int,
+    shares: Array | None = None,
+    floor: float = 0.0,
+    burn_in: float = 0.0,
+    stretches: int = 30,
+) -> tuple[Array, Array]:
+    """As `outlook`, and what each run costs, (runs,): reward lost against always serving the best
+    arm, until it promotes or the horizon ends."""
     checks.whole("horizon", horizon, 1)
     checks.whole("stretches", stretches, 1)
     runs, arms = means.shape
@@ -58,6 +91,7 @@ def outlook(
     # Which alternatives carry the evidence is not asked: all alike, so that it is what it is now.
     sums = np.repeat(np.log(np.maximum(evidence, 1e-300))[None, :, :, None], len(STEPS), axis=3).repeat(runs, axis=0)
     found = np.full(runs, np.inf)
+    cost = np.zeros(runs)
     going = np.arange(runs)
     begun = max(float(np.sum(count)), horizon / stretches)
     growth = np.power((begun + horizon) / begun, np.arange(1, stretches + 1) / stretches)
@@ -73,6 +107,7 @@ def outlook(
             probabilities = with_floor(with_burn_in(weights, mine_seen, burn_in), floor)
         probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
         pulls = rng.multinomial(width, probabilities)
+        cost[going] += (pulls * (means[going].max(axis=1, keepdims=True) - means[going])).sum(axis=1)
         new = rng.binomial(pulls, means[going]).astype(np.float64)
         pooled = (mine_won.sum(axis=1) + 0.5) / (mine_seen.sum(axis=1) + 1.0)
         sums[going] += counted_log_factors(new, pulls - new, probabilities, pooled)
@@ -84,4 +119,4 @@ def outlook(
         going = going[~done]
         if not len(going):
             break
-    return found
+    return found, cost

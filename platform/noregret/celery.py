@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
@@ -32,6 +33,18 @@ else:
 # more.
 for words in ("You're running the worker with superuser", "An entry for the specified gid or egid was not found"):
     warnings.filterwarnings("ignore", words, SecurityWarning)
+TELL_SECONDS = 2.0
+
+
+def tell(task: str, arguments: tuple[Any, ...], **options: Any) -> None:
+    """Tell a worker of a task, or raise within moments: KombuError, redis.RedisError or OSError.
+    For who has somebody waiting; `options` are send_task's."""
+    # On a connection of its own, for the broker's usual ones wait for it as long as it takes.
+    bounded = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, "max_retries": 1, "socket_timeout": TELL_SECONDS}
+    with app.connection_for_write(settings.CELERY_BROKER_URL, transport_options=bounded) as connection:
+        app.send_task(task, arguments, connection=connection, retry=False, **options)
+
+
 app.conf.beat_schedule = {
     "learn": {
         "task": "noregret.steering.tasks.tick",

@@ -8,7 +8,7 @@ import pytest
 
 from bandits.inference.log_factors import averaged
 from bandits.policies import make
-from bandits.simulation import outlook, plan
+from bandits.simulation import outlook, outlook_with_cost, plan
 from bandits.simulation.design_factors import counted_log_factors
 
 NOTHING = {"ones": np.zeros(2), "count": np.zeros(2), "evidence": np.ones((2, 2))}
@@ -17,13 +17,14 @@ NOTHING = {"ones": np.zeros(2), "count": np.zeros(2), "evidence": np.ones((2, 2)
 @pytest.mark.parametrize("name", ["uniform", "top-two-thompson"])
 def test_outlook__from_nothing_with_one_pair_of_means__is_the_plan(name: str) -> None:
     planned = plan(name, [0.3, 0.4], 8000, runs=100, seed=5, floor=0.05)
-    more = outlook(
+    more, cost = outlook_with_cost(
         make(name), np.tile([0.3, 0.4], (100, 1)), **NOTHING, horizon=8000, needed=40, seed=6, floor=0.05, stretches=200
     )
     median = float(np.median(more))
     low, high = planned.median_interval
     assert low * 0.85 <= median <= (high or np.inf) * 1.15
     assert np.isfinite(more).mean() == pytest.approx(planned.promoted, abs=4 * (0.25 / 100 + 0.25 / 100) ** 0.5)
+    assert cost.mean() == pytest.approx(planned.cost, rel=0.25)
 
 
 def test_outlook__evidence_that_is_nearly_enough__ends_sooner_than_from_nothing() -> None:

@@ -70,6 +70,7 @@ def results(strategy: str, arms: list[dict[str, Any]], **changes: Any) -> Result
         "learner": {"ok": True, "seconds_since_round": 1.0, "behind_seconds": 0.0, "why": None, "set_aside": 0},
         "recommendation": {"action": "continue", "arm": None, "reason": "so far"},
         "segments": None,
+        "coefficients": None,
         "evaluation": None,
         "forecast": None,
     }

@@ -16,6 +16,7 @@ from noregret.experiments.models import ChampionChange, Experiment
 from noregret.learning import health
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.rebuild import rebuild
+from noregret.learning.shown import asked
 from noregret.package_path import python_path
 from noregret.redis_client import client, keys
 from noregret.trail.models import AuditEntry
@@ -179,3 +180,36 @@ def test_beat__workers_of_before__are_woken_under_the_name_and_in_the_queue_that
     learners.beat()
     learners.worker("--queues", "celery")
     wait_until(lambda: (health.learner().age_seconds or 99.0) < 2.0)
+
+
+def test_figure__that_a_page_asks_for__a_worker_makes__once_for_all_who_look(
+    learners: Learners, two_arms: Start, settings: Any
+) -> None:
+    experiment = two_arms(**WINDOW)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 30), "b": (40, 20)})
+    what = asked.evaluation_by("uniform")
+    # The process of the tests has keys of its own.
+    own_keys = {"global_keyprefix": f"{settings.REDIS_PREFIX}celery:"}
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, **own_keys}
+    for _ in range(5):
+        known = asked.look(experiment, what)
+        assert (known.told, known.is_made) == (None, True)
+    assert client().llen(f"{settings.REDIS_PREFIX}celery:upkeep") == 1
+    learners.worker("--queues", "learn,upkeep")
+    wait_until(lambda: asked.look(experiment, what, ask=False).told is not None)
+    told = asked.look(experiment, what)
+    assert told.told is not None
+    assert told.told.evaluation is not None
+    assert not told.is_made
+
+
+def test_figure__while_nobody_can_be_asked__is_told_so(two_arms: Start, settings: Any) -> None:
+    experiment = two_arms()
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+    began = time.monotonic()
+    known = asked.look(experiment, asked.evaluation_by("uniform"))
+    assert (known.told, known.is_made, known.problem) == (None, False, "no worker can be asked at the moment")
+    assert time.monotonic() - began < 30.0
+    # The next who looks asks again.
+    assert asked.look(experiment, asked.evaluation_by("uniform")).problem

@@ -132,11 +132,11 @@ def bandit(browser: Any, folder: Path) -> None:
             camera.take("bandit-dark", EXPERIMENT, dark=True, whole=False)
 
     with played(browser, folder, "bandit", half_way) as camera:
-        camera.take("bandit-promoted", EXPERIMENT)
+        camera.take("bandit-promoted", "/admin/experiments/experiment/", EXPERIMENT)
         camera.take("home-phone", size=PHONE, whole=False)
         camera.take("playground", ENDPOINT, "Try it", "Decide")
         camera.take("endpoint", ENDPOINT)
-        camera.take("model", "/admin/registry/modelversion/", "digits@3")
+        camera.take("model", "/admin/registry/modelversion/", "digits")
         camera.take("audit", "/admin/trail/auditentry/")
         camera.take("form", "/admin/experiments/experiment/add/")
 
@@ -149,7 +149,7 @@ def canary(browser: Any, folder: Path) -> None:
             camera.take("canary", EXPERIMENT)
 
     with played(browser, folder, "canary", climbing) as camera:
-        camera.take("canary-rolled-back", EXPERIMENT)
+        camera.take("canary-rolled-back", "/admin/experiments/experiment/", EXPERIMENT)
 
 
 def shadow(browser: Any, folder: Path) -> None:

@@ -150,7 +150,8 @@ def chips(arm: ResultsArm, results: Results, setting: Setting, promoted: str) ->
         said.append(Chip(f"fails {arm.error_rate:.0%}", "bad"))
     if results.status not in ("running", "paused") or setting.apprentice or results.strategy == "shadow":
         return said
-    if results.evidence.leader == arm.name and results.strategy in ("ab", "bandit") and not setting.contextual:
+    told = results.strategy in ("ab", "bandit") and not setting.contextual and results.evidence.matured
+    if told and results.evidence.leader == arm.name:
         said.append(Chip("leads", "good"))
     if not arm.decisions:
         said.append(Chip("no decision yet", "wait"))

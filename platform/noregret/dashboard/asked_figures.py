@@ -10,6 +10,7 @@ from noregret.learning.shown.asked import SEGMENTS, Known, evaluation_by, look
 
 from .arm_table import serves_nobody
 from .figures import evaluation_texts, segment_rows
+from .for_whom import effects_of, shares_of
 from .words import sentence
 
 EVALUATION = "evaluation"
@@ -35,12 +36,25 @@ def _choices(experiment: Experiment) -> list[str]:
     return [name for name in policies.names() if schema or name not in policies.contextual_names()]
 
 
-def segments_shown(known: Known | None) -> dict[str, Any]:
-    """`segments` with rows and time, or `segments_missing`: why there is none."""
+def segments_shown(experiment: Experiment, known: Known | None) -> dict[str, Any]:
+    """`segments` with rows and time, and what the page draws of it and of coefficients; or
+    `segments_missing`: why there is none."""
     told = None if known is None else known.told
-    if told is None or told.segments is None:
+    if told is None or (told.segments is None and (told.coefficients is None or told.coefficients.missing)):
         return {"segments": None, "segments_missing": _missing(known)}
-    return {"segments": told.segments, "segments_at": told.when, "segment_rows": segment_rows(told.segments)}
+    names = list(experiment.arms.order_by("position").values_list("name", flat=True))
+    percent = experiment.reward_.kind == "binary"
+    effects = None if told.coefficients is None else effects_of(told.coefficients, names, percent=percent)
+    shares = None if told.segments is None else shares_of(told.segments, told.coefficients, names)
+    return {
+        "segments": told.segments,
+        "segments_at": told.when,
+        "segment_rows": [] if told.segments is None else segment_rows(told.segments),
+        "segments_missing": "Not known before decisions with a reward have matured.",
+        "effects": effects,
+        "shares_of_parts": shares,
+        "tables": [table for table in (effects, shares) if table is not None],
+    }
 
 
 def _missing(known: Known | None) -> str:

@@ -36,7 +36,7 @@ def experiment_as_code(address: str, document: dict[str, Any], *, change: bool) 
     )
     python = f"""from noregret_client import Client
 
-document = {pprint.pformat(document, sort_dicts=False, width=88)}
+document = {pprint.pformat(document, sort_dicts=False, width=88, compact=True)}
 with Client({address!r}) as client:  # the key: {KEY_VARIABLE} of the environment
     {call}"""
     return [Code("curl", _curl(address + path, document, "PUT" if change else "")), Code("Python", python)]
@@ -57,7 +57,7 @@ def _python(url: str, body: dict[str, Any]) -> str:
 from os import environ
 from urllib.request import Request, urlopen
 
-body = {pprint.pformat(body, sort_dicts=False, width=88)}
+body = {pprint.pformat(body, sort_dicts=False, width=88, compact=True)}
 headers = {{
     "Authorization": "Bearer " + environ["{KEY_VARIABLE}"],
     "Content-Type": "application/json",
@@ -68,7 +68,7 @@ with urlopen(request, timeout=10) as answer:
 
 
 def _javascript(url: str, body: dict[str, Any]) -> str:
-    return f"""const body = {json.dumps(body, indent=2, ensure_ascii=False)};
+    return f"""const body = {_rows(body)};
 const answer = await fetch({json.dumps(url)}, {{
   method: "POST",
   headers: {{
@@ -78,3 +78,9 @@ const answer = await fetch({json.dumps(url)}, {{
   body: JSON.stringify(body),
 }});
 console.log(await answer.json());"""
+
+
+def _rows(body: dict[str, Any]) -> str:
+    """As JSON, a value a line: a row of numbers is read as one."""
+    values = (f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in body.items())
+    return "{\n" + ",\n".join(values) + "\n}" if body else "{}"

@@ -66,9 +66,16 @@ def axis(numbers: Sequence[float], *, percent: bool, reference: float | None = N
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """A few round values within an axis."""
-    step = (high - low) / _TICKS
-    size = 10.0 ** math.floor(math.log10(step))
-    step = next(size * times for times in (1.0, 2.0, 5.0, 10.0) if size * times >= step)
+    """A few round values within an axis: three at least."""
+    least = (high - low) / _TICKS
+    size = 10.0 ** math.floor(math.log10(least))
+    steps = [size * times for times in (0.5, 1.0, 2.0, 5.0, 10.0)]
+    fits = next(i for i, step in enumerate(steps) if step >= least)
+    at = _within(steps[fits], low, high)
+    return at if len(at) > 2 else _within(steps[fits - 1], low, high)
+
+
+def _within(step: float, low: float, high: float) -> list[float]:
+    """Its multiples."""
     first = math.ceil(low / step)
-    return [step * (first + i) for i in range(_TICKS + 2) if step * (first + i) <= high]
+    return [step * (first + i) for i in range(2 * _TICKS + 2) if step * (first + i) <= high]

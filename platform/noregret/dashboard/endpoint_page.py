@@ -2,11 +2,12 @@
 there."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from unfold.admin import TabularInline
 
 from noregret.experiments.batches import Batch, batch
@@ -154,11 +155,19 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
         baseline = present_figures(row) if row is not None and seen else None
         errors = None if baseline is None or baseline.error_rate is None else f"{baseline.error_rate:.2%}"
         extra = {
-            "row_links": [("Try it", "../try")] if self.may(request, "change") else [],
+            "row_links": self._links(request, row),
             "baseline": baseline,
             "errors": errors,
         }
         return super().change_view(request, object_id, form_url, extra | (extra_context or {}))
+
+    def _links(self, request: HttpRequest, row: Endpoint | None) -> list[tuple[str, str]]:
+        """Where else one goes from its page, for whoever may."""
+        links = [("Try it", "../try")] if self.may(request, "change") else []
+        if row is not None and request.user.has_perm("experiments.add_experiment"):
+            begin = f"{reverse('admin:experiments_experiment_add')}?{urlencode({'endpoint': row.name})}"
+            links.append(("New experiment", begin))
+        return links
 
     def try_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """GET shows the form with a sample row; POST makes the decision, and shows it."""

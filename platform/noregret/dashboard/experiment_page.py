@@ -133,9 +133,11 @@ class ExperimentPages(GuidedExperiments, ExperimentActions):
         return HttpResponse(encoded(forecast.of_experiment(experiment)), content_type="application/json")
 
     def csv_view(self, request: HttpRequest, pk: int, chart: str) -> HttpResponse:
-        """What a chart draws, a row a time and arm."""
+        """What a chart draws: a row a time and arm, or a row a part of the traffic and arm."""
         experiment = self._experiment(request, pk)
-        found = next((one for one in self._shown(request, experiment)["charts"] if one.id == chart), None)
+        context = self._shown(request, experiment)
+        drawn = [*context["charts"], *context.get("tables", ())]
+        found = next((one for one in drawn if one.id == chart), None)
         if found is None:
             raise Http404
         answer = HttpResponse(content_type="text/csv; charset=utf-8")

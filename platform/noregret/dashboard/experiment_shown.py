@@ -121,7 +121,7 @@ def _of_strategy(
         "guarded": guarded,
         "earned": sections.earned(results, setting) if begun else None,
         "contextual": setting.contextual,
-        **segments_shown(by_segment),
+        **segments_shown(experiment, by_segment),
         "arm_names": [arm.name for arm in arms],
     }
 

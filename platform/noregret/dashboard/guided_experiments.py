@@ -200,7 +200,7 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
             "parts": form.shown_step(name),
             "told": errors,
             "overall": overall,
-            "refused": status == 400,
+            "refused": everything,
             "back": self.list_url() if form.draft is None else self.row_url(form.draft),
             "may_start": self.may(request, "change"),
         }

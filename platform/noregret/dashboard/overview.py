@@ -18,6 +18,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.registry.models import ModelVersion
 from noregret.rest.encoding import encoded
 
+from .deeds import done
 from .home import processes
 from .home.cards import cards
 from .home.needs import Need, needs
@@ -115,7 +116,7 @@ def _found(request: HttpRequest) -> dict[str, Any]:
         begun = Experiment.objects.filter(status__in=("running", "paused")).select_related("endpoint")
         context["experiments"] = begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]
     if sees["audit"]:
-        context["audit"] = entries_for(request)[:SHOWN_ENTRIES]
+        context["audit"] = [(entry, done(entry)) for entry in entries_for(request)[:SHOWN_ENTRIES]]
     return context
 
 

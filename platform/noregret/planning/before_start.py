@@ -13,7 +13,7 @@ from django.core.cache import cache
 from msgspec import Struct
 
 from bandits.policies import make
-from bandits.simulation import outlook
+from bandits.simulation import outlook_with_cost
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
 
@@ -63,7 +63,8 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
     others = "" if len(arms) == 2 else ", the others like the champion"
     return Expected(
         f"At {shown.decisions_per_day:,.0f} requests a day with {_rate(shown.mean)} now, if one challenger comes to "
-        f"{_rate(better)}{others}. Simulated with the rule that promotes; if the arms are alike there is nothing to find.",
+        f"{_rate(better)}{others}. Simulated with the rule that promotes; if the arms are alike there is nothing to find. "
+        "A cost is what is lost against serving the better arm from the start.",
         days,
     )
 
@@ -102,7 +103,7 @@ def _answered_per_day(experiment: Experiment, shown: BaselineFigures) -> float:
 
 
 def _means(experiment: Experiment, mean: float, lift: float) -> tuple[float, float]:
-    """The supposed mean of the better arm, and the champion's; larger is better in neither."""
+    """The supposed mean of the better arm, less where less is better, and the champion's."""
     sign = 1.0 if experiment.reward_.direction == "maximize" else -1.0
     return mean * (1.0 + sign * lift), mean
 
@@ -133,7 +134,7 @@ def _days(experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: flo
         None if chosen is None else (chosen.floor, chosen.burn_in),
         experiment.promotion_.alpha,
     )
-    more = _simulated(what, made, means, weights / weights.sum(), horizon, experiment)
+    more, cost = _simulated(what, made, means, weights / weights.sum(), horizon, experiment)
     least = experiment.promotion_.min_rewards * len(arms)
     waits = experiment.reward_.window_seconds if experiment.reward_.default is not None else 0.0
 
@@ -141,33 +142,34 @@ def _days(experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: flo
         pulls = more[min(int(share * len(more)), len(more) - 1)]
         return None if not np.isfinite(pulls) else max(pulls, least) / per_day + waits / 86_400.0
 
-    return _told(day(0.5), day(0.1), day(0.9), horizon / per_day)
+    told = _told(day(0.5), day(0.1), day(0.9), horizon / per_day)
+    return f"{told}, and costs about {_rounded(cost):,} rewards" if np.isfinite(cost) else told
 
 
 def _simulated(
     what: Any, policy: Any, means: Any, shares: Any, horizon: int, experiment: Experiment
-) -> Sequence[float]:
-    """After how many rewards each run promotes, sorted; kept for some minutes."""
+) -> tuple[Sequence[float], float]:
+    """After how many rewards each run promotes, sorted, and what a run costs in rewards on average;
+    kept for some minutes."""
     key = f"expected:{hashlib.sha256(repr(what).encode()).hexdigest()[:40]}"
-    kept: list[float] | None = cache.get(key)
+    kept: tuple[list[float], float] | None = cache.get(key)
     if kept is None:
         arms, chosen = len(means), experiment.policy_
         nothing = np.zeros(arms)
-        kept = sorted(
-            outlook(
-                policy,
-                np.tile(means, (RUNS, 1)),
-                nothing,
-                nothing,
-                np.ones((arms, arms)),
-                horizon=horizon,
-                needed=arms / experiment.promotion_.alpha,
-                seed=1,
-                shares=shares,
-                floor=0.0 if chosen is None else min(chosen.floor, 1.0 / arms),
-                burn_in=0.0 if chosen is None else float(chosen.burn_in),
-            ).tolist()
+        more, cost = outlook_with_cost(
+            policy,
+            np.tile(means, (RUNS, 1)),
+            nothing,
+            nothing,
+            np.ones((arms, arms)),
+            horizon=horizon,
+            needed=arms / experiment.promotion_.alpha,
+            seed=1,
+            shares=shares,
+            floor=0.0 if chosen is None else min(chosen.floor, 1.0 / arms),
+            burn_in=0.0 if chosen is None else float(chosen.burn_in),
         )
+        kept = sorted(more.tolist()), float(cost.mean())
         cache.set(key, kept, _KEPT_SECONDS)
     return kept
 
@@ -186,6 +188,12 @@ def _span(days: float) -> str:
     if days < 2.0:
         return f"{max(round(days * 24), 1)} h"
     return f"{round(days):,} days"
+
+
+def _rounded(value: float) -> int:
+    """To two figures."""
+    size = 10 ** max(len(str(int(value))) - 2, 0)
+    return int(round(value / size) * size)
 
 
 def _rate(value: float) -> str:

@@ -21,7 +21,6 @@ from uuid import UUID
 import msgspec
 import redis
 import structlog
-from django.conf import settings
 from django.db import DatabaseError, IntegrityError
 from django.db.models import F, Q
 from django.utils import timezone
@@ -49,7 +48,6 @@ MOST_ATTEMPTS = 3
 TOLD_AGAIN = timedelta(seconds=60)
 SIGN_SECONDS = WALL_SECONDS + 30
 """So long a worker's sign counts: longer than one inspection keeps it from the next."""
-TELL_SECONDS = 2.0
 INSPECT = "noregret.registry.tasks.inspect"
 _AT_ONCE = 20
 _UNFORESEEN = "Unforeseen"
@@ -213,14 +211,11 @@ def _is_somebody_there() -> bool:
 
 def _tell(identity: UUID) -> bool:
     """Tell a worker of a job; False where the broker does not take it."""
-    from noregret.celery import app  # not before somebody uploads: a web process needs none of it otherwise
+    from noregret.celery import tell  # not before somebody uploads: a web process needs none of it otherwise
 
     RegistrationJob.objects.filter(pk=identity).update(sent_at=timezone.now())
-    # On a connection of its own, for the broker's usual ones wait for it as long as it takes.
-    bounded = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, "max_retries": 1, "socket_timeout": TELL_SECONDS}
     try:
-        with app.connection_for_write(settings.CELERY_BROKER_URL, transport_options=bounded) as connection:
-            app.send_task(INSPECT, (str(identity),), connection=connection, retry=False)
+        tell(INSPECT, (str(identity),))
     except (KombuError, redis.RedisError, OSError) as error:
         log.warning("broker out of reach", error=repr(error))
         return False

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
-from noregret.learning.shown import forecast, lagging, segments
+from noregret.learning.shown import coefficients, forecast, lagging, segments
 from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
@@ -38,6 +38,7 @@ class ResultsView(AddressedView):
         return msgspec.structs.replace(
             told.results,
             segments=lagging.of_experiment(told.experiment.pk, lambda: segments.of_experiment(told.experiment)),
+            coefficients=lagging.of_experiment(told.experiment.pk, lambda: coefficients.of_experiment(told.experiment)),
             evaluation=None if policy is None else self._evaluated(request, told.experiment, policy),
             forecast=forecast.of_experiment(told.experiment) if wanted == "true" else None,
         )

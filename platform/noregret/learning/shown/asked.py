@@ -17,17 +17,18 @@ from django.utils import timezone
 from kombu.exceptions import KombuError
 from msgspec import Struct
 
-from noregret.celery import app
 from noregret.experiments.models import Experiment
 from noregret.redis_client import client, keys
 from noregret.rest.encoding import encoded
 
-from . import evaluation, lagging, segments
+from . import coefficients, evaluation, lagging, segments
+from .coefficients import Coefficients
 from .evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated
 from .segments import Segments
 
 log = structlog.get_logger(__name__)
 
+NOBODY = "no worker can be asked at the moment"
 TASK = "noregret.learning.tasks.tell"
 SEGMENTS = "segments"
 _EVALUATION = "evaluation-"
@@ -39,10 +40,11 @@ ASKED_SECONDS = 20
 
 
 class Told(Struct, frozen=True):
-    """`at`: seconds since 1970. Of both figures one; `refused`: why there is none."""
+    """`at`: seconds since 1970. What was asked for; `refused`: why there is none."""
 
     at: float
     segments: Segments | None = None
+    coefficients: Coefficients | None = None
     evaluation: Evaluation | None = None
     refused: str = ""
 
@@ -72,16 +74,28 @@ def look(experiment: Experiment, what: str, *, ask: bool = True) -> Known:
     names = (experiment.endpoint.name, experiment.pk, what)
     try:
         told = _kept(keys().told(*names))
-        ended = experiment.ended_at is not None
-        fresh = FRESH_OF_ENDED if ended else FRESH_SECONDS
+        fresh = FRESH_SECONDS if experiment.ended_at is None else FRESH_OF_ENDED
         if not ask or (told is not None and timezone.now().timestamp() - told.at < fresh):
             return Known(told)
-        if client().set(keys().asked(*names), b"1", nx=True, ex=ASKED_SECONDS):
-            app.send_task(TASK, [experiment.pk, what], queue="upkeep", expires=ASKED_SECONDS, retry=False)
+        if client().set(keys().asked(*names), b"1", nx=True, ex=ASKED_SECONDS) and not _ask(experiment, what):
+            client().delete(keys().asked(*names))
+            return Known(told, problem=NOBODY)
+    except redis.RedisError as error:
+        log.warning("redis out of reach", error=str(error))
+        return Known(None, problem=NOBODY)
+    return Known(told, is_made=True)
+
+
+def _ask(experiment: Experiment, what: str) -> bool:
+    """Ask a worker for it; False where the broker does not take it."""
+    from noregret.celery import tell  # not before somebody looks: a web process needs none of it otherwise
+
+    try:
+        tell(TASK, (experiment.pk, what), queue="upkeep", expires=ASKED_SECONDS)
     except (KombuError, redis.RedisError, OSError) as error:
         log.warning("no worker can be asked", error=str(error))
-        return Known(None, problem="no worker can be asked at the moment")
-    return Known(told, is_made=True)
+        return False
+    return True
 
 
 def _kept(key: str) -> Told | None:
@@ -110,7 +124,7 @@ def _made(experiment: Experiment, what: str) -> Told:
         return lagging.of_experiment(experiment.pk, read)
 
     if what == SEGMENTS:
-        return of(lambda: Told(at, segments=segments.segments(experiment)))
+        return of(lambda: Told(at, segments.segments(experiment), coefficients.of_experiment(experiment)))
     policy = what.removeprefix(_EVALUATION)
     try:
         return of(

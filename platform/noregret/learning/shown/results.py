@@ -21,6 +21,7 @@ from serving.times import Time
 
 from . import answers, shadow_comparison
 from .apprentice import Apprentice, apprentice
+from .coefficients import Coefficients
 from .evaluation import Evaluation
 from .forecast import Forecast
 from .holdout import Holdout, holdout
@@ -122,6 +123,7 @@ class Results(Struct, frozen=True):
     learner: LearnerState
     recommendation: Recommendation
     segments: Segments | None
+    coefficients: Coefficients | None
     evaluation: Evaluation | None
     forecast: Forecast | None
 
@@ -201,6 +203,7 @@ def results(experiment: Experiment) -> Results:
             action=found.action, arm=None if found.arm is None else found.arm.name, reason=found.reason
         ),
         segments=None,
+        coefficients=None,
         evaluation=None,
         forecast=None,
     )

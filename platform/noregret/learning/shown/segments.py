@@ -209,7 +209,7 @@ def _parts(field: Field, contexts: list[dict[str, Any]]) -> list[tuple[str, NDAr
         numbers: Array = np.array(
             [float(one) if isinstance(one, int | float) and not isinstance(one, bool) else np.nan for one in given]
         )
-        parts = [(f"below {middle:g}", numbers < middle), (f"{middle:g} or more", numbers >= middle)]
+        parts = [(f"below {middle:.15g}", numbers < middle), (f"{middle:.15g} or more", numbers >= middle)]
         parts.append(("unknown", np.isnan(numbers)))
     return [(name, mask) for name, mask in parts if mask.any()]
 
