@@ -6,7 +6,6 @@ import ssl
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -34,12 +33,10 @@ from .fetching import Files
 from .models import Model, ModelFailed
 from .rewards import check_reward
 from .state import KeptArm, State
-from .telling import tell
+from .telling import Upload
 
 log = logging.getLogger("noregret_client")
 
-MOST_EVENTS = 500
-"""Of one request: the platform takes twice as many."""
 _SKEW_SECONDS = 5.0
 _FETCH_SECONDS = 600.0
 _encode = msgspec.json.Encoder().encode
@@ -370,27 +367,17 @@ class EdgeClient:
 
     def upload(self) -> Uploaded:
         """Tell what waits, in batches. What was told is forgotten here once the platform has
-        committed it: what is told twice it takes once. A body that is refused whole, for one event
-        of it, is told by halves: that event is `invalid`, and holds up no other. Raises Problem,
-        Unreachable."""
+        committed it: what is told twice it takes once. A body that the platform can't use, for one
+        event of it, is told by halves: that event is `invalid`, and holds up no other. Raises
+        Problem and Unreachable for all else, and then keeps what was not told: try again later."""
 
         def post(body: bytes) -> bytes:
             return self._call("POST", "/api/v1/edge/events", body).content
 
-        told: Counter[str] = Counter()
-        while (batch := self._state.batch(MOST_EVENTS)) is not None:
-            tell(self._state, batch, post, told)
-        window = self._bundle_window()
-        self._state.forget_before(self.now() - window)
-        return Uploaded(dict(told), self._state.waiting())
-
-    def _bundle_window(self) -> float:
-        """Seconds within which rewards of a decision count."""
-        try:
-            reward = self._bundle().reward
-        except NoBundle:
-            reward = None
-        return 86_400.0 if reward is None else reward.window_seconds
+        upload = Upload(self._state, post)
+        upload.run()
+        self._state.forget(self.now())
+        return Uploaded(dict(upload.told), self._state.waiting())
 
     def close(self) -> None:
         self._pool.close()
