@@ -134,7 +134,8 @@ def test_signing_keys__next_one_is_told_before_it_signs(device: Api, two_arms: S
     with pytest.raises(BundleNotTrusted):
         bundles.read(derived, both)
     text = base64.urlsafe_b64encode(seeds[0]).decode().rstrip("=")
-    assert Environment.read({"NOREGRET_EDGE_SIGNING_KEYS": f"{text}, {text}="}).edge_signing_keys == (seeds[0],) * 2
+    told_of = {"NOREGRET_EDGE_SIGNING_KEYS": f"{text}, derived, {text}="}
+    assert Environment.read(told_of).edge_signing_keys == (seeds[0], None, seeds[0])
     with pytest.raises(BadEnvironment, match="32 bytes in base64url were expected at place 2") as caught:
         Environment.read({"NOREGRET_EDGE_SIGNING_KEYS": f"{text},c2VjcmV0"})
     assert "c2VjcmV0" not in str(caught.value)
@@ -144,9 +145,9 @@ def test_keys__rotated_in_front_of_a_device__are_learned_from_bundles(
     client: Any, two_arms: Start, settings: Any
 ) -> None:
     two_arms()
-    rules, (a, b) = settings.EDGE, (b"\x01" * 32, b"\x02" * 32)
+    rules, (a, b) = settings.EDGE, (None, b"\x02" * 32)  # from the derived one to one that is set
 
-    def signs(*of: bytes) -> dict[str, str]:
+    def signs(*of: bytes | None) -> dict[str, str]:
         settings.EDGE = type(rules)(of, rules.bundle_seconds, rules.grace_seconds, rules.events_per_minute)
         processes.reset()
         served()
