@@ -8,7 +8,7 @@ import { blake2b } from "../dist/edge/blake2b.js";
 import { Files } from "../dist/edge/files.js";
 import { Outbox } from "../dist/edge/outbox.js";
 import { EdgeClient, MemoryShelf, MemoryState, WrongFile } from "../dist/edge/index.js";
-import { Problem, Unreachable } from "../dist/index.js";
+import { NoregretError, Problem, Unreachable } from "../dist/index.js";
 
 test("BLAKE2b of every length is the library's", () => {
   for (let length = 0; length < 400; length++) {
@@ -133,6 +133,40 @@ test("what a browser can't check is not trusted", async () => {
   }
 });
 
+const problem = (status, name, errors = []) => Response.json({ type: `/problems/${name}`, title: "", status, detail: "", errors }, { status });
+
+test("only what the platform says of an event lets go of it", async () => {
+  const state = new MemoryState(100);
+  for (let i = 0; i < 40; i++) await state.addDecision({ id: `d${i}`, receipt: "r", decidedAt: 1, event: `"d${i}"` });
+  let [answer, calls] = [null, 0];
+  const platform = async (_, { body }) => (calls++, answer(JSON.parse(body).events));
+  const way = { url: "", headers: {}, fetch: platform, retries: { tries: 1, firstPause: 1, longestPause: 1 } };
+  const outbox = new Outbox("test", state, way, undefined, 1000, null, () => 0, () => undefined);
+  const html = (status) => () => new Response("<html>no", { status, headers: { "Content-Type": "text/html" } });
+  const answers = [
+    () => problem(400, "bad-request"), // another host name
+    () => problem(415, "unsupported-media-type"),
+    () => problem(400, "invalid-fields", [{ field: "device", message: "is needed" }]), // of a later platform
+    () => problem(500, "internal"),
+    () => Response.json({ title: "Unprocessable" }, { status: 422 }),
+    () => Response.json({ results: [null] }, { status: 207 }),
+    () => Response.json({ ok: true }),
+    ...[200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 418, 421, 422, 426, 431, 451, 500, 501, 502, 503, 511].map(html),
+  ];
+  for (answer of answers) {
+    calls = 0;
+    await assert.rejects(outbox.upload(), NoregretError);
+    assert.equal(await state.waiting(), 40);
+    assert.ok(calls < 40, `${calls}`);
+  }
+  // A proxy that takes less than the platform: what fits is told, what does not fit waits.
+  answer = (events) => (events.length > 3 || events.includes("d7") ? html(413)() : Response.json({ results: events.map(() => ({ status: "recorded" })) }));
+  await assert.rejects(outbox.upload(), Problem);
+  assert.equal(await state.waiting(), 1);
+  answer = () => problem(413, "too-large");
+  assert.deepEqual(await outbox.upload(), { told: { invalid: 1 }, waiting: 0 });
+});
+
 test("an event that is refused with its body is set aside, and holds up no other", async () => {
   const state = new MemoryState(100);
   const bodies = [];
@@ -140,7 +174,7 @@ test("an event that is refused with its body is set aside, and holds up no other
   const platform = async (_, { body }) => {
     const { events } = JSON.parse(body);
     bodies.push(events.length);
-    if (events.some((event) => fails.includes(event.id))) return new Response("{}", { status: events[0].status ?? 400 });
+    if (events.some((event) => fails.includes(event.id))) return problem(events[0].status ?? 400, events[0].status ? "internal" : "invalid-json");
     return new Response(JSON.stringify(answers.pop() ?? { results: events.map(() => ({ status: "recorded" })) }), { status: 207 });
   };
   const way = { url: "", headers: {}, fetch: platform, retries: { tries: 1, firstPause: 1, longestPause: 1 } };

@@ -11,9 +11,12 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
-/** Answers that another body may not get. */
-const OF_THE_BODY = new Set([400, 413, 422, 500]);
-const FAULT = 500;
+/** The platform's own judgements of a body: of an event that is told alone they are that event's. */
+const JUDGEMENTS = new Set(["/problems/invalid-json", "/problems/too-large"]);
+const FAULT = "/problems/internal";
+const TOO_LARGE = 413;
+/** So many events that were told alone may fail before any is heard of: then it is no event's fault. */
+const MOST_FAILURES = 8;
 const LONGEST_PAUSE = 300_000;
 const encoder = new TextEncoder();
 /** So many decisions that were told are remembered for their rewards. */
@@ -100,12 +103,13 @@ export class Outbox {
     }
     /**
      * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
-     * and holds up no other. What is told of a part is settled at once.
+     * and holds up no other. What is told of a part is settled at once. Only what the platform itself
+     * says of an event lets go of it: a refusal of anybody else, or of the request, keeps it.
      */
     async #tell(batch, told) {
         const parts = [batch];
-        const faults = [];
-        let [fault, isHeard] = [null, false];
+        const failed = [];
+        let isHeard = false;
         for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
             let statuses;
             try {
@@ -113,42 +117,48 @@ export class Outbox {
                 isHeard = true;
             }
             catch (error) {
-                if (!(error instanceof Problem) || !OF_THE_BODY.has(error.status))
+                if (!(error instanceof Problem))
                     throw error;
-                if (error.field === "receipt") {
+                if (isOfReceipt(error)) {
                     statuses = part.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
+                }
+                else if (!mayBeOfOneEvent(error)) {
+                    throw error;
                 }
                 else if (part.events.length > 1) {
                     const middle = part.events.length >> 1;
                     parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
                     continue;
                 }
-                else if (error.status === FAULT) {
-                    faults.push(part); // of the event, or of the platform: others tell
-                    fault = error;
-                    continue;
+                else if (isJudgement(error)) {
+                    statuses = ["invalid"];
                 }
                 else {
-                    statuses = ["invalid"];
+                    failed.push({ part, error }); // of the event, or of who answers: others tell
+                    if (!isHeard && failed.length >= MOST_FAILURES)
+                        throw error;
+                    continue;
                 }
             }
             await this.#settle(part, statuses, told);
         }
-        if (fault === null)
-            return;
-        if (!isHeard)
-            throw fault;
-        for (const part of faults)
-            await this.#settle(part, ["invalid"], told);
+        for (const { part, error } of failed)
+            if (isHeard && error.type === FAULT)
+                await this.#settle(part, ["invalid"], told);
+        const kept = failed.find(({ error }) => !isHeard || error.type !== FAULT);
+        if (kept !== undefined)
+            throw kept.error;
     }
     /** What became of the first events, at least of one. */
     async #statuses({ receipt, events }) {
         const call = { path: PATH, body: bodyOf(receipt, events), repeatable: true };
-        const { results } = await send(this.way, call, this.timeout);
-        if (!Array.isArray(results) || results.length === 0) {
+        const results = (await send(this.way, call, this.timeout))?.results;
+        const statuses = (Array.isArray(results) ? results : []).map((one) => one?.status);
+        const without = statuses.findIndex((status) => typeof status !== "string");
+        const heard = (without < 0 ? statuses : statuses.slice(0, without));
+        if (heard.length === 0)
             throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
-        }
-        return results.map(({ status }) => status);
+        return heard;
     }
     /** What has no status still waits. */
     async #settle({ keys }, statuses, told) {
@@ -180,7 +190,8 @@ export class Outbox {
             this.upload().then(() => (this.#failures = 0), (error) => {
                 if (!(error instanceof NoregretError))
                     throw error;
-                this.#soon(Math.min((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), LONGEST_PAUSE));
+                const asked = error instanceof Problem ? (error.retryAfter ?? 0) : 0;
+                this.#soon(Math.min(Math.max((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), asked), LONGEST_PAUSE));
             });
         }, wait);
     }
@@ -231,6 +242,19 @@ export class Outbox {
     start() {
         this.#soon(0);
     }
+}
+function isOfReceipt(error) {
+    return error.type === "/problems/invalid-fields" && error.field === "receipt";
+}
+/** Does the platform itself say this of a body's events? */
+function isJudgement(error) {
+    if (error.type === "/problems/invalid-fields")
+        return error.field?.startsWith("events") === true;
+    return JUDGEMENTS.has(error.type);
+}
+/** A smaller body may get another answer, also of a proxy that takes less than the platform. */
+function mayBeOfOneEvent(error) {
+    return isJudgement(error) || error.type === FAULT || error.status === TOO_LARGE;
 }
 function bodyOf(receipt, events, key) {
     return `{"receipt":${JSON.stringify(receipt)},"events":[${events.join()}]${key === undefined ? "" : `,"key":${JSON.stringify(key)}`}}`;

@@ -20,9 +20,12 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
-/** Answers that another body may not get. */
-const OF_THE_BODY: ReadonlySet<number> = new Set([400, 413, 422, 500]);
-const FAULT = 500;
+/** The platform's own judgements of a body: of an event that is told alone they are that event's. */
+const JUDGEMENTS: ReadonlySet<string> = new Set(["/problems/invalid-json", "/problems/too-large"]);
+const FAULT = "/problems/internal";
+const TOO_LARGE = 413;
+/** So many events that were told alone may fail before any is heard of: then it is no event's fault. */
+const MOST_FAILURES = 8;
 const LONGEST_PAUSE = 300_000;
 const encoder = new TextEncoder();
 
@@ -112,48 +115,52 @@ export class Outbox {
 
   /**
    * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
-   * and holds up no other. What is told of a part is settled at once.
+   * and holds up no other. What is told of a part is settled at once. Only what the platform itself
+   * says of an event lets go of it: a refusal of anybody else, or of the request, keeps it.
    */
   async #tell(batch: Batch, told: Record<string, number>): Promise<void> {
     const parts: Batch[] = [batch];
-    const faults: Batch[] = [];
-    let [fault, isHeard]: [Problem | null, boolean] = [null, false];
+    const failed: { part: Batch; error: Problem }[] = [];
+    let isHeard = false;
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       let statuses: string[];
       try {
         statuses = await this.#statuses(part);
         isHeard = true;
       } catch (error) {
-        if (!(error instanceof Problem) || !OF_THE_BODY.has(error.status)) throw error;
-        if (error.field === "receipt") {
+        if (!(error instanceof Problem)) throw error;
+        if (isOfReceipt(error)) {
           statuses = part.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
+        } else if (!mayBeOfOneEvent(error)) {
+          throw error;
         } else if (part.events.length > 1) {
           const middle = part.events.length >> 1;
           parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
           continue;
-        } else if (error.status === FAULT) {
-          faults.push(part); // of the event, or of the platform: others tell
-          fault = error;
-          continue;
-        } else {
+        } else if (isJudgement(error)) {
           statuses = ["invalid"];
+        } else {
+          failed.push({ part, error }); // of the event, or of who answers: others tell
+          if (!isHeard && failed.length >= MOST_FAILURES) throw error;
+          continue;
         }
       }
       await this.#settle(part, statuses, told);
     }
-    if (fault === null) return;
-    if (!isHeard) throw fault;
-    for (const part of faults) await this.#settle(part, ["invalid"], told);
+    for (const { part, error } of failed) if (isHeard && error.type === FAULT) await this.#settle(part, ["invalid"], told);
+    const kept = failed.find(({ error }) => !isHeard || error.type !== FAULT);
+    if (kept !== undefined) throw kept.error;
   }
 
   /** What became of the first events, at least of one. */
   async #statuses({ receipt, events }: Batch): Promise<string[]> {
     const call = { path: PATH, body: bodyOf(receipt, events), repeatable: true };
-    const { results } = await send<{ results?: { status: string }[] }>(this.way, call, this.timeout);
-    if (!Array.isArray(results) || results.length === 0) {
-      throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
-    }
-    return results.map(({ status }) => status);
+    const results = (await send<{ results?: ({ status?: unknown } | null)[] } | null>(this.way, call, this.timeout))?.results;
+    const statuses = (Array.isArray(results) ? results : []).map((one) => one?.status);
+    const without = statuses.findIndex((status) => typeof status !== "string");
+    const heard = (without < 0 ? statuses : statuses.slice(0, without)) as string[];
+    if (heard.length === 0) throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
+    return heard;
   }
 
   /** What has no status still waits. */
@@ -184,7 +191,8 @@ export class Outbox {
         () => (this.#failures = 0),
         (error: unknown) => {
           if (!(error instanceof NoregretError)) throw error;
-          this.#soon(Math.min((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), LONGEST_PAUSE));
+          const asked = error instanceof Problem ? (error.retryAfter ?? 0) : 0;
+          this.#soon(Math.min(Math.max((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), asked), LONGEST_PAUSE));
         },
       );
     }, wait);
@@ -235,6 +243,21 @@ export class Outbox {
   start(): void {
     this.#soon(0);
   }
+}
+
+function isOfReceipt(error: Problem): boolean {
+  return error.type === "/problems/invalid-fields" && error.field === "receipt";
+}
+
+/** Does the platform itself say this of a body's events? */
+function isJudgement(error: Problem): boolean {
+  if (error.type === "/problems/invalid-fields") return error.field?.startsWith("events") === true;
+  return JUDGEMENTS.has(error.type);
+}
+
+/** A smaller body may get another answer, also of a proxy that takes less than the platform. */
+function mayBeOfOneEvent(error: Problem): boolean {
+  return isJudgement(error) || error.type === FAULT || error.status === TOO_LARGE;
 }
 
 function bodyOf(receipt: string, events: readonly string[], key?: string): string {
