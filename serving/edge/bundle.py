@@ -25,7 +25,7 @@ from serving.snapshot import Endpoint
 from serving.times import told
 
 from .receipt import Receipts, TooLarge, choice_of, receipt_of
-from .signing import BundleSigner
+from .signing import BundleSigner, PublicKey
 
 _KEPT = 64
 _ONNX = "onnx"
@@ -107,6 +107,8 @@ class Bundle(Struct, frozen=True):
     belief: BundleBelief | None
     reward: BundleReward | None
     receipt: str
+    keys: list[PublicKey]
+    """What a device trusts from here on, the one that signs first."""
     key_id: str
 
 
@@ -208,6 +210,7 @@ class Issuer:
             None if rules is None else BundleBelief(rules.mean, rules.covariance, rules.counts),
             _reward(document),
             signed_receipt,
+            self._signer.public().keys,
             self._signer.key_id,
         )
         alike = msgspec.structs.replace(bundle, version=0, issued_at="", expires_at="", receipt="")

@@ -109,15 +109,23 @@ def test_signing_keys__next_one_is_told_before_it_signs(device: Api, two_arms: S
     two_arms()
     rules, seeds = settings.EDGE, (b"\x01" * 32, b"\x02" * 32)
 
+    tags = []
+
     def with_seeds(*of: bytes) -> tuple[bytes, dict[str, str]]:
         settings.EDGE = type(rules)(of, rules.bundle_seconds, rules.grace_seconds, rules.events_per_minute)
         processes.reset()
         served()
-        return device.get(BUNDLE).content, keys_of(Api(None))
+        answer = device.get(BUNDLE)
+        tags.append(answer.response["ETag"])
+        assert answer["keys"] == Api(None).get("/api/v1/edge/key")["keys"]
+        assert answer["keys"][0]["id"] == answer["key_id"]
+        return answer.content, keys_of(Api(None))
 
     derived, derived_keys = with_seeds()
     before, both = with_seeds(*seeds)
+    with_seeds(seeds[0])
     after, told = with_seeds(seeds[1], seeds[0])
+    assert len(set(tags)) == 4
     assert set(both) == set(told)
     assert len(both) == 2
     assert not set(derived_keys) & set(both)
