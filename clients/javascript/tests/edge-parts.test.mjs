@@ -109,7 +109,7 @@ test("state: bounded, a unit's arm is drawn once, and each event is told once", 
   assert.equal(await state.waiting(), 1);
   assert.equal(await state.addReward("1", "", "again"), true);
   await state.told([["1", ""]]);
-  await state.forgetBefore(2);
+  await state.forget(2 + 86_400_000);
   assert.deepEqual([await state.addReward("1", "", "late"), await state.addReward("2", "", "waits")], [false, true]);
 });
 

@@ -9,6 +9,7 @@ import type { Uniform } from "./choosing.js";
 import { type Shelf } from "./files.js";
 import { type Uploaded } from "./outbox.js";
 import type { State } from "./state.js";
+import { type Keys } from "./trust.js";
 export interface EdgeOptions {
     endpoint: string;
     /** As `https://noregret.example.com`; empty: the page's own origin. */
@@ -21,10 +22,10 @@ export interface EdgeOptions {
      */
     runtime?: () => Promise<unknown>;
     /**
-     * By id in base64url, those that bundles must be signed with; without them those that the
-     * platform tells first are kept.
+     * By id in base64url, those that trust begins with; without them it begins with those that the
+     * platform tells first. Bundles that they signed tell the next. Other keys here begin anew.
      */
-    publicKeys?: Readonly<Record<string, string>>;
+    publicKeys?: Keys;
     /** In place of the browser's own Ed25519. */
     verify?: Verify;
     /** Milliseconds of a call. */

@@ -8,16 +8,17 @@ import { checkAnyReward, checkReward } from "../reward-values.js";
 import { exchanged, repeated } from "../sending.js";
 import { assigned } from "./assigning.js";
 import { readBundle, verifyByPlatform } from "./bundle.js";
-import { BundleNotTrusted, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
+import { BundleNotTrusted, EdgeError, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
 import { CacheShelf, Files, MemoryShelf } from "./files.js";
 import { IndexedState } from "./indexed-state.js";
 import { MemoryState } from "./memory-state.js";
 import { LinearModel, valuesOf } from "./models.js";
 import { OnnxModel } from "./onnx.js";
 import { Outbox } from "./outbox.js";
+import { firstTrust, trustAfter, trustOf } from "./trust.js";
 const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const DAY = 86_400_000;
+const STEP = 2000;
 export class EdgeClient {
     #endpoint;
     #way;
@@ -30,6 +31,7 @@ export class EdgeClient {
     #sessions = new Map();
     #loaded;
     #ahead = 0;
+    #isHeard = false;
     constructor(options) {
         this.#options = options;
         this.#endpoint = options.endpoint;
@@ -51,7 +53,7 @@ export class EdgeClient {
         this.#state = options.state ?? (typeof indexedDB === "undefined" ? new MemoryState(limit) : new IndexedState(name, limit));
         const shelf = options.shelf ?? (typeof caches === "undefined" || typeof indexedDB === "undefined" ? new MemoryShelf() : new CacheShelf(name));
         this.#files = new Files(shelf, this.#way);
-        this.#outbox = new Outbox(name, this.#state, this.#way, options.key, this.#timeout, options.uploadAfter === undefined ? 2000 : options.uploadAfter, () => this.now() - (this.#loaded?.bundle.reward?.window_seconds ?? DAY / 1000) * 1000, options.onUploaded ?? (() => undefined));
+        this.#outbox = new Outbox(name, this.#state, { ...this.#way, heard: (answer) => (answer.ok ? this.#noteClock(answer.headers.get("Date")) : Promise.resolve()) }, options.key, this.#timeout, options.uploadAfter === undefined ? 2000 : options.uploadAfter, () => (this.#isHeard ? this.now() : null), options.onUploaded ?? (() => undefined));
     }
     // From the platform
     /**
@@ -59,18 +61,20 @@ export class EdgeClient {
      * Throws Problem, Unreachable, BundleNotTrusted.
      */
     async refresh() {
-        const [tag] = await this.#state.get("tag");
+        const known = await this.#believed();
         const path = `/api/v1/endpoints/${encodeURIComponent(this.#endpoint)}/edge`;
-        const answer = await this.#get(path, tag ? { "If-None-Match": tag } : {});
+        const answer = await this.#get(path, known?.tag ? { "If-None-Match": known.tag } : {});
         await this.#noteClock(answer.headers.get("Date"));
         this.#outbox.start();
         if (answer.status === 304)
-            return this.#fetchFiles((await this.#known()).bundle);
-        const bundle = await readBundle(answer.text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+            return this.#fetchFiles((known ?? (await this.#known())).bundle);
+        const trust = await this.#trust();
+        const bundle = await readBundle(answer.text, trust.keys, this.#options.verify ?? verifyByPlatform);
         if (bundle.endpoint !== this.#endpoint)
             throw new BundleNotTrusted(`the bundle is of ${bundle.endpoint}`);
         await this.#fetchFiles(bundle);
-        await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "" });
+        const next = JSON.stringify(trustAfter(trust, bundle, this.now()));
+        await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "", trust: next });
         const named = new Set(bundle.arms.flatMap((arm) => (arm.artifact === null ? [] : [arm.artifact.sha256])));
         await this.#files.keepOnly(named);
         for (const sha256 of this.#sessions.keys())
@@ -86,25 +90,37 @@ export class EdgeClient {
         }
         return fetched;
     }
-    /** The first that the platform told are trusted, and those that it told beside them. */
-    async #publicKeys() {
-        if (this.#options.publicKeys !== undefined)
-            return this.#options.publicKeys;
-        const [kept] = await this.#state.get("keys");
-        if (kept != null)
-            return JSON.parse(kept);
-        const told = JSON.parse((await this.#get("/api/v1/edge/key", {})).text);
-        const keys = Object.fromEntries(told.keys.map((key) => [key.id, key.public_key]));
-        await this.#state.put({ keys: JSON.stringify(keys) });
-        return keys;
+    /** Kept with the first bundle that it believes. */
+    async #trust() {
+        const [text, first] = await this.#state.get("trust", "keys");
+        const kept = trustOf(text, this.#options.publicKeys);
+        if (kept !== null)
+            return kept;
+        if (first != null)
+            return { keys: JSON.parse(first), from: null, since: "" }; // of an earlier version
+        return firstTrust((await this.#get("/api/v1/edge/key", {})).text);
     }
-    /** A device's clock may be wrong, and bundles and events have times. */
+    /**
+     * A device's clock may be wrong, and bundles and events have times: how far it is from the
+     * platform's outlives the page.
+     */
     async #noteClock(date) {
+        await this.#readClock();
+        this.#isHeard = true;
         const theirs = Date.parse(date ?? "");
         if (Number.isNaN(theirs))
             return;
-        const ahead = theirs - Date.now();
-        await this.#state.put({ ahead: String(Math.abs(ahead) > SKEW ? ahead : 0) });
+        const difference = theirs - Date.now();
+        const ahead = Math.abs(difference) > SKEW ? difference : 0;
+        if (Math.abs(ahead - this.#ahead) < STEP)
+            return;
+        this.#ahead = ahead;
+        await this.#state.put({ ahead: String(ahead) });
+    }
+    /** As this page or another has noted it. */
+    async #readClock() {
+        const [ahead] = await this.#state.get("ahead");
+        this.#ahead = Number(ahead ?? 0);
     }
     #get(path, headers) {
         const { "Content-Type": _, ...own } = this.#way.headers;
@@ -122,6 +138,17 @@ export class EdgeClient {
     now() {
         return Date.now() + this.#ahead;
     }
+    /** What is known, or null where there is none, or none that can be believed. */
+    async #believed() {
+        try {
+            return await this.#known();
+        }
+        catch (error) {
+            if (error instanceof EdgeError)
+                return null;
+            throw error;
+        }
+    }
     async #known() {
         const [tag, ahead] = await this.#state.get("tag", "ahead"); // another tab may have refreshed
         this.#ahead = Number(ahead ?? 0);
@@ -130,7 +157,7 @@ export class EdgeClient {
         const [text, its] = await this.#state.get("bundle", "tag");
         if (text == null)
             throw new NoBundle(`there is no bundle of ${this.#endpoint} here: refresh first`);
-        const bundle = await readBundle(text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+        const bundle = await readBundle(text, (await this.#trust()).keys, this.#options.verify ?? verifyByPlatform);
         return (this.#loaded = { tag: its ?? "", bundle });
     }
     /** The bundle that is in force. Throws NoBundle. */
@@ -278,6 +305,7 @@ export class EdgeClient {
         if (typeof decisionId !== "string")
             throw new TypeError("decisionId: a text was expected");
         checkAnyReward(value, metric);
+        await this.#readClock();
         const occurred_at = new Date(this.now()).toISOString();
         const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
         return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {

@@ -14,6 +14,6 @@ export declare class IndexedState implements State {
     addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
     batch(most: number): Promise<Batch | null>;
     told(keys: readonly EventKey[]): Promise<void>;
-    forgetBefore(decidedAt: number): Promise<void>;
+    forget(now: number): Promise<void>;
     waiting(): Promise<number>;
 }

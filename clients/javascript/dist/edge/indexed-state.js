@@ -3,7 +3,7 @@
  */
 import { blake2b } from "./blake2b.js";
 import { EdgeError } from "./errors.js";
-import { batchOf } from "./state.js";
+import { batchOf, windowOf } from "./state.js";
 const VERSION = 1;
 export class IndexedState {
     limit;
@@ -103,15 +103,20 @@ export class IndexedState {
             }
         });
     }
-    forgetBefore(decidedAt) {
+    forget(now) {
         return this.#do("readwrite", ["decisions", "rewards", "units", "receipts"], async ({ decisions, rewards, units, receipts }) => {
-            const old = (await result(decisions.index("decidedAt").getAll(IDBKeyRange.upperBound(decidedAt, true))));
-            for (const { id, place } of old) {
-                const waits = place !== undefined || (await result(rewards.count(IDBKeyRange.bound([id], [id, []])))) > 0;
-                if (!waits)
+            const names = await result(receipts.getAllKeys());
+            // Decisions of one receipt have one window. Only where several differ rows are read that stay.
+            const samples = await Promise.all(names.map((id) => result(decisions.index("receipt").get(id))));
+            const shortest = Math.min(...samples.flatMap((row) => (row === undefined ? [] : [windowOf(row.reward)])));
+            const old = (await result(decisions.index("decidedAt").getAll(IDBKeyRange.upperBound(now - shortest, true))));
+            for (const { id, place, decidedAt, reward } of old) {
+                if (place !== undefined || decidedAt + windowOf(reward) >= now)
+                    continue;
+                if ((await result(rewards.count(IDBKeyRange.bound([id], [id, []])))) === 0)
                     decisions.delete(id);
             }
-            for (const id of await result(receipts.getAllKeys())) {
+            for (const id of names) {
                 const counts = [decisions, rewards, units].map((store) => result(store.index("receipt").count(id)));
                 if ((await Promise.all(counts)).every((count) => count === 0))
                     receipts.delete(id);

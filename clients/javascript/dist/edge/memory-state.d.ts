@@ -13,6 +13,6 @@ export declare class MemoryState implements State {
     addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
     batch(most: number): Promise<Batch | null>;
     told(keys: readonly EventKey[]): Promise<void>;
-    forgetBefore(decidedAt: number): Promise<void>;
+    forget(now: number): Promise<void>;
     waiting(): Promise<number>;
 }

@@ -1,7 +1,7 @@
 /**
  * A device's state for as long as its process lives: in Node, and where a browser has no IndexedDB.
  */
-import { batchOf } from "./state.js";
+import { batchOf, windowOf } from "./state.js";
 export class MemoryState {
     limit;
     #settled = new Map();
@@ -76,10 +76,10 @@ export class MemoryState {
             }
         }
     }
-    async forgetBefore(decidedAt) {
+    async forget(now) {
         const rewarded = new Set([...this.#rewards.values()].map((reward) => reward.decision));
-        for (const { id, event, decidedAt: at } of [...this.#decisions.values()]) {
-            if (event === null && at < decidedAt && !rewarded.has(id))
+        for (const { id, event, decidedAt, reward } of [...this.#decisions.values()]) {
+            if (event === null && decidedAt + windowOf(reward) < now && !rewarded.has(id))
                 this.#decisions.delete(id);
         }
     }

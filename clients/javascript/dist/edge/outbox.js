@@ -28,7 +28,7 @@ export class Outbox {
     key;
     timeout;
     after;
-    oldest;
+    now;
     onUploaded;
     /** What this page made, for its end: decisions that were told as well, for their rewards. */
     #here = new Map();
@@ -43,17 +43,17 @@ export class Outbox {
             this.#sendBeforeEnd();
     };
     /**
-     * `after`: milliseconds after an event, null for when `upload` is called alone. Decisions that
-     * were told and made before `oldest` get no rewards any more.
+     * `after`: milliseconds after an event, null for when `upload` is called alone. `now`: the time
+     * by which decisions are forgotten that were told; null where it is not known well enough.
      */
-    constructor(name, state, way, key, timeout, after, oldest, onUploaded) {
+    constructor(name, state, way, key, timeout, after, now, onUploaded) {
         this.name = name;
         this.state = state;
         this.way = way;
         this.key = key;
         this.timeout = timeout;
         this.after = after;
-        this.oldest = oldest;
+        this.now = now;
         this.onUploaded = onUploaded;
         if (after === null)
             return;
@@ -96,7 +96,9 @@ export class Outbox {
         const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
         for (const [id] of done.slice(0, -REMEMBERED))
             this.#here.delete(id);
-        await this.state.forgetBefore(this.oldest());
+        const now = this.now();
+        if (now !== null)
+            await this.state.forget(now);
         const uploaded = { told, waiting: await this.state.waiting() };
         this.onUploaded(uploaded);
         return uploaded;

@@ -11,7 +11,7 @@ import { exchanged, repeated, type Retries, type Way } from "../sending.js";
 import { type Assigned, assigned } from "./assigning.js";
 import { type Bundle, type BundleArm, type Context, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
 import type { Uniform } from "./choosing.js";
-import { BundleNotTrusted, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
+import { BundleNotTrusted, EdgeError, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
 import { CacheShelf, Files, MemoryShelf, type Shelf } from "./files.js";
 import { IndexedState } from "./indexed-state.js";
 import { MemoryState } from "./memory-state.js";
@@ -19,6 +19,7 @@ import { LinearModel, type Model, type Outputs, valuesOf } from "./models.js";
 import { OnnxModel, type OnnxRuntime } from "./onnx.js";
 import { Outbox, type Uploaded } from "./outbox.js";
 import type { State } from "./state.js";
+import { firstTrust, type Keys, type Trust, trustAfter, trustOf } from "./trust.js";
 
 export interface EdgeOptions {
   endpoint: string;
@@ -32,10 +33,10 @@ export interface EdgeOptions {
    */
   runtime?: () => Promise<unknown>;
   /**
-   * By id in base64url, those that bundles must be signed with; without them those that the
-   * platform tells first are kept.
+   * By id in base64url, those that trust begins with; without them it begins with those that the
+   * platform tells first. Bundles that they signed tell the next. Other keys here begin anew.
    */
-  publicKeys?: Readonly<Record<string, string>>;
+  publicKeys?: Keys;
   /** In place of the browser's own Ed25519. */
   verify?: Verify;
   /** Milliseconds of a call. */
@@ -72,7 +73,7 @@ interface Request {
 
 const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const DAY = 86_400_000;
+const STEP = 2000;
 
 export class EdgeClient {
   readonly #endpoint: string;
@@ -86,6 +87,7 @@ export class EdgeClient {
   readonly #sessions = new Map<string, Promise<OnnxModel>>();
   #loaded: { tag: string; bundle: Bundle } | undefined;
   #ahead = 0;
+  #isHeard = false;
 
   constructor(options: EdgeOptions) {
     this.#options = options;
@@ -111,11 +113,11 @@ export class EdgeClient {
     this.#outbox = new Outbox(
       name,
       this.#state,
-      this.#way,
+      { ...this.#way, heard: (answer) => (answer.ok ? this.#noteClock(answer.headers.get("Date")) : Promise.resolve()) },
       options.key,
       this.#timeout,
       options.uploadAfter === undefined ? 2000 : options.uploadAfter,
-      () => this.now() - (this.#loaded?.bundle.reward?.window_seconds ?? DAY / 1000) * 1000,
+      () => (this.#isHeard ? this.now() : null),
       options.onUploaded ?? (() => undefined),
     );
   }
@@ -127,16 +129,18 @@ export class EdgeClient {
    * Throws Problem, Unreachable, BundleNotTrusted.
    */
   async refresh(): Promise<boolean> {
-    const [tag] = await this.#state.get("tag");
+    const known = await this.#believed();
     const path = `/api/v1/endpoints/${encodeURIComponent(this.#endpoint)}/edge`;
-    const answer = await this.#get(path, tag ? { "If-None-Match": tag } : {});
+    const answer = await this.#get(path, known?.tag ? { "If-None-Match": known.tag } : {});
     await this.#noteClock(answer.headers.get("Date"));
     this.#outbox.start();
-    if (answer.status === 304) return this.#fetchFiles((await this.#known()).bundle);
-    const bundle = await readBundle(answer.text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+    if (answer.status === 304) return this.#fetchFiles((known ?? (await this.#known())).bundle);
+    const trust = await this.#trust();
+    const bundle = await readBundle(answer.text, trust.keys, this.#options.verify ?? verifyByPlatform);
     if (bundle.endpoint !== this.#endpoint) throw new BundleNotTrusted(`the bundle is of ${bundle.endpoint}`);
     await this.#fetchFiles(bundle);
-    await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "" });
+    const next = JSON.stringify(trustAfter(trust, bundle, this.now()));
+    await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "", trust: next });
     const named = new Set(bundle.arms.flatMap((arm) => (arm.artifact === null ? [] : [arm.artifact.sha256])));
     await this.#files.keepOnly(named);
     for (const sha256 of this.#sessions.keys()) if (!named.has(sha256)) this.#sessions.delete(sha256);
@@ -151,23 +155,35 @@ export class EdgeClient {
     return fetched;
   }
 
-  /** The first that the platform told are trusted, and those that it told beside them. */
-  async #publicKeys(): Promise<Readonly<Record<string, string>>> {
-    if (this.#options.publicKeys !== undefined) return this.#options.publicKeys;
-    const [kept] = await this.#state.get("keys");
-    if (kept != null) return JSON.parse(kept) as Record<string, string>;
-    const told = JSON.parse((await this.#get("/api/v1/edge/key", {})).text) as { keys: { id: string; public_key: string }[] };
-    const keys = Object.fromEntries(told.keys.map((key) => [key.id, key.public_key]));
-    await this.#state.put({ keys: JSON.stringify(keys) });
-    return keys;
+  /** Kept with the first bundle that it believes. */
+  async #trust(): Promise<Trust> {
+    const [text, first] = await this.#state.get("trust", "keys");
+    const kept = trustOf(text, this.#options.publicKeys);
+    if (kept !== null) return kept;
+    if (first != null) return { keys: JSON.parse(first) as Keys, from: null, since: "" }; // of an earlier version
+    return firstTrust((await this.#get("/api/v1/edge/key", {})).text);
   }
 
-  /** A device's clock may be wrong, and bundles and events have times. */
+  /**
+   * A device's clock may be wrong, and bundles and events have times: how far it is from the
+   * platform's outlives the page.
+   */
   async #noteClock(date: string | null): Promise<void> {
+    await this.#readClock();
+    this.#isHeard = true;
     const theirs = Date.parse(date ?? "");
     if (Number.isNaN(theirs)) return;
-    const ahead = theirs - Date.now();
-    await this.#state.put({ ahead: String(Math.abs(ahead) > SKEW ? ahead : 0) });
+    const difference = theirs - Date.now();
+    const ahead = Math.abs(difference) > SKEW ? difference : 0;
+    if (Math.abs(ahead - this.#ahead) < STEP) return;
+    this.#ahead = ahead;
+    await this.#state.put({ ahead: String(ahead) });
+  }
+
+  /** As this page or another has noted it. */
+  async #readClock(): Promise<void> {
+    const [ahead] = await this.#state.get("ahead");
+    this.#ahead = Number(ahead ?? 0);
   }
 
   #get(path: string, headers: Record<string, string>): Promise<{ status: number; headers: Headers; text: string }> {
@@ -191,13 +207,23 @@ export class EdgeClient {
     return Date.now() + this.#ahead;
   }
 
+  /** What is known, or null where there is none, or none that can be believed. */
+  async #believed(): Promise<{ tag: string; bundle: Bundle } | null> {
+    try {
+      return await this.#known();
+    } catch (error) {
+      if (error instanceof EdgeError) return null;
+      throw error;
+    }
+  }
+
   async #known(): Promise<{ tag: string; bundle: Bundle }> {
     const [tag, ahead] = await this.#state.get("tag", "ahead"); // another tab may have refreshed
     this.#ahead = Number(ahead ?? 0);
     if (this.#loaded !== undefined && this.#loaded.tag === tag) return this.#loaded;
     const [text, its] = await this.#state.get("bundle", "tag");
     if (text == null) throw new NoBundle(`there is no bundle of ${this.#endpoint} here: refresh first`);
-    const bundle = await readBundle(text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+    const bundle = await readBundle(text, (await this.#trust()).keys, this.#options.verify ?? verifyByPlatform);
     return (this.#loaded = { tag: its ?? "", bundle });
   }
 
@@ -350,6 +376,7 @@ export class EdgeClient {
   async feedback(decisionId: string, value: number | boolean, metric: string | null = null): Promise<boolean> {
     if (typeof decisionId !== "string") throw new TypeError("decisionId: a text was expected");
     checkAnyReward(value, metric);
+    await this.#readClock();
     const occurred_at = new Date(this.now()).toISOString();
     const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
     return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {

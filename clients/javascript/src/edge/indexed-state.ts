@@ -5,7 +5,7 @@
 import { blake2b } from "./blake2b.js";
 import type { Reward } from "./bundle.js";
 import { EdgeError } from "./errors.js";
-import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State, windowOf } from "./state.js";
 
 /**
  * What waits has a `place` in the queue; what was told has none, and so is in no index of places.
@@ -133,14 +133,18 @@ export class IndexedState implements State {
     });
   }
 
-  forgetBefore(decidedAt: number): Promise<void> {
+  forget(now: number): Promise<void> {
     return this.#do("readwrite", ["decisions", "rewards", "units", "receipts"], async ({ decisions, rewards, units, receipts }) => {
-      const old = (await result(decisions!.index("decidedAt").getAll(IDBKeyRange.upperBound(decidedAt, true)))) as DecisionRow[];
-      for (const { id, place } of old) {
-        const waits = place !== undefined || (await result(rewards!.count(IDBKeyRange.bound([id], [id, []])))) > 0;
-        if (!waits) decisions!.delete(id);
+      const names = await result(receipts!.getAllKeys());
+      // Decisions of one receipt have one window. Only where several differ rows are read that stay.
+      const samples = await Promise.all(names.map((id) => result(decisions!.index("receipt").get(id)) as Promise<DecisionRow | undefined>));
+      const shortest = Math.min(...samples.flatMap((row) => (row === undefined ? [] : [windowOf(row.reward)])));
+      const old = (await result(decisions!.index("decidedAt").getAll(IDBKeyRange.upperBound(now - shortest, true)))) as DecisionRow[];
+      for (const { id, place, decidedAt, reward } of old) {
+        if (place !== undefined || decidedAt + windowOf(reward) >= now) continue;
+        if ((await result(rewards!.count(IDBKeyRange.bound([id], [id, []])))) === 0) decisions!.delete(id);
       }
-      for (const id of await result(receipts!.getAllKeys())) {
+      for (const id of names) {
         const counts = [decisions!, rewards!, units!].map((store) => result(store.index("receipt").count(id)));
         if ((await Promise.all(counts)).every((count) => count === 0)) receipts!.delete(id);
       }

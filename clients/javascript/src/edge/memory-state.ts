@@ -2,7 +2,7 @@
  * A device's state for as long as its process lives: in Node, and where a browser has no IndexedDB.
  */
 
-import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State, windowOf } from "./state.js";
 
 interface Reward {
   decision: string;
@@ -85,10 +85,10 @@ export class MemoryState implements State {
     }
   }
 
-  async forgetBefore(decidedAt: number): Promise<void> {
+  async forget(now: number): Promise<void> {
     const rewarded = new Set([...this.#rewards.values()].map((reward) => reward.decision));
-    for (const { id, event, decidedAt: at } of [...this.#decisions.values()]) {
-      if (event === null && at < decidedAt && !rewarded.has(id)) this.#decisions.delete(id);
+    for (const { id, event, decidedAt, reward } of [...this.#decisions.values()]) {
+      if (event === null && decidedAt + windowOf(reward) < now && !rewarded.has(id)) this.#decisions.delete(id);
     }
   }
 

@@ -54,8 +54,8 @@ export class Outbox {
   };
 
   /**
-   * `after`: milliseconds after an event, null for when `upload` is called alone. Decisions that
-   * were told and made before `oldest` get no rewards any more.
+   * `after`: milliseconds after an event, null for when `upload` is called alone. `now`: the time
+   * by which decisions are forgotten that were told; null where it is not known well enough.
    */
   constructor(
     private readonly name: string,
@@ -64,7 +64,7 @@ export class Outbox {
     private readonly key: string | undefined,
     private readonly timeout: number,
     private readonly after: number | null,
-    private readonly oldest: () => number,
+    private readonly now: () => number | null,
     private readonly onUploaded: (uploaded: Uploaded) => void,
   ) {
     if (after === null) return;
@@ -107,7 +107,8 @@ export class Outbox {
     }
     const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
     for (const [id] of done.slice(0, -REMEMBERED)) this.#here.delete(id);
-    await this.state.forgetBefore(this.oldest());
+    const now = this.now();
+    if (now !== null) await this.state.forget(now);
     const uploaded = { told, waiting: await this.state.waiting() };
     this.onUploaded(uploaded);
     return uploaded;

@@ -64,12 +64,20 @@ export interface State {
   /** These need not be told again. A decision is remembered for its rewards. */
   told(keys: readonly EventKey[]): Promise<void>;
   /**
-   * Decisions that were told and are older get no rewards any more; receipts that nothing names are
-   * dropped.
+   * At this Unix time in milliseconds decisions that were told get no rewards any more whose own
+   * window is over; receipts that nothing names are dropped.
    */
-  forgetBefore(decidedAt: number): Promise<void>;
+  forget(now: number): Promise<void>;
   /** Events that are still to be told. */
   waiting(): Promise<number>;
+}
+
+/** Of a decision whose bundle says nothing of rewards. */
+const OTHER_WINDOW = 86_400_000;
+
+/** Milliseconds from a decision in which it may be rewarded, by what its own bundle says. */
+export function windowOf(reward: Reward | null | undefined): number {
+  return reward == null ? OTHER_WINDOW : reward.window_seconds * 1000;
 }
 
 /** Of a request's events: a receipt may be larger, and the platform takes a mebibyte. */
