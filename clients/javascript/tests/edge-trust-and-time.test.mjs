@@ -1,8 +1,9 @@
 // What a device believes, and which time it goes by: over pages that come and go, bundles and keys that change, clocks that are off.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
 
-import { BundleNotTrusted, EdgeClient, MemoryState } from "../dist/edge/index.js";
+import { BundleNotTrusted, EdgeClient, MemoryShelf, MemoryState, WrongFile } from "../dist/edge/index.js";
 import { NoregretError } from "../dist/index.js";
 import { Platform, signingKey } from "./edge-platform.mjs";
 
@@ -150,4 +151,32 @@ test("keys of who signed nothing that was believed are not kept", async () => {
   const device = page(platform, state);
   for (let i = 0; i < 3; i++) await assert.rejects(device.refresh(), NoregretError);
   assert.equal(await device.refresh(), true);
+});
+
+test("a model file that comes wrong takes nothing from the other arms, nor a bundle that is in force", async () => {
+  const platform = new Platform([await signingKey("a")]);
+  const file = Buffer.from("a model");
+  const sha256 = createHash("sha256").update(file).digest("hex");
+  const arm = { control: false, enabled: true, propensity: 0.5, payload: null, outputs: ["predict"] };
+  const parameters = { centers: [0], weights: [[2]], intercepts: [0], link: "identity", classes: null };
+  const artifact = { sha256, bytes: file.length, url: "/file", format: "onnx" };
+  const linear = { ...arm, name: "linear", model: "m@1", control: true, artifact: null, parameters };
+  platform.members = { features: 1, arms: [{ ...linear, propensity: 1 }] };
+  let sent = Buffer.from("another");
+  platform.answer = (response, path) => (path === "/file" ? new Response(sent) : response);
+  const options = { shelf: new MemoryShelf(), runtime: () => Promise.reject(new Error("none")) };
+  const [inForce, fresh] = [new MemoryState(10), new MemoryState(10)];
+  await page(platform, inForce, options).refresh();
+  platform.version++;
+  platform.members = { features: 1, arms: [linear, { ...arm, name: "tree", model: "m@2", artifact, parameters: null }] };
+  for (const [state, version] of [[inForce, 1], [fresh, 2]]) {
+    for (let i = 0; i < 2; i++) await assert.rejects(page(platform, state, options).refresh(), WrongFile);
+    const answer = await page(platform, state, options).predict([[3]]);
+    assert.deepEqual([answer.policy_version, answer.arm, answer.propensity], [version, "linear", 1]);
+  }
+  sent = file;
+  for (const state of [inForce, fresh]) {
+    assert.equal(await page(platform, state, { ...options, shelf: new MemoryShelf() }).refresh(), true);
+    assert.equal((await page(platform, state).bundle()).version, 2);
+  }
 });

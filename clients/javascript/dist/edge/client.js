@@ -2,23 +2,21 @@
  * An endpoint on the device: it decides and predicts here, without a network, and tells the
  * platform later.
  */
-import { problemOf } from "../errors.js";
-import { checkContext, checkExclude, checkText } from "../event-fields.js";
+import { problemOf, Unreachable } from "../errors.js";
 import { checkAnyReward, checkReward } from "../reward-values.js";
 import { exchanged, repeated } from "../sending.js";
 import { assigned } from "./assigning.js";
 import { readBundle, verifyByPlatform } from "./bundle.js";
+import { PlatformClock } from "./clock.js";
 import { BundleNotTrusted, EdgeError, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
-import { CacheShelf, Files, MemoryShelf } from "./files.js";
-import { IndexedState } from "./indexed-state.js";
-import { MemoryState } from "./memory-state.js";
+import { Files } from "./files.js";
 import { LinearModel, valuesOf } from "./models.js";
 import { OnnxModel } from "./onnx.js";
 import { Outbox } from "./outbox.js";
+import { OwnShelf, OwnState } from "./own-storage.js";
+import { alike, requestOf } from "./request.js";
 import { firstTrust, trustAfter, trustOf } from "./trust.js";
-const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const STEP = 2000;
 export class EdgeClient {
     #endpoint;
     #way;
@@ -26,12 +24,11 @@ export class EdgeClient {
     #timeout;
     #uniform;
     #state;
+    #clock;
     #files;
     #outbox;
     #sessions = new Map();
     #loaded;
-    #ahead = 0;
-    #isHeard = false;
     constructor(options) {
         this.#options = options;
         this.#endpoint = options.endpoint;
@@ -50,21 +47,22 @@ export class EdgeClient {
         };
         const name = `noregret-edge:${this.#way.url}:${options.endpoint}`;
         const limit = options.limit ?? 10_000;
-        this.#state = options.state ?? (typeof indexedDB === "undefined" ? new MemoryState(limit) : new IndexedState(name, limit));
-        const shelf = options.shelf ?? (typeof caches === "undefined" || typeof indexedDB === "undefined" ? new MemoryShelf() : new CacheShelf(name));
-        this.#files = new Files(shelf, this.#way);
-        this.#outbox = new Outbox(name, this.#state, { ...this.#way, heard: (answer) => (answer.ok ? this.#noteClock(answer.headers.get("Date")) : Promise.resolve()) }, options.key, this.#timeout, options.uploadAfter === undefined ? 2000 : options.uploadAfter, () => (this.#isHeard ? this.now() : null), options.onUploaded ?? (() => undefined));
+        this.#state = options.state ?? new OwnState(name, limit);
+        this.#clock = new PlatformClock(this.#state);
+        this.#files = new Files(options.shelf ?? new OwnShelf(name), this.#way);
+        this.#outbox = new Outbox(name, this.#state, { ...this.#way, heard: (answer) => (answer.ok ? this.#clock.note(answer.headers.get("Date")) : Promise.resolve()) }, options.key, this.#timeout, options.uploadAfter === undefined ? 2000 : options.uploadAfter, () => (this.#clock.isHeard ? this.now() : null), options.onUploaded ?? (() => undefined));
     }
     // From the platform
     /**
      * Fetches the bundle, and the files that it names and are not here; false where nothing is new.
-     * Throws Problem, Unreachable, BundleNotTrusted.
+     * While an earlier bundle is in force, one whose files can't all be had waits; after that its
+     * other arms are used. Throws Problem, Unreachable, BundleNotTrusted, WrongFile.
      */
     async refresh() {
         const known = await this.#believed();
         const path = `/api/v1/endpoints/${encodeURIComponent(this.#endpoint)}/edge`;
         const answer = await this.#get(path, known?.tag ? { "If-None-Match": known.tag } : {});
-        await this.#noteClock(answer.headers.get("Date"));
+        await this.#clock.note(answer.headers.get("Date"));
         this.#outbox.start();
         if (answer.status === 304)
             return this.#fetchFiles((known ?? (await this.#known())).bundle);
@@ -72,7 +70,15 @@ export class EdgeClient {
         const bundle = await readBundle(answer.text, trust.keys, this.#options.verify ?? verifyByPlatform);
         if (bundle.endpoint !== this.#endpoint)
             throw new BundleNotTrusted(`the bundle is of ${bundle.endpoint}`);
-        await this.#fetchFiles(bundle);
+        let failure = null;
+        try {
+            await this.#fetchFiles(bundle);
+        }
+        catch (error) {
+            if (known !== null && this.now() < Date.parse(known.bundle.expires_at))
+                throw error;
+            failure = error;
+        }
         const next = JSON.stringify(trustAfter(trust, bundle, this.now()));
         await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "", trust: next });
         const named = new Set(bundle.arms.flatMap((arm) => (arm.artifact === null ? [] : [arm.artifact.sha256])));
@@ -80,14 +86,24 @@ export class EdgeClient {
         for (const sha256 of this.#sessions.keys())
             if (!named.has(sha256))
                 this.#sessions.delete(sha256);
+        if (failure !== null)
+            throw failure;
         return true;
     }
     async #fetchFiles(bundle) {
-        let fetched = false;
-        for (const arm of bundle.arms) {
-            if (arm.artifact !== null && this.#needsFile(arm))
-                fetched = (await this.#files.fetch(arm.artifact, FETCH_TIMEOUT)) || fetched;
+        let [fetched, failure] = [false, null];
+        for (const { artifact } of bundle.arms.filter((arm) => this.#needsFile(arm))) {
+            try {
+                fetched = (await this.#files.fetch(artifact, FETCH_TIMEOUT)) || fetched;
+            }
+            catch (error) {
+                if (error instanceof Unreachable)
+                    throw error;
+                failure ??= error; // of this file: the others are fetched
+            }
         }
+        if (failure !== null)
+            throw failure;
         return fetched;
     }
     /** Kept with the first bundle that it believes. */
@@ -99,28 +115,6 @@ export class EdgeClient {
         if (first != null)
             return { keys: JSON.parse(first), from: null, since: "" }; // of an earlier version
         return firstTrust((await this.#get("/api/v1/edge/key", {})).text);
-    }
-    /**
-     * A device's clock may be wrong, and bundles and events have times: how far it is from the
-     * platform's outlives the page.
-     */
-    async #noteClock(date) {
-        await this.#readClock();
-        this.#isHeard = true;
-        const theirs = Date.parse(date ?? "");
-        if (Number.isNaN(theirs))
-            return;
-        const difference = theirs - Date.now();
-        const ahead = Math.abs(difference) > SKEW ? difference : 0;
-        if (Math.abs(ahead - this.#ahead) < STEP)
-            return;
-        this.#ahead = ahead;
-        await this.#state.put({ ahead: String(ahead) });
-    }
-    /** As this page or another has noted it. */
-    async #readClock() {
-        const [ahead] = await this.#state.get("ahead");
-        this.#ahead = Number(ahead ?? 0);
     }
     #get(path, headers) {
         const { "Content-Type": _, ...own } = this.#way.headers;
@@ -136,7 +130,7 @@ export class EdgeClient {
     // On the device
     /** Unix time in milliseconds by the platform's clock, as it was when it was last asked. */
     now() {
-        return Date.now() + this.#ahead;
+        return this.#clock.now();
     }
     /** What is known, or null where there is none, or none that can be believed. */
     async #believed() {
@@ -151,7 +145,7 @@ export class EdgeClient {
     }
     async #known() {
         const [tag, ahead] = await this.#state.get("tag", "ahead"); // another tab may have refreshed
-        this.#ahead = Number(ahead ?? 0);
+        this.#clock.take(ahead);
         if (this.#loaded !== undefined && this.#loaded.tag === tag)
             return this.#loaded;
         const [text, its] = await this.#state.get("bundle", "tag");
@@ -305,13 +299,20 @@ export class EdgeClient {
         if (typeof decisionId !== "string")
             throw new TypeError("decisionId: a text was expected");
         checkAnyReward(value, metric);
-        await this.#readClock();
+        await this.#clock.read();
         const occurred_at = new Date(this.now()).toISOString();
         const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
         return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {
             if (rules !== null)
                 checkReward(value, metric, rules);
         });
+    }
+    /**
+     * Does this device remember when the page is closed? False where the browser refuses its storage:
+     * then bundle, units' arms and events are in memory, for this visit alone.
+     */
+    isKept() {
+        return this.#state instanceof OwnState ? this.#state.isKept() : Promise.resolve(true);
     }
     /** Events that are still to be told. */
     waiting() {
@@ -331,18 +332,4 @@ export class EdgeClient {
 }
 function positions(bundle, test) {
     return new Set(bundle.arms.flatMap((arm, i) => (test(arm, i) ? [i] : [])));
-}
-/** Throws TypeError for what the platform would not take. */
-function requestOf(asked) {
-    checkText("unit", asked.unit);
-    checkText("request_id", asked.request_id);
-    const context = checkContext(asked.context);
-    return { unit: asked.unit ?? null, context, requestId: asked.request_id ?? null, exclude: checkExclude(asked.exclude) };
-}
-/** The same members, in whichever order. */
-function alike(left, right) {
-    if (left === null || right === null)
-        return left === right;
-    const names = Object.keys(left);
-    return names.length === Object.keys(right).length && names.every((name) => Object.hasOwn(right, name) && left[name] === right[name]);
 }

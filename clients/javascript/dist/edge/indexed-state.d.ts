@@ -4,6 +4,7 @@
 import { type Batch, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
 export declare class IndexedState implements State {
     #private;
+    private readonly name;
     private readonly limit;
     constructor(name: string, limit: number);
     close(): Promise<void>;

@@ -6,10 +6,12 @@ import { EdgeError } from "./errors.js";
 import { batchOf, windowOf } from "./state.js";
 const VERSION = 1;
 export class IndexedState {
+    name;
     limit;
     #opened;
     #lastReceipt = ["", ""];
     constructor(name, limit) {
+        this.name = name;
         this.limit = limit;
         this.#opened = opened(name);
         this.#opened.catch(() => undefined); // who asks for something is told
@@ -138,9 +140,23 @@ export class IndexedState {
         receipts.put({ id, text });
         return id;
     }
+    /** Browsers close a database by themselves, as where its site's data are cleared. */
+    async #transaction(mode, names) {
+        const mine = this.#opened;
+        try {
+            return (await mine).transaction(names, mode);
+        }
+        catch (error) {
+            if (!(error instanceof DOMException && error.name === "InvalidStateError"))
+                throw error;
+            if (mine === this.#opened)
+                this.#opened = opened(this.name);
+            return (await this.#opened).transaction(names, mode);
+        }
+    }
     /** One transaction, which is committed when this resolves. */
     async #do(mode, names, work) {
-        const transaction = (await this.#opened).transaction(names, mode);
+        const transaction = await this.#transaction(mode, names);
         const committed = new Promise((resolve, reject) => {
             transaction.oncomplete = () => resolve();
             transaction.onabort = () => reject(transaction.error ?? new EdgeError("the browser's storage took it back"));
@@ -163,7 +179,7 @@ export class IndexedState {
         return value;
     }
 }
-function opened(name) {
+async function opened(name) {
     const request = indexedDB.open(name, VERSION);
     request.onupgradeneeded = () => {
         const database = request.result;

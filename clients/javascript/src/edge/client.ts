@@ -3,21 +3,21 @@
  * platform later.
  */
 
-import type { Asked, Choice, Decided, Json, Prediction, Row } from "../documents.js";
-import { problemOf } from "../errors.js";
-import { checkContext, checkExclude, checkText } from "../event-fields.js";
+import type { Choice, Decided, Json, Prediction, Row } from "../documents.js";
+import { problemOf, Unreachable } from "../errors.js";
 import { checkAnyReward, checkReward } from "../reward-values.js";
 import { exchanged, repeated, type Retries, type Way } from "../sending.js";
 import { type Assigned, assigned } from "./assigning.js";
-import { type Bundle, type BundleArm, type Context, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
+import { type Bundle, type BundleArm, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
+import { PlatformClock } from "./clock.js";
 import type { Uniform } from "./choosing.js";
 import { BundleNotTrusted, EdgeError, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
-import { CacheShelf, Files, MemoryShelf, type Shelf } from "./files.js";
-import { IndexedState } from "./indexed-state.js";
-import { MemoryState } from "./memory-state.js";
+import { Files, type Shelf } from "./files.js";
 import { LinearModel, type Model, type Outputs, valuesOf } from "./models.js";
 import { OnnxModel, type OnnxRuntime } from "./onnx.js";
 import { Outbox, type Uploaded } from "./outbox.js";
+import { OwnShelf, OwnState } from "./own-storage.js";
+import { alike, type EdgeAsked, type Request, requestOf } from "./request.js";
 import type { State } from "./state.js";
 import { firstTrust, type Keys, type Trust, trustAfter, trustOf } from "./trust.js";
 
@@ -50,30 +50,18 @@ export interface EdgeOptions {
   onUploaded?: (uploaded: Uploaded) => void;
   /** Gives numbers in [0, 1), for draws. */
   uniform?: Uniform;
-  /** Where bundle, units and events are kept: IndexedDB where there is one, else memory. */
+  /** Where bundle, units and events are kept: IndexedDB where the browser allows it, else memory. */
   state?: State;
-  /** Where model files are kept: Cache storage where there is one, else memory. */
+  /** Where model files are kept: Cache storage where the browser allows it, else memory. */
   shelf?: Shelf;
   fetch?: typeof fetch;
 }
 
-/** What a decision on the device takes. */
-export type EdgeAsked = Omit<Asked, "activate">;
 export type EdgeChoice<P = Json> = Omit<Choice<P>, "stale">;
 export type EdgePrediction = Omit<Prediction, "stale">;
 type EdgeDecided = Omit<Decided, "stale">;
 
-/** What was asked, as it is checked and as the event says it. */
-interface Request {
-  unit: string | null;
-  context: Context | null;
-  requestId: string | null;
-  exclude: readonly string[];
-}
-
-const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const STEP = 2000;
 
 export class EdgeClient {
   readonly #endpoint: string;
@@ -82,12 +70,11 @@ export class EdgeClient {
   readonly #timeout: number;
   readonly #uniform: Uniform;
   readonly #state: State;
+  readonly #clock: PlatformClock;
   readonly #files: Files;
   readonly #outbox: Outbox;
   readonly #sessions = new Map<string, Promise<OnnxModel>>();
   #loaded: { tag: string; bundle: Bundle } | undefined;
-  #ahead = 0;
-  #isHeard = false;
 
   constructor(options: EdgeOptions) {
     this.#options = options;
@@ -107,17 +94,17 @@ export class EdgeClient {
     };
     const name = `noregret-edge:${this.#way.url}:${options.endpoint}`;
     const limit = options.limit ?? 10_000;
-    this.#state = options.state ?? (typeof indexedDB === "undefined" ? new MemoryState(limit) : new IndexedState(name, limit));
-    const shelf = options.shelf ?? (typeof caches === "undefined" || typeof indexedDB === "undefined" ? new MemoryShelf() : new CacheShelf(name));
-    this.#files = new Files(shelf, this.#way);
+    this.#state = options.state ?? new OwnState(name, limit);
+    this.#clock = new PlatformClock(this.#state);
+    this.#files = new Files(options.shelf ?? new OwnShelf(name), this.#way);
     this.#outbox = new Outbox(
       name,
       this.#state,
-      { ...this.#way, heard: (answer) => (answer.ok ? this.#noteClock(answer.headers.get("Date")) : Promise.resolve()) },
+      { ...this.#way, heard: (answer) => (answer.ok ? this.#clock.note(answer.headers.get("Date")) : Promise.resolve()) },
       options.key,
       this.#timeout,
       options.uploadAfter === undefined ? 2000 : options.uploadAfter,
-      () => (this.#isHeard ? this.now() : null),
+      () => (this.#clock.isHeard ? this.now() : null),
       options.onUploaded ?? (() => undefined),
     );
   }
@@ -126,32 +113,46 @@ export class EdgeClient {
 
   /**
    * Fetches the bundle, and the files that it names and are not here; false where nothing is new.
-   * Throws Problem, Unreachable, BundleNotTrusted.
+   * While an earlier bundle is in force, one whose files can't all be had waits; after that its
+   * other arms are used. Throws Problem, Unreachable, BundleNotTrusted, WrongFile.
    */
   async refresh(): Promise<boolean> {
     const known = await this.#believed();
     const path = `/api/v1/endpoints/${encodeURIComponent(this.#endpoint)}/edge`;
     const answer = await this.#get(path, known?.tag ? { "If-None-Match": known.tag } : {});
-    await this.#noteClock(answer.headers.get("Date"));
+    await this.#clock.note(answer.headers.get("Date"));
     this.#outbox.start();
     if (answer.status === 304) return this.#fetchFiles((known ?? (await this.#known())).bundle);
     const trust = await this.#trust();
     const bundle = await readBundle(answer.text, trust.keys, this.#options.verify ?? verifyByPlatform);
     if (bundle.endpoint !== this.#endpoint) throw new BundleNotTrusted(`the bundle is of ${bundle.endpoint}`);
-    await this.#fetchFiles(bundle);
+    let failure: unknown = null;
+    try {
+      await this.#fetchFiles(bundle);
+    } catch (error) {
+      if (known !== null && this.now() < Date.parse(known.bundle.expires_at)) throw error;
+      failure = error;
+    }
     const next = JSON.stringify(trustAfter(trust, bundle, this.now()));
     await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "", trust: next });
     const named = new Set(bundle.arms.flatMap((arm) => (arm.artifact === null ? [] : [arm.artifact.sha256])));
     await this.#files.keepOnly(named);
     for (const sha256 of this.#sessions.keys()) if (!named.has(sha256)) this.#sessions.delete(sha256);
+    if (failure !== null) throw failure;
     return true;
   }
 
   async #fetchFiles(bundle: Bundle): Promise<boolean> {
-    let fetched = false;
-    for (const arm of bundle.arms) {
-      if (arm.artifact !== null && this.#needsFile(arm)) fetched = (await this.#files.fetch(arm.artifact, FETCH_TIMEOUT)) || fetched;
+    let [fetched, failure]: [boolean, unknown] = [false, null];
+    for (const { artifact } of bundle.arms.filter((arm) => this.#needsFile(arm))) {
+      try {
+        fetched = (await this.#files.fetch(artifact!, FETCH_TIMEOUT)) || fetched;
+      } catch (error) {
+        if (error instanceof Unreachable) throw error;
+        failure ??= error; // of this file: the others are fetched
+      }
     }
+    if (failure !== null) throw failure;
     return fetched;
   }
 
@@ -162,28 +163,6 @@ export class EdgeClient {
     if (kept !== null) return kept;
     if (first != null) return { keys: JSON.parse(first) as Keys, from: null, since: "" }; // of an earlier version
     return firstTrust((await this.#get("/api/v1/edge/key", {})).text);
-  }
-
-  /**
-   * A device's clock may be wrong, and bundles and events have times: how far it is from the
-   * platform's outlives the page.
-   */
-  async #noteClock(date: string | null): Promise<void> {
-    await this.#readClock();
-    this.#isHeard = true;
-    const theirs = Date.parse(date ?? "");
-    if (Number.isNaN(theirs)) return;
-    const difference = theirs - Date.now();
-    const ahead = Math.abs(difference) > SKEW ? difference : 0;
-    if (Math.abs(ahead - this.#ahead) < STEP) return;
-    this.#ahead = ahead;
-    await this.#state.put({ ahead: String(ahead) });
-  }
-
-  /** As this page or another has noted it. */
-  async #readClock(): Promise<void> {
-    const [ahead] = await this.#state.get("ahead");
-    this.#ahead = Number(ahead ?? 0);
   }
 
   #get(path: string, headers: Record<string, string>): Promise<{ status: number; headers: Headers; text: string }> {
@@ -204,7 +183,7 @@ export class EdgeClient {
 
   /** Unix time in milliseconds by the platform's clock, as it was when it was last asked. */
   now(): number {
-    return Date.now() + this.#ahead;
+    return this.#clock.now();
   }
 
   /** What is known, or null where there is none, or none that can be believed. */
@@ -219,7 +198,7 @@ export class EdgeClient {
 
   async #known(): Promise<{ tag: string; bundle: Bundle }> {
     const [tag, ahead] = await this.#state.get("tag", "ahead"); // another tab may have refreshed
-    this.#ahead = Number(ahead ?? 0);
+    this.#clock.take(ahead);
     if (this.#loaded !== undefined && this.#loaded.tag === tag) return this.#loaded;
     const [text, its] = await this.#state.get("bundle", "tag");
     if (text == null) throw new NoBundle(`there is no bundle of ${this.#endpoint} here: refresh first`);
@@ -376,12 +355,20 @@ export class EdgeClient {
   async feedback(decisionId: string, value: number | boolean, metric: string | null = null): Promise<boolean> {
     if (typeof decisionId !== "string") throw new TypeError("decisionId: a text was expected");
     checkAnyReward(value, metric);
-    await this.#readClock();
+    await this.#clock.read();
     const occurred_at = new Date(this.now()).toISOString();
     const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
     return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {
       if (rules !== null) checkReward(value, metric, rules);
     });
+  }
+
+  /**
+   * Does this device remember when the page is closed? False where the browser refuses its storage:
+   * then bundle, units' arms and events are in memory, for this visit alone.
+   */
+  isKept(): Promise<boolean> {
+    return this.#state instanceof OwnState ? this.#state.isKept() : Promise.resolve(true);
   }
 
   /** Events that are still to be told. */
@@ -405,19 +392,4 @@ export class EdgeClient {
 
 function positions(bundle: Bundle, test: (arm: BundleArm, i: number) => boolean): Set<number> {
   return new Set(bundle.arms.flatMap((arm, i) => (test(arm, i) ? [i] : [])));
-}
-
-/** Throws TypeError for what the platform would not take. */
-function requestOf(asked: EdgeAsked): Request {
-  checkText("unit", asked.unit);
-  checkText("request_id", asked.request_id);
-  const context = checkContext(asked.context);
-  return { unit: asked.unit ?? null, context, requestId: asked.request_id ?? null, exclude: checkExclude(asked.exclude) };
-}
-
-/** The same members, in whichever order. */
-function alike(left: Context | null, right: Context | null): boolean {
-  if (left === null || right === null) return left === right;
-  const names = Object.keys(left);
-  return names.length === Object.keys(right).length && names.every((name) => Object.hasOwn(right, name) && left[name] === right[name]);
 }

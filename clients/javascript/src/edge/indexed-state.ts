@@ -33,11 +33,11 @@ type UnitRow = KeptArm & { experiment: number; unit: string; at: number };
 const VERSION = 1;
 
 export class IndexedState implements State {
-  readonly #opened: Promise<IDBDatabase>;
+  #opened: Promise<IDBDatabase>;
   #lastReceipt: readonly [text: string, id: string] = ["", ""];
 
   constructor(
-    name: string,
+    private readonly name: string,
     private readonly limit: number,
   ) {
     this.#opened = opened(name);
@@ -168,13 +168,25 @@ export class IndexedState implements State {
     return id;
   }
 
+  /** Browsers close a database by themselves, as where its site's data are cleared. */
+  async #transaction(mode: IDBTransactionMode, names: string[]): Promise<IDBTransaction> {
+    const mine = this.#opened;
+    try {
+      return (await mine).transaction(names, mode);
+    } catch (error) {
+      if (!(error instanceof DOMException && error.name === "InvalidStateError")) throw error;
+      if (mine === this.#opened) this.#opened = opened(this.name);
+      return (await this.#opened).transaction(names, mode);
+    }
+  }
+
   /** One transaction, which is committed when this resolves. */
   async #do<T>(
     mode: IDBTransactionMode,
     names: string[],
     work: (stores: Record<string, IDBObjectStore>) => Promise<T>,
   ): Promise<T> {
-    const transaction = (await this.#opened).transaction(names, mode);
+    const transaction = await this.#transaction(mode, names);
     const committed = new Promise<void>((resolve, reject) => {
       transaction.oncomplete = () => resolve();
       transaction.onabort = () => reject(transaction.error ?? new EdgeError("the browser's storage took it back"));
@@ -196,7 +208,7 @@ export class IndexedState implements State {
   }
 }
 
-function opened(name: string): Promise<IDBDatabase> {
+async function opened(name: string): Promise<IDBDatabase> {
   const request = indexedDB.open(name, VERSION);
   request.onupgradeneeded = () => {
     const database = request.result;
