@@ -41,12 +41,13 @@ SNAPSHOTS = Use("snapshots", 1.0, 1.0, 0, "one thread reads, and requests go on 
 SHADOWS = Use("shadows", 1.0, 1.0, 0, "one thread sends, and drops copies that are not taken")
 SHIPPING = Use("shipping", 2.0, 2.0, 0, "one thread sends many decisions at once, and has the next round")
 CONTROL = Use("control", 2.0, 5.0, 0, "publications, drains and logins: a task's next round does them again")
+PROBE = Use("probe", 0.5, 0.9, 0, "who asks whether this process can serve waits for seconds, and asks again")
 STREAMS = Use("streams", 2.0, 5.0, 0, "a consumer of a message stream waits, and has the next round")
 ONCE = Use("once", 0.5, 1.0, 0, "a caller that sends many requests waits; past that it is told to send them again")
 STARTING = Use("starting", 2.0, 2.0, 0, "whoever starts the server asks again until it answers")
 TOPOLOGY = Use("topology", 0.5, 0.5, 0, "a thread asks the servers of a cluster, one after another, who has which keys")
 
-USES = (APPEND, STICKY, EDGE, SNAPSHOTS, SHADOWS, SHIPPING, CONTROL, STREAMS, ONCE, STARTING, TOPOLOGY)
+USES = (APPEND, STICKY, EDGE, SNAPSHOTS, SHADOWS, SHIPPING, CONTROL, PROBE, STREAMS, ONCE, STARTING, TOPOLOGY)
 
 
 def pool(url: str, use: Use) -> redis.ConnectionPool:

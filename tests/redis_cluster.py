@@ -133,6 +133,15 @@ class Cluster:
         self._processes[port].send_signal(signal.SIGKILL)
         self._processes[port].wait()
 
+    @contextlib.contextmanager
+    def hung(self, port: int) -> Iterator[None]:
+        """Meanwhile that server takes connections, and answers nothing."""
+        self._processes[port].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes[port].send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         for process in self._processes.values():
             process.kill()

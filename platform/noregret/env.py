@@ -167,7 +167,7 @@ class Environment:
     serving_body_limit: int
     max_rows: int
     cache_bytes: int
-    edge_signing_keys: tuple[bytes, ...]
+    edge_signing_keys: tuple[bytes | None, ...]
     edge_bundle_seconds: float
     edge_grace_seconds: float
     edge_events_per_minute: int
@@ -314,10 +314,14 @@ def _tokens(source: Mapping[str, str]) -> dict[str, str]:
     return tokens
 
 
-def _seeds(source: Mapping[str, str]) -> tuple[bytes, ...]:
-    """What is wrong with one is told without it: it is a secret."""
-    seeds = []
+def _seeds(source: Mapping[str, str]) -> tuple[bytes | None, ...]:
+    """None where the derived one is named. What is wrong with one is told without it: it is a
+    secret."""
+    seeds: list[bytes | None] = []
     for i, text in enumerate(_listed(source, variables.EDGE_SIGNING_KEYS), start=1):
+        if text == "derived":
+            seeds.append(None)
+            continue
         try:
             seed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except ValueError:

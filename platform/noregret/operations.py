@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from noregret.learning.health import learner
-from noregret.redis_client import client
+from noregret.redis_client import probing_client
 from noregret.rest import replica
 from noregret.rest.problem_response import problem_response
 from serving import exposition, problems, readiness
@@ -123,7 +123,7 @@ def _migrations() -> Check:
 
 
 def _redis() -> Check:
-    asked = client()
+    asked = probing_client()
     asked.ping()  # of a cluster, each server that takes writes
     if not isinstance(asked, ClusteredRedis):
         return {"ok": True}

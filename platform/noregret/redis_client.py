@@ -12,12 +12,17 @@ from serving.redis_keys import Keys
 
 def client() -> redis.Redis:
     """One pooled client a process; raises redis.RedisError on use when the server is away."""
-    return _client(settings.REDIS_URL)
+    return _client(settings.REDIS_URL, redis_clients.CONTROL)
+
+
+def probing_client() -> redis.Redis:
+    """The same for whoever asks how things stand, and would rather hear that nobody answers."""
+    return _client(settings.REDIS_URL, redis_clients.PROBE)
 
 
 @cache
-def _client(url: str) -> redis.Redis:
-    return redis_clients.client(url, redis_clients.CONTROL)
+def _client(url: str, use: redis_clients.Use) -> redis.Redis:
+    return redis_clients.client(url, use)
 
 
 def keys() -> Keys:

@@ -1,8 +1,8 @@
 """The signature of bundles: Ed25519, so that a device can check one with a key that is no secret.
 
-The key is derived from the service's secret, or set (NOREGRET_EDGE_SIGNING_KEYS): the first of
-those signs, and all of them are told, so that devices learn of the next before it signs. Every
-process so has the same keys, and none is kept anywhere.
+The key is derived from the service's secret, or set (NOREGRET_EDGE_SIGNING_KEYS), the derived one
+among others where they say so: the first of those signs, and all of them are told, so that devices
+learn of the next before it signs. Every process so has the same keys, and none is kept anywhere.
 """
 
 import base64
@@ -38,11 +38,12 @@ def text_of(raw: bytes) -> str:
 
 
 class BundleSigner:
-    """Of a service with this secret, or with these seeds (32 bytes each)."""
+    """Of a service with this secret, or with these seeds (32 bytes each; None is the derived
+    one)."""
 
-    def __init__(self, secret: str, seeds: Sequence[bytes] = ()) -> None:
+    def __init__(self, secret: str, seeds: Sequence[bytes | None] = ()) -> None:
         derived = hashlib.blake2b(secret.encode(), digest_size=SEED_BYTES, person=b"noregret.bundle").digest()
-        self._seeds = tuple(seeds) or (derived,)
+        self._seeds = tuple(derived if seed is None else seed for seed in seeds) or (derived,)
         self._keys: list[tuple[Ed25519PrivateKey, PublicKey]] = []
 
     def _all(self) -> "list[tuple[Ed25519PrivateKey, PublicKey]]":

@@ -31,7 +31,7 @@ from .judging import Claim, Kept, NotGiven, judge
 from .receipt import InvalidReceipt, Receipt
 
 AHEAD_SECONDS = 300.0
-"""A device's clock may be so far from this one."""
+"""A device's clock may be so far from this one, and no further than a bundle's lifetime."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATE = -1.0
 _MICROSECOND = timedelta(microseconds=1)
@@ -137,9 +137,10 @@ def _checked(
 
 def _expired(process: Process, receipt: Receipt, decided_at: float, now: float) -> FieldError | None:
     """Why nothing of this time is taken under this bundle, or None."""
-    if not receipt.issued_at - AHEAD_SECONDS <= decided_at <= receipt.expires_at:
+    ahead = min(AHEAD_SECONDS, receipt.expires_at - receipt.issued_at)
+    if not receipt.issued_at - ahead <= decided_at <= receipt.expires_at:
         return {"field": "decided_at", "message": "it is not within the bundle's lifetime"}
-    if decided_at > now + AHEAD_SECONDS:
+    if decided_at > now + ahead:
         return {"field": "decided_at", "message": "it is in the future"}
     if now > receipt.expires_at + process.edge.grace_seconds:
         return {"field": "receipt", "message": "the bundle's grace is over: it came too late"}

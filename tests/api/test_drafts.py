@@ -10,6 +10,7 @@ from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.models import ArmStatistics
 from noregret.rollout.drafts import change_draft, document_of
+from noregret.rollout.floors import change_floor
 from noregret.rollout.transitions import move
 from noregret.steering.schedule import start_due
 from noregret.trail.models import AuditEntry
@@ -114,6 +115,22 @@ def test_draft__that_is_none_any_more__is_not_changed(alice: Api, draft: Experim
     before = alice.get(PATH).body
     assert alice("PUT", PATH, CANARY).status == 409
     assert alice.get(PATH).body == before
+
+
+def test_draft__changed_in_another_way__is_another_revision(alice: Api, draft: Experiment) -> None:
+    """Or a form that was opened before would take it back, and nobody would know."""
+    for call, body in (("arms", {"name": "c", "model": "page@c"}), ("arms/c/disable", {}), ("floor", {"floor": 0.02})):
+        assert alice.post(f"{PATH}/{call}", body).status in (200, 201), call
+    assert alice.get(PATH)["revision"] == 3
+    assert alice("PUT", PATH, BANDIT | {"revision": 0}).status == 409
+    arms = [*BANDIT["arms"], {"name": "c", "model": "page@c"}]
+    changed = alice("PUT", PATH, BANDIT | {"arms": arms, "revision": 3})
+    assert [arm["enabled"] for arm in changed["arms"]] == [True, True, False]
+    # It is no bandit any more: who read it before has no floor to change.
+    seen = Experiment.objects.get()
+    assert alice("PUT", PATH, CANARY).status == 200
+    with pytest.raises(Conflict, match="only a bandit has a floor"):
+        change_floor(seen, 0.1, actor="a")
 
 
 def at_once(*calls: Any) -> list[Any]:

@@ -99,8 +99,8 @@ def traffic(alice: Api, experiment: Experiment) -> None:
 
 def moves(tab: Any, decisions: int) -> None:
     """The page that stands open tells the traffic by itself."""
-    tab.wait_for_function(f"document.querySelector('[data-fact=decisions]').textContent === '{decisions}'")
-    assert "50%" in tab.inner_text("[data-fact=rewards]")
+    told = "name => document.querySelector(`[data-fact=${name}]`).textContent"
+    tab.wait_for_function(f"({told})('decisions') === '{decisions}' && ({told})('rewards').includes('50%')")
 
 
 def promote(tab: Any) -> None:

@@ -90,7 +90,7 @@ _INSPECTED: dict[str, Examined] = {}
 """By version: looked at once, and in this process, for a confined one takes seconds to start."""
 
 
-def _iris_model(version: str, model: Any) -> None:
+def iris_model(version: str, model: Any) -> None:
     artifact = dumps(model.fit(X, Y))
     if version not in _INSPECTED:
         _INSPECTED[version] = SklearnFramework().inspect(artifact, {"trusted": [], "sample": X[:20].tolist()})
@@ -111,8 +111,8 @@ def _iris_model(version: str, model: Any) -> None:
 def irises(platform: None) -> Experiment:
     """On `irises` three arms whose units keep them: a linear model, a tree, and one that no device
     can run."""
-    _iris_model("linear", make_pipeline(StandardScaler(), LogisticRegression()))
-    _iris_model("tree", DecisionTreeClassifier(random_state=0))
+    iris_model("linear", make_pipeline(StandardScaler(), LogisticRegression()))
+    iris_model("tree", DecisionTreeClassifier(random_state=0))
     python_model("iris", "code", "sums")
     endpoint_of("irises", "iris@linear")
     experiment = start_experiment(

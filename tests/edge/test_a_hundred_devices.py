@@ -10,6 +10,7 @@ import pytest
 from django.db import connections
 from noregret.learning.rebuild import rebuild
 from noregret_client.edge import EdgeClient
+from noregret_client.edge.state import Passed
 
 from serving.models import Decision, EdgeDecision, QuarantinedEvent, Reward
 from tests.conftest import Api
@@ -44,7 +45,7 @@ def test_a_hundred_devices__offline_twice_and_out_of_order__are_in_the_ledger_on
     # Each device's events in three parts, every part sent twice, in whatever order, beside others'.
     bodies: list[dict[str, Any]] = []
     for edge in fleet:
-        batch = edge._state.batch(500)
+        batch = edge._state.batch(500, Passed())
         events = [event.body for event in batch.events]
         rng.shuffle(events)
         third = len(events) // 3 + 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from django.db import transaction
@@ -133,10 +134,48 @@ def test_signing_keys__next_one_is_told_before_it_signs(device: Api, two_arms: S
     with pytest.raises(BundleNotTrusted):
         bundles.read(derived, both)
     text = base64.urlsafe_b64encode(seeds[0]).decode().rstrip("=")
-    assert Environment.read({"NOREGRET_EDGE_SIGNING_KEYS": f"{text}, {text}="}).edge_signing_keys == (seeds[0],) * 2
+    told_of = {"NOREGRET_EDGE_SIGNING_KEYS": f"{text}, derived, {text}="}
+    assert Environment.read(told_of).edge_signing_keys == (seeds[0], None, seeds[0])
     with pytest.raises(BadEnvironment, match="32 bytes in base64url were expected at place 2") as caught:
         Environment.read({"NOREGRET_EDGE_SIGNING_KEYS": f"{text},c2VjcmV0"})
     assert "c2VjcmV0" not in str(caught.value)
+
+
+def test_keys__rotated_in_front_of_a_device__are_learned_from_bundles(
+    client: Any, two_arms: Start, settings: Any
+) -> None:
+    two_arms()
+    rules, (a, b) = settings.EDGE, (None, b"\x02" * 32)  # from the derived one to one that is set
+
+    def signs(*of: bytes | None) -> dict[str, str]:
+        settings.EDGE = type(rules)(of, rules.bundle_seconds, rules.grace_seconds, rules.events_per_minute)
+        processes.reset()
+        served()
+        return keys_of(Api(None))
+
+    pins = signs(a)
+    devices = [client("told"), client("pinned", public_keys=pins)]
+    away = [client("away"), client("away too", public_keys=pins)]
+    for edge in (*devices, *away):
+        assert edge.refresh()
+        assert not edge.refresh()
+    for order in ((a, b), (b, a), (b,)):
+        pins = signs(*order)
+        for edge in devices:
+            assert edge.refresh(), order
+            assert edge.decide().learnable
+    for edge in away:
+        with pytest.raises(BundleNotTrusted, match="not trusted"):
+            edge.refresh()
+        assert edge.decide().learnable  # its bundle's time is not over
+    anew = client("away too", public_keys=pins)  # the app is updated
+    assert anew.refresh()
+    assert anew.decide().learnable
+    # What was sent before its time was over teaches nothing after it, nor does one that tells none.
+    bundle, now = anew.bundle, anew.now()
+    assert anew._trust.learned_of(bundle, now)
+    assert not anew._trust.learned_of(bundle, bundle.expires_at.timestamp())
+    assert not anew._trust.learned_of(msgspec.structs.replace(bundle, keys=[]), now)
 
 
 def test_contextual__belief_too_large_for_a_device__is_told(device: Api, two_arms: Start) -> None:

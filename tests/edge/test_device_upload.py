@@ -13,12 +13,12 @@ import pytest
 from noregret.experiments.models import Experiment
 from noregret_client import Problem, Unreachable, event_fields, reward_values
 from noregret_client.edge import EdgeClient
-from noregret_client.edge.state import StateDamaged
+from noregret_client.edge.state import Passed, StateDamaged
 
 import serving.packaged.event_fields
 import serving.reward_values
 from serving.models import Decision
-from tests.clients.faulty_proxy import FaultyProxy, answered
+from tests.clients.faulty_proxy import Fault, FaultyProxy, answered
 from tests.conftest import Api
 from tests.edge.conftest import X, drained, served, why
 from tests.edge.odd_requests import ODD, ODD_METRICS, ODD_VALUES
@@ -118,16 +118,128 @@ def test_event_that_can_be_nothing__from_an_older_version__holds_up_no_other(
     uploaded = edge.upload()
     assert (uploaded.told, uploaded.waiting) == ({"recorded": 32, "invalid": 4, "unknown": 4}, 0)
     assert len(proxy.requests) < 40
-    # The platform fails on one: it waits where that may be the platform's fault, and is set aside
-    # where others were taken.
+    # The platform fails on one: it waits, for that is the platform's fault, and others are told.
     last = edge.decide(unit="last").decision_id
     proxy.goes_wrong(*[answered(500, {"title": "It failed"})] * 3)  # as often as it is tried
     with pytest.raises(Problem, match="500"):
         edge.upload()
     assert edge.waiting == 1
     edge.feedback(last, 1)
-    proxy.goes_wrong(*[answered(500, {"title": "It failed"})] * 6)  # of both, and of the first half
-    assert edge.upload() == ({"unknown": 1, "invalid": 1}, 0)
+    other = edge.decide(unit="other").decision_id
+    edge.feedback(other, 1)
+    proxy.goes_wrong(*[answered(500, {"title": "It failed"})] * 9)  # of all, of the first half, and of the first
+    with pytest.raises(Problem, match="500"):
+        edge.upload()
+    assert edge.waiting == 2
+    assert edge.upload() == ({"recorded": 2}, 0)
+
+
+FOREIGN = (
+    answered(400, {"type": "/problems/bad-request", "title": "The request can't be understood", "status": 400}),
+    Fault("answer", answer=(400, {"Content-Type": "text/html"}, b"<html>400 Request Header Too Large</html>")),
+    Fault("answer", answer=(422, {"Content-Type": "text/plain"}, b"no")),
+    answered(401, {"type": "/problems/no-valid-key", "title": "A valid API key is needed", "status": 401}),
+    Fault("answer", answer=(404, {"Content-Type": "text/html"}, b"<html>404</html>")),
+    answered(409, {"type": "/problems/conflict", "title": "No", "status": 409}),
+    Fault("answer", answer=(200, {"Content-Type": "text/html"}, b"<html>sign in to this network</html>")),
+)
+"""Answers that judge no event."""
+
+
+def test_answer__that_judges_no_event__costs_none(edge: EdgeClient, proxy: FaultyProxy) -> None:
+    ids = [edge.decide(unit=f"u{i}").decision_id for i in range(6)]
+    for identity in ids:
+        edge.feedback(identity, 1)
+    for answer in FOREIGN:
+        proxy.requests.clear()
+        proxy.goes_wrong(*[answer] * 50)
+        with pytest.raises((Problem, Unreachable)):
+            edge.upload()
+        assert edge.waiting == 12
+        assert len(proxy.requests) <= 3
+        proxy.faults.clear()
+    # What stands before the platform takes smaller bodies alone, and then none: nothing is lost.
+    proxy.requests.clear()
+    proxy.goes_wrong(*[Fault("answer", answer=(413, {}, b"<html>413</html>"))] * 500)
+    with pytest.raises(Problem, match="413"):
+        edge.upload()
+    assert (edge.waiting, len(proxy.requests) < 100) == (12, True)
+    # One event alone is refused.
+    proxy.faults.clear()
+    proxy.goes_wrong(*[answered(400, {"type": "/problems/invalid-json", "title": "?", "status": 400})] * 4)
+    uploaded = edge.upload()
+    assert (uploaded.told, uploaded.waiting) == ({"invalid": 1, "recorded": 10, "unknown": 1}, 0)
+
+
+def test_reward__made_while_a_batch_is_read__is_told_with_its_decision(
+    edge: EdgeClient, proxy: FaultyProxy, client: Any, two_arms: Start
+) -> None:
+    """Another process decides and gives feedback between any two reads of the file."""
+    other = client("device")
+    edge.decide(unit="first")
+    made: list[str] = []
+
+    def decide_beside(statement: str) -> None:
+        if "SELECT" in statement and "FROM decisions" in statement and len(made) < 5:
+            made.append(other.decide(unit=f"u{len(made)}").decision_id)
+            assert other.feedback(made[-1], 1)
+
+    edge._state._connection.set_trace_callback(decide_beside)
+    uploaded = edge.upload()
+    edge._state._connection.set_trace_callback(None)
+    assert made
+    told = Counter(uploaded.told) + Counter(edge.upload().told)
+    assert told == {"recorded": 1 + 2 * len(made)}
+    assert all(
+        len(body.get("events", [1])) for body in map(msgspec.json.decode, (b for _, _, b in proxy.requests if b))
+    )
+
+
+def test_reward__that_is_unknown_while_its_decision_waits__waits_too(edge: EdgeClient, proxy: FaultyProxy) -> None:
+    """As where another process of an older version told them apart."""
+    one = edge.decide(unit="u").decision_id
+    edge.feedback(one, 1)
+    batch = edge._state.batch(10, Passed())
+    assert batch is not None
+    edge._state.told([(batch.events[1], "unknown")])
+    assert edge.waiting == 2
+    assert edge.upload().told == {"recorded": 2}
+    assert edge.waiting == 0
+
+
+def test_upload__of_an_endpoint_that_is_no_more__holds_up_no_other(
+    edge: EdgeClient, proxy: FaultyProxy, alice: Api
+) -> None:
+    edge.decide(unit="u")
+    assert alice.post("/api/v1/experiments/e/arms/b/disable").status == 200
+    served()
+    assert edge.refresh()
+    edge.decide(unit="v")
+    proxy.goes_wrong(answered(404, {"type": "/problems/not-found", "title": "Not found", "status": 404}))
+    with pytest.raises(Problem, match="404"):
+        edge.upload()
+    assert edge.waiting == 1
+    assert edge.upload().told == {"recorded": 1}
+
+
+def test_feedback__within_its_own_bundles_window__is_kept_whatever_the_next_bundle_says(
+    edge: EdgeClient, alice: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = edge.decide(unit="u").decision_id  # with a window of 600 s
+    assert alice.post("/api/v1/experiments/e/stop").status == 200
+    assert alice("PATCH", "/api/v1/endpoints/pages", {"reward": BINARY | {"window_seconds": 1}}).status == 200
+    served()
+    assert edge.refresh()
+    later = edge.decide(unit="v").decision_id
+    now = edge.now()
+    edge.upload()
+    monkeypatch.setattr(edge, "now", lambda: now + 300)
+    edge.upload()
+    assert edge.feedback(earlier, 1)
+    assert not edge.feedback(later, 1)
+    monkeypatch.setattr(edge, "now", lambda: now + 700)
+    edge.upload()
+    assert not edge.feedback(earlier, 1, "other")
 
 
 def test_answer__without_a_status_for_an_event__leaves_it_waiting(edge: EdgeClient, proxy: FaultyProxy) -> None:

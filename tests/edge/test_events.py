@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -149,6 +149,11 @@ def test_bundle_that_ended__events_of_its_lifetime__are_taken_within_the_grace(
     two_arms(**UNIFORM)
     bundle = bundle_of(device)
     first, second = decision(bundle), decision(bundle)
+    # A clock may be off, and by no more than a bundle is good for.
+    issued = datetime.fromisoformat(bundle["issued_at"])
+    for off, expected in ((0.5, ("recorded", "")), (2.5, ("expired", "decided_at"))):
+        at = (issued - timedelta(seconds=off)).isoformat()
+        assert why(device, bundle, decision(bundle, decided_at=at)) == expected
     while time.time() < _instant(bundle["expires_at"]) + 0.2:
         time.sleep(0.1)
     assert why(device, bundle, decision(bundle)) == ("expired", "decided_at")
@@ -158,12 +163,10 @@ def test_bundle_that_ended__events_of_its_lifetime__are_taken_within_the_grace(
     assert why(device, bundle, second) == ("expired", "receipt")
     assert ages.prune(timezone.now() + timedelta(days=3))["ids of devices' decisions, after their bundle's grace"] == 0
     EdgeDecision.objects.update(event=None)
-    assert ages.prune(timezone.now() + timedelta(days=3))["ids of devices' decisions, after their bundle's grace"] == 1
+    assert ages.prune(timezone.now() + timedelta(days=3))["ids of devices' decisions, after their bundle's grace"] == 2
 
 
 def _instant(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -221,18 +224,21 @@ def test_left_out_of_evidence__the_ledger_has_them__and_no_sum(device: Api, alic
     bundle = bundle_of(device)
     decisions = [decision(bundle, i % 2, unit=f"u{i}") for i in range(30)]
     assert set(tell(device, bundle, *decisions, *(reward(one) for one in decisions))) == {"recorded"}
+    made_up = [decision(bundle, 0, unit="u0", fallback_reason="error") for _ in range(5)]
+    assert set(tell(device, bundle, *made_up)) == {"recorded"}
     shown = alice.post("/api/v1/endpoints/pages/decide", {"unit": "here"}).body
     assert alice.post("/api/v1/feedback", {"decision_id": shown["decision_id"], "value": 1}).status == 202
     time.sleep(4.2)  # the window, the grace, and a bucket: silence would be a reward by now
     told = learned(experiment)
     assert (told["decisions"], told["rewards"]) == (1, 1)
     assert sum(ArmStatistics.objects.values_list("rewards", flat=True)) == 1
+    assert sum(ArmStatistics.objects.values_list("failures", flat=True)) == 0  # no guardrail is moved
     beside = Decision.objects.filter(experiment_id=BESIDE + experiment.pk)
-    assert beside.filter(edge_decided_at__isnull=False).count() == 30
+    assert beside.filter(edge_decided_at__isnull=False).count() == 35
     assert Reward.objects.filter(experiment_id=BESIDE + experiment.pk, folded=True).count() == 30
-    assert alice.get("/api/v1/experiments/e/results")["beside"] == 30
+    assert alice.get("/api/v1/experiments/e/results")["beside"] == 35
     lines = alice.get("/api/v1/experiments/e/decisions.ndjson?beside=true").content.splitlines()
-    told_lines = [json.loads(line) for line in lines]
+    told_lines = [one for one in map(json.loads, lines) if one["fallback_reason"] is None]
     assert {line["unit"] for line in told_lines} == {f"u{i}" for i in range(30)}
     assert {(line["reward"], line["arm"] in ("a", "b"), bool(line["edge_decided_at"])) for line in told_lines} == {
         (1.0, True, True)

@@ -168,6 +168,20 @@ def test_server_killed_under_load__predict_answers__and_what_was_acknowledged_is
     wait_until(lambda: on_cluster.client(killed).info("replication")["role"] == "slave")
 
 
+def test_server_hangs__readiness_is_told_within_the_time_of_a_probe(on_cluster: Cluster, alice: Api) -> None:
+    experiments_on_all_shards(on_cluster)
+    silent = on_cluster.owner(keys().learner)
+    with on_cluster.hung(silent):
+        ready = alice.get("/readyz")
+    told = ready["checks"]
+    assert not told["redis"]["serves"], "what no other process would have either takes none out"
+    assert not told["redis"]["ok"]
+    assert not told["learner"]["ok"]
+    # Kubernetes' probe of the chart waits for five seconds, for all checks together.
+    assert told["redis"]["ms"] + told["learner"]["ms"] < 4000
+    wait_until(lambda: alice.get("/readyz")["checks"]["redis"]["ok"])
+
+
 def test_keys_that_move_to_another_server__are_followed(on_cluster: Cluster, alice: Api) -> None:
     started = experiments_on_all_shards(on_cluster)
     made = [decide(alice, "pages") for _ in range(3)]

@@ -93,9 +93,11 @@ class FlinkCluster:
         """As Flink says it: `RUNNING`, `FINISHED`, ..."""
         return str((self._asked(f"/jobs/{job}") or {}).get("state"))
 
-    def restored(self, job: str) -> int:
-        """How often it went on from a checkpoint."""
-        return int((self._asked(f"/jobs/{job}/checkpoints") or {})["counts"]["restored"])
+    def checkpoints(self, job: str) -> dict[str, int]:
+        """How many were `completed` or `failed`, and how often the job went on from one
+        (`restored`)."""
+        counts: dict[str, int] = (self._asked(f"/jobs/{job}/checkpoints") or {}).get("counts", {})
+        return counts
 
     def _asked(self, path: str) -> dict[str, Any] | None:
         try:

@@ -17,7 +17,7 @@ from django.conf import settings
 from msgspec import Struct
 
 from noregret.experiments.models import Endpoint, Experiment
-from noregret.redis_client import client, keys
+from noregret.redis_client import client, keys, probing_client
 from serving.learner_sign import Lag, decode, encode
 from serving.models import QuarantinedEvent
 
@@ -56,7 +56,7 @@ def sign_of_life(lagging: Mapping[str, Lag] | None = None) -> None:
 def learner() -> Learner:
     """What the learner last said. Raises redis.RedisError."""
     names = keys()
-    sign, lagging = cast("list[bytes | None]", client().mget(names.learner, names.lagging))
+    sign, lagging = cast("list[bytes | None]", probing_client().mget(names.learner, names.lagging))
     if sign is None:
         return Learner(None)
     try:

@@ -15,6 +15,7 @@ from noregret.trail import audit
 
 from .endpoints import check_compatible, find_model
 from .publish import publish_endpoint_on_commit
+from .revisions import revised
 
 MOST = 100
 
@@ -49,6 +50,7 @@ def add_arm(experiment: Experiment, arm: documents.Arm, *, actor: str, reason: s
                 experiment=experiment, position=position, name=arm.name, model=model, payload=arm.payload, cost=arm.cost
             )
             ArmStatistics.objects.create(arm=made)
+            revised(current)
             _tell(endpoint, experiment, made, "experiment.arm_added", actor, reason)
     except IntegrityError as error:
         raise Conflict(f"{experiment.name} has an arm {arm.name} already") from error
@@ -72,6 +74,7 @@ def set_enabled(arm: Arm, enabled: bool, *, actor: str, reason: str = "", detail
             raise Conflict(f"{arm.name} is the last arm that is enabled: stop or pause the experiment instead")
         if not Arm.objects.filter(pk=arm.pk, enabled=not enabled).update(enabled=enabled):
             raise Conflict(f"{arm.name} is {'enabled' if enabled else 'disabled'} already")
+        revised(current)
         action = "experiment.arm_enabled" if enabled else "experiment.arm_disabled"
         _tell(endpoint, experiment, arm, action, actor, reason, details)
     return Arm.objects.select_related("experiment", "model").get(pk=arm.pk)

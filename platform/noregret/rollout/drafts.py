@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import F
 from msgspec import UNSET
 
 from noregret.experiments import document as documents
@@ -14,6 +13,7 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.trail import audit
 
 from .creation import CONTROL, drafted, seat, told
+from .revisions import revised
 
 _COLUMNS = (
     "strategy",
@@ -62,8 +62,12 @@ def change_draft(
         row, arms = drafted(document)
         changed = {column: getattr(row, column) for column in _COLUMNS}
         details = told(row, arms) | {"changed": _changed(current, changed, arms)}
-        Experiment.objects.filter(pk=current.pk).update(**changed, revision=F("revision") + 1)
-        # Nothing is known of a draft's arms: others take their seats.
+        Experiment.objects.filter(pk=current.pk).update(**changed)
+        revised(current)
+        # Nothing is known of a draft's arms: others take their seats. Who was taken out stays so.
+        out = set(current.arms.filter(enabled=False).values_list("name", flat=True))
+        for arm in arms if any(arm.name not in out for arm in arms) else ():
+            arm.enabled = arm.name not in out
         current.arms.all().delete()
         seat(current, arms)
         audit.record(

@@ -15,6 +15,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from noregret.trail import audit
 
 from .publish import publish_endpoint_on_commit
+from .revisions import revised
 
 
 def change_floor(experiment: Experiment, floor: float | None, *, actor: str, reason: str = "") -> Experiment:
@@ -25,13 +26,13 @@ def change_floor(experiment: Experiment, floor: float | None, *, actor: str, rea
     an arm that is put back must find its share. Raises Conflict for other strategies, for an
     experiment that has ended, and where the floor is that already.
     """
-    if experiment.strategy != Experiment.Strategy.BANDIT:
-        raise Conflict(f"{experiment.name} has the strategy {experiment.strategy}: only a bandit has a floor")
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
         current = Experiment.objects.get(pk=experiment.pk)
         if current.status == Status.COMPLETED:
             raise Conflict(f"{current.name} has ended")
+        if current.strategy != Experiment.Strategy.BANDIT:
+            raise Conflict(f"{current.name} has the strategy {current.strategy}: only a bandit has a floor")
         before, arms = current.policy_, current.arms.count()
         assert before is not None  # as every bandit's
         if floor is not None and not 0.0 <= floor * arms <= 1.0:
@@ -42,6 +43,7 @@ def change_floor(experiment: Experiment, floor: float | None, *, actor: str, rea
             follows = ", and follows the number of arms," if floor is None else ""
             raise Conflict(f"the floor of {current.name} is {least:g}{follows} already")
         Experiment.objects.filter(pk=current.pk).update(policy=msgspec.to_builtins(after))
+        revised(current)
         audit.record(
             actor=actor,
             action="experiment.floor_changed",

@@ -21,6 +21,7 @@ from noregret.trail import audit
 from .control import control_is_champion
 from .endpoints import set_champion
 from .publish import publish_endpoint_on_commit
+from .revisions import revised
 
 
 def move(
@@ -140,6 +141,7 @@ def activate(experiment: Experiment, *, actor: str, reason: str = "") -> Experim
         done = Experiment.objects.filter(pk=experiment.pk, apprentice=True).exclude(status=Status.COMPLETED)
         if not done.update(apprentice=False):
             raise Conflict(f"{experiment.name} is no apprentice, or has ended: there is nothing to activate")
+        revised(experiment)
         audit.record(
             actor=actor,
             action="experiment.activated",

@@ -86,6 +86,14 @@ class BundleColumn(msgspec.Struct, frozen=True):
     nullable: bool = False
 
 
+class PublicKey(msgspec.Struct, frozen=True):
+    """A key that bundles may be signed with, in base64url."""
+
+    id: str
+    public_key: str
+    algorithm: str = "Ed25519"
+
+
 class Bundle(msgspec.Struct, frozen=True):
     """All that a device decides by. Members that a later platform adds are ignored."""
 
@@ -110,6 +118,8 @@ class Bundle(msgspec.Struct, frozen=True):
     policy: Policy | None = None
     belief: Belief | None = None
     reward: Reward | None = None
+    keys: list[PublicKey] = []
+    """Empty of a platform that does not tell them."""
 
 
 _decode = msgspec.json.Decoder(Bundle).decode

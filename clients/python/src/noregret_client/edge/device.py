@@ -6,8 +6,8 @@ import ssl
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -28,20 +28,21 @@ from noregret_client.transport import Answer
 from . import bundle as bundles
 from . import models
 from .assigning import assigned
-from .bundle import Bundle, BundleArm, Reward
+from .bundle import Artifact, Bundle, BundleArm, PublicKey, Reward
 from .choosing import Route, Uniform
 from .fetching import Files
 from .models import Model, ModelFailed
 from .rewards import check_reward
+from .shared_folder import artifacts_named
 from .state import KeptArm, State
-from .telling import tell
+from .telling import Upload
+from .trust import Trust
 
 log = logging.getLogger("noregret_client")
 
-MOST_EVENTS = 500
-"""Of one request: the platform takes twice as many."""
 _SKEW_SECONDS = 5.0
 _FETCH_SECONDS = 600.0
+_NOT_MODIFIED = 304
 _encode = msgspec.json.Encoder().encode
 
 
@@ -64,21 +65,16 @@ class Uploaded(NamedTuple):
     waiting: int
 
 
-class _PublicKey(msgspec.Struct):
-    id: str
-    public_key: str
-
-
 class _PublicKeys(msgspec.Struct):
-    keys: list[_PublicKey]
+    keys: list[PublicKey]
 
 
 class EdgeClient:
     """Decides and predicts for one endpoint on this device, in `folder`, which processes may share.
 
     `url` and `key` default to NOREGRET_URL and NOREGRET_KEY; the key needs the scope `edge` alone.
-    `public_keys`: by id in base64url, those that bundles must be signed with; without them those
-    that the platform tells when it is first asked are kept, and others are not trusted after that.
+    `public_keys`: by id in base64url, those that the first bundle must be signed with; without them
+    those that the platform tells when it is first asked. Bundles tell what is trusted after that.
     `limit`: so many decisions are kept that are not told yet; past that they are made, and not
     learnable. `uniform` gives numbers in [0, 1), for draws.
     """
@@ -100,9 +96,10 @@ class EdgeClient:
         self._endpoint = endpoint
         self._settings = Settings(Address.of(url, key), timeout, retries or Retries(), 4, verify)
         self._pool = Pool(self._settings)
-        self._state = State(Path(folder) / f"{endpoint}.sqlite", limit)
-        self._files = Files(Path(folder) / "models")
-        self._pinned = public_keys
+        self._folder = Path(folder)
+        self._state = State(self._folder / f"{endpoint}.sqlite", limit)
+        self._files = Files(self._folder / "models")
+        self._trust = Trust(self._state, public_keys, self._told_keys)
         self._uniform = uniform
         self._models: dict[str, Model] = {}
         self._unloadable: set[str] = set()
@@ -113,42 +110,52 @@ class EdgeClient:
 
     def refresh(self) -> bool:
         """Fetch the bundle, and the files that it names and are not here, or damaged; False where
-        nothing is new. Raises Problem, Unreachable, BundleNotTrusted."""
+        nothing is new. Processes that share the folder do so one after another. Raises Problem,
+        Unreachable, BundleNotTrusted."""
         before = self._state.get("bundle")
+        answer = self._asked()
+        if answer is None and self._are_files_whole(self._bundle()):
+            self._unloadable = set()
+            return False
+        with self._files.alone(_FETCH_SECONDS) as is_alone:
+            if self._state.get("bundle") != before:  # another process was first, with a newer one maybe
+                answer = self._asked()
+            if answer is None:
+                return self._fetch_files(self._bundle())
+            bundle = bundles.read(answer.content, self._trust.keys())
+            if bundle.endpoint != self._endpoint:
+                raise bundles.BundleNotTrusted(f"the bundle is of {bundle.endpoint}")
+            self._fetch_files(bundle)
+            learned = self._trust.learned_of(bundle, self.now())
+            tag = answer.headers.get("etag", "").encode()
+            self._state.put({"bundle": answer.content, "tag": tag, **learned})
+            named = artifacts_named(self._folder) if is_alone else None
+            if named is not None:
+                self._files.keep_only(named)
+        return True
+
+    def _asked(self) -> Answer | None:
+        """The bundle as it comes; None where it is the one that is here."""
         headers = {}
-        if before is not None:
+        with suppress(NoBundle, bundles.BundleNotTrusted):
+            self._bundle()
             headers["If-None-Match"] = (self._state.get("tag") or b"").decode()
         answer = self._call("GET", f"/api/v1/endpoints/{self._endpoint}/edge", headers=headers)
         self._note_clock(answer)
-        if answer.status == 304:
-            return self._fetch_files(self._bundle())
-        bundle = bundles.read(answer.content, self._public_keys())
-        if bundle.endpoint != self._endpoint:
-            raise bundles.BundleNotTrusted(f"the bundle is of {bundle.endpoint}")
-        self._fetch_files(bundle)
-        self._state.put({"bundle": answer.content, "tag": answer.headers.get("etag", "").encode()})
-        self._files.keep_only({arm.artifact.sha256 for arm in bundle.arms if arm.artifact is not None})
-        return True
+        return None if answer.status == _NOT_MODIFIED else answer
+
+    def _are_files_whole(self, bundle: Bundle) -> bool:
+        return all(self._files.is_whole(artifact) for artifact in _files_of(bundle))
 
     def _fetch_files(self, bundle: Bundle) -> bool:
         fetched = False
+        for artifact in _files_of(bundle):
+            fetched |= self._files.fetch(self._pool.http(), artifact, _FETCH_SECONDS)
         self._unloadable = set()
-        for arm in bundle.arms:
-            if arm.artifact is not None and models.needs_file(arm):
-                fetched |= self._files.fetch(self._pool.http(), arm.artifact, _FETCH_SECONDS)
         return fetched
 
-    def _public_keys(self) -> Mapping[str, str]:
-        """The first that the platform told are trusted, and those that it told beside them."""
-        if self._pinned is not None:
-            return self._pinned
-        kept = self._state.get("keys")
-        if kept is None:
-            answer = self._call("GET", "/api/v1/edge/key")
-            told = msgspec.json.decode(answer.content, type=_PublicKeys)
-            kept = _encode({one.id: one.public_key for one in told.keys})
-            self._state.put({"keys": kept})
-        return msgspec.json.decode(kept, type=dict[str, str])
+    def _told_keys(self) -> list[PublicKey]:
+        return msgspec.json.decode(self._call("GET", "/api/v1/edge/key").content, type=_PublicKeys).keys
 
     def _note_clock(self, answer: Answer) -> None:
         """A device's clock may be wrong, and bundles and events have times."""
@@ -189,7 +196,7 @@ class EdgeClient:
         loaded = self._loaded
         if loaded is None or loaded[0] != body:
             with self._lock:
-                bundle = bundles.read(body, self._public_keys())
+                bundle = bundles.read(body, self._trust.keys())
                 self._models, self._unloadable = {}, set()
                 loaded = self._loaded = body, bundle
         return loaded[1]
@@ -370,27 +377,17 @@ class EdgeClient:
 
     def upload(self) -> Uploaded:
         """Tell what waits, in batches. What was told is forgotten here once the platform has
-        committed it: what is told twice it takes once. A body that is refused whole, for one event
-        of it, is told by halves: that event is `invalid`, and holds up no other. Raises Problem,
-        Unreachable."""
+        committed it: what is told twice it takes once. A body that the platform can't use, for one
+        event of it, is told by halves: that event is `invalid`, and holds up no other. Raises
+        Problem and Unreachable for all else, and then keeps what was not told: try again later."""
 
         def post(body: bytes) -> bytes:
             return self._call("POST", "/api/v1/edge/events", body).content
 
-        told: Counter[str] = Counter()
-        while (batch := self._state.batch(MOST_EVENTS)) is not None:
-            tell(self._state, batch, post, told)
-        window = self._bundle_window()
-        self._state.forget_before(self.now() - window)
-        return Uploaded(dict(told), self._state.waiting())
-
-    def _bundle_window(self) -> float:
-        """Seconds within which rewards of a decision count."""
-        try:
-            reward = self._bundle().reward
-        except NoBundle:
-            reward = None
-        return 86_400.0 if reward is None else reward.window_seconds
+        upload = Upload(self._state, post)
+        upload.run()
+        self._state.forget(self.now())
+        return Uploaded(dict(upload.told), self._state.waiting())
 
     def close(self) -> None:
         self._pool.close()
@@ -403,6 +400,11 @@ class EdgeClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _files_of(bundle: Bundle) -> list[Artifact]:
+    """What this device runs its arms from."""
+    return [arm.artifact for arm in bundle.arms if arm.artifact is not None and models.needs_file(arm)]
 
 
 def _instant(at: float) -> str:

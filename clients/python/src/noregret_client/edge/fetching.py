@@ -3,7 +3,10 @@ before it stands under its name."""
 
 import hashlib
 import os
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -11,9 +14,12 @@ import httpx
 from noregret_client import transport
 from noregret_client.errors import NoregretError, Unreachable, problem_of
 
+from . import shared_folder
 from .bundle import Artifact
 
 _PART = 1 << 20
+_PART_OF = ".part"
+_IS_HASH = re.compile(r"[0-9a-f]{64}")
 _TRIES = 5
 _OK, _PARTIAL, _NOT_SATISFIABLE = 200, 206, 416
 
@@ -31,12 +37,25 @@ class Files:
     def path(self, artifact: Artifact) -> Path:
         """Where the file is, or would be. Raises ValueError for what is no hash."""
         sha256 = artifact.sha256
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        if not _IS_HASH.fullmatch(sha256):
             raise ValueError("a SHA-256 in hexadecimal was expected")
         return self._folder / sha256
 
+    @contextmanager
+    def alone(self, seconds: float) -> Iterator[bool]:
+        """As shared_folder.alone, of these files."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with shared_folder.alone(self._folder.with_name(f".{self._folder.name}.lock"), seconds) as is_alone:
+            yield is_alone
+
     def has(self, artifact: Artifact) -> bool:
         return self.path(artifact).is_file()
+
+    def is_whole(self, artifact: Artifact) -> bool:
+        try:
+            return _sha256(self.path(artifact)) == artifact.sha256
+        except FileNotFoundError:
+            return False
 
     def read(self, artifact: Artifact) -> bytes:
         """The file. Raises WrongFile for one that is damaged, which is removed, and OSError."""
@@ -50,13 +69,12 @@ class Files:
     def fetch(self, http: httpx.Client, artifact: Artifact, seconds: float) -> bool:
         """Fetch it unless it is there and whole; False where it was. What came of it stays where
         the connection broke off. Raises Problem, Unreachable, WrongFile."""
+        if self.is_whole(artifact):
+            return False
         path = self.path(artifact)
-        if path.is_file():
-            if _sha256(path) == artifact.sha256:
-                return False
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(_PART_OF)
         ends = time.monotonic() + seconds
         for tries_left in range(_TRIES - 1, -1, -1):
             try:
@@ -116,11 +134,10 @@ class Files:
             raise Unreachable(f"{there} of {size} bytes came", maybe_done=False)
 
     def keep_only(self, artifacts: set[str]) -> None:
-        """Remove the files of all other hashes."""
-        if not self._folder.is_dir():
-            return
+        """Remove the files of all other hashes; for who is alone."""
         for path in self._folder.iterdir():
-            if path.name.removesuffix(".part") not in artifacts:
+            sha256 = path.name.removesuffix(_PART_OF)
+            if _IS_HASH.fullmatch(sha256) and sha256 not in artifacts:
                 path.unlink(missing_ok=True)
 
 

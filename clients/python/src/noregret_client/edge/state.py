@@ -6,8 +6,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from noregret_client.errors import NoregretError
+
+from .bundle import Reward
 
 log = logging.getLogger("noregret_client")
 
@@ -35,6 +38,9 @@ _ADD_UNIT = "INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?, ?)"
 _REPLACE_UNIT = "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)"
 _BATCH_BYTES = 384 * 1024
 """Of a request's events: a receipt may be larger, and the platform takes a mebibyte."""
+_UNKNOWN = "unknown"
+_UNKNOWN_WINDOW_SECONDS = 604_800.0
+"""Where a bundle names no reward, or an older version did not keep what it named."""
 
 
 class KeptArm(NamedTuple):
@@ -59,6 +65,19 @@ class Batch(NamedTuple):
 
     receipt: str
     events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What an upload passes over, for others to be told: decisions with their rewards by id, and
+    receipts with all their events."""
+
+    decisions: set[str] = field(default_factory=set)
+    receipts: set[str] = field(default_factory=set)
+
+    def texts(self) -> tuple[str, str]:
+        """Both as JSON."""
+        return msgspec.json.encode(self.decisions).decode(), msgspec.json.encode(self.receipts).decode()
 
 
 class StateDamaged(NoregretError):
@@ -102,9 +121,9 @@ class State:
                 raise StateDamaged(f"the device's file was damaged, and a new one is begun: {error}") from error
 
     @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         with self._held() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(begin)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -122,7 +141,7 @@ class State:
         return None if not rows else bytes(rows[0][0])
 
     def put(self, values: dict[str, bytes]) -> None:
-        with self._change() as connection:
+        with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO settled VALUES (?, ?)", list(values.items()))
 
     def kept_arm(self, experiment: int, unit: str) -> KeptArm | None:
@@ -145,7 +164,7 @@ class State:
     def keep_arm(self, experiment: int, unit: str, kept: KeptArm, *, instead: bool = False) -> None:
         """Of another process that was first the arm stays, unless this one is to be there
         `instead`. Units of earlier experiments, and the oldest past the limit, are dropped."""
-        with self._change() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 _REPLACE_UNIT if instead else _ADD_UNIT,
                 (
@@ -163,7 +182,7 @@ class State:
     def add_decision(self, identity: str, receipt: str, decided_at: float, event: bytes, reward: bytes) -> bool:
         """`reward` says what its rewards must be, of all decisions under the receipt. False where
         as many wait as may."""
-        with self._change() as connection:
+        with self._transaction() as connection:
             (waiting,) = connection.execute("SELECT count(*) FROM decisions WHERE waits").fetchone()
             if waiting >= self._limit:
                 return False
@@ -175,7 +194,7 @@ class State:
 
     def add_reward(self, decision: str, metric: str, event: bytes) -> bool:
         """False where the decision is not known here, or this metric was told before."""
-        with self._change() as connection:
+        with self._transaction() as connection:
             rows = connection.execute("SELECT receipt FROM decisions WHERE id = ?", (decision,)).fetchall()
             if not rows:
                 return False
@@ -191,53 +210,65 @@ class State:
         )
         return bool(rows), rows[0][0] if rows else None
 
-    def batch(self, most: int) -> Batch | None:
-        """The oldest receipt's events, at most so many; None where all are told. A reward comes
-        with or after its decision."""
-        rows = self._rows(
-            "SELECT receipt, min(at) FROM (SELECT receipt, rowid AS at FROM decisions WHERE waits "
-            "UNION ALL SELECT receipt, rowid FROM rewards) GROUP BY receipt ORDER BY 1 LIMIT 1"
-        )
-        if not rows:
-            return None
-        receipt = rows[0][0]
-        events: list[tuple[str, str | None, bytes]] = [
-            (identity, None, event)
-            for identity, event in self._rows(
-                "SELECT id, event FROM decisions WHERE waits AND receipt = ? ORDER BY rowid LIMIT ?", receipt, most
-            )
-        ]
-        if len(events) < most:
-            events += self._rows(
-                "SELECT decision, metric, event FROM rewards WHERE receipt = ? ORDER BY rowid LIMIT ?",
-                receipt,
-                most - len(events),
-            )
+    def batch(self, most: int, passed: Passed) -> Batch | None:
+        """The oldest receipt's events that are not passed over, at most so many; None where there
+        are none. All is read in one snapshot, so that a reward comes with or after its decision
+        whatever others commit meanwhile."""
+        decisions, receipts = passed.texts()
+        with self._transaction("BEGIN") as connection:
+            row = connection.execute(
+                "SELECT receipt, text, min(at) FROM (SELECT id AS decision, receipt, rowid AS at FROM decisions "
+                "WHERE waits UNION ALL SELECT decision, receipt, rowid FROM rewards) "
+                "JOIN receipts ON receipts.id = receipt WHERE decision NOT IN (SELECT value FROM json_each(?)) "
+                "AND text NOT IN (SELECT value FROM json_each(?)) GROUP BY receipt ORDER BY 3 LIMIT 1",
+                (decisions, receipts),
+            ).fetchone()
+            if row is None:
+                return None
+            receipt, text, _ = row
+            events: list[tuple[str, str | None, bytes]] = connection.execute(
+                "SELECT id, NULL, event FROM decisions WHERE waits AND receipt = ? "
+                "AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY rowid LIMIT ?",
+                (receipt, decisions, most),
+            ).fetchall()
+            if len(events) < most:  # no other decision of the receipt waits
+                events += connection.execute(
+                    "SELECT decision, metric, event FROM rewards WHERE receipt = ? "
+                    "AND decision NOT IN (SELECT value FROM json_each(?)) ORDER BY rowid LIMIT ?",
+                    (receipt, decisions, most - len(events)),
+                ).fetchall()
         sizes = accumulate(len(event) for _, _, event in events)
         events = events[: max(sum(size <= _BATCH_BYTES for size in sizes), 1)]
-        text = self._rows("SELECT text FROM receipts WHERE id = ?", receipt)[0][0]
         return Batch(text, [Event(identity, metric, msgspec.Raw(bytes(event))) for identity, metric, event in events])
 
-    def told(self, events: list[Event]) -> None:
-        """These need not be told again. A decision is remembered for its rewards."""
-        with self._change() as connection:
+    def told(self, heard: Sequence[tuple[Event, str]]) -> None:
+        """These need not be told again, by what became of them. A decision is remembered for its
+        rewards; a reward is `unknown` for good only where its decision does not wait here."""
+        with self._transaction() as connection:
             connection.executemany(
                 "UPDATE decisions SET waits = 0, event = NULL WHERE id = ?",
-                [(event.decision,) for event in events if event.metric is None],
+                [(event.decision,) for event, _ in heard if event.metric is None],
             )
             connection.executemany(
-                "DELETE FROM rewards WHERE decision = ? AND metric = ?",
-                [(event.decision, event.metric) for event in events if event.metric is not None],
+                "DELETE FROM rewards WHERE decision = ? AND metric = ? "
+                "AND NOT (? AND EXISTS (SELECT 1 FROM decisions WHERE id = decision AND waits))",
+                [
+                    (event.decision, event.metric, status == _UNKNOWN)
+                    for event, status in heard
+                    if event.metric is not None
+                ],
             )
 
-    def forget_before(self, decided_at: float) -> None:
-        """Decisions that were told and are older get no rewards any more; receipts that nothing
-        names are dropped."""
-        with self._change() as connection:
-            connection.execute(
-                "DELETE FROM decisions WHERE NOT waits AND decided_at < ? AND id NOT IN (SELECT decision FROM rewards)",
-                (decided_at,),
-            )
+    def forget(self, now: float) -> None:
+        """Decisions that were told, and whose own window is over at a Unix time, get no rewards any
+        more; receipts that nothing names are dropped."""
+        with self._transaction() as connection:
+            for receipt, reward in connection.execute("SELECT id, reward FROM receipts").fetchall():
+                connection.execute(
+                    "DELETE FROM decisions WHERE receipt = ? AND NOT waits AND decided_at < ? "
+                    "AND id NOT IN (SELECT decision FROM rewards)",
+                    (receipt, now - _window_seconds(reward)),
+                )
             connection.execute(
                 "DELETE FROM receipts WHERE id NOT IN (SELECT receipt FROM units "
                 "UNION SELECT receipt FROM decisions UNION SELECT receipt FROM rewards)"
@@ -247,6 +278,12 @@ class State:
         """Events that are still to be told."""
         rows = self._rows("SELECT (SELECT count(*) FROM decisions WHERE waits) + (SELECT count(*) FROM rewards)")
         return int(rows[0][0])
+
+
+def _window_seconds(reward: bytes | None) -> float:
+    """Within which rewards of a decision count, as its bundle says."""
+    rules = None if reward is None else msgspec.json.decode(reward, type=Reward | None)
+    return _UNKNOWN_WINDOW_SECONDS if rules is None else rules.window_seconds
 
 
 def _opened(path: Path) -> sqlite3.Connection:

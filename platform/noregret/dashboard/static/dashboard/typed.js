@@ -11,6 +11,8 @@
     return found && Date.now() - found.at < HALF_AN_HOUR ? found : null;
   };
 
+  const address = (url) => url.pathname + url.search;
+
   const isKept = (input) => input.name && !["password", "file", "hidden", "submit", "button"].includes(input.type);
 
   document.addEventListener("submit", (event) => {
@@ -22,7 +24,8 @@
       input.name, input.value, input.type === "checkbox" || input.type === "radio" ? input.checked : null,
       input.multiple ? [...input.selectedOptions].map((option) => option.value) : null,
     ]);
-    sessionStorage.setItem(KEY, JSON.stringify({ path: location.pathname, values, at: Date.now(), refused: false }));
+    const sentTo = address(new URL(form.getAttribute("action") || "", location.href));
+    sessionStorage.setItem(KEY, JSON.stringify({ sentTo, values, at: Date.now(), refused: false }));
   });
 
   // A row that a script had added is added again.
@@ -58,6 +61,6 @@
     }
     forget();
     const form = document.querySelector("form.nr-form");
-    if (typed.refused && form && location.pathname === typed.path) restore(form, typed.values);
+    if (typed.refused && form && address(location) === typed.sentTo) restore(form, typed.values);
   });
 })();
