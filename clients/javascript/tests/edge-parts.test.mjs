@@ -163,8 +163,17 @@ test("only what the platform says of an event lets go of it", async () => {
   answer = (events) => (events.length > 3 || events.includes("d7") ? html(413)() : Response.json({ results: events.map(() => ({ status: "recorded" })) }));
   await assert.rejects(outbox.upload(), Problem);
   assert.equal(await state.waiting(), 1);
+  // The platform's own judgement of an event, which is of no other event and of no other platform's limit.
   answer = () => problem(413, "too-large");
+  await assert.rejects(outbox.upload(), Problem);
+  await state.told([["d7", null]]);
+  await state.addDecision({ id: "large", receipt: "r", decidedAt: 1, event: JSON.stringify("x".repeat(2 ** 20)) });
   assert.deepEqual(await outbox.upload(), { told: { invalid: 1 }, waiting: 0 });
+  // An endpoint that is no more holds up no other receipt.
+  for (const receipt of ["gone", "r"]) await state.addDecision({ id: `of-${receipt}`, receipt, decidedAt: 1, event: `"${receipt}"` });
+  answer = ([event]) => (event === "gone" ? problem(404, "not-found") : Response.json({ results: [{ status: "recorded" }] }));
+  await assert.rejects(outbox.upload(), Problem);
+  assert.deepEqual((await state.batch(10)).keys, [["of-gone", null]]);
 });
 
 test("an event that is refused with its body is set aside, and holds up no other", async () => {
@@ -175,7 +184,8 @@ test("an event that is refused with its body is set aside, and holds up no other
     const { events } = JSON.parse(body);
     bodies.push(events.length);
     if (events.some((event) => fails.includes(event.id))) return problem(events[0].status ?? 400, events[0].status ? "internal" : "invalid-json");
-    return new Response(JSON.stringify(answers.pop() ?? { results: events.map(() => ({ status: "recorded" })) }), { status: 207 });
+    const status = ({ reward }) => (reward && fails.length > 0 ? "unknown" : "recorded");
+    return new Response(JSON.stringify(answers.pop() ?? { results: events.map((event) => ({ status: status(event) })) }), { status: 207 });
   };
   const way = { url: "", headers: {}, fetch: platform, retries: { tries: 1, firstPause: 1, longestPause: 1 } };
   const outbox = new Outbox("test", state, way, undefined, 1000, null, () => 0, () => undefined);
@@ -189,8 +199,12 @@ test("an event that is refused with its body is set aside, and holds up no other
   await add("e0", { status: 500 });
   await assert.rejects(outbox.upload(), Problem);
   assert.equal(await state.waiting(), 1);
+  await outbox.addReward("e0", "", '{"reward":true}');
   await add("e1");
-  assert.deepEqual(await outbox.upload(), { told: { recorded: 1, invalid: 1 }, waiting: 0 });
+  await assert.rejects(outbox.upload(), Problem);
+  assert.equal(await state.waiting(), 2); // its reward, too, which nobody knows the decision of
+  fails = [];
+  assert.deepEqual(await outbox.upload(), { told: { recorded: 2 }, waiting: 0 });
   // What has no status still waits.
   fails = [];
   for (let i = 0; i < 3; i++) await add(`f${i}`);

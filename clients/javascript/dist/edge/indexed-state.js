@@ -74,13 +74,26 @@ export class IndexedState {
             return true;
         });
     }
-    batch(most) {
+    batch(most, without = new Set()) {
         return this.#do("readonly", ["decisions", "rewards", "receipts"], async ({ decisions, rewards, receipts }) => {
-            const firsts = await Promise.all([decisions, rewards].map((store) => result(store.index("place").openCursor())));
-            const [oldest] = firsts.flatMap((cursor) => (cursor === null ? [] : [cursor.value])).sort((a, b) => a.place - b.place);
+            const firstOf = async (index, range) => {
+                const cursors = [decisions, rewards].map((store) => result(store.index(index).openCursor(range)));
+                return (await Promise.all(cursors)).flatMap((cursor) => (cursor === null ? [] : [cursor.value]));
+            };
+            const rangeOf = (receipt) => IDBKeyRange.bound([receipt], [receipt, Number.MAX_VALUE]);
+            let firsts;
+            if (without.size === 0) {
+                firsts = await firstOf("place");
+            }
+            else {
+                const known = (await result(receipts.getAll()));
+                const others = known.filter(({ text }) => !without.has(text));
+                firsts = (await Promise.all(others.map(({ id }) => firstOf("receipt-place", rangeOf(id))))).flat();
+            }
+            const [oldest] = firsts.sort((a, b) => a.place - b.place);
             if (oldest === undefined)
                 return null;
-            const range = IDBKeyRange.bound([oldest.receipt], [oldest.receipt, Number.MAX_VALUE]);
+            const range = rangeOf(oldest.receipt);
             const all = (store) => result(store.index("receipt-place").getAll(range, most));
             const waiting = [
                 ...(await all(decisions)).map(({ id, event }) => ({ key: [id, null], event: event })),

@@ -53,14 +53,14 @@ export class MemoryState {
         this.#rewards.set(key, { decision, metric, receipt: known.receipt, event });
         return true;
     }
-    async batch(most) {
+    async batch(most, without = new Set()) {
         const decisions = [...this.#decisions.values()].flatMap(({ id, receipt, event }) => event === null ? [] : [{ receipt, key: [id, null], event }]);
         const rewards = [...this.#rewards.values()].map(({ decision, metric, receipt, event }) => ({
             receipt,
             key: [decision, metric],
             event,
         }));
-        const waiting = [...decisions, ...rewards];
+        const waiting = [...decisions, ...rewards].filter(({ receipt }) => !without.has(receipt));
         const receipt = waiting[0]?.receipt;
         return receipt === undefined ? null : batchOf(receipt, waiting.filter((one) => one.receipt === receipt).slice(0, most));
     }

@@ -3,7 +3,7 @@
  * What is sent twice it takes once. A page that is hidden, which may be its end, sends what it
  * knows by `sendBeacon`; no answer comes, so that is sent again later.
  */
-import { NoregretError, Problem, Unreachable } from "../errors.js";
+import { NoregretError, NotFound, Problem, Unreachable } from "../errors.js";
 import { send } from "../sending.js";
 import { alone } from "./tabs.js";
 /** What a page's end may send: browsers let 64 KiB of a page's bodies outlive it. */
@@ -11,10 +11,10 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
-/** The platform's own judgements of a body: of an event that is told alone they are that event's. */
-const JUDGEMENTS = new Set(["/problems/invalid-json", "/problems/too-large"]);
-const FAULT = "/problems/internal";
+/** Of one body, as the platform takes it. */
+const MOST_BYTES = 1024 * 1024;
 const TOO_LARGE = 413;
+const NO_ENDPOINT = "/problems/not-found";
 /** So many events that were told alone may fail before any is heard of: then it is no event's fault. */
 const MOST_FAILURES = 8;
 const LONGEST_PAUSE = 300_000;
@@ -90,9 +90,21 @@ export class Outbox {
     }
     async #upload() {
         const told = {};
-        for (let batch = await this.state.batch(MOST_EVENTS); batch !== null; batch = await this.state.batch(MOST_EVENTS)) {
-            await this.#tell(batch, told);
+        const without = new Set();
+        let failure = null;
+        for (let batch = await this.#next(without); batch !== null; batch = await this.#next(without)) {
+            try {
+                await this.#tell(batch, told);
+            }
+            catch (error) {
+                if (!(error instanceof NotFound) || error.type !== NO_ENDPOINT)
+                    throw error;
+                failure = error; // that endpoint is no more, or not of this key: others tell
+                without.add(batch.receipt);
+            }
         }
+        if (failure !== null)
+            throw failure;
         const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
         for (const [id] of done.slice(0, -REMEMBERED))
             this.#here.delete(id);
@@ -103,15 +115,18 @@ export class Outbox {
         this.onUploaded(uploaded);
         return uploaded;
     }
+    #next(without) {
+        return this.state.batch(MOST_EVENTS, without);
+    }
     /**
      * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
      * and holds up no other. What is told of a part is settled at once. Only what the platform itself
-     * says of an event lets go of it: a refusal of anybody else, or of the request, keeps it.
+     * says of an event lets go of it: a refusal of anybody else, of the request, and a fault keep it.
      */
     async #tell(batch, told) {
         const parts = [batch];
-        const failed = [];
-        let isHeard = false;
+        const failed = new Set();
+        let [failure, isHeard] = [null, false];
         for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
             let statuses;
             try {
@@ -132,24 +147,21 @@ export class Outbox {
                     parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
                     continue;
                 }
-                else if (isJudgement(error)) {
+                else if (isJudgement(error, part)) {
                     statuses = ["invalid"];
                 }
                 else {
-                    failed.push({ part, error }); // of the event, or of who answers: others tell
-                    if (!isHeard && failed.length >= MOST_FAILURES)
+                    failure = error; // of the event, or of who answers: others tell
+                    failed.add(part.keys[0][0]);
+                    if (!isHeard && failed.size >= MOST_FAILURES)
                         throw error;
                     continue;
                 }
             }
-            await this.#settle(part, statuses, told);
+            await this.#settle(part, statuses, told, failed);
         }
-        for (const { part, error } of failed)
-            if (isHeard && error.type === FAULT)
-                await this.#settle(part, ["invalid"], told);
-        const kept = failed.find(({ error }) => !isHeard || error.type !== FAULT);
-        if (kept !== undefined)
-            throw kept.error;
+        if (failure !== null)
+            throw failure;
     }
     /** What became of the first events, at least of one. */
     async #statuses({ receipt, events }) {
@@ -162,14 +174,16 @@ export class Outbox {
             throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
         return heard;
     }
-    /** What has no status still waits. */
-    async #settle({ keys }, statuses, told) {
-        const heard = keys.slice(0, statuses.length);
-        await this.state.told(heard);
-        heard.forEach(([decision, metric], i) => {
-            told[statuses[i]] = (told[statuses[i]] ?? 0) + 1;
-            this.#confirmed(decision, metric);
-        });
+    /** What has no status still waits, and so does a reward whose decision could not be told. */
+    async #settle({ keys }, statuses, told, failed) {
+        const heard = keys
+            .slice(0, statuses.length)
+            .flatMap((key, i) => (statuses[i] === "unknown" && failed.has(key[0]) ? [] : [{ key, status: statuses[i] }]));
+        await this.state.told(heard.map(({ key }) => key));
+        for (const { key, status } of heard) {
+            told[status] = (told[status] ?? 0) + 1;
+            this.#confirmed(...key);
+        }
     }
     #confirmed(decision, metric) {
         const known = this.#here.get(decision);
@@ -248,15 +262,19 @@ export class Outbox {
 function isOfReceipt(error) {
     return error.type === "/problems/invalid-fields" && error.field === "receipt";
 }
-/** Does the platform itself say this of a body's events? */
-function isJudgement(error) {
-    if (error.type === "/problems/invalid-fields")
-        return error.field?.startsWith("events") === true;
-    return JUDGEMENTS.has(error.type);
+/** Does the platform itself say this of a body's only event? */
+function isJudgement({ type, field }, { receipt, events }) {
+    if (type === "/problems/invalid-fields")
+        return field?.startsWith("events") === true;
+    if (type === "/problems/too-large")
+        return encoder.encode(bodyOf(receipt, events)).length > MOST_BYTES;
+    return type === "/problems/invalid-json";
 }
 /** A smaller body may get another answer, also of a proxy that takes less than the platform. */
-function mayBeOfOneEvent(error) {
-    return isJudgement(error) || error.type === FAULT || error.status === TOO_LARGE;
+function mayBeOfOneEvent({ type, status, field }) {
+    if (type === "/problems/invalid-fields")
+        return field?.startsWith("events") === true;
+    return type === "/problems/invalid-json" || type === "/problems/internal" || status === TOO_LARGE;
 }
 function bodyOf(receipt, events, key) {
     return `{"receipt":${JSON.stringify(receipt)},"events":[${events.join()}]${key === undefined ? "" : `,"key":${JSON.stringify(key)}`}}`;

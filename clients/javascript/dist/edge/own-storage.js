@@ -46,8 +46,8 @@ export class OwnState {
     async addReward(decision, metric, event, check) {
         return unlessRefused((await this.#state()).addReward(decision, metric, event, check), () => false);
     }
-    async batch(most) {
-        return (await this.#state()).batch(most);
+    async batch(most, without) {
+        return (await this.#state()).batch(most, without);
     }
     async told(keys) {
         return (await this.#state()).told(keys);

@@ -102,12 +102,24 @@ export class IndexedState implements State {
     });
   }
 
-  batch(most: number): Promise<Batch | null> {
+  batch(most: number, without: ReadonlySet<string> = new Set()): Promise<Batch | null> {
     return this.#do("readonly", ["decisions", "rewards", "receipts"], async ({ decisions, rewards, receipts }) => {
-      const firsts = await Promise.all([decisions!, rewards!].map((store) => result(store.index("place").openCursor())));
-      const [oldest] = firsts.flatMap((cursor) => (cursor === null ? [] : [cursor.value as RewardRow])).sort((a, b) => a.place - b.place);
+      const firstOf = async (index: string, range?: IDBKeyRange): Promise<RewardRow[]> => {
+        const cursors = [decisions!, rewards!].map((store) => result(store.index(index).openCursor(range)));
+        return (await Promise.all(cursors)).flatMap((cursor) => (cursor === null ? [] : [cursor.value as RewardRow]));
+      };
+      const rangeOf = (receipt: string): IDBKeyRange => IDBKeyRange.bound([receipt], [receipt, Number.MAX_VALUE]);
+      let firsts: RewardRow[];
+      if (without.size === 0) {
+        firsts = await firstOf("place");
+      } else {
+        const known = (await result(receipts!.getAll())) as { id: string; text: string }[];
+        const others = known.filter(({ text }) => !without.has(text));
+        firsts = (await Promise.all(others.map(({ id }) => firstOf("receipt-place", rangeOf(id))))).flat();
+      }
+      const [oldest] = firsts.sort((a, b) => a.place - b.place);
       if (oldest === undefined) return null;
-      const range = IDBKeyRange.bound([oldest.receipt], [oldest.receipt, Number.MAX_VALUE]);
+      const range = rangeOf(oldest.receipt);
       const all = (store: IDBObjectStore): Promise<unknown[]> => result(store.index("receipt-place").getAll(range, most));
       const waiting = [
         ...((await all(decisions!)) as DecisionRow[]).map(({ id, event }) => ({ key: [id, null] as EventKey, event: event! })),

@@ -59,7 +59,7 @@ export class MemoryState implements State {
     return true;
   }
 
-  async batch(most: number): Promise<Batch | null> {
+  async batch(most: number, without: ReadonlySet<string> = new Set()): Promise<Batch | null> {
     const decisions = [...this.#decisions.values()].flatMap(({ id, receipt, event }) =>
       event === null ? [] : [{ receipt, key: [id, null] as EventKey, event }],
     );
@@ -68,7 +68,7 @@ export class MemoryState implements State {
       key: [decision, metric] as EventKey,
       event,
     }));
-    const waiting = [...decisions, ...rewards];
+    const waiting = [...decisions, ...rewards].filter(({ receipt }) => !without.has(receipt));
     const receipt = waiting[0]?.receipt;
     return receipt === undefined ? null : batchOf(receipt, waiting.filter((one) => one.receipt === receipt).slice(0, most));
   }

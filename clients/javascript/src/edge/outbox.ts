@@ -4,7 +4,7 @@
  * knows by `sendBeacon`; no answer comes, so that is sent again later.
  */
 
-import { NoregretError, Problem, Unreachable } from "../errors.js";
+import { NoregretError, NotFound, Problem, Unreachable } from "../errors.js";
 import { send, type Way } from "../sending.js";
 import type { Batch, KeptDecision, RewardCheck, State } from "./state.js";
 import { alone } from "./tabs.js";
@@ -20,10 +20,10 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
-/** The platform's own judgements of a body: of an event that is told alone they are that event's. */
-const JUDGEMENTS: ReadonlySet<string> = new Set(["/problems/invalid-json", "/problems/too-large"]);
-const FAULT = "/problems/internal";
+/** Of one body, as the platform takes it. */
+const MOST_BYTES = 1024 * 1024;
 const TOO_LARGE = 413;
+const NO_ENDPOINT = "/problems/not-found";
 /** So many events that were told alone may fail before any is heard of: then it is no event's fault. */
 const MOST_FAILURES = 8;
 const LONGEST_PAUSE = 300_000;
@@ -102,9 +102,18 @@ export class Outbox {
 
   async #upload(): Promise<Uploaded> {
     const told: Record<string, number> = {};
-    for (let batch = await this.state.batch(MOST_EVENTS); batch !== null; batch = await this.state.batch(MOST_EVENTS)) {
-      await this.#tell(batch, told);
+    const without = new Set<string>();
+    let failure: NotFound | null = null;
+    for (let batch = await this.#next(without); batch !== null; batch = await this.#next(without)) {
+      try {
+        await this.#tell(batch, told);
+      } catch (error) {
+        if (!(error instanceof NotFound) || error.type !== NO_ENDPOINT) throw error;
+        failure = error; // that endpoint is no more, or not of this key: others tell
+        without.add(batch.receipt);
+      }
     }
+    if (failure !== null) throw failure;
     const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
     for (const [id] of done.slice(0, -REMEMBERED)) this.#here.delete(id);
     const now = this.now();
@@ -114,15 +123,19 @@ export class Outbox {
     return uploaded;
   }
 
+  #next(without: ReadonlySet<string>): Promise<Batch | null> {
+    return this.state.batch(MOST_EVENTS, without);
+  }
+
   /**
    * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
    * and holds up no other. What is told of a part is settled at once. Only what the platform itself
-   * says of an event lets go of it: a refusal of anybody else, or of the request, keeps it.
+   * says of an event lets go of it: a refusal of anybody else, of the request, and a fault keep it.
    */
   async #tell(batch: Batch, told: Record<string, number>): Promise<void> {
     const parts: Batch[] = [batch];
-    const failed: { part: Batch; error: Problem }[] = [];
-    let isHeard = false;
+    const failed = new Set<string>();
+    let [failure, isHeard]: [Problem | null, boolean] = [null, false];
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       let statuses: string[];
       try {
@@ -138,19 +151,18 @@ export class Outbox {
           const middle = part.events.length >> 1;
           parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
           continue;
-        } else if (isJudgement(error)) {
+        } else if (isJudgement(error, part)) {
           statuses = ["invalid"];
         } else {
-          failed.push({ part, error }); // of the event, or of who answers: others tell
-          if (!isHeard && failed.length >= MOST_FAILURES) throw error;
+          failure = error; // of the event, or of who answers: others tell
+          failed.add(part.keys[0]![0]);
+          if (!isHeard && failed.size >= MOST_FAILURES) throw error;
           continue;
         }
       }
-      await this.#settle(part, statuses, told);
+      await this.#settle(part, statuses, told, failed);
     }
-    for (const { part, error } of failed) if (isHeard && error.type === FAULT) await this.#settle(part, ["invalid"], told);
-    const kept = failed.find(({ error }) => !isHeard || error.type !== FAULT);
-    if (kept !== undefined) throw kept.error;
+    if (failure !== null) throw failure;
   }
 
   /** What became of the first events, at least of one. */
@@ -164,14 +176,21 @@ export class Outbox {
     return heard;
   }
 
-  /** What has no status still waits. */
-  async #settle({ keys }: Batch, statuses: readonly string[], told: Record<string, number>): Promise<void> {
-    const heard = keys.slice(0, statuses.length);
-    await this.state.told(heard);
-    heard.forEach(([decision, metric], i) => {
-      told[statuses[i]!] = (told[statuses[i]!] ?? 0) + 1;
-      this.#confirmed(decision, metric);
-    });
+  /** What has no status still waits, and so does a reward whose decision could not be told. */
+  async #settle(
+    { keys }: Batch,
+    statuses: readonly string[],
+    told: Record<string, number>,
+    failed: ReadonlySet<string>,
+  ): Promise<void> {
+    const heard = keys
+      .slice(0, statuses.length)
+      .flatMap((key, i) => (statuses[i] === "unknown" && failed.has(key[0]) ? [] : [{ key, status: statuses[i]! }]));
+    await this.state.told(heard.map(({ key }) => key));
+    for (const { key, status } of heard) {
+      told[status] = (told[status] ?? 0) + 1;
+      this.#confirmed(...key);
+    }
   }
 
   #confirmed(decision: string, metric: string | null): void {
@@ -250,15 +269,17 @@ function isOfReceipt(error: Problem): boolean {
   return error.type === "/problems/invalid-fields" && error.field === "receipt";
 }
 
-/** Does the platform itself say this of a body's events? */
-function isJudgement(error: Problem): boolean {
-  if (error.type === "/problems/invalid-fields") return error.field?.startsWith("events") === true;
-  return JUDGEMENTS.has(error.type);
+/** Does the platform itself say this of a body's only event? */
+function isJudgement({ type, field }: Problem, { receipt, events }: Batch): boolean {
+  if (type === "/problems/invalid-fields") return field?.startsWith("events") === true;
+  if (type === "/problems/too-large") return encoder.encode(bodyOf(receipt, events)).length > MOST_BYTES;
+  return type === "/problems/invalid-json";
 }
 
 /** A smaller body may get another answer, also of a proxy that takes less than the platform. */
-function mayBeOfOneEvent(error: Problem): boolean {
-  return isJudgement(error) || error.type === FAULT || error.status === TOO_LARGE;
+function mayBeOfOneEvent({ type, status, field }: Problem): boolean {
+  if (type === "/problems/invalid-fields") return field?.startsWith("events") === true;
+  return type === "/problems/invalid-json" || type === "/problems/internal" || status === TOO_LARGE;
 }
 
 function bodyOf(receipt: string, events: readonly string[], key?: string): string {

@@ -56,8 +56,8 @@ export class OwnState implements State {
     return unlessRefused((await this.#state()).addReward(decision, metric, event, check), () => false);
   }
 
-  async batch(most: number): Promise<Batch | null> {
-    return (await this.#state()).batch(most);
+  async batch(most: number, without?: ReadonlySet<string>): Promise<Batch | null> {
+    return (await this.#state()).batch(most, without);
   }
 
   async told(keys: readonly EventKey[]): Promise<void> {

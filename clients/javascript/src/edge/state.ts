@@ -58,9 +58,9 @@ export interface State {
   addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
   /**
    * The oldest receipt's events, at most so many; null where all are told. A reward comes with or
-   * after its decision.
+   * after its decision. Events of the receipts `without` are left out.
    */
-  batch(most: number): Promise<Batch | null>;
+  batch(most: number, without?: ReadonlySet<string>): Promise<Batch | null>;
   /** These need not be told again. A decision is remembered for its rewards. */
   told(keys: readonly EventKey[]): Promise<void>;
   /**
