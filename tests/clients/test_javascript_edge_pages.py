@@ -85,6 +85,44 @@ FETCHES = """
 """
 
 
+# What both kinds of state remember.
+STATES = """
+  const { IndexedState, MemoryState } = await import("/edge/index.js");
+  const HOUR = 3_600_000;
+  const rules = (window_seconds) => ({ metric: "reward", kind: "binary", minimum: null, maximum: null, window_seconds });
+  const seen = async (state) => {
+    const windows = { hour: rules(3600), second: rules(1), week: rules(604_800), unknown: null };
+    const ids = Object.keys(windows);
+    for (const [i, id] of ids.entries()) {
+      await state.addDecision({ id, receipt: `of-${id}`, decidedAt: 1000 + i, event: `"${id}"`, reward: windows[id] });
+      await new Promise((resolve) => setTimeout(resolve, 5)); // places in the queue are times
+    }
+    const order = [];
+    for (const without = new Set(); ; ) {
+      const batch = await state.batch(10, without);
+      if (batch === null) break;
+      order.push(...batch.events);
+      without.add(batch.receipt);
+    }
+    await state.forget(1000 * HOUR); // what waits stays
+    const left = [await state.waiting()];
+    await state.told(ids.map((id) => [id, null]));
+    const known = async () => {
+      const answers = [];
+      for (const id of ids) answers.push(await state.addReward(id, "", "1"));
+      await state.told(ids.map((id) => [id, ""]));
+      return answers;
+    };
+    for (const hours of [0, 0.5, 2, 25, 200]) {
+      await state.forget(1000 + hours * HOUR);
+      left.push(await known());
+    }
+    return { order, left };
+  };
+  return [await seen(new MemoryState(10)), await seen(new IndexedState("states", 10))];
+"""
+
+
 @pytest.fixture(scope="module")
 def edge_key(running: RunningPlatform) -> str:
     words = ["apikey", "page", "--scopes", "edge", "--data-dir", str(running.data_dir)]
@@ -141,6 +179,21 @@ def test_page__whose_clock_is_off__is_rewarded_in_a_later_page(
     assert told["uploaded"] == {"told": {"recorded": 1}, "waiting": 0}
     assert told["refreshed"] is False
     assert site.requests == []
+    context.close()
+
+
+def test_states__forget_each_decision_after_its_own_window(browser: Any, site: FaultyProxy) -> None:
+    context = browser.new_context()
+    for state in ran(context, site, STATES, "", ""):
+        assert state["order"] == ['"hour"', '"second"', '"week"', '"unknown"']
+        assert state["left"] == [
+            4,
+            [True, True, True, True],
+            [True, False, True, True],
+            [False, False, True, True],
+            [False, False, True, False],
+            [False, False, False, False],
+        ]
     context.close()
 
 
