@@ -17,7 +17,7 @@ _ALWAYS = [
     ("Cross-Origin-Opener-Policy", "same-origin"),
 ]
 _EXPOSED = (
-    "Accept-Ranges, Content-Range, ETag, Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
+    "Accept-Ranges, Content-Range, Date, ETag, Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
 )
 _TAKEN = (
     "Authorization, Content-Encoding, Content-Type, If-None-Match, If-Range, Inference-Header-Content-Length, Range, "

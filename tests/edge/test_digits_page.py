@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
-from noregret.access.keys import create_key
+from noregret.access.keys import create_key, revoke_key
+from noregret.access.models import ApiKey
+from noregret.access.publish import publish_access
 from noregret.demo import digits, digits_world
 from noregret.demo.client import Client
 from noregret.experiments.models import Experiment
@@ -116,9 +118,9 @@ def browser() -> Iterator[Any]:
 class Visit:
     """A tab with the page, and what was wrong with it."""
 
-    def __init__(self, browser: Any, address: str) -> None:
+    def __init__(self, browser: Any, address: str, script: str = "") -> None:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900})
-        self.context.add_init_script(WATCH)
+        self.context.add_init_script(script or WATCH)
         self.wrong: list[str] = []
         self.hosts: set[str] = set()
         self.address = address
@@ -246,6 +248,106 @@ def test_page__reads_by_every_model__offline_too__and_tells_the_ledger(visit: Vi
         assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
     assert visit.wrong == []
     assert visit.hosts <= {url.split("/")[2], ""}
+
+
+def test_page__clicked_quickly__notes_the_first_and_says_so(visit: Visit) -> None:
+    tab = visit.tab
+    tab.get_by_text("Works offline.").wait_for()
+    arm = visit.read(ONE)["arm"]
+    tab.evaluate(
+        """(() => {
+          const [right, wrong] = ["#right", "#wrong"].map((name) => document.querySelector(name));
+          for (const button of [right, right, wrong]) button.click();
+        })()"""
+    )
+    tab.get_by_text("Noted: right.").wait_for()
+    told([(arm, 1.0)])
+    tab.get_by_text("0 events wait to be sent.").wait_for()
+    assert tab.locator(f'tr[data-arm="{arm}"] td[data-title="Right"]').text_content() == "1"
+    assert tab.is_disabled("#right")
+    # No space is left: the answer is given, nothing is noted, and both are said.
+    tab.evaluate(
+        "void (IDBObjectStore.prototype.add = () => { throw new DOMException('no space', 'QuotaExceededError'); })"
+    )
+    visit.read(SEVEN)
+    tab.click("#right")
+    tab.get_by_text("Not noted: nothing is learned of this answer.").wait_for()
+    assert tab.locator("#waiting").text_content() == "0 events wait to be sent."
+    assert visit.wrong == []
+
+
+REFUSED = {
+    "IndexedDB, later": """indexedDB.open = () => {
+      const request = {};
+      setTimeout(() => {
+        request.error = new DOMException("denied", "UnknownError");
+        request.onerror?.({ target: request });
+      });
+      return request;
+    }""",
+    "IndexedDB, at once": """indexedDB.open = () => { throw new DOMException("denied", "SecurityError"); };""",
+    "all": """for (const name of ["localStorage", "indexedDB", "caches"]) {
+      Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+    }
+    Object.defineProperty(Navigator.prototype, "serviceWorker", { value: {
+      register: () => Promise.reject(new DOMException("denied", "SecurityError")) } });""",
+    "localStorage": """Object.defineProperty(window, "localStorage", {
+      get() { throw new DOMException("denied", "SecurityError"); } });""",
+}
+
+
+def test_page__whose_storage_is_refused__reads_for_this_visit_and_says_so(browser: Any, address: str) -> None:
+    decided: list[tuple[str, float]] = []
+    for what, script in REFUSED.items():
+        visit = Visit(browser, address, script)
+        said = "refuses to keep this page's " + ("key" if what == "localStorage" else "data")
+        visit.tab.get_by_text(said).wait_for()
+        kept = "Not kept for later visits: denied" if what == "all" else "Works offline for this visit only."
+        visit.tab.get_by_text(kept).wait_for()
+        decided.append((visit.read(ONE)["arm"], 1.0))
+        visit.tab.click("#right")
+        visit.tab.get_by_text("Noted: right.").wait_for()
+        visit.tab.get_by_text("1 recorded").or_(visit.tab.get_by_text("2 recorded")).wait_for()
+        visit.tab.reload()  # the key, which nothing keeps, stands in the address still
+        visit.tab.wait_for_selector("#arms tr:nth-child(3)")
+        assert visit.wrong == []
+        visit.context.close()
+    told(decided)
+
+
+def test_page__whose_world_changed_while_it_was_away__says_so_and_loses_nothing(
+    visit: Visit, alice: Api, url: str
+) -> None:
+    tab = visit.tab
+    tab.get_by_text("Works offline.").wait_for()
+    visit.context.set_offline(True)
+    decided = [(visit.read(ONE)["arm"], 1.0)]
+    tab.click("#right")
+    tab.get_by_text("2 events wait to be sent.").wait_for()
+    # Its key is revoked: what waits stays, and it reads on.
+    key = ApiKey.objects.get(name="digits-page")
+    assert revoke_key(key, actor=ACTOR)
+    served()
+    visit.context.set_offline(False)
+    tab.get_by_text("The key of this page is not taken").wait_for()
+    decided.append((visit.read(SEVEN)["arm"], 0.0))
+    tab.click("#wrong")
+    tab.get_by_text("4 events wait to be sent.").wait_for()
+    # The key is taken again, and the experiment is stopped: what was decided under it is told.
+    visit.context.set_offline(True)
+    ApiKey.objects.filter(pk=key.pk).update(revoked_at=None)
+    publish_access()
+    assert alice.post(f"/api/v1/experiments/{digits_world.EXPERIMENT}/stop", {"reason": "test"}).status == 200
+    served()
+    visit.context.set_offline(False)
+    tab.get_by_text("no experiment, so nothing is learned").wait_for()
+    tab.get_by_text("0 events wait to be sent.").wait_for()
+    told(decided)
+    visit.read(SEVEN)
+    assert "the champion" in tab.locator("#by").text_content()
+    tab.click("#right")
+    tab.get_by_text("Draw the next one.").wait_for()
+    assert [line for line in visit.wrong if "401" not in line] == []
 
 
 def test_page__without_a_key__says_what_to_run(browser: Any, url: str) -> None:

@@ -16,6 +16,8 @@ export interface Way {
     headers: Record<string, string>;
     fetch: typeof fetch;
     retries: Retries;
+    /** Told of each answer, before it is read. */
+    heard?: (answer: Response) => Promise<void>;
 }
 /** The answer's JSON. Throws Problem, Unreachable, or the reason of an aborted `signal`. */
 export declare function send<T>(way: Way, call: Call, timeout: number, signal?: AbortSignal): Promise<T>;

@@ -59,7 +59,9 @@ export async function exchanged(way, path, init, timeout, signal, read) {
     signal?.addEventListener("abort", forward);
     try {
         const always = { signal: controller.signal, credentials: "omit", redirect: "error" };
-        return await read(await way.fetch(way.url + path, { ...init, ...always }));
+        const answer = await way.fetch(way.url + path, { ...init, ...always });
+        await way.heard?.(answer);
+        return await read(answer);
     }
     catch (error) {
         if (controller.signal.aborted)

@@ -21,6 +21,8 @@ export interface Way {
   headers: Record<string, string>;
   fetch: typeof fetch;
   retries: Retries;
+  /** Told of each answer, before it is read. */
+  heard?: (answer: Response) => Promise<void>;
 }
 
 const PASSING = new Set([408, 429, 500, 502, 503, 504]);
@@ -95,7 +97,9 @@ export async function exchanged<T>(
   signal?.addEventListener("abort", forward);
   try {
     const always: RequestInit = { signal: controller.signal, credentials: "omit", redirect: "error" };
-    return await read(await way.fetch(way.url + path, { ...init, ...always }));
+    const answer = await way.fetch(way.url + path, { ...init, ...always });
+    await way.heard?.(answer);
+    return await read(answer);
   } catch (error) {
     if (controller.signal.aborted) throw controller.signal.reason;
     if (error instanceof NoregretError) throw error;

@@ -8,7 +8,7 @@ import { blake2b } from "../dist/edge/blake2b.js";
 import { Files } from "../dist/edge/files.js";
 import { Outbox } from "../dist/edge/outbox.js";
 import { EdgeClient, MemoryShelf, MemoryState, WrongFile } from "../dist/edge/index.js";
-import { Problem, Unreachable } from "../dist/index.js";
+import { NoregretError, Problem, Unreachable } from "../dist/index.js";
 
 test("BLAKE2b of every length is the library's", () => {
   for (let length = 0; length < 400; length++) {
@@ -109,7 +109,7 @@ test("state: bounded, a unit's arm is drawn once, and each event is told once", 
   assert.equal(await state.waiting(), 1);
   assert.equal(await state.addReward("1", "", "again"), true);
   await state.told([["1", ""]]);
-  await state.forgetBefore(2);
+  await state.forget(2 + 86_400_000);
   assert.deepEqual([await state.addReward("1", "", "late"), await state.addReward("2", "", "waits")], [false, true]);
 });
 
@@ -133,6 +133,49 @@ test("what a browser can't check is not trusted", async () => {
   }
 });
 
+const problem = (status, name, errors = []) => Response.json({ type: `/problems/${name}`, title: "", status, detail: "", errors }, { status });
+
+test("only what the platform says of an event lets go of it", async () => {
+  const state = new MemoryState(100);
+  for (let i = 0; i < 40; i++) await state.addDecision({ id: `d${i}`, receipt: "r", decidedAt: 1, event: `"d${i}"` });
+  let [answer, calls] = [null, 0];
+  const platform = async (_, { body }) => (calls++, answer(JSON.parse(body).events));
+  const way = { url: "", headers: {}, fetch: platform, retries: { tries: 1, firstPause: 1, longestPause: 1 } };
+  const outbox = new Outbox("test", state, way, undefined, 1000, null, () => 0, () => undefined);
+  const html = (status) => () => new Response("<html>no", { status, headers: { "Content-Type": "text/html" } });
+  const answers = [
+    () => problem(400, "bad-request"), // another host name
+    () => problem(415, "unsupported-media-type"),
+    () => problem(400, "invalid-fields", [{ field: "device", message: "is needed" }]), // of a later platform
+    () => problem(500, "internal"),
+    () => Response.json({ title: "Unprocessable" }, { status: 422 }),
+    () => Response.json({ results: [null] }, { status: 207 }),
+    () => Response.json({ ok: true }),
+    ...[200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 418, 421, 422, 426, 431, 451, 500, 501, 502, 503, 511].map(html),
+  ];
+  for (answer of answers) {
+    calls = 0;
+    await assert.rejects(outbox.upload(), NoregretError);
+    assert.equal(await state.waiting(), 40);
+    assert.ok(calls < 40, `${calls}`);
+  }
+  // A proxy that takes less than the platform: what fits is told, what does not fit waits.
+  answer = (events) => (events.length > 3 || events.includes("d7") ? html(413)() : Response.json({ results: events.map(() => ({ status: "recorded" })) }));
+  await assert.rejects(outbox.upload(), Problem);
+  assert.equal(await state.waiting(), 1);
+  // The platform's own judgement of an event, which is of no other event and of no other platform's limit.
+  answer = () => problem(413, "too-large");
+  await assert.rejects(outbox.upload(), Problem);
+  await state.told([["d7", null]]);
+  await state.addDecision({ id: "large", receipt: "r", decidedAt: 1, event: JSON.stringify("x".repeat(2 ** 20)) });
+  assert.deepEqual(await outbox.upload(), { told: { invalid: 1 }, waiting: 0 });
+  // An endpoint that is no more holds up no other receipt.
+  for (const receipt of ["gone", "r"]) await state.addDecision({ id: `of-${receipt}`, receipt, decidedAt: 1, event: `"${receipt}"` });
+  answer = ([event]) => (event === "gone" ? problem(404, "not-found") : Response.json({ results: [{ status: "recorded" }] }));
+  await assert.rejects(outbox.upload(), Problem);
+  assert.deepEqual((await state.batch(10)).keys, [["of-gone", null]]);
+});
+
 test("an event that is refused with its body is set aside, and holds up no other", async () => {
   const state = new MemoryState(100);
   const bodies = [];
@@ -140,8 +183,9 @@ test("an event that is refused with its body is set aside, and holds up no other
   const platform = async (_, { body }) => {
     const { events } = JSON.parse(body);
     bodies.push(events.length);
-    if (events.some((event) => fails.includes(event.id))) return new Response("{}", { status: events[0].status ?? 400 });
-    return new Response(JSON.stringify(answers.pop() ?? { results: events.map(() => ({ status: "recorded" })) }), { status: 207 });
+    if (events.some((event) => fails.includes(event.id))) return problem(events[0].status ?? 400, events[0].status ? "internal" : "invalid-json");
+    const status = ({ reward }) => (reward && fails.length > 0 ? "unknown" : "recorded");
+    return new Response(JSON.stringify(answers.pop() ?? { results: events.map((event) => ({ status: status(event) })) }), { status: 207 });
   };
   const way = { url: "", headers: {}, fetch: platform, retries: { tries: 1, firstPause: 1, longestPause: 1 } };
   const outbox = new Outbox("test", state, way, undefined, 1000, null, () => 0, () => undefined);
@@ -155,8 +199,12 @@ test("an event that is refused with its body is set aside, and holds up no other
   await add("e0", { status: 500 });
   await assert.rejects(outbox.upload(), Problem);
   assert.equal(await state.waiting(), 1);
+  await outbox.addReward("e0", "", '{"reward":true}');
   await add("e1");
-  assert.deepEqual(await outbox.upload(), { told: { recorded: 1, invalid: 1 }, waiting: 0 });
+  await assert.rejects(outbox.upload(), Problem);
+  assert.equal(await state.waiting(), 2); // its reward, too, which nobody knows the decision of
+  fails = [];
+  assert.deepEqual(await outbox.upload(), { told: { recorded: 2 }, waiting: 0 });
   // What has no status still waits.
   fails = [];
   for (let i = 0; i < 3; i++) await add(`f${i}`);

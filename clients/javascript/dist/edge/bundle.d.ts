@@ -76,7 +76,15 @@ export interface Bundle {
     } | null;
     reward: Reward | null;
     receipt: string;
+    /** The platform's public keys, the one that signs first. Not there in bundles of earlier versions. */
+    keys?: PublicKey[];
     key_id: string;
+}
+/** `public_key` in base64url. */
+export interface PublicKey {
+    id: string;
+    algorithm: string;
+    public_key: string;
 }
 /** Is this the signature of these bytes by the Ed25519 key of these 32 bytes? */
 export type Verify = (publicKey: Uint8Array, signature: Uint8Array, body: Uint8Array) => Promise<boolean>;

@@ -2,13 +2,15 @@
  * An endpoint on the device: it decides and predicts here, without a network, and tells the
  * platform later.
  */
-import type { Asked, Choice, Json, Prediction, Row } from "../documents.js";
+import type { Choice, Json, Prediction, Row } from "../documents.js";
 import { type Retries } from "../sending.js";
 import { type Bundle, type Verify } from "./bundle.js";
 import type { Uniform } from "./choosing.js";
 import { type Shelf } from "./files.js";
 import { type Uploaded } from "./outbox.js";
+import { type EdgeAsked } from "./request.js";
 import type { State } from "./state.js";
+import { type Keys } from "./trust.js";
 export interface EdgeOptions {
     endpoint: string;
     /** As `https://noregret.example.com`; empty: the page's own origin. */
@@ -21,10 +23,10 @@ export interface EdgeOptions {
      */
     runtime?: () => Promise<unknown>;
     /**
-     * By id in base64url, those that bundles must be signed with; without them those that the
-     * platform tells first are kept.
+     * By id in base64url, those that trust begins with; without them it begins with those that the
+     * platform tells first. Bundles that they signed tell the next. Other keys here begin anew.
      */
-    publicKeys?: Readonly<Record<string, string>>;
+    publicKeys?: Keys;
     /** In place of the browser's own Ed25519. */
     verify?: Verify;
     /** Milliseconds of a call. */
@@ -38,14 +40,12 @@ export interface EdgeOptions {
     onUploaded?: (uploaded: Uploaded) => void;
     /** Gives numbers in [0, 1), for draws. */
     uniform?: Uniform;
-    /** Where bundle, units and events are kept: IndexedDB where there is one, else memory. */
+    /** Where bundle, units and events are kept: IndexedDB where the browser allows it, else memory. */
     state?: State;
-    /** Where model files are kept: Cache storage where there is one, else memory. */
+    /** Where model files are kept: Cache storage where the browser allows it, else memory. */
     shelf?: Shelf;
     fetch?: typeof fetch;
 }
-/** What a decision on the device takes. */
-export type EdgeAsked = Omit<Asked, "activate">;
 export type EdgeChoice<P = Json> = Omit<Choice<P>, "stale">;
 export type EdgePrediction = Omit<Prediction, "stale">;
 export declare class EdgeClient {
@@ -53,7 +53,8 @@ export declare class EdgeClient {
     constructor(options: EdgeOptions);
     /**
      * Fetches the bundle, and the files that it names and are not here; false where nothing is new.
-     * Throws Problem, Unreachable, BundleNotTrusted.
+     * While an earlier bundle is in force, one whose files can't all be had waits; after that its
+     * other arms are used. Throws Problem, Unreachable, BundleNotTrusted, WrongFile.
      */
     refresh(): Promise<boolean>;
     /** Unix time in milliseconds by the platform's clock, as it was when it was last asked. */
@@ -78,6 +79,11 @@ export declare class EdgeClient {
      * platform would not take.
      */
     feedback(decisionId: string, value: number | boolean, metric?: string | null): Promise<boolean>;
+    /**
+     * Does this device remember when the page is closed? False where the browser refuses its storage:
+     * then bundle, units' arms and events are in memory, for this visit alone.
+     */
+    isKept(): Promise<boolean>;
     /** Events that are still to be told. */
     waiting(): Promise<number>;
     /**

@@ -3,13 +3,15 @@
  */
 import { blake2b } from "./blake2b.js";
 import { EdgeError } from "./errors.js";
-import { batchOf } from "./state.js";
+import { batchOf, windowOf } from "./state.js";
 const VERSION = 1;
 export class IndexedState {
+    name;
     limit;
     #opened;
     #lastReceipt = ["", ""];
     constructor(name, limit) {
+        this.name = name;
         this.limit = limit;
         this.#opened = opened(name);
         this.#opened.catch(() => undefined); // who asks for something is told
@@ -72,13 +74,26 @@ export class IndexedState {
             return true;
         });
     }
-    batch(most) {
+    batch(most, without = new Set()) {
         return this.#do("readonly", ["decisions", "rewards", "receipts"], async ({ decisions, rewards, receipts }) => {
-            const firsts = await Promise.all([decisions, rewards].map((store) => result(store.index("place").openCursor())));
-            const [oldest] = firsts.flatMap((cursor) => (cursor === null ? [] : [cursor.value])).sort((a, b) => a.place - b.place);
+            const firstOf = async (index, range) => {
+                const cursors = [decisions, rewards].map((store) => result(store.index(index).openCursor(range)));
+                return (await Promise.all(cursors)).flatMap((cursor) => (cursor === null ? [] : [cursor.value]));
+            };
+            const rangeOf = (receipt) => IDBKeyRange.bound([receipt], [receipt, Number.MAX_VALUE]);
+            let firsts;
+            if (without.size === 0) {
+                firsts = await firstOf("place");
+            }
+            else {
+                const known = (await result(receipts.getAll()));
+                const others = known.filter(({ text }) => !without.has(text));
+                firsts = (await Promise.all(others.map(({ id }) => firstOf("receipt-place", rangeOf(id))))).flat();
+            }
+            const [oldest] = firsts.sort((a, b) => a.place - b.place);
             if (oldest === undefined)
                 return null;
-            const range = IDBKeyRange.bound([oldest.receipt], [oldest.receipt, Number.MAX_VALUE]);
+            const range = rangeOf(oldest.receipt);
             const all = (store) => result(store.index("receipt-place").getAll(range, most));
             const waiting = [
                 ...(await all(decisions)).map(({ id, event }) => ({ key: [id, null], event: event })),
@@ -103,15 +118,20 @@ export class IndexedState {
             }
         });
     }
-    forgetBefore(decidedAt) {
+    forget(now) {
         return this.#do("readwrite", ["decisions", "rewards", "units", "receipts"], async ({ decisions, rewards, units, receipts }) => {
-            const old = (await result(decisions.index("decidedAt").getAll(IDBKeyRange.upperBound(decidedAt, true))));
-            for (const { id, place } of old) {
-                const waits = place !== undefined || (await result(rewards.count(IDBKeyRange.bound([id], [id, []])))) > 0;
-                if (!waits)
+            const names = await result(receipts.getAllKeys());
+            // Decisions of one receipt have one window. Only where several differ rows are read that stay.
+            const samples = await Promise.all(names.map((id) => result(decisions.index("receipt").get(id))));
+            const shortest = Math.min(...samples.flatMap((row) => (row === undefined ? [] : [windowOf(row.reward)])));
+            const old = (await result(decisions.index("decidedAt").getAll(IDBKeyRange.upperBound(now - shortest, true))));
+            for (const { id, place, decidedAt, reward } of old) {
+                if (place !== undefined || decidedAt + windowOf(reward) >= now)
+                    continue;
+                if ((await result(rewards.count(IDBKeyRange.bound([id], [id, []])))) === 0)
                     decisions.delete(id);
             }
-            for (const id of await result(receipts.getAllKeys())) {
+            for (const id of names) {
                 const counts = [decisions, rewards, units].map((store) => result(store.index("receipt").count(id)));
                 if ((await Promise.all(counts)).every((count) => count === 0))
                     receipts.delete(id);
@@ -133,9 +153,23 @@ export class IndexedState {
         receipts.put({ id, text });
         return id;
     }
+    /** Browsers close a database by themselves, as where its site's data are cleared. */
+    async #transaction(mode, names) {
+        const mine = this.#opened;
+        try {
+            return (await mine).transaction(names, mode);
+        }
+        catch (error) {
+            if (!(error instanceof DOMException && error.name === "InvalidStateError"))
+                throw error;
+            if (mine === this.#opened)
+                this.#opened = opened(this.name);
+            return (await this.#opened).transaction(names, mode);
+        }
+    }
     /** One transaction, which is committed when this resolves. */
     async #do(mode, names, work) {
-        const transaction = (await this.#opened).transaction(names, mode);
+        const transaction = await this.#transaction(mode, names);
         const committed = new Promise((resolve, reject) => {
             transaction.oncomplete = () => resolve();
             transaction.onabort = () => reject(transaction.error ?? new EdgeError("the browser's storage took it back"));
@@ -158,7 +192,7 @@ export class IndexedState {
         return value;
     }
 }
-function opened(name) {
+async function opened(name) {
     const request = indexedDB.open(name, VERSION);
     request.onupgradeneeded = () => {
         const database = request.result;

@@ -11,8 +11,8 @@ export declare class MemoryState implements State {
     arm(experiment: number, unit: string, isGood: (kept: KeptArm) => boolean, draw: () => KeptArm): Promise<KeptArm>;
     addDecision(decision: KeptDecision): Promise<boolean>;
     addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
-    batch(most: number): Promise<Batch | null>;
+    batch(most: number, without?: ReadonlySet<string>): Promise<Batch | null>;
     told(keys: readonly EventKey[]): Promise<void>;
-    forgetBefore(decidedAt: number): Promise<void>;
+    forget(now: number): Promise<void>;
     waiting(): Promise<number>;
 }

@@ -1,7 +1,7 @@
 /**
  * A device's state for as long as its process lives: in Node, and where a browser has no IndexedDB.
  */
-import { batchOf } from "./state.js";
+import { batchOf, windowOf } from "./state.js";
 export class MemoryState {
     limit;
     #settled = new Map();
@@ -53,14 +53,14 @@ export class MemoryState {
         this.#rewards.set(key, { decision, metric, receipt: known.receipt, event });
         return true;
     }
-    async batch(most) {
+    async batch(most, without = new Set()) {
         const decisions = [...this.#decisions.values()].flatMap(({ id, receipt, event }) => event === null ? [] : [{ receipt, key: [id, null], event }]);
         const rewards = [...this.#rewards.values()].map(({ decision, metric, receipt, event }) => ({
             receipt,
             key: [decision, metric],
             event,
         }));
-        const waiting = [...decisions, ...rewards];
+        const waiting = [...decisions, ...rewards].filter(({ receipt }) => !without.has(receipt));
         const receipt = waiting[0]?.receipt;
         return receipt === undefined ? null : batchOf(receipt, waiting.filter((one) => one.receipt === receipt).slice(0, most));
     }
@@ -76,10 +76,10 @@ export class MemoryState {
             }
         }
     }
-    async forgetBefore(decidedAt) {
+    async forget(now) {
         const rewarded = new Set([...this.#rewards.values()].map((reward) => reward.decision));
-        for (const { id, event, decidedAt: at } of [...this.#decisions.values()]) {
-            if (event === null && at < decidedAt && !rewarded.has(id))
+        for (const { id, event, decidedAt, reward } of [...this.#decisions.values()]) {
+            if (event === null && decidedAt + windowOf(reward) < now && !rewarded.has(id))
                 this.#decisions.delete(id);
         }
     }

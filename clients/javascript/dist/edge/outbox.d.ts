@@ -18,13 +18,13 @@ export declare class Outbox {
     private readonly key;
     private readonly timeout;
     private readonly after;
-    private readonly oldest;
+    private readonly now;
     private readonly onUploaded;
     /**
-     * `after`: milliseconds after an event, null for when `upload` is called alone. Decisions that
-     * were told and made before `oldest` get no rewards any more.
+     * `after`: milliseconds after an event, null for when `upload` is called alone. `now`: the time
+     * by which decisions are forgotten that were told; null where it is not known well enough.
      */
-    constructor(name: string, state: State, way: Way, key: string | undefined, timeout: number, after: number | null, oldest: () => number, onUploaded: (uploaded: Uploaded) => void);
+    constructor(name: string, state: State, way: Way, key: string | undefined, timeout: number, after: number | null, now: () => number | null, onUploaded: (uploaded: Uploaded) => void);
     /** False where as many wait as may. */
     addDecision(decision: KeptDecision): Promise<boolean>;
     /** False where the decision is not known here, or this metric of it waits already. */

@@ -51,19 +51,21 @@ export interface State {
     addReward(decision: string, metric: string, event: string, check?: RewardCheck): Promise<boolean>;
     /**
      * The oldest receipt's events, at most so many; null where all are told. A reward comes with or
-     * after its decision.
+     * after its decision. Events of the receipts `without` are left out.
      */
-    batch(most: number): Promise<Batch | null>;
+    batch(most: number, without?: ReadonlySet<string>): Promise<Batch | null>;
     /** These need not be told again. A decision is remembered for its rewards. */
     told(keys: readonly EventKey[]): Promise<void>;
     /**
-     * Decisions that were told and are older get no rewards any more; receipts that nothing names are
-     * dropped.
+     * At this Unix time in milliseconds decisions that were told get no rewards any more whose own
+     * window is over; receipts that nothing names are dropped.
      */
-    forgetBefore(decidedAt: number): Promise<void>;
+    forget(now: number): Promise<void>;
     /** Events that are still to be told. */
     waiting(): Promise<number>;
 }
+/** Milliseconds from a decision in which it may be rewarded, by what its own bundle says. */
+export declare function windowOf(reward: Reward | null | undefined): number;
 /** The first events that one body carries; at least one. */
 export declare function batchOf(receipt: string, waiting: readonly {
     key: EventKey;

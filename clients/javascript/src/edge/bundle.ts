@@ -64,7 +64,16 @@ export interface Bundle {
   belief: { mean: number[][]; covariance: number[][][]; counts: number[] } | null;
   reward: Reward | null;
   receipt: string;
+  /** The platform's public keys, the one that signs first. Not there in bundles of earlier versions. */
+  keys?: PublicKey[];
   key_id: string;
+}
+
+/** `public_key` in base64url. */
+export interface PublicKey {
+  id: string;
+  algorithm: string;
+  public_key: string;
 }
 
 /** Is this the signature of these bytes by the Ed25519 key of these 32 bytes? */

@@ -3,22 +3,23 @@
  * platform later.
  */
 
-import type { Asked, Choice, Decided, Json, Prediction, Row } from "../documents.js";
-import { problemOf } from "../errors.js";
-import { checkContext, checkExclude, checkText } from "../event-fields.js";
+import type { Choice, Decided, Json, Prediction, Row } from "../documents.js";
+import { problemOf, Unreachable } from "../errors.js";
 import { checkAnyReward, checkReward } from "../reward-values.js";
 import { exchanged, repeated, type Retries, type Way } from "../sending.js";
 import { type Assigned, assigned } from "./assigning.js";
-import { type Bundle, type BundleArm, type Context, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
+import { type Bundle, type BundleArm, readBundle, type Verify, verifyByPlatform } from "./bundle.js";
+import { PlatformClock } from "./clock.js";
 import type { Uniform } from "./choosing.js";
-import { BundleNotTrusted, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
-import { CacheShelf, Files, MemoryShelf, type Shelf } from "./files.js";
-import { IndexedState } from "./indexed-state.js";
-import { MemoryState } from "./memory-state.js";
+import { BundleNotTrusted, EdgeError, ModelFailed, NoBundle, NotRunnable } from "./errors.js";
+import { Files, type Shelf } from "./files.js";
 import { LinearModel, type Model, type Outputs, valuesOf } from "./models.js";
 import { OnnxModel, type OnnxRuntime } from "./onnx.js";
 import { Outbox, type Uploaded } from "./outbox.js";
+import { OwnShelf, OwnState } from "./own-storage.js";
+import { alike, type EdgeAsked, type Request, requestOf } from "./request.js";
 import type { State } from "./state.js";
+import { firstTrust, type Keys, type Trust, trustAfter, trustOf } from "./trust.js";
 
 export interface EdgeOptions {
   endpoint: string;
@@ -32,10 +33,10 @@ export interface EdgeOptions {
    */
   runtime?: () => Promise<unknown>;
   /**
-   * By id in base64url, those that bundles must be signed with; without them those that the
-   * platform tells first are kept.
+   * By id in base64url, those that trust begins with; without them it begins with those that the
+   * platform tells first. Bundles that they signed tell the next. Other keys here begin anew.
    */
-  publicKeys?: Readonly<Record<string, string>>;
+  publicKeys?: Keys;
   /** In place of the browser's own Ed25519. */
   verify?: Verify;
   /** Milliseconds of a call. */
@@ -49,30 +50,18 @@ export interface EdgeOptions {
   onUploaded?: (uploaded: Uploaded) => void;
   /** Gives numbers in [0, 1), for draws. */
   uniform?: Uniform;
-  /** Where bundle, units and events are kept: IndexedDB where there is one, else memory. */
+  /** Where bundle, units and events are kept: IndexedDB where the browser allows it, else memory. */
   state?: State;
-  /** Where model files are kept: Cache storage where there is one, else memory. */
+  /** Where model files are kept: Cache storage where the browser allows it, else memory. */
   shelf?: Shelf;
   fetch?: typeof fetch;
 }
 
-/** What a decision on the device takes. */
-export type EdgeAsked = Omit<Asked, "activate">;
 export type EdgeChoice<P = Json> = Omit<Choice<P>, "stale">;
 export type EdgePrediction = Omit<Prediction, "stale">;
 type EdgeDecided = Omit<Decided, "stale">;
 
-/** What was asked, as it is checked and as the event says it. */
-interface Request {
-  unit: string | null;
-  context: Context | null;
-  requestId: string | null;
-  exclude: readonly string[];
-}
-
-const SKEW = 5000;
 const FETCH_TIMEOUT = 600_000;
-const DAY = 86_400_000;
 
 export class EdgeClient {
   readonly #endpoint: string;
@@ -81,11 +70,11 @@ export class EdgeClient {
   readonly #timeout: number;
   readonly #uniform: Uniform;
   readonly #state: State;
+  readonly #clock: PlatformClock;
   readonly #files: Files;
   readonly #outbox: Outbox;
   readonly #sessions = new Map<string, Promise<OnnxModel>>();
   #loaded: { tag: string; bundle: Bundle } | undefined;
-  #ahead = 0;
 
   constructor(options: EdgeOptions) {
     this.#options = options;
@@ -105,17 +94,17 @@ export class EdgeClient {
     };
     const name = `noregret-edge:${this.#way.url}:${options.endpoint}`;
     const limit = options.limit ?? 10_000;
-    this.#state = options.state ?? (typeof indexedDB === "undefined" ? new MemoryState(limit) : new IndexedState(name, limit));
-    const shelf = options.shelf ?? (typeof caches === "undefined" || typeof indexedDB === "undefined" ? new MemoryShelf() : new CacheShelf(name));
-    this.#files = new Files(shelf, this.#way);
+    this.#state = options.state ?? new OwnState(name, limit);
+    this.#clock = new PlatformClock(this.#state);
+    this.#files = new Files(options.shelf ?? new OwnShelf(name), this.#way);
     this.#outbox = new Outbox(
       name,
       this.#state,
-      this.#way,
+      { ...this.#way, heard: (answer) => (answer.ok ? this.#clock.note(answer.headers.get("Date")) : Promise.resolve()) },
       options.key,
       this.#timeout,
       options.uploadAfter === undefined ? 2000 : options.uploadAfter,
-      () => this.now() - (this.#loaded?.bundle.reward?.window_seconds ?? DAY / 1000) * 1000,
+      () => (this.#clock.isHeard ? this.now() : null),
       options.onUploaded ?? (() => undefined),
     );
   }
@@ -124,50 +113,56 @@ export class EdgeClient {
 
   /**
    * Fetches the bundle, and the files that it names and are not here; false where nothing is new.
-   * Throws Problem, Unreachable, BundleNotTrusted.
+   * While an earlier bundle is in force, one whose files can't all be had waits; after that its
+   * other arms are used. Throws Problem, Unreachable, BundleNotTrusted, WrongFile.
    */
   async refresh(): Promise<boolean> {
-    const [tag] = await this.#state.get("tag");
+    const known = await this.#believed();
     const path = `/api/v1/endpoints/${encodeURIComponent(this.#endpoint)}/edge`;
-    const answer = await this.#get(path, tag ? { "If-None-Match": tag } : {});
-    await this.#noteClock(answer.headers.get("Date"));
+    const answer = await this.#get(path, known?.tag ? { "If-None-Match": known.tag } : {});
+    await this.#clock.note(answer.headers.get("Date"));
     this.#outbox.start();
-    if (answer.status === 304) return this.#fetchFiles((await this.#known()).bundle);
-    const bundle = await readBundle(answer.text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+    if (answer.status === 304) return this.#fetchFiles((known ?? (await this.#known())).bundle);
+    const trust = await this.#trust();
+    const bundle = await readBundle(answer.text, trust.keys, this.#options.verify ?? verifyByPlatform);
     if (bundle.endpoint !== this.#endpoint) throw new BundleNotTrusted(`the bundle is of ${bundle.endpoint}`);
-    await this.#fetchFiles(bundle);
-    await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "" });
+    let failure: unknown = null;
+    try {
+      await this.#fetchFiles(bundle);
+    } catch (error) {
+      if (known !== null && this.now() < Date.parse(known.bundle.expires_at)) throw error;
+      failure = error;
+    }
+    const next = JSON.stringify(trustAfter(trust, bundle, this.now()));
+    await this.#state.put({ bundle: answer.text, tag: answer.headers.get("ETag") ?? "", trust: next });
     const named = new Set(bundle.arms.flatMap((arm) => (arm.artifact === null ? [] : [arm.artifact.sha256])));
     await this.#files.keepOnly(named);
     for (const sha256 of this.#sessions.keys()) if (!named.has(sha256)) this.#sessions.delete(sha256);
+    if (failure !== null) throw failure;
     return true;
   }
 
   async #fetchFiles(bundle: Bundle): Promise<boolean> {
-    let fetched = false;
-    for (const arm of bundle.arms) {
-      if (arm.artifact !== null && this.#needsFile(arm)) fetched = (await this.#files.fetch(arm.artifact, FETCH_TIMEOUT)) || fetched;
+    let [fetched, failure]: [boolean, unknown] = [false, null];
+    for (const { artifact } of bundle.arms.filter((arm) => this.#needsFile(arm))) {
+      try {
+        fetched = (await this.#files.fetch(artifact!, FETCH_TIMEOUT)) || fetched;
+      } catch (error) {
+        if (error instanceof Unreachable) throw error;
+        failure ??= error; // of this file: the others are fetched
+      }
     }
+    if (failure !== null) throw failure;
     return fetched;
   }
 
-  /** The first that the platform told are trusted, and those that it told beside them. */
-  async #publicKeys(): Promise<Readonly<Record<string, string>>> {
-    if (this.#options.publicKeys !== undefined) return this.#options.publicKeys;
-    const [kept] = await this.#state.get("keys");
-    if (kept != null) return JSON.parse(kept) as Record<string, string>;
-    const told = JSON.parse((await this.#get("/api/v1/edge/key", {})).text) as { keys: { id: string; public_key: string }[] };
-    const keys = Object.fromEntries(told.keys.map((key) => [key.id, key.public_key]));
-    await this.#state.put({ keys: JSON.stringify(keys) });
-    return keys;
-  }
-
-  /** A device's clock may be wrong, and bundles and events have times. */
-  async #noteClock(date: string | null): Promise<void> {
-    const theirs = Date.parse(date ?? "");
-    if (Number.isNaN(theirs)) return;
-    const ahead = theirs - Date.now();
-    await this.#state.put({ ahead: String(Math.abs(ahead) > SKEW ? ahead : 0) });
+  /** Kept with the first bundle that it believes. */
+  async #trust(): Promise<Trust> {
+    const [text, first] = await this.#state.get("trust", "keys");
+    const kept = trustOf(text, this.#options.publicKeys);
+    if (kept !== null) return kept;
+    if (first != null) return { keys: JSON.parse(first) as Keys, from: null, since: "" }; // of an earlier version
+    return firstTrust((await this.#get("/api/v1/edge/key", {})).text);
   }
 
   #get(path: string, headers: Record<string, string>): Promise<{ status: number; headers: Headers; text: string }> {
@@ -188,16 +183,26 @@ export class EdgeClient {
 
   /** Unix time in milliseconds by the platform's clock, as it was when it was last asked. */
   now(): number {
-    return Date.now() + this.#ahead;
+    return this.#clock.now();
+  }
+
+  /** What is known, or null where there is none, or none that can be believed. */
+  async #believed(): Promise<{ tag: string; bundle: Bundle } | null> {
+    try {
+      return await this.#known();
+    } catch (error) {
+      if (error instanceof EdgeError) return null;
+      throw error;
+    }
   }
 
   async #known(): Promise<{ tag: string; bundle: Bundle }> {
     const [tag, ahead] = await this.#state.get("tag", "ahead"); // another tab may have refreshed
-    this.#ahead = Number(ahead ?? 0);
+    this.#clock.take(ahead);
     if (this.#loaded !== undefined && this.#loaded.tag === tag) return this.#loaded;
     const [text, its] = await this.#state.get("bundle", "tag");
     if (text == null) throw new NoBundle(`there is no bundle of ${this.#endpoint} here: refresh first`);
-    const bundle = await readBundle(text, await this.#publicKeys(), this.#options.verify ?? verifyByPlatform);
+    const bundle = await readBundle(text, (await this.#trust()).keys, this.#options.verify ?? verifyByPlatform);
     return (this.#loaded = { tag: its ?? "", bundle });
   }
 
@@ -350,11 +355,20 @@ export class EdgeClient {
   async feedback(decisionId: string, value: number | boolean, metric: string | null = null): Promise<boolean> {
     if (typeof decisionId !== "string") throw new TypeError("decisionId: a text was expected");
     checkAnyReward(value, metric);
+    await this.#clock.read();
     const occurred_at = new Date(this.now()).toISOString();
     const event = JSON.stringify({ type: "reward", decision_id: decisionId, value, metric, occurred_at });
     return this.#outbox.addReward(decisionId, metric ?? "", event, (rules) => {
       if (rules !== null) checkReward(value, metric, rules);
     });
+  }
+
+  /**
+   * Does this device remember when the page is closed? False where the browser refuses its storage:
+   * then bundle, units' arms and events are in memory, for this visit alone.
+   */
+  isKept(): Promise<boolean> {
+    return this.#state instanceof OwnState ? this.#state.isKept() : Promise.resolve(true);
   }
 
   /** Events that are still to be told. */
@@ -378,19 +392,4 @@ export class EdgeClient {
 
 function positions(bundle: Bundle, test: (arm: BundleArm, i: number) => boolean): Set<number> {
   return new Set(bundle.arms.flatMap((arm, i) => (test(arm, i) ? [i] : [])));
-}
-
-/** Throws TypeError for what the platform would not take. */
-function requestOf(asked: EdgeAsked): Request {
-  checkText("unit", asked.unit);
-  checkText("request_id", asked.request_id);
-  const context = checkContext(asked.context);
-  return { unit: asked.unit ?? null, context, requestId: asked.request_id ?? null, exclude: checkExclude(asked.exclude) };
-}
-
-/** The same members, in whichever order. */
-function alike(left: Context | null, right: Context | null): boolean {
-  if (left === null || right === null) return left === right;
-  const names = Object.keys(left);
-  return names.length === Object.keys(right).length && names.every((name) => Object.hasOwn(right, name) && left[name] === right[name]);
 }

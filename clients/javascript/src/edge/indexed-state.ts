@@ -5,7 +5,7 @@
 import { blake2b } from "./blake2b.js";
 import type { Reward } from "./bundle.js";
 import { EdgeError } from "./errors.js";
-import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State, windowOf } from "./state.js";
 
 /**
  * What waits has a `place` in the queue; what was told has none, and so is in no index of places.
@@ -33,11 +33,11 @@ type UnitRow = KeptArm & { experiment: number; unit: string; at: number };
 const VERSION = 1;
 
 export class IndexedState implements State {
-  readonly #opened: Promise<IDBDatabase>;
+  #opened: Promise<IDBDatabase>;
   #lastReceipt: readonly [text: string, id: string] = ["", ""];
 
   constructor(
-    name: string,
+    private readonly name: string,
     private readonly limit: number,
   ) {
     this.#opened = opened(name);
@@ -102,12 +102,24 @@ export class IndexedState implements State {
     });
   }
 
-  batch(most: number): Promise<Batch | null> {
+  batch(most: number, without: ReadonlySet<string> = new Set()): Promise<Batch | null> {
     return this.#do("readonly", ["decisions", "rewards", "receipts"], async ({ decisions, rewards, receipts }) => {
-      const firsts = await Promise.all([decisions!, rewards!].map((store) => result(store.index("place").openCursor())));
-      const [oldest] = firsts.flatMap((cursor) => (cursor === null ? [] : [cursor.value as RewardRow])).sort((a, b) => a.place - b.place);
+      const firstOf = async (index: string, range?: IDBKeyRange): Promise<RewardRow[]> => {
+        const cursors = [decisions!, rewards!].map((store) => result(store.index(index).openCursor(range)));
+        return (await Promise.all(cursors)).flatMap((cursor) => (cursor === null ? [] : [cursor.value as RewardRow]));
+      };
+      const rangeOf = (receipt: string): IDBKeyRange => IDBKeyRange.bound([receipt], [receipt, Number.MAX_VALUE]);
+      let firsts: RewardRow[];
+      if (without.size === 0) {
+        firsts = await firstOf("place");
+      } else {
+        const known = (await result(receipts!.getAll())) as { id: string; text: string }[];
+        const others = known.filter(({ text }) => !without.has(text));
+        firsts = (await Promise.all(others.map(({ id }) => firstOf("receipt-place", rangeOf(id))))).flat();
+      }
+      const [oldest] = firsts.sort((a, b) => a.place - b.place);
       if (oldest === undefined) return null;
-      const range = IDBKeyRange.bound([oldest.receipt], [oldest.receipt, Number.MAX_VALUE]);
+      const range = rangeOf(oldest.receipt);
       const all = (store: IDBObjectStore): Promise<unknown[]> => result(store.index("receipt-place").getAll(range, most));
       const waiting = [
         ...((await all(decisions!)) as DecisionRow[]).map(({ id, event }) => ({ key: [id, null] as EventKey, event: event! })),
@@ -133,14 +145,18 @@ export class IndexedState implements State {
     });
   }
 
-  forgetBefore(decidedAt: number): Promise<void> {
+  forget(now: number): Promise<void> {
     return this.#do("readwrite", ["decisions", "rewards", "units", "receipts"], async ({ decisions, rewards, units, receipts }) => {
-      const old = (await result(decisions!.index("decidedAt").getAll(IDBKeyRange.upperBound(decidedAt, true)))) as DecisionRow[];
-      for (const { id, place } of old) {
-        const waits = place !== undefined || (await result(rewards!.count(IDBKeyRange.bound([id], [id, []])))) > 0;
-        if (!waits) decisions!.delete(id);
+      const names = await result(receipts!.getAllKeys());
+      // Decisions of one receipt have one window. Only where several differ rows are read that stay.
+      const samples = await Promise.all(names.map((id) => result(decisions!.index("receipt").get(id)) as Promise<DecisionRow | undefined>));
+      const shortest = Math.min(...samples.flatMap((row) => (row === undefined ? [] : [windowOf(row.reward)])));
+      const old = (await result(decisions!.index("decidedAt").getAll(IDBKeyRange.upperBound(now - shortest, true)))) as DecisionRow[];
+      for (const { id, place, decidedAt, reward } of old) {
+        if (place !== undefined || decidedAt + windowOf(reward) >= now) continue;
+        if ((await result(rewards!.count(IDBKeyRange.bound([id], [id, []])))) === 0) decisions!.delete(id);
       }
-      for (const id of await result(receipts!.getAllKeys())) {
+      for (const id of names) {
         const counts = [decisions!, rewards!, units!].map((store) => result(store.index("receipt").count(id)));
         if ((await Promise.all(counts)).every((count) => count === 0)) receipts!.delete(id);
       }
@@ -164,13 +180,25 @@ export class IndexedState implements State {
     return id;
   }
 
+  /** Browsers close a database by themselves, as where its site's data are cleared. */
+  async #transaction(mode: IDBTransactionMode, names: string[]): Promise<IDBTransaction> {
+    const mine = this.#opened;
+    try {
+      return (await mine).transaction(names, mode);
+    } catch (error) {
+      if (!(error instanceof DOMException && error.name === "InvalidStateError")) throw error;
+      if (mine === this.#opened) this.#opened = opened(this.name);
+      return (await this.#opened).transaction(names, mode);
+    }
+  }
+
   /** One transaction, which is committed when this resolves. */
   async #do<T>(
     mode: IDBTransactionMode,
     names: string[],
     work: (stores: Record<string, IDBObjectStore>) => Promise<T>,
   ): Promise<T> {
-    const transaction = (await this.#opened).transaction(names, mode);
+    const transaction = await this.#transaction(mode, names);
     const committed = new Promise<void>((resolve, reject) => {
       transaction.oncomplete = () => resolve();
       transaction.onabort = () => reject(transaction.error ?? new EdgeError("the browser's storage took it back"));
@@ -192,7 +220,7 @@ export class IndexedState implements State {
   }
 }
 
-function opened(name: string): Promise<IDBDatabase> {
+async function opened(name: string): Promise<IDBDatabase> {
   const request = indexedDB.open(name, VERSION);
   request.onupgradeneeded = () => {
     const database = request.result;

@@ -2,7 +2,7 @@
  * A device's state for as long as its process lives: in Node, and where a browser has no IndexedDB.
  */
 
-import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State } from "./state.js";
+import { type Batch, batchOf, type EventKey, type KeptArm, type KeptDecision, type RewardCheck, type State, windowOf } from "./state.js";
 
 interface Reward {
   decision: string;
@@ -59,7 +59,7 @@ export class MemoryState implements State {
     return true;
   }
 
-  async batch(most: number): Promise<Batch | null> {
+  async batch(most: number, without: ReadonlySet<string> = new Set()): Promise<Batch | null> {
     const decisions = [...this.#decisions.values()].flatMap(({ id, receipt, event }) =>
       event === null ? [] : [{ receipt, key: [id, null] as EventKey, event }],
     );
@@ -68,7 +68,7 @@ export class MemoryState implements State {
       key: [decision, metric] as EventKey,
       event,
     }));
-    const waiting = [...decisions, ...rewards];
+    const waiting = [...decisions, ...rewards].filter(({ receipt }) => !without.has(receipt));
     const receipt = waiting[0]?.receipt;
     return receipt === undefined ? null : batchOf(receipt, waiting.filter((one) => one.receipt === receipt).slice(0, most));
   }
@@ -85,10 +85,10 @@ export class MemoryState implements State {
     }
   }
 
-  async forgetBefore(decidedAt: number): Promise<void> {
+  async forget(now: number): Promise<void> {
     const rewarded = new Set([...this.#rewards.values()].map((reward) => reward.decision));
-    for (const { id, event, decidedAt: at } of [...this.#decisions.values()]) {
-      if (event === null && at < decidedAt && !rewarded.has(id)) this.#decisions.delete(id);
+    for (const { id, event, decidedAt, reward } of [...this.#decisions.values()]) {
+      if (event === null && decidedAt + windowOf(reward) < now && !rewarded.has(id)) this.#decisions.delete(id);
     }
   }
 

@@ -4,7 +4,7 @@
  * knows by `sendBeacon`; no answer comes, so that is sent again later.
  */
 
-import { NoregretError, Problem, Unreachable } from "../errors.js";
+import { NoregretError, NotFound, Problem, Unreachable } from "../errors.js";
 import { send, type Way } from "../sending.js";
 import type { Batch, KeptDecision, RewardCheck, State } from "./state.js";
 import { alone } from "./tabs.js";
@@ -20,9 +20,12 @@ const BEACON_BYTES = 60_000;
 /** Of one request: the platform takes twice as many. */
 const MOST_EVENTS = 500;
 const PATH = "/api/v1/edge/events";
-/** Answers that another body may not get. */
-const OF_THE_BODY: ReadonlySet<number> = new Set([400, 413, 422, 500]);
-const FAULT = 500;
+/** Of one body, as the platform takes it. */
+const MOST_BYTES = 1024 * 1024;
+const TOO_LARGE = 413;
+const NO_ENDPOINT = "/problems/not-found";
+/** So many events that were told alone may fail before any is heard of: then it is no event's fault. */
+const MOST_FAILURES = 8;
 const LONGEST_PAUSE = 300_000;
 const encoder = new TextEncoder();
 
@@ -51,8 +54,8 @@ export class Outbox {
   };
 
   /**
-   * `after`: milliseconds after an event, null for when `upload` is called alone. Decisions that
-   * were told and made before `oldest` get no rewards any more.
+   * `after`: milliseconds after an event, null for when `upload` is called alone. `now`: the time
+   * by which decisions are forgotten that were told; null where it is not known well enough.
    */
   constructor(
     private readonly name: string,
@@ -61,7 +64,7 @@ export class Outbox {
     private readonly key: string | undefined,
     private readonly timeout: number,
     private readonly after: number | null,
-    private readonly oldest: () => number,
+    private readonly now: () => number | null,
     private readonly onUploaded: (uploaded: Uploaded) => void,
   ) {
     if (after === null) return;
@@ -99,71 +102,95 @@ export class Outbox {
 
   async #upload(): Promise<Uploaded> {
     const told: Record<string, number> = {};
-    for (let batch = await this.state.batch(MOST_EVENTS); batch !== null; batch = await this.state.batch(MOST_EVENTS)) {
-      await this.#tell(batch, told);
+    const without = new Set<string>();
+    let failure: NotFound | null = null;
+    for (let batch = await this.#next(without); batch !== null; batch = await this.#next(without)) {
+      try {
+        await this.#tell(batch, told);
+      } catch (error) {
+        if (!(error instanceof NotFound) || error.type !== NO_ENDPOINT) throw error;
+        failure = error; // that endpoint is no more, or not of this key: others tell
+        without.add(batch.receipt);
+      }
     }
+    if (failure !== null) throw failure;
     const done = [...this.#here].filter(([, made]) => made.told && made.rewards.size === 0);
     for (const [id] of done.slice(0, -REMEMBERED)) this.#here.delete(id);
-    await this.state.forgetBefore(this.oldest());
+    const now = this.now();
+    if (now !== null) await this.state.forget(now);
     const uploaded = { told, waiting: await this.state.waiting() };
     this.onUploaded(uploaded);
     return uploaded;
   }
 
+  #next(without: ReadonlySet<string>): Promise<Batch | null> {
+    return this.state.batch(MOST_EVENTS, without);
+  }
+
   /**
    * A body that is refused whole, for one event of it, is told by halves: that event is `invalid`,
-   * and holds up no other. What is told of a part is settled at once.
+   * and holds up no other. What is told of a part is settled at once. Only what the platform itself
+   * says of an event lets go of it: a refusal of anybody else, of the request, and a fault keep it.
    */
   async #tell(batch: Batch, told: Record<string, number>): Promise<void> {
     const parts: Batch[] = [batch];
-    const faults: Batch[] = [];
-    let [fault, isHeard]: [Problem | null, boolean] = [null, false];
+    const failed = new Set<string>();
+    let [failure, isHeard]: [Problem | null, boolean] = [null, false];
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       let statuses: string[];
       try {
         statuses = await this.#statuses(part);
         isHeard = true;
       } catch (error) {
-        if (!(error instanceof Problem) || !OF_THE_BODY.has(error.status)) throw error;
-        if (error.field === "receipt") {
+        if (!(error instanceof Problem)) throw error;
+        if (isOfReceipt(error)) {
           statuses = part.events.map(() => "refused"); // signed with a secret that is no more: nobody takes them
+        } else if (!mayBeOfOneEvent(error)) {
+          throw error;
         } else if (part.events.length > 1) {
           const middle = part.events.length >> 1;
           parts.push(sliced(part, middle, part.events.length), sliced(part, 0, middle));
           continue;
-        } else if (error.status === FAULT) {
-          faults.push(part); // of the event, or of the platform: others tell
-          fault = error;
-          continue;
-        } else {
+        } else if (isJudgement(error, part)) {
           statuses = ["invalid"];
+        } else {
+          failure = error; // of the event, or of who answers: others tell
+          failed.add(part.keys[0]![0]);
+          if (!isHeard && failed.size >= MOST_FAILURES) throw error;
+          continue;
         }
       }
-      await this.#settle(part, statuses, told);
+      await this.#settle(part, statuses, told, failed);
     }
-    if (fault === null) return;
-    if (!isHeard) throw fault;
-    for (const part of faults) await this.#settle(part, ["invalid"], told);
+    if (failure !== null) throw failure;
   }
 
   /** What became of the first events, at least of one. */
   async #statuses({ receipt, events }: Batch): Promise<string[]> {
     const call = { path: PATH, body: bodyOf(receipt, events), repeatable: true };
-    const { results } = await send<{ results?: { status: string }[] }>(this.way, call, this.timeout);
-    if (!Array.isArray(results) || results.length === 0) {
-      throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
-    }
-    return results.map(({ status }) => status);
+    const results = (await send<{ results?: ({ status?: unknown } | null)[] } | null>(this.way, call, this.timeout))?.results;
+    const statuses = (Array.isArray(results) ? results : []).map((one) => one?.status);
+    const without = statuses.findIndex((status) => typeof status !== "string");
+    const heard = (without < 0 ? statuses : statuses.slice(0, without)) as string[];
+    if (heard.length === 0) throw new Unreachable(`an answer came without a status for any of ${events.length} events`, true);
+    return heard;
   }
 
-  /** What has no status still waits. */
-  async #settle({ keys }: Batch, statuses: readonly string[], told: Record<string, number>): Promise<void> {
-    const heard = keys.slice(0, statuses.length);
-    await this.state.told(heard);
-    heard.forEach(([decision, metric], i) => {
-      told[statuses[i]!] = (told[statuses[i]!] ?? 0) + 1;
-      this.#confirmed(decision, metric);
-    });
+  /** What has no status still waits, and so does a reward whose decision could not be told. */
+  async #settle(
+    { keys }: Batch,
+    statuses: readonly string[],
+    told: Record<string, number>,
+    failed: ReadonlySet<string>,
+  ): Promise<void> {
+    const heard = keys
+      .slice(0, statuses.length)
+      .flatMap((key, i) => (statuses[i] === "unknown" && failed.has(key[0]) ? [] : [{ key, status: statuses[i]! }]));
+    await this.state.told(heard.map(({ key }) => key));
+    for (const { key, status } of heard) {
+      told[status] = (told[status] ?? 0) + 1;
+      this.#confirmed(...key);
+    }
   }
 
   #confirmed(decision: string, metric: string | null): void {
@@ -184,7 +211,8 @@ export class Outbox {
         () => (this.#failures = 0),
         (error: unknown) => {
           if (!(error instanceof NoregretError)) throw error;
-          this.#soon(Math.min((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), LONGEST_PAUSE));
+          const asked = error instanceof Problem ? (error.retryAfter ?? 0) : 0;
+          this.#soon(Math.min(Math.max((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), asked), LONGEST_PAUSE));
         },
       );
     }, wait);
@@ -235,6 +263,23 @@ export class Outbox {
   start(): void {
     this.#soon(0);
   }
+}
+
+function isOfReceipt(error: Problem): boolean {
+  return error.type === "/problems/invalid-fields" && error.field === "receipt";
+}
+
+/** Does the platform itself say this of a body's only event? */
+function isJudgement({ type, field }: Problem, { receipt, events }: Batch): boolean {
+  if (type === "/problems/invalid-fields") return field?.startsWith("events") === true;
+  if (type === "/problems/too-large") return encoder.encode(bodyOf(receipt, events)).length > MOST_BYTES;
+  return type === "/problems/invalid-json";
+}
+
+/** A smaller body may get another answer, also of a proxy that takes less than the platform. */
+function mayBeOfOneEvent({ type, status, field }: Problem): boolean {
+  if (type === "/problems/invalid-fields") return field?.startsWith("events") === true;
+  return type === "/problems/invalid-json" || type === "/problems/internal" || status === TOO_LARGE;
 }
 
 function bodyOf(receipt: string, events: readonly string[], key?: string): string {

@@ -9,17 +9,24 @@ const REFRESH = 15_000;
 const { runtime, worker } = document.documentElement.dataset;
 const part = (id) => document.getElementById(id);
 const tally = new Map(); // by arm: how many it read here, and how many rightly
-let answered = null;
+let answered = null; // what may be judged
+let isReading = false;
+let isKeyKept = true;
+let isPageKept = false;
 let isReached = navigator.onLine; // browsers know of their cable, not of what is behind it
 
 /** The key stands behind the # of the address that the command prints, which no server is sent. */
 function takenKey() {
   const given = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (given) {
-    localStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname);
+  let kept = null;
+  try {
+    if (given) localStorage.setItem(KEY, given);
+    kept = localStorage.getItem(KEY);
+  } catch {
+    isKeyKept = false; // the browser refuses: it stays in the address, so that the page can be loaded again
   }
-  return localStorage.getItem(KEY);
+  if (given && isKeyKept) history.replaceState(null, "", location.pathname);
+  return given ?? kept;
 }
 
 const key = takenKey();
@@ -58,15 +65,17 @@ async function refresh() {
 
 async function showBundle() {
   showNetwork();
-  part("waiting").textContent = `${await device.waiting()} events wait to be sent.`;
   let bundle;
   try {
+    part("waiting").textContent = `${await device.waiting()} events wait to be sent.`;
+    showKept(await device.isKept());
     bundle = await device.bundle();
   } catch (error) {
     part("bundle").textContent = error.message;
     return;
   }
-  part("bundle").textContent = `Bundle ${bundle.version} of ${bundle.experiment}, good until ${new Date(bundle.expires_at).toLocaleString()}.`;
+  const of = bundle.experiment === null ? "no experiment, so nothing is learned" : bundle.experiment;
+  part("bundle").textContent = `Bundle ${bundle.version} of ${of}, good until ${new Date(bundle.expires_at).toLocaleString()}.`;
   part("arms").replaceChildren(...bundle.arms.map(rowOf));
 }
 
@@ -110,6 +119,18 @@ function percent(share) {
   return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 }
 
+/** Says what outlives this visit. */
+function showKept(isDeviceKept) {
+  part("unkept").hidden = isDeviceKept && isKeyKept;
+  if (!isDeviceKept) {
+    part("unkept").textContent =
+      "This browser refuses to keep this page's data. It reads for this visit only: when it is closed, models and events that wait are gone.";
+  } else if (!isKeyKept) {
+    part("unkept").textContent = "This browser refuses to keep this page's key: open the page by its whole address each time.";
+  }
+  if (isPageKept) part("kept").textContent = isDeviceKept && isKeyKept ? "Works offline." : "Works offline for this visit only.";
+}
+
 function showNetwork() {
   part("network").textContent = navigator.onLine && isReached ? "Online" : "Offline";
 }
@@ -117,7 +138,8 @@ function showNetwork() {
 const paper = new Paper(part("paper"), () => enable());
 
 function enable() {
-  part("read").disabled = part("clear").disabled = paper.isEmpty;
+  part("read").disabled = paper.isEmpty || isReading;
+  part("clear").disabled = paper.isEmpty;
   part("right").disabled = part("wrong").disabled = answered === null;
 }
 
@@ -128,26 +150,31 @@ function clear() {
 }
 
 async function read() {
+  if (isReading || paper.isEmpty) return;
   const row = paper.row();
   show(part("seen"), row);
-  part("read").disabled = true;
+  [isReading, answered] = [true, null];
+  enable();
   try {
     const began = performance.now();
-    answered = await device.predict([row]);
+    const answer = await device.predict([row]);
     const milliseconds = performance.now() - began;
     const bundle = await device.bundle();
-    const arm = bundle.arms.find(({ name }) => name === answered.arm);
-    const sure = Math.max(...(answered.outputs.predict_proba?.[0] ?? [0]));
-    part("digit").textContent = answered.outputs.predict[0];
-    part("by").textContent =
-      `Read by ${titleOf(arm)} (arm ${answered.arm}), which had a propensity of ${percent(answered.propensity)}. ` +
-      `It is ${percent(sure)} sure. ${milliseconds.toFixed(1)} ms.`;
-    Object.assign(part("answer").dataset, { arm: answered.arm, decision: answered.decision_id, milliseconds });
-    count(answered.arm, "read");
+    const arm = bundle.arms.find(({ name }) => name === answer.arm);
+    const sure = Math.max(...(answer.outputs.predict_proba?.[0] ?? [0]));
+    const chosen = answer.arm === null ? ", the champion" : ` (arm ${answer.arm}), which had a propensity of ${percent(answer.propensity)}`;
+    part("digit").textContent = answer.outputs.predict[0];
+    part("by").textContent = `Read by ${titleOf(arm) ?? answer.model}${chosen}. It is ${percent(sure)} sure. ${milliseconds.toFixed(1)} ms.`;
+    Object.assign(part("answer").dataset, { arm: answer.arm, decision: answer.decision_id, milliseconds });
+    count(answer.arm, "read");
     trouble("");
+    answered = answer;
   } catch (error) {
+    part("digit").textContent = "–";
+    part("by").textContent = "It was not read.";
     trouble(error.message);
   }
+  isReading = false;
   enable();
   await showBundle();
 }
@@ -157,11 +184,21 @@ function count(arm, what) {
   tally.set(arm, { read: read + (what === "read"), right: right + (what === "right") });
 }
 
+/** Of each answer once: what is clicked after that is of no answer. */
 async function tell(isRight) {
-  await device.feedback(answered.decision_id, isRight);
-  if (isRight) count(answered.arm, "right");
+  if (answered === null) return;
+  const { decision_id, arm, learnable } = answered;
   clear();
-  part("by").textContent = `Noted: ${isRight ? "right" : "wrong"}. Draw the next one.`;
+  let said;
+  try {
+    const isNoted = await device.feedback(decision_id, isRight);
+    if (isNoted && isRight) count(arm, "right");
+    if (isNoted) said = `Noted: ${isRight ? "right" : "wrong"}.`;
+    else said = learnable ? "Not noted: it can't be kept, or its time is over." : "Not noted: nothing is learned of this answer.";
+  } catch (error) {
+    said = `Not noted: ${error.message}`;
+  }
+  part("by").textContent = `${said} Draw the next one.`;
   await showBundle();
 }
 
@@ -183,13 +220,14 @@ async function keep() {
   }
   await navigator.serviceWorker.register(worker, { scope: location.pathname });
   await navigator.serviceWorker.ready;
-  part("kept").textContent = "Works offline.";
+  isPageKept = true;
+  showKept(await device.isKept());
 }
 
 if (key === null) {
   trouble("This page has no key yet. Run manage.py digits-page on the server, and open the address that it prints.");
   part("bundle").textContent = "";
 } else {
-  await Promise.all([refresh(), keep().catch((error) => trouble(`The page can't be kept: ${error.message}`))]);
+  await Promise.all([refresh(), keep().catch((error) => (part("kept").textContent = `Not kept for later visits: ${error.message}`))]);
 }
 enable();
