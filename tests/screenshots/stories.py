@@ -30,12 +30,16 @@ USER = "ada"
 
 @dataclass
 class Camera:
-    """A person's browser, logged in; each picture is of a whole page or of one part of it."""
+    """A person's browser, logged in once; pictures are of whole pages or of one window of them."""
 
     browser: Any
     url: str
     folder: Path
     taken: set[str] = field(default_factory=set)
+    login: Any = None
+    """The cookies of the person, once logged in."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """By the name of an experiment or an endpoint, where its page is."""
 
     def take(
         self,
@@ -43,11 +47,12 @@ class Camera:
         *steps: str,
         size: tuple[int, int] = DESKTOP,
         dark: bool = False,
-        part: str | None = None,
         whole: bool = True,
+        before: Callable[[Any], None] | None = None,
     ) -> None:
-        """A picture, once. `steps`: addresses that are opened, and links or buttons that are
-        clicked, from the first page on. `part`: a selector."""
+        """A picture, once, of the page at the end of `steps`, from the first page on: addresses,
+        experiments and endpoints by their names, links and buttons by theirs. `before`: what else
+        a person does there."""
         if name in self.taken:
             return
         self.taken.add(name)
@@ -58,33 +63,42 @@ class Camera:
             reduced_motion="reduce",
             locale="en-GB",
             timezone_id="UTC",
+            storage_state=self.login,
         )
         try:
             tab = context.new_page()
             tab.goto(f"{self.url}/admin/")
-            tab.fill("input[name=username]", USER)
-            tab.fill("input[name=password]", PASSWORD)
-            tab.click("button[type=submit]")
-            tab.wait_for_url(f"{self.url}/admin/")
+            if self.login is None:
+                tab.fill("input[name=username]", USER)
+                tab.fill("input[name=password]", PASSWORD)
+                tab.click("button[type=submit]")
+                tab.wait_for_url(f"{self.url}/admin/")
+                self.login = context.storage_state()
             for step in steps:
-                if step.startswith("/"):
-                    tab.goto(f"{self.url}{step}")
-                else:
-                    tab.get_by_role("link", name=step, exact=True).or_(
-                        tab.get_by_role("button", name=step, exact=True)
-                    ).first.click()
-                    tab.wait_for_load_state("networkidle")
-            tab.wait_for_timeout(600)  # what is drawn from data that the page asks for
-            shot = tab.locator(part).first.screenshot() if part else tab.screenshot(full_page=whole)
+                self._go(tab, step)
+            if before is not None:
+                before(tab)
+            tab.wait_for_load_state("networkidle")
+            tab.wait_for_timeout(500)  # what is drawn from data that the page asks for
+            shot = tab.screenshot(full_page=whole)
         finally:
             context.close()
-        picture = (
-            Image.open(BytesIO(shot))
-            .convert("RGB")
-            .quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        )
-        picture.save(self.folder / f"{name}.png", optimize=True)
-        print(name, f"{(self.folder / f'{name}.png').stat().st_size / 1000:.0f} kB", flush=True)  # noqa: T201 - a command's output
+        picture = Image.open(BytesIO(shot)).convert("RGB")
+        file = self.folder / f"{name}.png"
+        picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, optimize=True)
+        print(name, f"{file.stat().st_size / 1000:.0f} kB", flush=True)  # noqa: T201 - a command's output
+
+    def _go(self, tab: Any, step: str) -> None:
+        if step.startswith("/") or step in self.addresses:
+            tab.goto(self.addresses.get(step, f"{self.url}{step}"))
+            return
+        if step in (EXPERIMENT, ENDPOINT):
+            tab.goto(f"{self.url}/admin/experiments/{'experiment' if step == EXPERIMENT else 'endpoint'}/")
+        link, button = (tab.get_by_role(role, name=step, exact=True) for role in ("link", "button"))
+        link.or_(button).first.click()
+        if step in (EXPERIMENT, ENDPOINT):
+            tab.wait_for_url("**/change/**")
+            self.addresses[step] = tab.url
 
 
 @contextmanager
@@ -132,13 +146,32 @@ def bandit(browser: Any, folder: Path) -> None:
             camera.take("bandit-dark", EXPERIMENT, dark=True, whole=False)
 
     with played(browser, folder, "bandit", half_way) as camera:
-        camera.take("bandit-promoted", "/admin/experiments/experiment/", EXPERIMENT)
+        camera.take("bandit-promoted", EXPERIMENT)
         camera.take("home-phone", size=PHONE, whole=False)
         camera.take("playground", ENDPOINT, "Try it", "Decide")
         camera.take("endpoint", ENDPOINT)
         camera.take("model", "/admin/registry/modelversion/", "digits")
         camera.take("audit", "/admin/trail/auditentry/")
-        camera.take("form", "/admin/experiments/experiment/add/")
+        camera.take("form", "/admin/experiments/experiment/add/", before=lambda tab: _fill(tab, to="Strategy"))
+        camera.take(
+            "form-careful", "/admin/experiments/experiment/add/", before=lambda tab: _fill(tab, to="How careful")
+        )
+        camera.take("form-review", "/admin/experiments/experiment/add/", before=lambda tab: _fill(tab, to="Review"))
+
+
+def _fill(tab: Any, *, to: str) -> None:
+    """The form of an experiment, up to a step."""
+    tab.fill("input[name=name]", "digits-next")
+    tab.fill("input[name=endpoint]", ENDPOINT)
+    tab.check("input[name=strategy][value=bandit]")
+    while not tab.locator(f"[aria-current=step]:has-text('{to}')").count():
+        onward = tab.locator("button:has-text('Next:')")
+        title = onward.inner_text().partition(": ")[2]
+        onward.click()
+        tab.locator(f"[aria-current=step]:has-text('{title}')").wait_for()
+        if title == "Arms":
+            tab.fill("[name='arms[0].name']", "v2")
+            tab.fill("[name='arms[0].model']", "digits@2")
 
 
 def canary(browser: Any, folder: Path) -> None:
@@ -149,7 +182,7 @@ def canary(browser: Any, folder: Path) -> None:
             camera.take("canary", EXPERIMENT)
 
     with played(browser, folder, "canary", climbing) as camera:
-        camera.take("canary-rolled-back", "/admin/experiments/experiment/", EXPERIMENT)
+        camera.take("canary-rolled-back", EXPERIMENT)
 
 
 def shadow(browser: Any, folder: Path) -> None:

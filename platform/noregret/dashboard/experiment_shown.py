@@ -171,7 +171,9 @@ def per_day(experiment: Experiment, series: OverTime, now: datetime) -> float | 
 def strip(experiment: Experiment, results: Results, figures: Figures) -> list[tuple[str, str, str]]:
     """(name, label, text): where it stands, at a glance; times are in the template."""
     facts = figures.facts
-    answered = f" ({results.rewards / results.decisions:.0%} of decisions)" if results.decisions else ""
+    # Rewards are counted as they come in, decisions a moment later, with their rows.
+    share = f"{results.rewards / results.decisions:.0%} of decisions" if results.decisions else ""
+    answered = f" ({'decisions are on their way' if results.rewards > results.decisions else share})" if share else ""
     told_facts = [
         ("day", "Day", day(experiment, results.as_of)),
         ("decisions", "Decisions", facts["decisions"]),
