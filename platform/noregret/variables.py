@@ -129,8 +129,8 @@ CACHE_BYTES = _variable(
 )
 EDGE_SIGNING_KEYS = _variable(
     "NOREGRET_EDGE_SIGNING_KEYS",
-    "seeds of the Ed25519 keys that sign bundles for devices, 32 bytes in base64url each, separated by commas, `derived` for the one of the "
-    "secret key: the first signs, devices are told all",
+    "seeds of the Ed25519 keys that sign bundles for devices, 32 bytes in base64url each, separated by commas, `derived` for "
+    "the one of the secret key: the first signs, devices are told all",
     "derived from the secret key",
 )
 EDGE_BUNDLE_SECONDS = _variable(
