@@ -23,7 +23,12 @@ T = TypeVar("T")
 REDIRECTIONS = 3
 """So often at most a command follows a server that says where its key is."""
 
-_EVERYWHERE = {"PING", "SCRIPT LOAD"}
+_TRIED = 3
+"""So many servers at most are asked for what any of them could answer."""
+
+_AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+_EVERYWHERE = "PING"
+_WHERE_IT_CAN_BE = "SCRIPT LOAD"
 _ANYWHERE = {"TIME"}
 _OF_A_SERVER = {"INFO", "CONFIG GET", "CONFIG SET", "SCAN", "DBSIZE", "FLUSHDB", "FLUSHALL"}
 
@@ -67,7 +72,7 @@ class ClusteredRedis(redis.Redis):
             except (ClusterDownError, TryAgainError, ReadOnlyError) as error:
                 self._topology.refresh_soon()
                 raise Unsettled(str(error)) from error
-            except (redis.ConnectionError, redis.TimeoutError, OSError):
+            except _AWAY:
                 self._topology.refresh_soon()
                 raise
         raise Unsettled(f"a key was still elsewhere after {REDIRECTIONS} servers")
@@ -113,16 +118,40 @@ class ClusteredRedis(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         name = str(args[0]).upper()
-        if name in _EVERYWHERE:
+        if name == _EVERYWHERE:
             return [self._heard(server, args, options) for server in self.shards()][-1]
+        if name == _WHERE_IT_CAN_BE:
+            return self._of_those_that_are_there(args, options)
         if name in _ANYWHERE:
-            return self._heard(self.shards()[0], args, options)
+            return self._of_any(self.shards()[:_TRIED], args, options)
         return self.at_owner(_key_of(name, args), lambda server, asking: _answer(server, args, options, asking))
+
+    def _of_any(self, servers: Sequence[redis.Redis], args: Any, options: Any) -> Any:
+        """The first answer: a server that is away is not the others' trouble."""
+        for server in servers[:-1]:
+            try:
+                return self._heard(server, args, options)
+            except _AWAY:
+                continue
+        return self._heard(servers[-1], args, options)
+
+    def _of_those_that_are_there(self, args: Any, options: Any) -> Any:
+        """An answer, where there is one: who is away has no script of before either, and says so
+        once it is back."""
+        answers, missing = [], []
+        for server in self.shards():
+            try:
+                answers.append(self._heard(server, args, options))
+            except _AWAY as error:
+                missing.append(error)
+        if not answers:
+            raise missing[0]
+        return answers[0]
 
     def _heard(self, server: redis.Redis, args: Any, options: Any) -> Any:
         try:
             return _sent(server, args, options)
-        except (redis.ConnectionError, redis.TimeoutError, OSError):
+        except _AWAY:
             self._topology.refresh_soon()
             raise
 
@@ -149,12 +178,14 @@ class ClusteredRedis(redis.Redis):
             server = self.shards()[0] if name in _ANYWHERE else self.owner_of(_key_of(name, args))
             by_server.setdefault(server, []).append(position)
         answers: list[Any] = [None] * len(commands)
+        heard: list[redis.Redis] = []
         away = 0
         for server, positions in by_server.items():
             found: list[Any]
             try:
                 found = _one_by_one(server, [commands[position] for position in positions])
-            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                heard.append(server)
+            except _AWAY as error:
                 self._topology.refresh_soon()
                 away += 1
                 if away == len(by_server):
@@ -163,10 +194,13 @@ class ClusteredRedis(redis.Redis):
             for position, answer in zip(positions, found, strict=True):
                 answers[position] = answer
         for position, answer in enumerate(answers):
-            if isinstance(answer, Exception) and unsettled(answer):
-                args, options = commands[position]
+            args, options = commands[position]
+            of_any = isinstance(answer, _AWAY) and str(args[0]).upper() in _ANYWHERE
+            if of_any or (isinstance(answer, Exception) and unsettled(answer)):
                 try:
-                    answers[position] = self.execute_command(*args, **options)
+                    answers[position] = (
+                        self._of_any(heard, args, options) if of_any else self.execute_command(*args, **options)
+                    )
                 except redis.RedisError as error:
                     answers[position] = error
         return answers
@@ -187,7 +221,7 @@ class _ClusterPipeline(Pipeline):
             self.reset()
         if raise_on_error:
             for answer in answers:
-                if isinstance(answer, redis.ConnectionError | redis.TimeoutError | OSError):
+                if isinstance(answer, _AWAY):
                     raise answer
             self.raise_first_error(commands, answers)  # type: ignore[no-untyped-call]  # left untyped there
         return answers

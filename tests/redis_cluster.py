@@ -134,6 +134,17 @@ class Cluster:
         self._processes[port].wait()
 
     @contextlib.contextmanager
+    def gone(self, port: int) -> Iterator[None]:
+        """Meanwhile that server is not there, and for too short a time for another in its place;
+        what it had is gone."""
+        self.kill(port)
+        try:
+            yield
+        finally:
+            self.start_server(port)
+            _wait(self._is_settled)
+
+    @contextlib.contextmanager
     def hung(self, port: int) -> Iterator[None]:
         """Meanwhile that server takes connections, and answers nothing."""
         self._processes[port].send_signal(signal.SIGSTOP)
@@ -141,6 +152,28 @@ class Cluster:
             yield
         finally:
             self._processes[port].send_signal(signal.SIGCONT)
+            _wait(self._is_settled)
+
+    def is_whole(self) -> bool:
+        """Do all that answer know, for each slot, a server that is there?"""
+        clients = [self.client(port) for port in self.ports]
+        try:
+            return all(int(_info(client)["cluster_slots_ok"]) == _SLOTS for client in clients if _answers(client))
+        finally:
+            for client in clients:
+                client.close()
+
+    def _is_settled(self) -> bool:
+        """Every server is there, three take writes, and each has a replica that has what it has."""
+        clients = [self.client(port) for port in self.ports]
+        try:
+            if not all(_answers(client) and _is_whole(client) for client in clients):
+                return False
+            writing = [client for client in clients if client.info("replication")["role"] == "master"]
+            return len(writing) == 3 and all(_in_step(client) for client in writing)
+        finally:
+            for client in clients:
+                client.close()
 
     def stop(self) -> None:
         for process in self._processes.values():
@@ -247,4 +280,4 @@ def _replicates(client: redis.Redis, name: str) -> bool:
 
 def _in_step(client: redis.Redis) -> bool:
     said = client.info("replication")
-    return bool(said["connected_slaves"] == 1 and said["slave0"]["state"] == "online")
+    return bool(said.get("connected_slaves") == 1 and said["slave0"]["state"] == "online")

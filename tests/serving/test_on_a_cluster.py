@@ -182,6 +182,19 @@ def test_server_hangs__readiness_is_told_within_the_time_of_a_probe(on_cluster: 
     wait_until(lambda: alice.get("/readyz")["checks"]["redis"]["ok"])
 
 
+def test_any_server_gone__the_clock_is_asked_of_another_and_scripts_go_where_they_can(on_cluster: Cluster) -> None:
+    for port in on_cluster.primaries():
+        with on_cluster.gone(port):
+            assert client().time()[0] > 0
+            with client().pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for name in ENDPOINTS:
+                    pipeline.exists(keys().decisions(name))
+                answers = pipeline.execute(raise_on_error=False)
+            assert not isinstance(answers[0], Exception)
+            assert len(client().script_load("return 1")) == 40
+
+
 def test_keys_that_move_to_another_server__are_followed(on_cluster: Cluster, alice: Api) -> None:
     started = experiments_on_all_shards(on_cluster)
     made = [decide(alice, "pages") for _ in range(3)]
@@ -228,10 +241,14 @@ def test_servers_gone_for_good__are_their_endpoints_trouble_alone(on_cluster: Cl
         with pytest.raises(redis.ConnectionError):
             learn(started["lists"].endpoint_id)
     finally:
+        # Both at once, the second could be chosen in place of the first, and would not have what
+        # the first had taken by then.
         for port in gone:
             on_cluster.start_server(port)
+            wait_until(on_cluster.is_whole)
     wait_until(lambda: process().spool.size == 0)
-    learn(started["lists"].endpoint_id)
+    for name in {*ENDPOINTS} - {*others}:
+        learn(started[name].endpoint_id)
     assert Decision.objects.count() == 5 * len(ENDPOINTS)
 
 
