@@ -16,9 +16,7 @@ _ALWAYS = [
     ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
 ]
-_EXPOSED = (
-    "Accept-Ranges, Content-Range, Date, ETag, Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
-)
+_EXPOSED = "Accept-Ranges, Content-Range, Date, ETag, Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
 _TAKEN = (
     "Authorization, Content-Encoding, Content-Type, If-None-Match, If-Range, Inference-Header-Content-Length, Range, "
     "X-API-Key, X-Request-ID"

@@ -137,6 +137,7 @@ test("a bundle that was changed where it is kept is fetched again", async () => 
     await state.put({ bundle: spoil(text) });
     const device = page(platform, state);
     await assert.rejects(device.decide(), BundleNotTrusted);
+    await state.put({ trust: spoil(text).slice(1), ahead: "soon" });
     assert.equal(await device.refresh(), true);
     assert.equal((await device.decide()).arm, "a");
   }
@@ -179,4 +180,29 @@ test("a model file that comes wrong takes nothing from the other arms, nor a bun
     assert.equal(await page(platform, state, { ...options, shelf: new MemoryShelf() }).refresh(), true);
     assert.equal((await page(platform, state).bundle()).version, 2);
   }
+});
+
+test("a platform that refuses is asked less and less, however often its bundle is fetched", async () => {
+  const platform = new Platform([await signingKey("a")]);
+  let refusals = 0;
+  let isRefused = true;
+  platform.answer = (response, path) => {
+    if (path !== "/api/v1/edge/events" || !isRefused) return response;
+    refusals++;
+    return Response.json({ type: "/problems/bad-request" }, { status: 400 });
+  };
+  let [heard, uploaded] = [null, null];
+  uploaded = new Promise((resolve) => (heard = resolve));
+  const device = page(platform, new MemoryState(10), { uploadAfter: 40, onUploaded: heard });
+  await device.refresh();
+  await device.decide();
+  for (let i = 0; i < 100; i++) {
+    await device.refresh();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.ok(refusals >= 1 && refusals <= 6, `${refusals}`);
+  assert.equal(await device.waiting(), 1);
+  isRefused = false;
+  assert.equal((await uploaded).waiting, 0);
+  device.close();
 });

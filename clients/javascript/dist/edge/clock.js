@@ -27,7 +27,7 @@ export class PlatformClock {
     }
     /** What the state has as `ahead`. */
     take(ahead) {
-        this.#ahead = Number(ahead ?? 0);
+        this.#ahead = Number(ahead ?? 0) || 0;
     }
     /** By the `Date` of an answer that was made just now. */
     async note(date) {

@@ -33,6 +33,6 @@ export declare class Outbox {
     upload(): Promise<Uploaded>;
     /** Sends no more by itself. */
     close(): void;
-    /** Begins to send what earlier pages left. */
+    /** Begins to send what earlier pages left, and what could not be sent. What was refused waits its time. */
     start(): void;
 }

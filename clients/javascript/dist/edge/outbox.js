@@ -35,6 +35,8 @@ export class Outbox {
     #running;
     #timer;
     #failures = 0;
+    /** Was the last failure an answer? Then the network is no reason to ask again sooner. */
+    #isRefused = false;
     #closed = false;
     #onOnline = () => this.#soon(0);
     #onHide = () => this.#sendBeforeEnd();
@@ -203,9 +205,12 @@ export class Outbox {
         clearTimeout(this.#timer);
         this.#timer = setTimeout(() => {
             this.#timer = undefined;
-            this.upload().then(() => (this.#failures = 0), (error) => {
+            this.upload().then(() => {
+                [this.#failures, this.#isRefused] = [0, false];
+            }, (error) => {
                 if (!(error instanceof NoregretError))
                     throw error;
+                this.#isRefused = error instanceof Problem;
                 const asked = error instanceof Problem ? (error.retryAfter ?? 0) : 0;
                 this.#soon(Math.min(Math.max((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), asked), LONGEST_PAUSE));
             });
@@ -254,9 +259,9 @@ export class Outbox {
         document.removeEventListener("visibilitychange", this.#onVisibility);
         removeEventListener("pagehide", this.#onHide);
     }
-    /** Begins to send what earlier pages left. */
+    /** Begins to send what earlier pages left, and what could not be sent. What was refused waits its time. */
     start() {
-        this.#soon(0);
+        this.#soon(this.#isRefused ? undefined : 0);
     }
 }
 function isOfReceipt(error) {

@@ -33,7 +33,7 @@ export class PlatformClock {
 
   /** What the state has as `ahead`. */
   take(ahead: string | null | undefined): void {
-    this.#ahead = Number(ahead ?? 0);
+    this.#ahead = Number(ahead ?? 0) || 0;
   }
 
   /** By the `Date` of an answer that was made just now. */

@@ -46,6 +46,8 @@ export class Outbox {
   #running: Promise<Uploaded> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
+  /** Was the last failure an answer? Then the network is no reason to ask again sooner. */
+  #isRefused = false;
   #closed = false;
   readonly #onOnline = (): void => this.#soon(0);
   readonly #onHide = (): void => this.#sendBeforeEnd();
@@ -208,9 +210,12 @@ export class Outbox {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.upload().then(
-        () => (this.#failures = 0),
+        () => {
+          [this.#failures, this.#isRefused] = [0, false];
+        },
         (error: unknown) => {
           if (!(error instanceof NoregretError)) throw error;
+          this.#isRefused = error instanceof Problem;
           const asked = error instanceof Problem ? (error.retryAfter ?? 0) : 0;
           this.#soon(Math.min(Math.max((this.after ?? 0) * 2 ** Math.min(++this.#failures, 20), asked), LONGEST_PAUSE));
         },
@@ -259,9 +264,9 @@ export class Outbox {
     removeEventListener("pagehide", this.#onHide);
   }
 
-  /** Begins to send what earlier pages left. */
+  /** Begins to send what earlier pages left, and what could not be sent. What was refused waits its time. */
   start(): void {
-    this.#soon(0);
+    this.#soon(this.#isRefused ? undefined : 0);
   }
 }
 

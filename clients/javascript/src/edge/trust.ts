@@ -22,10 +22,20 @@ const ALGORITHM = "Ed25519";
 
 /** What was kept, if it began with the same keys; an app with others begins anew. */
 export function trustOf(text: string | null | undefined, given: Keys | undefined): Trust | null {
-  const kept = text == null ? null : (JSON.parse(text) as Trust);
+  const kept = read(text);
   if (given === undefined) return kept;
   const from = nameOf(given);
   return kept?.from === from ? kept : { keys: given, from, since: "" };
+}
+
+/** Null also where it is damaged: then trust begins anew. */
+function read(text: string | null | undefined): Trust | null {
+  try {
+    const { keys, from, since } = JSON.parse(text ?? "") as Trust;
+    return { keys: { ...keys }, from, since };
+  } catch {
+    return null;
+  }
 }
 
 /** Of the platform's answer at /api/v1/edge/key. Throws NoregretError where that is none. */
