@@ -271,6 +271,16 @@ def test_overview__many_endpoints_and_experiments__asks_the_database_as_often(ad
     assert admin.get("/admin/?page=x").status_code == 200
 
 
+def test_overview__a_young_single_deployment__tells_its_decisions(admin: Client, platform: None) -> None:
+    static_model("page", "a", "A")
+    endpoint = endpoint_of("pages", "page@a")
+    baseline = Baseline.objects.get(endpoint=endpoint)
+    BaselineInterval.objects.create(baseline=baseline, start=hour_of(timezone.now()), decisions=4371, rewards=8)
+    shown = admin.get("/admin/").content.decode()
+    assert "4,371 decisions so far" in shown
+    assert "No decision was recorded" not in shown
+
+
 def test_overview__a_card__tells_champion_traffic_reward_and_what_runs(admin: Client, two_arms: Start) -> None:
     experiment = two_arms(
         guardrails=[{"metric": "error_rate", "max": 0.02, "action": "pause"}],

@@ -60,6 +60,8 @@ def test_one_arm_never_answered__is_told_of_that_arm_alone() -> None:
     assert said.headline == "v2 has no reward yet: none of 312 decisions is answered."
     assert said.tone == "bad"
     assert "leads" not in said.text
+    fails = verdict(results(V1, arm("v2", decisions=312, rewards=0, error_rate=1.0), **LEADS), setting())
+    assert "feedback" not in fails.text, "what is refused for a failure does not get lost"
     silent = verdict(results(arm("a", rewards=0), arm("b", rewards=0)), setting())
     assert silent.headline == "No reward has come in yet for 2,000 decisions."
     assert "1 h after it was made" in silent.text

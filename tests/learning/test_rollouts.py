@@ -266,6 +266,12 @@ def test_promotion__ask__tells_people_once__and_again_when_it_changes(two_arms: 
     told = AuditEntry.objects.filter(action="experiment.recommended")
     assert [entry.details["arm"] for entry in told] == ["b"]
     assert again(experiment).status == "running"
+    # It lapses and comes back: told of once a day.
+    for days, times in ((0, 1), (2, 2)):
+        Experiment.objects.filter(pk=experiment.pk).update(asked="")
+        told.update(at=timezone.now() - timedelta(days=days))
+        learn(experiment.endpoint_id)
+        assert told.count() == times
 
 
 def test_promotion__cooldown__waits_after_the_last_change_of_champion(two_arms: Start) -> None:

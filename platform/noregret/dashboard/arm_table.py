@@ -28,6 +28,10 @@ _COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (
 """The figures of each column, below each other, and its title."""
 _OF_ONE_ARM = ("share", "now", "best", "loss")
 _COMPARING = ("best", "loss")
+_SHARES: dict[str, str] = {
+    Experiment.Status.PAUSED: "Share before the pause, so far",
+    Experiment.Status.COMPLETED: "Share at the end, so far",
+}
 
 
 def columns_of(experiment: Experiment) -> list[tuple[tuple[str, ...], str]]:
@@ -39,8 +43,13 @@ def columns_of(experiment: Experiment) -> list[tuple[tuple[str, ...], str]]:
         left_out = ("now", *_COMPARING)  # they depend on the request
     elif experiment.strategy == Experiment.Strategy.CANARY:
         left_out = ("loss",)
+    # While it is paused and once it has ended the champion has all traffic.
+    shares = {
+        ("share",): "Share so far",
+        ("now", "share"): _SHARES.get(experiment.status, "Share now, so far"),
+    }
     columns = [(tuple(key for key in keys if key not in left_out), label) for keys, label in _COLUMNS]
-    return [(keys, "Share so far" if keys == ("share",) else label) for keys, label in columns if keys]
+    return [(keys, shares.get(keys, label)) for keys, label in columns if keys]
 
 
 def serves_nobody(experiment: Experiment) -> bool:

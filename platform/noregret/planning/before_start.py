@@ -80,15 +80,17 @@ def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures
         return "Days are simulated for rewards of 0 and 1 alone: this one is another number."
     if len(arms) > MOST_ARMS:
         return f"Days are simulated for up to {MOST_ARMS} arms."
-    if shown.kind != "binary" or shown.metric != reward.metric:
-        return (
-            f"No days can be told yet: what the champion of {name} has shown is its {shown.metric}, and this experiment goes by "
-            f"{reward.metric}. Give the endpoint this reward and send feedback on the champion's decisions."
-        )
     if shown.mean is None or shown.rewards < _LEAST:
         return (
             f"No days can be told yet: {name} has hardly any feedback on its champion's decisions. "
             "Send feedback on them, and look again."
+        )
+    if shown.kind != "binary" or shown.metric != reward.metric:
+        alike = shown.metric == reward.metric
+        other, this = ("any number", "0 or 1") if alike else (f"its {shown.metric}", reward.metric)
+        return (
+            f"No days can be told yet: what the champion of {name} has shown is {other}, and this experiment goes by {this}. "
+            "Give the endpoint this reward and send feedback on the champion's decisions."
         )
     if not 0.0 < shown.mean < 1.0:
         return f"No days can be told yet: every reward of the champion of {name} was the same so far."

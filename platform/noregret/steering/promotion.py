@@ -1,8 +1,11 @@
 """Acts on a recommendation, where the experiment says `auto`. Exactly once: the transition is a
 compare-and-set."""
 
+from datetime import timedelta
+
 import structlog
 from django.db import transaction
+from django.utils import timezone
 
 from noregret.experiments.errors import Conflict
 from noregret.experiments.lifecycle import Action
@@ -12,12 +15,14 @@ from noregret.learning.shown import canary
 from noregret.learning.shown.recommendation import Recommendation, may_be_due, recommend
 from noregret.rollout.transitions import advance, move
 from noregret.trail import audit
+from noregret.trail.models import AuditEntry
 
 from . import guardrails, schedule
 
 log = structlog.get_logger(__name__)
 
 ACTOR = "learner"
+ASKED_AGAIN = timedelta(days=1)
 _ACTIONS: dict[str, Action] = {"promote": "promote", "stop": "stop", "rollback": "rollback"}
 
 
@@ -105,10 +110,17 @@ def _promote(experiment: Experiment) -> bool:
 
 
 def _ask(experiment: Experiment, found: Recommendation) -> bool:
-    """Tell people, once, what is recommended: they decide."""
+    """Tell people, once, what is recommended: they decide. What wavers about its threshold is told
+    once a day."""
     asked = f"{found.action} {found.arm.name if found.arm else ''}".strip()
+    details = {"action": found.action, "arm": found.arm.name if found.arm else None}
     with transaction.atomic():
         if not Experiment.objects.filter(pk=experiment.pk).exclude(asked=asked).update(asked=asked):
+            return False
+        lately = AuditEntry.objects.filter(
+            action="experiment.recommended", experiment=experiment.name, at__gt=timezone.now() - ASKED_AGAIN
+        )
+        if lately.filter(details__contains=details).exists():
             return False
         audit.record(
             actor=ACTOR,
@@ -117,7 +129,7 @@ def _ask(experiment: Experiment, found: Recommendation) -> bool:
             experiment=experiment.name,
             model=found.arm.model.model if found.arm else "",
             reason=found.reason,
-            details={"action": found.action, "arm": found.arm.name if found.arm else None, "value": found.evidence},
+            details=details | {"value": found.evidence},
         )
     return True
 

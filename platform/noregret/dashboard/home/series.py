@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from noregret.experiments.models import Endpoint
+from noregret.experiments.models import Endpoint, Experiment
 
 
 class Scale(NamedTuple):
@@ -44,9 +44,12 @@ class Series:
     rewards: int
 
 
-def scale_of(age: timedelta) -> Scale:
-    """By how old an endpoint is: a line of one point says nothing."""
-    return _MINUTES if age < timedelta(hours=3) else _HOURS if age < timedelta(days=2) else _DAYS
+def scale_of(age: timedelta, *, experiments: bool) -> Scale:
+    """By how old an endpoint is: a line of one point says nothing. `experiments`: had it any? A
+    single deployment is known by the hour."""
+    if age < timedelta(hours=3) and experiments:
+        return _MINUTES
+    return _HOURS if age < timedelta(days=2) else _DAYS
 
 
 # Sums by piece: of a baseline the recorded share is what was seen of all traffic, and a silent
@@ -82,7 +85,12 @@ GROUP BY 1, 2, 3
 
 def series_of(endpoints: Sequence[Endpoint], metrics: dict[int, str], now: datetime) -> dict[int, Series]:
     """By endpoint's id. `metrics` are those whose mean is told, by endpoint's id. One query."""
-    scales = {row.pk: scale_of(now - row.created_at) for row in endpoints}
+    begun = set(
+        Experiment.objects.filter(endpoint__in=[row.pk for row in endpoints], started_at__isnull=False).values_list(
+            "endpoint_id", flat=True
+        )
+    )
+    scales = {row.pk: scale_of(now - row.created_at, experiments=row.pk in begun) for row in endpoints}
     # A piece ends with each width, so that what is drawn does not move with each look.
     begins = {pk: _floor(now - scale.span, scale.width) for pk, scale in scales.items()}
     asked: dict[str, Any] = {

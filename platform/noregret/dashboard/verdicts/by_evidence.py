@@ -11,6 +11,7 @@ from . import told
 from .compared import arm_of, leads, named_against_the_table
 from .setting import Setting
 from .structure import Tone, Verdict
+from .troubles import FAILING
 
 _DAY = timedelta(days=1)
 
@@ -106,6 +107,14 @@ def _unanswered(results: Results, setting: Setting, arms: list[ResultsArm]) -> V
         wait = f"A decision counts {duration(setting.window_seconds)} after it was made at the latest."
         headline = f"No reward has come in yet for {told.counted(count, 'decision', 'decisions')}."
         return Verdict(headline, f"Send feedback on what came of decisions of {setting.endpoint}.", "wait", (wait,))
+    if all((arm.error_rate or 0.0) > FAILING for arm in arms):
+        # No feedback is missing: what the champion answered in its place is not taken for it.
+        headline = (
+            f"{names} {has} no reward: {'it fails' if len(arms) == 1 else 'they fail'}, and the champion answers."
+        )
+        against = f"The others have {told.counted(results.rewards, 'reward', 'rewards')}."
+        do = f"Mend the model behind {names}, or take {'it' if len(arms) == 1 else 'them'} out."
+        return Verdict(headline, do, "bad", (against,))
     headline = f"{names} {has} no reward yet: none of {told.counted(count, 'decision', 'decisions')} is answered."
     against = f"Nothing can be shown against an arm without one; the others have {told.counted(results.rewards, 'reward', 'rewards')}."
     do = f"Find out whether feedback on {names} gets lost; or take {'it' if len(arms) == 1 else 'them'} out."
