@@ -235,6 +235,30 @@ def test_copy__of_an_experiment__is_another_with_the_same_document(pages: Client
     }
 
 
+def test_copy__of_what_was_promoted__calls_no_other_arm_the_control(pages: Client, alice: Api) -> None:
+    arms = [{"name": "control", "model": "page@a", "weight": 0.5}, {"name": "new", "model": "page@b", "weight": 0.5}]
+    made = {"name": "e", "endpoint": "pages", "strategy": "ab", "arms": arms}
+    assert alice.post("/api/v1/experiments", made).status == 201
+    assert alice.post("/api/v1/experiments/e/start", {}).status == 200
+    assert alice.post("/api/v1/experiments/e/promote", {"arm": "new"}).status == 200
+    form = begin(pages, f"/admin/experiments/experiment/{Experiment.objects.get().pk}/copy")
+    answer = leave(pages, form, "review", {}, "create")
+    assert answer.status_code == 302, re.findall(r'nr-error"[^>]*>([^<]*)', answer.content.decode())
+    copied = Experiment.objects.get(name="e-2")
+    told = [(arm.name, arm.model.model, arm.is_control) for arm in copied.arms.order_by("position")]
+    assert sorted(told) == [("former", "page@a", False), ("new", "page@b", True)]
+
+
+def test_draft__changed_elsewhere_meanwhile__says_so_on_every_step(pages: Client, alice: Api) -> None:
+    assert alice.post("/api/v1/experiments", DRAFT).status == 201
+    form = begin(pages, f"/admin/experiments/experiment/{Experiment.objects.get().pk}/edit")
+    said = "was changed since this form was opened"
+    assert said not in look(pages, form, "review")
+    Experiment.objects.update(revision=1)
+    for step in ("arms", "review"):
+        assert said in look(pages, form, step)
+
+
 def test_draft__changed_in_the_form__is_changed_once(pages: Client, alice: Api) -> None:
     assert alice.post("/api/v1/experiments", {**DRAFT, "guardrails": GUARDRAILS}).status == 201
     draft = Experiment.objects.get()

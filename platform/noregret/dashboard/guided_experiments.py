@@ -5,6 +5,7 @@ What is typed is kept with each step that is left (`sheets`), and checked where 
 is made before the last step says so.
 """
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from noregret.experiments import stored
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.names import NAME_MAX_LENGTH
 from noregret.planning.before_start import SPLIT, expected, policies_told
+from noregret.rollout.creation import CONTROL
 from noregret.rollout.drafts import document_of
 
 from . import sheets
@@ -28,6 +30,7 @@ from .sheets import Sheet
 from .typed_document import typed
 from .words import in_words, reward_in_words
 
+_ARM_NAME = re.compile(r"arms\[\d+\]\.name")
 _OWN = {"csrfmiddlewaretoken", "step", "to"}
 LIFT = "suppose.lift"
 """What a forecast supposes: an input of the page, and no part of the document."""
@@ -80,6 +83,7 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
             raise PermissionDenied
         copied = self._experiment(request, pk)
         filled = typed(document_of(copied)) | {"name": _free_name(copied.name)}
+        filled |= _renamed(filled, copied.endpoint.champion.model)
         for moment in ("schedule.start_at", "schedule.end_at"):
             filled.pop(moment, None)  # its own times: they would start or end the copy
         return self._begin(Sheet(request.user.pk or 0, filled))
@@ -183,6 +187,11 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         wrong = form.wrong_steps() if told else []
         errors = _errors(form, sheet.token, name, everything or name == "review") if told else []
         overall = [str(error) for error in form.errors.get(NON_FIELD_ERRORS, [])] if told else []
+        if form.draft is not None and sheet.revision not in (None, form.draft.revision):
+            overall.append(
+                f"{form.draft} was changed since this form was opened, and is not changed by it any more. Cancel leads to "
+                "what it is now, and Change there begins with that."
+            )
         if not told:
             form.be_quiet()
         names = [step.name for step in STEPS]
@@ -275,6 +284,18 @@ def _errors(form: ExperimentForm, token: str, here: str, everything: bool) -> li
 
 def _heading(form: ExperimentForm) -> str:
     return "New experiment" if form.draft is None else f"Change {form.draft.name}"
+
+
+def _renamed(filled: dict[str, str], champion: str) -> dict[str, str]:
+    """An arm that was called the control and is not the champion's model any more: by that name it
+    would be taken for it."""
+    names = {value for name, value in filled.items() if _ARM_NAME.fullmatch(name)}
+    free = next(name for name in ("former", *(f"former-{i}" for i in range(2, 200))) if name not in names)
+    return {
+        name: free
+        for name, value in filled.items()
+        if _ARM_NAME.fullmatch(name) and value == CONTROL and filled.get(name.replace(".name", ".model")) != champion
+    }
 
 
 def _free_name(name: str) -> str:

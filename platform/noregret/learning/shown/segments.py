@@ -221,7 +221,9 @@ def _sentence(earned: float, best: SingleArm | None) -> str:
     alone = f"{best.name}, the best single arm, would have earned {best.value:.4g}"
     interval = best.interval
     if interval is None or best.gain is None:
-        return f"{said}; {alone}, from too few choices for an interval."
+        return (
+            f"{said}. What one arm alone would have earned is not known yet: there are too few choices for an interval."
+        )
     between = f"(95 %: {interval[0]:+.3g} to {interval[1]:+.3g})"
     if interval[0] > 0:
         return f"{said}; {alone}: {best.gain:.3g} less {between}."
