@@ -125,6 +125,13 @@ def test_page__of_each_strategy__says_what_it_has_come_to__in_bounded_queries(ad
         assert len(second) <= len(first), strategy
 
 
+def test_arm_without_any_reward__is_no_answer_alike(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    for name, rewards in (("a", 100), ("b", 0)):
+        ArmStatistics.objects.filter(arm__name=name).update(decisions=285, rewards=rewards, mean=0.2)
+    assert "No: b has no reward, the others have 100." in admin.get(page(experiment)).content.decode()
+
+
 def test_figures__asked_again__are_not_modified__until_something_is(
     admin: Client, two_arms: Start, monkeypatch: Any
 ) -> None:

@@ -13,12 +13,13 @@ from noregret.experiments.models import Experiment
 from noregret.learning.clock import earliest_decision
 from noregret.learning.evidence import keeps_units
 from noregret.learning.models import ArmStatistics
+from noregret.learning.shown.phrases import listed
 from noregret.learning.shown.results import Results
 
 from .arm_table import serves_nobody
 from .figures import answers_differ, answers_said
 from .verdicts import told
-from .verdicts.troubles import FAILING
+from .verdicts.troubles import ENOUGH, FAILING
 from .words import duration, sentence
 
 Tone = Literal["good", "wait", "bad"]
@@ -111,6 +112,10 @@ def _answers(results: Results) -> Answer:
     if answers_differ(results):
         each = ", ".join(f"{arm.name} {arm.answered:.0%}" for arm in results.arms if arm.answered is not None)
         text = f"No: {each}. The table compares those who answered, not all who were served."
+        return Answer("answers", question, text, "bad")
+    silent = [arm.name for arm in results.arms if arm.enabled and arm.decisions >= ENOUGH and not arm.rewards]
+    if silent and results.rewards:
+        text = f"No: {listed(silent)} {'has' if len(silent) == 1 else 'have'} no reward, the others have {results.rewards:,}."
         return Answer("answers", question, text, "bad")
     return Answer("answers", question, sentence(answers_said(results)), "good")
 

@@ -9,7 +9,8 @@ from . import told
 
 FAILING = 0.1
 """More failures than this are told of an arm, as what stands against its promotion."""
-_ENOUGH = 20
+ENOUGH = 20
+"""Decisions of an arm from which on its failures, or its silence, are told."""
 
 
 def failing(results: Results) -> list[ResultsArm]:
@@ -17,7 +18,7 @@ def failing(results: Results) -> list[ResultsArm]:
     arms = [
         arm
         for arm in results.arms
-        if arm.enabled and arm.error_rate is not None and arm.error_rate > FAILING and arm.decisions >= _ENOUGH
+        if arm.enabled and arm.error_rate is not None and arm.error_rate > FAILING and arm.decisions >= ENOUGH
     ]
     return sorted(arms, key=lambda arm: -(arm.error_rate or 0.0))
 
