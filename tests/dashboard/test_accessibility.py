@@ -71,6 +71,9 @@ def everything(two_arms: Start) -> Experiment:
     columns = [{"name": LONG, "type": "string", "nullable": True}]
     ModelVersion.objects.update(signature={"columns": columns, "outputs": ["predict"], "classes": [0, 1]})
     root = User.objects.create_superuser("root", password=PASSWORD)
+    # Tables are emptied after each test, this one too: what was looked up before is of rows that
+    # are gone.
+    ContentType.objects.clear_cache()
     LogEntry.objects.create(
         user=root,
         content_type=ContentType.objects.get_for_model(User),

@@ -223,7 +223,7 @@ def test_browser__each_strategy__without_errors_or_barriers__light_and_dark(
         for experiment in experiments:
             tab.set_viewport_size({"width": 1280, "height": 900})
             answer = tab.goto(live_server.url + page(experiment))
-            assert "style-src 'self';" in answer.headers["content-security-policy"]
+            assert "style-src 'self'" in answer.headers["content-security-policy"]
             tab.locator("canvas:visible").first.wait_for()
             barriers = [
                 (found["id"], found["nodes"][0]["html"])
