@@ -128,6 +128,33 @@ def test_bandit__by_the_form_alone__runs_is_promoted_and_taken_back(tab: Any, al
     take_back(tab)
 
 
+def test_single_deployment__by_the_form_alone__answers_its_champion_changes_and_is_taken_back(
+    tab: Any, alice: Api
+) -> None:
+    tab.goto("/admin/experiments/endpoint/add/")
+    tab.fill("input[name=name]", "alone")
+    tab.fill("[name=champion]", "m@old")
+    tab.click("button:has-text('Create')")
+    tab.locator(".nr-badge, .nr-name, h2").first.wait_for()
+    assert Endpoint.objects.get(name="alone").champion.model == "m@old"
+    for i in range(REQUESTS):
+        answer = alice.post("/api/v1/endpoints/alone/predict", {"inputs": [[float(i), 0.0]]})
+        assert (answer.status, answer["model"], answer["strategy"]) == (200, "m@old", "single")
+        assert alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "value": 1}).status == 202
+    learn(Endpoint.objects.get(name="alone").pk)
+    tab.goto("/admin/")
+    tab.locator(f"article:has(a:text-is('alone')):has-text('{REQUESTS} decisions so far')").wait_for()
+    tab.click("a:text-is('alone')")
+    tab.click("a:has-text('Change champion')")
+    tab.select_option("select[name=champion]", label="m@new")
+    confirm(tab, "Change")
+    assert Endpoint.objects.get(name="alone").champion.model == "m@new"
+    assert alice.post("/api/v1/endpoints/alone/predict", {"inputs": [[1.0, 0.0]]})["model"] == "m@new"
+    tab.click("a:has-text('Roll back')")
+    confirm(tab, "Roll back")
+    assert Endpoint.objects.get(name="alone").champion.model == "m@old"
+
+
 @SOAK
 def test_split__by_the_form_alone__runs_is_promoted_and_taken_back(tab: Any, alice: Api) -> None:
     made = make(tab, "ab", {"schedule.max_seconds": "86400"})
