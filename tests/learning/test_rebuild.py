@@ -277,8 +277,9 @@ def test_rebuild__another_begins_meanwhile__the_first_starts_over(
 def test_check__many_intervals_differ__tells_some_and_counts_the_rest(two_arms: Start) -> None:
     experiment = two_arms(**COUNTED)
     begin_earlier(experiment)
+    begun = timezone.now() - timedelta(seconds=600)  # once: each gets an interval of its own
     for i in range(30):
-        decide(experiment, "a", seconds_ago=600 + 10 * i)
+        decide(experiment, "a", at=begun - timedelta(seconds=10 * i))
     learn(experiment.endpoint_id)
     ArmInterval.objects.update(decisions=77)
     said = rebuild(experiment, write=False)
