@@ -11,7 +11,7 @@ from .environments import (
     retiring,
 )
 from .intervals import Coverage, simulate_intervals
-from .outlook import outlook, outlook_with_cost
+from .outlook import Outlook, outlook
 from .planning import Plan, plan
 from .promotion import Promotions, simulate_promotion
 from .regret import Simulation, simulate
@@ -19,6 +19,7 @@ from .regret import Simulation, simulate
 __all__ = [
     "Coverage",
     "Environment",
+    "Outlook",
     "Plan",
     "Promotions",
     "Simulation",
@@ -27,7 +28,6 @@ __all__ = [
     "contextual_logistic",
     "normal",
     "outlook",
-    "outlook_with_cost",
     "plan",
     "poisson",
     "retiring",

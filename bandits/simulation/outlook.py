@@ -7,6 +7,8 @@ one pair of means the two agree. A stretch is drawn as counts, not decision by d
 runs as one likes cost hardly more than one. For rewards of 0 and 1.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bandits import checks
@@ -17,6 +19,14 @@ from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
 
 from .design_factors import counted_log_factors
+
+
+class Outlook(NamedTuple):
+    """Of each run, (runs,). `more`: after how many more rewards it promotes; infinite where it does
+    not within the horizon. `cost`: reward lost against always serving the best arm, until then."""
+
+    more: Array
+    cost: Array
 
 
 def outlook(
@@ -33,9 +43,8 @@ def outlook(
     floor: float = 0.0,
     burn_in: float = 0.0,
     stretches: int = 30,
-) -> Array:
-    """After how many more rewards each run promotes, (runs,); infinite where it does not within
-    `horizon` more.
+) -> Outlook:
+    """What becomes of each run within `horizon` more rewards.
 
     `means` (runs, K) are the arms' true means in each run, larger better; `ones` of `count` rewards
     (K,) are learned, `evidence` (K, K) is there. A fixed split has no policy but `shares` (K,).
@@ -44,39 +53,6 @@ def outlook(
 
     Raises ValueError, for policies that count their own pulls too: they go decision by decision.
     """
-    return outlook_with_cost(
-        policy,
-        means,
-        ones,
-        count,
-        evidence,
-        horizon=horizon,
-        needed=needed,
-        seed=seed,
-        shares=shares,
-        floor=floor,
-        burn_in=burn_in,
-        stretches=stretches,
-    )[0]
-
-
-def outlook_with_cost(
-    policy: Policy | None,
-    means: Array,
-    ones: Array,
-    count: Array,
-    evidence: Array,
-    *,
-    horizon: int,
-    needed: float,
-    seed: int,
-    shares: Array | None = None,
-    floor: float = 0.0,
-    burn_in: float = 0.0,
-    stretches: int = 30,
-) -> tuple[Array, Array]:
-    """As `outlook`, and what each run costs, (runs,): reward lost against always serving the best
-    arm, until it promotes or the horizon ends."""
     checks.whole("horizon", horizon, 1)
     checks.whole("stretches", stretches, 1)
     runs, arms = means.shape
@@ -119,4 +95,4 @@ def outlook_with_cost(
         going = going[~done]
         if not len(going):
             break
-    return found, cost
+    return Outlook(found, cost)

@@ -8,7 +8,7 @@ import pytest
 
 from bandits.inference.log_factors import averaged
 from bandits.policies import make
-from bandits.simulation import outlook, outlook_with_cost, plan
+from bandits.simulation import outlook, plan
 from bandits.simulation.design_factors import counted_log_factors
 
 NOTHING = {"ones": np.zeros(2), "count": np.zeros(2), "evidence": np.ones((2, 2))}
@@ -17,7 +17,7 @@ NOTHING = {"ones": np.zeros(2), "count": np.zeros(2), "evidence": np.ones((2, 2)
 @pytest.mark.parametrize("name", ["uniform", "top-two-thompson"])
 def test_outlook__from_nothing_with_one_pair_of_means__is_the_plan(name: str) -> None:
     planned = plan(name, [0.3, 0.4], 8000, runs=100, seed=5, floor=0.05)
-    more, cost = outlook_with_cost(
+    more, cost = outlook(
         make(name), np.tile([0.3, 0.4], (100, 1)), **NOTHING, horizon=8000, needed=40, seed=6, floor=0.05, stretches=200
     )
     median = float(np.median(more))
@@ -32,13 +32,13 @@ def test_outlook__evidence_that_is_nearly_enough__ends_sooner_than_from_nothing(
     state = {"ones": np.array([150.0, 200.0]), "count": np.array([500.0, 500.0])}
     begun = outlook(
         make("uniform"), means, **state, evidence=np.array([[1.0, 0.1], [30.0, 1.0]]), horizon=8000, needed=40, seed=1
-    )
-    fresh = outlook(make("uniform"), means, **state, evidence=np.ones((2, 2)), horizon=8000, needed=40, seed=1)
+    ).more
+    fresh = outlook(make("uniform"), means, **state, evidence=np.ones((2, 2)), horizon=8000, needed=40, seed=1).more
     assert np.median(begun) < 0.5 * np.median(fresh)
 
 
 def test_outlook__equal_arms__hardly_any_ends() -> None:
-    more = outlook(make("uniform"), np.full((400, 2), 0.05), **NOTHING, horizon=50_000, needed=40, seed=2)
+    more = outlook(make("uniform"), np.full((400, 2), 0.05), **NOTHING, horizon=50_000, needed=40, seed=2).more
     assert np.isfinite(more).mean() <= 0.05
 
 
@@ -64,7 +64,7 @@ def test_outlook__range_of_8_in_10__holds_what_comes_true() -> None:
                 means = rng.beta(1 + ones, 1 + count - ones, (200, 2))
                 more = outlook(
                     None, means, ones, count, values, horizon=20_000, needed=40, seed=n, shares=np.array([0.5, 0.5])
-                )
+                ).more
                 told = np.quantile(more, [0.1, 0.9], method="inverted_cdf")
         if told is not None:
             asked += 1

@@ -13,7 +13,7 @@ from django.core.cache import cache
 from msgspec import Struct
 
 from bandits.policies import make
-from bandits.simulation import outlook_with_cost
+from bandits.simulation import outlook
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
 
@@ -158,7 +158,7 @@ def _simulated(
     if kept is None:
         arms, chosen = len(means), experiment.policy_
         nothing = np.zeros(arms)
-        more, cost = outlook_with_cost(
+        more, cost = outlook(
             policy,
             np.tile(means, (RUNS, 1)),
             nothing,

@@ -150,7 +150,7 @@ def _simulated(experiment: Experiment, arms: list[Arm], evidence: Array, horizon
         shares=shares,
         floor=0.0 if chosen is None else min(chosen.floor, 1.0 / len(arms)),
         burn_in=0.0 if chosen is None else float(chosen.burn_in),
-    )
+    ).more
 
 
 def _sentence(experiment: Experiment, ends: list[int | None], ended: float, horizon: int, matured: int) -> str:
