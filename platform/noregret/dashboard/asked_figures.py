@@ -17,10 +17,15 @@ EVALUATION = "evaluation"
 _BEING_MADE = "It is being computed, and stands here in some seconds."
 
 
+def can_be_asked(experiment: Experiment) -> bool:
+    """Has it made decisions that somebody got?"""
+    return experiment.started_at is not None and not serves_nobody(experiment)
+
+
 def asked_of(experiment: Experiment, policy: str) -> dict[str, Known]:
     """By name what is known of the figures that this page shows; `policy`: whose earnings are asked
     for, empty for none."""
-    if experiment.started_at is None or serves_nobody(experiment):
+    if not can_be_asked(experiment):
         return {}
     names = {}
     if looks_at_requests(experiment) and not experiment.apprentice:

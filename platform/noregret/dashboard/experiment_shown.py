@@ -24,7 +24,7 @@ from noregret.trail.models import AuditEntry
 
 from . import sections
 from .arm_table import arm_table, serves_nobody
-from .asked_figures import asked_of, evaluation_shown, segments_shown
+from .asked_figures import asked_of, can_be_asked, evaluation_shown, segments_shown
 from .chart_documents import charts
 from .decision import offers
 from .figures import Figures, figures_of, shadow_rows, tells_evidence
@@ -76,7 +76,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
         "sees_audit": sees_audit,
         "timeline": timeline(entries, history),
-        "evaluable": experiment.status != Experiment.Status.DRAFT and not serves_nobody(experiment),
+        "evaluable": can_be_asked(experiment),
         "evaluation": evaluation_shown(experiment, policy, asked),
         **_of_strategy(experiment, arms, results, setting, asked.get(SEGMENTS)),
     }
