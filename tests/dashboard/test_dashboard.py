@@ -370,7 +370,8 @@ def fill_in_experiment(tab: Any) -> None:
     tab.locator("button:has-text('Remove'):visible").last.click()
     tab.fill("[name='arms[3].name']", "vb")
     tab.fill("[name='arms[3].model']", "page@b")
-    tab.click("button:has-text('Next:')")
+    with tab.expect_navigation():  # the browser has no history to go back in while it leaves a page
+        tab.click("button:has-text('Next:')")
     # Back and forth by the browser's own buttons: each step is as it was left.
     tab.go_back()
     assert tab.input_value("[name='arms[0].model']") == "page@a"

@@ -118,7 +118,11 @@ const scenes = {
       };
       choices.push({ ...asked, ...(await device.decide(asked)) });
     }
-    const wrong = await named(() => device.decide({ unit: "u", context: { age: "old" } }));
+    const wrong = [];  // of units that are held out, that keep an arm, and that are new
+    for (let i = 0; i < 40; i++) {
+      const unit = { ...(i > 0 && { unit: `\u00fc-${i}` }), ...(i % 2 && { exclude: ["a"] }) };
+      wrong.push(await named(() => device.decide({ ...unit, context: { age: "old" } })));
+    }
     return { choices, wrong, uploaded: await device.upload() };
   },
 };

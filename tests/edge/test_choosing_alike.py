@@ -1,14 +1,17 @@
 """A device and the platform work the same probabilities out, whatever is asked."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from noregret_client.edge import choosing
+from noregret_client.edge.assigning import assigned
 from noregret_client.edge.best_arm import probability_best
 from noregret_client.edge.bundle import Bundle
+from noregret_client.edge.state import State
 
 from bandits.inference import best_arm
 from bandits.posteriors import Gaussian
@@ -164,3 +167,20 @@ def test_what_a_device_chooses__whatever_is_asked__is_given_and_nothing_else(
                         judge(receipt, claim._replace(arm=f"v{other}", propensity=share))
     assert held_out > 10 or not changes
     assert kept_apart > 10 or not changes.get("sticky")
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_context_that_would_not_be_taken__of_units_held_out_and_known__is_told_at_once(
+    sticky: bool, tmp_path: Path
+) -> None:
+    rng = random.Random(5)
+    bundle, _ = bundle_and_receipt("context", rng, sticky=sticky, holdout=0.4)
+    is_held_out = [choosing.holdout(bundle, f"u{i}", ()) is not None for i in range(40)]
+    assert {*is_held_out} == {False, True}
+    state = State(tmp_path / "state", 100)
+    no_arm: set[int] = set()
+    for i in range(40):
+        for excluded in (no_arm, {0}):
+            with pytest.raises(choosing.ContextInvalid):
+                assigned(bundle, state, f"u{i}", {"age": "old"}, excluded, rng.random)
+    state.close()

@@ -6,6 +6,9 @@ export async function assigned(bundle, units, unit, context, excluded, uniform) 
         const found = route(bundle, of, context, excluded, uniform);
         return found === null ? null : { route: found, kept };
     };
+    // A wrong one is told, also of a unit that is held out or known: the platform would not take it.
+    if (bundle.context.length > 0)
+        features(bundle.context, context);
     if (!bundle.sticky || unit === null)
         return drawnAnew(unit, null);
     const heldOut = holdout(bundle, unit, excluded, uniform);
@@ -13,8 +16,6 @@ export async function assigned(bundle, units, unit, context, excluded, uniform) 
         return { route: heldOut, kept: null };
     if (isHeldOut(bundle, unit, uniform))
         return drawnAnew(null, null); // its control is excluded: it keeps nothing
-    if (bundle.context.length > 0)
-        features(bundle.context, context); // wrong ones are told, also of a unit that is known
     const places = new Map(bundle.arms.flatMap((arm, i) => (arm.enabled ? [[arm.name, i]] : [])));
     const kept = await units.arm(bundle.experiment_id, unit, ({ arm }) => places.has(arm), () => {
         const { position, propensities } = first(bundle, unit, context);

@@ -23,11 +23,12 @@ export async function assigned(
     const found = route(bundle, of, context, excluded, uniform);
     return found === null ? null : { route: found, kept };
   };
+  // A wrong one is told, also of a unit that is held out or known: the platform would not take it.
+  if (bundle.context.length > 0) features(bundle.context, context);
   if (!bundle.sticky || unit === null) return drawnAnew(unit, null);
   const heldOut = holdout(bundle, unit, excluded, uniform);
   if (heldOut !== null) return { route: heldOut, kept: null };
   if (isHeldOut(bundle, unit, uniform)) return drawnAnew(null, null); // its control is excluded: it keeps nothing
-  if (bundle.context.length > 0) features(bundle.context, context); // wrong ones are told, also of a unit that is known
   const places = new Map(bundle.arms.flatMap((arm, i) => (arm.enabled ? [[arm.name, i] as const] : [])));
   const kept = await units.arm(
     bundle.experiment_id,

@@ -18,6 +18,8 @@ def assigned(
     uniform: Uniform,
 ) -> tuple[Route, KeptArm | None] | None:
     """The arm, and of a unit that keeps one how that was drawn."""
+    if bundle.context:  # a wrong one is told, also of a unit that is held out or known: it would not be taken
+        choosing.features(bundle.context, context)
     if not bundle.sticky or unit is None:
         route = choosing.route(bundle, unit, context, excluded, uniform)
         return None if route is None else (route, None)
@@ -27,8 +29,6 @@ def assigned(
     if choosing.holdout(bundle, unit, ()) is not None:  # whose control is excluded: it keeps nothing
         route = choosing.route(bundle, None, context, excluded, uniform)
         return None if route is None else (route, None)
-    if bundle.context:
-        choosing.features(bundle.context, context)
     kept, own = _kept(bundle, state, unit, context)
     route = own if not excluded else choosing.kept_among(bundle, unit, own, excluded)
     if route is None:
