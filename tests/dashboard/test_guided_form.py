@@ -172,7 +172,7 @@ def careful(client: Client, **typed: str) -> str:
 def test_expectation__at_the_endpoints_own_traffic__is_told_beside_each_choice(pages: Client) -> None:
     traffic(500, 25)
     shown = careful(pages)
-    assert re.search(r"At 1[12],\d{3} requests a day with 5 % now, if one challenger comes to 5.5 %", shown)
+    assert re.search(r"At about 12,000 requests a day with 5 % now, if one challenger comes to 5.5 %", shown)
     notes = re.findall(r'class="nr-note">([^<]+)<', shown)
     assert len(notes) == 3
     assert all(note.startswith("Decides in ") and "costs about" in note for note in notes)
@@ -184,8 +184,39 @@ def test_expectation__at_the_endpoints_own_traffic__is_told_beside_each_choice(p
     assert " h" in sooner[2]
     split = careful(pages, strategy="ab")
     assert re.search(r"About \d+ days \(", split)
+    # Nothing is promoted before its minima, however surely it will be shown.
+    assert "Decides in about 40 days, and" in careful(
+        pages, promotion__min_seconds=str(40 * 86_400), suppose__lift="0.5"
+    )
+    assert "Decides in about 60 days, and" in careful(pages, promotion__min_rewards="360000", suppose__lift="0.5")
+    unequal = {"arms[0].name": "a", "arms[0].model": "page@a", "arms[0].weight": "0.9"}
+    unequal |= {"arms[1].name": "new", "arms[1].model": "page@b", "arms[1].weight": "0.1"}
+    form = filled(pages, TYPED | unequal | {"strategy": "ab", "promotion.min_rewards": "36000", "suppose.lift": "0.5"})
+    shown = look(pages, form, "careful")
+    assert "About 30 days" in shown, shown[shown.index("nr-expected") :][:900]
     assert "its 4 steps take about" in careful(pages, strategy="canary")
     assert "copies a day" in careful(pages, strategy="shadow")
+
+
+def test_expectation__between_two_looks__is_the_same(pages: Client) -> None:
+    traffic(500, 25)
+    first = re.findall(r'class="nr-note">([^<]+)<', careful(pages))
+    row = BaselineInterval.objects.latest("start")
+    BaselineInterval.objects.filter(pk=row.pk).update(decisions=507, rewards=26, reward_total=25)
+    assert re.findall(r'class="nr-note">([^<]+)<', careful(pages)) == first
+    assert "60 runs are simulated" in careful(pages)
+
+
+def test_expectation__traffic_beside_experiments_alone__is_told_as_that(pages: Client, alice: Api) -> None:
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    Baseline.objects.update(begun_at=hour)
+    BaselineInterval.objects.create(baseline=Baseline.objects.get(), start=hour, decisions=600, rewards=0)
+    document = {"name": "before", "endpoint": "pages", "strategy": "ab", "arms": [{"name": "b", "model": "page@b"}]}
+    assert alice.post("/api/v1/experiments", document).status == 201
+    Experiment.objects.update(
+        status="completed", outcome="stopped", started_at=hour, ended_at=hour + timedelta(seconds=1)
+    )
+    assert "but not for a minute of an hour in which no experiment was under way" in careful(pages)
 
 
 def test_expectation__where_nothing_is_known__says_what_to_do_and_no_number(pages: Client) -> None:

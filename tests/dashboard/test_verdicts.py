@@ -46,6 +46,13 @@ def test_date__is_told__or_why_none_can_be(forecast: Forecast | None, per_day: f
     assert told_so in verdict(results(V1, V2, **LEADS), setting(forecast=forecast, per_day=per_day)).text
 
 
+def test_date__is_never_before_what_the_promotion_waits_for() -> None:
+    waits = setting(forecast=SOON, not_before=NOW + timedelta(days=10))
+    assert "Decided about 6 December at this traffic." in verdict(results(V1, V2, **LEADS), waits).text
+    years = setting(forecast=SOON, not_before=NOW + timedelta(days=800))
+    assert "not decided within a year" in verdict(results(V1, V2, **LEADS), years).text
+
+
 def test_nothing_came_in__says_what_to_send() -> None:
     nothing = results(arm("a", decisions=0, rewards=0), arm("b", decisions=0, rewards=0))
     said = verdict(nothing, setting())

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from bandits.policies import make
 from bandits.simulation import outlook
+from noregret.experiments.document import DAY
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
 
@@ -42,30 +43,41 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
     name = experiment.endpoint.name
     shown = present_figures(experiment.endpoint)
     if shown is None or not shown.decisions_per_day or shown.decisions_per_day < _LEAST:
-        return Expected(
-            f"No days can be told yet: {name} has shown no traffic without an experiment, or too little. "
-            "Send it requests for a few minutes, and look again."
-        )
+        return Expected(_without_traffic(name, shown))
+    requests = _to_figures(shown.decisions_per_day, 2)
     match experiment.strategy:
         case Experiment.Strategy.SHADOW:
-            return Expected(_of_shadow(experiment, shown.decisions_per_day))
+            return Expected(_of_shadow(experiment, requests))
         case Experiment.Strategy.CANARY:
-            return Expected(_of_canary(experiment, shown.decisions_per_day))
+            return Expected(_of_canary(experiment, requests))
     missing = _missing(experiment, arms, shown)
     if missing:
         return Expected(missing)
     assert shown.mean is not None
     per_day = _answered_per_day(experiment, shown)
-    better, mean = _means(experiment, shown.mean, lift)
+    better, mean = _means(experiment, _to_figures(shown.mean, 3), lift)
     if not 0.0 < better < 1.0:
         return Expected(f"A rate of {_rate(better)} can't be: suppose a smaller difference than {lift:+.0%}.")
     days = {policy: _days(experiment, arms, policy, per_day, mean, better) for policy in policies}
     others = "" if len(arms) == 2 else ", the others like the champion"
     return Expected(
-        f"At {shown.decisions_per_day:,.0f} requests a day with {_rate(shown.mean)} now, if one challenger comes to "
-        f"{_rate(better)}{others}. Simulated with the rule that promotes; if the arms are alike there is nothing to find. "
-        "A cost is what is lost against serving the better arm from the start.",
+        f"At about {requests:,.0f} requests a day with {_rate(mean)} now, if one challenger comes to "
+        f"{_rate(better)}{others}. {RUNS} runs are simulated with the rule that promotes: half of them take longer than is told "
+        "first, 8 of 10 as long as stands in brackets. If the arms are alike there is nothing to find. "
+        "A cost is what is lost until then against serving the better arm from the start.",
         days,
+    )
+
+
+def _without_traffic(name: str, shown: BaselineFigures | None) -> str:
+    if shown is None or not shown.decisions or shown.decisions_per_day is not None:
+        return (
+            f"No days can be told yet: {name} has shown no traffic without an experiment, or too little. "
+            "Send it requests for a few minutes, and look again."
+        )
+    return (
+        f"No days can be told yet: {name} has had traffic, but not for a minute of an hour in which no experiment was under "
+        "way, and of other hours it is not all. Look again when the next hour has begun."
     )
 
 
@@ -101,7 +113,8 @@ def _answered_per_day(experiment: Experiment, shown: BaselineFigures) -> float:
     """Decisions a day that the experiment can learn from."""
     assert shown.decisions_per_day is not None
     answered = 1.0 if experiment.reward_.default is not None else min(shown.rewards / max(shown.decisions, 1), 1.0)
-    return shown.decisions_per_day * answered * (1.0 - experiment.holdout)
+    # To two figures, so that two looks a moment apart simulate the same.
+    return _to_figures(shown.decisions_per_day * answered * (1.0 - experiment.holdout), 2)
 
 
 def _means(experiment: Experiment, mean: float, lift: float) -> tuple[float, float]:
@@ -137,15 +150,22 @@ def _days(experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: flo
         experiment.promotion_.alpha,
     )
     more, cost = _simulated(what, made, means, weights / weights.sum(), horizon, experiment)
-    least = experiment.promotion_.min_rewards * len(arms)
-    waits = experiment.reward_.window_seconds if experiment.reward_.default is not None else 0.0
+    promotion = experiment.promotion_
+    # Of a split each arm gets its share; of a policy no arm gets more than all.
+    scarcest = 1.0 / len(arms) if made is not None else float((weights / weights.sum()).min())
+    least = promotion.min_rewards / scarcest / per_day
+    waits = experiment.reward_.window_seconds / DAY if experiment.reward_.default is not None else 0.0
+    most = horizon / per_day
 
     def day(share: float) -> float | None:
         pulls = more[min(int(share * len(more)), len(more) - 1)]
-        return None if not np.isfinite(pulls) else max(pulls, least) / per_day + waits / 86_400.0
+        return None if not np.isfinite(pulls) else max(max(pulls / per_day, least) + waits, promotion.min_seconds / DAY)
 
-    told = _told(day(0.5), day(0.1), day(0.9), horizon / per_day)
-    return f"{told}, and costs about {_rounded(cost):,} rewards" if np.isfinite(cost) else told
+    told = _told(day(0.5), day(0.1), day(0.9), most)
+    if not np.isfinite(cost):
+        return told
+    within = f" in the first {_span(most)}" if day(0.5) is None else ""
+    return f"{told}, and costs about {_rounded(cost):,} rewards{within}"
 
 
 def _simulated(
@@ -177,10 +197,10 @@ def _simulated(
 
 
 def _told(median: float | None, low: float | None, high: float | None, most: float) -> str:
+    end = f"more than {_span(most)}" if high is None else _span(high)
     if median is None:
-        return f"more than {_span(most)}" + (f", {_span(low)} at the earliest" if low is not None else "")
-    end = "later" if high is None else _span(high)
-    return f"about {_span(median)}" + ("" if low is None else f" ({_span(low)} to {end})")
+        return end if low is None else f"{end} ({_span(low)} at the earliest of 8 in 10 runs)"
+    return f"about {_span(median)}" + ("" if low is None or _span(low) == end else f" ({_span(low)} to {end})")
 
 
 def _span(days: float) -> str:
@@ -193,9 +213,11 @@ def _span(days: float) -> str:
 
 
 def _rounded(value: float) -> int:
-    """To two figures."""
-    size = 10 ** max(len(str(int(value))) - 2, 0)
-    return int(round(value / size) * size)
+    return round(_to_figures(value, 2))
+
+
+def _to_figures(value: float, figures: int) -> float:
+    return float(f"{value:.{figures}g}")
 
 
 def _rate(value: float) -> str:
@@ -205,7 +227,7 @@ def _rate(value: float) -> str:
 def _of_shadow(experiment: Experiment, per_day: float) -> str:
     share = 1.0 if experiment.shadow_ is None else experiment.shadow_.sample
     return (
-        f"At {per_day:,.0f} requests a day each challenger sees about {per_day * share:,.0f} copies a day. "
+        f"At about {per_day:,.0f} requests a day each challenger sees about {per_day * share:,.0f} copies a day. "
         "It has no end by itself: a person compares."
     )
 
@@ -213,11 +235,11 @@ def _of_shadow(experiment: Experiment, per_day: float) -> str:
 def _of_canary(experiment: Experiment, per_day: float) -> str:
     canary = experiment.canary_
     assert canary is not None
-    bakes = [max(canary.bake_seconds, canary.min_decisions / (per_day * step) * 86_400.0) for step in canary.steps]
+    bakes = [max(canary.bake_seconds, canary.min_decisions / (per_day * step) * DAY) for step in canary.steps]
     steps = f"{len(canary.steps)} step{'s' if len(canary.steps) > 1 else ''}"
     by_itself = "" if canary.auto else ", if somebody advances it at once"
     return (
-        f"At {per_day:,.0f} requests a day its {steps} take about {_span(sum(bakes) / 86_400.0)}{by_itself}: each bakes, and the "
+        f"At about {per_day:,.0f} requests a day its {steps} take about {_span(sum(bakes) / DAY)}{by_itself}: each bakes, and the "
         f"challenger serves {canary.min_decisions:,} decisions in it. The first gives it about {per_day * canary.steps[0]:,.0f} a day."
     )
 

@@ -1,6 +1,6 @@
 """Verdicts of splits and bandits that serve: who leads, how sure that is, when it is decided."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from noregret.dashboard.words import duration, sentence
 from noregret.learning.shown.holdout import Holdout
@@ -86,10 +86,13 @@ def expected(results: Results, setting: Setting) -> str:
         return f"It may never be decided: of experiments simulated on from here {share:.0%} are, within {forecast.horizon:,} rewards."
     if not setting.per_day:
         return "No date can be told: no answered decision came lately."
-    first = results.as_of + _days(forecast.low - forecast.matured, setting.per_day)
-    last = first + 400 * _DAY
-    if forecast.high is not None:
-        last = results.as_of + _days(forecast.high - forecast.matured, setting.per_day)
+
+    def at(rewards: int) -> datetime:
+        after = results.as_of + _days(rewards - forecast.matured, setting.per_day or 1.0)
+        return after if setting.not_before is None else max(after, setting.not_before)
+
+    first = at(forecast.low)
+    last = first + 400 * _DAY if forecast.high is None else at(forecast.high)
     days = told.range_of_days(first, last, results.as_of)
     return f"Decided {days} at this traffic." if days else "At this traffic it is not decided within a year."
 

@@ -15,8 +15,9 @@ from serving.times import Time
 
 class Setting(Struct, frozen=True):
     """`per_day`: answered decisions a day lately, None where none came. `ends_at` and `at_end`: its
-    planned end. `paused`: by whom, when and why, where the reader may know. `forecast`: None where
-    it was not simulated yet."""
+    planned end. `not_before`: until then nothing is promoted, whatever the evidence. `paused`: by
+    whom, when and why, where the reader may know. `forecast`: None where it was not simulated yet.
+    """
 
     endpoint: str
     champion: str
@@ -32,6 +33,7 @@ class Setting(Struct, frozen=True):
     started_at: Time | None = None
     ended_at: Time | None = None
     ends_at: Time | None = None
+    not_before: Time | None = None
     at_end: Literal["stop", "promote_leader"] = "stop"
     canary: Canary | None = None
     per_day: float | None = None
@@ -60,6 +62,9 @@ def setting_of(
         started_at=experiment.started_at,
         ended_at=experiment.ended_at,
         ends_at=planned_end(experiment),
+        not_before=None
+        if experiment.started_at is None
+        else experiment.started_at + timedelta(seconds=promotion.min_seconds),
         at_end=experiment.schedule_.at_end,
         canary=experiment.canary_,
         per_day=per_day,

@@ -50,11 +50,13 @@ class Forecast(Struct, frozen=True):
 
 def of_experiment(experiment: Experiment) -> Forecast:
     """The forecast; the same for a minute."""
-    kept: tuple[float, Forecast] | None = cache.get(_key(experiment))
+    key = _key(experiment, [arm for arm in experiment.arms.order_by("position") if arm.enabled])
+    kept: tuple[float, Forecast] | None = cache.get(key)
     if kept is not None and time.time() - kept[0] < _FRESH_SECONDS:
         return kept[1]
     told = forecast(experiment)
-    cache.set(_key(experiment), (time.time(), told), _KEPT_SECONDS)
+    if told.horizon is not None:  # why none is made is known at once, and may be otherwise in a moment
+        cache.set(key, (time.time(), told), _KEPT_SECONDS)
     return told
 
 
@@ -65,12 +67,14 @@ def known(experiment: Experiment) -> Forecast | None:
     refusal = _refusal(experiment, arms)
     if refusal:
         return Forecast(0, None, None, None, None, refusal)
-    kept: tuple[float, Forecast] | None = cache.get(_key(experiment))
+    kept: tuple[float, Forecast] | None = cache.get(_key(experiment, arms))
     return None if kept is None else kept[1]
 
 
-def _key(experiment: Experiment) -> str:
-    return f"forecast:{experiment.pk}:{experiment.status}"
+def _key(experiment: Experiment, arms: list[Arm]) -> str:
+    """Of the arms that are served: with one more or less it is another question."""
+    of = "-".join(str(arm.position) for arm in arms)
+    return f"forecast:{experiment.pk}:{experiment.status}:{of}"
 
 
 def forecast(experiment: Experiment) -> Forecast:
