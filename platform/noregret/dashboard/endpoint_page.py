@@ -1,6 +1,7 @@
 """The page of an endpoint: its champions, what can be changed, and a request that is made from
 there."""
 
+import json
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ from noregret.learning.baseline_figures import present_figures
 from noregret.learning.cached_shares import cached_shares
 from noregret.learning.shown.phrases import evidence_told
 from noregret.registry.models import ModelVersion
-from noregret.rollout.endpoints import rollback_endpoint, update_endpoint
+from noregret.rollout.endpoints import champion_before, rollback_endpoint, update_endpoint
 from serving.problems import Problem
 
 from . import playground
@@ -81,6 +82,17 @@ def _change_batch(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"{row.name} computes {'each request by itself' if together is None else f'up to {together.rows:,} rows together'}."
 
 
+def _state(row: Endpoint) -> str:
+    """What its actions change."""
+    return json.dumps([row.champion_id, row.deadline_ms, row.cache, row.batch], sort_keys=True)
+
+
+def _rollback_question(row: Endpoint) -> str:
+    before = champion_before(row)
+    again = "The champion before" if before is None else f"{before.model}, the champion before"
+    return f"{again} {row.champion.model}, becomes champion of {row.name} again and gets all of its traffic."
+
+
 def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"The champion is {rollback_endpoint(row, reason=data['reason'], actor=actor).champion.model} again."
 
@@ -110,6 +122,7 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             ),
             _change_endpoint,
             ChampionForm,
+            state=_state,
         ),
         RowAction(
             "cache",
@@ -120,6 +133,7 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             ),
             _change_cache,
             CacheForm,
+            state=_state,
         ),
         RowAction(
             "batch",
@@ -130,15 +144,15 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             ),
             _change_batch,
             BatchForm,
+            state=_state,
         ),
         RowAction(
             "rollback",
             "Roll back",
-            lambda row: (
-                f"The champion before {row.champion.model} becomes champion of {row.name} again and gets all of its traffic."
-            ),
+            _rollback_question,
             _roll_back,
-            offered=lambda row: row.champion_changes.filter(previous__isnull=False).exists(),
+            offered=lambda row: champion_before(row) is not None,
+            state=_state,
         ),
     )
 

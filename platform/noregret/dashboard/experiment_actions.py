@@ -1,20 +1,22 @@
 """What can be done with an experiment: each action is asked for with its consequence, wants a
 reason, and a second look where it goes against what is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from noregret.experiments import document as documents
-from noregret.experiments.errors import ExperimentsError, Invalid
+from noregret.experiments.errors import Conflict, ExperimentsError, Invalid
 from noregret.experiments.lifecycle import TRANSITIONS
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.shown.shared import shared_results
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.floors import change_floor
@@ -26,6 +28,8 @@ from .decision import LABELS, against, consequence
 from .document_inputs import JSONText
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
+from .possible_actions import possible_actions, possible_arm_actions, state_of
+from .row_actions import CHANGED
 from .verdicts import Setting, setting_of
 
 OF_ONE_ARM = ("promote", "disable", "enable")
@@ -37,13 +41,13 @@ class ActionForm(ReasonForm):
     field_order = ("arm", "reason", "seen")
     seen = forms.BooleanField(required=False, label="I have seen this, and want it all the same")
 
-    def __init__(self, data: Any, *, arms: list[Arm] | None, arm: str = "") -> None:
-        super().__init__(data)
+    def __init__(self, data: Any, *, arms: list[Arm] | None, initial: dict[str, str]) -> None:
+        super().__init__(data, initial=initial)
         self.fields["reason"].required = True
         self.fields["reason"].error_messages["required"] = "Say why: whoever reads the trail later was not there."
         if arms is not None:
             choices = [("", "Choose an arm"), *((one.name, f"{one.name} ({one.model.model})") for one in arms)]
-            field = forms.ChoiceField(label="Arm", widget=UnfoldAdminSelectWidget(), choices=choices, initial=arm)
+            field = forms.ChoiceField(label="Arm", widget=UnfoldAdminSelectWidget(), choices=choices)
             self.fields["arm"] = field
             self.order_fields(self.field_order)
 
@@ -93,15 +97,23 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
         if action in _CHANGES:
             return self._change(request, experiment, action)
         posted = request.method == "POST"
-        arms = _choices(experiment, action)
+        every = list(experiment.arms.select_related("model").order_by("position"))
         chosen = request.GET.get("arm", "")
-        form = ActionForm(request.POST if posted else None, arms=arms, arm=chosen)
+        refusal = "" if posted else _refusal(experiment, every, action, chosen)
+        if refusal:
+            messages.error(request, refusal)
+            return self.to_row(experiment)
+        arms = [arm for arm in every if arm.enabled != (action == "enable")] if action in OF_ONE_ARM else None
+        now = state_of(experiment, every)
+        stale = posted and request.POST.get("state", now) != now
+        typed = {name: request.POST.get(name, "") for name in ("arm", "reason")} if stale else {"arm": chosen}
+        form = ActionForm(request.POST if posted and not stale else None, arms=arms, initial=typed)
         setting = setting_of(experiment)
-        valid = posted and form.is_valid()
-        arm = form.cleaned_data.get("arm", "") if valid else chosen
+        valid = posted and not stale and form.is_valid()
+        arm = form.cleaned_data.get("arm", "") if valid else typed["arm"]
         objection = against(action, arm, shared_results(experiment.pk).results, setting)
         if valid and not (objection and not form.cleaned_data["seen"]):
-            self._do(request, experiment, action, arm, form.cleaned_data["reason"])
+            self._do(request, experiment, action, arm, form.cleaned_data["reason"], now)
             return self.to_row(experiment)
         if valid:
             form.add_error("seen", "Look again: it goes against what is known.")
@@ -114,22 +126,37 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
                 "title": f"{LABELS[action]}: {experiment.name}",
                 "question": _question(action, experiment, setting, arm),
                 "objection": objection,
+                "state": now,
+                "stale": CHANGED if stale else "",
                 "form": form,
                 "button": "Promote" if action == "promote" else LABELS[action],
                 "back": self.row_url(experiment),
             },
-            status=400 if set(form.errors) - {"seen"} else 200,  # a second look is a question, no error
+            # A second look is a question, no error.
+            status=409 if stale else 400 if set(form.errors) - {"seen"} else 200,
         )
 
     def _change(self, request: HttpRequest, experiment: Experiment, action: str) -> HttpResponse:
         """An action that asks for more than an arm and a reason."""
+        refusal = "" if request.method == "POST" else _refusal(experiment, [], action, "")
+        if refusal:
+            messages.error(request, refusal)
+            return self.to_row(experiment)
         make_form, perform = _CHANGES[action]
         policy = experiment.policy_
         initial = {"floor": None if policy is None or policy.floor_scales else policy.floor}
-        form = make_form(request.POST if request.method == "POST" else None, initial=initial)
-        if request.method == "POST" and form.is_valid():
+        now = state_of(experiment, list(experiment.arms.order_by("position")))
+        stale = request.POST.get("state", now) != now
+        if stale:
+            typed = {name: request.POST.get(name, "") for name in make_form.base_fields if name != "floor"}
+            form = make_form(initial=initial | typed)
+        else:
+            form = make_form(request.POST if request.method == "POST" else None, initial=initial)
+        if not stale and request.method == "POST" and form.is_valid():
             try:
-                messages.success(request, perform(experiment, form.cleaned_data, actor_of(request)))
+                with _unchanged(experiment, now):
+                    said = perform(experiment, form.cleaned_data, actor_of(request))
+                messages.success(request, said)
             except msgspec.ValidationError as error:
                 told = field_error(str(error))
                 field = told["field"] if told["field"] in form.fields else None
@@ -145,18 +172,34 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             "title": f"{LABELS[action]}: {experiment.name}",
             "question": consequence(action, experiment.name, setting_of(experiment)) + _as_it_is(experiment, action),
             "form": form,
+            "state": now,
+            "stale": CHANGED if stale else "",
             "button": LABELS[action],
             "back": self.row_url(experiment),
         }
-        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
+        status = 409 if stale else 400 if form.errors else 200
+        return self.page(request, "noregret/confirm.html", context, status=status)
 
-    def _do(self, request: HttpRequest, experiment: Experiment, action: str, arm: str, reason: str) -> None:
+    def _do(self, request: HttpRequest, experiment: Experiment, action: str, arm: str, reason: str, state: str) -> None:
         try:
-            message = _performed(experiment, action, arm, actor_of(request), reason)
+            with _unchanged(experiment, state):
+                message = _performed(experiment, action, arm, actor_of(request), reason)
         except ExperimentsError as error:
             messages.error(request, f"Not done: {error}.")
         else:
             messages.success(request, message)
+
+
+@contextmanager
+def _unchanged(experiment: Experiment, state: str) -> Iterator[None]:
+    """Within it nobody else moves the experiment. Raises Conflict where that is not in `state`."""
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().get(pk=experiment.endpoint_id)
+        current = Experiment.objects.get(pk=experiment.pk)
+        current.endpoint = endpoint
+        if state_of(current, list(current.arms.order_by("position"))) != state:
+            raise Conflict(f"{experiment.name} was changed a moment ago: look again")
+        yield
 
 
 def _as_it_is(experiment: Experiment, action: str) -> str:
@@ -191,30 +234,44 @@ _CHANGES: dict[str, tuple[type[ReasonForm], Callable[[Experiment, dict[str, Any]
 
 
 def _question(action: str, experiment: Experiment, setting: Setting, arm: str) -> str:
-    return consequence(action, experiment.name, setting, arm or "The chosen arm")
+    said = consequence(action, experiment.name, setting, arm or "The chosen arm")
+    canary = experiment.canary_
+    if action != "advance" or canary is None or (experiment.canary_step or 0) + 1 >= len(canary.steps):
+        return said
+    here = experiment.canary_step or 0
+    return (
+        f"{said} It is at step {here + 1} of {len(canary.steps)}, {100 * canary.steps[here]:.4g}% of the units; "
+        f"the next is {100 * canary.steps[here + 1]:.4g}%."
+    )
 
 
-def _choices(experiment: Experiment, action: str) -> list[Arm] | None:
-    """The arms that an action may be done to; None where it is done to none."""
-    if action not in OF_ONE_ARM:
-        return None
-    arms = experiment.arms.select_related("model").order_by("position")
-    return list(arms.filter(enabled=action != "enable"))
-
-
-_STEPS: dict[str, tuple[Callable[..., Experiment], str]] = {
-    "advance": (advance, "advanced"),
-    "activate": (activate, "activated"),
-}
+def _refusal(experiment: Experiment, arms: list[Arm], action: str, chosen: str) -> str:
+    """Why an action isn't asked for in this state, which an old page or a bookmark still leads to;
+    empty where it is."""
+    if action in ("disable", "enable"):
+        can = [name for act, name in possible_arm_actions(experiment, arms) if act == action]
+        is_possible = bool(can) and chosen in ("", *can)
+        why = f"{chosen} is no arm for that now" if can else "there is no arm for that now"
+    else:
+        is_possible = action in possible_actions(experiment)
+        ended = f": {experiment.get_outcome_display()}" if experiment.outcome else ""
+        why = f"it is {experiment.get_status_display()}{ended}".lower()
+        if experiment.status == Experiment.Status.RUNNING and action == "advance" and experiment.canary_ is not None:
+            why = "it is at its last step"
+        elif action == "activate" and not experiment.apprentice:
+            why = "it is no apprentice"
+    return "" if is_possible else f"{LABELS[action]}: {experiment.name} can't do that now, for {why}."
 
 
 def _performed(experiment: Experiment, action: str, name: str, actor: str, reason: str) -> str:
     """Do it; what was done, in a sentence. Raises ExperimentsError."""
     arm = experiment.arms.select_related("model", "experiment").get(name=name) if action in OF_ONE_ARM else None
-    if action in _STEPS:
-        step, past = _STEPS[action]
-        step(experiment, actor=actor, reason=reason)
-        return f"{experiment.name} was {past}."
+    if action == "advance":
+        advance(experiment, actor=actor, reason=reason)
+        return f"{experiment.name} was advanced."
+    if action == "activate":
+        activate(experiment, actor=actor, reason=reason)
+        return f"{experiment.name} was activated."
     if arm is not None and action in ("disable", "enable"):
         set_enabled(arm, action == "enable", actor=actor, reason=reason)
         return f"{arm.name} was {'put back' if action == 'enable' else 'taken out'}."

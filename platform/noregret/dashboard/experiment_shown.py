@@ -8,7 +8,6 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from noregret.experiments.lifecycle import possible
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning import standing_history
 from noregret.learning.evidence import keeps_units
@@ -28,6 +27,7 @@ from .asked_figures import asked_of, can_be_asked, evaluation_shown, segments_sh
 from .chart_documents import charts
 from .decision import offers
 from .figures import Figures, figures_of, shadow_rows, tells_evidence
+from .possible_actions import possible_actions, possible_arm_actions
 from .soundness import soundness
 from .timeline import SHOWN, events, timeline
 from .verdicts import Setting, setting_of, told, verdict
@@ -67,15 +67,15 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         "strip": strip(experiment, results, figures),
         "next_update": next_update(results),
         "live": experiment.status == Experiment.Status.RUNNING or any(known.is_made for known in asked.values()),
-        "offers": offers(_actions(experiment, may_change), experiment.name, results, setting),
-        "arm_actions": _arm_actions(experiment, arms) if may_change else [],
+        "offers": offers(possible_actions(experiment) if may_change else [], experiment.name, results, setting),
+        "arm_actions": possible_arm_actions(experiment, arms) if may_change else [],
         "may_change": may_change,
         "table": arm_table(experiment, results, setting, figures.cells),
         "arms_help": arms_help(experiment) + gone_help(experiment),
         "soundness": soundness(experiment, results),
         "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
         "sees_audit": sees_audit,
-        "timeline": timeline(entries, history),
+        "timeline": timeline(experiment, entries, history),
         "evaluable": can_be_asked(experiment),
         "evaluation": evaluation_shown(experiment, policy, asked),
         **_of_strategy(experiment, arms, results, setting, asked.get(SEGMENTS)),
@@ -202,34 +202,6 @@ def next_update(results: Results) -> str:
     if not learner.ok or learner.seconds_since_round is None:
         return "not known: nothing is learned at the moment"
     return f"within {settings.LEARN_SECONDS:g} s"
-
-
-def _actions(experiment: Experiment, may_change: bool) -> list[str]:
-    """What the state allows now; steps first."""
-    if not may_change:
-        return []
-    allowed = possible(experiment.status)
-    steps = []
-    running = experiment.status == Experiment.Status.RUNNING
-    if running and experiment.canary_ is not None and (experiment.canary_step or 0) + 1 < len(experiment.canary_.steps):
-        steps.append("advance")
-    if experiment.apprentice and allowed:
-        steps.append("activate")
-    grows = experiment.strategy in (Experiment.Strategy.BANDIT, Experiment.Strategy.SHADOW)
-    floored = experiment.strategy == Experiment.Strategy.BANDIT
-    changes = [*(["add"] if grows else []), *(["floor"] if floored else [])]
-    return [*steps, *allowed, *(changes if allowed else [])]
-
-
-def _arm_actions(experiment: Experiment, arms: list[Arm]) -> list[tuple[str, str]]:
-    """(action, arm) of arms that can be taken out or put back."""
-    if experiment.status not in (Experiment.Status.RUNNING, Experiment.Status.PAUSED):
-        return []
-    fixed = experiment.strategy in (Experiment.Strategy.CANARY, Experiment.Strategy.AB)
-    movable = [
-        arm for arm in arms if not (arm.is_control and fixed) and not (arm.is_control and serves_nobody(experiment))
-    ]
-    return [("disable" if arm.enabled else "enable", arm.name) for arm in movable]
 
 
 def gone_help(experiment: Experiment) -> str:

@@ -7,23 +7,32 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
-from noregret.experiments.errors import ExperimentsError, Invalid
+from noregret.experiments.errors import Conflict, ExperimentsError, Invalid
 
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
+
+CHANGED = "Nothing was done: it has changed since this page was opened. Here it is as it stands now: look again."
+"""What an action is told of a page that showed another state; the form stands there again."""
 
 
 def _always(row: Any) -> bool:
     return True
 
 
+def _nothing(row: Any) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class RowAction:
     """One action. `question` says beforehand what will happen, `perform` does it and says what
-    happened."""
+    happened. `state` tells what of the row the question and the form follow from: who confirms an
+    action means it of the state that was shown."""
 
     name: str
     label: str
@@ -31,6 +40,7 @@ class RowAction:
     perform: Callable[[Any, dict[str, Any], str], str]  # row, the form's data, actor; may raise ExperimentsError
     form: type[ReasonForm] = ReasonForm
     offered: Callable[[Any], bool] = _always
+    state: Callable[[Any], str] = _nothing
 
 
 class ActionsAdmin(ReadOnlyAdmin[Any]):
@@ -52,10 +62,15 @@ class ActionsAdmin(ReadOnlyAdmin[Any]):
         if not self.may(request, "change"):
             raise PermissionDenied
         posted = request.method == "POST"
-        form = found.form(request.POST if posted else None, initial=found.form.initial_of(row))
-        if posted and form.is_valid():
+        state, initial = found.state(row), found.form.initial_of(row)
+        stale = posted and request.POST.get("state", state) != state
+        if stale:  # what it was filled in with may be what has changed: of what was typed the reason stands again
+            form = found.form(initial=initial | {"reason": request.POST.get("reason", "")})
+        else:
+            form = found.form(request.POST if posted else None, initial=initial)
+        if not stale and posted and form.is_valid():
             try:
-                messages.success(request, found.perform(row, form.cleaned_data, actor_of(request)))
+                messages.success(request, self._performed(request, found, row, form.cleaned_data))
                 return self.to_row(row)
             except Invalid as error:
                 form.add_error(error.field if error.field in form.fields else None, error.message)
@@ -65,11 +80,24 @@ class ActionsAdmin(ReadOnlyAdmin[Any]):
         context = {
             "title": f"{found.label}: {row}",
             "question": found.question(row),
+            "state": state,
+            "stale": CHANGED if stale else "",
             "form": form,
             "button": found.label,
             "back": self.row_url(row),
         }
-        return self.page(request, "noregret/confirm.html", context, status=400 if form.errors else 200)
+        status = 409 if stale else 400 if form.errors else 200
+        return self.page(request, "noregret/confirm.html", context, status=status)
+
+    def _performed(self, request: HttpRequest, action: RowAction, row: Any, data: dict[str, Any]) -> str:
+        """What was done. Raises ExperimentsError."""
+        if action.state is _nothing:
+            return action.perform(row, data, actor_of(request))
+        with transaction.atomic():  # nobody changes it between the look and the act
+            locked = type(row)._default_manager.select_for_update().get(pk=row.pk)
+            if action.state(locked) != action.state(row):
+                raise Conflict(f"{row} was changed a moment ago: look again")
+            return action.perform(locked, data, actor_of(request))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

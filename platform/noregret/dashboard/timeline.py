@@ -28,10 +28,12 @@ class Happening(Struct, frozen=True):
     by_policy: bool = False
 
 
-def timeline(entries: Sequence[AuditEntry], history: Sequence[Standing]) -> list[Happening]:
-    """Newest first, the newest so many."""
+def timeline(experiment: Experiment, entries: Sequence[AuditEntry], history: Sequence[Standing]) -> list[Happening]:
+    """Newest first, the newest so many. Where no policy chooses, shares move by acts alone."""
     happened = [Happening(entry.at, entry.actor, done(entry), entry.reason, entry.action) for entry in entries]
-    return sorted([*happened, *_moves(history)], key=lambda one: one.at, reverse=True)[:SHOWN]
+    return sorted(
+        [*happened, *(_moves(history) if experiment.policy_ is not None else [])], key=lambda one: one.at, reverse=True
+    )[:SHOWN]
 
 
 def _moves(history: Sequence[Standing]) -> list[Happening]:

@@ -155,7 +155,8 @@ class Promotion(Struct, frozen=True, forbid_unknown_fields=True):
         bool | UnsetType,
         Meta(
             description="Promote without a person. Where it is not given: true, but false for a bandit whose policy forgets or "
-            "learns from features, for there which arm is best depends on the time or on the request."
+            "learns from features, for there which arm is best depends on the time or on the request, and for a canary "
+            "whose `auto` is false."
         ),
     ] = UNSET
 
@@ -328,7 +329,13 @@ def promotion_of(document: Experiment) -> Promotion:
     promotion = document.promotion
     if promotion.auto is not UNSET:
         return promotion
-    return msgspec.structs.replace(promotion, auto=not _best_arm_varies(document))
+    return msgspec.structs.replace(promotion, auto=not (_best_arm_varies(document) or _is_by_hand(document)))
+
+
+def _is_by_hand(document: Experiment) -> bool:
+    """A canary of which a person takes each step: the last one leads to promotion."""
+    canary = document.canary
+    return document.strategy == "canary" and isinstance(canary, Canary) and not canary.auto
 
 
 def _best_arm_varies(document: Experiment) -> bool:

@@ -176,6 +176,12 @@ def _change_to_undo(endpoint: Endpoint) -> ChampionChange | None:
     return next((change for change in changes if change.undoes_id is None and change.pk not in undone), None)
 
 
+def champion_before(endpoint: Endpoint) -> ModelVersion | None:
+    """Who becomes champion by a roll-back; None where there is none to go back to."""
+    change = _change_to_undo(endpoint)
+    return None if change is None else change.previous
+
+
 def _refuse_while_running(endpoint: Endpoint) -> None:
     running = endpoint.experiments.filter(status=Experiment.Status.RUNNING).first()
     if running is not None:

@@ -1,0 +1,148 @@
+"""An action is meant of the state that its page showed: an old page does nothing, and says so."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from noregret.dashboard.timeline import timeline
+from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.learning.shown import forecast
+from noregret.learning.standing_history import Standing
+from noregret.rollout.endpoints import create_endpoint
+from noregret.trail.models import AuditEntry
+
+from tests.conftest import Api, static_model
+
+Start = Callable[..., Experiment]
+
+
+def do(experiment: Experiment, action: str) -> str:
+    return f"/admin/experiments/experiment/{experiment.pk}/do/{action}"
+
+
+def opened(admin: Client, address: str) -> dict[str, str]:
+    """What a browser would send of this page, with a reason."""
+    page = admin.get(address).content.decode()
+    found = re.search(r'name="state" value="([^"]*)"', page)
+    assert found, page
+    return {"state": found[1], "reason": "seen like this", "seen": "on"}
+
+
+CANARY = {
+    "strategy": "canary",
+    "arms": [{"name": "new", "model": "page@b"}],
+    "canary": {"steps": [0.2, 0.5, 1.0], "bake_seconds": 600, "auto": False},
+}
+
+
+def test_advance__of_a_page_from_before_the_last_step__does_nothing_and_shows_what_is(
+    admin: Client, two_arms: Start
+) -> None:
+    experiment = two_arms(**CANARY)
+    assert "step 1 of 3, 20% of the units; the next is 50%" in admin.get(do(experiment, "advance")).content.decode()
+    one, other = opened(admin, do(experiment, "advance")), opened(admin, do(experiment, "advance"))
+    assert admin.post(do(experiment, "advance"), one).status_code == 302
+    late = admin.post(do(experiment, "advance"), other)
+    assert late.status_code == 409
+    said = late.content.decode()
+    assert "Nothing was done: it has changed since this page was opened" in said
+    assert "step 2 of 3, 50% of the units; the next is 100%" in said
+    assert "seen like this" in said
+    assert Experiment.objects.get().canary_step == 1
+    state = re.search(r'name="state" value="([^"]*)"', said)
+    assert state
+    assert admin.post(do(experiment, "advance"), other | {"state": state[1]}).status_code == 302
+    assert Experiment.objects.get().canary_step == 2
+    refused = admin.get(do(experiment, "advance"), follow=True).content.decode()
+    assert "Advance: e can&#x27;t do that now, for it is at its last step." in refused
+
+
+@pytest.mark.parametrize("action", ["pause", "stop", "promote", "disable", "floor", "add"])
+def test_action__of_a_page_from_before_an_arm_was_taken_out__does_nothing(
+    admin: Client, two_arms: Start, alice: Api, action: str
+) -> None:
+    static_model("page", "c", "C")
+    experiment = two_arms(arms=[{"name": name, "model": f"page@{name}"} for name in "abc"])
+    sent = opened(admin, do(experiment, action)) | {"arm": "b", "floor": "0.1", "name": "d", "model": "page@c"}
+    assert alice.post("/api/v1/experiments/e/arms/c/disable").status == 200
+    before = AuditEntry.objects.count()
+    told = admin.post(do(experiment, action), sent)
+    assert told.status_code == 409
+    assert "Nothing was done: it has changed" in told.content.decode()
+    assert AuditEntry.objects.count() == before
+    assert admin.post(do(experiment, action), sent | opened(admin, do(experiment, action))).status_code == 302
+    assert AuditEntry.objects.count() > before
+
+
+def test_endpoint__page_of_before_a_change__undoes_nothing(admin: Client, alice: Api) -> None:
+    for version in "abc":
+        static_model("page", version, version)
+    endpoint = create_endpoint(name="pages", champion="page@a", deadline_ms=300, actor="t")
+    for version in "bc":
+        assert alice("PATCH", "/api/v1/endpoints/pages", {"champion": f"page@{version}"}).status == 200
+    address = f"/admin/experiments/endpoint/{endpoint.pk}/do/"
+    assert "page@b, the champion before page@c, becomes" in admin.get(address + "rollback").content.decode()
+    one, other = opened(admin, address + "rollback"), opened(admin, address + "rollback")
+    change = opened(admin, address + "change") | {"champion": str(endpoint_now().champion_id), "deadline_ms": "300"}
+    assert admin.post(address + "rollback", one).status_code == 302
+    assert alice("PATCH", "/api/v1/endpoints/pages", {"deadline_ms": 500}).status == 200
+    for action, sent in (("rollback", other), ("change", change)):
+        late = admin.post(address + action, sent)
+        assert late.status_code == 409
+        assert "Nothing was done: it has changed" in late.content.decode()
+        assert "seen like this" in late.content.decode()
+    assert 'name="deadline_ms" value="500"' in late.content.decode()
+    assert (endpoint_now().champion.model, endpoint_now().deadline_ms) == ("page@b", 500)
+    assert admin.post(address + "rollback", opened(admin, address + "rollback")).status_code == 302
+    assert endpoint_now().champion.model == "page@a"
+
+
+def endpoint_now() -> Endpoint:
+    return Endpoint.objects.select_related("champion").get()
+
+
+@pytest.mark.parametrize("action", ["start", "pause", "resume", "stop", "rollback", "promote", "advance", "activate"])
+def test_action__of_an_experiment_that_ended__is_not_asked_for(admin: Client, two_arms: Start, action: str) -> None:
+    experiment = two_arms()
+    admin.post(do(experiment, "rollback"), {"reason": "bad"})
+    answer = admin.get(do(experiment, action), follow=True).content.decode()
+    assert re.search(r"can&#x27;t do that now, for it is (completed: rolled back|no apprentice)\.", answer)
+    assert "Reason, for the audit trail" not in answer
+
+
+def test_arm_actions__of_arms_that_are_not_so__are_not_asked_for(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    for action, arm in (("enable", "a"), ("disable", "nix"), ("enable", "")):
+        answer = admin.get(do(experiment, action), {"arm": arm}, follow=True).content.decode()
+        assert "can&#x27;t do that now" in answer
+        assert "Reason, for the audit trail" not in answer
+
+
+def test_canary_by_hand__unless_said_otherwise__promotes_nobody_by_itself(two_arms: Start, alice: Api) -> None:
+    assert two_arms(**CANARY).promotion_.auto is False
+    for name, given in (("by-itself", {"canary": {}}), ("told-so", {"promotion": {"auto": True}})):
+        document = {**CANARY, "name": name, "endpoint": "pages", **given}
+        assert alice.post("/api/v1/experiments", document)["promotion"]["auto"] is True
+
+
+def test_timeline__without_a_policy__says_of_none_that_it_moved_traffic(two_arms: Start) -> None:
+    experiment = two_arms(**CANARY)
+    at = experiment.started_at
+    assert at is not None
+    moves: list[Any] = [Standing(at, 9, {"control": 1.0 - share, "new": share}, {}) for share in (0.2, 0.5)]
+    assert timeline(experiment, [], moves) == []
+    experiment.policy = {"name": "thompson"}
+    assert [one.what for one in timeline(experiment, [], moves)] == [
+        "moved the traffic: control 80% to 50%, new 20% to 50%"
+    ]
+
+
+def test_forecast__of_before_an_arm_came__is_not_told_any_more(two_arms: Start) -> None:
+    experiment = two_arms()
+    told = forecast.of_experiment(experiment)
+    assert told.horizon is None
+    Arm.objects.filter(experiment=experiment, name="b").update(enabled=False)
+    static_model("page", "c", "C")
+    assert forecast.known(experiment) != told
