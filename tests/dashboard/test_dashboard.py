@@ -349,6 +349,23 @@ def test_key__made_and_revoked__is_shown_once(admin: Client) -> None:
     assert key.revoked_at is not None
 
 
+def test_key__form_sent_again_by_a_reload__makes_no_second(admin: Client) -> None:
+    once = re.search(r'name="once" value="(\w+)"', admin.get("/admin/access/apikey/add/").content.decode())
+    assert once
+    sent = {"name": "service", "scopes": ["predict"], "once": once[1]}
+    assert b"<code>nr_" in admin.post("/admin/access/apikey/add/", sent).content
+    again = admin.post("/admin/access/apikey/add/", sent, follow=True)
+    assert b"Nothing was made" in again.content
+    assert ApiKey.objects.count() == 1
+
+
+@pytest.mark.parametrize("days", ["99999999999", "2913000", "0", "1.5"])
+def test_key__days_that_no_key_can_have__are_told_beside_their_field(admin: Client, days: str) -> None:
+    told = admin.post("/admin/access/apikey/add/", {"name": "service", "scopes": ["predict"], "days": days})
+    assert told.status_code == 400
+    assert ApiKey.objects.count() == 0
+
+
 def fill_in_experiment(tab: Any) -> None:
     """A bandit of two arms, by the form's script."""
     tab.fill("input[name=name]", "e")

@@ -163,12 +163,36 @@ def test_canary__metric_of_a_guardrail_that_nobody_sends__waits_and_is_shown_as_
         decide(experiment, "new", seconds_ago=60)
     learn(experiment.endpoint_id)
     assert again(experiment).canary_step == 0
-    assert "a guardrail watches refunds, and nobody has sent it for new" in told(experiment)
+    assert "the guardrail on refunds can't be judged yet: nobody has sent refunds for new" in told(experiment)
     shown = alice.get("/api/v1/experiments/e/results").body["guardrails"]
     assert [(row["metric"], row["arms"][0]["state"]) for row in shown] == [
         ("refunds", "unheard"),
         ("error_rate", "within"),
     ]
+
+
+@pytest.mark.parametrize(
+    "guardrail",
+    [{"metric": "latency_p90_ms", "max": 40}, {"metric": "error_rate", "max": 0.1}],
+    ids=lambda one: one["metric"],
+)
+def test_canary__guardrail_without_enough_to_judge__holds_the_step(two_arms: Start, guardrail: dict[str, Any]) -> None:
+    """50 are asked for by a guardrail, 20 by a step: all of 28 past its limit spoke for nobody."""
+    experiment = two_arms(**CANARY | {"guardrails": [{**guardrail, "action": "rollback"}]})
+    bake(experiment)
+    bad = {"latency_ms": 55.0} if guardrail["metric"].startswith("latency") else {"failed": True}
+    for _ in range(28):
+        decide(experiment, "new", seconds_ago=60, **bad)
+    for _ in range(20):
+        decide(experiment, "new", seconds_ago=60)
+    learn(experiment.endpoint_id)
+    assert again(experiment).canary_step == 0
+    reason = f"the guardrail on {guardrail['metric']} can't be judged yet: new has 48 of the 50 decisions asked for"
+    assert reason in told(experiment)
+    for _ in range(4):
+        decide(experiment, "new", seconds_ago=60, **bad)
+    learn(experiment.endpoint_id)
+    assert (again(experiment).status, again(experiment).outcome) == ("completed", "rolled_back")
 
 
 def test_promotion__arm_that_failed_every_time__is_refused_to_people_too(two_arms: Start, alice: Api) -> None:

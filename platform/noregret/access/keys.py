@@ -16,6 +16,8 @@ from .models import ApiKey
 from .publish import publish_access
 
 SCOPES = ("predict", "feedback", "manage", "edge")
+LONGEST = timedelta(days=36_500)
+"""So long a key can be good at most; one without an end is good for ever."""
 _SHOWN = 8
 
 
@@ -89,3 +91,5 @@ def _check(name: str, scopes: Collection[str], endpoints: Collection[str] | None
         raise KeyInvalid("endpoints", "at least one was expected, or none at all for every endpoint")
     if expires_in is not None and expires_in <= timedelta(0):
         raise KeyInvalid("expires", "a positive time was expected")
+    if expires_in is not None and expires_in > LONGEST:
+        raise KeyInvalid("expires", f"at most {LONGEST.days:,} days were expected; without an end it is good for ever")

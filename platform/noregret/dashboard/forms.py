@@ -15,7 +15,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from noregret.access.keys import SCOPES, create_key
+from noregret.access.keys import LONGEST, SCOPES, create_key
 from noregret.experiments.batches import LONGEST_WAIT_MS, MOST_ROWS
 from noregret.experiments.caching import LONGEST_SECONDS, MOST_ENTRIES
 from noregret.experiments.models import Endpoint
@@ -60,6 +60,7 @@ class KeyForm(ServiceForm):
     days = forms.IntegerField(
         required=False,
         min_value=1,
+        max_value=LONGEST.days,
         widget=UnfoldAdminIntegerFieldWidget(),
         help_text="Days that it is good for; empty: for ever.",
     )

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import redis
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from unfold.decorators import display
 
@@ -15,6 +15,10 @@ from noregret.access.uses import keep_uses
 from .forms import KeyForm
 from .pages import ServiceAddAdmin, ServiceForm
 from .row_actions import ActionsAdmin, RowAction
+
+_MADE = "made_keys"
+"""Where a session keeps which forms have made their key."""
+_MADE_KEPT = 50
 
 
 def _catch_up(request: HttpRequest) -> None:
@@ -89,8 +93,23 @@ class ApiKeyAdmin(ActionsAdmin, ServiceAddAdmin[ApiKey]):
             return "revoked"
         return "expired" if row.expires_at is not None and row.expires_at <= timezone.now() else "in force"
 
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """A page that shows a new key and is reloaded sends its form again: that makes no second
+        key."""
+        once = request.POST.get("once")
+        if once and once in request.session.get(_MADE, []):
+            told = (
+                "Nothing was made: that form has made its key already, which was shown once. "
+                "If nobody noted it, revoke it here and make another."
+            )
+            messages.error(request, told)
+            return HttpResponseRedirect(self.list_url())
+        return super().add_view(request, form_url, extra_context)
+
     def made(self, request: HttpRequest, form: ServiceForm, row: ApiKey) -> HttpResponse:
         # In the answer itself: a message to the next page would leave the key in a cookie.
         assert isinstance(form, KeyForm)
+        if once := request.POST.get("once"):
+            request.session[_MADE] = [*request.session.get(_MADE, []), once][-_MADE_KEPT:]
         context = {"title": f"Key of {row.name}", "row": row, "text": form.text, "back": self.row_url(row)}
         return self.page(request, "noregret/key.html", context)

@@ -3,6 +3,7 @@ Noregret is built on."""
 
 import json
 from typing import Any, Generic, TypeVar, cast
+from uuid import uuid4
 
 from django import forms
 from django.contrib import messages
@@ -132,6 +133,7 @@ class ServiceAddAdmin(ReadOnlyAdmin[M]):
             "help": self.add_help,
             "button": self.add_button,
             "back": self.list_url(),
+            "once": uuid4().hex,
         }
         return self.page(request, "noregret/form.html", context, status=400 if form.errors else 200)
 

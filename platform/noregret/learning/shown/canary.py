@@ -2,10 +2,10 @@
 
 It advances when its step has baked and nothing speaks against it: no guardrail passed, no evidence
 that the control is better. Time alone is no bake: the challenger must have served decisions itself
-at this step, been heard of where its reward has no default, and so must every metric that a
-guardrail watches. Before the step that leaves the control without traffic, and before promotion, an
-experiment with an `indifference` must have shown that the challenger is less than that worse. It
-rolls back as soon as the control is shown to be better.
+at this step, been heard of where its reward has no default, and every guardrail must have so much
+to go by that it can be judged. Before the step that leaves the control without traffic, and before
+promotion, an experiment with an `indifference` must have shown that the challenger is less than
+that worse. It rolls back as soon as the control is shown to be better.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,13 @@ from typing import Literal
 from django.utils import timezone
 
 from bandits.inference.evidence import Evidence
-from noregret.experiments.document import ERROR_RATE, Canary, latency_quantile
+from noregret.experiments.document import Canary
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
-from noregret.learning.served import is_heard, rewarded_since, served_since, unfit
+from noregret.learning.served import rewarded_since, served_since, unfit
+from noregret.learning.watched.guardrails import judge
+from noregret.learning.watched.watches import guardrails_of
 
 from .phrases import evidence_told
 
@@ -107,11 +109,9 @@ def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger
         heard = rewarded_since(experiment, challenger, since)
         if heard < wanted:
             return f"waits for answers: {heard:,} of {wanted:,} rewards came for {challenger.name} at this step"
-    for guarded in sorted({guardrail.metric for guardrail in experiment.guardrails_}):
-        if guarded == ERROR_RATE or latency_quantile(guarded) is not None:
-            continue
-        if not is_heard(experiment, challenger, guarded):
-            return f"a guardrail watches {guarded}, and nobody has sent it for {challenger.name}"
+    unjudged = _unjudged(experiment, challenger, control)
+    if unjudged:
+        return unjudged
     if last:
         own = ArmStatistics.objects.get(arm=challenger)
         if own.decisions - own.failures < min_rewards:
@@ -124,6 +124,16 @@ def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger
         base = ArmStatistics.objects.get(arm=control)
         if base.decisions and base.rewards < min_rewards:
             return f"{control.name} has {base.rewards:,} of {min_rewards:,} rewards"
+    return ""
+
+
+def _unjudged(experiment: Experiment, challenger: Arm, control: Arm) -> str:
+    """Which guardrail can't be judged yet, for too little is known of the challenger: that it was
+    not passed then says nothing."""
+    for guardrail in guardrails_of(experiment):
+        for judgement in judge(experiment, [control, challenger], guardrail):
+            if judgement.arm == challenger and judgement.state in ("unheard", "waiting"):
+                return f"the guardrail on {guardrail.metric} can't be judged yet: {judgement.reason}"
     return ""
 
 

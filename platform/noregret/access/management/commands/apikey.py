@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 
-from noregret.access.keys import SCOPES, KeyInvalid, create_key
+from noregret.access.keys import LONGEST, SCOPES, KeyInvalid, create_key
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -18,7 +18,10 @@ def duration(text: str) -> timedelta:
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhdw])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: a number and one of s, m, h, d, w was expected, as 90d")
-    return timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
+    try:
+        return timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text!r}: at most {LONGEST.days:,} days were expected") from None
 
 
 class Command(BaseCommand):
