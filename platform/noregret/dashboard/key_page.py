@@ -77,7 +77,7 @@ class ApiKeyAdmin(ActionsAdmin, ServiceAddAdmin[ApiKey]):
     def used(self, row: ApiKey) -> str:
         if row.last_used_at is None:
             return "no use was noted"
-        return f"{row.last_used_at:%Y-%m-%d %H:%M}"
+        return f"{row.last_used_at:%Y-%m-%d %H:%M} UTC"
 
     @admin.display(description="scopes")
     def listed_scopes(self, row: ApiKey) -> str:

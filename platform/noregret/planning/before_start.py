@@ -24,6 +24,9 @@ DAYS = 90
 MOST_DECISIONS = 5_000_000
 SPLIT = ""
 """Where a policy is named, a fixed split."""
+_INDIFFERENT = (
+    " The indifference is not simulated: where the arms are closer than that, it ends sooner, without a winner."
+)
 _KEPT_SECONDS = 600
 _LEAST = 10
 """Of fewer decisions a day, or rewards, nothing is told."""
@@ -64,7 +67,8 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
         f"At about {requests:,.0f} requests a day with {_rate(mean)} now, if one challenger comes to "
         f"{_rate(better)}{others}. {RUNS} runs are simulated with the rule that promotes: half of them take longer than is told "
         "first, 8 of 10 as long as stands in brackets. If the arms are alike there is nothing to find. "
-        "A cost is what is lost until then against serving the better arm from the start.",
+        "A cost is what is lost until then against serving the better arm from the start."
+        + (_INDIFFERENT if experiment.promotion_.indifference else ""),
         days,
     )
 

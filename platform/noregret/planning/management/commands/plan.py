@@ -104,7 +104,9 @@ class Command(BaseCommand):
         shown = present_figures(endpoint)
         if options["traffic"] is None:
             if shown is None or not shown.decisions_per_day:
-                raise CommandError(f"{name} has shown no traffic without an experiment yet: give --traffic")
+                raise CommandError(
+                    f"{name} has shown no traffic in hours without an experiment yet: give --traffic, or ask again in the next hour"
+                )
             options["traffic"] = shown.decisions_per_day
         if options["arms"] is None:
             if shown is None or shown.mean is None:
