@@ -95,7 +95,7 @@ def started(strategy: str) -> Experiment:
 STRATEGIES = {
     "bandit": ("leads", "What it earned", "Evidence that an arm is best"),
     "ab": ("leads", "Difference to the control", "b beside a"),
-    "canary": ("Step 1 of 4", "Guardrails", "at most 0.02"),
+    "canary": ("Step 1 of 4", "Guardrails", "at most 2%"),
     "shadow": ("agrees with the champion on 50.0%", "how far answers differ", "&lt;b&gt;new&lt;/b&gt;"),
     "apprentice": ("The policy serves nobody", "What the policy would have chosen", "Its choices are not scored"),
     "contextual": ("The policy chooses by the request", "Which arm for whom", "are not drawn beside each other"),
@@ -139,7 +139,7 @@ def test_figures__asked_again__are_not_modified__until_something_is(
     experiment = lived(two_arms())
     url = f"/admin/experiments/experiment/{experiment.pk}/figures.json"
     first = admin.get(url)
-    told = {"verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation"}
+    told = {"actions", "verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation"}
     assert set(first.json()["parts"]) == told
     with CaptureQueriesContext(connection) as asked:
         again = admin.get(url, headers={"If-None-Match": first["ETag"]})

@@ -38,7 +38,7 @@ def words(experiment: Experiment) -> str:
         (1.0, "no evidence yet (20 needed)"),
         (3.24, "evidence 3.2 of the 20 needed"),
         (17.6, "evidence 18 of the 20 needed"),
-        (1234.0, "evidence 1,234 of the 20 needed"),
+        (1234.0, "evidence 1,234 (20 needed)"),
         (4.6e20, "evidence far beyond the 20 needed"),
     ],
 )
@@ -79,7 +79,7 @@ def test_canary__tells_its_step_and_both_arms__and_nothing_of_an_even_split(two_
     told = facts(shown)
     assert told["step"].startswith("1 of 2: 25% of the units since ")
     assert told["failures"] == "new 5.00%, control 0.00%"
-    assert told["means"].startswith("new 0.6667, control 0.6667")
+    assert told["means"] == "new 66.7%, control 66.7%"
     assert told["evidence"] in ("none that the control is better", "for control: no evidence yet (20 needed)")
     assert "saved" not in told
     assert "0.0 of" not in str(told)
