@@ -96,7 +96,7 @@ STRATEGIES = {
     "bandit": ("leads", "What it earned", "Evidence that an arm is best"),
     "ab": ("leads", "Difference to the control", "b beside a"),
     "canary": ("Step 1 of 4", "Guardrails", "at most 2%"),
-    "shadow": ("agrees with the champion on 50.0%", "how far answers differ", "&lt;b&gt;new&lt;/b&gt;"),
+    "shadow": ("agrees with the champion on 50.0%", "How far answers differ", "&lt;b&gt;new&lt;/b&gt;"),
     "apprentice": ("The policy serves nobody", "What the policy would have chosen", "Its choices are not scored"),
     "contextual": ("The policy chooses by the request", "Which arm for whom", "are not drawn beside each other"),
 }

@@ -202,7 +202,7 @@ def _answered(experiment: Experiment, results: Results, counted: Feedback) -> li
         facts.append(("open", "Without an answer", f"{counted.open:,} (not learned from)"))
     else:
         facts.append(("defaulted", f"No answer in {window}", f"{counted.defaulted:,} (count as {plain(default)})"))
-        facts.append(("open", "Open", f"{counted.open:,}"))
+        facts.append(("open", "Window open", f"{counted.open:,}"))
     if counted.failed:
         facts.append(("failed", "Failed", f"{counted.failed:,} (the champion answered; no reward)"))
     return facts

@@ -10,8 +10,8 @@ from noregret.learning.models import ArmStatistics, ExperimentEvidence
 
 class Feedback(Struct, frozen=True):
     """Of all arms together. `answered` + `defaulted` are the rewards; `failed` decisions get none,
-    `open` ones have none yet, or never where silence means nothing. `delays`: matured feedback by
-    delay, in sixtieths of the window."""
+    `open` ones have none that counts yet (where silence has a meaning, before their window closes)
+    or never will. `delays`: matured feedback by delay, in sixtieths of the window."""
 
     answered: int
     defaulted: int
