@@ -47,6 +47,11 @@ class Verdict:
     needed: float
 
 
+def needed_of(evidence: Compared, alpha: float, enabled: NDArray[np.bool_]) -> float:
+    """K / alpha, of the arms that are enabled (K,) or had an outcome."""
+    return int((enabled | (evidence.matured.count > 0)).sum()) / alpha
+
+
 def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None = None) -> Verdict:
     """Promote the leader when its evidence against every other enabled arm reaches K / alpha.
 
@@ -54,7 +59,7 @@ def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None 
     level alpha.
     """
     mask = np.ones(evidence.arms, dtype=np.bool_) if enabled is None else enabled
-    needed = int((mask | (evidence.matured.count > 0)).sum()) / alpha
+    needed = needed_of(evidence, alpha, mask)
     seats = np.flatnonzero(mask)
     if len(seats) < 2:
         return Verdict("continue", None, 1.0, needed)

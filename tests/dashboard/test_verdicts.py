@@ -176,11 +176,11 @@ def shadow(**changed: Any) -> ShadowComparison:
 def test_shadow__tells_agreement_and_who_was_right() -> None:
     told_so = verdict(results(arm("a"), arm("new", decisions=0, shadow=shadow()), strategy="shadow"), setting())
     assert told_so.headline == (
-        "new agrees with the champion on 97.1% of 12,000 requests; they differ by 0.02 on average; "
+        "new agrees with the champion on 97.1% of 12,000 requests; they differ by 0.020 on average; "
         "right in 91.2%, the champion in 90.1%, of 600 that were told; it failed on 0.20%."
     )
     unscored = results(arm("a"), arm("new", decisions=0, shadow=shadow(outcomes=None)), strategy="shadow")
-    assert "no feedback on the metric `outcome`" in verdict(unscored, setting()).text
+    assert "no feedback on the metric outcome" in verdict(unscored, setting()).text
     none = verdict(results(arm("a"), arm("new", decisions=0), strategy="shadow"), setting())
     assert none.headline == "No challenger has answered a copy yet."
 

@@ -140,7 +140,7 @@ def test_forecast__tells_a_range__or_why_not__where_it_is_asked_for(two_arms: St
     experiment = two_arms(**WINDOW, strategy="ab")
     path = "/api/v1/experiments/e/results"
     assert alice.get(path)["forecast"] is None
-    assert "before every arm has a reward" in alice.get(f"{path}?forecast=true")["forecast"]["said"]
+    assert "before a and b have a reward" in alice.get(f"{path}?forecast=true")["forecast"]["said"]
     assert alice.get(f"{path}?forecast=soon").fields() == ["forecast"]
     begin_earlier(experiment)
     fill(experiment, {"a": (100, 300), "b": (124, 276)})

@@ -63,7 +63,7 @@ class Chart(Struct, frozen=True):
         if value is None:
             return "–"
         if self.kind == "logarithmic":
-            return f"{value:.3g}"
+            return told.evidence(value)
         band = series.band[i] if series.band else None
         texts = told.values([value, *(band or ())], percent=self.percent)
         return texts[0] if band is None else f"{texts[0]} ({texts[1]} to {texts[2]})"

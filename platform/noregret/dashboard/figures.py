@@ -213,7 +213,7 @@ LABELS = {
     "step": "Step",
     "failures": "Failures",
     "means": "Mean reward",
-    "copies": "Predictions on copies",
+    "copies": "Copies predicted, up to a minute ago",
     "agreement": "Agreement with the champion",
     "chosen": "Would have served",
     "sample_ratio": "Split against logged probabilities",

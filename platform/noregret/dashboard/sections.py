@@ -51,7 +51,7 @@ def earned(results: Results, setting: Setting) -> list[Comparisons]:
         found = [Comparisons([], None, [(split, _not_saved(results))])]
     else:
         text = told.amount(value, ends, setting.unit)
-        found = [_compared([(split, value, ends, text)], setting, _left_out(results))]
+        found = [_compared([(split, value, ends, text)], setting, _left_out(results), total=True)]
     against = "Against the holdout, a decision"
     if holdout is None:
         why = "There is no holdout: a share of units that always gets the control would show what learning is worth."
@@ -115,8 +115,12 @@ def differences(results: Results, setting: Setting) -> Comparisons:
     return Comparisons(compared.rows, compared.axis, missing)
 
 
-def _compared(rows: list[tuple[str, float, tuple[float, float], str]], setting: Setting, note: str = "") -> Comparisons:
-    ends = [end for _, _, interval, _ in rows for end in interval]
+def _compared(
+    rows: list[tuple[str, float, tuple[float, float], str]], setting: Setting, note: str = "", *, total: bool = False
+) -> Comparisons:
+    """`total`: rows are of rewards in all, and not of a decision, where rates differ by points."""
+    scale = 100.0 if setting.percent and not total else 1.0
+    ends = [scale * end for _, _, interval, _ in rows for end in interval]
     drawn = axis(ends, percent=False, reference=0.0) if rows else None
     made = []
     for label, value, interval, text in rows:
@@ -124,7 +128,15 @@ def _compared(rows: list[tuple[str, float, tuple[float, float], str]], setting: 
         verdict, tone = (
             ("a gain", _GOOD) if low > 0 else ("a loss", _BAD) if high < 0 else ("not told apart from nothing", _OPEN)
         )
-        made.append(Compared(label, text, verdict, tone, Mark() if drawn is None else drawn.mark(value, interval)))
+        made.append(
+            Compared(
+                label,
+                text,
+                verdict,
+                tone,
+                Mark() if drawn is None else drawn.mark(scale * value, (scale * interval[0], scale * interval[1])),
+            )
+        )
     return Comparisons(made, drawn, [], note)
 
 

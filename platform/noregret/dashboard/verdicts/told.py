@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from noregret.learning.shown.numbers import amount, column, difference, plain, values
+from noregret.learning.shown.numbers import amount, column, difference, evidence, plain, values
 
-__all__ = ["amount", "column", "counted", "difference", "moment", "plain", "range_of_days", "values"]
+__all__ = ["amount", "column", "counted", "difference", "evidence", "moment", "plain", "range_of_days", "values"]
 
 _FAR = timedelta(days=366)
 """No traffic holds for longer: a date beyond it is not told."""

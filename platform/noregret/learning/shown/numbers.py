@@ -13,6 +13,7 @@ _SMALL = 1e-4
 """Below it a value that is no rate is written with an exponent."""
 _NOTHING = 1e-9
 """What is left of sums that are equal: no difference."""
+_MOST_EVIDENCE = 1e15
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 _MOST_SCALED = 3
 """Values that take more decimals to be told apart are written out, with separators."""
@@ -108,6 +109,11 @@ def _signed(value: float, ends: Ends | None, unit: str, *, percent: bool) -> str
     shaped = _of_differences(numbers, percent=percent)
     texts = [shaped.text(number, sign=True) for number in numbers]
     return f"{texts[0]}{unit}" + (f" (95%: {texts[1]} to {texts[2]})" if ends else "")
+
+
+def evidence(value: float) -> str:
+    """Three figures of what multiplies with each decision; past a thousand T they say nothing."""
+    return "over 1,000 T" if value >= _MOST_EVIDENCE else plain(float(f"{value:.3g}"))
 
 
 def plain(value: float, *, percent: bool = False) -> str:

@@ -35,10 +35,11 @@ const NoregretCharts = (() => {
   };
 
   const number = (value, chart) => {
-    if (chart.kind === "logarithmic") return value >= 1000 ? value.toExponential(1) : value.toPrecision(3);
+    if (chart.kind === "logarithmic" && value >= 1e15) return "over 1,000 T";
+    const figures = chart.kind === "logarithmic" ? 3 : 7;
     if (chart.percent) return `${Number((value * 100).toPrecision(4))}%`;
     const [scale, unit] = SCALES.find(([least]) => Math.abs(value) >= least) || [1, ""];
-    return Number((value / scale).toPrecision(7)).toLocaleString("en-GB", { maximumSignificantDigits: 7 }) + unit;
+    return Number((value / scale).toPrecision(figures)).toLocaleString("en-GB", { maximumSignificantDigits: figures }) + unit;
   };
 
   const points = (chart, values) => values.map((y, i) => ({ x: Date.parse(chart.at[i]), y }));
@@ -46,7 +47,9 @@ const NoregretCharts = (() => {
   const lines = (chart) => chart.series.flatMap((series) => {
     const stacked = chart.kind === "stacked";
     const ink = colour(series.colour);
-    const data = points(chart, stacked ? series.values.map((value) => value ?? 0) : series.values);
+    // Of a time in which nothing was decided there are no shares, and no arm had 0 % of it.
+    const some = (point, i) => !stacked || chart.series.some((one) => one.values[i] !== null);
+    const data = points(chart, stacked ? series.values.map((value) => value ?? 0) : series.values).filter(some);
     const known = data.filter((point) => point.y !== null).length;
     if (!known) return []; // an arm of which nothing is known has no line
     const line = {
