@@ -281,13 +281,14 @@ def arms_help(experiment: Experiment) -> str:
     """What to know of the table of arms."""
     if serves_nobody(experiment):
         return "The control alone serves: of the others there are predictions on copies, and no decision."
+    compared = memory_of(experiment) is not None
     said = (
         "Mean and intervals are of the requests that the arm served, and under drift over the times when it was served; "
-        "those “at any time” stay right however often one looks at them, and are drawn thin."
+        f"those “at any time” stay right however often one looks at them{', and are drawn thin' if compared else ''}."
     )
     if keeps_units(experiment):
         said += " They count units, not decisions: what one unit does hangs together."
-    if memory_of(experiment) is None:
+    if not compared:
         return f"{said} Arms serve different requests here, so their means can't be compared: the segments below can."
     if experiment.strategy == Experiment.Strategy.CANARY:
         return f"{said} P(best) is shown and never acted on."

@@ -26,6 +26,7 @@ from .verdicts.troubles import fails
 from .words import is_rate, sentence, unit_of
 
 UNKNOWN = "–"
+NOT_COMPARED = "not compared yet: no window is over"
 
 
 class Alarms(Struct, frozen=True):
@@ -196,7 +197,7 @@ def answers_said(found: Results) -> str:
     """How often arms are answered, in a sentence."""
     shares = [arm.answered for arm in found.arms if arm.answered is not None]
     if not shares:
-        return "not compared: every decision gets a reward, or no window is over yet"
+        return NOT_COMPARED
     ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
     said = f"{' to '.join(ends)} of decisions"
     if not answers_differ(found):

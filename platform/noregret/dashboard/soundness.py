@@ -18,9 +18,9 @@ from noregret.learning.shown.phrases import listed
 from noregret.learning.shown.results import Results
 
 from .arm_table import serves_nobody
-from .figures import answers_differ, answers_said
+from .figures import NOT_COMPARED, answers_differ, answers_said
 from .verdicts import told
-from .verdicts.troubles import ENOUGH, FAILING
+from .verdicts.troubles import ENOUGH, FAILING, fails
 from .words import duration, sentence
 
 Tone = Literal["good", "wait", "bad"]
@@ -115,7 +115,11 @@ def _answers(experiment: Experiment, results: Results) -> Answer:
         each = ", ".join(f"{arm.name} {arm.answered:.0%}" for arm in results.arms if arm.answered is not None)
         text = f"No: {each}. The table compares those who answered, not all who were served."
         return Answer("answers", question, text, "bad")
-    silent = [arm.name for arm in results.arms if arm.enabled and arm.decisions >= ENOUGH and not arm.rewards]
+    silent = [
+        arm.name
+        for arm in results.arms
+        if arm.enabled and arm.decisions >= ENOUGH and not arm.rewards and not fails(arm)
+    ]
     if silent and results.rewards:
         text = f"No: {listed(silent)} {'has' if len(silent) == 1 else 'have'} no reward, the others have {results.rewards:,}."
         return Answer("answers", question, text, "bad")
@@ -123,7 +127,8 @@ def _answers(experiment: Experiment, results: Results) -> Answer:
     if default is not None:
         text = f"Not compared: a decision without an answer counts as {plain(default)}, whichever arm made it."
         return Answer("answers", question, text, "good")
-    return Answer("answers", question, sentence(answers_said(results)), "good")
+    said = answers_said(results)
+    return Answer("answers", question, sentence(said), "wait" if said == NOT_COMPARED else "good")
 
 
 def _delay(experiment: Experiment, counted: Feedback) -> Answer:

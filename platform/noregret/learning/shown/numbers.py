@@ -113,7 +113,12 @@ def _signed(value: float, ends: Ends | None, unit: str, *, percent: bool) -> str
 
 def evidence(value: float) -> str:
     """Three figures of what multiplies with each decision; past a thousand T they say nothing."""
-    return "over 1,000 T" if value >= _MOST_EVIDENCE else plain(float(f"{value:.3g}"))
+    return "over 1,000 T" if value >= _MOST_EVIDENCE else alone(value, 3)
+
+
+def alone(value: float, figures: int = 4) -> str:
+    """A value that stands beside no other, in so many figures."""
+    return plain(float(f"{value:.{figures}g}"))
 
 
 def plain(value: float, *, percent: bool = False) -> str:
