@@ -59,6 +59,13 @@ class EvenSplit:
         mean = np.where(count > 0, level + above, 0.0)
         return cls(ArmStatistics(count, mean, np.maximum(squares - total * above, 0.0)), share)
 
+    def without(self, arms: NDArray[np.bool_]) -> "EvenSplit":
+        """The same of the other arms alone: even shares of `arms` (K,), none of which has an
+        outcome, go to those that had a chance, evenly."""
+        others = (self.share > 0) & ~arms
+        spread = float(self.share[arms].sum()) / max(int(others.sum()), 1)
+        return EvenSplit(self.moments, np.where(others, self.share + spread, 0.0))
+
     def __add__(self, other: "EvenSplit") -> "EvenSplit":
         return EvenSplit(self.moments + other.moments, self.share + other.share)
 

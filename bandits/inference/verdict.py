@@ -2,7 +2,9 @@
 
 For every ordered pair of arms there is a number, the evidence that the one is better
 (bandits.inference.evidence). By Ville's inequality and a union bound, promoting i when every E_ij
-reaches K / alpha is wrong with probability at most alpha, at any stopping time.
+reaches K / alpha is wrong with probability at most alpha, at any stopping time. An arm that was
+taken out before any of its outcomes counted was in no comparison, and is not among the K; one that
+had some still is, for who was left to be compared was then chosen by looking.
 
 Needs true propensities and decisions that are independent given the past: where a unit keeps its
 arm, it counts once.
@@ -14,7 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bandits.statistics import Array
+from bandits.statistics import ArmStatistics, Array
 
 
 class Compared(Protocol):
@@ -22,6 +24,9 @@ class Compared(Protocol):
 
     @property
     def arms(self) -> int: ...
+
+    @property
+    def matured(self) -> ArmStatistics: ...
 
     def e_values(self) -> Array: ...
 
@@ -42,6 +47,11 @@ class Verdict:
     needed: float
 
 
+def needed_of(evidence: Compared, alpha: float, enabled: NDArray[np.bool_]) -> float:
+    """K / alpha, of the arms that are enabled (K,) or had an outcome."""
+    return int((enabled | (evidence.matured.count > 0)).sum()) / alpha
+
+
 def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None = None) -> Verdict:
     """Promote the leader when its evidence against every other enabled arm reaches K / alpha.
 
@@ -49,7 +59,7 @@ def verdict(evidence: Compared, alpha: float, enabled: NDArray[np.bool_] | None 
     level alpha.
     """
     mask = np.ones(evidence.arms, dtype=np.bool_) if enabled is None else enabled
-    needed = evidence.arms / alpha
+    needed = needed_of(evidence, alpha, mask)
     seats = np.flatnonzero(mask)
     if len(seats) < 2:
         return Verdict("continue", None, 1.0, needed)

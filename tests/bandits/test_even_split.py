@@ -51,6 +51,19 @@ def test_saved__arm_that_came_later__is_in_no_split_before() -> None:
     assert known(saved(sums, RewardModel())).value == pytest.approx(0.0)
 
 
+def test_saved__arm_that_could_not_be_served__is_in_no_split_once_left_out() -> None:
+    """A third of the draws fell on an arm that failed, and left no outcome: the split of the other
+    two alone."""
+    two = of([0, 0, 0, 1], [1.0, 0.0, 1.0, 1.0], [[0.75, 0.25]] * 4)
+    three = of([0, 0, 0, 1], [1.0, 0.0, 1.0, 1.0], [[0.5, 0.5 / 3, 1 / 3]] * 4)
+    assert saved(three, RewardModel("binary")) is None
+    left = three.without(np.array([False, False, True]))
+    assert left.share == pytest.approx([2.0, 2.0, 0.0])
+    assert known(saved(left, RewardModel("binary"))).value == pytest.approx(
+        known(saved(two, RewardModel("binary"))).value
+    )
+
+
 def test_saved__what_cannot_be_known__is_none() -> None:
     assert saved(EvenSplit(ArmStatistics.zeros(3, 2), np.zeros(2)), RewardModel()) is None
     assert saved(of([0] * 5, [1.0] * 5, [[1.0, 0.0]] * 5), RewardModel()) is None  # never a choice

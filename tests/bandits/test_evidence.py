@@ -67,6 +67,15 @@ def test_every_rule__clear_winner__is_promoted_and_survives_json(rule: str) -> N
     assert (again.e_values() == evidence.e_values()).all()
 
 
+@every_rule
+def test_arm_that_was_taken_out__counts_in_what_is_needed_once_it_had_an_outcome(rule: str) -> None:
+    left = np.array([True, True, False])
+    assert verdict(empty(rule, 3), 0.05, left).needed == pytest.approx(40.0)
+    assert verdict(empty(rule, 3), 0.05).needed == pytest.approx(60.0)
+    seen = after(empty(rule, 3), buckets([0.4, 0.5, 0.6], 300, 1, 50))
+    assert verdict(seen, 0.05, left).needed == pytest.approx(60.0)
+
+
 def promoted_first(rule: str, means: list[float], n: int, seed: int, size: int) -> tuple[int | None, int]:
     """The promoted arm or None, and after how many decisions, looked at after each bucket."""
     evidence = empty(rule, len(means))

@@ -26,7 +26,18 @@ from tests.learning.past_traffic import begin_earlier
 
 Start = Callable[..., Experiment]
 MOST_QUERIES = 60
-BROWSER_STRATEGIES = ("bandit", "canary", "shadow")
+# Tables of arms that are wider than their box; texts of an axis that lie on each other; boxes that
+# hold more than is seen and have no shadow at their sides.
+CUT = "[...document.querySelectorAll('.nr-arms')].filter(t => t.scrollWidth > t.parentElement.clientWidth).map(t => t.innerText)"
+OVERLAPPING = """
+[...document.querySelectorAll('svg')].flatMap(svg => {
+    const boxes = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
+    return boxes.slice(1).filter((box, i) => box.left < boxes[i].right).map(box => svg.outerHTML);
+})"""
+UNTOLD = """
+[...document.querySelectorAll('.nr-scroll')].filter(box => box.scrollWidth > box.clientWidth
+    && !getComputedStyle(box).backgroundAttachment.includes('local')).map(box => box.innerText)"""
+BROWSER_STRATEGIES = ("bandit", "canary", "shadow", "ab")
 
 
 def lived(experiment: Experiment, hours: int = 12) -> Experiment:
@@ -95,8 +106,8 @@ def started(strategy: str) -> Experiment:
 STRATEGIES = {
     "bandit": ("leads", "What it earned", "Evidence that an arm is best"),
     "ab": ("leads", "Difference to the control", "b beside a"),
-    "canary": ("Step 1 of 4", "Guardrails", "at most 0.02"),
-    "shadow": ("agrees with the champion on 50.0%", "how far answers differ", "&lt;b&gt;new&lt;/b&gt;"),
+    "canary": ("Step 1 of 4", "Guardrails", "at most 2%"),
+    "shadow": ("agrees with the champion on 50.0%", "How far answers differ", "&lt;b&gt;new&lt;/b&gt;"),
     "apprentice": ("The policy serves nobody", "What the policy would have chosen", "Its choices are not scored"),
     "contextual": ("The policy chooses by the request", "Which arm for whom", "are not drawn beside each other"),
 }
@@ -139,7 +150,7 @@ def test_figures__asked_again__are_not_modified__until_something_is(
     experiment = lived(two_arms())
     url = f"/admin/experiments/experiment/{experiment.pk}/figures.json"
     first = admin.get(url)
-    told = {"verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation"}
+    told = {"actions", "verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation"}
     assert set(first.json()["parts"]) == told
     with CaptureQueriesContext(connection) as asked:
         again = admin.get(url, headers={"If-None-Match": first["ETag"]})
@@ -234,7 +245,10 @@ def test_browser__each_strategy__without_errors_or_barriers__light_and_dark(
             figures_of = tab.locator("[data-fact=as_of]")
             assert "GMT+9" in figures_of.inner_text()
             assert figures_of.get_attribute("title").endswith(" UTC")
+            assert tab.evaluate(CUT) == [], experiment.name
+            assert tab.evaluate(OVERLAPPING) == [], experiment.name
             tab.set_viewport_size({"width": 390, "height": 844})
+            assert tab.evaluate(UNTOLD) == [], experiment.name
             wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert tab.evaluate(wider) == 0, (experiment.name, scheme)
         context.close()

@@ -26,7 +26,11 @@ CANARY = {"strategy": "canary", "canary": CanaryState(2, 4, 0.25, NOW - timedelt
 def test_bandit__leader_clear__is_told_with_numbers_and_a_date() -> None:
     said = verdict(results(V1, V2, **LEADS), setting(forecast=SOON))
     assert said.headline == "v2 leads: 6.1% against 5.0% of v1, the control (P(best) 97.0%)."
-    assert said.details == ("Evidence 62 of 80.", "Decided between 28 November and 3 December at this traffic.")
+    decided = "Decided between 28 November and 3 December at this traffic."
+    by_whom = "Nothing is promoted by itself: once the evidence is enough it says so here, and a person promotes."
+    assert said.details == ("Evidence 62 of 80.", decided, by_whom)
+    alone = verdict(results(V1, V2, **LEADS), setting(forecast=SOON, auto=True))
+    assert alone.details == ("Evidence 62 of 80.", decided)
     assert (said.do, said.tone) == ("Keep it running.", "wait")
 
 
@@ -164,7 +168,7 @@ def test_canary__tells_step_bake_and_what_is_in_the_way() -> None:
     due = verdict(results(control, new, reason="step 2 of 4, baked, and nothing speaks against new", **CANARY), slow)
     assert due.do == "Advance it."
     back = verdict(results(control, new, action="rollback", reason="control beats new", **CANARY), slow)
-    assert (back.do, back.tone) == ("Roll it back.", "bad")
+    assert (back.do, back.tone, back.actions) == ("It is rolled back by itself in a moment.", "bad", ())
 
 
 def shadow(**changed: Any) -> ShadowComparison:
@@ -179,11 +183,11 @@ def shadow(**changed: Any) -> ShadowComparison:
 def test_shadow__tells_agreement_and_who_was_right() -> None:
     told_so = verdict(results(arm("a"), arm("new", decisions=0, shadow=shadow()), strategy="shadow"), setting())
     assert told_so.headline == (
-        "new agrees with the champion on 97.1% of 12,000 requests; they differ by 0.02 on average; "
+        "new agrees with the champion on 97.1% of 12,000 requests; they differ by 0.020 on average; "
         "right in 91.2%, the champion in 90.1%, of 600 that were told; it failed on 0.20%."
     )
     unscored = results(arm("a"), arm("new", decisions=0, shadow=shadow(outcomes=None)), strategy="shadow")
-    assert "no feedback on the metric `outcome`" in verdict(unscored, setting()).text
+    assert "no feedback on the metric outcome" in verdict(unscored, setting()).text
     none = verdict(results(arm("a"), arm("new", decisions=0), strategy="shadow"), setting())
     assert none.headline == "No challenger has answered a copy yet."
 
@@ -208,7 +212,7 @@ def test_apprentice__tells_what_it_would_have_chosen_and_its_score() -> None:
 def test_contextual__judges_the_policy__never_an_arm() -> None:
     gain = Comparison(0.5, None, 120.0, (20.0, 220.0))
     said = verdict(results(V1, V2, comparison=gain), setting(contextual=True))
-    assert said.headline == "The policy earns more than an even split: +120.0 rewards (95%: +20.0 to +220.0)."
+    assert said.headline == "The policy earns more than an even split: +120 rewards (95%: +20 to +220)."
     assert "can't be compared" in said.text
     assert "leads" not in said.text
     less = verdict(results(V1, V2, comparison=gain), setting(contextual=True, minimize=True))
@@ -232,6 +236,9 @@ def test_holdout__is_told_with_its_interval() -> None:
         ([0.061, 0.05], True, ["6.1%", "5.0%"]),
         ([3.14159, 3.2], False, ["3.14", "3.20"]),
         ([3e-7], False, ["3e-07"]),
+        ([1.02e9, 9.5e8], False, ["1.02 G", "0.95 G"]),
+        ([-1e9], False, ["-1.00 G"]),
+        ([1_250_000.0], False, ["1.2 M"]),
         ([0.0], True, ["0.0%"]),
         ([], True, []),
     ],

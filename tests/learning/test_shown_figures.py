@@ -12,6 +12,7 @@ from noregret.experiments.models import Experiment
 from noregret.learning import summing
 from noregret.learning.models import ArmStatistics
 from noregret.learning.shown import outcomes, savings
+from noregret.learning.shown.numbers import amount
 from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, fill, reward
 
@@ -236,7 +237,9 @@ def test_contextual__arms_that_served_different_requests__are_not_compared(two_a
         assert (arm["probability_best"], arm["expected_loss"], arm["mean_basis"]) == (None, None, "served")
         assert arm["interval"][0] < arm["mean"] < arm["interval"][1]
     low, high = found["comparison"]["saved_interval"]
-    assert f"rewards (95 %: {low:+,.1f} to {high:+,.1f})" in figures(experiment).facts["saved"]
+    assert figures(experiment).facts["saved"] == amount(
+        found["comparison"]["saved_against_even_split"], (low, high), "rewards"
+    )
 
 
 def test_results__changed_fields__are_answered(two_arms: Start, alice: Api) -> None:

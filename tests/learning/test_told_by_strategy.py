@@ -38,7 +38,7 @@ def words(experiment: Experiment) -> str:
         (1.0, "no evidence yet (20 needed)"),
         (3.24, "evidence 3.2 of the 20 needed"),
         (17.6, "evidence 18 of the 20 needed"),
-        (1234.0, "evidence 1,234 of the 20 needed"),
+        (1234.0, "evidence 1,234 (20 needed)"),
         (4.6e20, "evidence far beyond the 20 needed"),
     ],
 )
@@ -79,7 +79,7 @@ def test_canary__tells_its_step_and_both_arms__and_nothing_of_an_even_split(two_
     told = facts(shown)
     assert told["step"].startswith("1 of 2: 25% of the units since ")
     assert told["failures"] == "new 5.00%, control 0.00%"
-    assert told["means"].startswith("new 0.6667, control 0.6667")
+    assert told["means"] == "new 66.7%, control 66.7%"
     assert told["evidence"] in ("none that the control is better", "for control: no evidence yet (20 needed)")
     assert "saved" not in told
     assert "0.0 of" not in str(told)
@@ -140,7 +140,7 @@ def test_forecast__tells_a_range__or_why_not__where_it_is_asked_for(two_arms: St
     experiment = two_arms(**WINDOW, strategy="ab")
     path = "/api/v1/experiments/e/results"
     assert alice.get(path)["forecast"] is None
-    assert "before every arm has a reward" in alice.get(f"{path}?forecast=true")["forecast"]["said"]
+    assert "before a and b have a reward" in alice.get(f"{path}?forecast=true")["forecast"]["said"]
     assert alice.get(f"{path}?forecast=soon").fields() == ["forecast"]
     begin_earlier(experiment)
     fill(experiment, {"a": (100, 300), "b": (124, 276)})

@@ -10,20 +10,17 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.learning.shown.results import Results, ResultsArm
 
 from .drawn import Axis, Mark, axis
-from .verdicts import Setting, told
-from .verdicts.troubles import FAILING
+from .verdicts import Setting
+from .verdicts.troubles import fails
 
 Tone = Literal["good", "wait", "bad", "plain"]
 
 _COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("mean", "interval"), "Mean reward, 95 %"),
-    (("watched",), "At any time"),
+    (("mean", "interval", "watched"), "Mean reward, 95%, at any time"),
     (("now", "share"), "Share now, so far"),
-    (("best",), "P(best)"),
-    (("loss",), "Expected loss"),
+    (("best", "loss"), "P(best), expected loss"),
     (("decisions", "rewards"), "Decisions, rewards"),
-    (("errors",), "Errors"),
-    (("p50", "p99"), "p50, p99 in ms"),
+    (("errors", "p50", "p99"), "Errors, p50, p99"),
 )
 """The figures of each column, below each other, and its title."""
 _OF_ONE_ARM = ("share", "now", "best", "loss")
@@ -44,12 +41,13 @@ def columns_of(experiment: Experiment) -> list[tuple[tuple[str, ...], str]]:
     elif experiment.strategy == Experiment.Strategy.CANARY:
         left_out = ("loss",)
     # While it is paused and once it has ended the champion has all traffic.
-    shares = {
+    labels = {
+        ("best",): "P(best)",
         ("share",): "Share so far",
         ("now", "share"): _SHARES.get(experiment.status, "Share now, so far"),
     }
     columns = [(tuple(key for key in keys if key not in left_out), label) for keys, label in _COLUMNS]
-    return [(keys, shares.get(keys, label)) for keys, label in columns if keys]
+    return [(keys, labels.get(keys, label)) for keys, label in columns if keys]
 
 
 def serves_nobody(experiment: Experiment) -> bool:
@@ -65,7 +63,8 @@ class Chip(Struct, frozen=True):
 
 
 class ArmRow(Struct, frozen=True):
-    """`said`: what is drawn, in words. `cells`: of each column (figure, text) below each other."""
+    """`said`: what is drawn, in words. `note`: what its figures are of where it is not served.
+    `cells`: of each column (figure, text) below each other."""
 
     name: str
     model: str
@@ -73,6 +72,7 @@ class ArmRow(Struct, frozen=True):
     chips: list[Chip]
     mark: Mark
     said: str
+    note: str
     cells: list[list[tuple[str, str]]]
 
 
@@ -107,27 +107,13 @@ def arm_table(experiment: Experiment, results: Results, setting: Setting, cells:
             chips=chips(arm, results, setting, promoted),
             mark=Mark() if drawn is None else drawn.mark(arm.mean, arm.interval, arm.watched_interval),
             said=_said(arm, texts),
+            note="" if mirrored else _note(arm),
             cells=[[(key, texts[key]) for key in keys] for keys, _ in columns],
         )
         for arm in arms
-        for texts in [cells[arm.name] | _in_its_unit(arm, setting)]
+        for texts in [cells[arm.name]]
     ]
     return ArmTable([label for _, label in columns], rows, drawn, why)
-
-
-def _in_its_unit(arm: ResultsArm, setting: Setting) -> dict[str, str]:
-    """Figures of its rewards: rates in per cent, and as many decimals as their interval has."""
-    if arm.mean is None or arm.interval is None:
-        return {}
-    mean, *ends = told.values([arm.mean, *arm.interval], percent=setting.percent)
-    watched = told.values(list(arm.watched_interval or ()), percent=setting.percent)
-    loss = [] if arm.expected_loss is None else told.values([arm.expected_loss], percent=setting.percent)
-    return {
-        "mean": mean,
-        "interval": " to ".join(ends),
-        **({"watched": " to ".join(watched)} if watched else {}),
-        **({"loss": loss[0]} if loss else {}),
-    }
 
 
 def _axis(arms: list[ResultsArm], setting: Setting) -> Axis | None:
@@ -143,7 +129,18 @@ def _said(arm: ResultsArm, cells: dict[str, str]) -> str:
         return f"{arm.name}: no reward yet"
     if arm.interval is None:
         return f"{arm.name}: {cells['mean']}"
-    return f"{arm.name}: {cells['mean']}, 95 % interval {cells['interval']}"
+    return f"{arm.name}: {cells['mean']}, 95% interval {cells['interval']}"
+
+
+def _note(arm: ResultsArm) -> str:
+    """What the figures of an arm are of that is not served, or that the champion answers for."""
+    if fails(arm):
+        if not arm.rewards:
+            return "Can't win: it has no reward, and the champion answers for it."
+        return "Can't win while it fails: the champion answers for it, and its figures are of what it served itself."
+    if not arm.enabled and arm.decisions:
+        return "Can't win: its figures are of when it was served."
+    return ""
 
 
 def chips(arm: ResultsArm, results: Results, setting: Setting, promoted: str) -> list[Chip]:
@@ -155,7 +152,7 @@ def chips(arm: ResultsArm, results: Results, setting: Setting, promoted: str) ->
         said.append(Chip("promoted", "good"))
     if not arm.enabled:
         said.append(Chip("taken out", "wait"))
-    if arm.error_rate is not None and arm.error_rate > FAILING:
+    if fails(arm):
         said.append(Chip(f"fails {arm.error_rate:.0%}", "bad"))
     if results.status not in ("running", "paused") or setting.apprentice or results.strategy == "shadow":
         return said

@@ -11,7 +11,7 @@ from noregret.learning.shown.asked import SEGMENTS, Known, evaluation_by, look
 from .arm_table import serves_nobody
 from .figures import evaluation_texts, segment_rows
 from .for_whom import effects_of, shares_of
-from .words import sentence
+from .words import is_rate, sentence
 
 EVALUATION = "evaluation"
 _BEING_MADE = "It is being computed, and stands here in some seconds."
@@ -48,13 +48,13 @@ def segments_shown(experiment: Experiment, known: Known | None) -> dict[str, Any
     if told is None or (told.segments is None and (told.coefficients is None or told.coefficients.missing)):
         return {"segments": None, "segments_missing": _missing(known)}
     names = list(experiment.arms.order_by("position").values_list("name", flat=True))
-    percent = experiment.reward_.kind == "binary"
+    percent = is_rate(experiment.reward_)
     effects = None if told.coefficients is None else effects_of(told.coefficients, names, percent=percent)
     shares = None if told.segments is None else shares_of(told.segments, told.coefficients, names)
     return {
         "segments": told.segments,
         "segments_at": told.when,
-        "segment_rows": [] if told.segments is None else segment_rows(told.segments),
+        "segment_rows": [] if told.segments is None else segment_rows(told.segments, percent=percent),
         "segments_missing": "Not known before decisions with a reward have matured.",
         "effects": effects,
         "shares_of_parts": shares,
@@ -82,4 +82,4 @@ def evaluation_shown(experiment: Experiment, policy: str, asked: dict[str, Known
     answer["at"] = known.told.when
     if known.told.evaluation is None:
         return {**answer, "said": sentence(known.told.refused)}
-    return {**answer, **evaluation_texts(known.told.evaluation)}
+    return {**answer, **evaluation_texts(known.told.evaluation, percent=is_rate(experiment.reward_))}

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from noregret.experiments.models import Experiment
+from noregret.learning.evidence import units_count_once
 from noregret.learning.shown.charts import OverTime
 from noregret.learning.shown.results import Results
 from noregret.learning.standing_history import Standing
@@ -62,7 +63,7 @@ class Chart(Struct, frozen=True):
         if value is None:
             return "–"
         if self.kind == "logarithmic":
-            return f"{value:.3g}"
+            return told.evidence(value)
         band = series.band[i] if series.band else None
         texts = told.values([value, *(band or ())], percent=self.percent)
         return texts[0] if band is None else f"{texts[0]} ({texts[1]} to {texts[2]})"
@@ -152,6 +153,14 @@ def _shares(results: Results, over_time: OverTime, events: list[Event]) -> Chart
     )
 
 
+def _bands(experiment: Experiment, over_time: OverTime) -> str:
+    """What bands are, or why there is none."""
+    if not over_time.by_unit:
+        return "Bands are 95% intervals, right at one moment each."
+    who = "units keep their arm" if units_count_once(experiment) else "units that are held out stay so"
+    return f"No band is drawn: {who}, so the rewards of one unit hang together. The table of arms counts units."
+
+
 def _means(
     experiment: Experiment, results: Results, setting: Setting, over_time: OverTime, events: list[Event]
 ) -> list[Chart]:
@@ -170,10 +179,7 @@ def _means(
             else f"No stretch is over yet: a decision counts when its window of {window} has closed."
         )
     stretch = _stretch(over_time)
-    bands = (
-        "No band is drawn: units keep their arm, so their rewards hang together." if over_time.by_unit
-        else "Bands are 95 % intervals, right at one moment each."
-    )  # fmt: skip
+    bands = _bands(experiment, over_time)
     unlike = " Arms serve different requests: their lines can't be compared." if setting.contextual else ""
     known = {"kind": "lines", "percent": setting.percent, "at": over_time.at, "seconds": over_time.seconds}
     return [

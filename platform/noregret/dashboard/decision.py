@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from bandits.inference.sample_ratio import ALARM
+from noregret.learning.shown.phrases import evidence_told
 from noregret.learning.shown.results import Results, ResultsArm
 
-from .verdicts import Setting
+from .verdicts import Setting, Verdict, told
 from .verdicts.by_evidence import beyond_the_leader
 from .verdicts.of_canary import what_it_waits_for
 from .verdicts.troubles import FAILING
@@ -46,7 +48,7 @@ LABELS = {
 
 
 class Offer(Struct, frozen=True):
-    """An action, what it is called, what follows from it, and whether it is what is recommended."""
+    """An action, what it is called, what follows from it, and whether the verdict says to do it."""
 
     action: str
     label: str
@@ -55,36 +57,21 @@ class Offer(Struct, frozen=True):
     advised: bool = False
 
 
-def offers(actions: Sequence[str], name: str, results: Results, setting: Setting) -> list[Offer]:
-    """What may be done now, in the order of `actions`; a recommended promotion names its arm."""
+def offers(actions: Sequence[str], name: str, results: Results, setting: Setting, advice: Verdict) -> list[Offer]:
+    """What may be done now, in the order of `actions`; what the verdict says to do is marked, and a
+    recommended promotion names its arm."""
     recommended = results.recommendation
     made = []
     for action in actions:
         arm = recommended.arm or "" if action == "promote" and recommended.action == "promote" else ""
-        made.append(
-            Offer(
-                action,
-                f"Promote {arm}" if arm else LABELS[action],
-                consequence(action, name, setting),
-                arm,
-                advised(action, results, setting),
-            )
-        )
+        label = f"Promote {arm}" if arm else LABELS[action]
+        made.append(Offer(action, label, consequence(action, name, setting), arm, action in advice.actions))
     return made
 
 
 def consequence(action: str, name: str, setting: Setting, arm: str = "The chosen arm") -> str:
     """What an action does, in a sentence or two."""
     return CONSEQUENCES[action].format(name=name, endpoint=setting.endpoint, champion=setting.champion, arm=arm)
-
-
-def advised(action: str, results: Results, setting: Setting) -> bool:
-    """Is it what the results recommend, or the only thing that goes on?"""
-    if action in ("start", "resume"):
-        return True
-    if action == "advance":
-        return not what_it_waits_for(results, setting)
-    return action == results.recommendation.action and results.status in ("running", "paused")
 
 
 def against(action: str, arm: str, results: Results, setting: Setting) -> str:
@@ -113,9 +100,13 @@ def against(action: str, arm: str, results: Results, setting: Setting) -> str:
 
 
 def _against_promotion(arm: str, results: Results, setting: Setting) -> str:
-    recommended = results.recommendation
+    recommended, ratio = results.recommendation, results.comparison.sample_ratio_p
     chosen = next((one for one in results.arms if one.name == arm), None)
-    if chosen is None or (recommended.action == "promote" and recommended.arm == arm):
+    if chosen is None:
+        return ""
+    if results.strategy != "shadow" and ratio is not None and ratio < ALARM:
+        return "Traffic was not split as logged: none of the figures can be trusted before that is found."
+    if recommended.action == "promote" and recommended.arm == arm:
         return ""
     failing = _failing(chosen)
     if failing:
@@ -136,7 +127,7 @@ def _against_promotion(arm: str, results: Results, setting: Setting) -> str:
     if evidence.value is None or evidence.needed is None:
         return ""  # no rule tells when: a person decides
     if evidence.value < evidence.needed:
-        return f"It is not shown yet that {arm} is best: evidence {evidence.value:,.1f} of the {evidence.needed:,.0f} needed."
+        return f"It is not shown yet that {arm} is best: {evidence_told(evidence.value, evidence.needed)}."
     return beyond_the_leader(results)
 
 
@@ -154,11 +145,12 @@ def _against_challenger(arm: ResultsArm) -> str:
         return f"Nobody knows whether {arm.name} is right: no outcome was told."
     if outcomes.accuracy is not None and outcomes.champion_accuracy is not None:
         worse = outcomes.accuracy < outcomes.champion_accuracy
-        told = f"{arm.name} is right in {outcomes.accuracy:.1%}, the champion in {outcomes.champion_accuracy:.1%}."
-        return told if worse else ""
+        said = f"{arm.name} is right in {outcomes.accuracy:.1%}, the champion in {outcomes.champion_accuracy:.1%}."
+        return said if worse else ""
     errors = outcomes.mean_absolute_error, outcomes.champion_mean_absolute_error
     if errors[0] is not None and errors[1] is not None and errors[0] > errors[1]:
-        return f"{arm.name} is off by {errors[0]:.4g} on average, the champion by {errors[1]:.4g}."
+        own, champion = told.values([errors[0], errors[1]], percent=False)
+        return f"{arm.name} is off by {own} on average, the champion by {champion}."
     return ""
 
 

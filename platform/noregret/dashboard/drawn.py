@@ -10,6 +10,8 @@ from .verdicts import told
 
 Ends = tuple[float, float] | None
 _TICKS = 4
+_SHORT = 5
+"""Of longer texts every second stands at an axis, for a table's is narrow."""
 _MARGIN = 0.06
 
 
@@ -54,9 +56,11 @@ def axis(numbers: Sequence[float], *, percent: bool, reference: float | None = N
     least, most = min(known), max(known)
     margin = _MARGIN * (most - least) or abs(most) * 0.05 or 0.5
     low, high = least - margin, most + margin
-    at = ticks(low, high)
     drawn = Axis([], "", low, high)
-    texts = told.values(at, percent=percent)
+    at = ticks(low, high)
+    texts = told.values(at, percent=percent, least=0)
+    if max(map(len, texts)) > _SHORT:
+        at, texts = at[::2], texts[::2]
     places = [(drawn.place(value), text) for value, text in zip(at, texts, strict=True)]
     anchored = [
         (place, text, "start" if float(place[:-1]) < 8 else "end" if float(place[:-1]) > 92 else "middle")

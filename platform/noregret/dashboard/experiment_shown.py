@@ -15,13 +15,15 @@ from noregret.learning.kept import rows_from
 from noregret.learning.shown import forecast, lagging
 from noregret.learning.shown.asked import SEGMENTS, Known
 from noregret.learning.shown.charts import OverTime, over_time
+from noregret.learning.shown.feedback import Feedback, feedback
+from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
 from noregret.learning.shown.standing import memory_of
 from noregret.rollout.warnings import warnings_of
 from noregret.trail.models import AuditEntry
 
-from . import sections
+from . import mirrored, sections
 from .arm_table import arm_table, serves_nobody
 from .asked_figures import asked_of, can_be_asked, evaluation_shown, segments_shown
 from .chart_documents import charts
@@ -32,9 +34,9 @@ from .soundness import soundness
 from .timeline import SHOWN, events, timeline
 from .verdicts import Setting, setting_of, told, verdict
 from .verdicts.setting import planned_end
-from .words import sentence
+from .words import duration, sentence
 
-PARTS = ("verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation")
+PARTS = ("actions", "verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation")
 """What a refresh replaces: templates in noregret/experiment/."""
 
 # So many points are calm to look at: with more of them each holds few decisions of the arms that
@@ -57,22 +59,27 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         paused=_paused(experiment, entries, results.as_of),
     )
     figures = figures_of(experiment, results)
+    standing = verdict(results, setting)
+    counted = feedback(experiment)
     asked = asked_of(experiment, policy)
     return {
         "experiment": experiment,
         "results": results,
         "figures": figures,
-        "verdict": verdict(results, setting),
+        "verdict": standing,
         "warnings": [sentence(warning) for warning in warnings_of(experiment)],
-        "strip": strip(experiment, results, figures),
+        "strip": strip(experiment, results, figures, counted),
+        "evidence_help": evidence_help(experiment, results, setting),
         "next_update": next_update(results),
         "live": experiment.status == Experiment.Status.RUNNING or any(known.is_made for known in asked.values()),
-        "offers": offers(possible_actions(experiment) if may_change else [], experiment.name, results, setting),
+        "offers": offers(
+            possible_actions(experiment) if may_change else [], experiment.name, results, setting, standing
+        ),
         "arm_actions": possible_arm_actions(experiment, arms) if may_change else [],
         "may_change": may_change,
         "table": arm_table(experiment, results, setting, figures.cells),
         "arms_help": arms_help(experiment) + gone_help(experiment),
-        "soundness": soundness(experiment, results),
+        "soundness": soundness(experiment, results, counted),
         "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
         "sees_audit": sees_audit,
         "timeline": timeline(experiment, entries, history),
@@ -101,20 +108,23 @@ def _of_strategy(
 ) -> dict[str, Any]:
     """What one strategy alone has."""
     begun = experiment.started_at is not None
-    guarded = sections.guarded(results) if begun else []
+    guarded = sections.guarded(results, experiment.reward_) if begun else []
+    differences = sections.differences(results, setting) if begun else None
     match experiment.strategy:
         case Experiment.Strategy.CANARY:
-            return {"guarded": guarded, "ladder": sections.ladder(experiment, arms, results, setting)}
+            ladder = sections.ladder(experiment, arms, results, setting)
+            return {"guarded": guarded, "ladder": ladder, "differences": differences}
         case Experiment.Strategy.SHADOW:
             rows = shadow_rows(results)
-            return {"shadows": rows, "challengers": sections.challengers(experiment, results), "is_shadow": True}
+            return {"shadows": rows, "challengers": mirrored.challengers(experiment, results), "is_shadow": True}
         case Experiment.Strategy.AB:
-            return {"guarded": guarded, "differences": sections.differences(results, setting) if begun else None}
+            return {"guarded": guarded, "differences": differences}
         case _ if experiment.apprentice:
             return {
                 "guarded": guarded,
                 "apprentice": results.apprentice,
-                "choices": sections.choices(results),
+                "choices": mirrored.choices(results),
+                "reasons": mirrored.trusted(results),
                 "is_apprentice": True,
             }
     return {
@@ -168,20 +178,36 @@ def per_day(experiment: Experiment, series: OverTime, now: datetime) -> float | 
     return decisions * answered * _DAY.total_seconds() / spanned or None
 
 
-def strip(experiment: Experiment, results: Results, figures: Figures) -> list[tuple[str, str, str]]:
+def strip(experiment: Experiment, results: Results, figures: Figures, counted: Feedback) -> list[tuple[str, str, str]]:
     """(name, label, text): where it stands, at a glance; times are in the template."""
-    facts = figures.facts
-    # Rewards are counted as they come in, decisions a moment later, with their rows.
-    share = f"{results.rewards / results.decisions:.0%} of decisions" if results.decisions else ""
-    answered = f" ({'decisions are on their way' if results.rewards > results.decisions else share})" if share else ""
     told_facts = [
         ("day", "Day", day(experiment, results.as_of)),
-        ("decisions", "Decisions", facts["decisions"]),
-        ("rewards", "Answered", f"{facts['rewards']}{answered}"),
+        ("decisions", "Decisions", figures.facts["decisions"]),
+        *_answered(experiment, results, counted),
     ]
-    shown_once = {"decisions", "rewards", "sample_ratio", "answers", "evidence"}
+    shown_once = {"decisions", "rewards", "sample_ratio", "answers"}
+    if tells_evidence(experiment):
+        shown_once.add("evidence")  # the verdict tells it
     told_facts += [(name, label, text) for name, label, text in figures.labelled if name not in shown_once]
     return told_facts
+
+
+def _answered(experiment: Experiment, results: Results, counted: Feedback) -> list[tuple[str, str, str]]:
+    """What came of the decisions: a default is no answer, and what is open is neither."""
+    default, window = experiment.reward_.default, duration(experiment.reward_.window_seconds)
+    # Rewards are counted as they come in, decisions a moment later, with their rows.
+    share = f" ({counted.answered / results.decisions:.0%})" if results.decisions else ""
+    if results.rewards > results.decisions:
+        share = " (decisions are on their way)"
+    facts = [("rewards", "Answered", f"{counted.answered:,}{share}")]
+    if default is None:
+        facts.append(("open", "Without an answer", f"{counted.open:,} (not learned from)"))
+    else:
+        facts.append(("defaulted", f"No answer in {window}", f"{counted.defaulted:,} (count as {plain(default)})"))
+        facts.append(("open", "Window open", f"{counted.open:,}"))
+    if counted.failed:
+        facts.append(("failed", "Failed", f"{counted.failed:,} (the champion answered; no reward)"))
+    return facts
 
 
 def day(experiment: Experiment, now: datetime) -> str:
@@ -204,6 +230,19 @@ def next_update(results: Results) -> str:
     return f"within {settings.LEARN_SECONDS:g} s"
 
 
+def evidence_help(experiment: Experiment, results: Results, setting: Setting) -> str:
+    """What evidence is, where the page tells it."""
+    needed, canary = results.evidence.needed, experiment.strategy == Experiment.Strategy.CANARY
+    if needed is None or not (canary or tells_evidence(experiment)):
+        return ""
+    shown_at = f"at {needed:,.0f} {'the control is shown to be better' if canary else 'an arm is shown to be best'}"
+    return (
+        f"Evidence begins at 1 and is multiplied by each decision that speaks for an arm; {shown_at}, and that is "
+        f"wrong in at most {plain(setting.alpha, percent=True)} of experiments, however often one looks "
+        "(docs/promotion.md)."
+    )
+
+
 def gone_help(experiment: Experiment) -> str:
     """From when on there are rows, where days were dropped."""
     begins = rows_from(experiment)
@@ -216,13 +255,14 @@ def arms_help(experiment: Experiment) -> str:
     """What to know of the table of arms."""
     if serves_nobody(experiment):
         return "The control alone serves: of the others there are predictions on copies, and no decision."
+    compared = memory_of(experiment) is not None
     said = (
         "Mean and intervals are of the requests that the arm served, and under drift over the times when it was served; "
-        "those “at any time” stay right however often one looks at them, and are drawn thin."
+        f"those “at any time” stay right however often one looks at them{', and are drawn thin' if compared else ''}."
     )
     if keeps_units(experiment):
         said += " They count units, not decisions: what one unit does hangs together."
-    if memory_of(experiment) is None:
+    if not compared:
         return f"{said} Arms serve different requests here, so their means can't be compared: the segments below can."
     if experiment.strategy == Experiment.Strategy.CANARY:
         return f"{said} P(best) is shown and never acted on."

@@ -11,18 +11,22 @@ from typing import Any
 from msgspec import Struct
 
 from bandits.inference.sample_ratio import ALARM
+from noregret.experiments.document import Reward
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.learning.shown.apprentice import Apprentice
 from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
+from noregret.learning.shown.numbers import Form, amount, column, difference, form
 from noregret.learning.shown.phrases import evidence_told, probability_told
 from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm
 from noregret.learning.shown.segments import Segments
 from noregret.learning.shown.shared import shared_results
 
-from .words import sentence
+from .verdicts.troubles import fails
+from .words import is_rate, sentence, unit_of
 
 UNKNOWN = "–"
+NOT_COMPARED = "not compared yet: no window is over"
 
 
 class Alarms(Struct, frozen=True):
@@ -61,8 +65,8 @@ def figures_of(experiment: Experiment, found: Results) -> Figures:
     return Figures(
         status=experiment.status,
         results=found,
-        cells={arm.name: cells(arm) for arm in found.arms},
-        facts=facts(found, looks_at_requests(experiment)),
+        cells=cells(found, percent=is_rate(experiment.reward_)),
+        facts=facts(found, looks_at_requests(experiment), experiment.reward_),
         alarms=Alarms(ratio is not None and ratio < ALARM, answers_differ(found)),
         progress=progress(found.evidence) if tells_evidence(experiment) else None,
     )
@@ -79,50 +83,60 @@ def _or_dash(value: Any, form: str) -> str:
     return UNKNOWN if value is None else format(value, form)
 
 
-def cells(arm: ResultsArm) -> dict[str, str]:
-    """The row of an arm, as text."""
-    interval, watched = arm.interval, arm.watched_interval
+def cells(found: Results, *, percent: bool) -> dict[str, dict[str, str]]:
+    """The row of each arm, as text: a column has one form."""
+    means = column([(arm.mean, arm.interval) for arm in found.arms if arm.mean is not None], percent=percent)
+    losses = form([arm.expected_loss for arm in found.arms if arm.expected_loss is not None], percent=percent)
+    return {arm.name: _row(arm, means, losses, " points" if percent else losses.unit) for arm in found.arms}
+
+
+def _row(arm: ResultsArm, means: Form, losses: Form, unit: str) -> dict[str, str]:
+    # What only the champion's answers keep from failing can't win, whatever its own answers were.
+    best, loss = (None, None) if fails(arm) else (arm.probability_best, arm.expected_loss)
     return {
         "decisions": f"{arm.decisions:,}",
         "share": _or_dash(arm.share, ".1%"),
         "now": _or_dash(arm.propensity, ".1%"),
         "rewards": f"{arm.rewards:,}",
-        "mean": _or_dash(arm.mean, ".4f"),
-        "interval": _interval(interval),
-        "watched": _interval(watched),
-        "best": UNKNOWN if arm.probability_best is None else probability_told(arm.probability_best),
-        "loss": _or_dash(arm.expected_loss, ".4f"),
+        "mean": UNKNOWN if arm.mean is None else means.text(arm.mean),
+        "interval": _interval(arm.interval, means),
+        "watched": _interval(arm.watched_interval, means),
+        "best": UNKNOWN if best is None else probability_told(best),
+        "loss": UNKNOWN if loss is None else f"{losses.at_least(loss).removesuffix(losses.unit)}{unit}",
         "errors": _or_dash(arm.error_rate, ".2%"),
-        "p50": _or_dash(arm.latency_ms.p50, ".2f"),
-        "p99": _or_dash(arm.latency_ms.p99, ".2f"),
+        "p50": _latency(arm.latency_ms.p50),
+        "p99": _latency(arm.latency_ms.p99),
     }
 
 
-def _interval(ends: tuple[float, float] | None) -> str:
-    return UNKNOWN if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+def _interval(ends: tuple[float, float] | None, means: Form) -> str:
+    return UNKNOWN if ends is None else f"{means.text(ends[0])} to {means.text(ends[1])}"
 
 
-def saved(comparison: Comparison) -> str:
+def _latency(ms: float | None) -> str:
+    return UNKNOWN if ms is None else f"{ms:,.2f} ms"
+
+
+def saved(comparison: Comparison, unit: str) -> str:
     """What was earned beyond an even split, with its interval: a gain is one where the interval
     says so."""
     value, ends = comparison.saved_against_even_split, comparison.saved_interval
-    if value is None or ends is None:
-        return "not known"
-    return f"{value:+,.1f} rewards (95 %: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
+    return "not known" if value is None or ends is None else amount(value, ends, unit)
 
 
-def evaluation_texts(found: Evaluation) -> dict[str, Any]:
+def evaluation_texts(found: Evaluation, *, percent: bool) -> dict[str, Any]:
     """What another policy would have earned, as {"rows": [(estimator, mean, interval, sample
     size)], "said": sentences}."""
     if found.refused or found.logged is None:
         return {"rows": [], "said": sentence(found.refused or "")}
     estimates = [("As logged", found.logged)]
     estimates += [(ESTIMATORS[name].capitalize(), estimate) for name, estimate in found.estimates.items()]
+    means = column([(estimate.value, estimate.interval) for _, estimate in estimates], percent=percent)
     rows = [
         (
             title,
-            f"{estimate.value:.4f}",
-            "–" if estimate.interval is None else f"{estimate.interval[0]:.4f} to {estimate.interval[1]:.4f}",
+            means.text(estimate.value),
+            _interval(estimate.interval, means),
             f"{estimate.effective_sample_size:,.0f}",
         )
         for title, estimate in estimates
@@ -139,6 +153,8 @@ def shadow_rows(found: Results) -> list[tuple[str, ...]]:
     """Challengers of a shadow against the champion: (arm, predictions, agreement, difference, p50,
     p99, errors, right, champion right)."""
     rows: list[tuple[str, ...]] = []
+    gaps = [arm.shadow.mean_absolute_difference or 0.0 for arm in found.arms if arm.shadow is not None]
+    differences = form(gaps, percent=False)
     for arm in found.arms:
         shadow = arm.shadow
         if shadow is None:
@@ -149,9 +165,11 @@ def shadow_rows(found: Results) -> list[tuple[str, ...]]:
                 arm.name,
                 f"{shadow.predictions:,}",
                 _or_dash(shadow.agreement, ".1%"),
-                _or_dash(shadow.mean_absolute_difference, ".4g"),
-                _or_dash(shadow.latency_ms.p50, ".2f"),
-                _or_dash(shadow.latency_ms.p99, ".2f"),
+                UNKNOWN
+                if shadow.mean_absolute_difference is None
+                else differences.at_least(shadow.mean_absolute_difference),
+                _latency(shadow.latency_ms.p50),
+                _latency(shadow.latency_ms.p99),
                 _or_dash(shadow.error_rate, ".2%"),
                 _or_dash(None if outcomes is None else outcomes.accuracy, ".1%"),
                 _or_dash(None if outcomes is None else outcomes.champion_accuracy, ".1%"),
@@ -179,7 +197,7 @@ def answers_said(found: Results) -> str:
     """How often arms are answered, in a sentence."""
     shares = [arm.answered for arm in found.arms if arm.answered is not None]
     if not shares:
-        return "not compared: every decision gets a reward, or no window is over yet"
+        return NOT_COMPARED
     ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
     said = f"{' to '.join(ends)} of decisions"
     if not answers_differ(found):
@@ -196,7 +214,7 @@ LABELS = {
     "step": "Step",
     "failures": "Failures",
     "means": "Mean reward",
-    "copies": "Predictions on copies",
+    "copies": "Copies predicted, up to a minute ago",
     "agreement": "Agreement with the champion",
     "chosen": "Would have served",
     "sample_ratio": "Split against logged probabilities",
@@ -217,13 +235,15 @@ FACTS: dict[str, tuple[str, ...]] = {
 """Which facts are of a strategy: another's would say nothing of it."""
 
 
-def facts(found: Results, contextual: bool = False) -> dict[str, str]:
+def facts(found: Results, contextual: bool = False, reward: Reward | None = None) -> dict[str, str]:
     """Single figures and sentences of the page, as text: those of its strategy, in the order in
     which they are shown, and its frame's."""
     kind = str(found.strategy)
     if kind == "bandit":
         kind = "apprentice" if found.apprentice else "contextual" if contextual else kind
     evidence = found.evidence
+    reward = reward or Reward()
+    rows = cells(found, percent=is_rate(reward))
     texts = {
         "decisions": _decisions(found),
         "rewards": f"{found.rewards:,}",
@@ -231,10 +251,10 @@ def facts(found: Results, contextual: bool = False) -> dict[str, str]:
         "evidence": _evidence(found),
         "sample_ratio": _sample_ratio(found.comparison.sample_ratio_p),
         "answers": answers_said(found),
-        "saved": saved(found.comparison),
+        "saved": saved(found.comparison, unit_of(reward)),
         "step": _step(found.canary),
-        "failures": _by_arm(found, lambda arm: arm.error_rate, ".2%"),
-        "means": _by_arm(found, lambda arm: arm.mean, ".4g"),
+        "failures": _by_arm(found, lambda arm: _or_dash(arm.error_rate, ".2%")),
+        "means": _by_arm(found, lambda arm: rows[arm.name]["mean"]),
         "copies": _by_challenger(found, lambda arm: f"{arm.shadow.predictions:,}" if arm.shadow else UNKNOWN),
         "agreement": _by_challenger(found, lambda arm: _or_dash(arm.agreement, ".1%")),
         "chosen": _chosen(found.apprentice),
@@ -280,10 +300,10 @@ def _step(canary: CanaryState | None) -> str:
     return f"{canary.step} of {canary.steps}: {canary.weight:.0%} of the units since {canary.since:%H:%M:%S} UTC"
 
 
-def _by_arm(found: Results, figure: Callable[[ResultsArm], float | None], form: str) -> str:
+def _by_arm(found: Results, figure: Callable[[ResultsArm], str]) -> str:
     """A figure of the challenger beside the control's."""
     ordered = sorted(found.arms, key=lambda arm: bool(arm.is_control))
-    return ", ".join(f"{arm.name} {_or_dash(figure(arm), form)}" for arm in ordered)
+    return ", ".join(f"{arm.name} {figure(arm)}" for arm in ordered)
 
 
 def _by_challenger(found: Results, text: Callable[[ResultsArm], str]) -> str:
@@ -297,7 +317,7 @@ def _chosen(apprentice: Apprentice | None) -> str:
     return ", ".join(f"{name} {_or_dash(share, '.1%')}" for name, share in apprentice.shares.items())
 
 
-def segment_rows(found: Segments) -> list[tuple[str, str, str, list[str]]]:
+def segment_rows(found: Segments, *, percent: bool) -> list[tuple[str, str, str, list[str]]]:
     """What each segment would lose by one arm for all: (segment, decisions, share, a text an
     arm)."""
     return [
@@ -305,15 +325,15 @@ def segment_rows(found: Segments) -> list[tuple[str, str, str, list[str]]]:
             f"{part.field}: {part.segment}",
             f"{part.decisions:,}",
             f"{part.share:.1%}",
-            [f"{loss.chosen:.0%}; {_loss(loss.loss, loss.interval)}" for loss in part.losses],
+            [f"{loss.chosen:.0%}; {_loss(loss.loss, loss.interval, percent=percent)}" for loss in part.losses],
         )
         for part in found.segments
     ]
 
 
-def _loss(loss: float | None, interval: tuple[float, float] | None) -> str:
+def _loss(loss: float | None, interval: tuple[float, float] | None, *, percent: bool) -> str:
     if loss is None:
         return UNKNOWN
     if interval is None:
         return "too few to tell"
-    return f"{loss:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f})"
+    return difference(loss, interval, percent=percent)

@@ -108,7 +108,7 @@ def _help(found: Coefficients, arms: int) -> str:
     said = (
         f"{what}, as the policy's own models have it: for a category's value against the average of the field's values, "
         "for a number from its least to its greatest. Where arms lie apart, the field tells which is for whom; "
-        "a field that moves all alike tells nothing. Intervals are 95 %, right at one moment."
+        "a field that moves all alike tells nothing. Intervals are 95%, right at one moment."
     )
     if found.parts_in_all > len(found.parts):
         said += f" Shown are the {len(found.parts)} of {found.parts_in_all:,} on which arms differ most surely."

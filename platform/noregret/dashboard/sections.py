@@ -1,25 +1,23 @@
 """What a page shows for one strategy alone: what a bandit earned, how arms of a split differ, a
-canary's ladder, where challengers disagree."""
+canary's ladder, and how arms stand to guardrails."""
 
 from datetime import datetime
-from typing import Any
 
-import numpy as np
-from django.db import connection
 from msgspec import Struct
 
-from bandits.inference.intervals import combined
-from noregret.experiments.document import ERROR_RATE, latency_quantile
+from noregret.experiments.document import ERROR_RATE, Reward, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.served import served_since
+from noregret.learning.shown.phrases import listed, of_needed
 from noregret.learning.shown.results import Results, ResultsArm
-from noregret.learning.shown.shadow_comparison import Disagreement, ShadowComparison
-from noregret.learning.watched.states import GuardrailState
-from noregret.rest.encoding import encoded
+from noregret.learning.watched.states import GuardedArm, GuardrailState
 
 from .drawn import Axis, Mark, axis
 from .verdicts import Setting, told
+from .verdicts.compared import beyond
 from .verdicts.of_canary import baked_at, what_it_waits_for
+from .verdicts.troubles import fails
+from .words import is_rate, limit_told
 
 _GOOD, _BAD, _OPEN = "good", "bad", "wait"
 
@@ -35,27 +33,25 @@ class Compared(Struct, frozen=True):
 
 
 class Comparisons(Struct, frozen=True):
-    """Rows on one axis. `missing`: (label, why) of what is not known yet."""
+    """Rows on one axis. `missing`: (label, why) of what is not known yet; `note`: what of it is not
+    in these figures."""
 
     rows: list[Compared]
     axis: Axis | None
     missing: list[tuple[str, str]]
+    note: str = ""
 
 
 def earned(results: Results, setting: Setting) -> list[Comparisons]:
     """What a bandit earned: against an even split, in rewards; against the holdout, a decision."""
     comparison, holdout = results.comparison, results.holdout
-    split = "Against an even split, in rewards"
+    split = "Against an even split, in all"
     value, ends = comparison.saved_against_even_split, comparison.saved_interval
     if value is None or ends is None:
-        why = "Not known: every arm needs a reward, and probabilities between 0 and 1 that were logged."
-        found = [Comparisons([], None, [(split, why)])]
+        found = [Comparisons([], None, [(split, _not_saved(results))])]
     else:
-        found = [
-            _compared(
-                [(split, value, ends, f"{value:+,.1f} rewards (95%: {ends[0]:+,.1f} to {ends[1]:+,.1f})")], setting
-            )
-        ]
+        text = told.amount(value, ends, setting.unit)
+        found = [_compared([(split, value, ends, text)], setting, _left_out(results), total=True)]
     against = "Against the holdout, a decision"
     if holdout is None:
         why = "There is no holdout: a share of units that always gets the control would show what learning is worth."
@@ -65,8 +61,40 @@ def earned(results: Results, setting: Setting) -> list[Comparisons]:
         found.append(Comparisons([], None, [(against, why)]))
     else:
         text = told.difference(holdout.benefit, holdout.interval, percent=setting.percent)
-        found.append(_compared([(against, holdout.benefit, holdout.interval, text)], setting))
+        found.append(
+            _compared([(against, holdout.benefit, holdout.interval, text)], setting, _beside_failures(results))
+        )
     return found
+
+
+def _not_saved(results: Results) -> str:
+    """Why what was earned beyond an even split is not known."""
+    silent = [arm.name for arm in results.arms if not arm.rewards and _can_be_served(arm)]
+    if silent:
+        return f"Not known yet: {listed(silent)} {'has' if len(silent) == 1 else 'have'} no reward."
+    return "Not known: it needs probabilities between 0 and 1 that were logged, of two arms or more."
+
+
+def _can_be_served(arm: ResultsArm) -> bool:
+    return arm.enabled and not fails(arm)
+
+
+def _left_out(results: Results) -> str:
+    names = [arm.name for arm in results.arms if not arm.rewards and not _can_be_served(arm)]
+    return (
+        f"An even split of the arms that can be served: {listed(names)} can't, and never had a reward." if names else ""
+    )
+
+
+def _beside_failures(results: Results) -> str:
+    """What the gain against the holdout does not tell of arms that fail."""
+    names = [arm.name for arm in results.arms if arm.decisions and fails(arm)]
+    if not names:
+        return ""
+    return (
+        f"What {listed(names)} could not serve the champion answered, and it has no reward: such decisions are on "
+        "neither side. The gain is of what arms served themselves; what failures cost is not in it."
+    )
 
 
 def differences(results: Results, setting: Setting) -> Comparisons:
@@ -77,7 +105,7 @@ def differences(results: Results, setting: Setting) -> Comparisons:
         if control is None or arm.is_control:
             continue
         label = f"{arm.name} beside {control.name}"
-        found = _difference(arm, control)
+        found = beyond(arm, control)
         if found is None:
             lacks = arm.name if arm.mean is None else control.name
             missing.append((label, f"Not known yet: {lacks} has too few rewards for an interval."))
@@ -87,17 +115,12 @@ def differences(results: Results, setting: Setting) -> Comparisons:
     return Comparisons(compared.rows, compared.axis, missing)
 
 
-def _difference(arm: ResultsArm, control: ResultsArm) -> tuple[float, tuple[float, float]] | None:
-    if arm.mean is None or control.mean is None or arm.interval is None or control.interval is None:
-        return None
-    value = arm.mean - control.mean
-    means = np.array([arm.mean, control.mean])
-    lows, highs = (np.array([arm.interval[i], control.interval[i]]) for i in (0, 1))
-    return value, combined(value, np.array([1.0, -1.0]), means, lows, highs)
-
-
-def _compared(rows: list[tuple[str, float, tuple[float, float], str]], setting: Setting) -> Comparisons:
-    ends = [end for _, _, interval, _ in rows for end in interval]
+def _compared(
+    rows: list[tuple[str, float, tuple[float, float], str]], setting: Setting, note: str = "", *, total: bool = False
+) -> Comparisons:
+    """`total`: rows are of rewards in all, and not of a decision, where rates differ by points."""
+    scale = 100.0 if setting.percent and not total else 1.0
+    ends = [scale * end for _, _, interval, _ in rows for end in interval]
     drawn = axis(ends, percent=False, reference=0.0) if rows else None
     made = []
     for label, value, interval, text in rows:
@@ -105,8 +128,16 @@ def _compared(rows: list[tuple[str, float, tuple[float, float], str]], setting: 
         verdict, tone = (
             ("a gain", _GOOD) if low > 0 else ("a loss", _BAD) if high < 0 else ("not told apart from nothing", _OPEN)
         )
-        made.append(Compared(label, text, verdict, tone, Mark() if drawn is None else drawn.mark(value, interval)))
-    return Comparisons(made, drawn, [])
+        made.append(
+            Compared(
+                label,
+                text,
+                verdict,
+                tone,
+                Mark() if drawn is None else drawn.mark(scale * value, (scale * interval[0], scale * interval[1])),
+            )
+        )
+    return Comparisons(made, drawn, [], note)
 
 
 class Step(Struct, frozen=True):
@@ -170,7 +201,8 @@ def _present(
     served = served_since(experiment, challenger, since)
     baked = (results.as_of - since).total_seconds()
     share = min(max(baked / rule.bake_seconds, 0.0), 1.0)
-    text = f"{served:,} of {rule.min_decisions:,} decisions served"
+    asked = rule.min_decisions
+    text = f"{asked:,} decisions needed, {served:,} served"
     waits = what_it_waits_for(results, setting) if experiment.status == Experiment.Status.RUNNING else "it is paused"
     return Step(i + 1, f"{weight:.0%}", "now", f"{text}; {waits}" if waits else f"{text}; baked", share)
 
@@ -185,133 +217,54 @@ _STATES = {
 }
 
 
-def guarded(results: Results) -> list[GuardedRow]:
-    """Every guardrail and arm: measured now, its limit, and the control's."""
+def guarded(results: Results, reward: Reward) -> list[GuardedRow]:
+    """Every guardrail and arm: measured now, its limit, and the control's, in the metric's unit."""
     control = next((arm for arm in results.arms if arm.is_control), None)
     rows = []
     for rail in results.guardrails:
-        limits = [f"at most {rail.max:g}"] if rail.max is not None else []
-        limits += [f"at least {rail.min:g}"] if rail.min is not None else []
-        limit = " and ".join(limits) + (" beside the control" if rail.versus == "control" else "")
+        beside = rail.versus == "control"
+        words = (("at most", rail.max), ("at least", rail.min))
+        limits = [
+            f"{word} {limit_told(rail.metric, end, reward, beside=beside)}" for word, end in words if end is not None
+        ]
+        limit = " and ".join(limits) + (" beside the control" if beside else "")
         for arm in rail.arms:
             state, tone = _STATES[arm.state]
-            if arm.evidence is not None and arm.evidence >= 1.05:
-                state += f" (evidence {min(arm.evidence, 1e6):,.1f} of {arm.needed:,.0f})"
-            rows.append(
-                GuardedRow(
-                    rail.metric,
-                    limit,
-                    arm.name,
-                    "–" if arm.mean is None else f"{arm.mean:.4g} of {arm.count:,}",
-                    _of_control(rail, control),
-                    state,
-                    tone,
-                    arm.reason,
-                )
-            )
+            state += _evidence(arm)
+            row = next((one for one in results.arms if one.name == arm.name), None)
+            measured, of_control = _measured(rail, arm, row, control, reward)
+            rows.append(GuardedRow(rail.metric, limit, arm.name, measured, of_control, state, tone, arm.reason))
     return rows
 
 
-def _of_control(rail: GuardrailState, control: ResultsArm | None) -> str:
-    """What the control measures, where an arm's row tells it."""
-    if control is None:
-        return "–"
-    own = next((arm.mean for arm in rail.arms if arm.name == control.name), None)
-    if own is None and rail.metric == ERROR_RATE:
-        own = control.error_rate
-    if own is None and latency_quantile(rail.metric) is not None:
-        p99 = control.latency_ms.p99
-        return "–" if p99 is None or rail.metric != "latency_p99_ms" else f"{p99:.3g} ms"
-    return "–" if own is None else f"{own:.4g}"
+def _evidence(arm: GuardedArm) -> str:
+    if arm.evidence is None or arm.evidence < 1.05:
+        return ""
+    value = min(arm.evidence, 1e6)
+    return f" (evidence {of_needed(value, arm.needed) if value >= 10 else f'{value:.1f} of {arm.needed:,.0f}'})"
 
 
-class Bar(Struct, frozen=True):
-    """One bar of a histogram: `height` of the tallest in per cent, and its place."""
-
-    label: str
-    count: int
-    x: str
-    width: str
-    y: str
-    height: str
-
-
-class Example(Struct, frozen=True):
-    """A request on which a challenger and the champion differ."""
-
-    at: datetime
-    decision: str
-    asked: str
-    champion: str
-    predicted: str
+def _measured(
+    rail: GuardrailState, arm: GuardedArm, row: ResultsArm | None, control: ResultsArm | None, reward: Reward
+) -> tuple[str, str]:
+    """What the arm and the control measure, in the metric's unit; '–' where it is not known."""
+    of_control = None if control is None else next((one.mean for one in rail.arms if one.name == control.name), None)
+    quantile = latency_quantile(rail.metric)
+    if quantile is not None:
+        # Judged is the share of decisions that took longer than the limit.
+        slower = "–" if arm.mean is None else f"{told.values([arm.mean], percent=True)[0]} of {arm.count:,} slower"
+        own, other = _latency(row, quantile), _latency(control, quantile)
+        return (f"{own}; {slower}" if own else slower), other or "–"
+    if rail.metric == ERROR_RATE and of_control is None and control is not None:
+        of_control = control.error_rate
+    percent = rail.metric == ERROR_RATE or (rail.metric == reward.metric and is_rate(reward))
+    texts = iter(told.values([mean for mean in (arm.mean, of_control) if mean is not None], percent=percent))
+    measured = "–" if arm.mean is None else f"{next(texts)} of {arm.count:,}"
+    return measured, "–" if of_control is None else next(texts)
 
 
-class Challenger(Struct, frozen=True):
-    """A shadow's challenger: where and how it differs."""
-
-    name: str
-    bars: list[Bar]
-    examples: list[Example]
-    missing: str
-
-
-_ASKED = """
-SELECT id::text, context::text, request_id FROM serving_decision
-WHERE experiment_id = %(experiment)s AND decided_at = ANY(%(at)s) AND id = ANY(%(ids)s::uuid[])
-"""
-
-
-def challengers(experiment: Experiment, results: Results) -> list[Challenger]:
-    """Differences and examples of each challenger that has answered copies."""
-    compared = [(arm.name, arm.shadow) for arm in results.arms if arm.shadow is not None and not arm.is_control]
-    asked = _asked(experiment, [example for _, shadow in compared for example in shadow.examples])
-    return [_challenger(name, shadow, asked) for name, shadow in compared]
-
-
-def _asked(experiment: Experiment, examples: list[Disagreement]) -> dict[str, tuple[str | None, str | None]]:
-    """Context and request id by decision: what the ledger keeps of a request."""
-    if not examples:
-        return {}
-    at = [example.decided_at for example in examples]
-    ids = [example.decision for example in examples]
-    with connection.cursor() as cursor:
-        cursor.execute(_ASKED, {"experiment": experiment.pk, "at": at, "ids": ids})
-        return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
-
-
-def _challenger(name: str, shadow: ShadowComparison, asked: dict[str, tuple[str | None, str | None]]) -> Challenger:
-    tallest = max((one.count for one in shadow.histogram), default=0)
-    width = 100.0 / max(len(shadow.histogram), 1)
-    bars = [
-        Bar(
-            f"{one.start:.3g} to {one.end:.3g}",
-            one.count,
-            f"{i * width + 0.1 * width:.2f}%",
-            f"{0.8 * width:.2f}%",
-            f"{100.0 - 100.0 * one.count / tallest:.2f}%",
-            f"{100.0 * one.count / tallest:.2f}%",
-        )
-        for i, one in enumerate(shadow.histogram)
-        if tallest
-    ]
-    missing = "" if bars else "No difference has a size: answers are equal, or no numbers."
-    return Challenger(name, bars, [_example(one, asked.get(one.decision)) for one in shadow.examples], missing)
-
-
-def _example(one: Disagreement, asked: tuple[str | None, str | None] | None) -> Example:
-    context, request_id = asked or (None, None)
-    parts = [context or "", f"request {request_id}" if request_id else ""]
-    said = ", ".join(part for part in parts if part)
-    return Example(one.decided_at, one.decision, said, _short(one.champion), _short(one.predicted))
-
-
-def choices(results: Results) -> list[tuple[str, str]]:
-    """How often an apprentice would have chosen each arm: (arm, share)."""
-    shares = {} if results.apprentice is None else results.apprentice.shares
-    return [(name, "–" if share is None else f"{share:.1%}") for name, share in shares.items()]
-
-
-def _short(answer: Any) -> str:
-    """An answer as its JSON, cut where it is long."""
-    text = encoded(answer).decode()
-    return text if len(text) <= 120 else f"{text[:117]}..."
+def _latency(arm: ResultsArm | None, quantile: float) -> str:
+    """What results tell of it; empty for another quantile than they have."""
+    told_of = {} if arm is None else {0.5: arm.latency_ms.p50, 0.99: arm.latency_ms.p99}
+    ms = told_of.get(quantile)
+    return "" if ms is None else f"{ms:,.2f} ms"

@@ -11,15 +11,16 @@ from bandits.delay import BINS
 from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.models import Experiment
 from noregret.learning.clock import earliest_decision
-from noregret.learning.evidence import keeps_units
-from noregret.learning.models import ArmStatistics
+from noregret.learning.evidence import units_count_once
+from noregret.learning.shown.feedback import Feedback
+from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.phrases import listed
 from noregret.learning.shown.results import Results
 
 from .arm_table import serves_nobody
-from .figures import answers_differ, answers_said
+from .figures import NOT_COMPARED, answers_differ, answers_said
 from .verdicts import told
-from .verdicts.troubles import ENOUGH, FAILING
+from .verdicts.troubles import ENOUGH, FAILING, fails
 from .words import duration, sentence
 
 Tone = Literal["good", "wait", "bad"]
@@ -36,12 +37,12 @@ class Answer(Struct, frozen=True):
     tone: Tone
 
 
-def soundness(experiment: Experiment, results: Results) -> list[Answer]:
+def soundness(experiment: Experiment, results: Results, counted: Feedback) -> list[Answer]:
     """Every question that this strategy has."""
     answers: list[Answer | None] = [_learner(results)]
     if not serves_nobody(experiment):
-        answers += [_sample_ratio(results), _units(experiment), _answers(results)]
-    answers += [_delay(experiment), _fallbacks(results)]
+        answers += [_sample_ratio(results), _units(experiment), _answers(experiment, results)]
+    answers += [_delay(experiment, counted), _fallbacks(results)]
     return [answer for answer in answers if answer is not None]
 
 
@@ -98,8 +99,9 @@ def _units(experiment: Experiment) -> Answer | None:
     if not units:
         return Answer("units", question, "Not known: requests name no unit.", "wait")
     seen = f"{several:,} of {told.counted(units, 'unit', 'units')} were seen in several arms {newest}"
-    if not keeps_units(experiment):
-        return Answer("units", question, f"It need not: {seen}.", "good")
+    if not units_count_once(experiment):
+        held = " Who is held out stays so, and gets the control." if experiment.holdout else ""
+        return Answer("units", question, f"It need not: {seen}.{held}", "good")
     if experiment.strategy == Experiment.Strategy.CANARY:
         return Answer("units", question, f"{seen[:1].upper()}{seen[1:]}: a step takes units over.", "good")
     if several > 0.01 * units:
@@ -107,31 +109,37 @@ def _units(experiment: Experiment) -> Answer | None:
     return Answer("units", question, f"Yes: {seen}.", "good")
 
 
-def _answers(results: Results) -> Answer:
+def _answers(experiment: Experiment, results: Results) -> Answer:
     question = "Are arms answered alike?"
     if answers_differ(results):
         each = ", ".join(f"{arm.name} {arm.answered:.0%}" for arm in results.arms if arm.answered is not None)
         text = f"No: {each}. The table compares those who answered, not all who were served."
         return Answer("answers", question, text, "bad")
-    silent = [arm.name for arm in results.arms if arm.enabled and arm.decisions >= ENOUGH and not arm.rewards]
+    silent = [
+        arm.name
+        for arm in results.arms
+        if arm.enabled and arm.decisions >= ENOUGH and not arm.rewards and not fails(arm)
+    ]
     if silent and results.rewards:
         text = f"No: {listed(silent)} {'has' if len(silent) == 1 else 'have'} no reward, the others have {results.rewards:,}."
         return Answer("answers", question, text, "bad")
-    return Answer("answers", question, sentence(answers_said(results)), "good")
+    default = experiment.reward_.default
+    if default is not None:
+        text = f"Not compared: a decision without an answer counts as {plain(default)}, whichever arm made it."
+        return Answer("answers", question, text, "good")
+    said = answers_said(results)
+    return Answer("answers", question, sentence(said), "wait" if said == NOT_COMPARED else "good")
 
 
-def _delay(experiment: Experiment) -> Answer:
+def _delay(experiment: Experiment, counted: Feedback) -> Answer:
     """How long feedback took, of all arms together."""
     question, window = "How long does feedback take?", experiment.reward_.window_seconds
-    counts = [0] * BINS
-    for delays in ArmStatistics.objects.filter(arm__experiment=experiment).values_list("delays", flat=True):
-        for i, count in enumerate(delays):
-            counts[i] += count
+    counts = counted.delays
     total = sum(counts)
     if not total:
         return Answer("delay", question, "Not known yet: no feedback has matured.", "wait")
     half, most = (_until(counts, share * total) * window / BINS for share in (0.5, 0.95))
-    text = f"Half within {_about(half)}, 95 % within {_about(most)}; the window is {duration(window)}."
+    text = f"Half within {_about(half)}, 95% within {_about(most)}; the window is {duration(window)}."
     if counts[-1] > 0.05 * total:
         return Answer("delay", question, f"{text} Much comes as it closes: a longer one would learn more.", "wait")
     return Answer("delay", question, text, "good")

@@ -4,9 +4,10 @@ given rows alone."""
 from collections.abc import Sequence
 
 from bandits import policies
-from noregret.experiments.document import Guardrail, Reward
+from noregret.experiments.document import ERROR_RATE, Guardrail, Reward, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.stored import Policy
+from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.standing import memory_of
 
 _ENDING = {
@@ -26,7 +27,7 @@ def duration(seconds: float) -> str:
 
 def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
     """Sentences: where its traffic goes now, how it chooses, what counts, and when it ends."""
-    guards = [_guardrail(guardrail) for guardrail in experiment.guardrails_]
+    guards = [_guardrail(guardrail, experiment.reward_) for guardrail in experiment.guardrails_]
     return [
         _now(experiment),
         _choice(experiment, arms),
@@ -39,16 +40,26 @@ def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
 _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
 
 
-def _guardrail(guardrail: Guardrail) -> str:
+def _guardrail(guardrail: Guardrail, reward: Reward) -> str:
+    beside = guardrail.versus == "control"
     limits = [
-        f"{word} {limit:g}"
+        f"{word} {limit_told(guardrail.metric, limit, reward, beside=beside)}"
         for limit, word in ((guardrail.max, "more than"), (guardrail.min, "less than"))
         if limit is not None
     ]
-    against = " above the control's" if guardrail.versus == "control" else ""
+    against = " above the control's" if beside else ""
     return (
         f"If an arm's {guardrail.metric} is shown to be {' or '.join(limits)}{against}, {_ACTIONS[guardrail.action]}."
     )
+
+
+def limit_told(metric: str, limit: float, reward: Reward, *, beside: bool) -> str:
+    """A guardrail's limit in its metric's unit; `beside`: it is on a difference."""
+    if latency_quantile(metric) is not None:
+        return f"{plain(limit)} ms"
+    if metric == ERROR_RATE or (metric == reward.metric and is_rate(reward)):
+        return f"{plain(100.0 * limit)} points" if beside else plain(limit, percent=True)
+    return plain(limit)
 
 
 def _now(experiment: Experiment) -> str:
@@ -108,16 +119,30 @@ def _of_policy(experiment: Experiment, policy: Policy) -> str:
     return f"{said}{rest}"
 
 
+def is_rate(reward: Reward) -> bool:
+    """Is its mean a rate, told in per cent?"""
+    return reward.kind == "binary"
+
+
+def unit_of(reward: Reward) -> str:
+    """What sums of it are called."""
+    return "rewards" if is_rate(reward) else f"of {reward.metric}"
+
+
 def reward_in_words(reward: Reward) -> str:
     """What feedback is, and how long it counts."""
     low, high = reward.minimum, reward.maximum
     kinds = {"binary": "0 or 1", "count": "a count", "continuous": "a number"}
-    bounds = f" from {low:g} to {high:g}" if reward.kind != "binary" and low is not None and high is not None else ""
+    bounds = (
+        f" from {plain(low)} to {plain(high)}"
+        if reward.kind != "binary" and low is not None and high is not None
+        else ""
+    )
     better = "more is better" if reward.direction == "maximize" else "less is better"
     without = (
         "a decision without one is not learned from"
         if reward.default is None
-        else f"a decision without one counts as {reward.default:g}"
+        else f"a decision without one counts as {plain(reward.default)}"
     )
     if reward.pending == "exposure":
         without += "; while its window is open it counts by the chance that feedback would have come"

@@ -5,10 +5,12 @@ as an attempt, never as service. Who acts by itself asks `unfit`; a person is re
 that has failed every time it was asked (`only_failed`).
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
+from django.db.models import F
 
 from bandits.inference.limits import proportion_evidence
 from noregret.experiments.models import Arm, Experiment
@@ -25,6 +27,8 @@ fail."""
 FAILING = 0.1
 """An arm that is shown to fail in more than this share of them is not promoted by itself."""
 _NEEDED = 20.0
+ASKED_IN_VAIN = 20
+"""After so many decisions an arm that has served none of them is not taken for one that may win."""
 
 # Whole intervals from their sums, and what is left of the first one from the ledger: ten seconds of
 # it, however long ago.
@@ -63,6 +67,12 @@ def _count(query: str, experiment: Experiment, arm: Arm, *, since: datetime, met
     with connection.cursor() as cursor:
         cursor.execute(query, asked)
         return int(cursor.fetchone()[0])
+
+
+def that_only_fail(arms: Sequence[Arm]) -> set[int]:
+    """The ids of those that were asked often and have served nothing."""
+    asked = ArmStatistics.objects.filter(arm__in=arms, decisions__gte=ASKED_IN_VAIN, failures__gte=F("decisions"))
+    return set(asked.values_list("arm_id", flat=True))
 
 
 def only_failed(arm: Arm) -> str:

@@ -7,8 +7,8 @@ from noregret.learning.shown.holdout import Holdout
 from noregret.learning.shown.phrases import FAR_BEYOND, listed, probability_told
 from noregret.learning.shown.results import Results, ResultsArm
 
-from . import told
-from .compared import arm_of, leads, named_against_the_table
+from . import advice, told
+from .compared import arm_of, leads, named_against_the_table, overlapping
 from .setting import Setting
 from .structure import Tone, Verdict
 from .troubles import FAILING
@@ -30,16 +30,18 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     ends = [*_holdout(results.holdout, setting), *_planned(results, setting)]
     if recommended.action == "stop":
         headline = f"The arms are alike: {recommended.reason}."
-        return Verdict(headline, "Stop it, and keep the champion.", "good", tuple(ends))
+        do, actions = advice.due(results, setting)
+        return Verdict(headline, do, "good", tuple(ends), actions)
     apart = named_against_the_table(results, leader, setting)
     if recommended.action == "promote" and recommended.arm is not None:
-        by_itself = "It is promoted by itself in a moment." if setting.auto else f"Promote {recommended.arm}."
+        do, actions = advice.due(results, setting)
         shown = f"{leads(results, setting, recommended.arm)}, and is shown to be best."
-        return Verdict(shown, by_itself, "good", (_evidence(results), *apart, *ends))
+        proof = (*_evidence(results), *_both_true(results, recommended.arm))
+        return Verdict(shown, do, "good", (*proof, *apart, *ends), actions)
     headline = f"{leads(results, setting, leader)}{_probable(arm_of(results, leader))}."
     beyond = beyond_the_leader(results)
     when = expected(results, setting)
-    details = [part for part in (_evidence(results), beyond, when) if part]
+    details = [part for part in (*_evidence(results), beyond, when, _by_whom(results, setting)) if part]
     return Verdict(headline, "Keep it running.", "wait", (*details, *apart, *ends))
 
 
@@ -61,15 +63,40 @@ def _probable(arm: ResultsArm) -> str:
     return "" if best is None else f" (P(best) {probability_told(best)})"
 
 
-def _evidence(results: Results) -> str:
+def _evidence(results: Results) -> list[str]:
+    """How much there is, and who counts in what is needed though nobody gets it."""
     value, needed = results.evidence.value, results.evidence.needed
     if value is None or needed is None:
-        return "No evidence is counted: the rule needs a reward with bounds, so a person decides."
+        return ["No evidence is counted: the rule needs a reward with bounds, so a person decides."]
+    gone = [arm.name for arm in results.arms if not arm.enabled and arm.rewards]
+    counts = f"{listed(gone)} {'counts' if len(gone) == 1 else 'count'} in the {needed:,.0f} though taken out"
+    still = [f"{counts}: who is left was chosen after outcomes were seen."] if gone else []
     if value >= FAR_BEYOND * needed:
-        return f"Evidence is far beyond the {needed:,.0f} that are needed."
+        return [f"Evidence is far beyond the {needed:,.0f} that are needed.", *still]
     if value < 1.05:
-        return f"No evidence yet of the {needed:,.0f} that are needed."
-    return f"Evidence {value:,.0f} of {needed:,.0f}." if value >= 10 else f"Evidence {value:.1f} of {needed:,.0f}."
+        return [f"No evidence yet of the {needed:,.0f} that are needed.", *still]
+    if value >= needed:
+        return [f"Evidence {value:,.0f}; {needed:,.0f} are needed.", *still]
+    told_so = f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return [f"Evidence {told_so} of {needed:,.0f}.", *still]
+
+
+def _both_true(results: Results, winner: str) -> list[str]:
+    """Why intervals may overlap and the winner be shown all the same."""
+    names = overlapping(results, winner)
+    if not names:
+        return []
+    return [
+        f"Its interval at any time overlaps that of {listed(names)}, and both are true: an interval is of one arm "
+        "by itself, and evidence compares two arms at the same times, which shows a difference sooner."
+    ]
+
+
+def _by_whom(results: Results, setting: Setting) -> str:
+    """What follows once there is evidence enough, where nothing follows by itself."""
+    if setting.auto or results.evidence.needed is None:
+        return ""
+    return "Nothing is promoted by itself: once the evidence is enough it says so here, and a person promotes."
 
 
 def expected(results: Results, setting: Setting) -> str:
@@ -142,13 +169,13 @@ def _of_contextual(results: Results, setting: Setting) -> Verdict:
     if value is None or ends is None:
         headline = "The policy chooses by the request; what it earned beyond an even split is not known yet."
         return Verdict(headline, "Keep it running.", "wait", tuple(details))
-    gain = f"{value:+,.1f} rewards (95%: {ends[0]:+,.1f} to {ends[1]:+,.1f})"
+    gain = told.amount(value, ends, setting.unit)
     low, high = (-ends[1], -ends[0]) if setting.minimize else ends
     if low > 0:
         return Verdict(f"The policy earns more than an even split: {gain}.", "Keep it running.", "good", tuple(details))
     if high < 0:
         do = "Look at its features, or stop it."
-        return Verdict(f"The policy earns less than an even split: {gain}.", do, "bad", tuple(details))
+        return Verdict(f"The policy earns less than an even split: {gain}.", do, "bad", tuple(details), ("stop",))
     headline = f"It is not shown that the policy earns more than an even split: {gain}."
     return Verdict(headline, "Keep it running.", "wait", tuple(details))
 

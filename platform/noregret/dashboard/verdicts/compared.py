@@ -1,5 +1,8 @@
 """Two arms beside each other, as verdicts tell them."""
 
+import numpy as np
+
+from bandits.inference.intervals import combined
 from noregret.learning.shown.phrases import probability_told
 from noregret.learning.shown.results import Results, ResultsArm
 
@@ -9,6 +12,30 @@ from .setting import Setting
 
 def arm_of(results: Results, name: str) -> ResultsArm:
     return next(arm for arm in results.arms if arm.name == name)
+
+
+def beyond(arm: ResultsArm, control: ResultsArm) -> tuple[float, tuple[float, float]] | None:
+    """How far an arm's mean is from the control's, with its interval from those of both."""
+    if arm.mean is None or control.mean is None or arm.interval is None or control.interval is None:
+        return None
+    value = arm.mean - control.mean
+    means = np.array([arm.mean, control.mean])
+    lows, highs = (np.array([arm.interval[i], control.interval[i]]) for i in (0, 1))
+    return value, combined(value, np.array([1.0, -1.0]), means, lows, highs)
+
+
+def overlapping(results: Results, name: str) -> list[str]:
+    """Enabled arms whose interval at any time overlaps that of this one."""
+    own = arm_of(results, name).watched_interval
+    others = [arm for arm in results.arms if arm.name != name and arm.enabled]
+    return [
+        arm.name
+        for arm in others
+        if own is not None
+        and arm.watched_interval is not None
+        and own[0] <= arm.watched_interval[1]
+        and arm.watched_interval[0] <= own[1]
+    ]
 
 
 def rival_of(results: Results, name: str) -> ResultsArm | None:

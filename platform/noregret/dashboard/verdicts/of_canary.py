@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 from noregret.learning.shown.results import Results, ResultsArm
 
-from . import told
-from .compared import named_against_the_table
+from . import advice, told
+from .compared import beyond, named_against_the_table
 from .setting import Setting
 from .structure import Verdict
 
@@ -23,10 +23,12 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
         case "rollback":
             headline = f"{control.name} is shown to be better than {challenger.name}."
             apart = named_against_the_table(results, control.name, setting)
-            return Verdict(headline, "Roll it back.", "bad", (*details, *apart))
+            do, actions = advice.due(results, setting)
+            return Verdict(headline, do, "bad", (*details, *apart), actions)
         case "promote":
             headline = f"{challenger.name} baked at every step, and nothing spoke against it."
-            return Verdict(headline, f"Promote {challenger.name}.", "good", tuple(details))
+            do, actions = advice.due(results, setting)
+            return Verdict(headline, do, "good", tuple(details), actions)
     until = baked_at(results, setting)
     if until is not None and until > results.as_of:
         details.append(f"The step bakes until {told.moment(until, results.as_of).removeprefix('at ')}.")
@@ -36,10 +38,11 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
     missing = what_it_waits_for(results, setting)
     if missing:
         details.append(f"It has baked, and does not go on: {missing}.")
-        return Verdict(headline, "See to what it waits for; or roll it back.", "wait", tuple(details))
+        return Verdict(headline, "See to what it waits for; or roll it back.", "wait", tuple(details), ("rollback",))
     details.append(f"It has baked, and nothing speaks against {challenger.name}.")
-    do = "It goes on by itself in a moment." if rule.auto else "Advance it."
-    return Verdict(headline, do, "good", tuple(details))
+    if rule.auto:
+        return Verdict(headline, "It goes on by itself in a moment.", "good", tuple(details))
+    return Verdict(headline, "Advance it.", "good", tuple(details), ("advance",))
 
 
 def baked_at(results: Results, setting: Setting) -> datetime | None:
@@ -68,7 +71,11 @@ def _beside(challenger: ResultsArm, control: ResultsArm, setting: Setting) -> st
     if challenger.mean is None or control.mean is None:
         return said
     own, other = told.values([challenger.mean, control.mean], percent=setting.percent)
-    return f"{said} Mean reward: {challenger.name} {own}, {control.name} {other}."
+    said = f"{said} Mean reward: {challenger.name} {own}, {control.name} {other}"
+    apart = beyond(challenger, control)
+    if apart is None:
+        return f"{said}."
+    return f"{said}; the difference to the control is {told.difference(*apart, percent=setting.percent)}."
 
 
 def _rate(rate: float | None) -> str:

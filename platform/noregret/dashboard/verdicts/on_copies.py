@@ -21,7 +21,7 @@ def of_shadow(results: Results, setting: Setting) -> Verdict:
     scored = [(arm, shadow) for arm, shadow in seen if shadow.outcomes is not None]
     tone: Tone = "bad" if any(shadow.error_rate > 0.1 for _, shadow in seen) else "wait"
     if not scored:
-        details.append("Who is right is not known: no feedback on the metric `outcome` said what was true.")
+        details.append("Who is right is not known: no feedback on the metric outcome said what was true.")
         return Verdict(sentences[0], "Look at where they disagree, and send outcomes.", tone, tuple(details))
     return Verdict(sentences[0], "Look at where they disagree; promote by hand what you trust.", tone, tuple(details))
 
@@ -34,7 +34,7 @@ def _compared(arm: ResultsArm, shadow: ShadowComparison) -> str:
     agrees = "was not compared" if shadow.agreement is None else f"agrees with the champion on {shadow.agreement:.1%}"
     parts = [f"{arm.name} {agrees} of {count}" if shadow.agreement is not None else f"{arm.name} {agrees} on {count}"]
     if shadow.mean_absolute_difference:
-        parts.append(f"they differ by {shadow.mean_absolute_difference:.3g} on average")
+        parts.append(f"they differ by {told.values([shadow.mean_absolute_difference], percent=False)[0]} on average")
     outcomes = shadow.outcomes
     if outcomes is not None and outcomes.accuracy is not None and outcomes.champion_accuracy is not None:
         own, champion = told.values([outcomes.accuracy, outcomes.champion_accuracy], percent=True)
@@ -59,12 +59,14 @@ def of_apprentice(results: Results, setting: Setting) -> Verdict:
     headline = f"The policy serves nobody; of {apprentice.decisions:,} decisions it would have given {choices}."
     scored = apprentice.outcomes
     if scored is None or scored.accuracy is None or scored.control_accuracy is None:
-        detail = "Its choices are not scored: no feedback on the metric `outcome` said what was true where its arm predicted."
+        detail = (
+            "Its choices are not scored: no feedback on the metric outcome said what was true where its arm predicted."
+        )
         return Verdict(headline, "Send outcomes; activate it when you trust it.", "wait", (detail,))
     own, control = told.values([scored.accuracy, scored.control_accuracy], percent=True)
     detail = (
         f"Its choices would have been right in {own}, the control's in {control}, of {scored.count:,} that were told."
     )
     ahead = scored.accuracy > scored.control_accuracy
-    do = "Activate it when you trust it." if ahead else "Keep it an apprentice."
+    do = "Activate it when you trust it: what speaks for it stands below." if ahead else "Keep it an apprentice."
     return Verdict(headline, do, "wait", (detail,))

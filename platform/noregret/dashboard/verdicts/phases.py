@@ -6,7 +6,7 @@ import msgspec
 from noregret.dashboard.words import sentence
 from noregret.learning.shown.results import Results
 
-from . import told
+from . import advice, told
 from .compared import means_told, named_against_the_table
 from .setting import Setting
 from .structure import Verdict
@@ -17,16 +17,19 @@ def of_draft(setting: Setting) -> Verdict:
         f"Not started: all traffic of {setting.endpoint} goes to its champion, {setting.champion}.",
         "Start it to learn anything.",
         "wait",
+        actions=("start",),
     )
 
 
-def of_paused(standing: Verdict, setting: Setting) -> Verdict:
+def of_paused(standing: Verdict, results: Results, setting: Setting) -> Verdict:
     """What it had come to, below that it is paused."""
+    do, actions = advice.of_paused(results, setting)
     return msgspec.structs.replace(
         standing,
         headline=f"Paused{setting.paused}: all traffic of {setting.endpoint} goes to its champion, {setting.champion}.",
         details=(standing.headline, *standing.details),
-        do="Resume it, or end it.",
+        do=do,
+        actions=actions,
         tone="wait",
     )
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from noregret.dashboard.words import is_rate, unit_of
 from noregret.experiments.document import Canary
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
@@ -17,17 +18,21 @@ class Setting(Struct, frozen=True):
     """`per_day`: answered decisions a day lately, None where none came. `ends_at` and `at_end`: its
     planned end. `not_before`: until then nothing is promoted, whatever the evidence. `paused`: by
     whom, when and why, where the reader may know. `forecast`: None where it was not simulated yet.
-    """
+    `unit`: what sums of rewards are called; `metric`: what a reward is a value of."""
 
     endpoint: str
     champion: str
     percent: bool = True
+    unit: str = "rewards"
+    metric: str = "reward"
     minimize: bool = False
     contextual: bool = False
     apprentice: bool = False
     forgets: bool = False
     auto: bool = False
     silent: bool = False
+    alpha: float = 0.05
+    holdout: float = 0.0
     min_rewards: int = 0
     window_seconds: float = 0.0
     started_at: Time | None = None
@@ -50,13 +55,17 @@ def setting_of(
     return Setting(
         endpoint=experiment.endpoint.name,
         champion=experiment.endpoint.champion.model,
-        percent=reward.kind == "binary",
+        percent=is_rate(reward),
+        unit=unit_of(reward),
+        metric=reward.metric,
         minimize=reward.direction == "minimize",
         contextual=looks_at_requests(experiment),
         apprentice=experiment.apprentice,
         forgets=memory is not None and memory.forgets,
         auto=promotion.auto,
         silent=reward.default is None,
+        alpha=promotion.alpha,
+        holdout=experiment.holdout,
         min_rewards=promotion.min_rewards,
         window_seconds=reward.window_seconds,
         started_at=experiment.started_at,

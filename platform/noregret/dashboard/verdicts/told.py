@@ -1,44 +1,13 @@
 """Numbers and dates as the page's sentences write them. Reads nothing."""
 
-import math
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
-_MOST_DECIMALS = 6
-_SMALL = 1e-4
-"""Below it a value is written with an exponent."""
+from noregret.learning.shown.numbers import amount, column, difference, evidence, plain, values
+
+__all__ = ["amount", "column", "counted", "difference", "evidence", "moment", "plain", "range_of_days", "values"]
+
 _FAR = timedelta(days=366)
 """No traffic holds for longer: a date beyond it is not told."""
-
-
-def values(numbers: Sequence[float], *, percent: bool) -> list[str]:
-    """Values beside each other, with as many decimals as tell them apart; of a rate in per cent."""
-    scaled = [100.0 * number if percent else number for number in numbers]
-    sizes = [abs(number) for number in scaled]
-    if not percent and max(sizes, default=0.0) < _SMALL:
-        return [f"{number:.3g}" for number in scaled]
-    ordered = sorted(set(scaled))
-    gaps = [after - before for before, after in pairwise(ordered)]
-    if gaps:
-        decimals = math.ceil(-math.log10(min(gaps)))
-    else:
-        size = max(sizes, default=0.0)
-        decimals = 2 - math.ceil(math.log10(size)) if size else 0
-    least = 1 if percent else 0
-    decimals = min(max(decimals, least), _MOST_DECIMALS)
-    return [f"{number:,.{decimals}f}{'%' if percent else ''}" for number in scaled]
-
-
-def difference(value: float, ends: tuple[float, float] | None, *, percent: bool) -> str:
-    """A difference of means with its interval: '+1.1 points (95%: +0.3 to +1.9)'."""
-    scale = 100.0 if percent else 1.0
-    numbers = [scale * number for number in (value, *(ends or ()))]
-    width = (numbers[2] - numbers[1]) if ends else abs(numbers[0])
-    decimals = min(max(2 - math.ceil(math.log10(width)), 0), _MOST_DECIMALS) if width > 0.0 else 1
-    texts = [f"{number:+,.{decimals}f}" for number in numbers]
-    unit = " points" if percent else ""
-    return f"{texts[0]}{unit}" + (f" (95%: {texts[1]} to {texts[2]})" if ends else "")
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -2,6 +2,7 @@
 the way, and figures that can't be trusted."""
 
 from bandits.inference.sample_ratio import ALARM
+from noregret.learning.shown.phrases import listed
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.watched.states import GuardedArm, GuardrailState
 
@@ -13,13 +14,15 @@ ENOUGH = 20
 """Decisions of an arm from which on its failures, or its silence, are told."""
 
 
+def fails(arm: ResultsArm) -> bool:
+    """Is it asked often, and often in vain? Then it is not promoted, and the champion answers for
+    it."""
+    return arm.error_rate is not None and arm.error_rate > FAILING and arm.decisions >= ENOUGH
+
+
 def failing(results: Results) -> list[ResultsArm]:
     """Enabled arms that fail often, worst first."""
-    arms = [
-        arm
-        for arm in results.arms
-        if arm.enabled and arm.error_rate is not None and arm.error_rate > FAILING and arm.decisions >= ENOUGH
-    ]
+    arms = [arm for arm in results.arms if arm.enabled and fails(arm)]
     return sorted(arms, key=lambda arm: -(arm.error_rate or 0.0))
 
 
@@ -36,6 +39,21 @@ def troubles(results: Results, *, splits: bool) -> list[str]:
     for guardrail in results.guardrails:
         said += [passed(guardrail, arm) for arm in guardrail.arms if arm.state == "passed"]
     return said
+
+
+def what_first(results: Results, *, splits: bool) -> str:
+    """What to do before anything else; empty where the troubles leave open what was to do, or are
+    seen to by themselves."""
+    ratio = results.comparison.sample_ratio_p
+    if splits and ratio is not None and ratio < ALARM:
+        return "Find out what routes otherwise than it logs; act on none of its figures before."
+    names = [arm.name for arm in failing(results)]
+    if not results.learner.ok:
+        return "See to the learner first: look at worker and beat."
+    if names and results.recommendation.action == "continue":
+        whom = "it" if len(names) == 1 else "them"
+        return f"Mend the model behind {listed(names)}, or take {whom} out."
+    return ""
 
 
 def _unlearned(results: Results) -> list[str]:

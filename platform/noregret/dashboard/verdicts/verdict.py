@@ -10,7 +10,7 @@ from .on_copies import of_apprentice, of_shadow
 from .phases import of_draft, of_ended, of_paused, said_of_nothing
 from .setting import Setting
 from .structure import Verdict
-from .troubles import troubles
+from .troubles import troubles, what_first
 
 __all__ = ["Verdict", "verdict"]
 
@@ -33,5 +33,6 @@ def verdict(results: Results, setting: Setting) -> Verdict:
     kind = "apprentice" if setting.apprentice else str(results.strategy)
     standing = said_of_nothing(results, setting) or _BY_STRATEGY[kind](results, setting)
     if results.status == "paused":
-        return of_paused(standing, setting)
-    return standing.beside(troubles(results, splits=kind not in ("shadow", "apprentice")))
+        return of_paused(standing, results, setting)
+    splits = kind not in ("shadow", "apprentice")
+    return standing.beside(troubles(results, splits=splits), what_first(results, splits=splits))

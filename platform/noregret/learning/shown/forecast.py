@@ -7,12 +7,15 @@ points.
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from django.core.cache import cache
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from bandits.belief import believe
+from bandits.inference.verdict import needed_of
 from bandits.policies import ContextualPolicy, Policy, make
 from bandits.simulation import outlook
 from bandits.statistics import Array
@@ -23,6 +26,8 @@ from noregret.learning.evidence import evidence_of
 from noregret.learning.knowledge import statistics_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.shares import propensities
+
+from .phrases import listed
 
 RUNS = 80
 MOST_ARMS = 10
@@ -88,12 +93,13 @@ def forecast(experiment: Experiment) -> Forecast:
         return Forecast(matured, None, None, None, None, refusal or "Nothing is forecast without a reward with bounds.")
     known = statistics_of(arms)
     if (known.count < 1).any() or not matured:
-        silent = "Nothing can be told before every arm has a reward and decisions have matured."
-        return Forecast(matured, None, None, None, None, silent)
+        return Forecast(matured, None, None, None, None, _too_early(arms, known.count < 1))
     horizon = int(np.clip(HORIZON * matured, LEAST_HORIZON, MOST_HORIZON))
     seats = [arm.position for arm in arms]
-    # What the rule asks for counts the arms that were taken out, too.
-    needed = evidence.arms / experiment.promotion_.alpha
+    # Arms that were taken out after outcomes count in what the rule asks for.
+    enabled = np.zeros(evidence.arms, dtype=np.bool_)
+    enabled[seats] = True
+    needed = needed_of(evidence, experiment.promotion_.alpha, enabled)
     between = evidence.e_values()[np.ix_(seats, seats)]
     if (between + np.diag(np.full(len(seats), np.inf))).min(axis=1).max() >= needed:
         enough = "The evidence is enough: what the promotion still waits for stands in the recommendation."
@@ -104,6 +110,14 @@ def forecast(experiment: Experiment) -> Forecast:
     ended = float(np.isfinite(more).mean())
     ahead = _rounded(matured + horizon)
     return Forecast(matured, ends[0], ends[1], ahead, ended, _sentence(experiment, ends, ended, ahead, matured))
+
+
+def _too_early(arms: Sequence[Arm], silent: NDArray[np.bool_]) -> str:
+    names = [arm.name for arm, is_silent in zip(arms, silent, strict=True) if is_silent]
+    if not names:
+        return "Nothing can be told before decisions have matured."
+    has, is_ = ("has", "is") if len(names) == 1 else ("have", "are")
+    return f"Nothing can be told before {listed(names)} {has} a reward, or {is_} taken out."
 
 
 def _refusal(experiment: Experiment, arms: list[Arm]) -> str:

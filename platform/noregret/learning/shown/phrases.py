@@ -7,16 +7,23 @@ FAR_BEYOND = 1000.0
 
 def evidence_told(value: float, needed: float) -> str:
     """Evidence beside what is needed, as a phrase: 'no evidence yet (40 needed)', 'evidence 3.2 of
-    the 40 needed'."""
+    the 40 needed', 'evidence 3,041 (40 needed)'."""
     if value < 1.05:  # it begins at 1, and below 1 it only says that the other way round is likelier
         return f"no evidence yet ({needed:,.0f} needed)"
     if value >= FAR_BEYOND * needed:
         return f"evidence far beyond the {needed:,.0f} needed"
+    if value >= needed:
+        return f"evidence {value:,.0f} ({needed:,.0f} needed)"
     return (
         f"evidence {value:,.0f} of the {needed:,.0f} needed"
         if value >= 10
         else (f"evidence {value:.1f} of the {needed:,.0f} needed")
     )
+
+
+def of_needed(value: float, needed: float) -> str:
+    """How many of those that are needed, as '4 of 20'; and '20 needed, 95' where there are more."""
+    return f"{value:,.0f} of {needed:,.0f}" if value <= needed else f"{needed:,.0f} needed, {value:,.0f}"
 
 
 def probability_told(value: float) -> str:

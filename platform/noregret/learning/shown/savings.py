@@ -3,12 +3,15 @@ weight. Reads only."""
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from bandits.inference.even_split import Saved, saved
 from bandits.inference.units import of_units
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 from noregret.learning.evidence import keeps_units
+from noregret.learning.served import that_only_fail
 from noregret.learning.summing import weighs
 from noregret.learning.sums import Sums
 
@@ -19,14 +22,19 @@ def against_even_split(experiment: Experiment, arms: Sequence[Arm], sums: Sums |
     """Reward earned beyond what the same rewarded decisions, split evenly over the arms that had a
     chance, would have.
 
-    None where it can't be known: no probabilities between 0 and 1 (a deterministic policy without a
-    floor), an arm without a reward, and before the sums are made. None for all but a bandit that
-    serves: nothing else splits to earn.
+    An arm without an outcome that can't be served, for it was taken out or only fails, is in no
+    split. None where it can't be known: no probabilities between 0 and 1 (a deterministic policy
+    without a floor), another arm without a reward, and before the sums are made. None for all but a
+    bandit that serves: nothing else splits to earn.
     """
     if sums is None or not _splits(experiment):
         return None
     seats = [arm.pk for arm in arms]
     split = sums.even_split(seats)
+    if (split.moments.count[0] == 0).any():
+        failing = that_only_fail(arms)
+        gone = np.array([not arm.enabled or arm.pk in failing for arm in arms])
+        split = split.without(gone & (split.moments.count[0] == 0))
     means = None
     if keeps_units(experiment):
         means = of_units(sums.of_weighted_units(seats), split.moments.mean[1])

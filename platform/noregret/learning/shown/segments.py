@@ -26,6 +26,7 @@ from noregret.learning.totals import padded
 from noregret.rest.replica import where_read
 
 from .newest import since_newest
+from .numbers import difference, values
 
 READ_DECISIONS = 20_000
 _KEPT_SECONDS = 30
@@ -164,7 +165,7 @@ def segments(experiment: Experiment) -> Segments | None:
         arms=singles,
         best_arm=None if best is None else arms[best].name,
         segments=parts,
-        said=_sentence(earned, None if best is None else singles[best])
+        said=_sentence(earned, None if best is None else singles[best], percent=experiment.reward_.kind == "binary")
         + (SILENCE if silence_means_nothing(experiment) else ""),
     )
 
@@ -214,19 +215,23 @@ def _parts(field: Field, contexts: list[dict[str, Any]]) -> list[tuple[str, NDAr
     return [(name, mask) for name, mask in parts if mask.any()]
 
 
-def _sentence(earned: float, best: SingleArm | None) -> str:
-    said = f"The policy, not an arm, is what earns: {earned:.4g} a decision"
-    if best is None:
-        return f"{said}. What one arm alone would have earned is not known yet."
-    alone = f"{best.name}, the best single arm, would have earned {best.value:.4g}"
-    interval = best.interval
-    if interval is None or best.gain is None:
+_EARNS = "The policy, not an arm, is what earns: "
+
+
+def _sentence(earned: float, best: SingleArm | None, *, percent: bool) -> str:
+    if best is None or best.value is None:
+        only = values([earned], percent=percent)[0]
+        return f"{_EARNS}{only} a decision. What one arm alone would have earned is not known yet."
+    policy, alone = values([earned, best.value], percent=percent)
+    said = f"{_EARNS}{policy} a decision"
+    if best.interval is None or best.gain is None:
         return (
             f"{said}. What one arm alone would have earned is not known yet: there are too few choices for an interval."
         )
-    between = f"(95 %: {interval[0]:+.3g} to {interval[1]:+.3g})"
-    if interval[0] > 0:
-        return f"{said}; {alone}: {best.gain:.3g} less {between}."
-    if interval[1] < 0:
-        return f"{said}; {alone}: {-best.gain:.3g} more {between}."
-    return f"{said}; {alone}: a difference is not shown {between}."
+    said += f"; {best.name}, the best single arm, would have earned {alone}"
+    beyond = difference(best.gain, best.interval, percent=percent)
+    if best.interval[0] > 0:
+        return f"{said}: the policy does better, by {beyond}."
+    if best.interval[1] < 0:
+        return f"{said}: the policy does worse, by {beyond}."
+    return f"{said}: a difference is not shown, {beyond}."

@@ -19,6 +19,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
 from noregret.learning.knowledge import known_to_policy
+from noregret.learning.served import that_only_fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class Standing:
 def standing(experiment: Experiment, arms: list[Arm], *, with_loss: bool = False) -> Standing:
     """How the arms, given by position, stand.
 
-    Nothing is known before a reward came, where only the control serves (a shadow, an apprentice),
-    and for a policy that learns from features: there an arm's mean is over the requests that it was
-    chosen for, and says nothing of others.
+    An arm that fails whenever it is asked is no candidate: without a reward its belief is the
+    prior, which may look best. Nothing is known before a reward came, where only the control serves
+    (a shadow, an apprentice), and for a policy that learns from features: there an arm's mean is
+    over the requests that it was chosen for, and says nothing of others.
     """
     unknown: list[float | None] = [None] * len(arms)
     memory = memory_of(experiment)
@@ -46,6 +48,8 @@ def standing(experiment: Experiment, arms: list[Arm], *, with_loss: bool = False
         return Standing(unknown, unknown, None)
     known = known_to_policy(experiment, arms, made_policy(experiment)).remembered
     seats = [i for i, arm in enumerate(arms) if arm.enabled]
+    failing = that_only_fail([arms[i] for i in seats]) if not known.count[seats].all() else set()
+    seats = [i for i in seats if arms[i].pk not in failing]
     if not seats or not known.count[seats].sum():
         return Standing(unknown, unknown, None)
     try:

@@ -18,6 +18,7 @@ from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.document import ERROR_RATE, Guardrail, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.models import ArmStatistics
+from noregret.learning.shown.numbers import alone, plain
 from serving.ledger import latency
 
 from . import metric_values
@@ -93,7 +94,7 @@ def _of_proportion(guardrail: Guardrail, arm: Arm, row: ArmStatistics) -> Judgem
     if quantile is None:
         said = f"{arm.name} failed in {bad:,.0f} of {n:,.0f} decisions, where {_percent(limit)} may"
     else:
-        slow = f"{bad:,.0f} of {n:,.0f} decisions of {arm.name} took more than {guardrail.max:g} ms"
+        slow = f"{bad:,.0f} of {n:,.0f} decisions of {arm.name} took more than {plain(guardrail.max or 0.0)} ms"
         said = f"{slow}, where {limit:.0%} may"
     return _judged(guardrail, arm, n, bad / n, said, evidence, more, past=bad / n > limit, limit=guardrail.max)
 
@@ -148,7 +149,7 @@ def _of_failures_beside(
     said = _side(
         f"error_rate of {arm.name} against the control's",
         evidence >= 1.0 / alpha,
-        f"more than {margin:g}",
+        f"more than {plain(margin)}",
         f"it failed in {row.failures:,} of {n:,.0f} decisions, {other.name} in {base.failures:,} of {base.calls:,}",
     )
     base_rate = base.failures / base.calls if base.calls else 0.0
@@ -187,7 +188,7 @@ def _of_mean(guardrail: Guardrail, watch: Watch, arm: Arm, values: Values) -> Ju
         wagers = values.wagers(watch, arm.pk, sign)
         if wagers is not None:
             bets.append(_Bet(sign, limit, sign * own.mean, wagers))
-    subject, figures = f"the mean of {guardrail.metric} for {arm.name}", f"{own.mean:.4g} of {own.count:,.0f} values"
+    subject, figures = f"the mean of {guardrail.metric} for {arm.name}", f"{alone(own.mean)} of {own.count:,.0f} values"
     return _best(guardrail, arm, own.count, own.mean, (subject, figures), bets, len(sides))
 
 
@@ -216,7 +217,7 @@ def _of_difference(guardrail: Guardrail, watch: Watch, arm: Arm, control: Arm, v
     ]
     count = compared.own + compared.control
     subject = f"{guardrail.metric} of {arm.name} against the control's"
-    difference = f"{found:+.4g} at the same times, of {count:,.0f} values"
+    difference = f"{'+' if found > 0 else ''}{alone(found)} at the same times, of {count:,.0f} values"
     judged = _best(guardrail, arm, count, own.mean, (subject, difference), bets, len(sides))
     judged.figures.update({"control_count": base.count, "control_mean": base.mean, "difference": found})
     return judged
@@ -254,7 +255,7 @@ def _best(
     evidence = bet.wagers.evidence / sides
     side, limit = ("more" if bet.sign > 0 else "less"), bet.sign * bet.limit
     more = bet.wagers.more(count, sides / guardrail.alpha)
-    said = _side(subject, evidence >= 1.0 / guardrail.alpha, f"{side} than {limit:g}", figures)
+    said = _side(subject, evidence >= 1.0 / guardrail.alpha, f"{side} than {plain(limit)}", figures)
     return _judged(guardrail, arm, count, mean, said, evidence, more, past=bool(past), limit=limit)
 
 

@@ -9,6 +9,7 @@ const NoregretCharts = (() => {
   const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
   const STEPS = [1, 2, 5, 10, 30].map((n) => n * SECOND).concat([1, 2, 5, 10, 30].map((n) => n * MINUTE),
     [1, 2, 3, 6, 12].map((n) => n * HOUR), [1, 2, 7, 14, 28, 91, 182, 364].map((n) => n * DAY));
+  const SCALES = [[1e12, " T"], [1e9, " G"], [1e6, " M"]]; // as the page's texts have them
   const drawn = {};
 
   const isDark = () => document.documentElement.classList.contains("dark");
@@ -34,9 +35,11 @@ const NoregretCharts = (() => {
   };
 
   const number = (value, chart) => {
-    if (chart.kind === "logarithmic") return value >= 1000 ? value.toExponential(1) : value.toPrecision(3);
+    if (chart.kind === "logarithmic" && value >= 1e15) return "over 1,000 T";
+    const figures = chart.kind === "logarithmic" ? 3 : 7;
     if (chart.percent) return `${Number((value * 100).toPrecision(4))}%`;
-    return Number(value.toPrecision(7)).toLocaleString("en-GB", { maximumSignificantDigits: 7 });
+    const [scale, unit] = SCALES.find(([least]) => Math.abs(value) >= least) || [1, ""];
+    return Number((value / scale).toPrecision(figures)).toLocaleString("en-GB", { maximumSignificantDigits: figures }) + unit;
   };
 
   const points = (chart, values) => values.map((y, i) => ({ x: Date.parse(chart.at[i]), y }));
@@ -44,7 +47,9 @@ const NoregretCharts = (() => {
   const lines = (chart) => chart.series.flatMap((series) => {
     const stacked = chart.kind === "stacked";
     const ink = colour(series.colour);
-    const data = points(chart, stacked ? series.values.map((value) => value ?? 0) : series.values);
+    // Of a time in which nothing was decided there are no shares, and no arm had 0 % of it.
+    const some = (point, i) => !stacked || chart.series.some((one) => one.values[i] !== null);
+    const data = points(chart, stacked ? series.values.map((value) => value ?? 0) : series.values).filter(some);
     const known = data.filter((point) => point.y !== null).length;
     if (!known) return []; // an arm of which nothing is known has no line
     const line = {
@@ -142,6 +147,14 @@ const NoregretCharts = (() => {
     },
   });
 
+  // No axis of rates goes below 0% or above 100% where its lines come near.
+  const rateEnds = (chart) => {
+    const known = chart.series.flatMap((series) => [...series.values, ...series.band.flatMap((ends) => ends || [])]).filter((value) => value !== null);
+    const [low, high] = [Math.min(...known), Math.max(...known)];
+    const near = 0.3 * (high - low);
+    return { ...(low >= 0 && low <= near ? { min: 0 } : {}), ...(high <= 1 && 1 - high <= near ? { max: 1 } : {}) };
+  };
+
   const options = (chart, x) => {
     const ink = isDark() ? "#d1d5db" : "#4b5563";
     const grid = isDark() ? "#374151" : "#e5e7eb";
@@ -155,6 +168,7 @@ const NoregretCharts = (() => {
       ticks: { color: ink, maxTicksLimit: 6, callback: (value) => number(value, chart) },
     };
     if (stacked) Object.assign(y, { min: 0, max: 1 });
+    if (chart.percent && !stacked) Object.assign(y, rateEnds(chart));
     if (chart.kind === "logarithmic") Object.assign(y, { min: 0.1, suggestedMax: (chart.threshold || 10) * 2 });
     return {
       animation: false,

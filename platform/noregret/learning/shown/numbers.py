@@ -1,0 +1,131 @@
+"""Numbers as people read them, one form a kind of reward: rates in per cent and their differences
+in points, other values with separators, and in millions (M) and more from a million on."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+_MOST_DECIMALS = 6
+_MOST_OF_RATES = 4
+_SMALL = 1e-4
+"""Below it a value that is no rate is written with an exponent."""
+_NOTHING = 1e-9
+"""What is left of sums that are equal: no difference."""
+_MOST_EVIDENCE = 1e15
+_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+_MOST_SCALED = 3
+"""Values that take more decimals to be told apart are written out, with separators."""
+
+Ends = tuple[float, float]
+
+
+class Form(Struct, frozen=True):
+    """How values beside each other are written: in units of `scale`, with so many decimals."""
+
+    decimals: int
+    scale: float = 1.0
+    unit: str = ""
+
+    def number(self, value: float, *, sign: bool = False) -> str:
+        """Without its unit. What is rounded to nothing has no sign."""
+        scaled = value / self.scale
+        if round(scaled, self.decimals) == 0.0:
+            return f"{0.0:.{self.decimals}f}"
+        return f"{scaled:{'+' if sign else ''},.{self.decimals}f}"
+
+    def text(self, value: float, *, sign: bool = False) -> str:
+        return f"{self.number(value, sign=sign)}{self.unit}"
+
+    def at_least(self, value: float) -> str:
+        """The same, and 'under' the smallest that can be seen for what is less and not nothing."""
+        if value and not round(value / self.scale, self.decimals):
+            return f"under {self.text(self.scale * 10.0**-self.decimals)}"
+        return self.text(value)
+
+
+def form(numbers: Sequence[float], *, percent: bool, apart: float = 0.0, least: int = 1) -> Form:
+    """A form in which values that lie `apart` look different; without it, of three figures. A rate
+    has `least` decimals."""
+    most = max((abs(number) for number in numbers), default=0.0)
+    if percent:
+        return Form(min(max(_decimals(100.0 * most, 100.0 * apart), least), _MOST_OF_RATES), 0.01, "%")
+    for scale, unit in _SCALES:
+        decimals = _decimals(most / scale, apart / scale)
+        if most >= scale and decimals <= _MOST_SCALED:
+            return Form(max(decimals, 0), scale, f" {unit}")
+    return Form(min(max(_decimals(most, apart), 0), _MOST_DECIMALS))
+
+
+def _decimals(most: float, apart: float) -> int:
+    if apart > 0.0:
+        return math.ceil(-math.log10(apart))
+    return 2 - math.ceil(math.log10(most)) if most > 0.0 else 0
+
+
+def values(numbers: Sequence[float], *, percent: bool, least: int = 1) -> list[str]:
+    """Values beside each other, with as many decimals as tell them apart; of a rate in per cent."""
+    if not percent and 0.0 < max((abs(number) for number in numbers), default=0.0) < _SMALL:
+        return [f"{number:.3g}" for number in numbers]
+    gaps = [after - before for before, after in pairwise(sorted(set(numbers)))]
+    shaped = form(numbers, percent=percent, apart=min(gaps, default=0.0), least=least)
+    return [shaped.text(number) for number in numbers]
+
+
+def column(rows: Sequence[tuple[float, Ends | None]], *, percent: bool) -> Form:
+    """The form of means with their intervals, one a row: alike in the whole column."""
+    known = [number for mean, ends in rows for number in (mean, *(ends or ()))]
+    most = max((abs(number) for number in known), default=0.0)
+    widths = [ends[1] - ends[0] for _, ends in rows if ends is not None and ends[1] > ends[0]]
+    return form(known, percent=percent, apart=max(min(widths, default=0.0) / 4.0, 1e-4 * most) if widths else 0.0)
+
+
+def difference(value: float, ends: Ends | None, *, percent: bool) -> str:
+    """A difference of means with its interval: '+1.1 points (95%: +0.3 to +1.9)'."""
+    return _signed(value, ends, " points" if percent else "", percent=percent)
+
+
+def amount(value: float, ends: Ends | None, what: str) -> str:
+    """What was earned more or less in all: '+120 rewards (95%: +20 to +220)'."""
+    return _signed(value, ends, f" {what}", percent=False)
+
+
+def _of_differences(numbers: Sequence[float], *, percent: bool) -> Form:
+    """As many decimals as its interval is sure of, and a few more where an end would vanish."""
+    width = max(numbers) - min(numbers) if len(numbers) > 1 else abs(numbers[0])
+    shaped = form(numbers, percent=percent, apart=width / 10.0, least=0 if width else 1)
+    seen = next((more for more in range(3) if _all_seen(numbers, shaped, shaped.decimals + more)), 0)
+    return Form(min(shaped.decimals + seen, _MOST_DECIMALS), shaped.scale, "" if percent else shaped.unit)
+
+
+def _all_seen(numbers: Sequence[float], shaped: Form, decimals: int) -> bool:
+    """Is nothing written as 0 that is not?"""
+    return all(not number or round(number / shaped.scale, decimals) for number in numbers)
+
+
+def _signed(value: float, ends: Ends | None, unit: str, *, percent: bool) -> str:
+    numbers = [0.0 if abs(number) < _NOTHING else number for number in (value, *(ends or ()))]
+    shaped = _of_differences(numbers, percent=percent)
+    texts = [shaped.text(number, sign=True) for number in numbers]
+    return f"{texts[0]}{unit}" + (f" (95%: {texts[1]} to {texts[2]})" if ends else "")
+
+
+def evidence(value: float) -> str:
+    """Three figures of what multiplies with each decision; past a thousand T they say nothing."""
+    return "over 1,000 T" if value >= _MOST_EVIDENCE else alone(value, 3)
+
+
+def alone(value: float, figures: int = 4) -> str:
+    """A value that stands beside no other, in so many figures."""
+    return plain(float(f"{value:.{figures}g}"))
+
+
+def plain(value: float, *, percent: bool = False) -> str:
+    """A value that somebody wrote, as they did: 0.02, 1,500, '1 G', '2%'."""
+    if percent:
+        return f"{100.0 * value:,.10g}%"
+    for scale, unit in _SCALES:
+        if abs(value) >= scale and round(value / scale, _MOST_SCALED) == value / scale:
+            return f"{value / scale:g} {unit}"
+    return f"{value:,.15g}"
