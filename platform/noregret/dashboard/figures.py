@@ -83,7 +83,8 @@ def cells(arm: ResultsArm) -> dict[str, str]:
     """The row of an arm, as text."""
     interval, watched = arm.interval, arm.watched_interval
     return {
-        "decisions": f"{arm.decisions:,}",
+        # Rewards count as they come in, decisions once their rows are written.
+        "decisions": f"{arm.decisions:,}{' so far' if arm.rewards > arm.decisions else ''}",
         "share": _or_dash(arm.share, ".1%"),
         "now": _or_dash(arm.propensity, ".1%"),
         "rewards": f"{arm.rewards:,}",

@@ -20,6 +20,7 @@ from noregret.rest.encoding import encoded
 from .drawn import Axis, Mark, axis
 from .verdicts import Setting, told
 from .verdicts.of_canary import baked_at, what_it_waits_for
+from .words import limits_told
 
 _GOOD, _BAD, _OPEN = "good", "bad", "wait"
 
@@ -190,9 +191,7 @@ def guarded(results: Results) -> list[GuardedRow]:
     control = next((arm for arm in results.arms if arm.is_control), None)
     rows = []
     for rail in results.guardrails:
-        limits = [f"at most {rail.max:g}"] if rail.max is not None else []
-        limits += [f"at least {rail.min:g}"] if rail.min is not None else []
-        limit = " and ".join(limits) + (" beside the control" if rail.versus == "control" else "")
+        limit = limits_told(rail)
         for arm in rail.arms:
             state, tone = _STATES[arm.state]
             if arm.evidence is not None and arm.evidence >= 1.05:

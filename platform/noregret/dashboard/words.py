@@ -1,13 +1,14 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the
 given rows alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bandits import policies
 from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.standing import memory_of
+from noregret.learning.watched.states import GuardrailState
 
 _ENDING = {
     Experiment.Outcome.PROMOTED: "It has ended: {arm} was promoted.",
@@ -40,15 +41,27 @@ _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken ou
 
 
 def _guardrail(guardrail: Guardrail) -> str:
-    limits = [
-        f"{word} {limit:g}"
-        for limit, word in ((guardrail.max, "more than"), (guardrail.min, "less than"))
-        if limit is not None
-    ]
-    against = " above the control's" if guardrail.versus == "control" else ""
-    return (
-        f"If an arm's {guardrail.metric} is shown to be {' or '.join(limits)}{against}, {_ACTIONS[guardrail.action]}."
-    )
+    passed = " or ".join(_limits(guardrail, "more than", "less than"))
+    return f"If an arm's {guardrail.metric} is shown to be {passed}, {_ACTIONS[guardrail.action]}."
+
+
+def limits_told(guardrail: Guardrail | GuardrailState) -> str:
+    """What a guardrail allows: 'at most 0.02', or where it is on the difference to the control, 'at
+    most 0.02 above the control's'."""
+    return " and ".join(_limits(guardrail, "at most", "at least"))
+
+
+def _limits(guardrail: Guardrail | GuardrailState, over: str, under: str) -> Iterator[str]:
+    """A phrase each; `over` and `under` are the words for a maximum and a minimum."""
+    for limit, word, opposite in ((guardrail.max, over, under), (guardrail.min, under, over)):
+        if limit is None:
+            continue
+        if guardrail.versus != "control":
+            yield f"{word} {limit:g}"
+        elif limit < 0:  # a difference below zero: the control's is the greater one
+            yield f"{opposite} {-limit:g} below the control's"
+        else:
+            yield f"{word} {limit:g} above the control's" if limit else f"{word} the control's"
 
 
 def _now(experiment: Experiment) -> str:

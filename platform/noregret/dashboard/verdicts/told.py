@@ -8,6 +8,8 @@ from itertools import pairwise
 _MOST_DECIMALS = 6
 _SMALL = 1e-4
 """Below it a value is written with an exponent."""
+_LEAST_PERCENT = 0.001
+"""A rate that stands alone and is below it is told to be so."""
 _FAR = timedelta(days=366)
 """No traffic holds for longer: a date beyond it is not told."""
 
@@ -27,6 +29,8 @@ def values(numbers: Sequence[float], *, percent: bool) -> list[str]:
         decimals = 2 - math.ceil(math.log10(size)) if size else 0
     least = 1 if percent else 0
     decimals = min(max(decimals, least), _MOST_DECIMALS)
+    if percent and not gaps and 0.0 < max(sizes, default=0.0) < _LEAST_PERCENT:
+        return [f"under {_LEAST_PERCENT:g}%"] * len(scaled)
     return [f"{number:,.{decimals}f}{'%' if percent else ''}" for number in scaled]
 
 
@@ -51,6 +55,12 @@ def moment(at: datetime, now: datetime) -> str:
         return f"at {at:%H:%M} UTC"
     day = f"{at.day} {at:%B}"
     return day if at.year == now.year else f"{day} {at.year}"
+
+
+def when(at: datetime, now: datetime) -> str:
+    """A moment as a sentence's adverb: 'at 14:32 UTC', 'on 3 December'."""
+    said = moment(at, now)
+    return said if said.startswith("at ") else f"on {said}"
 
 
 def range_of_days(first: datetime, last: datetime, now: datetime) -> str:

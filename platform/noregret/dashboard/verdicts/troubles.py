@@ -26,16 +26,18 @@ def failing(results: Results) -> list[ResultsArm]:
 def troubles(results: Results, *, splits: bool) -> list[str]:
     """A sentence each. `splits`: is the traffic shared among arms?"""
     said = _unlearned(results)
-    said += [
-        f"{arm.name} fails: {arm.error_rate:.0%} of its {arm.decisions:,} decisions were answered by the champion instead."
-        for arm in failing(results)
-    ]
+    said += [fails_told(arm.name, arm.error_rate or 0.0, arm.decisions) for arm in failing(results)]
     ratio = results.comparison.sample_ratio_p
     if splits and ratio is not None and ratio < ALARM:
         said.append("Traffic was not split as logged: don't trust these figures before that is found.")
     for guardrail in results.guardrails:
         said += [passed(guardrail, arm) for arm in guardrail.arms if arm.state == "passed"]
     return said
+
+
+def fails_told(name: str, rate: float, decisions: int) -> str:
+    """That an arm fails often."""
+    return f"{name} fails: {rate:.0%} of its {decisions:,} decisions were answered by the champion instead."
 
 
 def _unlearned(results: Results) -> list[str]:
