@@ -66,6 +66,11 @@ def test_card__guardrails__say_which_are_on_the_difference_to_the_control(admin:
     assert re.search(r"error_rate at most [\d.]+ above the control's, or roll back", shown)
 
 
+def test_card__control_by_that_name__is_named_once(admin: Client, platform: None) -> None:
+    started("canary")
+    assert "Highest mean reward so far: new 6.0%, the control 5.5%." in card(admin)
+
+
 def test_card__of_a_winner__says_who_it_is_and_who_is_waited_for(
     permissions: None, admin: Client, two_arms: Start
 ) -> None:

@@ -6,6 +6,7 @@ that has failed every time it was asked (`only_failed`).
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -13,7 +14,6 @@ from bandits.inference.limits import proportion_evidence
 from noregret.experiments.models import Arm, Experiment
 from serving.models import ShadowPrediction
 
-from .clock import earliest_decision
 from .models import ArmStatistics
 from .summing import sums_of
 from .sums import NEWEST
@@ -39,12 +39,6 @@ SELECT (SELECT coalesce(sum(rewards), 0) FROM learning_arminterval WHERE arm_id 
     + (SELECT count(*) FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s
         AND arm_id = %(arm)s AND decided_at >= %(since)s AND decided_at < %(whole)s AND folded AND NOT late)
 """
-_HEARD = """
-SELECT count(*) FROM (
-    SELECT 1 FROM serving_reward WHERE experiment_id = %(experiment)s AND metric = %(metric)s AND arm_id = %(arm)s
-    AND decided_at >= %(begun)s AND NOT late LIMIT 1
-) AS heard
-"""
 
 
 def served_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
@@ -57,17 +51,10 @@ def rewarded_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
     return _count(_REWARDED, experiment, arm, since=since, metric=experiment.reward_.metric)
 
 
-def is_heard(experiment: Experiment, arm: Arm, metric: str) -> bool:
-    """Has anybody ever sent a metric for one of the arm's decisions?"""
-    return _count(_HEARD, experiment, arm, metric=metric) > 0
-
-
-def _count(
-    query: str, experiment: Experiment, arm: Arm, *, since: datetime | None = None, metric: str | None = None
-) -> int:
-    whole = None if since is None else interval_start(since) + timedelta(seconds=INTERVAL_SECONDS)
-    asked = {"experiment": experiment.pk, "arm": arm.pk, "since": since, "whole": whole, "metric": metric}
-    asked["begun"] = earliest_decision(experiment)
+def _count(query: str, experiment: Experiment, arm: Arm, *, since: datetime, metric: str | None = None) -> int:
+    whole = interval_start(since) + timedelta(seconds=INTERVAL_SECONDS)
+    asked: dict[str, Any] = {"experiment": experiment.pk, "arm": arm.pk, "since": since}
+    asked |= {"whole": whole, "metric": metric}
     with connection.cursor() as cursor:
         cursor.execute(query, asked)
         return int(cursor.fetchone()[0])

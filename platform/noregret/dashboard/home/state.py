@@ -234,7 +234,9 @@ def _means(row: Experiment, known: Sums, first: Arm) -> str:
     texts = values(numbers, percent=row.reward_.kind == "binary")
     if rival is None:
         return texts[0]
-    whom = f"the control {rival[0].name}" if rival[0].is_control else rival[0].name
+    whom = rival[0].name
+    if rival[0].is_control:
+        whom = "the control" if whom == "control" else f"the control {whom}"
     return f"{texts[0]}, {whom} {texts[1]}"
 
 

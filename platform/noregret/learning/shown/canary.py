@@ -15,11 +15,13 @@ from typing import Literal
 from django.utils import timezone
 
 from bandits.inference.evidence import Evidence
-from noregret.experiments.document import ERROR_RATE, Canary, latency_quantile
+from noregret.experiments.document import Canary
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
-from noregret.learning.served import is_heard, rewarded_since, served_since, unfit
+from noregret.learning.served import rewarded_since, served_since, unfit
+from noregret.learning.watched.metric_values import is_heard
+from noregret.learning.watched.watches import watches_of
 
 from .phrases import evidence_told
 
@@ -107,11 +109,9 @@ def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger
         heard = rewarded_since(experiment, challenger, since)
         if heard < wanted:
             return f"waits for answers: {heard:,} of {wanted:,} rewards came for {challenger.name} at this step"
-    for guarded in sorted({guardrail.metric for guardrail in experiment.guardrails_}):
-        if guarded == ERROR_RATE or latency_quantile(guarded) is not None:
-            continue
-        if not is_heard(experiment, challenger, guarded):
-            return f"a guardrail watches {guarded}, and nobody has sent it for {challenger.name}"
+    for watch in sorted(watches_of(experiment).values(), key=lambda each: each.metric):
+        if watch.kind != "failures" and not is_heard(experiment, watch, challenger):
+            return f"a guardrail watches {watch.metric}, and nobody has sent it for {challenger.name}"
     if last:
         own = ArmStatistics.objects.get(arm=challenger)
         if own.decisions - own.failures < min_rewards:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from bandits.inference import betting
 from bandits.inference.betting import Ladder, Wagers
 from bandits.inference.strata import FailureStrata, ValueStrata
-from noregret.experiments.models import Experiment
+from noregret.experiments.models import Arm, Experiment
 from noregret.learning.clock import FOREVER
 from noregret.learning.models import ExperimentEvidence, WatchedMetric, WatchedValues
 
@@ -50,6 +50,13 @@ class Values:
         ends = (lowest, highest) if sign > 0 else (-highest, -lowest)
         far = betting.reach(sign * limit, *ends)
         return None if far is None else Ladder(logs).wagers(far)
+
+
+def is_heard(experiment: Experiment, watch: Watch, arm: Arm) -> bool:
+    """Has anybody sent the metric for one of the arm's decisions? By its sums: whoever looks each
+    second reads no row of the ledger, however many there are of another arm."""
+    held = WatchedValues.objects.filter(watched__experiment=experiment, watched__key=watch.key)
+    return held.filter(arm=arm, count__gt=0).exists()
 
 
 def values_of(experiment: Experiment, watch: Watch) -> Values | None:
