@@ -108,6 +108,11 @@ def counted_slowly(rows: Rows) -> NDArray[np.float64]:
     return np.asarray(rows).sum(axis=1)
 
 
+def counted_and_sleeping(rows: Rows) -> Rows:
+    CALLS.append(np.array(rows))
+    return sleeps(rows)
+
+
 def counted_failing(rows: Rows) -> NDArray[np.float64]:
     CALLS.append(np.array(rows))
     raise RuntimeError("this model always raises")

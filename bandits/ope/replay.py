@@ -6,7 +6,7 @@ predictable and the estimators stay right. The answer is to "what would this pol
 it learned from our traffic": its own choices would have brought other data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,15 +57,21 @@ def target_probabilities(
     floor: float = 0.0,
     burn_in: float = 0.0,
     blocks: int = BLOCKS,
+    before_block: Callable[[], None] | None = None,
 ) -> Array:
     """The target's probability of every arm at every decision, (n, K). Raises ValueError where a
-    policy needs features and has none."""
+    policy needs features and has none.
+
+    `before_block` is called before each block: who has no more time raises there.
+    """
     checks.whole("blocks", blocks, 1)
     if policy.contextual and log.x is None:
         raise ValueError(f"{policy.name} learns from features: the log has none that are declared")
     found = np.empty((len(log), log.arms))
     replaying = _Contextual(policy, log, reward) if policy.contextual else _Moments(policy, log, reward)
     for rows in np.array_split(np.arange(len(log)), min(blocks, max(len(log), 1))):
+        if before_block is not None:
+            before_block()
         for alike, arms in _by_eligible(log, rows):
             found[alike] = replaying.probabilities(alike, floor, burn_in, arms)
         replaying.learn(rows)
@@ -168,12 +174,13 @@ def evaluate(
     burn_in: float = 0.0,
     alpha: float = 0.05,
     seed: int = 0,
+    before_block: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """The target's value on a log by ips, snips, dr and switch_dr. Raises ValueError, and
-    Unsupported where the log can't answer."""
+    """The target's value on a log by ips, snips, dr and switch_dr. Raises ValueError, Unsupported
+    where the log can't answer, and what `before_block` raises (target_probabilities)."""
     if len(log) < 2:
         raise Unsupported(f"the log has {len(log)} decisions with a reward: at least 2 were expected")
-    target = target_probabilities(policy, log, reward, floor=floor, burn_in=burn_in)
+    target = target_probabilities(policy, log, reward, floor=floor, burn_in=burn_in, before_block=before_block)
     never = [k for k in range(log.arms) if not (log.arm == k).any() and float(target[:, k].mean()) > 1e-3]
     if never:
         named = [f"at position {k}" if log.names is None else log.names[k] for k in never]

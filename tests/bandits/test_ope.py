@@ -42,6 +42,28 @@ def logs(seed: int) -> tuple[Any, ...]:
     return x, arm, reward, logged, target, truth
 
 
+def test_evaluate__before_each_block__the_caller_may_end_it(rng: np.random.Generator) -> None:
+    class Enough(Exception):
+        pass
+
+    asked = 0
+
+    def before_block() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 7:
+            raise Enough
+
+    n = 1000
+    log = Log(rng.integers(0, 2, n), rng.integers(0, 2, n) * 1.0, np.full((n, 2), 0.5), 2)
+    with pytest.raises(Enough):
+        evaluate(policies.make("thompson"), log, RewardModel(), before_block=before_block)
+    assert asked == 7
+    asked = 100
+    evaluate(policies.make("thompson"), log, RewardModel(), before_block=before_block)
+    assert asked == 200  # a hundred blocks, each learned before the next is asked for
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_estimator__a_thousand_logs__is_unbiased_and_covers(name: str) -> None:
     x, arm, reward, logged, target, truth = logs(5)

@@ -8,10 +8,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 from noregret.dashboard.endpoint_page import evidence_of_change
 from noregret.dashboard.words import time_told
-from noregret.experiments.models import Endpoint
-from noregret.learning.models import ArmStatistics
+from noregret.experiments.models import Baseline, Endpoint
+from noregret.learning.baselines import hour_of
+from noregret.learning.models import ArmStatistics, BaselineInterval
 from noregret.mlflow.models import AliasMove, ImportedVersion
 from noregret.registry.artifact_storage import artifact_store
 from noregret.registry.models import ModelVersion
@@ -172,6 +174,16 @@ def test_endpoint__tells_its_baseline_and_what_made_its_champions(admin: Client,
     base = f"/admin/experiments/endpoint/{experiment.endpoint_id}/change/"
     assert "Baseline of page@a" in text(admin, base)
     assert "no reward yet" in text(admin, base)
+    hour = hour_of(timezone.now())
+    baseline = Baseline.objects.get(endpoint=experiment.endpoint_id)
+    Baseline.objects.update(reward={"kind": "binary", "metric": "clicked", "window_seconds": 60})
+    sums = {"decisions": 256_878, "rewards": 25_770, "reward_total": 3_286.0, "reward_m2": 2_866.99}
+    BaselineInterval.objects.create(baseline=baseline, start=hour, **sums)
+    shown = text(admin, base)
+    assert "256,878" in shown
+    assert "25,770" in shown
+    assert "12.8% (12.3% to 13.2%)" in shown
+    assert "correct the error" not in shown, "nothing was sent"
     evidence = {"value": 61.3, "needed": 40.0, "rule": "anytime"}
     move(experiment, "promote", actor="learner", arm=experiment.arms.get(name="b"), evidence=evidence)
     assert "evidence 61 of the 40 needed" in text(admin, base)

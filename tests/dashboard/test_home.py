@@ -300,9 +300,9 @@ def test_overview__a_card__tells_champion_traffic_reward_and_what_runs(admin: Cl
                 arm=arm, start=timezone.now() - timedelta(minutes=minutes), decisions=100, rewards=50, reward_total=3.0
             )
     shown = admin.get("/admin/").content.decode()
-    assert "Highest mean clicked so far: b 6.10%, the control a 5.00%" in shown
+    assert "Highest mean clicked so far: b 6.1%, the control a 5.0%" in shown
     assert "Day 1: 4,000 decisions, 2,000 rewards" in shown
-    assert "Mean clicked over the last 4 hours: from 0.06 to 0.06, last 0.06" in shown
+    assert "Mean clicked over the last 4 hours: from 6.00% to 6.00%, last 6.00%" in shown
     assert shown.count("<polyline") >= 2
 
 

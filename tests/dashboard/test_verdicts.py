@@ -126,7 +126,7 @@ def test_paused_and_completed__say_by_whom_and_why() -> None:
     )  # fmt: skip
     said = verdict(over, setting(ended_at=NOW - timedelta(days=2)))
     assert said.headline == "v2 was promoted by the learner: it beats v1."
-    assert said.details == ("It ended 24 November.", "Mean reward: v2 6.1%, v1, the control 5.0%.")
+    assert said.details == ("It ended on 24 November.", "Mean reward: v2 6.1%, v1, the control 5.0%.")
     stopped = results(V1, V2, status="completed", action="stop", reason="the experiment was stopped by bob: too dear")
     assert verdict(stopped, setting(ended_at=NOW)).headline == "The experiment was stopped by bob: too dear."
 
@@ -240,6 +240,7 @@ def test_holdout__is_told_with_its_interval() -> None:
         ([-1e9], False, ["-1.00 G"]),
         ([1_250_000.0], False, ["1.2 M"]),
         ([0.0], True, ["0.0%"]),
+        ([3e-12], True, ["under 0.001%"]),
         ([], True, []),
     ],
 )

@@ -47,12 +47,14 @@ def decide(
     return identity
 
 
-def reward(experiment: Experiment, arm: str, identity: bytes, value: float, *, delay: float = 0.0) -> None:
+def reward(
+    experiment: Experiment, arm: str, identity: bytes, value: float, *, delay: float = 0.0, metric: str = "reward"
+) -> None:
     """Write a reward that came `delay` seconds after its decision, within its window."""
     Reward.objects.create(
         decision_id=UUID(bytes=identity),
         decided_at=decided_at(identity),
-        metric="reward",
+        metric=metric,
         experiment_id=experiment.pk,
         arm_id=experiment.arms.get(name=arm).pk,
         value=value,

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Experiment
@@ -169,6 +171,16 @@ def test_canary__metric_of_a_guardrail_that_nobody_sends__waits_and_is_shown_as_
         ("refunds", "unheard"),
         ("error_rate", "within"),
     ]
+    # What is sent for the control says nothing of the challenger, and no look goes through it.
+    for _ in range(5):
+        reward(experiment, "control", decide(experiment, "control", seconds_ago=60), 1.0, metric="refunds")
+    learn(experiment.endpoint_id)
+    with CaptureQueriesContext(connection) as asked:
+        assert "nobody has sent it for new" in told(experiment)
+    assert not [query["sql"] for query in asked if "serving_reward" in query["sql"] and "refunds" in query["sql"]]
+    reward(experiment, "new", decide(experiment, "new", seconds_ago=60), 1.0, metric="refunds")
+    learn(experiment.endpoint_id)
+    assert again(experiment).canary_step == 1
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from noregret.experiments.models import Experiment
+from noregret.learning.shown import evaluation
 from noregret.steering.round import learn
 from past_traffic import begin_earlier, decide, reward
 
+from serving.models import Reward
 from tests.conftest import Api
 from tests.learning.told import evaluated as ledger_evaluation
 
@@ -117,6 +119,53 @@ def test_evaluate__over_http__answers_or_names_the_field(two_arms: Start, alice:
         answer = alice.get(path + query)
         assert (answer.status, answer.fields()) == (400, [field])
     assert alice.get(path + "?policy=thompson").status == 400
+
+
+def test_evaluate__while_somebody_waits__reads_the_newest__and_says_so(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = logged(two_arms, 200)
+    whole = evaluation.of_experiment(experiment, "thompson", {}, seconds=60.0)
+    assert (whole.decisions, whole.warnings) == (200, [])
+    monkeypatch.setattr(evaluation, "EVALUATED_DECISIONS", 50)
+    monkeypatch.setattr(evaluation, "COUNTED_TIMES", 2)
+    newest = evaluation.of_experiment(experiment, "thompson", {}, seconds=60.0)
+    assert newest.decisions == 50
+    assert any("of the newest 50 decisions with a reward" in said for said in newest.warnings)
+    assert evaluation.of_experiment(experiment, "thompson", {}).decisions == 200
+    # Of a policy that learns from features there are the fewer, the more arms and features.
+    monkeypatch.setattr(evaluation, "LEAST_EVALUATED", 20)
+    monkeypatch.setattr(evaluation, "EVALUATED_CELLS", 30 * 2 * 2)
+    assert evaluation.of_experiment(experiment, "lin-ucb", {}, seconds=60.0).decisions == 30
+
+
+def test_evaluate__ledger_of_which_little_is_answered__counts_among_the_newest(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = logged(two_arms, 200)
+    Reward.objects.filter(value=1.0).delete()
+    found = evaluation.of_experiment(experiment, "uniform", {}, seconds=60.0)
+    silent = found.left_out["unanswered"]
+    assert found.decisions + silent == 200
+    assert not [said for said in found.warnings if "counted among" in said]
+    monkeypatch.setattr(evaluation, "EVALUATED_DECISIONS", 150)
+    monkeypatch.setattr(evaluation, "COUNTED_TIMES", 1)
+    found = evaluation.of_experiment(experiment, "uniform", {}, seconds=60.0)
+    assert found.decisions == 200 - silent
+    assert 0 < found.left_out["unanswered"] < silent
+    assert "what was left out is counted among the newest 150 decisions" in found.warnings
+
+
+def test_evaluate__that_takes_too_long__is_ended_and_says_so(
+    two_arms: Start, alice: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged(two_arms, 200)
+    monkeypatch.setattr("noregret.learning.api.results.EVALUATED_SECONDS", 0.0)
+    answer = alice.get("/api/v1/experiments/e/results?evaluate=lin-ucb")
+    assert answer.status == 200
+    found = answer.body["evaluation"]
+    assert "to replay lin-ucb on 200 decisions of 2 arms takes longer than the 0 s" in found["refused"]
+    assert (found["logged"], found["estimates"]) == (None, {})
 
 
 def test_evaluate__on_the_command_line__is_a_table(two_arms: Start) -> None:

@@ -1,8 +1,12 @@
 """What the entries of the audit trail say, in words."""
 
+from datetime import datetime
 from typing import Any
 
+from noregret.learning.shown.phrases import actor_told
 from noregret.trail.models import AuditEntry
+
+from .verdicts import told
 
 # By action; names in braces are of the entry and its details.
 _TOLD = {
@@ -49,6 +53,12 @@ def done(entry: AuditEntry) -> str:
     """What was done; the action's own name where it has no words here."""
     said = _TOLD.get(entry.action)
     return entry.action if said is None else said.format_map(_Names(entry)).strip()
+
+
+def by_whom(entry: AuditEntry, now: datetime) -> str:
+    """'by root at 14:32 UTC (too slow)'."""
+    why = f" ({entry.reason})" if entry.reason else ""
+    return f"by {actor_told(entry.actor)} {told.when(entry.at, now)}{why}"
 
 
 def is_marked(entry: AuditEntry) -> bool:

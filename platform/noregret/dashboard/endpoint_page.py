@@ -15,7 +15,7 @@ from noregret.experiments.batches import Batch, batch
 from noregret.experiments.caching import Cache, cache
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import ChampionChange, Endpoint
-from noregret.learning.baseline_figures import present_figures
+from noregret.learning.baseline_figures import BaselineFigures, present_figures
 from noregret.learning.cached_shares import cached_shares
 from noregret.learning.shown.phrases import evidence_told
 from noregret.registry.models import ModelVersion
@@ -29,6 +29,7 @@ from .models_here import states_here
 from .overview import log_in_again, overview_part
 from .pages import ServiceAddAdmin, actor_of
 from .row_actions import ActionsAdmin, RowAction
+from .verdicts import told
 
 
 class ChampionInline(TabularInline):  # type: ignore[misc]  # as above
@@ -95,6 +96,24 @@ def _rollback_question(row: Endpoint) -> str:
 
 def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"The champion is {rollback_endpoint(row, reason=data['reason'], actor=actor).champion.model} again."
+
+
+def _told(baseline: BaselineFigures) -> dict[str, str]:
+    """Figures in their units. (The page calls a form's errors `errors`: no figure may have that
+    name.)"""
+    percent = baseline.kind == "binary"
+    mean = "no reward yet"
+    if baseline.mean is not None:
+        mean, *ends = told.values([baseline.mean, *(baseline.interval or ())], percent=percent)
+        mean += f" ({' to '.join(ends)})" if ends else ""
+    per_day = baseline.decisions_per_day
+    return {
+        "decisions": f"{baseline.decisions:,}",
+        "per_day": "not known yet" if per_day is None else f"{per_day:,.0f}",
+        "mean": mean,
+        "rewards": f"{baseline.rewards:,}",
+        "failures": "no decision yet" if baseline.error_rate is None else f"{baseline.error_rate:.2%}",
+    }
 
 
 class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
@@ -167,11 +186,10 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
         row = self.get_object(request, object_id)
         seen = row is not None and self.has_view_permission(request, row)
         baseline = present_figures(row) if row is not None and seen else None
-        errors = None if baseline is None or baseline.error_rate is None else f"{baseline.error_rate:.2%}"
         extra = {
             "row_links": self._links(request, row),
             "baseline": baseline,
-            "errors": errors,
+            "baseline_told": None if baseline is None else _told(baseline),
         }
         return super().change_view(request, object_id, form_url, extra | (extra_context or {}))
 

@@ -28,11 +28,12 @@ from .arm_table import arm_table, serves_nobody
 from .asked_figures import asked_of, can_be_asked, evaluation_shown, segments_shown
 from .chart_documents import charts
 from .decision import offers
+from .deeds import by_whom
 from .figures import Figures, figures_of, shadow_rows, tells_evidence
 from .possible_actions import possible_actions, possible_arm_actions
 from .soundness import soundness
 from .timeline import SHOWN, events, timeline
-from .verdicts import Setting, setting_of, told, verdict
+from .verdicts import Setting, setting_of, verdict
 from .verdicts.setting import planned_end
 from .words import duration, sentence
 
@@ -150,9 +151,7 @@ def _paused(experiment: Experiment, entries: Sequence[AuditEntry], now: datetime
     entry = next((entry for entry in entries if entry.action == "experiment.paused"), None)
     if experiment.status != Experiment.Status.PAUSED or entry is None:
         return ""
-    when = told.moment(entry.at, now)
-    why = f" ({entry.reason})" if entry.reason else ""
-    return f" by {entry.actor} {when if when.startswith('at ') else f'on {when}'}{why}"
+    return f" {by_whom(entry, now)}"
 
 
 def per_day(experiment: Experiment, series: OverTime, now: datetime) -> float | None:

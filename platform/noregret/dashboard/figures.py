@@ -94,7 +94,8 @@ def _row(arm: ResultsArm, means: Form, losses: Form, unit: str) -> dict[str, str
     # What only the champion's answers keep from failing can't win, whatever its own answers were.
     best, loss = (None, None) if fails(arm) else (arm.probability_best, arm.expected_loss)
     return {
-        "decisions": f"{arm.decisions:,}",
+        # Rewards count as they come in, decisions once their rows are written.
+        "decisions": f"{arm.decisions:,}{' so far' if arm.rewards > arm.decisions else ''}",
         "share": _or_dash(arm.share, ".1%"),
         "now": _or_dash(arm.propensity, ".1%"),
         "rewards": f"{arm.rewards:,}",

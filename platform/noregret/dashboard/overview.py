@@ -20,7 +20,7 @@ from noregret.rest.encoding import encoded
 
 from .deeds import done
 from .home import processes
-from .home.cards import cards
+from .home.cards import Sees, cards
 from .home.needs import Need, needs
 from .home.situation import situation
 from .pages import may_see
@@ -98,7 +98,8 @@ def _found(request: HttpRequest) -> dict[str, Any]:
     now = timezone.now()
     sees = {part: may_see(request, label, model) for part, (label, model) in _SEES.items()}
     health = processes.asked()
-    found = needs(situation(now, health, {part for part, is_seen in sees.items() if is_seen}))
+    read = situation(now, health, {part for part, is_seen in sees.items() if is_seen})
+    found = needs(read)
     context: dict[str, Any] = {
         "see": sees,
         "may": {model: request.user.has_perm(f"{label}.add_{model}") for label, model in _MAKES},
@@ -111,7 +112,7 @@ def _found(request: HttpRequest) -> dict[str, Any]:
     }
     if sees["endpoints"]:
         number = int(context["page"]) if context["page"].isdecimal() and len(context["page"]) < 7 else 1
-        context["cards"] = cards(now, number, with_experiments=sees["experiments"])
+        context["cards"] = cards(now, number, Sees(sees["experiments"], sees["audit"], read))
     elif sees["experiments"]:
         begun = Experiment.objects.filter(status__in=("running", "paused")).select_related("endpoint")
         context["experiments"] = begun.order_by("-started_at")[:SHOWN_EXPERIMENTS]

@@ -17,7 +17,7 @@ from .verdicts import Setting, told
 from .verdicts.compared import beyond
 from .verdicts.of_canary import baked_at, what_it_waits_for
 from .verdicts.troubles import fails
-from .words import is_rate, limit_told
+from .words import is_rate, limits_told
 
 _GOOD, _BAD, _OPEN = "good", "bad", "wait"
 
@@ -222,12 +222,7 @@ def guarded(results: Results, reward: Reward) -> list[GuardedRow]:
     control = next((arm for arm in results.arms if arm.is_control), None)
     rows = []
     for rail in results.guardrails:
-        beside = rail.versus == "control"
-        words = (("at most", rail.max), ("at least", rail.min))
-        limits = [
-            f"{word} {limit_told(rail.metric, end, reward, beside=beside)}" for word, end in words if end is not None
-        ]
-        limit = " and ".join(limits) + (" beside the control" if beside else "")
+        limit = limits_told(rail, reward)
         for arm in rail.arms:
             state, tone = _STATES[arm.state]
             state += _evidence(arm)

@@ -1,7 +1,7 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the
 given rows alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bandits import policies
 from noregret.experiments.document import ERROR_RATE, Guardrail, Reward, latency_quantile
@@ -9,6 +9,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.standing import memory_of
+from noregret.learning.watched.states import GuardrailState
 
 _ENDING = {
     Experiment.Outcome.PROMOTED: "It has ended: {arm} was promoted.",
@@ -41,16 +42,29 @@ _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken ou
 
 
 def _guardrail(guardrail: Guardrail, reward: Reward) -> str:
+    passed = " or ".join(_limits(guardrail, reward, "more than", "less than"))
+    return f"If an arm's {guardrail.metric} is shown to be {passed}, {_ACTIONS[guardrail.action]}."
+
+
+def limits_told(guardrail: Guardrail | GuardrailState, reward: Reward) -> str:
+    """What a guardrail allows: 'at most 2%', or where it is on the difference to the control, 'at
+    most 2 points above the control's'."""
+    return " and ".join(_limits(guardrail, reward, "at most", "at least"))
+
+
+def _limits(guardrail: Guardrail | GuardrailState, reward: Reward, over: str, under: str) -> Iterator[str]:
+    """A phrase each; `over` and `under` are the words for a maximum and a minimum."""
     beside = guardrail.versus == "control"
-    limits = [
-        f"{word} {limit_told(guardrail.metric, limit, reward, beside=beside)}"
-        for limit, word in ((guardrail.max, "more than"), (guardrail.min, "less than"))
-        if limit is not None
-    ]
-    against = " above the control's" if beside else ""
-    return (
-        f"If an arm's {guardrail.metric} is shown to be {' or '.join(limits)}{against}, {_ACTIONS[guardrail.action]}."
-    )
+    for limit, word, opposite in ((guardrail.max, over, under), (guardrail.min, under, over)):
+        if limit is None:
+            continue
+        size = limit_told(guardrail.metric, abs(limit) if beside else limit, reward, beside=beside)
+        if not beside:
+            yield f"{word} {size}"
+        elif limit < 0:  # a difference below zero: the control's is the greater one
+            yield f"{opposite} {size} below the control's"
+        else:
+            yield f"{word} {size} above the control's" if limit else f"{word} the control's"
 
 
 def limit_told(metric: str, limit: float, reward: Reward, *, beside: bool) -> str:

@@ -7,7 +7,7 @@ It computes nothing of its own but differences of counts that stand beside them.
 from rich.console import Console
 from rich.table import Table
 
-from noregret.learning.shown.phrases import probability_told
+from noregret.learning.shown.phrases import counts_told, probability_told
 from noregret.learning.shown.results import Comparison, Results
 from noregret.learning.shown.shadow_comparison import Outcomes
 
@@ -72,7 +72,7 @@ def shadow_table(results: Results, title: str) -> Table:
 
 def progress(results: Results, seconds: float) -> Table:
     """The table while the demo runs, with what the platform says about it."""
-    title = f"{results.experiment}: {results.decisions:,} decisions, {results.rewards:,} rewards, {seconds:.0f} s"
+    title = f"{results.experiment}: {counts_told(results.decisions, results.rewards)}, {seconds:.0f} s"
     shadowed = any(arm.shadow for arm in results.arms)
     table = shadow_table(results, title) if shadowed else arms_table(results, title)
     table.caption = results.recommendation.reason

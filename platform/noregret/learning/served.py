@@ -57,13 +57,8 @@ def rewarded_since(experiment: Experiment, arm: Arm, since: datetime) -> int:
 
 def _count(query: str, experiment: Experiment, arm: Arm, *, since: datetime, metric: str | None = None) -> int:
     whole = interval_start(since) + timedelta(seconds=INTERVAL_SECONDS)
-    asked: dict[str, Any] = {
-        "experiment": experiment.pk,
-        "arm": arm.pk,
-        "since": since,
-        "whole": whole,
-        "metric": metric,
-    }
+    asked: dict[str, Any] = {"experiment": experiment.pk, "arm": arm.pk, "since": since}
+    asked |= {"whole": whole, "metric": metric}
     with connection.cursor() as cursor:
         cursor.execute(query, asked)
         return int(cursor.fetchone()[0])

@@ -1,21 +1,29 @@
 """A card an endpoint: its champion, traffic and reward over the last days, what runs there, and
 what watches it. From sums, in a fixed number of queries for a page of cards."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import Exists, OuterRef, Prefetch
 
+from noregret.dashboard.verdicts.told import when
+from noregret.dashboard.words import duration, limits_told, sentence
+from noregret.experiments import stored
 from noregret.experiments.baselines import UNDECLARED
-from noregret.experiments.document import Guardrail
+from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
-from noregret.learning.models import ExperimentEvidence
+from noregret.learning.models import ExperimentEvidence, LedgerSums
+from noregret.learning.shown.phrases import actor_told
+from noregret.learning.shown.recommendation import ending_told
+from noregret.learning.watched.watches import guardrails_of
+from noregret.trail.models import AuditEntry
 
-from .needs import ago
+from .needs import Failing, Situation
 from .series import Line, Series, line, series_of
-from .state import state_of
+from .state import Read, State, state_of
 
 CARDS = 12
 """On a page. Reading a week of an experiment's sums takes some milliseconds each."""
@@ -25,15 +33,35 @@ _ACTIONS = {"rollback": "roll back", "disable_arm": "take the arm out", "pause":
 
 @dataclass(frozen=True, slots=True)
 class ShownExperiment:
-    """An experiment on a card: what it is, and how it stands in one sentence."""
+    """An experiment on a card: what it is, how it stands, and what watches it."""
 
     pk: int
     name: str
     status: str
     status_told: str
     strategy: str
-    said: str
+    state: State
     guardrails: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedExperiment:
+    """The last one of an endpoint on which none runs: how it ended, by whom and why."""
+
+    pk: int
+    name: str
+    ended: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sees:
+    """What the reader may see beside endpoints; `situation` holds who failed lately and which
+    endpoints the learner is behind with."""
+
+    experiments: bool
+    trail: bool
+    situation: Situation
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +73,8 @@ class Card:
     champion: str
     champion_pk: int
     since: datetime
-    since_told: str
     by: str
+    behind: str
     traffic: Line | None
     no_traffic: str
     reward: Line | None
@@ -55,6 +83,7 @@ class Card:
     told: str
     p99_ms: float | None
     experiments: list[ShownExperiment] = field(default_factory=list)
+    ended: EndedExperiment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +96,7 @@ class Cards:
     total: int
 
 
-def cards(now: datetime, page: int, *, with_experiments: bool) -> Cards:
+def cards(now: datetime, page: int, sees: Sees) -> Cards:
     """Endpoints on which something runs come first, then by name."""
     total = Endpoint.objects.count()
     pages = max(1, -(-total // CARDS))
@@ -88,13 +117,15 @@ def cards(now: datetime, page: int, *, with_experiments: bool) -> Cards:
         .distinct("endpoint_id")
         .defer("evidence")
     }
-    experiments = [experiment for row in rows for experiment in row.begun] if with_experiments else []
-    evidence = ExperimentEvidence.objects.filter(experiment__in=[row.pk for row in experiments])
-    held = {row.experiment_id: row for row in evidence.defer("answers", "split", "learned")}
     lines = series_of(rows, {row.pk: _metric(row) for row in rows}, now)
     seen = glances(rows)
+    runs = _runs(rows, sees, now) if sees.experiments else {}
+    ended = _ended(rows, sees, now) if sees.experiments else {}
+    shown_cards = [
+        _card(row, changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation)) for row in rows
+    ]
     return Cards(
-        [_card(row, changes.get(row.pk), lines[row.pk], seen.get(row.pk), held, now, with_experiments) for row in rows],
+        [replace(card, experiments=runs.get(card.pk, []), ended=ended.get(card.pk)) for card in shown_cards],
         page,
         pages,
         total,
@@ -103,31 +134,28 @@ def cards(now: datetime, page: int, *, with_experiments: bool) -> Cards:
 
 def _metric(row: Any) -> str:
     """Which mean is told: that of what runs, or else the endpoint's own."""
+    return str(_reward(row).metric)
+
+
+def _reward(row: Any) -> Reward:
     for experiment in row.begun:
-        return str(experiment.reward_.metric)
-    return str((row.reward or {}).get("metric") or UNDECLARED.metric)
+        return cast("Reward", experiment.reward_)
+    return stored.reward(row.reward) if row.reward else UNDECLARED
 
 
-def _card(
-    row: Any,
-    change: ChampionChange | None,
-    series: Series,
-    glance: Glance | None,
-    held: dict[int, ExperimentEvidence],
-    now: datetime,
-    with_experiments: bool,
-) -> Card:
+def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glance | None, behind: str) -> Card:
     since = row.created_at if change is None else change.at
+    percent = _reward(row).kind == "binary"
     traffic = line(series.traffic, _traffic_told(series), _per_hour(series.traffic), from_zero=True)
-    reward = line(series.means, _means_told(series), _last_mean(series.means), from_zero=False)
+    reward = line(series.means, _means_told(series, percent), _last_mean(series.means, percent), from_zero=False)
     return Card(
         pk=row.pk,
         name=row.name,
         champion=row.champion.model,
         champion_pk=row.champion_id,
         since=since,
-        since_told=ago(now, since),
-        by="" if change is None else change.actor,
+        by="" if change is None else actor_told(change.actor),
+        behind=behind,
         traffic=traffic,
         no_traffic="" if traffic else _why_no_traffic(row, series),
         reward=reward,
@@ -135,33 +163,82 @@ def _card(
         metric=series.metric,
         told=series.told,
         p99_ms=None if glance is None else glance.p99_ms,
-        experiments=[_shown(each, held.get(each.pk), now) for each in row.begun] if with_experiments else [],
     )
 
 
-def _shown(row: Any, held: ExperimentEvidence | None, now: datetime) -> ShownExperiment:
-    return ShownExperiment(
-        row.pk,
-        row.name,
-        row.status,
-        row.get_status_display(),
-        row.get_strategy_display(),
-        state_of(row, row.shown_arms, held, now),
-        _watched(row.guardrails_),
+def _behind(row: Any, situation: Situation) -> str:
+    """That the figures of an endpoint are old, where the learner is behind with it."""
+    found = situation.lagging.get(row.name) or situation.lagging.get("")
+    return "" if found is None else f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
+
+
+def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExperiment]]:
+    """What runs or is paused, by endpoint's id."""
+    begun = [experiment for row in rows for experiment in row.begun]
+    numbers = [row.pk for row in begun]
+    evidence = ExperimentEvidence.objects.filter(experiment__in=numbers).defer("answers", "split", "learned")
+    held = {row.experiment_id: row for row in evidence}
+    bandits = [row.pk for row in begun if row.strategy == Experiment.Strategy.BANDIT and not row.apprentice]
+    sums = {row.experiment_id: row for row in LedgerSums.objects.filter(experiment__in=bandits).defer("base")}
+    paused = _entries(
+        [row.name for row in begun if row.status == Experiment.Status.PAUSED], ("experiment.paused",), sees
     )
+    lately: dict[int, list[Failing]] = {}
+    for one in sees.situation.failing:
+        if one.arm:
+            lately.setdefault(one.link, []).append(one)
+    runs: dict[int, list[ShownExperiment]] = {}
+    for row in begun:
+        read = Read(
+            row, row.shown_arms, held.get(row.pk), sums.get(row.pk), lately.get(row.pk, ()), paused.get(row.name)
+        )
+        shown = ShownExperiment(
+            row.pk,
+            row.name,
+            row.status,
+            row.get_status_display(),
+            row.get_strategy_display(),
+            state_of(read, now),
+            _watched(guardrails_of(row), row.reward_),
+        )
+        runs.setdefault(row.endpoint_id, []).append(shown)
+    return runs
 
 
-def _watched(guardrails: tuple[Guardrail, ...] | list[Guardrail]) -> str:
+def _ended(rows: list[Any], sees: Sees, now: datetime) -> dict[int, EndedExperiment]:
+    """The last experiment of each endpoint on which none runs, by endpoint's id."""
+    idle = [row.pk for row in rows if not row.begun]
+    last = list(
+        Experiment.objects.filter(endpoint__in=idle, status=Experiment.Status.COMPLETED, ended_at__isnull=False)
+        .select_related("promoted_arm")
+        .order_by("endpoint_id", "-ended_at")
+        .distinct("endpoint_id")
+    )
+    endings = [f"experiment.{outcome}" for outcome in Experiment.Outcome.values]
+    entries = _entries([row.name for row in last], endings, sees)
+    return {
+        row.endpoint_id: EndedExperiment(
+            row.pk,
+            row.name,
+            when(row.ended_at, now) if row.ended_at is not None else "",
+            sentence(ending_told(row, entries.get(row.name)), [row.promoted_arm.name] if row.promoted_arm else ()),
+        )
+        for row in last
+    }
+
+
+def _entries(names: list[str], actions: Sequence[str], sees: Sees) -> dict[str, AuditEntry]:
+    """The newest such entry of each experiment, as far as the reader sees the trail."""
+    if not names or not sees.trail:
+        return {}
+    rows = AuditEntry.objects.filter(experiment__in=names, action__in=actions)
+    return {row.experiment: row for row in rows.order_by("experiment", "-pk").distinct("experiment")}
+
+
+def _watched(guardrails: Sequence[Guardrail], reward: Reward) -> str:
     if not guardrails:
         return "No guardrail watches it."
-    told = []
-    for guardrail in guardrails:
-        limits = [
-            f"{word} {limit:g}"
-            for limit, word in ((guardrail.max, "at most"), (guardrail.min, "at least"))
-            if limit is not None
-        ]
-        told.append(f"{guardrail.metric} {' and '.join(limits)}, or {_ACTIONS[guardrail.action]}")
+    told = [f"{one.metric} {limits_told(one, reward)}, or {_ACTIONS[one.action]}" for one in guardrails]
     return f"Guardrails: {'; '.join(told)}."
 
 
@@ -185,16 +262,23 @@ def _traffic_told(series: Series) -> str:
     return f"Decisions an hour over the last {series.told}: from {_rate(min(known))} to {_rate(max(known))}, now {_rate(known[-1])}"
 
 
-def _last_mean(values: list[float | None]) -> str:
+def _mean(value: float, percent: bool) -> str:
+    if not percent:
+        return f"{value:.4g}"
+    return f"{value:.1%}" if value >= 0.1 else f"{value:.2%}"
+
+
+def _last_mean(values: list[float | None], percent: bool) -> str:
     known = _known(values)
-    return f"{known[-1]:.4g}" if known else ""
+    return _mean(known[-1], percent) if known else ""
 
 
-def _means_told(series: Series) -> str:
+def _means_told(series: Series, percent: bool) -> str:
     known = _known(series.means)
     if not known:
         return ""
-    return f"Mean {series.metric} over the last {series.told}: from {min(known):.4g} to {max(known):.4g}, last {known[-1]:.4g}"
+    low, high, last = (_mean(value, percent) for value in (min(known), max(known), known[-1]))
+    return f"Mean {series.metric} over the last {series.told}: from {low} to {high}, last {last}"
 
 
 def _why_no_traffic(row: Any, series: Series) -> str:

@@ -160,24 +160,30 @@ def _nothing_matured(results: Results, setting: Setting) -> Verdict:
 
 def _of_contextual(results: Results, setting: Setting) -> Verdict:
     """The policy is judged, no arm: their means are of different requests."""
-    value, ends = results.comparison.saved_against_even_split, results.comparison.saved_interval
     details = [
         "Means of arms are of different requests and can't be compared: which arm is for whom stands in the segments.",
         *_holdout(results.holdout, setting),
         *_planned(results, setting),
     ]
+    comparison = results.comparison
+    headline, tone = gain_told(
+        comparison.saved_against_even_split, comparison.saved_interval, unit=setting.unit, minimize=setting.minimize
+    )
+    do = "Look at its features, or stop it." if tone == "bad" else "Keep it running."
+    return Verdict(headline, do, tone, tuple(details), ("stop",) if tone == "bad" else ())
+
+
+def gain_told(value: float | None, ends: tuple[float, float] | None, *, unit: str, minimize: bool) -> tuple[str, Tone]:
+    """What a policy that chooses by the request earned beyond an even split, in a sentence."""
     if value is None or ends is None:
-        headline = "The policy chooses by the request; what it earned beyond an even split is not known yet."
-        return Verdict(headline, "Keep it running.", "wait", tuple(details))
-    gain = told.amount(value, ends, setting.unit)
-    low, high = (-ends[1], -ends[0]) if setting.minimize else ends
+        return "The policy chooses by the request; what it earned beyond an even split is not known yet.", "wait"
+    gain = told.amount(value, ends, unit)
+    low, high = (-ends[1], -ends[0]) if minimize else ends
     if low > 0:
-        return Verdict(f"The policy earns more than an even split: {gain}.", "Keep it running.", "good", tuple(details))
+        return f"The policy earns more than an even split: {gain}.", "good"
     if high < 0:
-        do = "Look at its features, or stop it."
-        return Verdict(f"The policy earns less than an even split: {gain}.", do, "bad", tuple(details), ("stop",))
-    headline = f"It is not shown that the policy earns more than an even split: {gain}."
-    return Verdict(headline, "Keep it running.", "wait", tuple(details))
+        return f"The policy earns less than an even split: {gain}.", "bad"
+    return f"It is not shown that the policy earns more than an even split: {gain}.", "wait"
 
 
 def _holdout(holdout: Holdout | None, setting: Setting) -> list[str]:

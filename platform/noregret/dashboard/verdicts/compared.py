@@ -88,7 +88,9 @@ def named_against_the_table(results: Results, name: str, setting: Setting) -> li
 
 
 def _named(arm: ResultsArm) -> str:
-    return f"{arm.name}, the control" if arm.is_control else arm.name
+    if not arm.is_control:
+        return arm.name
+    return "the control" if arm.name == "control" else f"{arm.name}, the control"
 
 
 def _one(value: float, setting: Setting) -> str:

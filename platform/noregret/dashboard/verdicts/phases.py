@@ -39,7 +39,7 @@ def of_ended(results: Results, setting: Setting) -> Verdict:
     headline = sentence(results.recommendation.reason, [arm.name for arm in results.arms])
     details = []
     if setting.ended_at is not None:
-        details.append(f"It ended {told.moment(setting.ended_at, results.as_of)}.")
+        details.append(f"It ended {told.when(setting.ended_at, results.as_of)}.")
     arm = results.recommendation.arm
     if arm is not None and not setting.contextual and results.strategy != "shadow":
         details += [*means_told(results, setting, arm), *named_against_the_table(results, arm, setting)]

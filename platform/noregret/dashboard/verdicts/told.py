@@ -22,6 +22,12 @@ def moment(at: datetime, now: datetime) -> str:
     return day if at.year == now.year else f"{day} {at.year}"
 
 
+def when(at: datetime, now: datetime) -> str:
+    """A moment as a sentence's adverb: 'at 14:32 UTC', 'on 3 December'."""
+    said = moment(at, now)
+    return said if said.startswith("at ") else f"on {said}"
+
+
 def range_of_days(first: datetime, last: datetime, now: datetime) -> str:
     """'about 3 December', 'between 3 and 9 December', 'today'; empty where it is too far."""
     if last - now > _FAR:

@@ -29,10 +29,7 @@ def failing(results: Results) -> list[ResultsArm]:
 def troubles(results: Results, *, splits: bool) -> list[str]:
     """A sentence each. `splits`: is the traffic shared among arms?"""
     said = _unlearned(results)
-    said += [
-        f"{arm.name} fails: {arm.error_rate:.0%} of its {arm.decisions:,} decisions were answered by the champion instead."
-        for arm in failing(results)
-    ]
+    said += [fails_told(arm.name, arm.error_rate or 0.0, arm.decisions) for arm in failing(results)]
     ratio = results.comparison.sample_ratio_p
     if splits and ratio is not None and ratio < ALARM:
         said.append("Traffic was not split as logged: don't trust these figures before that is found.")
@@ -54,6 +51,11 @@ def what_first(results: Results, *, splits: bool) -> str:
         whom = "it" if len(names) == 1 else "them"
         return f"Mend the model behind {listed(names)}, or take {whom} out."
     return ""
+
+
+def fails_told(name: str, rate: float, decisions: int) -> str:
+    """That an arm fails often."""
+    return f"{name} fails: {rate:.0%} of its {decisions:,} decisions were answered by the champion instead."
 
 
 def _unlearned(results: Results) -> list[str]:

@@ -10,7 +10,7 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.models import Experiment
 from noregret.learning.shown import coefficients, forecast, lagging, segments
-from noregret.learning.shown.evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated, of_experiment
+from noregret.learning.shown.evaluation import EVALUATED_SECONDS, Evaluation, NotEvaluated, of_experiment
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
 from noregret.rest.calls import call
@@ -51,7 +51,7 @@ class ResultsView(AddressedView):
             raise Invalid("params", f"a JSON object was expected: {error}") from error
         try:
             return lagging.of_experiment(
-                experiment.pk, lambda: of_experiment(experiment, policy, params, limit=EVALUATED_DECISIONS)
+                experiment.pk, lambda: of_experiment(experiment, policy, params, seconds=EVALUATED_SECONDS)
             )
         except NotEvaluated as error:
             raise Invalid("params" if error.field == "params" else "evaluate", str(error)) from error

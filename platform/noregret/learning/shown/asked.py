@@ -23,7 +23,7 @@ from noregret.rest.encoding import encoded
 
 from . import coefficients, evaluation, lagging, segments
 from .coefficients import Coefficients
-from .evaluation import EVALUATED_DECISIONS, Evaluation, NotEvaluated
+from .evaluation import Evaluation, NotEvaluated
 from .segments import Segments
 
 log = structlog.get_logger(__name__)
@@ -128,7 +128,7 @@ def _made(experiment: Experiment, what: str) -> Told:
     policy = what.removeprefix(_EVALUATION)
     try:
         return of(
-            lambda: Told(at, evaluation=evaluation.of_experiment(experiment, policy, {}, limit=EVALUATED_DECISIONS))
+            lambda: Told(at, evaluation=evaluation.of_experiment(experiment, policy, {}, seconds=0.75 * ASKED_SECONDS))
         )
     except NotEvaluated as error:
         return Told(at, refused=str(error))

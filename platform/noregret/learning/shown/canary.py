@@ -20,7 +20,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable
 from noregret.learning.models import ArmStatistics, ExperimentEvidence
 from noregret.learning.served import rewarded_since, served_since, unfit
-from noregret.learning.watched.guardrails import judge
+from noregret.learning.watched.guardrails import lacking
 from noregret.learning.watched.watches import guardrails_of
 
 from .phrases import evidence_told
@@ -109,7 +109,7 @@ def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger
         heard = rewarded_since(experiment, challenger, since)
         if heard < wanted:
             return f"waits for answers: {heard:,} of {wanted:,} rewards came for {challenger.name} at this step"
-    unjudged = _unjudged(experiment, challenger, control)
+    unjudged = _unjudged(experiment, challenger, control if steps[at] < 1.0 else None)
     if unjudged:
         return unjudged
     if last:
@@ -127,13 +127,12 @@ def _missing(experiment: Experiment, canary: Canary, since: datetime, challenger
     return ""
 
 
-def _unjudged(experiment: Experiment, challenger: Arm, control: Arm) -> str:
-    """Which guardrail can't be judged yet, for too little is known of the challenger: that it was
-    not passed then says nothing."""
+def _unjudged(experiment: Experiment, challenger: Arm, control: Arm | None) -> str:
+    """Which guardrail can't be judged yet: that it was not passed then says nothing."""
     for guardrail in guardrails_of(experiment):
-        for judgement in judge(experiment, [control, challenger], guardrail):
-            if judgement.arm == challenger and judgement.state in ("unheard", "waiting"):
-                return f"the guardrail on {guardrail.metric} can't be judged yet: {judgement.reason}"
+        lacks = lacking(experiment, guardrail, challenger, control)
+        if lacks:
+            return f"the guardrail on {guardrail.metric} can't be judged yet: {lacks}"
     return ""
 
 

@@ -26,6 +26,23 @@ def of_needed(value: float, needed: float) -> str:
     return f"{value:,.0f} of {needed:,.0f}" if value <= needed else f"{needed:,.0f} needed, {value:,.0f}"
 
 
+def counts_told(decisions: int, rewards: int) -> str:
+    """How many decisions and rewards there are. Rewards count as they come in, decisions once their
+    rows are written: where rewards are ahead it is said which of the two is late."""
+    if rewards > decisions:
+        return f"{rewards:,} rewards, and {decisions:,} of the decisions they are for: the others are being written"
+    return f"{decisions:,} decisions, {rewards:,} rewards"
+
+
+# The platform's own actors, as a sentence calls them; people are called by their names.
+_ACTORS = {"learner": "the learner", "schedule": "its schedule", "guardrail": "a guardrail"}
+
+
+def actor_told(actor: str) -> str:
+    """Who did something, within a sentence."""
+    return _ACTORS.get(actor, actor)
+
+
 def probability_told(value: float) -> str:
     """A probability in per cent that is never rounded to certainty: 'over 99.9 %'."""
     if value > 0.999:

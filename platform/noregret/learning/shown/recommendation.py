@@ -16,7 +16,7 @@ from noregret.learning.served import unfit
 from noregret.trail.models import AuditEntry
 
 from . import canary
-from .phrases import evidence_told, listed, probability_told
+from .phrases import actor_told, evidence_told, listed, probability_told
 from .standing import Standing, memory_of, standing
 
 Action = Literal["continue", "promote", "stop", "rollback"]
@@ -118,23 +118,26 @@ def _of_contextual(experiment: Experiment, arms: list[Arm], evidence: Evidence |
     return _promoted_or_held_up(experiment, arms, evidence, found, arms[found.arm])
 
 
-# The platform's own actors, as a sentence calls them; people are called by their names.
-_ACTORS = {"learner": "the learner", "schedule": "its schedule", "guardrail": "a guardrail"}
+def ending_told(experiment: Experiment, ending: AuditEntry | None) -> str:
+    """How a completed experiment ended, by whom and why, as far as the trail's entry tells."""
+    by = f" by {actor_told(ending.actor)}" if ending else ""
+    why = f": {ending.reason}" if ending and ending.reason else ""
+    arm = experiment.promoted_arm
+    said = str(experiment.outcome).replace("_", " ")
+    return f"{arm.name} was promoted{by}{why}" if arm is not None else f"the experiment was {said}{by}{why}"
 
 
 def _ended(experiment: Experiment) -> Recommendation:
     ending = AuditEntry.objects.filter(experiment=experiment.name, action=f"experiment.{experiment.outcome}").first()
-    by = f" by {_ACTORS.get(ending.actor, ending.actor)}" if ending else ""
-    why = f": {ending.reason}" if ending and ending.reason else ""
+    told = ending_told(experiment, ending)
     evidence = ending.details.get("evidence", {}) if ending else {}
     value, needed = evidence.get("value"), evidence.get("needed")
     arm = experiment.promoted_arm
     if arm is not None:
-        return Recommendation("promote", arm, f"{arm.name} was promoted{by}{why}", arm, value, needed)
+        return Recommendation("promote", arm, told, arm, value, needed)
     action: Action = "rollback" if experiment.outcome == Experiment.Outcome.ROLLED_BACK else "stop"
-    said = str(experiment.outcome).replace("_", " ")
     leader = standing(experiment, list(experiment.arms.select_related("model").order_by("position"))).leader
-    return Recommendation(action, None, f"the experiment was {said}{by}{why}", leader, value, needed)
+    return Recommendation(action, None, told, leader, value, needed)
 
 
 def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: Standing) -> Recommendation:

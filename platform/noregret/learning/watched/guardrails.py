@@ -73,6 +73,30 @@ def judge(experiment: Experiment, arms: list[Arm], guardrail: Guardrail) -> Iter
         yield from _of_values(experiment, guardrail, watch, judged, control)
 
 
+def lacking(experiment: Experiment, guardrail: Guardrail, arm: Arm, control: Arm | None) -> str:
+    """What is still lacking to judge an arm by a guardrail, in words; empty where nothing is. By
+    sums alone. `control`: None where it gets no more traffic, and is not waited for."""
+    least, row = guardrail.min_decisions, ArmStatistics.objects.get(arm=arm)
+    if guardrail.metric == ERROR_RATE:
+        count = row.calls if guardrail.versus == "control" else row.decisions
+        return _so_few(arm, count, least, "decisions")
+    if latency_quantile(guardrail.metric) is not None:
+        return _so_few(arm, sum(row.latencies), least, "decisions")
+    watch = watch_of(experiment, guardrail)
+    assert watch is not None, "a metric's values are watched"
+    counts = metric_values.counts_of(experiment, watch)
+    if arm.pk not in counts:
+        return f"nobody has sent {guardrail.metric} for {arm.name}"
+    beside = control if watch.kind == "difference" else None
+    return _so_few(arm, counts[arm.pk], least, "values") or (
+        "" if beside is None else _so_few(beside, counts.get(beside.pk, 0), least, "values")
+    )
+
+
+def _so_few(arm: Arm, count: float, least: int, of: str) -> str:
+    return "" if count >= least else f"{arm.name} has {count:,.0f} of the {least:,} {of} asked for"
+
+
 def _watches_control(guardrail: Guardrail) -> bool:
     return guardrail.action == "pause" and guardrail.versus == "limit"
 
@@ -290,7 +314,7 @@ def _judged(
 
 
 def _too_few(guardrail: Guardrail, arm: Arm, count: float, mean: float | None, of: str) -> Judgement:
-    said = f"{arm.name} has {count:,.0f} of the {guardrail.min_decisions:,} {of} asked for"
+    said = _so_few(arm, count, guardrail.min_decisions, of)
     return Judgement(guardrail, arm, "waiting" if count else "unheard", count, mean, said)
 
 

@@ -52,6 +52,13 @@ class Values:
         return None if far is None else Ladder(logs).wagers(far)
 
 
+def counts_of(experiment: Experiment, watch: Watch) -> dict[int, float]:
+    """How many values came of each arm, by its id. By sums: whoever looks each second reads no row
+    of the ledger, however many there are of another arm."""
+    held = WatchedValues.objects.filter(watched__experiment=experiment, watched__key=watch.key, count__gt=0)
+    return dict(held.values_list("arm", "count"))
+
+
 def values_of(experiment: Experiment, watch: Watch) -> Values | None:
     """What is known of a metric; None while what was there before is summed."""
     row = WatchedMetric.objects.filter(experiment=experiment, key=watch.key).first()

@@ -1,0 +1,202 @@
+"""An endpoint's card on the first page: what it says of each strategy and in each state, and that
+it says so of nothing that is not shown."""
+
+import html
+import random
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+from noregret.dashboard.words import limits_told
+from noregret.experiments.document import Guardrail, Reward
+from noregret.experiments.models import Arm, Experiment
+from noregret.learning.health import sign_of_life
+from noregret.learning.models import ArmInterval, ArmStatistics, ShadowStatistics
+from noregret.learning.shown.phrases import counts_told
+from noregret.rollout.arms import set_enabled
+from noregret.rollout.transitions import move
+from noregret.steering.round import learn
+
+from serving.learner_sign import Lag
+from tests.conftest import endpoint_of, static_model
+from tests.dashboard.test_dashboard import page
+from tests.dashboard.test_experiment_page import started
+from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
+
+Start = Callable[..., Experiment]
+BY_HAND = {"promotion": {"auto": False, "min_rewards": 10}}
+
+
+def card(client: Client) -> str:
+    """The one card, as its reader sees it: text without tags, each run of blanks one."""
+    (shown,) = re.findall(r"<article.*?</article>", client.get("/admin/").content.decode(), re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown)).split())
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max": 0.02}, "at most 0.02"),
+        ({"min": 0.1, "max": 5}, "at most 5 and at least 0.1"),
+        ({"max": 0.02, "versus": "control"}, "at most 0.02 above the control's"),
+        ({"min": -0.05, "versus": "control"}, "at most 0.05 below the control's"),
+        ({"min": 0.05, "versus": "control"}, "at least 0.05 above the control's"),
+        ({"max": -0.05, "versus": "control"}, "at least 0.05 below the control's"),
+        ({"max": 0, "versus": "control"}, "at most the control's"),
+    ],
+)
+def test_limits__on_a_difference__say_that_they_are(limits: dict[str, Any], said: str) -> None:
+    assert limits_told(Guardrail("cost", "pause", **limits), Reward()) == said
+
+
+def test_card__guardrails__say_which_are_on_the_difference_to_the_control(admin: Client, two_arms: Start) -> None:
+    two_arms(
+        strategy="canary",
+        arms=[{"name": "new", "model": "page@b"}],
+        guardrails=[{"metric": "cost", "max": 2, "versus": "control", "action": "pause"}],
+    )
+    shown = card(admin)
+    assert "cost at most 2 above the control's, or pause" in shown
+    # The one that a canary has by itself is told too.
+    assert re.search(r"error_rate at most [\d.]+ above the control's, or roll back", shown)
+
+
+def test_card__control_by_that_name__is_named_once(admin: Client, platform: None) -> None:
+    started("canary")
+    assert "Highest mean reward so far: new 6.0%, the control 5.5%." in card(admin)
+
+
+def test_card__of_a_winner__says_who_it_is_and_who_is_waited_for(
+    permissions: None, admin: Client, two_arms: Start
+) -> None:
+    experiment = two_arms(**WINDOW, **BY_HAND)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    shown = card(admin)
+    assert "is shown to be best" not in shown
+    learn(experiment.endpoint_id)
+    shown = card(admin)
+    assert "winner: b" in shown
+    assert "b is shown to be best: mean reward 86.7%, the control a 20.0%; evidence" in shown
+    assert "It waits for somebody to promote b." in shown
+    move(experiment, "pause", actor="root", reason="lunch")
+    shown = card(admin)
+    assert re.search(r"Paused by root at \d\d:\d\d UTC \(lunch\): the champion answers every request\. Day 1", shown)
+    assert "Nothing is promoted while it is paused." in shown
+    assert "waits for somebody" not in shown
+    anna = User.objects.create_user("anna", is_staff=True)
+    seen = ("view_endpoint", "view_experiment")
+    anna.user_permissions.set(Permission.objects.filter(codename__in=seen))
+    reader = Client()
+    reader.force_login(anna)
+    assert "Paused: the champion answers" in card(reader), "the trail is for those who may see it"
+
+
+def test_card__without_a_winner__names_none(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(**WINDOW, **BY_HAND)
+    begin_earlier(experiment)
+    fill(experiment, {"a": (60, 60), "b": (62, 58)})
+    learn(experiment.endpoint_id)
+    shown = card(admin)
+    assert "Highest mean reward so far: b 51.7%, the control a 50.0%; no evidence yet (40 needed)." in shown
+    assert "winner" not in shown
+
+
+def test_card__rewards_ahead_of_their_decisions__says_which_are_late(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    ArmStatistics.objects.filter(arm__experiment=experiment).update(decisions=1100, rewards=1150, mean=0.1)
+    assert "2,300 rewards, and 2,200 of the decisions they are for: the others are being written." in card(admin)
+    assert counts_told(5, 5) == "5 decisions, 5 rewards"
+    table = admin.get(page(experiment)).content.decode()
+    assert table.count("1,100 so far") == 2
+
+
+def test_card__failing_arms_and_those_taken_out__are_told(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    b = experiment.arms.get(name="b")
+    assert "b fail" not in card(admin)
+    ArmStatistics.objects.filter(arm=b).update(decisions=300, failures=90)
+    assert "b fails: 30% of its 300 decisions were answered by the champion instead." in card(admin)
+    # It is well on the whole, and not lately.
+    ArmStatistics.objects.filter(arm=b).update(decisions=30_000, failures=90)
+    assert "b fail" not in card(admin)
+    ArmInterval.objects.create(arm=b, start=timezone.now(), decisions=60, failures=30)
+    assert "b failed in 30 of its last 60 decisions." in card(admin)
+    set_enabled(Arm.objects.select_related("experiment", "model").get(pk=b.pk), False, actor="t", reason="errors")
+    shown = card(admin)
+    assert "b is taken out and gets no traffic." in shown
+    assert "b failed" not in shown
+
+
+def test_card__shadow_that_fails_on_copies__is_told(admin: Client, platform: None) -> None:
+    experiment = started("shadow")
+    assert "new agrees with the champion in 50.0% of 20 copies" in card(admin)
+    row = ShadowStatistics.objects.get(arm__experiment=experiment)
+    ShadowStatistics.objects.filter(pk=row.pk).update(sums=row.sums | {"predictions": 100, "errors": 40})
+    assert "new fails: it has no answer to 40% of 100 copies." in card(admin)
+
+
+def test_card__contextual__tells_what_the_policy_earned(admin: Client, two_arms: Start) -> None:
+    fields = [{"name": "country", "type": "category", "values": ["KR", "US"]}]
+    experiment = two_arms(
+        **WINDOW, policy={"name": "lin-thompson", "burn_in": 0}, context={"fields": fields}, holdout=0
+    )
+    begin_earlier(experiment)
+    rng = random.Random(5)
+    for i in range(240):
+        country = rng.choice(["KR", "US"])
+        best = "a" if country == "KR" else "b"
+        arm = best if rng.random() < 0.9 else {"a": "b", "b": "a"}[best]
+        shares = [0.9, 0.1] if best == "a" else [0.1, 0.9]
+        identity = decide(
+            experiment, arm, seconds_ago=120 - 0.1 * i, share=0.9 if arm == best else 0.1, shares=shares,
+            context={"country": country},
+        )  # fmt: skip
+        reward(experiment, arm, identity, float(rng.random() < (0.9 if arm == best else 0.1)))
+    ArmStatistics.objects.filter(arm__experiment=experiment).update(decisions=10, rewards=5)
+    assert "what it earned beyond an even split is not known yet" in card(admin)
+    ArmStatistics.objects.filter(arm__experiment=experiment).update(decisions=0, rewards=0)
+    learn(experiment.endpoint_id)
+    shown = card(admin)
+    gain = re.search(r"The policy earns more than an even split: \+([\d.]+) rewards \(95%: \+", shown)
+    assert gain is not None, shown
+    assert "earns more" in shown
+    assert "Highest mean" not in shown, "arms serve different requests"
+
+
+def test_card__single_deployment__says_how_the_last_experiment_ended(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    move(experiment, "rollback", actor="guardrail", reason="b is slow")
+    shown = card(admin)
+    assert "No experiment runs: the champion answers every request" in shown
+    assert re.search(
+        r"The last one, e , ended at \d\d:\d\d UTC\. The experiment was rolled back by a guardrail: b is slow\.", shown
+    )
+    Experiment.objects.update(ended_at=timezone.now() - timedelta(days=400))
+    assert re.search(r"ended on \d+ \w+ 20\d\d\. The experiment", card(admin))
+
+
+def test_card__learner_behind__says_that_its_figures_are_old(admin: Client, two_arms: Start) -> None:
+    two_arms()
+    sign_of_life({"pages": Lag(45.0, "decisions wait")})
+    assert "The learner is 45 s behind here, and so are these figures." in card(admin)
+    sign_of_life()
+    assert "behind here" not in card(admin)
+
+
+def test_card__new_endpoint__says_what_is_missing(admin: Client, platform: None) -> None:
+    static_model("page", "a", "A")
+    endpoint_of("pages", "page@a")
+    shown = card(admin)
+    assert "No decision was recorded in the last 48 hours." in shown
+    assert "The last one" not in shown
+
+
+def test_card__of_a_new_experiment__says_that_nothing_came(admin: Client, two_arms: Start) -> None:
+    two_arms()
+    assert "Day 1: no decision has come in yet. No guardrail watches it." in card(admin)
