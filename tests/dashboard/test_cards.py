@@ -63,7 +63,7 @@ def test_card__guardrails__say_which_are_on_the_difference_to_the_control(admin:
     shown = card(admin)
     assert "cost at most 2 above the control's, or pause" in shown
     # The one that a canary has by itself is told too.
-    assert re.search(r"error_rate at most [\d.]+ above the control's, or roll back", shown)
+    assert re.search(r"error_rate at most [\d.]+ points above the control's, or roll back", shown)
 
 
 def test_card__control_by_that_name__is_named_once(admin: Client, platform: None) -> None:

@@ -164,7 +164,11 @@ def steps(client: Client, typed: dict[str, str]) -> dict[str, str]:
 
 def inputs(page: str) -> set[str]:
     form = page.partition('class="nr-form')[2].partition("</form>")[0]
-    return set(re.findall(r'<(?:input|select|textarea)[^>]*? name="([^"]+)"', form)) - {"csrfmiddlewaretoken", "step"}
+    return set(re.findall(r'<(?:input|select|textarea)[^>]*? name="([^"]+)"', form)) - {
+        "csrfmiddlewaretoken",
+        "step",
+        "once",
+    }
 
 
 def test_form__every_field_of_the_document__has_an_input(admin: Client) -> None:

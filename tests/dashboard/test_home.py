@@ -291,7 +291,7 @@ def test_overview__a_card__tells_champion_traffic_reward_and_what_runs(admin: Cl
     assert "No decision was recorded in the last 4 hours" in shown
     assert "Without decisions there is no reward" in shown
     assert "<svg" not in shown.split("nr-endpoint")[1].split("</article>")[0]
-    assert "Guardrails: error_rate at most 0.02, or pause." in shown
+    assert "Guardrails: error_rate at most 2%, or pause." in shown
     a, b = experiment.arms.order_by("position")
     for arm, mean in ((a, 0.05), (b, 0.061)):
         ArmStatistics.objects.filter(arm=arm).update(decisions=2000, rewards=1000, mean=mean)

@@ -240,7 +240,7 @@ def test_holdout__is_told_with_its_interval() -> None:
         ([-1e9], False, ["-1.00 G"]),
         ([1_250_000.0], False, ["1.2 M"]),
         ([0.0], True, ["0.0%"]),
-        ([3e-12], True, ["under 0.001%"]),
+        ([3e-12], True, ["under 0.0001%"]),
         ([], True, []),
     ],
 )

@@ -176,7 +176,7 @@ def test_canary__metric_of_a_guardrail_that_nobody_sends__waits_and_is_shown_as_
         reward(experiment, "control", decide(experiment, "control", seconds_ago=60), 1.0, metric="refunds")
     learn(experiment.endpoint_id)
     with CaptureQueriesContext(connection) as asked:
-        assert "nobody has sent it for new" in told(experiment)
+        assert "nobody has sent refunds for new" in told(experiment)
     assert not [query["sql"] for query in asked if "serving_reward" in query["sql"] and "refunds" in query["sql"]]
     reward(experiment, "new", decide(experiment, "new", seconds_ago=60), 1.0, metric="refunds")
     learn(experiment.endpoint_id)

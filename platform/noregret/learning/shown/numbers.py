@@ -70,7 +70,8 @@ def values(numbers: Sequence[float], *, percent: bool, least: int = 1) -> list[s
         return [f"{number:.3g}" for number in numbers]
     gaps = [after - before for before, after in pairwise(sorted(set(numbers)))]
     shaped = form(numbers, percent=percent, apart=min(gaps, default=0.0), least=least)
-    return [shaped.text(number) for number in numbers]
+    # A rate that stands alone may be too small to be seen, and is no 0 then.
+    return [shaped.text(number) if gaps else shaped.at_least(number) for number in numbers]
 
 
 def column(rows: Sequence[tuple[float, Ends | None]], *, percent: bool) -> Form:
