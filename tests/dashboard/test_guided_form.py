@@ -11,19 +11,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
-from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 from noregret.dashboard.experiment_form import STEPS
+from noregret.dashboard.models import UnfinishedForm
 from noregret.experiments.document import Reward
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning.models import BaselineInterval
+from noregret.retention import ages
 from noregret.rollout.endpoints import create_endpoint
 from noregret.trail.models import AuditEntry
 
 from tests.conftest import Api, static_model
 
-ADD = "/admin/experiments/experiment/add/"
+LIST = "/admin/experiments/experiment/"
+ADD = f"{LIST}add/"
 TYPED = {
     "name": "e",
     "endpoint": "pages",
@@ -114,6 +116,129 @@ def test_steps__left_and_come_back_to__keep_what_was_typed(pages: Client) -> Non
     leave(pages, form, "strategy", {"name": "e", "endpoint": "pages", "strategy": "ab"})
     assert 'name="arms[1].weight" value="2"' in look(pages, form, "arms")
     assert Experiment.objects.count() == 0
+
+
+def page_of(client: Client, form: str, step: str) -> dict[str, str]:
+    """What a browser that has drawn this step sends with it."""
+    found = re.search(r'name="page" value="([^"]+)"', look(client, form, step))
+    assert found
+    return {"page": found[1]}
+
+
+ARM = {"arms[0].name": "new", "arms[0].model": "page@b"}
+
+
+@pytest.mark.parametrize("way", ["add", "edit", "copy"])
+@pytest.mark.parametrize("strategy", ["shadow", "canary", "ab", "bandit"])
+def test_step__saved_in_another_tab_meanwhile__is_not_overwritten_unseen(
+    pages: Client, alice: Api, strategy: str, way: str
+) -> None:
+    assert alice.post("/api/v1/experiments", {**DRAFT, "strategy": strategy}).status == 201
+    address = ADD if way == "add" else f"{LIST}{Experiment.objects.get().pk}/{way}"
+    form = begin(pages, address)
+    if way == "add":
+        leave(pages, form, "strategy", {"name": "f", "endpoint": "pages", "strategy": strategy})
+    one, other = page_of(pages, form, "arms"), page_of(pages, form, "arms")
+    assert leave(pages, form, "arms", one | ARM | {"arms[0].model": "page@c"}).status_code == 302
+    refused = leave(pages, form, "arms", other | ARM | {"arms[0].name": "mine"}, "reward")
+    told = html.unescape(refused.content.decode())
+    assert refused.status_code == 409
+    assert "this step was saved in another tab" in told
+    assert 'value="mine"' in told  # nothing typed is lost
+    assert "Arm 1, name: mine here, new there" in told
+    assert "Arm 1, model: page@b here, page@c there" in told
+    assert 'value="page@c"' in look(pages, form, "arms").partition("<datalist")[0]
+    # Whoever has seen that may go on.
+    again = re.search(r'name="page" value="([^"]+)"', told)
+    assert again
+    assert leave(pages, form, "arms", {"page": again[1], **ARM, "arms[0].name": "mine"}).status_code == 302
+    assert 'value="mine"' in look(pages, form, "arms")
+
+
+def test_step__left_twice_by_one_page__is_its_own(pages: Client) -> None:
+    """The browser's way back shows the page as it was: what it saved before was its own."""
+    form = filled(pages, TYPED)
+    page = page_of(pages, form, "arms")
+    for name in ("first", "second"):
+        assert leave(pages, form, "arms", page | ARM | {"arms[0].name": name}).status_code == 302
+    assert 'value="second"' in look(pages, form, "arms")
+
+
+def test_step__untouched_here_and_saved_elsewhere__stays_as_saved(pages: Client) -> None:
+    form = filled(pages, TYPED)
+    page, other = page_of(pages, form, "arms"), page_of(pages, form, "arms")
+    leave(pages, form, "arms", other | ARM | {"arms[0].name": "theirs"})
+    assert leave(pages, form, "arms", page | ARM, "reward").status_code == 302
+    assert 'value="theirs"' in look(pages, form, "arms")
+    # Other steps are nobody's concern.
+    reward = page_of(pages, form, "reward")
+    leave(pages, form, "arms", ARM)
+    assert leave(pages, form, "reward", reward | {"reward.metric": "m"}).status_code == 302
+
+
+@pytest.mark.parametrize("to", ["create", "start"])
+def test_review__of_what_was_changed_elsewhere__creates_nothing(pages: Client, to: str) -> None:
+    form = filled(pages, TYPED)
+    page = page_of(pages, form, "review")
+    leave(pages, form, "arms", ARM | {"arms[0].model": "page@c"})
+    refused = leave(pages, form, "review", page, to)
+    assert refused.status_code == 409
+    assert "Nothing was created" in refused.content.decode()
+    assert "(page@c)" in refused.content.decode()
+    assert Experiment.objects.count() == 0
+    seen = re.search(r'name="page" value="([^"]+)"', refused.content.decode())
+    assert seen
+    assert leave(pages, form, "review", {"page": seen[1]}, to).status_code == 302
+    assert Experiment.objects.get().arms.get(name="new").model.model == "page@c"
+
+
+def test_step__left_for_another_strategy__keeps_what_that_one_has_not(pages: Client) -> None:
+    form = filled(pages, TYPED | {"policy.floor": "0.05"})
+    leave(pages, form, "strategy", {"name": "e", "endpoint": "pages", "strategy": "canary"})
+    leave(pages, form, "careful", {"canary.bake_seconds": "60"})
+    leave(pages, form, "strategy", {"name": "e", "endpoint": "pages", "strategy": "bandit"})
+    assert 'name="policy.floor" value="0.05"' in look(pages, form, "careful")
+
+
+def test_unfinished_forms__are_listed_gone_on_with_and_discarded(pages: Client, alice: Api) -> None:
+    assert "Your unfinished forms" not in pages.get(LIST).content.decode()
+    begin(pages)  # opened, and nothing typed
+    assert "Your unfinished forms" not in pages.get(LIST).content.decode()
+    form = filled(pages, TYPED)
+    assert alice.post("/api/v1/experiments", {**DRAFT, "name": "d"}).status == 201
+    change = begin(pages, f"{LIST}{Experiment.objects.get().pk}/edit")
+    leave(pages, change, "strategy", {"strategy": "canary"})
+    for page in (html.unescape(pages.get(LIST).content.decode()), look(pages, begin(pages), "strategy")):
+        assert page.index("d, a change of the draft") < page.index("<strong>e</strong>")
+        assert "Bandit · pages · last at How careful · changed" in page
+        assert "Canary · pages · last at Strategy · changed" in page
+        assert f"{form}&step=careful" in page
+    assert "Your unfinished forms" not in look(pages, form, "strategy")  # in the middle of one
+    discard = f"{LIST}discard{form.removeprefix(ADD)}"
+    assert "can't be had back" in html.unescape(pages.get(discard).content.decode())
+    assert UnfinishedForm.objects.count() == 4
+    assert "form of e was discarded" in pages.post(discard, follow=True).content.decode()
+    assert UnfinishedForm.objects.count() == 3
+    gone = html.unescape(pages.get(f"{form}&step=arms", follow=True).content.decode())
+    assert "was sent or discarded, or it is older than a week" in gone
+    # What is typed in a tab of it begins a new form.
+    kept = leave(pages, form, "arms", ARM)
+    assert 'value="page@b"' in look(pages, kept.headers["Location"].partition("&step=")[0], "arms")
+    UnfinishedForm.objects.update(changed_at=timezone.now() - timedelta(days=8))
+    assert "Your unfinished forms" not in pages.get(LIST).content.decode()
+    ages.prune(timezone.now())
+    assert UnfinishedForm.objects.count() == 0
+
+
+def test_steps__not_opened_yet__are_not_told_wrong(pages: Client) -> None:
+    told = leave(pages, begin(pages), "strategy", {"name": "B A D", "endpoint": "pages", "strategy": "bandit"})
+    page = told.content.decode()
+    assert 'Strategy</span><span class="nr-sr">: something is wrong' in page
+    assert 'Arms</span><span class="nr-sr">: not filled in yet' in page
+    form = begin(pages)
+    leave(pages, form, "arms", {}, "review")
+    assert 'Arms</span><span class="nr-sr">: something is wrong' in look(pages, form, "review")
+    assert "Arms</a>: at least one is required" in look(pages, form, "review")
 
 
 def test_review__what_is_wrong_anywhere__leads_to_its_step(pages: Client) -> None:
@@ -291,7 +416,8 @@ def test_form__of_another_person_or_without_permission__is_not_opened(
     pages: Client, alice: Api, permissions: None
 ) -> None:
     form = filled(pages, TYPED)
-    assert Session.objects.filter(pk=re.search(r"form=(\w+)", form)[1]).exists()  # type: ignore[index]  # it is there
+    token = re.search(r"form=(\w+)", form)[1]  # type: ignore[index]  # it is there
+    assert UnfinishedForm.objects.filter(pk=token).exists()
     viewer, maker = Client(), Client()
     for client, name, rights in ((viewer, "v", ["view"]), (maker, "m", ["view", "add"])):
         person = User.objects.create_user(name, is_staff=True)
@@ -305,12 +431,20 @@ def test_form__of_another_person_or_without_permission__is_not_opened(
     assert leave(viewer, form, "review", {}, "create").status_code == 403
     assert maker.get(f"{row}/edit").status_code == 403
     assert maker.get(f"{row}/copy").status_code == 302
-    # Another's form is none: a new one is begun, with nothing of it.
-    begun = begin(maker, form)
-    assert begun != form
-    assert "page@b" not in look(maker, begun, "arms").partition("<datalist")[0]
-    # A person's login is no form, and a form no login.
-    assert "sessionid" not in Client(headers={"cookie": f"sessionid={form[-32:]}"}).get("/admin/").content.decode()
+    # Another's form is not opened, and it is said what to do; what is typed there is one's own.
+    told = maker.get(f"{form}&step=arms")
+    assert told.status_code == 403
+    assert "Ask that person to create the draft" in told.content.decode()
+    assert "page@b" not in told.content.decode()
+    typed = leave(maker, form, "strategy", {"name": "mine", "strategy": "ab"})
+    assert token not in typed.headers["Location"]
+    begun = look(maker, typed.headers["Location"].partition("&step=")[0], "strategy")
+    assert 'value="mine"' in begun
+    assert "a new one, with what you had typed" in begun
+    assert maker.get(f"{LIST}discard?form={token}").status_code == 404
+    assert maker.post(f"{LIST}discard?form={token}").status_code == 404
+    assert UnfinishedForm.objects.filter(pk=token).exists()
+    assert "page@b" not in html.unescape(maker.get(LIST).content.decode())
     shown = look(maker, filled(maker, TYPED), "review")
     assert ("Create draft" in shown, "Create and start" in shown) == (True, False)
 
@@ -329,6 +463,13 @@ def test_steps__each__are_accessible_and_fit_a_phone(tab: Any, scheme: str) -> N
     traffic(500, 25)
     tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     tab.goto(ADD)
+    # The keyboard's first stop leads past the menu.
+    tab.keyboard.press("Tab")
+    skip = tab.locator(".nr-skip")
+    assert skip.evaluate("link => link === document.activeElement && getComputedStyle(link).clipPath === 'none'")
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.closest('#content') !== null")
     # Enter goes on, and tells what is missing.
     tab.press("input[name=name]", "Enter")
     tab.locator(".nr-choice .nr-error").wait_for()

@@ -19,6 +19,7 @@ from serving.api.bodies import field_error
 
 from .document_inputs import input_for, with_code
 from .document_parts import Leaf, Member, Part, Rows, part_of
+from .expectations import refusal
 from .pages import ServiceForm
 
 D = TypeVar("D", bound=msgspec.Struct)
@@ -27,6 +28,7 @@ EMPTY_ROWS = 3
 """So many rows are offered beyond those that are filled in. A script adds rows instead."""
 
 _INDEX = re.compile(r"\[\w+\]")
+_PLACE = re.compile(r"(\w+)(?:\[(\d+)\])?")
 _ANY = "__row__"
 """The number of the row that a script copies."""
 
@@ -186,7 +188,7 @@ class DocumentForm(ServiceForm):
         for member, at in self._members(part, path):
             if not self._is_filled(member, at):
                 if member.required:
-                    self._tell(at, "required")
+                    self._tell(at, "at least one is required" if isinstance(member, Rows) else "required")
                 continue
             match member:
                 case Leaf():
@@ -198,6 +200,8 @@ class DocumentForm(ServiceForm):
                 case Rows():
                     filled = [number for number in self._numbers[at] if self._is_filled(member.item, f"{at}[{number}]")]
                     self._filled_rows[at] = filled
+                    if member.limit is not None and len(filled) > member.limit:
+                        self._tell(at, f"at most {member.limit} were expected: remove one or more")
                     document[member.name] = [self._document(member.item, f"{at}[{number}]") for number in filled]
         return document
 
@@ -215,7 +219,8 @@ class DocumentForm(ServiceForm):
             msgspec.convert(self.cleaned_data[path], leaf.annotation)
         except msgspec.ValidationError as error:
             told = field_error(str(error))
-            self._tell(path + (told["field"] and f".{told['field']}"), told["message"])
+            within = told["field"] and f"{'' if told['field'].startswith('[') else '.'}{told['field']}"
+            self._tell(path + within, refusal(leaf, self.cleaned_data[path], told["message"]))
 
     def _refused(self, path: str, message: str) -> None:
         for rows, numbers in self._filled_rows.items():
@@ -249,17 +254,39 @@ class DocumentForm(ServiceForm):
                         yield from self._paths(member.item, f"{at}[{number}]")
 
     def shown_errors(self) -> list[tuple[str, str, str]]:
-        """Everything that is wrong: the id of where it stands, the document's path, the message."""
+        """Everything that is wrong: the id of where it stands, its path and the message."""
         shown: list[tuple[str, str, str]] = []
         for path in self.errors:
             if path == NON_FIELD_ERRORS:
                 continue
             anchor = self[path].id_for_label if path in self.fields else f"part_{path}"
-            in_document = path
-            for rows, numbers in self._filled_rows.items():
-                in_document = _renumbered(in_document, rows, {number: i for i, number in enumerate(numbers)})
-            shown += [(anchor, in_document, str(message)) for message in self.errors[path]]
+            shown += [(anchor, path, str(message)) for message in self.errors[path]]
         return shown
+
+    def told_errors(self) -> list[tuple[str, str, str]]:
+        """The same with what each is called on the page in place of its path."""
+        return [(anchor, self.label_of(path), message) for anchor, path, message in self.shown_errors()]
+
+    def label_of(self, path: str) -> str:
+        """What a path is called on the page: 'Arm 1, model'."""
+        said: list[str] = []
+        members: Sequence[Member] = self.root.members
+        at = ""
+        for name, number in _PLACE.findall(path):
+            at = _below(at, name)
+            member = next((each for each in members if each.name == name), None)
+            match member:
+                case Rows() if number:
+                    shown = self._numbers.get(at, [])
+                    place = shown.index(int(number)) if int(number) in shown else int(number)
+                    said.append(f"{member.item.name} {place + 1}")
+                    at, members = f"{at}[{number}]", member.item.members
+                case Part():
+                    said.append(_title(name))
+                    members = member.members
+                case _:
+                    said.append(str(self.fields[at].label) if at in self.fields else _title(name))
+        return ", ".join(each if i == 0 else each[:1].lower() + each[1:] for i, each in enumerate(said))
 
     def shown_parts(self) -> list[ShownPart]:
         """The page's parts: the document's own values first, then each of its parts."""

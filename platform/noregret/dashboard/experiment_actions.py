@@ -20,10 +20,10 @@ from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.floors import change_floor
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import floors_take_much
-from serving.api.bodies import field_error
 
 from .decision import LABELS, against, consequence
-from .document_inputs import JSONText
+from .document_inputs import JSONText, Number
+from .expectations import refused_field
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 from .verdicts import Setting, setting_of
@@ -68,12 +68,13 @@ class FloorForm(ReasonForm):
     """The least share of every arm, and why."""
 
     field_order = ("floor", "reason")
-    floor = forms.FloatField(
+    floor = Number(
+        unit="share",
         required=False,
         min_value=0.0,
         max_value=1.0,
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
-        help_text="The least share of every arm, as 0.02 for 2 %. Empty: 0.01, from eleven arms on a tenth of the "
+        help_text="The least share of every arm, as 0.02 or 2 %. Empty: 0.01, from eleven arms on a tenth of the "
         "traffic shared by all, also when arms are added.",
     )
     reason = forms.CharField(
@@ -131,9 +132,8 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             try:
                 messages.success(request, perform(experiment, form.cleaned_data, actor_of(request)))
             except msgspec.ValidationError as error:
-                told = field_error(str(error))
-                field = told["field"] if told["field"] in form.fields else None
-                form.add_error(field, told["message"])
+                field, why = refused_field(documents.Arm, form.cleaned_data, error)
+                form.add_error(field if field in form.fields else None, why)
             except Invalid as error:
                 form.add_error(error.field if error.field in form.fields else None, error.message)
             except ExperimentsError as error:

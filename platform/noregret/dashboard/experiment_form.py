@@ -1,6 +1,7 @@
 """The guided form of an experiment: its steps, each with the parts of the document that it asks
 for, and what is chosen among cards."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -79,6 +80,13 @@ def step_of(path: str, strategy: str) -> str:
     if member == "context" and strategy != "bandit":
         return "more"
     return _STEP_OF.get(member, "more")
+
+
+def has(path: str, strategy: str) -> bool:
+    """Has the strategy what stands at this path? Without a strategy all may come."""
+    at, only = re.sub(r"\[\w+\]", "", path), ExperimentForm.only_for
+    strategies = next((only[part] for part in only if at == part or at.startswith(f"{part}.")), None)
+    return strategies is None or not strategy or strategy in strategies
 
 
 def _policies() -> list[tuple[str, str]]:
