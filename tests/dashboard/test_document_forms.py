@@ -261,9 +261,9 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"guardrails[0].action": "explode"}, "guardrails[0].action", "not one of the available choices"),
     ({"guardrails[0].alpha": "a lot"}, "guardrails[0].alpha", "A number was expected, as 0.05 or 5 %."),
     (
-        {"guardrails[0].alpha": "95"},
+        {"guardrails[0].alpha": "5"},
         "guardrails[0].alpha",
-        "at most 0.5 (50 %) was expected: for 95 per cent write 0.95 or 95 %",
+        "at most 0.5 (50 %) was expected: for 5 per cent write 0.05 or 5 %",
     ),
     ({"guardrails[0].min_decisions": "1.5"}, "guardrails[0].min_decisions", "A whole number was expected, as 100."),
     ({"guardrails[0].min_decisions": "1,000"}, "guardrails[0].min_decisions", "without commas was expected: 1000."),

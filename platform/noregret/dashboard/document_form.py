@@ -126,11 +126,11 @@ class DocumentForm(ServiceForm):
         """The chosen one, whether or not there is one of this name."""
         return str(self.data.get("strategy") or "")
 
-    def _members(self, part: Part, path: str) -> Iterator[tuple[Member, str]]:
+    def members_of(self, part: Part, path: str) -> Iterator[tuple[Member, str]]:
         """Those that the chosen strategy has, each with its path."""
         for member in part.members:
             at = _below(path, member.name)
-            strategies = self.only_for.get(_INDEX.sub("", at))
+            strategies = self.only_for.get(without_numbers(at))
             if strategies is None or not self.strategy or self.strategy in strategies:
                 yield member, at
 
@@ -153,7 +153,7 @@ class DocumentForm(ServiceForm):
                     self._add(member.item, f"{at}[{_ANY}]", self._blank.fields)
 
     def _input(self, leaf: Leaf, path: str) -> forms.Field:
-        key = _INDEX.sub("", path)
+        key = without_numbers(path)
         datalist = f"suggested-{key}" if key in self.suggestions else None
         return input_for(leaf, choices=self._choices.get(key), datalist=datalist)
 
@@ -185,7 +185,7 @@ class DocumentForm(ServiceForm):
     def _document(self, part: Part, path: str) -> dict[str, Any]:
         """What is filled in of a part; an error beside whatever of it is wrong or missing."""
         document: dict[str, Any] = {}
-        for member, at in self._members(part, path):
+        for member, at in self.members_of(part, path):
             if not self._is_filled(member, at):
                 if member.required:
                     self._tell(at, "at least one is required" if isinstance(member, Rows) else "required")
@@ -210,7 +210,7 @@ class DocumentForm(ServiceForm):
             case Leaf():
                 return bool(str(self[path].data or "").strip())
             case Part():
-                return any(self._is_filled(below, at) for below, at in self._members(member, path))
+                return any(self._is_filled(below, at) for below, at in self.members_of(member, path))
             case Rows():
                 return any(self._is_filled(member.item, f"{path}[{number}]") for number in self._numbers[path])
 
@@ -242,7 +242,7 @@ class DocumentForm(ServiceForm):
             self.errors.setdefault(at, self.error_class()).append(said)
 
     def _paths(self, part: Part, path: str) -> Iterator[str]:
-        for member, at in self._members(part, path):
+        for member, at in self.members_of(part, path):
             match member:
                 case Part():
                     yield at
@@ -252,6 +252,10 @@ class DocumentForm(ServiceForm):
                     for number in self._numbers[at]:
                         yield f"{at}[{number}]"
                         yield from self._paths(member.item, f"{at}[{number}]")
+
+    def filled_rows(self, path: str) -> list[int]:
+        """The numbers on the page of a list's rows that its document has, in its order."""
+        return self._filled_rows.get(path, [])
 
     def shown_errors(self) -> list[tuple[str, str, str]]:
         """Everything that is wrong: the id of where it stands, its path and the message."""
@@ -306,7 +310,7 @@ class DocumentForm(ServiceForm):
         return ShownCards(form[path], leaf.required, chosen, groups)
 
     def _shown(self, part: Part, path: str, form: forms.Form) -> list[Shown]:
-        return self._shown_all(list(self._members(part, path)), form)
+        return self._shown_all(list(self.members_of(part, path)), form)
 
     def _shown_all(self, members: Iterable[tuple[Member, str]], form: forms.Form) -> list[Shown]:
         """One each."""
@@ -356,6 +360,11 @@ class DocumentForm(ServiceForm):
         return any(name == path or name.startswith((f"{path}.", f"{path}[")) for name in self.errors) or (
             self.is_bound and _ANY not in path and self._is_filled(member, path)
         )
+
+
+def without_numbers(path: str) -> str:
+    """`arms.model` of `arms[3].model`."""
+    return _INDEX.sub("", path)
 
 
 def head_of(members: Sequence[Shown]) -> ShownPart:

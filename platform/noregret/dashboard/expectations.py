@@ -129,7 +129,7 @@ def _out_of_bounds(kind: IntType | FloatType, value: float, unit: str) -> str:
         if bound is not None and broken[words]:
             meant = (
                 f": for {value:g} per cent write {value / 100:g} or {value:g} %"
-                if unit == "share" and 1 < value <= 100
+                if unit == "share" and 1 < value <= 100 and not _out_of_bounds(kind, value / 100, "")
                 else ""
             )
             return f"{words} {amount(bound, unit)} was expected{meant}"

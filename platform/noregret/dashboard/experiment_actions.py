@@ -18,6 +18,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.learning.shown.shared import shared_results
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.floors import change_floor
+from noregret.rollout.setups import Setup
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import floors_take_much
 
@@ -26,7 +27,9 @@ from .document_inputs import JSONText, Number
 from .expectations import refused_field
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
+from .review import USUAL_LIFT, cautions_before_start
 from .verdicts import Setting, setting_of
+from .words import sentence
 
 OF_ONE_ARM = ("promote", "disable", "enable")
 
@@ -100,13 +103,13 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
         setting = setting_of(experiment)
         valid = posted and form.is_valid()
         arm = form.cleaned_data.get("arm", "") if valid else chosen
-        objection = against(action, arm, shared_results(experiment.pk).results, setting)
-        if valid and not (objection and not form.cleaned_data["seen"]):
+        objections = _objections(experiment, action, arm, setting)
+        if valid and not (objections and not form.cleaned_data["seen"]):
             self._do(request, experiment, action, arm, form.cleaned_data["reason"])
             return self.to_row(experiment)
         if valid:
-            form.add_error("seen", "Look again: it goes against what is known.")
-        if not objection:
+            form.add_error("seen", "Look again at what speaks against it, and tick this to do it all the same.")
+        if not objections:
             del form.fields["seen"]
         return self.page(
             request,
@@ -114,7 +117,8 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             {
                 "title": f"{LABELS[action]}: {experiment.name}",
                 "question": _question(action, experiment, setting, arm),
-                "objection": objection,
+                "objections": objections,
+                "of_settings": action == "start",
                 "form": form,
                 "button": "Promote" if action == "promote" else LABELS[action],
                 "back": self.row_url(experiment),
@@ -159,6 +163,16 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             messages.success(request, message)
 
 
+def _objections(experiment: Experiment, action: str, arm: str, setting: Setting) -> list[str]:
+    """What speaks against it, a sentence each: before a start its settings, then what is known."""
+    if action == "start":
+        arms = list(experiment.arms.select_related("model").order_by("position"))
+        found = cautions_before_start(experiment, arms, USUAL_LIFT)
+        return [sentence(caution.said) for caution in found if caution.grave]
+    said = against(action, arm, shared_results(experiment.pk).results, setting)
+    return [said] if said else []
+
+
 def _as_it_is(experiment: Experiment, action: str) -> str:
     policy, arms = experiment.policy_, experiment.arms.count()
     if action != "floor" or policy is None:
@@ -178,9 +192,9 @@ def _change_floor(experiment: Experiment, given: dict[str, Any], actor: str) -> 
     """Raises ExperimentsError."""
     changed = change_floor(experiment, given["floor"], actor=actor, reason=given["reason"])
     assert changed.policy_ is not None
-    warning = floors_take_much(changed)
+    caution = floors_take_much(Setup(changed, list(changed.arms.filter(enabled=True))))
     return f"Every arm gets at least {100 * changed.policy_.floor:.4g}% from now on." + (
-        f" {warning}" if warning else ""
+        f" {caution.said}" if caution else ""
     )
 
 

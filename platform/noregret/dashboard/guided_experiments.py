@@ -25,19 +25,19 @@ from noregret.rollout.drafts import document_of
 
 from . import sheets
 from .call_as_code import experiment_as_code
-from .experiment_form import BY_NAME, STEPS, USUAL, ExperimentForm, step_of
+from .experiment_form import BY_NAME, STEPS, STRATEGIES, USUAL, ExperimentForm, step_of
 from .left_steps import LIFT, Clash, held, leave, taken
 from .pages import actor_of
+from .review import USUAL_LIFT, cautions_before_start, review
 from .sheets import Page, Sheet
 from .typed_document import typed
 from .unfinished import UnfinishedForms
-from .words import in_words, reward_in_words
+from .words import reward_in_words
 
 _ARM_NAME = re.compile(r"arms\[\d+\]\.name")
 _ADD = "admin:experiments_experiment_add"
 _GONE = "That form was sent or discarded, or it is older than a week"
 LIFTS = {"0.02": "2 % better", "0.05": "5 % better", "0.1": "10 % better", "0.2": "20 % better", "0.5": "50 % better"}
-_USUAL_LIFT = "0.1"
 _DONE = ("create", "start")
 
 
@@ -178,6 +178,8 @@ class GuidedExperiments(UnfinishedForms):
 
     def _done(self, request: HttpRequest, sheet: Sheet, to: str) -> HttpResponse:
         form = self._form(sheet)
+        if self._wants_a_second_look(request, form, sheet):
+            return self._page(request, sheet, self._form(sheet), "review", status=400, unseen=True)
         made = form.try_perform(actor_of(request)) if form.is_valid() else None
         if made is None:
             wrong = form.wrong_steps()
@@ -189,6 +191,15 @@ class GuidedExperiments(UnfinishedForms):
         if to == "start" and self.may(request, "change"):
             return HttpResponseRedirect(reverse("admin:experiment-action", args=[made.pk, "start"]))
         return HttpResponseRedirect(self.row_url(made))
+
+    def _wants_a_second_look(self, request: HttpRequest, form: ExperimentForm, sheet: Sheet) -> bool:
+        """What starts by itself is asked about here; else it is asked about at the start."""
+        if request.POST.get("step") != "review" or request.POST.get("seen"):
+            return False
+        draft = form.draft_rows()
+        if draft is None or draft.experiment.schedule_.start_at is None:
+            return False
+        return any(caution.grave for caution in cautions_before_start(*draft, float(_lift(sheet))))
 
     def _typed_now(self, sheet: Sheet, clash: Clash | None) -> dict[str, str]:
         """What is kept: a page is drawn from that also where it shows something else."""
@@ -210,6 +221,7 @@ class GuidedExperiments(UnfinishedForms):
         tells: bool = False,
         everything: bool = False,
         clash: Clash | None = None,
+        unseen: bool = False,
         status: int = 200,
     ) -> HttpResponse:
         """A step. With a status of 400, or where it `tells`, with what is wrong in it, or with
@@ -220,13 +232,16 @@ class GuidedExperiments(UnfinishedForms):
         context: dict[str, Any] = {}
         told = status == 400 or tells or name == "review"
         if name == "review":
-            context = self._review(request, form)
+            context = self._review(request, form, sheet)
         elif name == "careful":
             other = self._form(sheet)  # its errors are of the whole form
             context = self._expectation(other, sheet)
             form.notes = context.pop("notes")
         elif name == "reward":
             context["endpoints_reward"] = _endpoints_reward(form)
+        elif name == "more":
+            endpoint = _endpoint(form)
+            context["endpoint_sticky"] = endpoint is not None and endpoint.sticky
         elif name == "arms":
             context["champion"] = _champion(form)
         if tells and name != "review":
@@ -251,8 +266,11 @@ class GuidedExperiments(UnfinishedForms):
             "steps": [(i + 1, step, _state(step.name, sheet, name, wrong)) for i, step in enumerate(STEPS)],
             "page": Page.drawn(held(self._typed_now(sheet, clash), name)),
             "clash": clash,
+            "unseen": unseen,
+            "strategy": form.strategy,  # by itself: in a template form.strategy is the input
+            "strategy_title": STRATEGIES.get(form.strategy, (form.strategy, ""))[0],
             "clashed": [] if clash is None else [(form.label_of(path), *both) for path, *both in clash.rows],
-            "unfinished": [] if sheet.last_step else self.unfinished_of(request, sheet.token),
+            "unfinished": [] if at or sheet.last_step else self.unfinished_of(request, sheet.token),
             "number": at + 1,
             "before": STEPS[at - 1] if at else None,
             "after": STEPS[at + 1] if at + 1 < len(STEPS) else None,
@@ -266,26 +284,19 @@ class GuidedExperiments(UnfinishedForms):
         }
         return self.page(request, "noregret/guided.html", frame | context, status=status)
 
-    def _review(self, request: HttpRequest, form: ExperimentForm) -> dict[str, Any]:
+    def _review(self, request: HttpRequest, form: ExperimentForm, sheet: Sheet) -> dict[str, Any]:
         draft = form.draft_rows()
         if draft is None:
-            return {"words": [], "codes": []}
+            return {"review": None, "codes": []}
         address = request.build_absolute_uri("/").rstrip("/")
-        arms = [
-            (arm.name, arm.model.model, "control" if arm.is_control else "", arm.weight, arm.cost, arm.payload)
-            for arm in draft.arms
-        ]
         return {
-            "words": in_words(draft.experiment, draft.arms)[1:],
-            "arms": arms,
-            "schedule": _schedule(draft.experiment),
+            "review": review(form, draft, float(_lift(sheet))),
             "codes": experiment_as_code(address, form.body, change=form.draft is not None),
         }
 
     def _expectation(self, form: ExperimentForm, sheet: Sheet) -> dict[str, Any]:
         """How long it would take, as far as that can be told."""
-        lift = sheet.typed.get(LIFT, _USUAL_LIFT)
-        lift = lift if lift in LIFTS else _USUAL_LIFT
+        lift = _lift(sheet)
         draft = form.draft_rows()
         if draft is None:
             said = "How long it would take is told here once the steps before are filled in."
@@ -328,6 +339,11 @@ def _errors(form: ExperimentForm, token: str, here: str, everything: bool) -> li
                 (f"?{urlencode({'form': token, 'step': step, 'check': 1})}#{anchor}", form.label_of(path), message)
             )
     return found
+
+
+def _lift(sheet: Sheet) -> str:
+    lift = sheet.typed.get(LIFT, "")
+    return lift if lift in LIFTS else f"{USUAL_LIFT:g}"
 
 
 def _heading(form: ExperimentForm) -> str:
@@ -377,21 +393,3 @@ def _endpoints_reward(form: ExperimentForm) -> dict[str, str]:
         return {}
     said = "" if endpoint.reward is None else reward_in_words(stored.reward(endpoint.reward))
     return {"endpoint": endpoint.name, "said": said}
-
-
-def _schedule(experiment: Experiment) -> list[str]:
-    """When it starts and ends by itself, in sentences."""
-    if experiment.schedule is None:
-        return ["It starts when somebody starts it."]
-    schedule = experiment.schedule_
-    said = [
-        f"It starts by itself at {schedule.start_at:%Y-%m-%d %H:%M} UTC."
-        if schedule.start_at
-        else "It starts when somebody starts it."
-    ]
-    at_end = "its leader is promoted" if schedule.at_end == "promote_leader" else "it is stopped"
-    if schedule.end_at:
-        said.append(f"At {schedule.end_at:%Y-%m-%d %H:%M} UTC {at_end}.")
-    if schedule.max_seconds:
-        said.append(f"After {schedule.max_seconds / 86_400:g} days {at_end}.")
-    return said
