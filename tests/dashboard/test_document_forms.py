@@ -233,6 +233,26 @@ def test_endpoint__filled_in__makes_what_the_api_makes(alice: Api, pages: Client
     assert (plain["deadline_ms"], plain["record"], plain["reward"]) == (300, 1.0, None)
 
 
+def test_endpoint__wrong__is_told_in_words_and_shares_may_be_per_cent(alice: Api, pages: Client) -> None:
+    typed = {
+        "name": "single",
+        "champion": "page@b",
+        "deadline_ms": "60001",
+        "record": "120 %",
+        "reward.window_seconds": "0",
+    }
+    page = html.unescape(pages.post(ADD_ENDPOINT, typed).content.decode())
+    for said in (
+        "Deadline ms</a>: at most 60,000 ms was expected",
+        "Record</a>: at most 1 (100 %) was expected",
+        "Reward, window seconds</a>: at least 1 second was expected",
+    ):
+        assert said in page, said
+    right = typed | {"deadline_ms": "300", "record": "12,5 %", "reward.window_seconds": "60"}
+    assert pages.post(ADD_ENDPOINT, right).status_code == 302
+    assert alice.get("/api/v1/endpoints/single")["record"] == 0.125
+
+
 def test_form__no_reward_filled_in__is_the_endpoints(alice: Api, pages: Client) -> None:
     alice("PATCH", "/api/v1/endpoints/pages", {"reward": {"metric": "clicks", "window_seconds": 7}})
     pages.post(ADD, form_of({"name": "e", "endpoint": "pages", "strategy": "bandit", "arms": ARMS}))

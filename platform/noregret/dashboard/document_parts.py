@@ -31,10 +31,11 @@ class Leaf:
 
     @property
     def unit(self) -> str:
-        """`seconds`, `share` of what is whole with 1, or nothing. What may be no less than 0 and no
-        more than 1 is a share."""
-        if self.name.endswith("_seconds"):
-            return "seconds"
+        """`seconds`, `ms`, `share` of what is whole with 1, or nothing. What may be no less than 0
+        and no more than 1 is a share."""
+        named = next((unit for unit in ("seconds", "ms") if self.name.endswith(f"_{unit}")), "")
+        if named:
+            return named
         only = self.options[0] if len(self.options) == 1 else None
         kind = only.item_type if isinstance(only, ListType) else only
         if not isinstance(kind, FloatType):

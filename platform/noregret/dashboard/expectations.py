@@ -83,7 +83,7 @@ def amount(value: float, unit: str) -> str:
     if unit == "seconds":
         plain = f"{value:,.15g} second{'' if value == 1 else 's'}"
         return f"{plain} ({long_span(value)})" if value >= 60 else plain
-    return f"{value:,.15g}"
+    return f"{value:,.15g} ms" if unit == "ms" else f"{value:,.15g}"
 
 
 def long_span(seconds: float) -> str:

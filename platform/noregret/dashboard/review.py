@@ -19,7 +19,7 @@ from noregret.rollout.warnings import cautions_of
 
 from .document_form import without_numbers
 from .document_parts import Leaf, Part, Rows
-from .expectations import long_span
+from .expectations import amount, long_span
 from .experiment_form import ExperimentForm
 from .words import in_words, percent, sentence, tells_promotion
 
@@ -167,7 +167,7 @@ def value_in_words(leaf: Leaf, value: Any) -> str:
     if isinstance(value, int | float):
         if leaf.unit == "share":
             return percent(value)
-        return long_span(value) if leaf.unit == "seconds" else f"{value:,.15g}"
+        return long_span(value) if leaf.unit == "seconds" else amount(value, leaf.unit)
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
