@@ -276,7 +276,7 @@ def told_beside(page: str) -> dict[str, str]:
 
 WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"guardrails[1].max": "-1", "guardrails[1].metric": "error_rate"}, "guardrails[1].max", "0 or more"),
-    ({"guardrails[0].max": ""}, "guardrails[0].max", "required, or min"),
+    ({"guardrails[0].max": ""}, "guardrails[0].max", "a limit is required: max, min or both"),
     ({"guardrails[0].action": ""}, "guardrails[0].action", "required"),
     ({"guardrails[0].action": "explode"}, "guardrails[0].action", "not one of the available choices"),
     ({"guardrails[0].alpha": "a lot"}, "guardrails[0].alpha", "A number was expected, as 0.05 or 5 %."),

@@ -2,7 +2,6 @@
 is looked at twice before it starts."""
 
 import html
-import re
 from collections.abc import Iterator
 
 import pytest
