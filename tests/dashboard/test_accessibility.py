@@ -4,6 +4,7 @@ wider than a phone, nothing fails, and nobody else is asked for anything.
 The pages are those of the resolver: one that is added is looked at without a word here.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -22,6 +23,7 @@ from django.utils import timezone
 from noregret.access.keys import create_key
 from noregret.dashboard.decision import LABELS
 from noregret.dashboard.experiment_form import STEPS
+from noregret.dashboard.models import UnfinishedForm
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.learning.models import ArmInterval, ArmStatistics
 from noregret.mlflow.models import AliasMove, ImportedVersion
@@ -71,6 +73,7 @@ def everything(two_arms: Start) -> Experiment:
     columns = [{"name": LONG, "type": "string", "nullable": True}]
     ModelVersion.objects.update(signature={"columns": columns, "outputs": ["predict"], "classes": [0, 1]})
     root = User.objects.create_superuser("root", password=PASSWORD)
+    UnfinishedForm.objects.create(token="0" * 32, user=root, typed=json.dumps({"name": LONG}), last_step="arms")
     # Tables are emptied after each test, this one too: what was looked up before is of rows that
     # are gone.
     ContentType.objects.clear_cache()
@@ -159,6 +162,8 @@ def test_pages__of_the_resolver__are_accessible_fit_a_phone_and_ask_nobody_else(
         tab.goto(live_server.url + address)
         if address in DRAWN:
             tab.locator(DRAWN[address]).first.wait_for()
+        if address.startswith("/admin/"):
+            looker.check_the_way_past_the_menu(address)
         looker.look(address, by_axe=every_one or template not in read)
         read.add(template)
     look_at_what_is_asked_for(tab, live_server, looker)
@@ -239,6 +244,15 @@ class Looker:
     def _asked(self, url: str) -> None:
         if url.startswith("http"):
             self.hosts.add(url.split("/")[2])
+
+    def check_the_way_past_the_menu(self, at: str) -> None:
+        """The first stop of the keyboard leads to the content."""
+        first = self._tab.evaluate(
+            "() => { const first = document.body.querySelector('a[href], button, input, select, textarea');"
+            " return first.getAttribute('href') === '#content' && !!document.getElementById('content') }"
+        )
+        if not first:
+            self.problems.append(f"{at}: no link to the content comes first")
 
     def look(self, at: str, *, by_axe: bool = True) -> None:
         """At the page as it stands: by axe-core on a desk, all rules in light and that of contrast

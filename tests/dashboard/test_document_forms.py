@@ -168,6 +168,7 @@ def inputs(page: str) -> set[str]:
         "csrfmiddlewaretoken",
         "step",
         "once",
+        "page",
     }
 
 
@@ -233,6 +234,26 @@ def test_endpoint__filled_in__makes_what_the_api_makes(alice: Api, pages: Client
     assert (plain["deadline_ms"], plain["record"], plain["reward"]) == (300, 1.0, None)
 
 
+def test_endpoint__wrong__is_told_in_words_and_shares_may_be_per_cent(alice: Api, pages: Client) -> None:
+    typed = {
+        "name": "single",
+        "champion": "page@b",
+        "deadline_ms": "60001",
+        "record": "120 %",
+        "reward.window_seconds": "0",
+    }
+    page = html.unescape(pages.post(ADD_ENDPOINT, typed).content.decode())
+    for said in (
+        "Deadline ms</a>: at most 60,000 ms was expected",
+        "Record</a>: at most 1 (100 %) was expected",
+        "Reward, window seconds</a>: at least 1 second was expected",
+    ):
+        assert said in page, said
+    right = typed | {"deadline_ms": "300", "record": "12,5 %", "reward.window_seconds": "60"}
+    assert pages.post(ADD_ENDPOINT, right).status_code == 302
+    assert alice.get("/api/v1/endpoints/single")["record"] == 0.125
+
+
 def test_form__no_reward_filled_in__is_the_endpoints(alice: Api, pages: Client) -> None:
     alice("PATCH", "/api/v1/endpoints/pages", {"reward": {"metric": "clicks", "window_seconds": 7}})
     pages.post(ADD, form_of({"name": "e", "endpoint": "pages", "strategy": "bandit", "arms": ARMS}))
@@ -249,39 +270,54 @@ def told_beside(page: str) -> dict[str, str]:
     at = ""
     for name, part, error in re.findall(r' name="([^"]+)"| id="part_([^"]+)"|nr-error" role="alert">([^<]*)<', page):
         at = name or part or at
-        if error and at not in {"csrfmiddlewaretoken", "step", "to"}:
+        if error and at not in {"csrfmiddlewaretoken", "step", "page", "to"}:
             told.setdefault(at, error)
     return told
 
 
 WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"guardrails[1].max": "-1", "guardrails[1].metric": "error_rate"}, "guardrails[1].max", "0 or more"),
-    ({"guardrails[0].max": ""}, "guardrails[0].max", "required, or min"),
+    ({"guardrails[0].max": ""}, "guardrails[0].max", "a limit is required: max, min or both"),
     ({"guardrails[0].action": ""}, "guardrails[0].action", "required"),
     ({"guardrails[0].action": "explode"}, "guardrails[0].action", "not one of the available choices"),
-    ({"guardrails[0].alpha": "0,05"}, "guardrails[0].alpha", "Enter a number"),
-    ({"guardrails[0].min_decisions": "1.5"}, "guardrails[0].min_decisions", "Enter a whole number"),
-    ({"guardrails[0].max": "nan"}, "guardrails[0].max", "Enter a number"),
+    ({"guardrails[0].alpha": "a lot"}, "guardrails[0].alpha", "A number was expected, as 0.05 or 5 %."),
+    (
+        {"guardrails[0].alpha": "5"},
+        "guardrails[0].alpha",
+        "at most 0.5 (50 %) was expected: for 5 per cent write 0.05 or 5 %",
+    ),
+    ({"guardrails[0].min_decisions": "1.5"}, "guardrails[0].min_decisions", "A whole number was expected, as 100."),
+    ({"guardrails[0].min_decisions": "1,000"}, "guardrails[0].min_decisions", "without commas was expected: 1000."),
+    ({"guardrails[0].min_decisions": "5%"}, "guardrails[0].min_decisions", "A number without % was expected, as 100."),
+    ({"guardrails[0].min_decisions": "0"}, "guardrails[0].min_decisions", "at least 1 was expected"),
+    ({"guardrails[0].max": "nan"}, "guardrails[0].max", "A number was expected, as 0.05."),
+    ({"guardrails[0].max": "2 %"}, "guardrails[0].max", "A number without % was expected, as 0.05 for 5 %."),
+    ({"guardrails[0].max": "1e400"}, "guardrails[0].max", "A number was expected"),
+    ({"arms[1].cost": "1,250"}, "arms[1].cost", "expected: 1250, or 1.250 if the comma parts decimals."),
+    ({"arms[1].model": "page"}, "arms[1].model", "a name, @ and a version, as digits@2"),
+    ({"reward.window_seconds": "7776001"}, "reward.window_seconds", "at most 7,776,000 seconds (90 days) was expected"),
+    ({"reward.window_seconds": "0"}, "reward.window_seconds", "at least 1 second was expected"),
+    ({"reward.window_seconds": "1 h"}, "reward.window_seconds", "A number was expected, as 3600 for an hour."),
     ({"arms[1].model": "page@none"}, "arms[1].model", "no model version page@none"),
     ({"arms[1].name": ""}, "arms[1].name", "required"),
     ({"arms[1].name": "control"}, "arms[1].name", "the name of another arm"),
-    ({"arms[1].payload": '{"a": 1, "a": 2}'}, "arms[1].payload", "duplicate key"),
-    ({"arms[1].payload": "NaN"}, "arms[1].payload", "JSON was expected"),
+    ({"arms[1].payload": '{"a": 1, "a": 2}'}, "arms[1].payload", "duplicate key 'a'"),
+    ({"arms[1].payload": "NaN"}, "arms[1].payload", "NaN is no JSON number"),
     ({"policy.floor": "0.9"}, "policy.floor", "at most 0.5 was expected"),
-    ({"policy.params": "[]"}, "policy.params", "expected `object`, got `array`"),
+    ({"policy.params": "[]"}, "policy.params", "an object in braces was expected"),
     ({"policy.params": '{"epsilon": 1}'}, "policy.params", "epsilon is unknown"),
     ({"policy.name": "lin-ucb"}, "context.fields", "at least one field was expected"),
-    ({"promotion.alpha": "0.9"}, "promotion.alpha", "expected `float` &lt;= 0.5"),
+    ({"promotion.alpha": "0.9"}, "promotion.alpha", "at most 0.5 (50 %) was expected"),
     ({"reward.kind": "continuous"}, "reward.maximum", "needs a bounded reward"),
     ({"schedule.start_at": "soon"}, "schedule.start_at", "A date and a time were expected"),
     ({"strategy": "canary", "canary.steps": "0.5\r\n0.2"}, "canary.steps", "Line 2: must be more"),
-    ({"strategy": "canary", "canary.steps": "0.5\r\n2"}, "canary.steps", "Line 2: expected `float` &lt;= 1"),
-    ({"strategy": "canary", "canary.steps": "0.5\r\nall"}, "canary.steps", "Line 2: Enter a number"),
+    ({"strategy": "canary", "canary.steps": "0.5\r\n2"}, "canary.steps", "Line 2: at most 1 (100 %) was expected"),
+    ({"strategy": "canary", "canary.steps": "0.5\r\nall"}, "canary.steps", "Line 2: A number was expected"),
     ({"strategy": ""}, "strategy", "required"),
-    ({"name": "Bad Name"}, "name", "expected `str` matching"),
+    ({"name": "Bad Name"}, "name", "at most 63 of a to z, 0 to 9"),
     ({"name": "e\x00"}, "name", "Null characters"),
     ({"endpoint": "elsewhere"}, "endpoint", "there is no endpoint elsewhere"),
-    ({"holdout": "0.95"}, "holdout", "expected `float` &lt;= 0.9"),
+    ({"holdout": "0.95"}, "holdout", "at most 0.9 (90 %) was expected"),
     (dict.fromkeys(form_of({"arms": ARMS}), ""), "arms", "required"),
 ]
 """What is typed wrong, where it is told, and what is said there."""
@@ -294,7 +330,8 @@ def test_form__wrong__is_told_where_it_stands(pages: Client) -> None:
         assert answer.status_code == 400, typed
         beside = told_beside(page)
         assert list(beside) == [at]
-        assert said in beside[at].replace("&#x27;", "'")
+        assert said in html.unescape(beside[at]), (typed, beside)
+        assert not re.search(r"`(float|int|str|array|object)`|regex|column \d|Expecting", html.unescape(beside[at]))
         # It is named at the top as well, and what stands there leads to it.
         assert re.search(rf'href="#(id_|part_){re.escape(at)}"', page)
         assert "Nothing was created" in page
@@ -332,13 +369,52 @@ def test_form__everything_wrong__is_told_at_once_and_nothing_typed_is_lost(pages
     assert re.search(r"a\r?\nb\s*</textarea>", page)
 
 
+JSON_WRONG = {
+    '{"epsilon": ': "it ends at line 1, character 12",
+    "{epsilon: 1}": "at line 1, character 2 a name in double quotes was expected",
+    '{"epsilon": blue}': "at line 1, character 13 a value was expected",
+    '{"a": 1\r\n"b": 2}': "at line 2, character 1 a comma was expected",
+    "{} {}": "something stands behind its end",
+}
+
+
+@pytest.mark.parametrize("typed", JSON_WRONG)
+def test_form__no_json__is_told_in_words(pages: Client, typed: str) -> None:
+    beside = told_beside(pages.post(ADD, VALID | {"policy.params": typed}).content.decode())
+    assert JSON_WRONG[typed] in html.unescape(beside["policy.params"])
+
+
+def test_form__numbers_as_people_type_them__are_taken(pages: Client) -> None:
+    typed = {
+        "holdout": "5 %",
+        "promotion.alpha": "2,5%",
+        "promotion.indifference": "0,002",
+        "policy.floor": "1,5 %",
+        "arms[0].cost": "0,25",
+        "reward.window_seconds": "1,5",
+    }
+    assert pages.post(ADD, VALID | typed).status_code == 302
+    made = ExperimentRow.objects.get()
+    assert made.policy_ is not None
+    assert (made.holdout, made.promotion_.alpha, made.promotion_.indifference) == (0.05, 0.025, 0.002)
+    assert (made.policy_.floor, made.arms.get(name=ARMS[0]["name"]).cost, made.reward_.window_seconds) == (
+        0.015,
+        0.25,
+        1.5,
+    )
+    steps_ = {"strategy": "canary", "canary.steps": "5%\n0,25\n100 %"}
+    canary = VALID | {"name": "c"} | steps_
+    assert pages.post(ADD, canary).status_code == 302
+    assert ExperimentRow.objects.get(name="c").canary["steps"] == [0.05, 0.25, 1.0]  # type: ignore[index]  # it has one
+
+
 def test_form__empty_rows_between__errors_stand_at_the_row_that_was_typed(pages: Client) -> None:
     rows = {f"arms[{2 * i + 1}].{name}": value for i, arm in enumerate(ARMS) for name, value in arm.items()}
     typed = {"name": "e", "endpoint": "pages", "strategy": "bandit"} | rows
     page = pages.post(ADD, typed | {"arms[3].model": "page@none"}).content.decode()
     assert list(told_beside(page)) == ["arms[3].model"]
-    # At the top it has its number in the document, which is the one above the row.
-    assert '<a href="#id_arms[3].model">arms[1].model</a>' in page
+    # At the top it is called as the page calls it, with the number that stands above the row.
+    assert '<a href="#id_arms[3].model">Arm 2, model</a>' in page
     assert pages.post(ADD, typed).status_code == 302
 
 
@@ -346,7 +422,7 @@ def test_form__more_rows_than_allowed__is_told(pages: Client) -> None:
     rows = {f"guardrails[{i}].{name}": value for i in range(25) for name, value in GUARDRAILS[1].items()}
     beside = told_beside(pages.post(ADD, VALID | {name: str(value) for name, value in rows.items()}).content.decode())
     assert list(beside) == ["guardrails"]
-    assert "length &lt;= 20" in beside["guardrails"]
+    assert "at most 20 were expected" in beside["guardrails"]
 
 
 def test_form__hundred_arms__are_made(pages: Client) -> None:

@@ -11,10 +11,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
-from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 from noregret.dashboard.experiment_form import STEPS
+from noregret.dashboard.models import UnfinishedForm
 from noregret.experiments.document import Reward
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning.models import BaselineInterval
@@ -23,7 +23,8 @@ from noregret.trail.models import AuditEntry
 
 from tests.conftest import Api, static_model
 
-ADD = "/admin/experiments/experiment/add/"
+LIST = "/admin/experiments/experiment/"
+ADD = f"{LIST}add/"
 TYPED = {
     "name": "e",
     "endpoint": "pages",
@@ -114,6 +115,20 @@ def test_steps__left_and_come_back_to__keep_what_was_typed(pages: Client) -> Non
     leave(pages, form, "strategy", {"name": "e", "endpoint": "pages", "strategy": "ab"})
     assert 'name="arms[1].weight" value="2"' in look(pages, form, "arms")
     assert Experiment.objects.count() == 0
+
+
+ARM = {"arms[0].name": "new", "arms[0].model": "page@b"}
+
+
+def test_steps__not_opened_yet__are_not_told_wrong(pages: Client) -> None:
+    told = leave(pages, begin(pages), "strategy", {"name": "B A D", "endpoint": "pages", "strategy": "bandit"})
+    page = told.content.decode()
+    assert 'Strategy</span><span class="nr-sr">: something is wrong' in page
+    assert 'Arms</span><span class="nr-sr">: not filled in yet' in page
+    form = begin(pages)
+    leave(pages, form, "arms", {}, "review")
+    assert 'Arms</span><span class="nr-sr">: something is wrong' in look(pages, form, "review")
+    assert "Arms</a>: at least one is required" in look(pages, form, "review")
 
 
 def test_review__what_is_wrong_anywhere__leads_to_its_step(pages: Client) -> None:
@@ -322,7 +337,8 @@ def test_form__of_another_person_or_without_permission__is_not_opened(
     pages: Client, alice: Api, permissions: None
 ) -> None:
     form = filled(pages, TYPED)
-    assert Session.objects.filter(pk=re.search(r"form=(\w+)", form)[1]).exists()  # type: ignore[index]  # it is there
+    token = re.search(r"form=(\w+)", form)[1]  # type: ignore[index]  # it is there
+    assert UnfinishedForm.objects.filter(pk=token).exists()
     viewer, maker = Client(), Client()
     for client, name, rights in ((viewer, "v", ["view"]), (maker, "m", ["view", "add"])):
         person = User.objects.create_user(name, is_staff=True)
@@ -336,12 +352,20 @@ def test_form__of_another_person_or_without_permission__is_not_opened(
     assert leave(viewer, form, "review", {}, "create").status_code == 403
     assert maker.get(f"{row}/edit").status_code == 403
     assert maker.get(f"{row}/copy").status_code == 302
-    # Another's form is none: a new one is begun, with nothing of it.
-    begun = begin(maker, form)
-    assert begun != form
-    assert "page@b" not in look(maker, begun, "arms").partition("<datalist")[0]
-    # A person's login is no form, and a form no login.
-    assert "sessionid" not in Client(headers={"cookie": f"sessionid={form[-32:]}"}).get("/admin/").content.decode()
+    # Another's form is not opened, and it is said what to do; what is typed there is one's own.
+    told = maker.get(f"{form}&step=arms")
+    assert told.status_code == 403
+    assert "Ask that person to create the draft" in told.content.decode()
+    assert "page@b" not in told.content.decode()
+    typed = leave(maker, form, "strategy", {"name": "mine", "strategy": "ab"})
+    assert token not in typed.headers["Location"]
+    begun = look(maker, typed.headers["Location"].partition("&step=")[0], "strategy")
+    assert 'value="mine"' in begun
+    assert "a new one, with what you had typed" in begun
+    assert maker.get(f"{LIST}discard?form={token}").status_code == 404
+    assert maker.post(f"{LIST}discard?form={token}").status_code == 404
+    assert UnfinishedForm.objects.filter(pk=token).exists()
+    assert "page@b" not in html.unescape(maker.get(LIST).content.decode())
     shown = look(maker, filled(maker, TYPED), "review")
     assert ("Create draft" in shown, "Create and start" in shown) == (True, False)
 
@@ -360,6 +384,13 @@ def test_steps__each__are_accessible_and_fit_a_phone(tab: Any, scheme: str) -> N
     traffic(500, 25)
     tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     tab.goto(ADD)
+    # The keyboard's first stop leads past the menu.
+    tab.keyboard.press("Tab")
+    skip = tab.locator(".nr-skip")
+    assert skip.evaluate("link => link === document.activeElement && getComputedStyle(link).clipPath === 'none'")
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.closest('#content') !== null")
     # Enter goes on, and tells what is missing.
     tab.press("input[name=name]", "Enter")
     tab.locator(".nr-choice .nr-error").wait_for()

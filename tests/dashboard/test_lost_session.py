@@ -92,7 +92,7 @@ def test_session_ended__while_a_form_is_filled_in__keeps_what_was_typed(
     tab.check("input[name=seen]")
     tab.click("button:has-text('Promote')")
     assert tab.locator(".nr-badge").first.inner_text() == "Completed: promoted"
-    assert tab.evaluate("sessionStorage.length") == 0
+    tab.wait_for_function("sessionStorage.length === 0")
 
 
 def test_session_ended__while_an_experiment_is_written__keeps_its_added_rows(tab: Any, live_server: Any) -> None:

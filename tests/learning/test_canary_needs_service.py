@@ -158,7 +158,7 @@ def test_canary__silence_means_nothing__waits_for_answers(two_arms: Start) -> No
 def test_canary__metric_of_a_guardrail_that_nobody_sends__waits_and_is_shown_as_unheard(
     two_arms: Start, alice: Api
 ) -> None:
-    guardrail = {"metric": "refunds", "max": 3, "action": "rollback"}
+    guardrail = {"metric": "refunds", "max": 3, "action": "rollback", "min_decisions": 1}
     experiment = two_arms(**CANARY | {"guardrails": [guardrail]})
     bake(experiment)
     for _ in range(25):

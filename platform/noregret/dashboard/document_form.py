@@ -19,6 +19,7 @@ from serving.api.bodies import field_error
 
 from .document_inputs import input_for, with_code
 from .document_parts import Leaf, Member, Part, Rows, part_of
+from .expectations import refusal
 from .pages import ServiceForm
 
 D = TypeVar("D", bound=msgspec.Struct)
@@ -27,6 +28,7 @@ EMPTY_ROWS = 3
 """So many rows are offered beyond those that are filled in. A script adds rows instead."""
 
 _INDEX = re.compile(r"\[\w+\]")
+_PLACE = re.compile(r"(\w+)(?:\[(\d+)\])?")
 _ANY = "__row__"
 """The number of the row that a script copies."""
 
@@ -124,11 +126,11 @@ class DocumentForm(ServiceForm):
         """The chosen one, whether or not there is one of this name."""
         return str(self.data.get("strategy") or "")
 
-    def _members(self, part: Part, path: str) -> Iterator[tuple[Member, str]]:
+    def members_of(self, part: Part, path: str) -> Iterator[tuple[Member, str]]:
         """Those that the chosen strategy has, each with its path."""
         for member in part.members:
             at = _below(path, member.name)
-            strategies = self.only_for.get(_INDEX.sub("", at))
+            strategies = self.only_for.get(without_numbers(at))
             if strategies is None or not self.strategy or self.strategy in strategies:
                 yield member, at
 
@@ -151,7 +153,7 @@ class DocumentForm(ServiceForm):
                     self._add(member.item, f"{at}[{_ANY}]", self._blank.fields)
 
     def _input(self, leaf: Leaf, path: str) -> forms.Field:
-        key = _INDEX.sub("", path)
+        key = without_numbers(path)
         datalist = f"suggested-{key}" if key in self.suggestions else None
         return input_for(leaf, choices=self._choices.get(key), datalist=datalist)
 
@@ -183,10 +185,10 @@ class DocumentForm(ServiceForm):
     def _document(self, part: Part, path: str) -> dict[str, Any]:
         """What is filled in of a part; an error beside whatever of it is wrong or missing."""
         document: dict[str, Any] = {}
-        for member, at in self._members(part, path):
+        for member, at in self.members_of(part, path):
             if not self._is_filled(member, at):
                 if member.required:
-                    self._tell(at, "required")
+                    self._tell(at, "at least one is required" if isinstance(member, Rows) else "required")
                 continue
             match member:
                 case Leaf():
@@ -198,6 +200,8 @@ class DocumentForm(ServiceForm):
                 case Rows():
                     filled = [number for number in self._numbers[at] if self._is_filled(member.item, f"{at}[{number}]")]
                     self._filled_rows[at] = filled
+                    if member.limit is not None and len(filled) > member.limit:
+                        self._tell(at, f"at most {member.limit} were expected: remove one or more")
                     document[member.name] = [self._document(member.item, f"{at}[{number}]") for number in filled]
         return document
 
@@ -206,7 +210,7 @@ class DocumentForm(ServiceForm):
             case Leaf():
                 return bool(str(self[path].data or "").strip())
             case Part():
-                return any(self._is_filled(below, at) for below, at in self._members(member, path))
+                return any(self._is_filled(below, at) for below, at in self.members_of(member, path))
             case Rows():
                 return any(self._is_filled(member.item, f"{path}[{number}]") for number in self._numbers[path])
 
@@ -215,7 +219,8 @@ class DocumentForm(ServiceForm):
             msgspec.convert(self.cleaned_data[path], leaf.annotation)
         except msgspec.ValidationError as error:
             told = field_error(str(error))
-            self._tell(path + (told["field"] and f".{told['field']}"), told["message"])
+            within = told["field"] and f"{'' if told['field'].startswith('[') else '.'}{told['field']}"
+            self._tell(path + within, refusal(leaf, self.cleaned_data[path], told["message"]))
 
     def _refused(self, path: str, message: str) -> None:
         for rows, numbers in self._filled_rows.items():
@@ -237,7 +242,7 @@ class DocumentForm(ServiceForm):
             self.errors.setdefault(at, self.error_class()).append(said)
 
     def _paths(self, part: Part, path: str) -> Iterator[str]:
-        for member, at in self._members(part, path):
+        for member, at in self.members_of(part, path):
             match member:
                 case Part():
                     yield at
@@ -248,18 +253,44 @@ class DocumentForm(ServiceForm):
                         yield f"{at}[{number}]"
                         yield from self._paths(member.item, f"{at}[{number}]")
 
+    def filled_rows(self, path: str) -> list[int]:
+        """The numbers on the page of a list's rows that its document has, in its order."""
+        return self._filled_rows.get(path, [])
+
     def shown_errors(self) -> list[tuple[str, str, str]]:
-        """Everything that is wrong: the id of where it stands, the document's path, the message."""
+        """Everything that is wrong: the id of where it stands, its path and the message."""
         shown: list[tuple[str, str, str]] = []
         for path in self.errors:
             if path == NON_FIELD_ERRORS:
                 continue
             anchor = self[path].id_for_label if path in self.fields else f"part_{path}"
-            in_document = path
-            for rows, numbers in self._filled_rows.items():
-                in_document = _renumbered(in_document, rows, {number: i for i, number in enumerate(numbers)})
-            shown += [(anchor, in_document, str(message)) for message in self.errors[path]]
+            shown += [(anchor, path, str(message)) for message in self.errors[path]]
         return shown
+
+    def told_errors(self) -> list[tuple[str, str, str]]:
+        """The same with what each is called on the page in place of its path."""
+        return [(anchor, self.label_of(path), message) for anchor, path, message in self.shown_errors()]
+
+    def label_of(self, path: str) -> str:
+        """What a path is called on the page: 'Arm 1, model'."""
+        said: list[str] = []
+        members: Sequence[Member] = self.root.members
+        at = ""
+        for name, number in _PLACE.findall(path):
+            at = _below(at, name)
+            member = next((each for each in members if each.name == name), None)
+            match member:
+                case Rows() if number:
+                    shown = self._numbers.get(at, [])
+                    place = shown.index(int(number)) if int(number) in shown else int(number)
+                    said.append(f"{member.item.name} {place + 1}")
+                    at, members = f"{at}[{number}]", member.item.members
+                case Part():
+                    said.append(_title(name))
+                    members = member.members
+                case _:
+                    said.append(str(self.fields[at].label) if at in self.fields else _title(name))
+        return ", ".join(each if i == 0 else each[:1].lower() + each[1:] for i, each in enumerate(said))
 
     def shown_parts(self) -> list[ShownPart]:
         """The page's parts: the document's own values first, then each of its parts."""
@@ -279,7 +310,7 @@ class DocumentForm(ServiceForm):
         return ShownCards(form[path], leaf.required, chosen, groups)
 
     def _shown(self, part: Part, path: str, form: forms.Form) -> list[Shown]:
-        return self._shown_all(list(self._members(part, path)), form)
+        return self._shown_all(list(self.members_of(part, path)), form)
 
     def _shown_all(self, members: Iterable[tuple[Member, str]], form: forms.Form) -> list[Shown]:
         """One each."""
@@ -329,6 +360,11 @@ class DocumentForm(ServiceForm):
         return any(name == path or name.startswith((f"{path}.", f"{path}[")) for name in self.errors) or (
             self.is_bound and _ANY not in path and self._is_filled(member, path)
         )
+
+
+def without_numbers(path: str) -> str:
+    """`arms.model` of `arms[3].model`."""
+    return _INDEX.sub("", path)
 
 
 def head_of(members: Sequence[Shown]) -> ShownPart:

@@ -25,6 +25,7 @@ from unfold.widgets import (
 from serving import strict_json
 
 from .document_parts import Kind, Leaf
+from .expectations import bounds, json_in_words, plain_number
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -44,7 +45,30 @@ class JSONText(forms.CharField):
         try:
             return strict_json.loads(text.encode("utf-8", "surrogatepass"))
         except strict_json.InvalidJSON as error:
-            raise ValidationError(f"JSON was expected: {error}") from error
+            raise ValidationError(json_in_words(text, error)) from error
+
+
+class Number(forms.FloatField):
+    """As a person types it. `unit`: `share`, `seconds` or nothing."""
+
+    def __init__(self, *, unit: str = "", **options: Any) -> None:
+        self.unit = unit
+        super().__init__(widget=options.pop("widget", None) or forms.TextInput(), **options)
+
+    def to_python(self, value: Any) -> float | None:  # type: ignore[override]  # Django's floats are integers too
+        text = str(value or "").strip()
+        return float(plain_number(text, self.unit)) if text else None
+
+
+class Whole(forms.IntegerField):
+    """A whole number as a person types it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(widget=options.pop("widget", None) or forms.TextInput(), **options)
+
+    def to_python(self, value: Any) -> int | None:
+        text = str(value or "").strip()
+        return int(plain_number(text, "", whole=True)) if text else None
 
 
 class Lines(forms.CharField):
@@ -102,12 +126,12 @@ def input_for(leaf: Leaf, *, choices: Iterable[tuple[str, str]] | None, datalist
         case BoolType():
             return _choice(leaf, {"true": ("yes", True), "false": ("no", False)}, options)
         case IntType() | FloatType() | StrType():
-            return _plain(only, UnfoldAdminTextInputWidget(attrs=attributes | _keyboard(only)), options)
+            return _plain(only, leaf.unit, UnfoldAdminTextInputWidget(attrs=attributes | _keyboard(only)), options)
         case DateTimeType():
             return UTCTime(widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}), **options)
         case ListType(item_type=IntType() | FloatType() | StrType() as item):
             widget = UnfoldAdminTextareaWidget(attrs=attributes | {"rows": 4})
-            return Lines(_plain(item, None, {"required": False}), widget=widget, **options)
+            return Lines(_plain(item, leaf.unit, None, {"required": False}), widget=widget, **options)
         case _:
             return JSONText(widget=UnfoldAdminTextareaWidget(attrs=attributes | {"rows": 2}), **options)
 
@@ -121,12 +145,12 @@ def _choice(leaf: Leaf, offered: dict[str, tuple[str, Any]], options: dict[str, 
     )
 
 
-def _plain(kind: Kind, widget: Widget | None, options: dict[str, Any]) -> forms.Field:
+def _plain(kind: Kind, unit: str, widget: Widget | None, options: dict[str, Any]) -> forms.Field:
     match kind:
         case IntType():
-            return forms.IntegerField(widget=widget or forms.TextInput(), **options)
+            return Whole(widget=widget, **options)
         case FloatType():
-            return forms.FloatField(widget=widget or forms.TextInput(), **options)
+            return Number(unit=unit, widget=widget, **options)
         case _:
             return forms.CharField(widget=widget, **options)
 
@@ -170,13 +194,13 @@ def _help(leaf: Leaf, only: Kind | None) -> str:
     sentences = [leaf.description]
     match only:
         case IntType() | FloatType():
-            sentences.append(_bounds(only))
+            sentences.append(_range(only, leaf.unit))
         case DateTimeType():
             sentences.append("UTC.")
         case ListType(item_type=IntType() | FloatType() | StrType() as item):
             sentences.append("One a line.")
             if not isinstance(item, StrType):
-                sentences.append(_bounds(item))
+                sentences.append(_range(item, leaf.unit))
         case LiteralType() | BoolType() | StrType():
             pass
         case _:
@@ -184,7 +208,8 @@ def _help(leaf: Leaf, only: Kind | None) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _bounds(kind: IntType | FloatType) -> str:
-    bounds = (("more than", kind.gt), ("at least", kind.ge), ("less than", kind.lt), ("at most", kind.le))
-    said = " and ".join(f"{words} {bound:,.15g}" for words, bound in bounds if bound is not None)
-    return f"{said[:1].upper()}{said[1:]}." if said else ""
+def _range(kind: IntType | FloatType, unit: str) -> str:
+    said = bounds(kind, unit)
+    begins = {"share": "A share, as 0.05 or 5 %", "seconds": "In seconds"}.get(unit, "")
+    told = f"{begins}: {said}" if begins and said else begins or said
+    return f"{told[:1].upper()}{told[1:]}." if told else ""

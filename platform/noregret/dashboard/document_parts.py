@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import NODEFAULT, UNSET
+from msgspec.inspect import FloatType, ListType
 
 from noregret.registry.frameworks.fields import options_of
 
@@ -27,6 +28,21 @@ class Leaf:
     default: Any
     """UNSET where the document says nothing."""
     description: str
+
+    @property
+    def unit(self) -> str:
+        """`seconds`, `ms`, `share` of what is whole with 1, or nothing. What may be no less than 0
+        and no more than 1 is a share."""
+        named = next((unit for unit in ("seconds", "ms") if self.name.endswith(f"_{unit}")), "")
+        if named:
+            return named
+        only = self.options[0] if len(self.options) == 1 else None
+        kind = only.item_type if isinstance(only, ListType) else only
+        if not isinstance(kind, FloatType):
+            return ""
+        low = kind.ge if kind.gt is None else kind.gt
+        high = kind.le if kind.lt is None else kind.lt
+        return "share" if low == 0 and high is not None and high <= 1 else ""
 
 
 @dataclass(frozen=True, slots=True)

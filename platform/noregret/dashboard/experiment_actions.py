@@ -20,17 +20,20 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.shown.shared import shared_results
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.floors import change_floor
+from noregret.rollout.setups import Setup
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import floors_take_much
-from serving.api.bodies import field_error
 
 from .decision import LABELS, against, consequence
-from .document_inputs import JSONText
+from .document_inputs import JSONText, Number
+from .expectations import refused_field
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 from .possible_actions import possible_actions, possible_arm_actions, state_of
+from .review import USUAL_LIFT, cautions_before_start
 from .row_actions import CHANGED
 from .verdicts import Setting, setting_of
+from .words import sentence
 
 OF_ONE_ARM = ("promote", "disable", "enable")
 
@@ -72,12 +75,13 @@ class FloorForm(ReasonForm):
     """The least share of every arm, and why."""
 
     field_order = ("floor", "reason")
-    floor = forms.FloatField(
+    floor = Number(
+        unit="share",
         required=False,
         min_value=0.0,
         max_value=1.0,
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
-        help_text="The least share of every arm, as 0.02 for 2 %. Empty: 0.01, from eleven arms on a tenth of the "
+        help_text="The least share of every arm, as 0.02 or 2 %. Empty: 0.01, from eleven arms on a tenth of the "
         "traffic shared by all, also when arms are added.",
     )
     reason = forms.CharField(
@@ -111,13 +115,13 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
         setting = setting_of(experiment)
         valid = posted and not stale and form.is_valid()
         arm = form.cleaned_data.get("arm", "") if valid else typed["arm"]
-        objection = against(action, arm, shared_results(experiment.pk).results, setting)
-        if valid and not (objection and not form.cleaned_data["seen"]):
+        objections = _objections(experiment, every, action, arm, setting)
+        if valid and not (objections and not form.cleaned_data["seen"]):
             self._do(request, experiment, action, arm, form.cleaned_data["reason"], now)
             return self.to_row(experiment)
         if valid:
-            form.add_error("seen", "Look again: it goes against what is known.")
-        if not objection:
+            form.add_error("seen", "Look again at what speaks against it, and tick this to do it all the same.")
+        if not objections:
             del form.fields["seen"]
         return self.page(
             request,
@@ -125,7 +129,8 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             {
                 "title": f"{LABELS[action]}: {experiment.name}",
                 "question": _question(action, experiment, setting, arm),
-                "objection": objection,
+                "objections": objections,
+                "of_settings": action == "start",
                 "state": now,
                 "stale": CHANGED if stale else "",
                 "form": form,
@@ -158,9 +163,8 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
                     said = perform(experiment, form.cleaned_data, actor_of(request))
                 messages.success(request, said)
             except msgspec.ValidationError as error:
-                told = field_error(str(error))
-                field = told["field"] if told["field"] in form.fields else None
-                form.add_error(field, told["message"])
+                field, why = refused_field(documents.Arm, form.cleaned_data, error)
+                form.add_error(field if field in form.fields else None, why)
             except Invalid as error:
                 form.add_error(error.field if error.field in form.fields else None, error.message)
             except ExperimentsError as error:
@@ -202,6 +206,15 @@ def _unchanged(experiment: Experiment, state: str) -> Iterator[None]:
         yield
 
 
+def _objections(experiment: Experiment, arms: list[Arm], action: str, arm: str, setting: Setting) -> list[str]:
+    """What speaks against it, a sentence each: before a start its settings, then what is known."""
+    if action == "start":
+        found = cautions_before_start(experiment, arms, USUAL_LIFT)
+        return [sentence(caution.said) for caution in found if caution.grave]
+    said = against(action, arm, shared_results(experiment.pk).results, setting)
+    return [said] if said else []
+
+
 def _as_it_is(experiment: Experiment, action: str) -> str:
     policy, arms = experiment.policy_, experiment.arms.count()
     if action != "floor" or policy is None:
@@ -221,9 +234,9 @@ def _change_floor(experiment: Experiment, given: dict[str, Any], actor: str) -> 
     """Raises ExperimentsError."""
     changed = change_floor(experiment, given["floor"], actor=actor, reason=given["reason"])
     assert changed.policy_ is not None
-    warning = floors_take_much(changed)
+    caution = floors_take_much(Setup(changed, list(changed.arms.filter(enabled=True))))
     return f"Every arm gets at least {100 * changed.policy_.floor:.4g}% from now on." + (
-        f" {warning}" if warning else ""
+        f" {caution.said}" if caution else ""
     )
 
 

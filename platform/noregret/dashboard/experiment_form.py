@@ -14,7 +14,7 @@ from noregret.experiments.models import Experiment
 from noregret.rollout.creation import Draft, create_experiment, drafted
 from noregret.rollout.drafts import change_draft
 
-from .document_form import Card, Cards, DocumentForm, ShownPart, head_of
+from .document_form import Card, Cards, DocumentForm, ShownPart, head_of, without_numbers
 from .suggested import endpoints_suggested, models_suggested
 
 
@@ -81,6 +81,13 @@ def step_of(path: str, strategy: str) -> str:
     return _STEP_OF.get(member, "more")
 
 
+def has(path: str, strategy: str) -> bool:
+    """Has the strategy what stands at this path? Without a strategy all may come."""
+    at, only = without_numbers(path), ExperimentForm.only_for
+    strategies = next((only[part] for part in only if at == part or at.startswith(f"{part}.")), None)
+    return strategies is None or not strategy or strategy in strategies
+
+
 def _policies() -> list[tuple[str, str]]:
     return [(name, name) for name in policies.names()]
 
@@ -142,7 +149,7 @@ class ExperimentForm(DocumentForm):
 
     def shown_step(self, name: str) -> list[ShownPart]:
         """A step's parts: values on their own first, then each part of the document."""
-        members = [(member, at) for member, at in self._members(self.root, "") if step_of(at, self.strategy) == name]
+        members = [(member, at) for member, at in self.members_of(self.root, "") if step_of(at, self.strategy) == name]
         order = BY_NAME[name].members
         members.sort(key=lambda found: order.index(found[1]) if found[1] in order else len(order))
         shown = self._shown_all(members, self)

@@ -26,10 +26,10 @@ from noregret.registry.jobs import register
 from noregret.registry.models import ModelVersion
 from noregret.rollout.api.endpoints import EndpointRequest
 from noregret.rollout.endpoints import create_endpoint
-from serving.api.bodies import field_error
 
 from .document_form import DocumentForm
-from .document_inputs import JSONText
+from .document_inputs import JSONText, Number, Whole
+from .expectations import refused_field
 from .pages import ServiceForm
 from .suggested import models_suggested
 
@@ -57,7 +57,7 @@ class KeyForm(ServiceForm):
         widget=UnfoldAdminSelectMultipleWidget(),
         help_text="The key is good for these alone. None chosen: for every endpoint, later ones too.",
     )
-    days = forms.IntegerField(
+    days = Whole(
         required=False,
         min_value=1,
         max_value=LONGEST.days,
@@ -130,8 +130,7 @@ class ModelForm(ServiceForm):
         try:
             definition = msgspec.convert(given, framework.definition)
         except msgspec.ValidationError as error:
-            told = field_error(str(error))
-            raise DefinitionInvalid(told["field"], told["message"]) from error
+            raise DefinitionInvalid(*refused_field(framework.definition, given, error)) from error
         return register(definition, actor=actor)[0]
 
 
@@ -169,7 +168,7 @@ class CacheForm(ReasonForm):
     """What web processes keep of an endpoint's answers."""
 
     field_order = ("entries", "seconds", "reason")
-    entries = forms.IntegerField(
+    entries = Whole(
         label="Entries",
         required=False,
         min_value=1,
@@ -177,7 +176,7 @@ class CacheForm(ReasonForm):
         widget=UnfoldAdminIntegerFieldWidget(),
         help_text="The most answers that a web process keeps. Empty: none are kept.",
     )
-    seconds = forms.FloatField(
+    seconds = Number(
         label="Seconds",
         required=False,
         min_value=0.001,
@@ -196,7 +195,7 @@ class BatchForm(ReasonForm):
     """How an endpoint's requests are computed together."""
 
     field_order = ("rows", "wait_ms", "reason")
-    rows = forms.IntegerField(
+    rows = Whole(
         label="Rows",
         required=False,
         min_value=2,
@@ -204,7 +203,7 @@ class BatchForm(ReasonForm):
         widget=UnfoldAdminIntegerFieldWidget(),
         help_text="The most rows of a call. Empty: each request is a call of its own.",
     )
-    wait_ms = forms.FloatField(
+    wait_ms = Number(
         label="Wait in ms",
         required=False,
         min_value=0.0,
@@ -223,9 +222,7 @@ class ChampionForm(ReasonForm):
 
     field_order = ("champion", "deadline_ms", "reason")
     champion = ModelChoice(queryset=ModelVersion.objects.all(), widget=UnfoldAdminSelectWidget())
-    deadline_ms = forms.IntegerField(
-        label="Deadline in ms", min_value=1, max_value=60_000, widget=UnfoldAdminIntegerFieldWidget()
-    )
+    deadline_ms = Whole(label="Deadline in ms", min_value=1, max_value=60_000, widget=UnfoldAdminIntegerFieldWidget())
 
     @classmethod
     def initial_of(cls, row: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ is made before the last step says so.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,18 +25,19 @@ from noregret.rollout.drafts import document_of
 
 from . import sheets
 from .call_as_code import experiment_as_code
-from .experiment_form import BY_NAME, STEPS, USUAL, ExperimentForm, step_of
-from .pages import ReadOnlyAdmin, actor_of
-from .sheets import Sheet
+from .experiment_form import BY_NAME, STEPS, STRATEGIES, USUAL, ExperimentForm, step_of
+from .left_steps import LIFT, Clash, held, leave, taken
+from .pages import actor_of
+from .review import USUAL_LIFT, cautions_before_start, review
+from .sheets import Page, Sheet
 from .typed_document import typed
-from .words import in_words, reward_in_words
+from .unfinished import UnfinishedForms
+from .words import reward_in_words
 
 _ARM_NAME = re.compile(r"arms\[\d+\]\.name")
-_OWN = {"csrfmiddlewaretoken", "step", "to"}
-LIFT = "suppose.lift"
-"""What a forecast supposes: an input of the page, and no part of the document."""
+_ADD = "admin:experiments_experiment_add"
+_GONE = "That form was sent or discarded, or it is older than a week"
 LIFTS = {"0.02": "2 % better", "0.05": "5 % better", "0.1": "10 % better", "0.2": "20 % better", "0.5": "50 % better"}
-_USUAL_LIFT = "0.1"
 _DONE = ("create", "start")
 
 
@@ -51,7 +53,7 @@ class LiftForm(forms.Form):
         )
 
 
-class GuidedExperiments(ReadOnlyAdmin[Experiment]):
+class GuidedExperiments(UnfinishedForms):
     """Made, copied and changed: three ways into the same steps."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -69,13 +71,38 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
             return self._posted(request, sheet) if request.method == "POST" else self._step(request, sheet)
         if not self.has_add_permission(request):
             raise PermissionDenied
+        token, user = request.GET.get("form", ""), request.user.pk or 0
         if request.method == "POST":
-            return self._posted(request, Sheet(request.user.pk or 0))
-        if request.GET.get("form"):
-            messages.info(request, "That form was sent, or it is older than a week: this is a new one.")
+            return self._without_sheet(request) if token else self._posted(request, Sheet(user))
+        if token and sheets.is_anothers(token, user):
+            return self._anothers(request)
+        if token:
+            messages.info(request, f"{_GONE}: this is a new one.")
         endpoints = list(Endpoint.objects.values_list("name", flat=True)[:2])
         given = request.GET.get("endpoint") or (endpoints[0] if len(endpoints) == 1 else "")
-        return self._begin(Sheet(request.user.pk or 0, {"endpoint": given} if given else {}))
+        return self._begin(Sheet(user, {"endpoint": given} if given else {}))
+
+    def _without_sheet(self, request: HttpRequest) -> HttpResponse:
+        """What was typed on a page of a form that is gone begins a new one."""
+        sheet = Sheet(request.user.pk or 0)
+        step = request.POST.get("step", "")
+        sheet.typed = taken(sheet, request.POST.dict(), step)
+        if not sheet.typed or step not in BY_NAME:
+            messages.info(request, f"{_GONE}.")
+            return HttpResponseRedirect(self.list_url())
+        sheet.saved, sheet.last_step = {step: ""}, step
+        messages.warning(request, f"{_GONE}: this is a new one, with what you had typed in this step.")
+        return _to(sheets.new_sheet(sheet), step)
+
+    def _anothers(self, request: HttpRequest) -> HttpResponse:
+        """Somebody was sent the address of a form."""
+        context = {
+            "title": "This form is another person\N{RIGHT SINGLE QUOTATION MARK}s",
+            "told": "An unfinished form opens for the person who began it. Ask that person to create the draft: "
+            "everybody who may change experiments can then change it, and copy it. Or begin a form of your own.",
+            "links": [("Begin a form", reverse(_ADD)), ("All experiments", self.list_url())],
+        }
+        return self.page(request, "noregret/refused.html", context, status=403)
 
     def copy_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A new form, with what another experiment is."""
@@ -86,7 +113,7 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         filled |= _renamed(filled, copied.endpoint.champion.model)
         for moment in ("schedule.start_at", "schedule.end_at"):
             filled.pop(moment, None)  # its own times: they would start or end the copy
-        return self._begin(Sheet(request.user.pk or 0, filled))
+        return self._begin(Sheet(request.user.pk or 0, filled, saved=_all_steps()))
 
     def edit_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A form with what a draft is, which changes it."""
@@ -97,7 +124,13 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
             messages.error(request, f"{draft.name} is {draft.status}: only a draft can be changed. Copy it.")
             return self.to_row(draft)
         return self._begin(
-            Sheet(request.user.pk or 0, typed(document_of(draft)), draft=draft.pk, revision=draft.revision)
+            Sheet(
+                request.user.pk or 0,
+                typed(document_of(draft)),
+                draft=draft.pk,
+                revision=draft.revision,
+                saved=_all_steps(),
+            )
         )
 
     def _begin(self, sheet: Sheet) -> HttpResponse:
@@ -119,10 +152,17 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         """Keep what was typed; go where it was said, where nothing of the step left is wrong."""
         here = request.POST.get("step", "")
         to = request.POST.get("to", "create" if not here else "next")
-        _take(sheet, request, here)
-        if sheet.token and not sheets.keep(sheet):
-            messages.info(request, "That form was sent already.")
-            return HttpResponseRedirect(self.list_url())
+        sent = request.POST.dict()
+        if sheet.token:
+            left = leave(sheet, sent, here, ends=to in _DONE)
+            if left is None:
+                return self._without_sheet(request)
+            if isinstance(left, Clash):
+                return self._page(request, left.taken, self._form(left.taken), here, status=409, clash=left)
+            sheet = left
+        else:
+            sheet.typed = taken(sheet, sent, here)
+            sheet.saved, sheet.last_step = ({here: ""}, here) if here in BY_NAME else (_all_steps(), "review")
         if to in _DONE:
             return self._done(request, sheet, to)
         if not sheet.token:
@@ -138,6 +178,8 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
 
     def _done(self, request: HttpRequest, sheet: Sheet, to: str) -> HttpResponse:
         form = self._form(sheet)
+        if self._wants_a_second_look(request, form, sheet):
+            return self._page(request, sheet, self._form(sheet), "review", status=400, unseen=True)
         made = form.try_perform(actor_of(request)) if form.is_valid() else None
         if made is None:
             wrong = form.wrong_steps()
@@ -149,6 +191,20 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         if to == "start" and self.may(request, "change"):
             return HttpResponseRedirect(reverse("admin:experiment-action", args=[made.pk, "start"]))
         return HttpResponseRedirect(self.row_url(made))
+
+    def _wants_a_second_look(self, request: HttpRequest, form: ExperimentForm, sheet: Sheet) -> bool:
+        """What starts by itself is asked about here; else it is asked about at the start."""
+        if request.POST.get("step") != "review" or request.POST.get("seen"):
+            return False
+        draft = form.draft_rows()
+        if draft is None or draft.experiment.schedule_.start_at is None:
+            return False
+        return any(caution.grave for caution in cautions_before_start(*draft, float(_lift(sheet))))
+
+    def _typed_now(self, sheet: Sheet, clash: Clash | None) -> dict[str, str]:
+        """What is kept: a page is drawn from that also where it shows something else."""
+        kept = None if clash is None else sheets.sheet_of(sheet.token, sheet.user)
+        return sheet.typed if kept is None else kept.typed
 
     def _step(self, request: HttpRequest, sheet: Sheet) -> HttpResponse:
         name = request.GET.get("step", "")
@@ -164,22 +220,28 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         *,
         tells: bool = False,
         everything: bool = False,
+        clash: Clash | None = None,
+        unseen: bool = False,
         status: int = 200,
     ) -> HttpResponse:
         """A step. With a status of 400, or where it `tells`, with what is wrong in it, or with
-        `everything` that is wrong."""
+        `everything` that is wrong. `clash`: it was saved elsewhere, and stands here as it was
+        typed here."""
         if not sheet.token:
             sheet.token = sheets.new_sheet(sheet)
         context: dict[str, Any] = {}
         told = status == 400 or tells or name == "review"
         if name == "review":
-            context = self._review(request, form)
+            context = self._review(request, form, sheet)
         elif name == "careful":
             other = self._form(sheet)  # its errors are of the whole form
             context = self._expectation(other, sheet)
             form.notes = context.pop("notes")
         elif name == "reward":
             context["endpoints_reward"] = _endpoints_reward(form)
+        elif name == "more":
+            endpoint = _endpoint(form)
+            context["endpoint_sticky"] = endpoint is not None and endpoint.sticky
         elif name == "arms":
             context["champion"] = _champion(form)
         if tells and name != "review":
@@ -201,7 +263,14 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
             "content_title": _heading(form),
             "form": form,
             "step": BY_NAME[name],
-            "steps": [(i + 1, step, step.name in wrong) for i, step in enumerate(STEPS)],
+            "steps": [(i + 1, step, _state(step.name, sheet, name, wrong)) for i, step in enumerate(STEPS)],
+            "page": Page.drawn(held(self._typed_now(sheet, clash), name)),
+            "clash": clash,
+            "unseen": unseen,
+            "strategy": form.strategy,  # by itself: in a template form.strategy is the input
+            "strategy_title": STRATEGIES.get(form.strategy, (form.strategy, ""))[0],
+            "clashed": [] if clash is None else [(form.label_of(path), *both) for path, *both in clash.rows],
+            "unfinished": [] if at or sheet.last_step else self.unfinished_of(request, sheet.token),
             "number": at + 1,
             "before": STEPS[at - 1] if at else None,
             "after": STEPS[at + 1] if at + 1 < len(STEPS) else None,
@@ -215,26 +284,19 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         }
         return self.page(request, "noregret/guided.html", frame | context, status=status)
 
-    def _review(self, request: HttpRequest, form: ExperimentForm) -> dict[str, Any]:
+    def _review(self, request: HttpRequest, form: ExperimentForm, sheet: Sheet) -> dict[str, Any]:
         draft = form.draft_rows()
         if draft is None:
-            return {"words": [], "codes": []}
+            return {"review": None, "codes": []}
         address = request.build_absolute_uri("/").rstrip("/")
-        arms = [
-            (arm.name, arm.model.model, "control" if arm.is_control else "", arm.weight, arm.cost, arm.payload)
-            for arm in draft.arms
-        ]
         return {
-            "words": in_words(draft.experiment, draft.arms)[1:],
-            "arms": arms,
-            "schedule": _schedule(draft.experiment),
+            "review": review(form, draft, float(_lift(sheet))),
             "codes": experiment_as_code(address, form.body, change=form.draft is not None),
         }
 
     def _expectation(self, form: ExperimentForm, sheet: Sheet) -> dict[str, Any]:
         """How long it would take, as far as that can be told."""
-        lift = sheet.typed.get(LIFT, _USUAL_LIFT)
-        lift = lift if lift in LIFTS else _USUAL_LIFT
+        lift = _lift(sheet)
         draft = form.draft_rows()
         if draft is None:
             said = "How long it would take is told here once the steps before are filled in."
@@ -249,37 +311,39 @@ class GuidedExperiments(ReadOnlyAdmin[Experiment]):
         }
 
 
-def _take(sheet: Sheet, request: HttpRequest, here: str) -> None:
-    """What was typed in a step, in place of what stood there; without a step all of it."""
-    strategy = request.POST.get("strategy") or sheet.typed.get("strategy", "")
-    kept = {
-        name: value
-        for name, value in sheet.typed.items()
-        if (here and step_of(name, strategy) != here and name != LIFT)
-        or (sheet.draft is not None and name in ("name", "endpoint"))
-    }
-    sent = {name: request.POST[name] for name in request.POST if name not in _OWN and request.POST[name].strip()}
-    if LIFT in sheet.typed and here != "careful":
-        kept[LIFT] = sheet.typed[LIFT]
-    fixed = {"name", "endpoint"} if sheet.draft is not None else set()
-    sheet.typed = kept | {name: value for name, value in sent.items() if name not in fixed}
+def _all_steps() -> dict[str, str]:
+    """Of a form that begins with something in each: none is waited for."""
+    return {step.name: "" for step in STEPS}
 
 
 def _to(token: str, step: str) -> HttpResponseRedirect:
-    address = reverse("admin:experiments_experiment_add")
-    return HttpResponseRedirect(f"{address}?{urlencode({'form': token, 'step': step})}")
+    return HttpResponseRedirect(f"{reverse(_ADD)}?{urlencode({'form': token, 'step': step})}")
+
+
+def _state(step: str, sheet: Sheet, here: str, wrong: Sequence[str]) -> str:
+    """What the list of steps says of one."""
+    if step not in wrong:
+        return ""
+    return "wrong" if step == here or step in sheet.saved else "open"
 
 
 def _errors(form: ExperimentForm, token: str, here: str, everything: bool) -> list[tuple[str, str, str]]:
-    """(address, path in the document, message) of what is wrong in this step, or in all."""
+    """(address, what it is called, message) of what is wrong in this step, or in all."""
     found = []
     for anchor, path, message in form.shown_errors():
         step = step_of(path, form.strategy)
         if step == here:
-            found.append((f"#{anchor}", path, message))
+            found.append((f"#{anchor}", form.label_of(path), message))
         elif everything:
-            found.append((f"?{urlencode({'form': token, 'step': step, 'check': 1})}#{anchor}", path, message))
+            found.append(
+                (f"?{urlencode({'form': token, 'step': step, 'check': 1})}#{anchor}", form.label_of(path), message)
+            )
     return found
+
+
+def _lift(sheet: Sheet) -> str:
+    lift = sheet.typed.get(LIFT, "")
+    return lift if lift in LIFTS else f"{USUAL_LIFT:g}"
 
 
 def _heading(form: ExperimentForm) -> str:
@@ -329,21 +393,3 @@ def _endpoints_reward(form: ExperimentForm) -> dict[str, str]:
         return {}
     said = "" if endpoint.reward is None else reward_in_words(stored.reward(endpoint.reward))
     return {"endpoint": endpoint.name, "said": said}
-
-
-def _schedule(experiment: Experiment) -> list[str]:
-    """When it starts and ends by itself, in sentences."""
-    if experiment.schedule is None:
-        return ["It starts when somebody starts it."]
-    schedule = experiment.schedule_
-    said = [
-        f"It starts by itself at {schedule.start_at:%Y-%m-%d %H:%M} UTC."
-        if schedule.start_at
-        else "It starts when somebody starts it."
-    ]
-    at_end = "its leader is promoted" if schedule.at_end == "promote_leader" else "it is stopped"
-    if schedule.end_at:
-        said.append(f"At {schedule.end_at:%Y-%m-%d %H:%M} UTC {at_end}.")
-    if schedule.max_seconds:
-        said.append(f"After {schedule.max_seconds / 86_400:g} days {at_end}.")
-    return said

@@ -4,7 +4,7 @@ given rows alone."""
 from collections.abc import Iterator, Sequence
 
 from bandits import policies
-from noregret.experiments.document import ERROR_RATE, Guardrail, Reward, latency_quantile
+from noregret.experiments.document import ERROR_RATE, Canary, Guardrail, Promotion, Reward, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.numbers import plain
@@ -31,11 +31,17 @@ def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
     guards = [_guardrail(guardrail, experiment.reward_) for guardrail in experiment.guardrails_]
     return [
         _now(experiment),
-        _choice(experiment, arms),
+        *_choice(experiment, arms),
         reward_in_words(experiment.reward_),
         *guards,
-        _promotion(experiment),
+        *_promotion(experiment),
+        *_of_devices(experiment),
     ]
+
+
+def percent(share: float) -> str:
+    """0.002 is '0.2%'."""
+    return f"{100.0 * share:.6g}%"
 
 
 _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
@@ -43,7 +49,19 @@ _ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken ou
 
 def _guardrail(guardrail: Guardrail, reward: Reward) -> str:
     passed = " or ".join(_limits(guardrail, reward, "more than", "less than"))
-    return f"If an arm's {guardrail.metric} is shown to be {passed}, {_ACTIONS[guardrail.action]}."
+    usual = Guardrail(guardrail.metric, guardrail.action)
+    besides = [
+        f"it judges an arm from {guardrail.min_decisions:,} decisions on"
+        if guardrail.min_decisions != usual.min_decisions
+        else "",
+        f"it acts on an arm that is within its limits with a chance of at most {percent(guardrail.alpha)}"
+        if guardrail.alpha != usual.alpha
+        else "",
+        f"a value is at least {plain(guardrail.minimum)}" if guardrail.minimum is not None else "",
+        f"a value is at most {plain(guardrail.maximum)}" if guardrail.maximum is not None else "",
+    ]
+    told = "".join(f"; {each}" for each in besides if each)
+    return f"If an arm's {guardrail.metric} is shown to be {passed}, {_ACTIONS[guardrail.action]}{told}."
 
 
 def limits_told(guardrail: Guardrail | GuardrailState, reward: Reward) -> str:
@@ -92,34 +110,87 @@ def _now(experiment: Experiment) -> str:
             return f"It runs: every request to {endpoint} is routed to one of its arms. The champion is {champion}."
 
 
-def _choice(experiment: Experiment, arms: list[Arm]) -> str:
+def _choice(experiment: Experiment, arms: list[Arm]) -> list[str]:
     policy, canary = experiment.policy_, experiment.canary_
+    fields = _fields(experiment)
     if canary is not None:
-        steps = ", ".join(f"{step:.0%}" for step in canary.steps)
-        how = "goes on by itself" if canary.auto else "waits for a person"
-        baked = f"each step bakes for {duration(canary.bake_seconds)} and then {how}"
-        return f"The challenger gets {steps} of the units, step by step; {baked}."
+        return [*_of_canary(experiment, canary), *fields]
     if experiment.strategy == Experiment.Strategy.SHADOW:
         share = 1.0 if experiment.shadow_ is None else experiment.shadow_.sample
-        return f"The champion answers; the challengers get a copy of {share:.0%} of the requests, after the answer."
+        copies = (
+            f"The champion answers; the challengers get a copy of {percent(share)} of the requests, after the answer."
+        )
+        return [copies, *fields]
     if policy is None:
-        return f"{len(arms)} arms share the traffic in fixed parts."
-    apprentice = (
-        "An apprentice: the control serves, and the policy's choice is recorded. " if experiment.apprentice else ""
+        return [f"{len(arms)} arms share the traffic in fixed parts.", *fields]
+    begins = (
+        ["An apprentice: the control serves, and the policy's choice is recorded."] if experiment.apprentice else []
     )
-    held = f"{experiment.holdout:.0%} of the units always get the control. " if experiment.holdout else ""
-    kept = "A unit keeps its arm. " if experiment.sticky else ""
-    return f"{apprentice}{held}{kept}{_of_policy(experiment, policy)}"
+    return [*begins, _of_policy(policy), *fields, *who_is_held_out(experiment)]
 
 
-def _of_policy(experiment: Experiment, policy: Policy) -> str:
+def who_is_held_out(experiment: Experiment) -> list[str]:
+    """Who gets the control whatever is learned, and what of the others is drawn."""
+    held, kept = experiment.holdout, experiment.sticky
+    once = "Once it is activated, " if experiment.apprentice else ""
+    rest = (
+        "every other unit keeps the arm that it got first"
+        if kept and held
+        else "a unit keeps the arm that it got first"
+        if kept
+        else "for all others an arm is drawn with each request, so one unit may get several"
+    )
+    if held:
+        said = (
+            f"{once}{percent(held)} of the units, always the same ones, get the control with each request; {rest}. "
+            "A request without a unit is drawn by itself, for that too."
+        )
+        return [said[:1].upper() + said[1:]]
+    return [f"{once}{rest}."[:1].upper() + f"{once}{rest}."[1:]] if kept else []
+
+
+def _of_canary(experiment: Experiment, canary: Canary) -> list[str]:
+    steps = ", ".join(percent(step) for step in canary.steps)
+    how = "it goes on by itself" if canary.auto else "a person sends it on"
+    rule, silent = experiment.promotion_, experiment.reward_.default is None
+    answers = f", have {min(canary.min_decisions, rule.min_rewards):,} rewards" if silent and rule.min_rewards else ""
+    in_all = f"{rule.min_rewards:,} decisions{' and rewards' if silent else ''}"
+    ends = f" Before it is promoted it must have {in_all} in all." if rule.min_rewards else ""
+    watched = [
+        rail.metric
+        for rail in experiment.guardrails_
+        if rail.metric != ERROR_RATE and not latency_quantile(rail.metric)
+    ]
+    heard = f", and have been heard of by {', '.join(dict.fromkeys(watched))}" if watched else ""
+    return [
+        f"The challenger gets {steps} of the units, step by step; each step bakes for {duration(canary.bake_seconds)}, and then {how}.",
+        f"In each step the challenger must itself serve {canary.min_decisions:,} decisions{answers}{heard}, pass no guardrail, "
+        f"and not be shown to be worse than the control.{ends}",
+    ]
+
+
+def _fields(experiment: Experiment) -> list[str]:
+    """The declared features, with what each may be."""
+    told = [
+        f"{field.name} ({field.min:g} to {field.max:g})"
+        if field.type == "number"
+        else f"{field.name} ({', '.join(field.values or [])})"
+        for field in experiment.context_.fields
+    ]
+    return [f"Declared features: {', '.join(told)}."] if told else []
+
+
+def _of_devices(experiment: Experiment) -> list[str]:
+    counts = "" if experiment.edge_evidence else "Decisions that were made on devices are kept, and teach nothing."
+    excluded = "Decisions of devices whose request excluded arms count too." if experiment.edge_exclusions else ""
+    return [said for said in (counts, excluded) if said]
+
+
+def _of_policy(policy: Policy) -> str:
     said = policies.summary(policy.name)
     if policy.params:
         said += f" With {', '.join(f'{name} {value}' for name, value in policy.params.items())}."
-    fields = [field.name for field in experiment.context_.fields]
-    if fields:
-        said += f" Declared features: {', '.join(fields)}."
-    floor = f" Every arm keeps at least {policy.floor:.1%} of the traffic" if policy.floor else ""
+    floor = f" Every arm keeps at least {_tenths(policy.floor)} of the traffic" if policy.floor else ""
     burn_in = f"the first {policy.burn_in:,} rewards of each arm come from an even split" if policy.burn_in else ""
     rest = (
         f"{floor}, and {burn_in}."
@@ -143,15 +214,21 @@ def unit_of(reward: Reward) -> str:
     return "rewards" if is_rate(reward) else f"of {reward.metric}"
 
 
+def _tenths(share: float) -> str:
+    """'5.0%', and of what has more digits all of them."""
+    return f"{share:.1%}" if abs(1000 * share - round(1000 * share)) < 1e-9 else percent(share)
+
+
 def reward_in_words(reward: Reward) -> str:
     """What feedback is, and how long it counts."""
     low, high = reward.minimum, reward.maximum
     kinds = {"binary": "0 or 1", "count": "a count", "continuous": "a number"}
-    bounds = (
-        f" from {plain(low)} to {plain(high)}"
-        if reward.kind != "binary" and low is not None and high is not None
-        else ""
-    )
+    bounds = ""
+    if reward.kind != "binary":
+        if low is not None and high is not None:
+            bounds = f" from {plain(low)} to {plain(high)}"
+        elif low is not None or high is not None:
+            bounds = f" from {plain(low)}" if low is not None else f" up to {plain(high or 0.0)}"
     better = "more is better" if reward.direction == "maximize" else "less is better"
     without = (
         "a decision without one is not learned from"
@@ -166,28 +243,61 @@ def reward_in_words(reward: Reward) -> str:
     )
 
 
-def _promotion(experiment: Experiment) -> str:
+def _promotion(experiment: Experiment) -> list[str]:
     rule = experiment.promotion_
     if experiment.strategy == Experiment.Strategy.SHADOW:
-        return "Nobody is promoted automatically: a person compares, and decides."
+        return ["Nobody is promoted automatically: a person compares, and decides."]
     if experiment.apprentice:
-        return "Nobody is promoted while the policy is an apprentice."
+        return ["Nobody is promoted while the policy is an apprentice."]
     if experiment.strategy == Experiment.Strategy.CANARY and rule.auto:
-        return "The challenger is promoted when its last step has baked, and rolled back as soon as the control is shown to be better."
-    if not rule.auto:
-        return f"Nobody is promoted automatically: a person decides.{_why_a_person(experiment)}"
-    if experiment.reward_.kind != "binary" and experiment.reward_.default is None:
-        return "Nobody is promoted automatically while a decision without a reward means nothing: a person decides."
+        return [
+            "The challenger is promoted when its last step has baked, and rolled back as soon as the control is shown to be better."
+        ]
+    if experiment.strategy == Experiment.Strategy.CANARY:
+        return ["Nobody is promoted automatically: a person decides."]
+    means_nothing = experiment.reward_.kind != "binary" and experiment.reward_.default is None
+    if rule.auto and not means_nothing:
+        return [f"An arm is promoted {_when(rule)}", *_besides(rule)]
+    why = (
+        "Nobody is promoted automatically while a decision without a reward means nothing: a person decides."
+        if rule.auto
+        else f"Nobody is promoted automatically: a person decides.{_why_a_person(experiment)}"
+    )
+    return [why, f"An arm is recommended {_when(rule)}", *_besides(rule)]
+
+
+def tells_promotion(experiment: Experiment) -> bool:
+    """Do the sentences say all of the rule? Where the evidence for one arm neither promotes nor
+    recommends they don't."""
+    return experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT) and not experiment.apprentice
+
+
+def _when(rule: Promotion) -> str:
     also = [
         f"every arm has {rule.min_rewards:,} matured rewards" if rule.min_rewards else "",
         f"{duration(rule.min_seconds)} have passed" if rule.min_seconds else "",
     ]
     needs = " and ".join(part for part in also if part)
     return (
-        "An arm is promoted as soon as the evidence shows that it is the best"
+        "as soon as the evidence shows that it is the best"
         + (f", not before {needs}" if needs else "")
-        + f"; however often one looks, the chance of promoting a wrong one is at most {rule.alpha:.1%}."
+        + f"; however often one looks, the chance that it is a wrong one is at most {_tenths(rule.alpha)}."
     )
+
+
+def _besides(rule: Promotion) -> list[str]:
+    """What few ask for."""
+    alike = (
+        f"Arms that are shown to differ by less than {percent(rule.indifference)} of the reward's range end it without a winner."
+        if rule.indifference
+        else ""
+    )
+    cools = (
+        f"Within {duration(rule.cooldown_seconds)} of a change of champion nothing is promoted by itself."
+        if rule.cooldown_seconds
+        else ""
+    )
+    return [said for said in (alike, cools) if said]
 
 
 def _why_a_person(experiment: Experiment) -> str:

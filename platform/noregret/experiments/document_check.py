@@ -59,7 +59,7 @@ def _check_guardrail(guardrail: Guardrail, at: str, strategy: str) -> None:
         if bound is not None and abs(bound) > MAX_VALUE:
             raise Invalid(f"{at}.{name}", f"between {-MAX_VALUE:g} and {MAX_VALUE:g} was expected")
     if guardrail.max is None and guardrail.min is None:
-        raise Invalid(f"{at}.max", "required, or min")
+        raise Invalid(f"{at}.max", "a limit is required: max, min or both")
     if guardrail.metric == ERROR_RATE or latency_quantile(guardrail.metric) is not None:
         if guardrail.min is not None:
             raise Invalid(f"{at}.min", f"{guardrail.metric} has no lower limit")
@@ -168,9 +168,9 @@ def check_reward(reward: Reward) -> None:
     if default is None:
         return
     if reward.kind == "binary" and default not in (0, 1):
-        raise Invalid("reward.default", "must be 0, 1 or null: the reward is binary")
+        raise Invalid("reward.default", "0, 1 or nothing was expected: the reward is binary")
     if reward.kind == "count" and (default < 0 or default != int(default)):
-        raise Invalid("reward.default", "must be a whole number, 0 or more, or null: the reward is a count")
+        raise Invalid("reward.default", "a whole number, 0 or more, or nothing was expected: the reward is a count")
     if (low is not None and default < low) or (high is not None and default > high):
         raise Invalid("reward.default", "must be within minimum and maximum")
 

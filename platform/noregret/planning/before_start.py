@@ -17,6 +17,7 @@ from bandits.simulation import outlook
 from noregret.experiments.document import DAY
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
+from noregret.rollout.setups import Caution, Setup
 
 RUNS = 60
 MOST_ARMS = 10
@@ -34,10 +35,12 @@ _LEAST = 10
 
 class Expected(Struct, frozen=True):
     """`assumed`: of what the days are, or why nothing can be told, in a sentence. `days`: by policy
-    (SPLIT for a fixed split), what to expect in words."""
+    (SPLIT for a fixed split), what to expect in words. `medians`: the same as a number; infinite
+    where half of the simulated runs have not decided within DAYS."""
 
     assumed: str
     days: dict[str, str] = {}
+    medians: dict[str, float] = {}
 
 
 def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies: Sequence[str]) -> Expected:
@@ -61,7 +64,9 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
     better, mean = _means(experiment, _to_figures(shown.mean, 3), lift)
     if not 0.0 < better < 1.0:
         return Expected(f"A rate of {_rate(better)} can't be: suppose a smaller difference than {lift:+.0%}.")
-    days = {policy: _days(experiment, arms, policy, per_day, mean, better) for policy in policies}
+    told = {policy: _days(experiment, arms, policy, per_day, mean, better) for policy in policies}
+    days = {policy: said for policy, (said, _) in told.items()}
+    medians = {policy: median for policy, (_, median) in told.items() if median is not None}
     others = "" if len(arms) == 2 else ", the others like the champion"
     return Expected(
         f"At about {requests:,.0f} requests a day with {_rate(mean)} now, if one challenger comes to "
@@ -70,6 +75,7 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
         "A cost is what is lost until then against serving the better arm from the start."
         + (_INDIFFERENT if experiment.promotion_.indifference else ""),
         days,
+        medians,
     )
 
 
@@ -83,6 +89,28 @@ def _without_traffic(name: str, shown: BaselineFigures | None) -> str:
         f"No days can be told yet: {name} has had traffic, but not for a minute of an hour in which no experiment was under "
         "way, and of other hours it is not all. Look again when the next hour has begun."
     )
+
+
+def cautions(experiment: Experiment, arms: Sequence[Arm], lift: float) -> list[Caution]:
+    """What the simulation says against a start: that nothing is decided in time."""
+    policy = SPLIT if experiment.policy_ is None else experiment.policy_.name
+    if experiment.strategy not in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT):
+        return []
+    median = expected(experiment, arms, lift, [policy]).medians.get(policy)
+    planned = Setup(experiment, arms).planned_days()
+    supposed = f"if one challenger is {lift:.0%} better"
+    if median is not None and planned is not None and 0.0 < planned < median:
+        takes = f"more than {DAYS} days" if median == float("inf") else f"about {_span(median)}"
+        return [
+            Caution(
+                f"the schedule ends it after {_span(planned)}, and at this traffic a decision takes {takes} {supposed}",
+                True,
+            )
+        ]
+    if median == float("inf"):
+        said = f"at this traffic half of the simulated experiments have not decided after {DAYS} days, {supposed}"
+        return [Caution(said, True)]
+    return []
 
 
 def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures) -> str:
@@ -127,18 +155,21 @@ def _means(experiment: Experiment, mean: float, lift: float) -> tuple[float, flo
     return mean * (1.0 + sign * lift), mean
 
 
-def _days(experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: float, mean: float, better: float) -> str:
-    """What to expect of one policy, in words; of the split for SPLIT."""
+def _days(
+    experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: float, mean: float, better: float
+) -> tuple[str, float | None]:
+    """What to expect of one policy, in words and as days; of the split for SPLIT. None where no
+    days are told, infinite where they are more than was simulated."""
     horizon = int(min(per_day * DAYS, MOST_DECISIONS))
     if horizon < _LEAST:
-        return "Too little of the traffic can be learned from to tell days."
+        return "Too little of the traffic can be learned from to tell days.", None
     chosen = experiment.policy_
     params = chosen.params if chosen is not None and policy == chosen.name else {}
     made = make(policy, **params) if policy else None
     if made is not None and (made.contextual or made.memory.forgets):
-        return "No days: which arm is best depends on the request or on the time."
+        return "No days: which arm is best depends on the request or on the time.", None
     if made is not None and made.counts_own_pulls:
-        return "Its simulation takes minutes: manage.py plan makes it."
+        return "Its simulation takes minutes: manage.py plan makes it.", None
     weights = np.array([1.0 if arm.weight is None else arm.weight for arm in arms])
     means = np.full(len(arms), mean)
     means[next(i for i, arm in enumerate(arms) if not arm.is_control)] = better
@@ -165,11 +196,13 @@ def _days(experiment: Experiment, arms: Sequence[Arm], policy: str, per_day: flo
         pulls = more[min(int(share * len(more)), len(more) - 1)]
         return None if not np.isfinite(pulls) else max(max(pulls / per_day, least) + waits, promotion.min_seconds / DAY)
 
-    told = _told(day(0.5), day(0.1), day(0.9), most)
-    if not np.isfinite(cost):
-        return told
-    within = f" in the first {_span(most)}" if day(0.5) is None else ""
-    return f"{told}, and costs about {_rounded(cost):,} rewards{within}"
+    median = day(0.5)
+    told = _told(median, day(0.1), day(0.9), most)
+    if np.isfinite(cost):
+        told += f", and costs about {_rounded(cost):,} rewards" + (
+            f" in the first {_span(most)}" if median is None else ""
+        )
+    return told, float("inf") if median is None and horizon < MOST_DECISIONS else median
 
 
 def _simulated(

@@ -146,6 +146,14 @@ def _artifacts(before: datetime) -> int:
     return removed
 
 
+def _forms(before: datetime) -> int:
+    return _in_steps(
+        "DELETE FROM dashboard_unfinishedform WHERE token IN ("
+        "SELECT token FROM dashboard_unfinishedform WHERE changed_at < %s LIMIT %s)",
+        [before],
+    )
+
+
 def _jobs(before: datetime) -> int:
     return _in_steps(
         "DELETE FROM registry_registrationjob WHERE id IN ("
@@ -163,5 +171,6 @@ AGES = (
     Age("decisions that waited to be activated, after their window", 7, _waiting),
     Age("ids of devices' decisions, after their bundle's grace", 1, _edge_decisions),
     Age("registration jobs that ended", 30, _jobs),
+    Age("unfinished forms, after they were last changed", 7, _forms),
     Age("artefacts that no model version names", 7, _artifacts),
 )

@@ -5,32 +5,36 @@ One small function a warning, listed in `_WARNINGS`. Nothing here refuses anythi
 refused when it is created.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from noregret.experiments.models import Experiment
+from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests, made_policy
-from noregret.learning.baseline_figures import present_figures
+
+from .futility import FUTILE
+from .setups import Caution, Setup
 
 Warn = Callable[[Experiment], str | None]
 
-LONG_DAYS = 30.0
-"""An experiment that can't end before this is told to be long."""
 FLOORS_AT_MOST = 0.2
 """The share of traffic that the floors of all arms may take before it is told."""
+LEAST_LEFT = 0.1
+"""Of the traffic: with less for the policy there is hardly anything to learn for."""
 
 
-def floors_take_much(experiment: Experiment) -> str | None:
+def floors_take_much(setup: Setup) -> Caution | None:
     """The policy chooses with what the floors leave: with 100 arms of at least 1 % each nothing is
     left."""
-    floor = 0.0 if experiment.policy_ is None else experiment.policy_.floor
-    arms = sum(arm.enabled for arm in experiment.arms.all())
+    policy = setup.experiment.policy_
+    floor, arms = 0.0 if policy is None else policy.floor, len(setup.arms)
     taken = floor * arms
     if taken <= FLOORS_AT_MOST + 1e-9:
         return None
-    left = f"{1.0 - taken:.0%}" if taken < 1.0 - 1e-9 else "nothing"
-    return (
+    left = 1.0 - taken
+    leave = f"{left:.0%}" if left >= 0.005 else "nothing"
+    return Caution(
         f"{arms} arms with a floor of {floor:.2%} each take {taken:.0%} of the traffic whatever is learned, "
-        f"and leave {left} to the policy: a smaller floor earns more."
+        f"and leave {leave} to the policy: a smaller floor earns more.",
+        grave=left < LEAST_LEFT,
     )
 
 
@@ -71,25 +75,6 @@ def promotes_one_for_all(experiment: Experiment) -> str | None:
     )
 
 
-def takes_long(experiment: Experiment) -> str | None:
-    """At the traffic that the champion had, how long until each arm has the rewards that a
-    promotion asks for?"""
-    least = float(0 if experiment.promotion_ is None else experiment.promotion_.min_rewards)
-    if experiment.status != Experiment.Status.DRAFT or not _promotes_by_itself(experiment) or not least:
-        return None
-    before = present_figures(experiment.endpoint)
-    if before is None or not before.decisions_per_day:
-        return None
-    arms = sum(arm.enabled for arm in experiment.arms.all())
-    days = arms * least / before.decisions_per_day
-    if days < LONG_DAYS:
-        return None
-    return (
-        f"{before.champion} gets about {before.decisions_per_day:,.0f} decisions a day: until each of {arms} arms has "
-        f"{least:,.0f} rewards, which promotion.min_rewards asks for, it takes {days:,.0f} days or more"
-    )
-
-
 def has_no_leader(experiment: Experiment) -> str | None:
     """Where features choose the arm none leads, so there is none to promote at the end."""
     if not looks_at_requests(experiment) or experiment.schedule_.at_end != "promote_leader":
@@ -101,15 +86,23 @@ def has_no_leader(experiment: Experiment) -> str | None:
 
 
 _WARNINGS: tuple[Warn, ...] = (
-    floors_take_much,
     silence_is_no_outcome,
     promotes_though_it_forgets,
     promotes_one_for_all,
     has_no_leader,
-    takes_long,
 )
 
 
+def cautions_of(experiment: Experiment, arms: Sequence[Arm] | None = None) -> list[Caution]:
+    """Every warning of an experiment; empty where there is nothing to say. `arms`: those of rows
+    that are not saved."""
+    seated = sorted(experiment.arms.all() if arms is None else arms, key=lambda arm: arm.position)
+    setup = Setup(experiment, [arm for arm in seated if arm.enabled])
+    found = [floors_take_much(setup), *(futile(setup) for futile in FUTILE)]
+    told = [Caution(said) for warn in _WARNINGS if (said := warn(experiment)) is not None]
+    return [*(caution for caution in found if caution is not None), *told]
+
+
 def warnings_of(experiment: Experiment) -> list[str]:
-    """Every warning of an experiment, a sentence each; empty where there is nothing to say."""
-    return [said for warn in _WARNINGS if (said := warn(experiment)) is not None]
+    """Every warning, a sentence each."""
+    return [caution.said for caution in cautions_of(experiment)]
