@@ -174,6 +174,6 @@ def test_endpoint__tells_its_baseline_and_what_made_its_champions(admin: Client,
     assert "no reward yet" in text(admin, base)
     evidence = {"value": 61.3, "needed": 40.0, "rule": "anytime"}
     move(experiment, "promote", actor="learner", arm=experiment.arms.get(name="b"), evidence=evidence)
-    assert "evidence 61 of the 40 needed" in text(admin, base)
+    assert "evidence 61 (40 needed)" in text(admin, base)
     assert evidence_of_change({"error_rate": 0.5, "rows": []}) == "error_rate 0.5"
     assert evidence_of_change({}) == "-"
