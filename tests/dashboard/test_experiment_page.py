@@ -249,6 +249,7 @@ def test_browser__each_strategy__without_errors_or_barriers__light_and_dark(
             assert tab.evaluate(OVERLAPPING) == [], experiment.name
             tab.set_viewport_size({"width": 390, "height": 844})
             assert tab.evaluate(UNTOLD) == [], experiment.name
+            assert tab.evaluate(OVERLAPPING) == [], experiment.name
             wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert tab.evaluate(wider) == 0, (experiment.name, scheme)
         context.close()

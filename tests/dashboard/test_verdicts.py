@@ -95,7 +95,7 @@ def test_enough_evidence__promotes__or_says_what_is_in_the_way() -> None:
     assert said.headline == "v2 leads: 6.1% against 5.0% of v1, the control, and is shown to be best."
     assert said.do == "Promote v2."
     assert "by itself" in verdict(results(V1, V2, action="promote", to="v2", **ready), setting(auto=True)).do
-    held_up = "v2 leads with evidence 95 of the 80 needed, but v1 has 12 of 100 matured rewards: take it out or wait"
+    held_up = "v2 leads with evidence 95 (80 needed), but v1 has 12 of 100 matured rewards: take it out or wait"
     waits = verdict(results(V1, V2, reason=held_up, **ready), setting())
     assert "v1 has 12 of 100 matured rewards: take it out or wait." in waits.details
 

@@ -10,8 +10,8 @@ from .verdicts import told
 
 Ends = tuple[float, float] | None
 _TICKS = 4
-_SHORT = 5
-"""Of longer texts every second stands at an axis, for a table's is narrow."""
+_SHORT = 4
+"""Of longer texts, or of many, every second stands at an axis: a table's is narrow."""
 _MARGIN = 0.06
 
 
@@ -59,7 +59,7 @@ def axis(numbers: Sequence[float], *, percent: bool, reference: float | None = N
     drawn = Axis([], "", low, high)
     at = ticks(low, high)
     texts = told.values(at, percent=percent, least=0)
-    if max(map(len, texts)) > _SHORT:
+    if max(map(len, texts)) > _SHORT or len(texts) > _TICKS:
         at, texts = at[::2], texts[::2]
     places = [(drawn.place(value), text) for value, text in zip(at, texts, strict=True)]
     anchored = [
