@@ -57,6 +57,12 @@ def test_date__is_never_before_what_the_promotion_waits_for() -> None:
     assert "not decided within a year" in verdict(results(V1, V2, **LEADS), years).text
 
 
+def test_one_arm_left__is_not_told_to_run_on() -> None:
+    gone = arm("v2", mean=0.061, rewards=6000, decisions=6000, enabled=False)
+    said = verdict(results(V1, gone, **LEADS), setting(forecast=SOON))
+    assert (said.headline, said.do) == ("One arm is left: nothing is compared.", "Put an arm back, or end it.")
+
+
 def test_nothing_came_in__says_what_to_send() -> None:
     nothing = results(arm("a", decisions=0, rewards=0), arm("b", decisions=0, rewards=0))
     said = verdict(nothing, setting())
@@ -157,6 +163,10 @@ def test_canary__tells_step_bake_and_what_is_in_the_way() -> None:
     )
     assert baking.details[1] == "The step bakes until 12:05 UTC."
     assert baking.do == "Wait; then it goes on by itself unless something speaks against it."
+    last = {"strategy": "canary", "canary": CanaryState(4, 4, 1.0, NOW - timedelta(minutes=5))}
+    by_itself = setting(canary=Canary(bake_seconds=600.0, auto=False), auto=True)
+    assert "then it is promoted by itself unless" in verdict(results(control, new, **last), by_itself).do
+    assert "then a person promotes it" in verdict(results(control, new, **last), ten).do
     past = GuardrailState(
         "error_rate", "rollback", "limit", 0.003, None, [GuardedArm("new", "beyond", 400, 0.0035, 1.2, 20.0, 900, "")]
     )
@@ -164,7 +174,7 @@ def test_canary__tells_step_bake_and_what_is_in_the_way() -> None:
     waits = "step 2 of 4, 25% of the traffic; waits for traffic: new has served 4 of the 20"
     baked = verdict(results(control, new, guardrails=[past], reason=waits, **CANARY), slow)
     assert "error_rate of new is past its limit, and that is not shown yet; about 900 more values would" in baked.text
-    assert "does not go on: waits for traffic: new has served 4 of the 20" in baked.text
+    assert "time is over, and it does not go on yet: waits for traffic: new has served 4 of the 20" in baked.text
     due = verdict(results(control, new, reason="step 2 of 4, baked, and nothing speaks against new", **CANARY), slow)
     assert due.do == "Advance it."
     back = verdict(results(control, new, action="rollback", reason="control beats new", **CANARY), slow)

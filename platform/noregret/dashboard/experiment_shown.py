@@ -43,6 +43,8 @@ PARTS = ("actions", "verdict", "decision", "arms", "strategy", "soundness", "tim
 # So many points are calm to look at: with more of them each holds few decisions of the arms that
 # lose, and means jump about.
 POINTS = 30
+_SILENT = 20.0
+"""Of so many decisions that were to be expected not one comes by chance once in half a billion."""
 _DAY = timedelta(days=1)
 
 
@@ -167,7 +169,7 @@ def per_day(experiment: Experiment, series: OverTime, now: datetime) -> float | 
     ]
     decisions = sum(arm.decisions[i] for arm in series.arms for i in recent)
     spanned = (now - min((starts[i] for i in recent), default=now)).total_seconds()
-    if not decisions or spanned <= 0.0:
+    if not decisions or spanned <= 0.0 or _has_ended(series, recent, decisions / spanned, now):
         return None
     answered = 1.0
     if experiment.reward_.default is None:
@@ -175,6 +177,13 @@ def per_day(experiment: Experiment, series: OverTime, now: datetime) -> float | 
         heard = sum(arm.rewards[i] for arm in series.arms for i in over or recent)
         answered = heard / asked if asked else 0.0
     return decisions * answered * _DAY.total_seconds() / spanned or None
+
+
+def _has_ended(series: OverTime, recent: list[int], rate: float, now: datetime) -> bool:
+    """Has traffic of `rate` a second been silent for as long as it hardly ever is?"""
+    last = max(i for i in recent if any(arm.decisions[i] for arm in series.arms))
+    silent = (now - datetime.fromisoformat(series.at[last])).total_seconds() - series.seconds
+    return rate * silent > _SILENT
 
 
 def strip(experiment: Experiment, results: Results, figures: Figures, counted: Feedback) -> list[tuple[str, str, str]]:

@@ -164,10 +164,12 @@ class GuardedRow(Struct, frozen=True):
 
 
 class Ladder(Struct, frozen=True):
-    """`until`: when the present step has baked."""
+    """`until`: when the present step of a canary that runs has lasted as long as it must, and
+    whether that is over."""
 
     steps: list[Step]
     until: datetime | None
+    is_over: bool
     auto: bool
 
 
@@ -188,7 +190,8 @@ def ladder(experiment: Experiment, arms: list[Arm], results: Results, setting: S
             steps.append(Step(i + 1, f"{weight:.0%}", "done", "baked"))
         else:
             steps.append(_present(experiment, challenger, results, setting, i, weight))
-    return Ladder(steps, baked_at(results, setting), rule.auto)
+    until = baked_at(results, setting) if experiment.status == Experiment.Status.RUNNING else None
+    return Ladder(steps, until, until is not None and until <= results.as_of, rule.auto)
 
 
 def _present(

@@ -20,6 +20,9 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     """Of a running or paused experiment with decisions."""
     if setting.contextual:
         return _of_contextual(results, setting)
+    if sum(arm.enabled for arm in results.arms) < 2:
+        headline = "One arm is left: nothing is compared."
+        return Verdict(headline, "Put an arm back, or end it.", "wait", tuple(_planned(results, setting)))
     unanswered = [arm for arm in results.arms if arm.enabled and arm.decisions and not arm.rewards]
     if unanswered:
         return _unanswered(results, setting, unanswered)

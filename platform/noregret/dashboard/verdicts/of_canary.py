@@ -1,5 +1,6 @@
 """Verdicts of a canary: which step, what stands in the way of the next, and what follows."""
 
+import math
 from datetime import datetime, timedelta
 
 from noregret.learning.shown.results import Results, ResultsArm
@@ -32,17 +33,26 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
     until = baked_at(results, setting)
     if until is not None and until > results.as_of:
         details.append(f"The step bakes until {told.moment(until, results.as_of).removeprefix('at ')}.")
-        goes_on = "then it goes on by itself unless something speaks against it"
-        do = f"Wait; {goes_on if rule.auto else 'then it waits for a person'}."
-        return Verdict(headline, do, "wait", tuple(details))
+        return Verdict(headline, f"Wait; then {_goes_on(results, setting)}.", "wait", tuple(details))
     missing = what_it_waits_for(results, setting)
     if missing:
-        details.append(f"It has baked, and does not go on: {missing}.")
+        details.append(f"The step's time is over, and it does not go on yet: {missing}.")
         return Verdict(headline, "See to what it waits for; or roll it back.", "wait", tuple(details), ("rollback",))
     details.append(f"It has baked, and nothing speaks against {challenger.name}.")
     if rule.auto:
         return Verdict(headline, "It goes on by itself in a moment.", "good", tuple(details))
     return Verdict(headline, "Advance it.", "good", tuple(details), ("advance",))
+
+
+def _goes_on(results: Results, setting: Setting) -> str:
+    """What follows when the present step has baked."""
+    state, rule = results.canary, setting.canary
+    assert state is not None, "asked of a canary that has begun"
+    assert rule is not None, "a canary has steps"
+    unless = "unless something speaks against it"
+    if state.step >= state.steps:
+        return f"it is promoted by itself {unless}" if setting.auto else "a person promotes it, or rolls it back"
+    return f"it goes on by itself {unless}" if rule.auto else "it waits for a person"
 
 
 def baked_at(results: Results, setting: Setting) -> datetime | None:
@@ -58,7 +68,7 @@ def what_it_waits_for(results: Results, setting: Setting) -> str:
     if until is None:
         return "the canary has not begun"
     if until > results.as_of:
-        return f"the step bakes for another {(until - results.as_of).total_seconds():,.0f} s"
+        return f"the step bakes for another {math.ceil((until - results.as_of).total_seconds()):,} s"
     return results.recommendation.reason.partition("; ")[2]
 
 

@@ -43,8 +43,9 @@ def of_ended(results: Results, setting: Setting) -> Verdict:
     arm = results.recommendation.arm
     if arm is not None and not setting.contextual and results.strategy != "shadow":
         details += [*means_told(results, setting, arm), *named_against_the_table(results, arm, setting)]
-    promoted = f"{arm} serves all of it now." if arm else f"{setting.champion} is its champion."
-    return Verdict(headline, f"Nothing is left to do: of {setting.endpoint}, {promoted}", "over", tuple(details))
+    # Who that is may have changed since, by what came after.
+    now = f"Nothing is left to do. The champion of {setting.endpoint} is {setting.champion} now."
+    return Verdict(headline, now, "over", tuple(details))
 
 
 def said_of_nothing(results: Results, setting: Setting) -> Verdict | None:

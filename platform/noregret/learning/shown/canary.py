@@ -8,6 +8,7 @@ promotion, an experiment with an `indifference` must have shown that the challen
 that worse. It rolls back as soon as the control is shown to be better.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -67,7 +68,7 @@ def due(experiment: Experiment, arms: list[Arm], now: datetime | None = None) ->
         return Due("wait", f"{place}; {challenger.name} is disabled")
     left = canary.bake_seconds - ((now or timezone.now()) - since).total_seconds()
     if left > 0:
-        return Due("wait", f"{place}; it bakes for another {left:,.0f} s", challenger, against, needed)
+        return Due("wait", f"{place}; it bakes for another {math.ceil(left):,} s", challenger, against, needed)
     last = at + 1 >= len(steps)
     missing = _missing(experiment, canary, since, challenger, control, at=at) or unfit(experiment, challenger)
     if missing:

@@ -164,7 +164,8 @@ def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: S
             else Recommendation("stop", None, said, leader, value, found.needed)
         )
     if leader is None:
-        return keep_on("no arm leads yet: " + _hindrance(experiment, arms, evidence, None))
+        hindrance = _hindrance(experiment, arms, evidence, None)
+        return keep_on(f"no arm leads yet: {hindrance}" if hindrance else "no arm leads yet")
     if found.action == "continue" or found.arm is None:
         silent = [arm.name for arm in arms if arm.enabled and not evidence.matured.count[arm.position]]
         if silent:
