@@ -161,9 +161,9 @@ def test_rewards_about_a_billion__have_one_unit__everywhere(admin: Client, two_a
     assert not re.search(r"\de[+-]?\d", re.sub(r"[0-9a-f-]{36}", "", text)), "no exponents"
     assert "from -1 G to 5 G" in text
     figures = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()
-    for cells in figures["cells"].values():
-        assert cells["mean"].endswith(" G")
-        assert cells["interval"].count(" G") == 2
+    for row in figures["cells"].values():
+        assert row["mean"].endswith(" G")
+        assert row["interval"].count(" G") == 2
 
 
 def test_rates_of_a_fifth_of_a_per_cent__are_told_apart(admin: Client, two_arms: Start) -> None:
