@@ -15,6 +15,7 @@ from django.utils import timezone
 from noregret.dashboard import mirrored, sections
 from noregret.dashboard.decision import offers
 from noregret.dashboard.drawn import axis
+from noregret.dashboard.figures import cells
 from noregret.dashboard.verdicts import verdict
 from noregret.experiments.document import Canary, Reward
 from noregret.experiments.models import Arm, Experiment
@@ -160,9 +161,9 @@ def test_rewards_about_a_billion__have_one_unit__everywhere(admin: Client, two_a
     assert not re.search(r"\de[+-]?\d", re.sub(r"[0-9a-f-]{36}", "", text)), "no exponents"
     assert "from -1 G to 5 G" in text
     figures = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()
-    for cells in figures["cells"].values():
-        assert cells["mean"].endswith(" G")
-        assert cells["interval"].count(" G") == 2
+    for row in figures["cells"].values():
+        assert row["mean"].endswith(" G")
+        assert row["interval"].count(" G") == 2
 
 
 def test_rates_of_a_fifth_of_a_per_cent__are_told_apart(admin: Client, two_arms: Start) -> None:
@@ -340,3 +341,11 @@ def test_axis__of_long_numbers__has_fewer_of_them() -> None:
     assert long is not None
     assert [text for _, text, _ in short.ticks] == ["60%", "70%", "80%", "90%"]
     assert len(long.ticks) < 4
+
+
+def test_arm_that_fails_often__has_no_chance_beside_its_figures() -> None:
+    failing = arm("v2", mean=0.06, error_rate=0.4, rewards=600, probability_best=0.698, expected_loss=0.001)
+    told_of = cells(results(V1, failing), percent=True)["v2"]
+    assert (told_of["best"], told_of["loss"], told_of["mean"]) == ("–", "–", "6.0%")
+    said = verdict(results(V1, failing, leader="v1", value=2.0, needed=40.0, matured=9), setting())
+    assert said.do == "Mend the model behind v2, or take it out."
