@@ -194,12 +194,13 @@ def test_floor__changed_from_the_page__is_asked_for_told_and_in_the_timeline(
     assert "It is 0.01 now, and follows the number of arms; 2 arms have room for 0.5 each." in asked
     for wrong, told in (
         ({"floor": "0.9", "reason": "x"}, "0 to 0.5 was expected for 2 arms"),
-        ({"floor": "much", "reason": "x"}, "Enter a number."),
+        ({"floor": "much", "reason": "x"}, "A number was expected, as 0.05 or 5 %."),
+        ({"floor": "1.5", "reason": "x"}, "At most 1 (100 %) was expected."),
         ({"floor": "0.1", "reason": ""}, "This field is required."),
     ):
         answer = client.post(address, wrong)
         assert (answer.status_code, told in answer.content.decode()) == (400, True), wrong
-    shown = client.post(address, {"floor": "0.125", "reason": "to decide sooner"}, follow=True).content.decode()
+    shown = client.post(address, {"floor": "12,5 %", "reason": "to decide sooner"}, follow=True).content.decode()
     assert "Every arm gets at least 12.5% from now on. 2 arms with a floor of 12.50% each take 25%" in shown
     assert "changed the floor from 1% to 12.5%" in shown
     assert "to decide sooner" in shown

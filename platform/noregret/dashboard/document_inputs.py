@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.forms.widgets import Widget
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
@@ -25,7 +26,7 @@ from unfold.widgets import (
 from serving import strict_json
 
 from .document_parts import Kind, Leaf
-from .expectations import bounds, json_in_words, plain_number
+from .expectations import amount, bounds, json_in_words, plain_number
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -48,12 +49,22 @@ class JSONText(forms.CharField):
             raise ValidationError(json_in_words(text, error)) from error
 
 
+def _say_bounds(field: forms.IntegerField, unit: str) -> None:
+    """Django's own words for bounds are replaced by those of documents."""
+    for validator in field.validators:
+        if isinstance(validator, MinValueValidator | MaxValueValidator):
+            words = "At least" if isinstance(validator, MinValueValidator) else "At most"
+            said = f"{words} {amount(validator.limit_value, unit)} was expected."
+            validator.message = said.replace("%", "%%")  # Django puts values into it
+
+
 class Number(forms.FloatField):
     """As a person types it. `unit`: `share`, `seconds` or nothing."""
 
     def __init__(self, *, unit: str = "", **options: Any) -> None:
         self.unit = unit
         super().__init__(widget=options.pop("widget", None) or forms.TextInput(), **options)
+        _say_bounds(self, unit)
 
     def to_python(self, value: Any) -> float | None:  # type: ignore[override]  # Django's floats are integers too
         text = str(value or "").strip()
@@ -65,6 +76,7 @@ class Whole(forms.IntegerField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(widget=options.pop("widget", None) or forms.TextInput(), **options)
+        _say_bounds(self, "")
 
     def to_python(self, value: Any) -> int | None:
         text = str(value or "").strip()
