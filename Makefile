@@ -25,9 +25,10 @@ up: install
 demo: install
 	$(BIN)/python manage.py demo
 
-# As many processes as there are cores, each with engines of its own; a file's tests stay together.
+# As many processes as there are cores, each with engines of its own; a file's tests stay together, and the longest
+# files come first (tests/conftest.py).
 test: install
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Pictures of the pages in README and docs, from the demo. Needs Chromium; about eight minutes.
 screenshots: install

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from noregret.bench.models import irises
+from noregret.bench.irises import irises
 from noregret.bench.scenario import prepare
 from noregret.demo.client import Client
 from noregret.embedded.running import RunningPlatform

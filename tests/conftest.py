@@ -35,6 +35,46 @@ if os.environ.get("TESTS_REDIS_CLUSTER"):
     let_tests_look_at_all_keys()
 
 
+SLOW_FILES = (
+    "embedded/test_up.py",
+    "from_mlflow/test_import.py",
+    "registry/test_registry.py",
+    "learning/test_policies_in_service.py",
+    "learning/test_learned_when_matured.py",
+    "embedded/test_pooler.py",
+    "edge/test_digits_page.py",
+    "clients/test_register.py",
+    "serving/test_runtime_contract.py",
+    "from_mlflow/test_one_model_everywhere.py",
+)
+"""The longest ones, by seconds: several processes begin with them, so that none is left alone with
+one at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        place = {str(Path(__file__).parent / name): i for i, name in enumerate(SLOW_FILES)}
+        items.sort(key=lambda item: place.get(str(item.path), len(place)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_once() -> None:
+    """Each client of a test makes the middleware anew, and with it WhiteNoise looks at every static
+    file again: a tenth of the suite's time, for files that do not change."""
+    from whitenoise.middleware import WhiteNoiseMiddleware
+
+    look, found = WhiteNoiseMiddleware.add_files_from_finders, {}
+
+    def add_files_from_finders(self: WhiteNoiseMiddleware) -> None:
+        seen = (self.static_root, self.static_prefix)
+        if seen not in found:
+            look(self)
+            found[seen] = dict(self.files)
+        self.files.update(found[seen])
+
+    WhiteNoiseMiddleware.add_files_from_finders = add_files_from_finders
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(engines: None) -> None:
     """pytest-django asks for this before it makes its database: here the servers start."""

@@ -7,6 +7,7 @@ from the environment. The data directory is a temporary one, and nothing of it i
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ import psycopg
 import pytest
 
 DATA_DIR = Path(tempfile.mkdtemp(prefix="noregret-tests-"))
+
+# Some machines are told to write no bytecode. Tests start hundreds of processes, and each would
+# compile the whole platform anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 for _name in ("DATABASE_URL", "REDIS_URL", "PROMETHEUS_MULTIPROC_DIR"):
     os.environ.pop(_name, None)

@@ -1,5 +1,6 @@
 """The shape of the house: what must never be, wherever a change comes from."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from noregret.env import BadEnvironment, Environment
 from noregret.variables import VARIABLES
+
+from tests.conftest import SLOW_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,3 +112,17 @@ def test_environment__value_that_cannot_be_used__names_variable_and_expectation(
     with pytest.raises(BadEnvironment, match=said) as caught:
         Environment.read({name: value})
     assert name in str(caught.value)
+
+
+def test_process_of_the_platform__imports_no_library_of_models_before_it_needs_one() -> None:
+    """Every process does what this does: web, workers, beat, each command. scikit-learn takes
+    longer than all of it, and brings pandas and pytest."""
+    heavy = "{'sklearn', 'skops', 'pandas', 'pytest'} & sys.modules.keys()"
+    code = f"import sys, django; django.setup(); import noregret.urls, noregret.wsgi; print(sorted({heavy}))"
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "noregret.settings", "PYTHONPATH": f"{ROOT}:{ROOT}/platform"}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert said.stdout.strip() == "[]", said.stdout + said.stderr
+
+
+def test_slow_files__are_there() -> None:
+    assert [name for name in SLOW_FILES if not (ROOT / "tests" / name).is_file()] == []

@@ -21,8 +21,8 @@ from . import peers
 from .control_calls import ResultsCalls
 from .cores import Cores
 from .figures import Value
+from .irises import irises
 from .load import Measured, load
-from .models import irises
 from .noop_server import noop_server
 from .open_loop import load_at
 from .rounds import ROUNDS, Load, Rounds, ratios

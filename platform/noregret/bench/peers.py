@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from .cores import Cores
+from .irises import Irises
 from .load import LoadFailed, Target, http, load
-from .models import Irises
 
 SOURCES = Path(__file__).parent / "peer_sources"
 INSTALL_SECONDS = 900.0

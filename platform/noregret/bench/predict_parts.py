@@ -19,7 +19,7 @@ import msgspec
 
 from noregret import env
 
-from .models import irises
+from .irises import irises
 from .scenario import ENDPOINT
 
 REPEATS = 15

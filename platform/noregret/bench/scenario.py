@@ -14,8 +14,8 @@ from noregret.embedded.running import RunningPlatform
 from noregret.env import secret_key_file
 from serving.tokens import Signer, Token, new_id
 
+from .irises import Irises, artifact
 from .load import Target, http
-from .models import Irises, artifact
 
 ENDPOINT = "bench"
 EXPERIMENT = "bench-bandit"

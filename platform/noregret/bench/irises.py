@@ -2,7 +2,8 @@
 irises.
 
 Small on purpose: what is measured is the way to a model and back. Every peer's own introduction
-serves irises too.
+serves irises too. (Not named models: Django imports an app's module of that name in every process,
+and scikit-learn takes longer to import than all of the platform.)
 """
 
 from dataclasses import dataclass
