@@ -251,6 +251,7 @@ def test_expectation__where_nothing_is_known__says_what_to_do_and_no_number(page
     ):
         assert said in careful(pages, **typed), typed
     assert "once the steps before are filled in" in look(pages, begin(pages), "careful")
+    assert re.search(r"once this can be used: [^:<]*: [^<]*0\.5", careful(pages, promotion__alpha="0.6"))
 
 
 def test_copy__of_an_experiment__is_another_with_the_same_document(pages: Client, alice: Api) -> None:

@@ -17,6 +17,7 @@ from noregret.registry.models import ModelVersion
 from noregret.trail.models import AuditEntry
 
 from serving.ledger import events
+from serving.problems import Problem
 from serving.process import process
 from tests.conftest import endpoint_of, python_model
 
@@ -108,6 +109,26 @@ def test_form__of_typed_columns__has_a_field_each_and_sends_their_types() -> Non
         "context": {"age": 31},
         "activate": False,
     }
+
+
+def test_form__refused_by_the_hot_path__says_in_words_what_a_column_takes() -> None:
+    columns = [
+        {"name": "age", "type": "integer", "nullable": False},
+        {"name": "spent", "type": "number", "nullable": False},
+    ]
+    sent = {"row-0": "1,5", "row-1": "1,5", "unit": "u"}
+    form = form_of({"columns": columns, "features": 2}, sent)
+    assert form.is_valid()
+    assert form.body()["inputs"] == [{"age": "1,5", "spent": 1.5}]
+    wrong: Any = [
+        {"field": "inputs[0].age", "message": "expected `int`, got `str`"},
+        {"field": "inputs[0].spent", "message": "expected `float`, got `null`"},
+        {"field": "elsewhere", "message": "is wrong"},
+    ]
+    form.refuse(Problem(400, "invalid", "Wrong", "", errors=wrong))
+    assert form.errors["row-0"] == ["a whole number was expected, as 3"]
+    assert form.errors["row-1"] == ["a number was expected, as 0.5"]
+    assert form.errors["__all__"] == ["elsewhere: is wrong"]
 
 
 def test_form__of_unnamed_features_and_of_very_many() -> None:

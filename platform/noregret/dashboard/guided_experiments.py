@@ -299,7 +299,13 @@ class GuidedExperiments(UnfinishedForms):
         lift = _lift(sheet)
         draft = form.draft_rows()
         if draft is None:
-            said = "How long it would take is told here once the steps before are filled in."
+            own = [
+                f"{form.label_of(path)}: {message}"
+                for _, path, message in form.shown_errors()
+                if step_of(path, form.strategy) == "careful"
+            ]
+            before = "How long it would take is told here once the steps before are filled in."
+            said = f"How long it would take is told here once this can be used: {'; '.join(own)}" if own else before
             return {"notes": {}, "assumed": said, "lift": None, "days": ""}
         row = draft.experiment
         told = expected(row, draft.arms, float(lift), policies_told(row, list(USUAL)))

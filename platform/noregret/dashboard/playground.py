@@ -30,6 +30,8 @@ from serving.process import Process, process
 from serving.recording import append
 from serving.tokens import new_id
 
+from .expectations import plain_number
+
 MOST_FIELDS = 30
 """A row with more columns is one text of JSON."""
 _ROW, _CONTEXT = "row", "context"
@@ -142,7 +144,18 @@ class TryForm(forms.Form):
         if not problem.errors:
             self.add_error(None, problem.detail)
         for error in problem.errors:
-            self.add_error(self._field_of(error["field"]), f"{error['field']}: {error['message']}")
+            field = self._field_of(error["field"])
+            if field is None:
+                self.add_error(None, f"{error['field']}: {error['message']}")
+            else:
+                self.add_error(field, self._in_words(field, error["message"]))
+
+    def _in_words(self, field: str, message: str) -> str:
+        """What was expected of a column, for who typed it; types are the hot path's words."""
+        place = field.removeprefix(f"{_ROW}-")
+        if not message.startswith("expected `") or not place.isdecimal() or self._columns is None:
+            return message
+        return _EXPECTED.get(self._columns[int(place)].type, message)
 
     def _field_of(self, path: str) -> str | None:
         for i, column in enumerate(self._columns or ()):
@@ -200,10 +213,23 @@ def _json(text: str) -> Any:
         return text
 
 
+_EXPECTED = {
+    "number": "a number was expected, as 0.5",
+    "integer": "a whole number was expected, as 3",
+    "boolean": "true or false was expected",
+    "string": "a text was expected",
+}
+
+
 def _typed(text: str, kind: str) -> Any:
     if kind in ("string", "category"):
         return text
-    return None if text == "" else _json(text)
+    if text == "":
+        return None
+    try:
+        return _json(plain_number(text, "") if kind == "number" else text)
+    except forms.ValidationError:  # the hot path says what was expected
+        return _json(text)
 
 
 @dataclass(slots=True)
