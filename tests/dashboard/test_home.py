@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
@@ -30,6 +31,7 @@ from noregret.dashboard.home.needs import (
 from noregret.dashboard.home.processes import asked
 from noregret.dashboard.home.series import line
 from noregret.dashboard.home.situation import PARTS, situation
+from noregret.experiments import document as documents
 from noregret.experiments.models import Arm, Baseline, ChampionChange, Endpoint, Experiment
 from noregret.learning.baselines import hour_of
 from noregret.learning.health import sign_of_life
@@ -37,6 +39,7 @@ from noregret.learning.models import ArmInterval, ArmStatistics, BaselineInterva
 from noregret.notify.models import Delivery, Webhook
 from noregret.registry.models import ModelVersion
 from noregret.rollout.arms import set_enabled
+from noregret.rollout.creation import create_experiment
 from noregret.rollout.transitions import move
 from noregret.trail import audit
 
@@ -187,6 +190,20 @@ def test_situation__what_guardrails_did__is_told_until_a_person_takes_it_up(two_
     assert causes() == {"guardrail_acted"}
     Experiment.objects.update(ended_at=timezone.now() - timedelta(days=2))
     assert causes() == set()
+    Experiment.objects.update(ended_at=timezone.now() - timedelta(hours=1))
+    assert causes() == {"guardrail_acted"}
+    start_again(experiment.endpoint)  # whoever begins another has taken it up
+    assert "guardrail_acted" not in causes()
+
+
+def start_again(endpoint: Endpoint) -> None:
+    document = {
+        "name": "again",
+        "endpoint": endpoint.name,
+        "strategy": "ab",
+        "arms": [{"name": "b", "model": "page@b"}],
+    }
+    move(create_experiment(msgspec.convert(document, documents.Experiment), actor="t"), "start", actor="t")
 
 
 def test_situation__single_deployment_and_canary_and_notifications(two_arms: Start) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Sum
+from django.db.models import Exists, F, OuterRef, Sum
 
 from bandits.inference.limits import proportion_evidence
 from noregret.access.models import ApiKey
@@ -214,7 +214,9 @@ def _guarded(now: datetime) -> list[GuardrailActed]:
     status, outcome = Experiment.Status, Experiment.Outcome
     rows = Experiment.objects.order_by("-pk")
     paused = dict(rows.filter(status=status.PAUSED).values_list("name", "pk")[: 4 * MOST])
-    back = rows.filter(outcome=outcome.ROLLED_BACK, ended_at__gt=now - TOLD_FOR)
+    # Whoever has started another on the endpoint has taken it up.
+    later = Experiment.objects.filter(endpoint=OuterRef("endpoint"), started_at__gt=OuterRef("ended_at"))
+    back = rows.filter(~Exists(later), outcome=outcome.ROLLED_BACK, ended_at__gt=now - TOLD_FOR)
     rolled_back = dict(back.values_list("name", "pk")[: 4 * MOST])
     begun = rows.filter(status__in=(status.RUNNING, status.PAUSED), arms__enabled=False)
     disabled: dict[tuple[str, str], int] = {
