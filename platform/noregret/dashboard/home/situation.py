@@ -215,7 +215,8 @@ def _guarded(now: datetime) -> list[GuardrailActed]:
     rows = Experiment.objects.order_by("-pk")
     paused = dict(rows.filter(status=status.PAUSED).values_list("name", "pk")[: 4 * MOST])
     # Whoever has started another on the endpoint has taken it up.
-    later = Experiment.objects.filter(endpoint=OuterRef("endpoint"), started_at__gt=OuterRef("ended_at"))
+    others = Experiment.objects.exclude(pk=OuterRef("pk"))
+    later = others.filter(endpoint=OuterRef("endpoint"), started_at__gt=OuterRef("ended_at"))
     back = rows.filter(~Exists(later), outcome=outcome.ROLLED_BACK, ended_at__gt=now - TOLD_FOR)
     rolled_back = dict(back.values_list("name", "pk")[: 4 * MOST])
     begun = rows.filter(status__in=(status.RUNNING, status.PAUSED), arms__enabled=False)
