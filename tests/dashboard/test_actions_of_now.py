@@ -11,9 +11,11 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.shown import forecast
 from noregret.learning.standing_history import Standing
 from noregret.rollout.endpoints import create_endpoint
+from noregret.steering.round import learn
 from noregret.trail.models import AuditEntry
 
 from tests.conftest import Api, static_model
+from tests.learning.past_traffic import decide
 
 Start = Callable[..., Experiment]
 
@@ -74,6 +76,36 @@ def test_action__of_a_page_from_before_an_arm_was_taken_out__does_nothing(
     assert AuditEntry.objects.count() == before
     assert admin.post(do(experiment, action), sent | opened(admin, do(experiment, action))).status_code == 302
     assert AuditEntry.objects.count() > before
+
+
+def test_shadow__is_not_said_to_route_anybody(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(strategy="shadow", arms=[{"name": "new", "model": "page@b"}])
+    Experiment.objects.update(status="draft", started_at=None)
+    asked = admin.get(do(experiment, "start")).content.decode()
+    assert "Copies of requests to pages go to the challengers of e from now on" in asked
+    assert "routed among" not in asked
+
+
+def test_arm_that_failed__is_put_back_after_a_second_look(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(guardrails=[{"metric": "error_rate", "max": 0.02, "action": "disable_arm"}])
+    for _ in range(60):
+        decide(experiment, "b", seconds_ago=5, failed=True)
+    learn(experiment.endpoint_id)
+    assert not Arm.objects.get(name="b").enabled
+    sent = opened(admin, do(experiment, "enable") + "?arm=b") | {"arm": "b"}
+    del sent["seen"]
+    asked = admin.post(do(experiment, "enable"), sent).content.decode()
+    assert "b fails in 100% of what it is asked." in asked
+    assert "takes it out again: a mended version is another arm" in asked
+    assert not Arm.objects.get(name="b").enabled
+    assert admin.post(do(experiment, "enable"), sent | {"seen": "on"}).status_code == 302
+    assert Arm.objects.get(name="b").enabled
+
+
+def test_page__after_a_refresh__has_the_buttons_that_it_had(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms()
+    told = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()
+    assert f"/admin/experiments/experiment/{experiment.pk}/copy" in told["parts"]["actions"]
 
 
 def test_endpoint__page_of_before_a_change__undoes_nothing(admin: Client, alice: Api) -> None:

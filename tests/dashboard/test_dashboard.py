@@ -213,7 +213,7 @@ def test_page__canary_and_apprentice__go_on_by_confirmed_steps(admin: Client, tw
     )
     shown = admin.get(page(experiment)).content.decode()
     assert "The challenger gets 5%, 25%, 50%, 100% of the units" in shown
-    assert "error_rate is shown to be more than 2%, it is rolled back" in shown
+    assert "error_rate is shown to be more than 2%, the experiment is rolled back" in shown
     assert do(experiment, "advance") in shown
     assert "goes to its next step now" in admin.get(do(experiment, "advance")).content.decode()
     experiment.refresh_from_db()

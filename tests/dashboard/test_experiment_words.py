@@ -157,13 +157,13 @@ def test_rewards_about_a_billion__have_one_unit__everywhere(admin: Client, two_a
         reward(experiment, names[i % 2], decide(experiment, names[i % 2], unit=f"u{i}"), value)
     learn(experiment.endpoint_id)
     text = text_of(admin.get(page(experiment)))
-    assert re.search(r"\d[.\d]* G", text)
+    assert re.search(r"\d[.\d]* bn", text)
     assert not re.search(r"\de[+-]?\d", re.sub(r"[0-9a-f-]{36}", "", text)), "no exponents"
-    assert "from -1 G to 5 G" in text
+    assert "from -1 bn to 5 bn" in text
     figures = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()
     for row in figures["cells"].values():
-        assert row["mean"].endswith(" G")
-        assert row["interval"].count(" G") == 2
+        assert row["mean"].endswith(" bn")
+        assert row["interval"].count(" bn") == 2
 
 
 def test_rates_of_a_fifth_of_a_per_cent__are_told_apart(admin: Client, two_arms: Start) -> None:
@@ -184,8 +184,8 @@ def test_column__has_one_form__and_nothing_that_is_not_0_is_told_as_0() -> None:
     assert [loss.at_least(value) for value in (0.33, 1e-9, 0.0)] == ["33.0%", "under 0.1%", "0.0%"]
     assert numbers.difference(0.0, (-1e-17, 1e-17), percent=True) == "0.0 points (95%: 0.0 to 0.0)"
     assert numbers.difference(0.01, (0.0001, 0.02), percent=True) == "+1.00 points (95%: +0.01 to +2.00)"
-    assert numbers.amount(2e9, (-3e8, 4e9), "of revenue") == "+2.0 G of revenue (95%: -0.3 G to +4.0 G)"
-    assert [numbers.plain(value) for value in (-1e9, 0.02, 1500.0)] == ["-1 G", "0.02", "1,500"]
+    assert numbers.amount(2e9, (-3e8, 4e9), "of revenue") == "+2.0 bn of revenue (95%: -0.3 bn to +4.0 bn)"
+    assert [numbers.plain(value) for value in (-1e9, 0.02, 1500.0)] == ["-1 bn", "0.02", "1,500"]
 
 
 def test_guardrails__are_in_their_metrics_unit__beside_the_control() -> None:
@@ -199,7 +199,7 @@ def test_guardrails__are_in_their_metrics_unit__beside_the_control() -> None:
     failing, slow, dear = sections.guarded(results(control, new, guardrails=rails), Reward())
     assert (failing.measured, failing.limit, failing.control) == ("6.4% of 400", "at most 5%", "1.0%")
     assert (slow.measured, slow.limit, slow.control) == ("61.25 ms; 6.4% of 400 slower", "at most 50 ms", "40.00 ms")
-    assert (dear.measured, dear.limit) == ("3.1 G of 400", "at most 2 G")
+    assert (dear.measured, dear.limit) == ("3.1 bn of 400", "at most 2 bn")
     assert failing.state == "shown past it (evidence 20 needed, 95)"
 
 

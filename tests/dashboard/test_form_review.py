@@ -244,6 +244,9 @@ GRAVE: list[tuple[str, dict[str, str], str]] = [
         "promotion.min_seconds asks for 10 days",
     ),
     ("bandit", {"schedule.end_at": "2020-01-01T00:00"}, "it would end at once"),
+    ("canary", {"canary.steps": "1"}, "it is never compared with the control"),
+    ("ab", {"promotion.alpha": "0.5"}, "with a chance of up to 50% an arm is told to be the best that is not"),
+    ("bandit", RAIL | {"guardrails[0].metric": "eror_rate"}, "error_rate may be meant"),
     ("bandit", {"promotion.indifference": "0.6"}, "differ by less than 60% of the reward's range count as alike"),
 ]
 MILD: list[tuple[str, dict[str, str], str]] = [

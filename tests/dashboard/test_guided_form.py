@@ -220,6 +220,9 @@ def test_expectation__between_two_looks__is_the_same(pages: Client) -> None:
     BaselineInterval.objects.filter(pk=row.pk).update(decisions=507, rewards=26, reward_total=25)
     assert re.findall(r'class="nr-note">([^<]+)<', careful(pages)) == first
     assert "60 runs are simulated" in careful(pages)
+    by_hand = careful(pages, promotion__auto="false")
+    assert re.findall(r'class="nr-note">([^<]+)<', by_hand) == first
+    assert "the days are until the evidence is enough, and a person decides then" in by_hand
 
 
 def test_expectation__traffic_beside_experiments_alone__is_told_as_that(pages: Client, alice: Api) -> None:
@@ -245,7 +248,6 @@ def test_expectation__where_nothing_is_known__says_what_to_do_and_no_number(page
     bounds = {"reward__minimum": "-1000000000", "reward__maximum": "1000000000.5"}
     for typed, said in (
         ({"reward__metric": "clicks", "reward__kind": "continuous", **bounds}, "rewards of 0 and 1 alone"),
-        ({"promotion__auto": "false"}, "A person decides here"),
         ({"policy__name": "kl-ucb"}, "manage.py plan makes it"),
         ({"policy__params": '{"discount": 0.99}', "promotion__auto": "true"}, "depends on the request or on the time"),
     ):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from noregret.dashboard.verdicts import told, verdict
 from noregret.experiments.document import Canary
+from noregret.learning.health import LearnerState
 from noregret.learning.shown.apprentice import Apprentice, ChoicesScored
 from noregret.learning.shown.forecast import Forecast
 from noregret.learning.shown.holdout import Holdout, HoldoutSide
@@ -39,7 +40,11 @@ def test_bandit__leader_clear__is_told_with_numbers_and_a_date() -> None:
     [
         (None, 4000.0, "When it may be decided is not simulated yet."),
         (Forecast(12_000, None, None, None, None, "It forgets."), 4000.0, "No date can be told. It forgets."),
-        (Forecast(12_000, None, None, 120_000, 0.04, ""), 4000.0, "It may never be decided"),
+        (
+            Forecast(12_000, None, None, 120_000, 0.04, ""),
+            4000.0,
+            "within 120,000 rewards in all, about 27 days at this traffic.",
+        ),
         (SOON, None, "No date can be told: no answered decision came lately."),
         (SOON, 1.0, "At this traffic it is not decided within a year."),
         (Forecast(12_000, 12_100, None, 120_000, 0.6, ""), 4000.0, "Decided at 12:36 UTC or later at this traffic."),
@@ -61,6 +66,22 @@ def test_one_arm_left__is_not_told_to_run_on() -> None:
     gone = arm("v2", mean=0.061, rewards=6000, decisions=6000, enabled=False)
     said = verdict(results(V1, gone, **LEADS), setting(forecast=SOON))
     assert (said.headline, said.do) == ("One arm is left: nothing is compared.", "Put an arm back, or end it.")
+
+
+def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:
+    behind = LearnerState(False, 90.0, 90.0, "decisions wait to be written", 0)
+    young = verdict(results(arm("a", decisions=0), arm("b", decisions=0), learner=behind), setting())
+    assert young.headline == "No decision was learned yet."
+    assert "Send requests" not in young.text
+    late = verdict(results(V1, V2, learner=behind, **LEADS), setting(forecast=SOON, per_day=None))
+    assert "No date can be told while the learner is behind." in late.text
+
+
+def test_evidence_enough_for_a_rule_that_may_not_go_by_it__is_a_persons() -> None:
+    ready = {"leader": "v2", "value": 4453.0, "needed": 40.0, "matured": 12_000}
+    why = "v2 leads: evidence, but nothing is promoted while they differ: promote by hand, or give a default"
+    said = verdict(results(V1, V2, reason=why, **ready), setting(percent=False, silent=True))
+    assert (said.do, said.actions) == ("Promote v2 by hand where you trust it; or keep it running.", ("promote",))
 
 
 def test_nothing_came_in__says_what_to_send() -> None:
@@ -198,6 +219,13 @@ def test_shadow__tells_agreement_and_who_was_right() -> None:
     )
     unscored = results(arm("a"), arm("new", decisions=0, shadow=shadow(outcomes=None)), strategy="shadow")
     assert "no feedback on the metric outcome" in verdict(unscored, setting()).text
+    for own, sign in ((0.70, "less"), (0.98, "more")):
+        apart = shadow(outcomes=Outcomes(1138, own, 0.85, None, None))
+        found = verdict(results(arm("a"), arm("new", decisions=0, shadow=apart), strategy="shadow"), setting())
+        assert f"new is shown to be right {sign} often than the champion." in found.details
+        assert found.do.startswith(
+            "Promote none of them" if sign == "less" else "Look at where they disagree, and promote"
+        )
     none = verdict(results(arm("a"), arm("new", decisions=0), strategy="shadow"), setting())
     assert none.headline == "No challenger has answered a copy yet."
 
@@ -246,8 +274,8 @@ def test_holdout__is_told_with_its_interval() -> None:
         ([0.061, 0.05], True, ["6.1%", "5.0%"]),
         ([3.14159, 3.2], False, ["3.14", "3.20"]),
         ([3e-7], False, ["3e-07"]),
-        ([1.02e9, 9.5e8], False, ["1.02 G", "0.95 G"]),
-        ([-1e9], False, ["-1.00 G"]),
+        ([1.02e9, 9.5e8], False, ["1.02 bn", "0.95 bn"]),
+        ([-1e9], False, ["-1.00 bn"]),
         ([1_250_000.0], False, ["1.2 M"]),
         ([0.0], True, ["0.0%"]),
         ([3e-12], True, ["under 0.0001%"]),

@@ -1,6 +1,7 @@
 """From the ledger to posteriors and promotion: each row once, whatever is repeated or comes
 late."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -26,6 +27,7 @@ from noregret.trail.models import AuditEntry
 from serving.ledger import events, partitions
 from serving.models import Decision, QuarantinedEvent, Reward
 from serving.process import process
+from tests.conftest import endpoint_of, start_experiment
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
 from tests.learning.told import over_time, results
 
@@ -248,6 +250,18 @@ def test_rebuild__equals_the_live_state__until_a_row_is_altered(
     call_command("rebuild")
     call_command("rebuild", "--check")
     assert ArmStatistics.objects.get(arm__name="a").mean == pytest.approx(12 / 30)
+
+
+def test_learner_that_can_not_keep_up__begins_with_who_waits_longest(two_arms: Start) -> None:
+    old = two_arms()
+    endpoint_of("others", "page@a")
+    arms = [{"name": name, "model": f"page@{name}"} for name in "ab"]
+    new = start_experiment({"name": "later", "endpoint": "others", "strategy": "bandit", "arms": arms})
+    assert old.endpoint_id < new.endpoint_id
+    for experiment in (new, old):
+        decide(experiment, "a", seconds_ago=5)
+        time.sleep(0.05)  # it is the stream's own clock that tells who waits longer
+    assert pending.find().learn == [new.endpoint_id, old.endpoint_id]
 
 
 def test_redis_emptied__everything_is_published_again(two_arms: Start, settings: Any) -> None:

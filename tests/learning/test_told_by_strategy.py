@@ -133,7 +133,10 @@ def test_prospect__arms_alike__says_that_there_may_be_no_difference(two_arms: St
     fill(experiment, {"a": (500, 510), "b": (503, 507)})
     learn(experiment.endpoint_id)
     said = results(experiment).recommendation.reason
-    assert "there may be no difference to show, and only an indifference would end it by itself" in said
+    assert (
+        "no difference is shown yet: there may be none, or too few rewards so far, "
+        "and only an indifference would end it by itself" in said
+    )
 
 
 def test_forecast__tells_a_range__or_why_not__where_it_is_asked_for(two_arms: Start, alice: Api) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from bandits.inference.sample_ratio import ALARM
+from noregret.experiments.document import ERROR_RATE
 from noregret.learning.shown.phrases import evidence_told
 from noregret.learning.shown.results import Results, ResultsArm
 
@@ -31,6 +32,19 @@ CONSEQUENCES = {
     "disable": "{arm} gets no more traffic of {endpoint}; the others share it. What it earned so far still counts.",
     "enable": "{arm} gets traffic of {endpoint} again.",
 }
+_OF_SHADOWS = {
+    "start": "Copies of requests to {endpoint} go to the challengers of {name} from now on. The champion, {champion}, goes on answering "
+    "every request.",
+    "pause": "No copies are made until the experiment is resumed. The champion, {champion}, goes on answering every request of {endpoint}.",
+    "resume": "Copies of requests to {endpoint} go to the challengers again. The champion goes on answering every request.",
+    "enable": "{arm} gets copies of requests to {endpoint} again.",
+    "disable": "{arm} gets no more copies of requests to {endpoint}. What it answered so far still counts.",
+}
+_OF_APPRENTICES = {
+    "start": "The control of {name} answers every request to {endpoint} from now on; what the policy would have chosen is recorded.",
+    "resume": "The control answers every request to {endpoint} again, and what the policy would have chosen is recorded.",
+}
+"""In place of what a consequence is elsewhere."""
 LABELS = {
     "start": "Start",
     "pause": "Pause",
@@ -71,7 +85,10 @@ def offers(actions: Sequence[str], name: str, results: Results, setting: Setting
 
 def consequence(action: str, name: str, setting: Setting, arm: str = "The chosen arm") -> str:
     """What an action does, in a sentence or two."""
-    return CONSEQUENCES[action].format(name=name, endpoint=setting.endpoint, champion=setting.champion, arm=arm)
+    own = _OF_SHADOWS if setting.on_copies else _OF_APPRENTICES if setting.apprentice else {}
+    return own.get(action, CONSEQUENCES[action]).format(
+        name=name, endpoint=setting.endpoint, champion=setting.champion, arm=arm
+    )
 
 
 def against(action: str, arm: str, results: Results, setting: Setting) -> str:
@@ -87,13 +104,21 @@ def against(action: str, arm: str, results: Results, setting: Setting) -> str:
             return _against_promotion(arm, results, setting)
         case "advance":
             return sentence(what_it_waits_for(results, setting), names) if what_it_waits_for(results, setting) else ""
+        case "enable":
+            back = next((one for one in results.arms if one.name == arm), None)
+            failing = "" if back is None or back.enabled else _failing(back)
+            guarded = any(rail.metric == ERROR_RATE for rail in results.guardrails)
+            again = (
+                " Its guardrail counts these decisions still, and takes it out again: a mended version is another arm."
+            )
+            return f"{failing}{again}" if failing and guarded else failing
         case "disable" if arm and arm == results.evidence.leader:
             return f"{arm} leads."
         case "resume":
             stopped = [
                 (rail.metric, one.name) for rail in results.guardrails for one in rail.arms if one.state == "passed"
             ]
-            return "".join(f"The guardrail on {metric} is still passed by {one}. " for metric, one in stopped).strip()
+            return "".join(f"The guardrail on {metric} is still breached by {one}. " for metric, one in stopped).strip()
         case "activate":
             return _against_activation(results)
     return ""
@@ -128,7 +153,8 @@ def _against_promotion(arm: str, results: Results, setting: Setting) -> str:
         return ""  # no rule tells when: a person decides
     if evidence.value < evidence.needed:
         return f"It is not shown yet that {arm} is best: {evidence_told(evidence.value, evidence.needed)}."
-    return beyond_the_leader(results)
+    said = beyond_the_leader(results)
+    return "" if "promote by hand" in said else said  # the results' own advice speaks against nobody who follows it
 
 
 def _failing(arm: ResultsArm) -> str:

@@ -33,7 +33,7 @@ from .possible_actions import possible_actions, possible_arm_actions, state_of
 from .review import USUAL_LIFT, cautions_before_start
 from .row_actions import CHANGED
 from .verdicts import Setting, setting_of
-from .words import sentence
+from .words import warning_told
 
 OF_ONE_ARM = ("promote", "disable", "enable")
 
@@ -210,7 +210,7 @@ def _objections(experiment: Experiment, arms: list[Arm], action: str, arm: str, 
     """What speaks against it, a sentence each: before a start its settings, then what is known."""
     if action == "start":
         found = cautions_before_start(experiment, arms, USUAL_LIFT)
-        return [sentence(caution.said) for caution in found if caution.grave]
+        return [warning_told(caution.said) for caution in found if caution.grave]
     said = against(action, arm, shared_results(experiment.pk).results, setting)
     return [said] if said else []
 

@@ -73,12 +73,13 @@ class ExperimentPages(GuidedExperiments, ExperimentActions):
 
     def _shown(self, request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         sees_audit = may_see(request, "trail", "auditentry")
-        return shown(
-            experiment,
-            may_change=self.may(request, "change"),
-            sees_audit=sees_audit,
-            policy=request.GET.get("evaluate", ""),
+        may_change = self.may(request, "change")
+        context = shown(
+            experiment, may_change=may_change, sees_audit=sees_audit, policy=request.GET.get("evaluate", "")
         )
+        context["may_edit"] = may_change and experiment.status == Experiment.Status.DRAFT
+        context["may_copy"] = self.may(request, "add")
+        return context
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -91,8 +92,6 @@ class ExperimentPages(GuidedExperiments, ExperimentActions):
             "words": in_words(experiment, list(experiment.arms.all())),
             "charts_document": document(context["charts"]),
             "forecast": self._forecast(request, experiment),
-            "may_edit": experiment.status == Experiment.Status.DRAFT and self.may(request, "change"),
-            "may_copy": self.may(request, "add"),
         }
         return self.page(request, "noregret/experiment.html", context)
 

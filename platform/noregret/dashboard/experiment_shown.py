@@ -35,7 +35,7 @@ from .soundness import soundness
 from .timeline import SHOWN, events, timeline
 from .verdicts import Setting, setting_of, verdict
 from .verdicts.setting import planned_end
-from .words import duration, sentence
+from .words import duration, warning_told
 
 PARTS = ("actions", "verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation")
 """What a refresh replaces: templates in noregret/experiment/."""
@@ -70,7 +70,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         "results": results,
         "figures": figures,
         "verdict": standing,
-        "warnings": [sentence(warning) for warning in warnings_of(experiment)],
+        "warnings": [warning_told(warning) for warning in warnings_of(experiment)],
         "strip": strip(experiment, results, figures, counted),
         "evidence_help": evidence_help(experiment, results, setting),
         "next_update": next_update(results),

@@ -26,7 +26,7 @@ from .verdicts.troubles import fails
 from .words import is_rate, sentence, unit_of
 
 UNKNOWN = "–"
-NOT_COMPARED = "not compared yet: no window is over"
+NOT_COMPARED = "not compared yet: it is counted once a window is over, and the decisions before it are closed"
 
 
 class Alarms(Struct, frozen=True):

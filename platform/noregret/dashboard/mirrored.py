@@ -5,25 +5,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-import numpy as np
 from django.db import connection
 from msgspec import Struct
 
-from bandits.inference.intervals import combined, interval
-from bandits.reward import RewardModel
-from bandits.statistics import ArmStatistics
 from noregret.experiments.models import Experiment
-from noregret.learning.shown.outcomes import INTERVAL_ALPHA
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.shown.shadow_comparison import Disagreement, ShadowComparison
 from noregret.rest.encoding import encoded
 
 from .verdicts import told
+from .verdicts.compared import ENOUGH_OUTCOMES, right_more_often
 from .verdicts.troubles import FAILING
 
 Tone = Literal["good", "wait", "bad"]
-ENOUGH_OUTCOMES = 100
-"""Of fewer nothing is said of who is right more often."""
 _RARE = 0.01
 """So few failures speak for a model."""
 
@@ -138,10 +132,13 @@ def _short(answer: Any) -> str:
 def _of_challenger(shadow: ShadowComparison) -> list[Reason]:
     """What to look at before it is promoted."""
     agreed = (
-        "Their answers were not compared." if shadow.agreement is None else f"They agree on {shadow.agreement:.1%}."
+        "Not known: their answers were not compared."
+        if shadow.agreement is None
+        else f"They agree on {shadow.agreement:.1%}."
     )
-    looked = Reason("Where do they differ?", f"{agreed} Look at the newest examples below.", "wait")
-    return [_right(shadow), _answers(shadow.error_rate, shadow.predictions), _fast(shadow), looked]
+    looked = f"{agreed} Look at the newest examples below." if shadow.examples else agreed
+    differs = Reason("Where do they differ?", looked, "wait")
+    return [_right(shadow), _answers(shadow.error_rate, shadow.predictions), _fast(shadow), differs]
 
 
 def _right(shadow: ShadowComparison) -> Reason:
@@ -163,11 +160,8 @@ def _more_often(question: str, own: float, other: float, count: int, whom: str) 
     """Rates of being right, on the same requests."""
     if count < ENOUGH_OUTCOMES:
         return Reason(question, f"Not known yet: {count:,} of {ENOUGH_OUTCOMES} outcomes were told.", "wait")
-    rates = np.array([own, other])
-    known = ArmStatistics(np.full(2, float(count)), rates, count * rates * (1.0 - rates))
-    lows, highs = interval(known, RewardModel("binary"), INTERVAL_ALPHA)
-    low, high = combined(own - other, np.array([1.0, -1.0]), rates, lows, highs)
-    texts = told.values(list(rates), percent=True)
+    low, high = right_more_often(own, other, count)
+    texts = told.values([own, other], percent=True)
     apart = told.difference(own - other, (low, high), percent=True)
     said = f"Right in {texts[0]}, {whom} in {texts[1]}, of {count:,} outcomes: {apart}"
     if low > 0.0:
@@ -187,7 +181,7 @@ def _fast(shadow: ShadowComparison) -> Reason:
     own, champion = shadow.latency_ms.p99, shadow.champion_latency_ms.p99
     if own is None or champion is None:
         return Reason("Is it fast enough?", "Not known: no answer was timed.", "wait")
-    said = f"p99 {own:,.2f} ms, the champion's {champion:,.2f} ms."
+    said = f"Its model's p99 is {own:,.2f} ms, the champion's {champion:,.2f} ms on the same requests."
     if own <= champion:
         return Reason("Is it fast enough?", said, "good")
     return Reason("Is it fast enough?", f"{said} Hold it against the endpoint's deadline.", "wait")

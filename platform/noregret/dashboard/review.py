@@ -21,7 +21,7 @@ from .document_form import without_numbers
 from .document_parts import Leaf, Part, Rows
 from .expectations import amount, long_span
 from .experiment_form import ExperimentForm
-from .words import in_words, percent, sentence, tells_promotion
+from .words import in_words, percent, tells_promotion, warning_told
 
 USUAL_LIFT = 0.1
 """How much better a challenger is supposed to be, where nobody says."""
@@ -94,7 +94,7 @@ def review(form: ExperimentForm, draft: Draft, lift: float) -> Review:
         words=[*in_words(experiment, arms)[1:], *_schedule(experiment), *others],
         defaults=_defaults(form, leaves),
         cautions=[
-            Caution(sentence(said, [arm.name for arm in arms]), grave)
+            Caution(warning_told(said, [arm.name for arm in arms]), grave)
             for said, grave in cautions_before_start(experiment, arms, lift)
         ],
         expected=_expected(experiment, arms, lift),

@@ -1,6 +1,7 @@
 """What an experiment does, in sentences for a person who was not there when it was made. Reads the
 given rows alone."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from bandits import policies
@@ -44,7 +45,11 @@ def percent(share: float) -> str:
     return f"{100.0 * share:.6g}%"
 
 
-_ACTIONS = {"rollback": "it is rolled back", "disable_arm": "the arm is taken out", "pause": "it is paused"}
+_ACTIONS = {
+    "rollback": "the experiment is rolled back",
+    "disable_arm": "the arm is taken out",
+    "pause": "the experiment is paused",
+}
 
 
 def _guardrail(guardrail: Guardrail, reward: Reward) -> str:
@@ -313,6 +318,16 @@ def time_told(seconds: float) -> str:
     """Three figures, in the unit that suits them."""
     size, unit = (1.0, "s") if seconds >= 1.0 else (1e-3, "ms") if seconds >= 1e-3 else (1e-6, "µs")
     return f"{seconds / size:.3g} {unit}"
+
+
+_FIELD = re.compile(r"[a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)+: ")
+
+
+def warning_told(said: str, names: Sequence[str] = ()) -> str:
+    """A warning as a sentence. It begins with its field's place in the document, for who wrote
+    that."""
+    begins = _FIELD.match(said)
+    return sentence(said if begins is None else said[begins.end() :], names)
 
 
 def sentence(reason: str, names: Sequence[str] = ()) -> str:

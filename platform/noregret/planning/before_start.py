@@ -28,6 +28,7 @@ SPLIT = ""
 _INDIFFERENT = (
     " The indifference is not simulated: where the arms are closer than that, it ends sooner, without a winner."
 )
+_BY_HAND = " Nothing is promoted by itself here: the days are until the evidence is enough, and a person decides then."
 _KEPT_SECONDS = 600
 _LEAST = 10
 """Of fewer decisions a day, or rewards, nothing is told."""
@@ -73,7 +74,8 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
         f"{_rate(better)}{others}. {RUNS} runs are simulated with the rule that promotes: half of them take longer than is told "
         "first, 8 of 10 as long as stands in brackets. If the arms are alike there is nothing to find. "
         "A cost is what is lost until then against serving the better arm from the start."
-        + (_INDIFFERENT if experiment.promotion_.indifference else ""),
+        + (_INDIFFERENT if experiment.promotion_.indifference else "")
+        + ("" if experiment.promotion_.auto else _BY_HAND),
         days,
         medians,
     )
@@ -118,8 +120,6 @@ def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures
     reward, name = experiment.reward_, experiment.endpoint.name
     if experiment.apprentice:
         return "Nobody is promoted while the policy is an apprentice, so no days are told."
-    if not experiment.promotion_.auto:
-        return "A person decides here, not the evidence alone, so no days are told."
     if reward.kind != "binary":
         return "Days are simulated for rewards of 0 and 1 alone: this one is another number."
     if len(arms) > MOST_ARMS:

@@ -7,9 +7,11 @@ simulated in `planning`.
 
 from collections import defaultdict
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import msgspec
 
+from noregret.experiments.document import ERROR_RATE, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 
 from .setups import DAY, Caution, Setup, days
@@ -21,6 +23,7 @@ LITTLE, NEXT_TO_NOTHING = 0.01, 0.001
 """Shares of the traffic."""
 MOST_HELD_OUT = 0.5
 MOST_INDIFFERENCE = 0.2
+MOST_ALPHA = 0.2
 FEW_COPIES = 10
 """Of fewer copies a day a shadow shows little."""
 
@@ -216,6 +219,48 @@ def too_indifferent(setup: Setup) -> Caution | None:
     )
 
 
+def compares_nothing(setup: Setup) -> Caution | None:
+    """A canary that leaves the control without traffic at once."""
+    canary = setup.experiment.canary_
+    if not setup.is_draft or canary is None or canary.steps[0] < 1.0:
+        return None
+    return Caution(
+        "canary.steps: the first step gives the challenger all the units, so it is never compared with the control",
+        True,
+    )
+
+
+def careless(setup: Setup) -> Caution | None:
+    """A chance of a false promotion that nobody wants."""
+    rule = setup.experiment.promotion_
+    if not setup.learns or rule.alpha <= MOST_ALPHA:
+        return None
+    return Caution(
+        f"promotion.alpha: with a chance of up to {rule.alpha:.0%} an arm is told to be the best that is not",
+        grave=True,
+    )
+
+
+def misspelt(setup: Setup) -> Caution | None:
+    """A guardrail on what is nearly the name of a measured metric: it would watch what nobody
+    sends."""
+    known = [
+        ERROR_RATE,
+        *(f"latency_{quantile}_ms" for quantile in ("p50", "p90", "p95", "p99")),
+        setup.experiment.reward_.metric,
+    ]
+    for i, rail in enumerate(setup.experiment.guardrails_):
+        if rail.metric in known or latency_quantile(rail.metric) is not None:
+            continue
+        meant = get_close_matches(rail.metric, known, n=1, cutoff=0.8)
+        if meant:
+            return Caution(
+                f"guardrails[{i}].metric: {rail.metric} is watched only if somebody sends it as feedback; {meant[0]} may be meant",
+                grave=True,
+            )
+    return None
+
+
 FUTILE: tuple[Callable[[Setup], Caution | None], ...] = (
     alike,
     starved,
@@ -229,4 +274,7 @@ FUTILE: tuple[Callable[[Setup], Caution | None], ...] = (
     few_copies,
     mostly_held_out,
     too_indifferent,
+    compares_nothing,
+    careless,
+    misspelt,
 )

@@ -35,7 +35,8 @@ _LONGEST_WHY = 300  # every web process reads it a few times a second
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Endpoints by id."""
+    """Endpoints by id. `learn`: whoever waits longest is first, so that a learner which can't keep
+    up with all of them starves none."""
 
     learn: list[int]
     publish: list[int]
@@ -191,7 +192,7 @@ def find() -> Pending:
         else:
             mended.append((part, name))
     return Pending(
-        sorted(learn),
+        _longest_first(learn, names, behind),
         _in_turn(publish, names, found),
         overtake,
         access,
@@ -199,6 +200,11 @@ def find() -> Pending:
         {name: lags for name, lags in behind.items() if lags},
         mended,
     )
+
+
+def _longest_first(learn: Iterable[int], names: dict[int, str], behind: dict[str, list[Lag]]) -> list[int]:
+    waits = {pk: max((lag.seconds for lag in behind.get(names.get(pk, ""), ())), default=0.0) for pk in learn}
+    return sorted(waits, key=lambda pk: (-waits[pk], pk))
 
 
 def _in_turn(publish: Iterable[int], names: dict[int, str], found: "_Held") -> list[int]:

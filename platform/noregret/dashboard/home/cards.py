@@ -16,6 +16,7 @@ from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
 from noregret.learning.models import ExperimentEvidence, LedgerSums
+from noregret.learning.shown.numbers import alone
 from noregret.learning.shown.phrases import actor_told
 from noregret.learning.shown.recommendation import ending_told
 from noregret.learning.watched.watches import guardrails_of
@@ -264,7 +265,7 @@ def _traffic_told(series: Series) -> str:
 
 def _mean(value: float, percent: bool) -> str:
     if not percent:
-        return f"{value:.4g}"
+        return alone(value)
     return f"{value:.1%}" if value >= 0.1 else f"{value:.2%}"
 
 

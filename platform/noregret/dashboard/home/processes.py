@@ -53,7 +53,7 @@ def _learner(found: Health) -> Iterator[HealthLine]:
     said = (
         "The learner has never given a sign: is a worker running?"
         if age is None
-        else f"The learner looked at every endpoint {_since(age)}."
+        else f"The learner looked at every endpoint {_since(age)}{', and is behind with some' if found.learner.lagging else ''}."
     )
     if not alive and age is not None:
         said += f" It should every {settings.LEARN_SECONDS:g} s: look at worker and beat."

@@ -151,6 +151,8 @@ def _weighed(read: Read, sums: Sums, counted: str) -> tuple[str, Chip | None]:
 def _what_follows(row: Experiment) -> str:
     if row.status == Experiment.Status.PAUSED:
         return " Nothing is promoted while it is paused."
+    if row.reward_.kind != "binary" and row.reward_.default is None:
+        return " Nothing is promoted by itself while a decision without a reward means nothing: a person promotes."
     if row.promotion_.auto:
         return " It is promoted by itself once its rule asks for no more."
     return _waits(row)

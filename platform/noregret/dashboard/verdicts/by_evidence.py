@@ -6,6 +6,7 @@ from noregret.dashboard.words import duration, sentence
 from noregret.learning.shown.holdout import Holdout
 from noregret.learning.shown.phrases import FAR_BEYOND, listed, probability_told
 from noregret.learning.shown.results import Results, ResultsArm
+from noregret.rollout.setups import days
 
 from . import advice, told
 from .compared import arm_of, leads, named_against_the_table, overlapping
@@ -42,10 +43,22 @@ def of_split(results: Results, setting: Setting) -> Verdict:
         proof = (*_evidence(results), *_both_true(results, recommended.arm))
         return Verdict(shown, do, "good", (*proof, *apart, *ends), actions)
     headline = f"{leads(results, setting, leader)}{_probable(arm_of(results, leader))}."
+    if _by_hand_alone(results, setting):
+        do = f"Promote {leader} by hand where you trust it; or keep it running."
+        return Verdict(
+            headline, do, "good", (*_evidence(results), beyond_the_leader(results), *apart, *ends), ("promote",)
+        )
     beyond = beyond_the_leader(results)
     when = expected(results, setting)
     details = [part for part in (*_evidence(results), beyond, when, _by_whom(results, setting)) if part]
     return Verdict(headline, "Keep it running.", "wait", (*details, *apart, *ends))
+
+
+def _by_hand_alone(results: Results, setting: Setting) -> bool:
+    """Is there evidence enough, for a rule that by itself may not go by it?"""
+    value, needed = results.evidence.value, results.evidence.needed
+    enough = value is not None and needed is not None and value >= needed
+    return enough and not setting.percent and setting.silent
 
 
 def beyond_the_leader(results: Results) -> str:
@@ -113,7 +126,14 @@ def expected(results: Results, setting: Setting) -> str:
         return f"No date can be told. {forecast.said}"
     if forecast.low is None:
         share = 0.0 if forecast.ended is None else forecast.ended
-        return f"It may never be decided: of experiments simulated on from here {share:.0%} are, within {forecast.horizon:,} rewards."
+        ahead = forecast.horizon - forecast.matured
+        takes = f", about {days(ahead / setting.per_day)} at this traffic" if setting.per_day else ""
+        return (
+            f"It may take very long, or never be decided: of experiments simulated on from here {share:.0%} are, within "
+            f"{forecast.horizon:,} rewards in all{takes}."
+        )
+    if not results.learner.ok:
+        return "No date can be told while the learner is behind."
     if not setting.per_day:
         return "No date can be told: no answered decision came lately."
 
@@ -123,8 +143,8 @@ def expected(results: Results, setting: Setting) -> str:
 
     first = at(forecast.low)
     last = first + 400 * _DAY if forecast.high is None else at(forecast.high)
-    days = told.range_of_days(first, last, results.as_of)
-    return f"Decided {days} at this traffic." if days else "At this traffic it is not decided within a year."
+    when = told.range_of_days(first, last, results.as_of)
+    return f"Decided {when} at this traffic." if when else "At this traffic it is not decided within a year."
 
 
 def _days(rewards: int, per_day: float) -> timedelta:

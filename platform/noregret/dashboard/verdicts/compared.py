@@ -2,12 +2,18 @@
 
 import numpy as np
 
-from bandits.inference.intervals import combined
+from bandits.inference.intervals import combined, interval
+from bandits.reward import RewardModel
+from bandits.statistics import ArmStatistics
+from noregret.learning.shown.outcomes import INTERVAL_ALPHA
 from noregret.learning.shown.phrases import probability_told
 from noregret.learning.shown.results import Results, ResultsArm
 
 from . import told
 from .setting import Setting
+
+ENOUGH_OUTCOMES = 100
+"""Of fewer nothing is said of who is right more often."""
 
 
 def arm_of(results: Results, name: str) -> ResultsArm:
@@ -22,6 +28,14 @@ def beyond(arm: ResultsArm, control: ResultsArm) -> tuple[float, tuple[float, fl
     means = np.array([arm.mean, control.mean])
     lows, highs = (np.array([arm.interval[i], control.interval[i]]) for i in (0, 1))
     return value, combined(value, np.array([1.0, -1.0]), means, lows, highs)
+
+
+def right_more_often(own: float, other: float, count: int) -> tuple[float, float]:
+    """The interval of the difference of two rates of being right, on the same `count` requests."""
+    rates = np.array([own, other])
+    known = ArmStatistics(np.full(2, float(count)), rates, count * rates * (1.0 - rates))
+    lows, highs = interval(known, RewardModel("binary"), INTERVAL_ALPHA)
+    return combined(own - other, np.array([1.0, -1.0]), rates, lows, highs)
 
 
 def overlapping(results: Results, name: str) -> list[str]:
@@ -74,7 +88,8 @@ def leads(results: Results, setting: Setting, name: str) -> str:
 def named_against_the_table(results: Results, name: str, setting: Setting) -> list[str]:
     """Why an arm is named where the table gives another one the greatest P(best); nothing where it
     does not."""
-    known = [arm for arm in results.arms if arm.probability_best is not None]
+    # Of an arm without a reward that is the prior's.
+    known = [arm for arm in results.arms if arm.probability_best is not None and arm.rewards]
     first = max(known, key=lambda arm: arm.probability_best or 0.0, default=None)
     own = next((arm.probability_best for arm in known if arm.name == name), None)
     if first is None or first.name == name or first.probability_best is None or first.probability_best == own:

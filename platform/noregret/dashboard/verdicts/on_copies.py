@@ -1,9 +1,11 @@
 """Verdicts of what serves nobody: challengers on copies, and a policy that is an apprentice."""
 
+from noregret.learning.shown.phrases import listed
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.shown.shadow_comparison import ShadowComparison
 
 from . import told
+from .compared import ENOUGH_OUTCOMES, right_more_often
 from .setting import Setting
 from .structure import Tone, Verdict
 
@@ -23,7 +25,34 @@ def of_shadow(results: Results, setting: Setting) -> Verdict:
     if not scored:
         details.append("Who is right is not known: no feedback on the metric outcome said what was true.")
         return Verdict(sentences[0], "Look at where they disagree, and send outcomes.", tone, tuple(details))
+    less, more = ([arm.name for arm, shadow in scored if _right(shadow) == sign] for sign in (-1, 1))
+    if less:
+        details.append(f"{listed(less)} {_is(less)} shown to be right less often than the champion.")
+    if more:
+        details.append(f"{listed(more)} {_is(more)} shown to be right more often than the champion.")
+        return Verdict(
+            sentences[0], "Look at where they disagree, and promote by hand what you trust.", tone, tuple(details)
+        )
+    if len(less) == len(seen):
+        return Verdict(
+            sentences[0], "Promote none of them: mend what is wrong, or stop it.", "bad", tuple(details), ("stop",)
+        )
     return Verdict(sentences[0], "Look at where they disagree; promote by hand what you trust.", tone, tuple(details))
+
+
+def _is(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _right(shadow: ShadowComparison) -> int:
+    """1 where it is shown to be right more often than the champion, -1 where less often, else 0."""
+    outcomes = shadow.outcomes
+    if outcomes is None or outcomes.accuracy is None or outcomes.champion_accuracy is None:
+        return 0
+    if outcomes.count < ENOUGH_OUTCOMES:
+        return 0
+    low, high = right_more_often(outcomes.accuracy, outcomes.champion_accuracy, outcomes.count)
+    return 1 if low > 0.0 else -1 if high < 0.0 else 0
 
 
 def _compared(arm: ResultsArm, shadow: ShadowComparison) -> str:
@@ -57,16 +86,19 @@ def of_apprentice(results: Results, setting: Setting) -> Verdict:
         )
     choices = ", ".join(f"{name} {share:.1%}" for name, share in apprentice.shares.items() if share is not None)
     headline = f"The policy serves nobody; of {apprentice.decisions:,} decisions it would have given {choices}."
+    unheard = [arm.name for arm in results.arms if not arm.is_control and not arm.rewards]
+    learns = f"While the control alone serves, {listed(unheard)} gets no reward, and the policy learns nothing of it."
     scored = apprentice.outcomes
     if scored is None or scored.accuracy is None or scored.control_accuracy is None:
         detail = (
             "Its choices are not scored: no feedback on the metric outcome said what was true where its arm predicted."
         )
-        return Verdict(headline, "Send outcomes; activate it when you trust it.", "wait", (detail,))
+        said = (detail, learns) if unheard else (detail,)
+        return Verdict(headline, "Send outcomes; activate it when you trust it.", "wait", said)
     own, control = told.values([scored.accuracy, scored.control_accuracy], percent=True)
     detail = (
         f"Its choices would have been right in {own}, the control's in {control}, of {scored.count:,} that were told."
     )
     ahead = scored.accuracy > scored.control_accuracy
     do = "Activate it when you trust it: what speaks for it stands below." if ahead else "Keep it an apprentice."
-    return Verdict(headline, do, "wait", (detail,))
+    return Verdict(headline, do, "wait", (detail, learns) if unheard else (detail,))

@@ -28,6 +28,7 @@ class Setting(Struct, frozen=True):
     minimize: bool = False
     contextual: bool = False
     apprentice: bool = False
+    on_copies: bool = False
     forgets: bool = False
     auto: bool = False
     silent: bool = False
@@ -61,6 +62,7 @@ def setting_of(
         minimize=reward.direction == "minimize",
         contextual=looks_at_requests(experiment),
         apprentice=experiment.apprentice,
+        on_copies=experiment.strategy == Experiment.Strategy.SHADOW,
         forgets=memory is not None and memory.forgets,
         auto=promotion.auto,
         silent=reward.default is None,

@@ -75,4 +75,4 @@ _DONE = {"rollback": "the experiment is rolled back", "disable_arm": "the arm is
 
 def passed(guardrail: GuardrailState, arm: GuardedArm) -> str:
     """That an arm is shown past a limit, and what follows."""
-    return f"The guardrail on {guardrail.metric} is passed: {arm.reason}; {_DONE[guardrail.action]}."
+    return f"The guardrail on {guardrail.metric} is breached: {arm.reason}; {_DONE[guardrail.action]}."

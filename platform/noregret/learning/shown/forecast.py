@@ -31,9 +31,9 @@ from .phrases import listed
 
 RUNS = 80
 MOST_ARMS = 10
-HORIZON = 10
+HORIZON = 30
 """It looks ahead so many times as far as the experiment has come, but within these bounds."""
-LEAST_HORIZON, MOST_HORIZON = 20_000, 1_000_000
+LEAST_HORIZON, MOST_HORIZON = 100_000, 3_000_000
 _FRESH_SECONDS = 60
 _KEPT_SECONDS = 3600
 """Whoever asks gets one that is a minute old at most; a page that asks for none shows what is

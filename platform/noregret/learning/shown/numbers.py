@@ -1,5 +1,6 @@
 """Numbers as people read them, one form a kind of reward: rates in per cent and their differences
-in points, other values with separators, and in millions (M) and more from a million on."""
+in points, other values with separators, and from a million on
+in M (millions), bn (billions) and tn."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ _SMALL = 1e-4
 _NOTHING = 1e-9
 """What is left of sums that are equal: no difference."""
 _MOST_EVIDENCE = 1e15
-_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+_SCALES = ((1e12, "tn"), (1e9, "bn"), (1e6, "M"))
 _MOST_SCALED = 3
 """Values that take more decimals to be told apart are written out, with separators."""
 
@@ -113,8 +114,8 @@ def _signed(value: float, ends: Ends | None, unit: str, *, percent: bool) -> str
 
 
 def evidence(value: float) -> str:
-    """Three figures of what multiplies with each decision; past a thousand T they say nothing."""
-    return "over 1,000 T" if value >= _MOST_EVIDENCE else alone(value, 3)
+    """Three figures of what multiplies with each decision; past a thousand tn they say nothing."""
+    return "over 1,000 tn" if value >= _MOST_EVIDENCE else alone(value, 3)
 
 
 def alone(value: float, figures: int = 4) -> str:
@@ -123,7 +124,7 @@ def alone(value: float, figures: int = 4) -> str:
 
 
 def plain(value: float, *, percent: bool = False) -> str:
-    """A value that somebody wrote, as they did: 0.02, 1,500, '1 G', '2%'."""
+    """A value that somebody wrote, as they did: 0.02, 1,500, '1 bn', '2%'."""
     if percent:
         return f"{100.0 * value:,.10g}%"
     for scale, unit in _SCALES:

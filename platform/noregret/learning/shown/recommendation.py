@@ -242,7 +242,7 @@ def _prospect(
     if best < _LOOKS_BEST and value < 2.0:
         indifference = experiment.promotion_.indifference
         ends = "" if indifference else ", and only an indifference would end it by itself"
-        return f"the arms look alike: there may be no difference to show{ends}"
+        return f"no difference is shown yet: there may be none, or too few rewards so far{ends}"
     more = more_needed(value, needed, matured)
     policy = experiment.policy_
     starves = (
