@@ -243,6 +243,11 @@ GRAVE: list[tuple[str, dict[str, str], str]] = [
         {"promotion.min_seconds": "864000", "schedule.max_seconds": "86400"},
         "promotion.min_seconds asks for 10 days",
     ),
+    (
+        "ab",
+        {"reward.window_seconds": "604800", "schedule.max_seconds": "3600", "schedule.at_end": "promote_leader"},
+        "reward.window_seconds asks for 7 days at least: its leader is promoted without evidence then",
+    ),
     ("bandit", {"schedule.end_at": "2020-01-01T00:00"}, "it would end at once"),
     ("canary", {"canary.steps": "1"}, "it is never compared with the control"),
     ("ab", {"promotion.alpha": "0.5"}, "with a chance of up to 50% an arm is told to be the best that is not"),

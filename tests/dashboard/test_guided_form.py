@@ -204,6 +204,13 @@ def test_expectation__at_the_endpoints_own_traffic__is_told_beside_each_choice(p
         pages, promotion__min_seconds=str(40 * 86_400), suppose__lift="0.5"
     )
     assert "Decides in about 60 days, and" in careful(pages, promotion__min_rewards="360000", suppose__lift="0.5")
+    no_default = {"reward__metric": "clicks", "suppose__lift": "0.5"}
+    # A decision counts once its window is closed, whatever its silence means.
+    hour, week = (
+        re.findall(r"Decides in about (\d+) days", careful(pages, **no_default, reward__window_seconds=str(seconds)))[0]
+        for seconds in (3600, 7 * 86_400)
+    )
+    assert int(week) - int(hour) in (6, 7, 8)
     unequal = {"arms[0].name": "a", "arms[0].model": "page@a", "arms[0].weight": "0.9"}
     unequal |= {"arms[1].name": "new", "arms[1].model": "page@b", "arms[1].weight": "0.1"}
     form = filled(pages, TYPED | unequal | {"strategy": "ab", "promotion.min_rewards": "36000", "suppose.lift": "0.5"})

@@ -189,7 +189,7 @@ def _days(
     # Of a split each arm gets its share; of a policy no arm gets more than all.
     scarcest = 1.0 / len(arms) if made is not None else float((weights / weights.sum()).min())
     least = promotion.min_rewards / scarcest / per_day
-    waits = experiment.reward_.window_seconds / DAY if experiment.reward_.default is not None else 0.0
+    waits = experiment.reward_.window_seconds / DAY  # a decision counts once its window is closed
     most = horizon / per_day
 
     def day(share: float) -> float | None:

@@ -113,7 +113,7 @@ def not_before(setup: Setup) -> Caution | None:
 def late_rewards(setup: Setup) -> Caution | None:
     """A window that evidence waits for."""
     reward = setup.experiment.reward_
-    if not setup.is_draft or not setup.learns or reward.default is None or reward.window_seconds < LONG_DAYS * DAY:
+    if not setup.is_draft or not setup.learns or reward.window_seconds < LONG_DAYS * DAY:
         return None
     waits = days(reward.window_seconds / DAY)
     return Caution(
@@ -163,8 +163,7 @@ def _least_days(setup: Setup) -> tuple[str, float]:
     found = [("nothing", 0.0)]
     if setup.learns:
         found.append(("promotion.min_seconds", rule.min_seconds / DAY))
-        if reward.default is not None:
-            found.append(("reward.window_seconds", reward.window_seconds / DAY))
+        found.append(("reward.window_seconds", reward.window_seconds / DAY))
         if setup.per_day and min(setup.shares, default=0.0):
             found.append(("promotion.min_rewards", setup.days_for(rule.min_rewards, min(setup.shares))))
     baked = canary_days(setup)

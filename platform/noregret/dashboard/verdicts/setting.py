@@ -75,7 +75,7 @@ def setting_of(
         ends_at=planned_end(experiment),
         not_before=None
         if experiment.started_at is None
-        else experiment.started_at + timedelta(seconds=promotion.min_seconds),
+        else experiment.started_at + timedelta(seconds=max(promotion.min_seconds, reward.window_seconds)),
         at_end=experiment.schedule_.at_end,
         canary=experiment.canary_,
         per_day=per_day,
