@@ -71,8 +71,8 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
     others = "" if len(arms) == 2 else ", the others like the champion"
     return Expected(
         f"At about {requests:,.0f} requests a day with {_rate(mean)} now, if one challenger comes to "
-        f"{_rate(better)}{others}. {RUNS} runs are simulated with the rule that promotes: half of them take longer than is told "
-        "first, 8 of 10 as long as stands in brackets. If the arms are alike there is nothing to find. "
+        f"{_rate(better)}{others}. {RUNS} runs are simulated with the rule that promotes: half of them take longer than "
+        "the days that are told, and 8 of 10 lie within the brackets. If the arms are alike there is nothing to find. "
         "A cost is what is lost until then against serving the better arm from the start."
         + (_INDIFFERENT if experiment.promotion_.indifference else "")
         + ("" if experiment.promotion_.auto else _BY_HAND),
@@ -276,7 +276,7 @@ def _of_canary(experiment: Experiment, per_day: float) -> str:
     steps = f"{len(canary.steps)} step{'s' if len(canary.steps) > 1 else ''}"
     by_itself = "" if canary.auto else ", if somebody advances it at once"
     return (
-        f"At about {per_day:,.0f} requests a day its {steps} take about {_span(sum(bakes) / DAY)}{by_itself}: each bakes, and the "
+        f"At about {per_day:,.0f} requests a day its {steps} take{'' if len(canary.steps) > 1 else 's'} about {_span(sum(bakes) / DAY)}{by_itself}: each bakes, and the "
         f"challenger serves {canary.min_decisions:,} decisions in it. The first gives it about {per_day * canary.steps[0]:,.0f} a day."
     )
 
