@@ -163,11 +163,13 @@ def test_timeline__without_a_policy__says_of_none_that_it_moved_traffic(two_arms
     experiment = two_arms(**CANARY)
     at = experiment.started_at
     assert at is not None
-    moves: list[Any] = [Standing(at, 9, {"control": 1.0 - share, "new": share}, {}) for share in (0.2, 0.5)]
+    moves: list[Any] = [Standing(at, 9, {"control": 1.0 - share, "new": share}, {}) for share in (0.5, 0.2)]
     assert timeline(experiment, [], moves) == []
     experiment.policy = {"name": "thompson"}
+    late = timeline(experiment, [], [Standing(at, 9, {"control": 0.01, "new": 0.99}, {})])
+    assert [one.what for one in late] == ["moved the traffic: control 50% to 1%, new 50% to 99%"]
     assert [one.what for one in timeline(experiment, [], moves)] == [
-        "moved the traffic: control 80% to 50%, new 20% to 50%"
+        "moved the traffic: control 50% to 80%, new 50% to 20%"
     ]
 
 

@@ -32,26 +32,29 @@ def timeline(experiment: Experiment, entries: Sequence[AuditEntry], history: Seq
     """Newest first, the newest so many. Where no policy chooses, shares move by acts alone."""
     happened = [Happening(entry.at, entry.actor, done(entry), entry.reason, entry.action) for entry in entries]
     return sorted(
-        [*happened, *(_moves(history) if experiment.policy_ is not None else [])], key=lambda one: one.at, reverse=True
+        [*happened, *(_moves(experiment, history) if experiment.policy_ is not None else [])],
+        key=lambda one: one.at,
+        reverse=True,
     )[:SHOWN]
 
 
-def _moves(history: Sequence[Standing]) -> list[Happening]:
-    """When the policy had moved a tenth of the traffic or more."""
+def _moves(experiment: Experiment, history: Sequence[Standing]) -> list[Happening]:
+    """When the policy had moved a tenth of the traffic or more. It begins with an even split of
+    those who are not held out, which may be over when the learner first looks."""
     moves: list[Happening] = []
-    told: dict[str, float] = {}
+    first = history[0].shares if history else {}
+    told = dict(first) if experiment.holdout else {arm: 1.0 / len(first) for arm in first}
     for point in history:
         changed = {arm for arm, share in point.shares.items() if abs(share - told.get(arm, 0.0)) >= MOVED}
         if not changed:
             continue
-        if told:
-            parts = [
-                f"{arm} {told.get(arm, 0.0):.0%} to {share:.0%}"
-                for arm, share in point.shares.items()
-                if arm in changed or len(point.shares) == 2
-            ]
-            what = f"moved the traffic: {', '.join(parts)}"
-            moves.append(Happening(point.at, "the policy", what, "", "shares", by_policy=True))
+        parts = [
+            f"{arm} {told.get(arm, 0.0):.0%} to {share:.0%}"
+            for arm, share in point.shares.items()
+            if arm in changed or len(point.shares) == 2
+        ]
+        what = f"moved the traffic: {', '.join(parts)}"
+        moves.append(Happening(point.at, "the policy", what, "", "shares", by_policy=True))
         told = dict(point.shares)
     return moves
 

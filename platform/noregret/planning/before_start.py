@@ -273,10 +273,10 @@ def _of_canary(experiment: Experiment, per_day: float) -> str:
     canary = experiment.canary_
     assert canary is not None
     bakes = [max(canary.bake_seconds, canary.min_decisions / (per_day * step) * DAY) for step in canary.steps]
-    steps = f"{len(canary.steps)} step{'s' if len(canary.steps) > 1 else ''}"
+    steps = f"{len(canary.steps)} steps take" if len(canary.steps) > 1 else "one step takes"
     by_itself = "" if canary.auto else ", if somebody advances it at once"
     return (
-        f"At about {per_day:,.0f} requests a day its {steps} take{'' if len(canary.steps) > 1 else 's'} about {_span(sum(bakes) / DAY)}{by_itself}: each bakes, and the "
+        f"At about {per_day:,.0f} requests a day its {steps} about {_span(sum(bakes) / DAY)}{by_itself}: each bakes, and the "
         f"challenger serves {canary.min_decisions:,} decisions in it. The first gives it about {per_day * canary.steps[0]:,.0f} a day."
     )
 
