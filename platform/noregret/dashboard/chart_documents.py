@@ -88,6 +88,8 @@ def charts(
     events: list[Event],
 ) -> list[Chart]:
     """Those that say something of this strategy, in the order in which they are read."""
+    if setting.on_copies and not results.rewards:
+        return []  # it is scored on outcomes, and none of its challengers earns anything
     means = _means(experiment, results, setting, over_time, events)
     if serves_nobody(experiment):
         return means
@@ -107,6 +109,8 @@ def _stretch(over_time: OverTime) -> str:
 def _nothing(results: Results, setting: Setting) -> str:
     if results.status == "draft":
         return "Nothing is drawn before it has started."
+    if not results.learner.ok:
+        return "No decision was learned yet: the learner is behind."
     return f"No decision has come in yet: send requests to {setting.endpoint}."
 
 

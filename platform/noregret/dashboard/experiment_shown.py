@@ -202,6 +202,9 @@ def strip(experiment: Experiment, results: Results, figures: Figures, counted: F
 
 def _answered(experiment: Experiment, results: Results, counted: Feedback) -> list[tuple[str, str, str]]:
     """What came of the decisions: a default is no answer, and what is open is neither."""
+    if experiment.strategy == Experiment.Strategy.SHADOW and not counted.answered:
+        known = [arm.shadow.outcomes.count for arm in results.arms if arm.shadow is not None and arm.shadow.outcomes]
+        return [("outcomes", "Outcomes told", f"{max(known, default=0):,}")]
     default, window = experiment.reward_.default, duration(experiment.reward_.window_seconds)
     # Rewards are counted as they come in, decisions a moment later, with their rows.
     share = f" ({counted.answered / results.decisions:.0%})" if results.decisions else ""

@@ -42,7 +42,9 @@ def soundness(experiment: Experiment, results: Results, counted: Feedback) -> li
     answers: list[Answer | None] = [_learner(results)]
     if not serves_nobody(experiment):
         answers += [_sample_ratio(results), _units(experiment), _answers(experiment, results)]
-    answers += [_delay(experiment, counted), _fallbacks(results)]
+    if experiment.strategy != Experiment.Strategy.SHADOW or counted.answered:  # else it is scored on outcomes
+        answers.append(_delay(experiment, counted))
+    answers.append(_fallbacks(results))
     return [answer for answer in answers if answer is not None]
 
 
