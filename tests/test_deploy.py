@@ -217,8 +217,9 @@ def test_units__commands_and_roles__are_those_of_up() -> None:
     assert set(read) == {"migrate", "web", "control", "worker", "shadow", "notify", "inspector", "beat"}
     for role in ("worker", "shadow", "notify", "inspector"):
         (command,) = read[role]["ExecStart"]
+        expected = getattr(services, role)().command[3:]  # after the interpreter, -m, and what binds it to `up`
         # systemd reads %% as %.
-        assert command.replace("%%", "%").split()[1:] == getattr(services, role)().command[1:], role
+        assert command.replace("%%", "%").split()[1:] == ["-m", *expected], role
         assert f"NOREGRET_ROLE={role}" in read[role]["Environment"]
     assert "-m serving.web " in read["web"]["ExecStart"][0]
     assert "-m noregret.web " in read["control"]["ExecStart"][0]

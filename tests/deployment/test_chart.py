@@ -208,7 +208,7 @@ def test_chart__commands__are_those_of_up(told: dict[str, Any], tmp_path: Path) 
     }
     for role, start in starts.items():
         command = specs[role]["containers"][0]["command"]
-        expected = start().command[2:]  # after the interpreter and -m
+        expected = start().command[3:]  # after the interpreter, -m, and what binds it to `up`
         assert sorted(command) == sorted(expected), role
     assert specs["web"]["containers"][0]["command"][:3] == ["python", "-m", "serving.web"]
     assert specs["control"]["containers"][0]["command"][:3] == ["python", "-m", "noregret.web"]

@@ -270,15 +270,22 @@ def test_up__asked_to_stop__ends_with_0_and_leaves_nothing(platform_up: RunningP
 
 
 def test_up__killed_outright__leaves_nothing_and_starts_again(platform_up: RunningPlatform) -> None:
+    platform_up.stop()  # where it is the only test
     again = RunningPlatform(platform_up.data_dir, environment={"NOREGRET_SECRET_KEY": ""})
     again.start()
+    # What its worker waits for, and would for ever: as for a broker that is gone.
+    psutil.Process(again.pids("notify")[-1]).suspend()
     assert again.process is not None
     again.process.kill()
     again.process.wait()
-    until = time.monotonic() + 120  # each ends what it has begun
+    until = time.monotonic() + 60  # each ends what it has begun
     while mine(platform_up.data_dir) and time.monotonic() < until:
         time.sleep(0.2)
-    assert mine(platform_up.data_dir) == []
+    left = mine(platform_up.data_dir)
+    told = [process.cmdline() for process in left]
+    for process in left:
+        process.kill()
+    assert told == []
     third = RunningPlatform(platform_up.data_dir, environment={"NOREGRET_SECRET_KEY": ""})
     third.start()
     assert httpx.get(f"{third.url}/readyz", timeout=10).status_code == 200

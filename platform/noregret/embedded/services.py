@@ -13,10 +13,7 @@ from noregret import variables
 from noregret.package_path import python_path
 
 from .child import Child
-
-STOP_SECONDS = 6.0
-"""Then a child is killed: a task is done again by the next round, and all of them together end
-within ten seconds."""
+from .ends_with_up import STOP_SECONDS
 
 NICENESS = 8
 """Of what learns, sends and keeps up: people wait for requests. A seventh of a core that
@@ -43,7 +40,7 @@ def _environment(role: str, extra: Mapping[str, str]) -> dict[str, str]:
 def _child(role: str, arguments: list[str], extra: Mapping[str, str] | None = None, *, niceness: int = 0) -> Child:
     return Child(
         name=role,
-        command=[sys.executable, "-m", *arguments],
+        command=[sys.executable, "-m", "noregret.embedded.ends_with_up", *arguments],
         log=settings.DATA_DIR / "logs" / f"{role}.log",
         environment=_environment(role, extra or {}),
         cwd=Path("/"),

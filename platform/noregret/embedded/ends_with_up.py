@@ -1,0 +1,42 @@
+"""`python -m noregret.embedded.ends_with_up MODULE ...`: MODULE, run as `python -m MODULE ...`
+would, with a bound on how long its group outlives the `up` that started it.
+
+A killed `up` stops nothing. The kernel then asks each child to stop, its servers too, and a child
+may wait for these for ever: a Celery worker whose broker is gone asks for it without end, and hears
+of no second SIGTERM. So here is what `up` would have done: after some seconds, the group is killed.
+A child whose `up` lives is never touched.
+"""
+
+import os
+import runpy
+import select
+import signal
+import sys
+import threading
+import time
+
+STOP_SECONDS = 6.0
+"""Then a child is killed: a task is done again by the next round, and all of them together end
+within ten seconds."""
+
+
+def _end_with(parent: int, output: int) -> None:
+    # `up` alone reads what a child writes: the pipe tells that its reader is gone, and nothing is
+    # asked for until then.
+    lost = select.poll()
+    lost.register(output, 0)
+    lost.poll()
+    time.sleep(STOP_SECONDS)
+    if os.getppid() != parent:
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main() -> None:
+    del sys.argv[0]  # the module's own is put there
+    watch = threading.Thread(target=_end_with, args=(os.getppid(), os.dup(1)), name="ends with up", daemon=True)
+    watch.start()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
