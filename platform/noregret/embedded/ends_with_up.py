@@ -2,9 +2,9 @@
 would, with a bound on how long its group outlives the `up` that started it.
 
 A killed `up` stops nothing. The kernel then asks each child to stop, its servers too, and a child
-may wait for these for ever: a Celery worker whose broker is gone asks for it without end, and hears
-of no second SIGTERM. So here is what `up` would have done: after some seconds, the group is killed.
-A child whose `up` lives is never touched.
+may wait without end: a Celery worker does for a process of its pool or for a broker that is gone,
+and a second SIGTERM changes nothing. So here is what `up` would have done: after some seconds, the
+group is killed. A child whose `up` lives is never touched.
 """
 
 import os
