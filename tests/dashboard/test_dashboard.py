@@ -426,7 +426,7 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.fill("textarea[name=reason]", "a try")
     tab.click("button:has-text('Start')")
     assert tab.locator(".nr-badge").inner_text() == "Running"
-    tab.get_by_text("No decision has come in yet.").first.wait_for()
+    tab.get_by_text("No decision was learned yet.").first.wait_for()  # no learner runs here
     running = Experiment.objects.get()
     began = tab.inner_text('[data-fact="as_of"]')
     tab.wait_for_timeout(1_100)  # it is told to the second

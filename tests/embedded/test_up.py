@@ -274,7 +274,11 @@ def test_up__killed_outright__leaves_nothing_and_starts_again(platform_up: Runni
     again = RunningPlatform(platform_up.data_dir, environment={"NOREGRET_SECRET_KEY": ""})
     again.start()
     # What its worker waits for, and would for ever: as for a broker that is gone.
-    psutil.Process(again.pids("notify")[-1]).suspend()
+    until = time.monotonic() + 60
+    while len(workers := again.pids("notify")) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(workers) > 1, "its pool did not begin"
+    psutil.Process(workers[-1]).suspend()  # of its pool: the worker itself comes first
     assert again.process is not None
     again.process.kill()
     again.process.wait()

@@ -27,15 +27,23 @@ def _end_with(parent: int, output: int) -> None:
     lost.register(output, 0)
     lost.poll()
     time.sleep(STOP_SECONDS)
+    _end_group_without(parent)
+
+
+def _end_group_without(parent: int) -> None:
     if os.getppid() != parent:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def main() -> None:
     del sys.argv[0]  # the module's own is put there
-    watch = threading.Thread(target=_end_with, args=(os.getppid(), os.dup(1)), name="ends with up", daemon=True)
+    parent = os.getppid()
+    watch = threading.Thread(target=_end_with, args=(parent, os.dup(1)), name="ends with up", daemon=True)
     watch.start()
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    finally:  # whoever ends sooner than that may leave a process of its pool that does not answer
+        _end_group_without(parent)
 
 
 if __name__ == "__main__":
