@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -47,3 +48,13 @@ def browser() -> Iterator[Any]:
         # connection for that.
         connection.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def tab(browser: Any, live_server: Any, pages: Client) -> Iterator[Any]:
+    """Of the one who is logged in as `pages`, which each suite has of its own."""
+    name = django_settings.SESSION_COOKIE_NAME
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=live_server.url)
+    context.add_cookies([{"name": name, "value": pages.cookies[name].value, "url": live_server.url}])
+    yield context.new_page()
+    context.close()

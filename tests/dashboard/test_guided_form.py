@@ -3,13 +3,11 @@ happen, and make, copy and change experiments for those who may."""
 
 import html
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
@@ -378,15 +376,6 @@ def test_form__of_another_person_or_without_permission__is_not_opened(
     assert "page@b" not in html.unescape(maker.get(LIST).content.decode())
     shown = look(maker, filled(maker, TYPED), "review")
     assert ("Create draft" in shown, "Create and start" in shown) == (True, False)
-
-
-@pytest.fixture
-def tab(browser: Any, live_server: Any, pages: Client) -> Iterator[Any]:
-    name = django_settings.SESSION_COOKIE_NAME
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=live_server.url)
-    context.add_cookies([{"name": name, "value": pages.cookies[name].value, "url": live_server.url}])
-    yield context.new_page()
-    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.soak)])

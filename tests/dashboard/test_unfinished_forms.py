@@ -3,12 +3,10 @@ unseen by another tab."""
 
 import html
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.test import Client
 from django.utils import timezone
 from noregret.dashboard.models import UnfinishedForm
@@ -25,15 +23,6 @@ def pages(admin: Client) -> Client:
         static_model("page", version, version)
     endpoint_of("pages", "page@a")
     return admin
-
-
-@pytest.fixture
-def tab(browser: Any, live_server: Any, pages: Client) -> Iterator[Any]:
-    name = django_settings.SESSION_COOKIE_NAME
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=live_server.url)
-    context.add_cookies([{"name": name, "value": pages.cookies[name].value, "url": live_server.url}])
-    yield context.new_page()
-    context.close()
 
 
 def page_of(client: Client, form: str, step: str) -> dict[str, str]:

@@ -31,7 +31,6 @@ from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 from .possible_actions import possible_actions, possible_arm_actions, state_of
 from .review import USUAL_LIFT, cautions_before_start
-from .row_actions import CHANGED
 from .verdicts import Setting, setting_of
 from .words import warning_told
 
@@ -123,23 +122,14 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             form.add_error("seen", "Look again at what speaks against it, and tick this to do it all the same.")
         if not objections:
             del form.fields["seen"]
-        return self.page(
-            request,
-            "noregret/confirm.html",
-            {
-                "title": f"{LABELS[action]}: {experiment.name}",
-                "question": _question(action, experiment, setting, arm),
-                "objections": objections,
-                "of_settings": action == "start",
-                "state": now,
-                "stale": CHANGED if stale else "",
-                "form": form,
-                "button": "Promote" if action == "promote" else LABELS[action],
-                "back": self.row_url(experiment),
-            },
-            # A second look is a question, no error.
-            status=409 if stale else 400 if set(form.errors) - {"seen"} else 200,
-        )
+        context = {
+            "title": f"{LABELS[action]}: {experiment.name}",
+            "question": _question(action, experiment, setting, arm),
+            "objections": objections,
+            "of_settings": action == "start",
+            "button": "Promote" if action == "promote" else LABELS[action],
+        }
+        return self.confirmation(request, experiment, form, context, state=now, stale=stale)
 
     def _change(self, request: HttpRequest, experiment: Experiment, action: str) -> HttpResponse:
         """An action that asks for more than an arm and a reason."""
@@ -175,14 +165,9 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
         context = {
             "title": f"{LABELS[action]}: {experiment.name}",
             "question": consequence(action, experiment.name, setting_of(experiment)) + _as_it_is(experiment, action),
-            "form": form,
-            "state": now,
-            "stale": CHANGED if stale else "",
             "button": LABELS[action],
-            "back": self.row_url(experiment),
         }
-        status = 409 if stale else 400 if form.errors else 200
-        return self.page(request, "noregret/confirm.html", context, status=status)
+        return self.confirmation(request, experiment, form, context, state=now, stale=stale)
 
     def _do(self, request: HttpRequest, experiment: Experiment, action: str, arm: str, reason: str, state: str) -> None:
         try:

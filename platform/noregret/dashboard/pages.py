@@ -43,6 +43,9 @@ def shown_json(value: Any) -> str:
     )
 
 
+_CHANGED = "Nothing was done: it has changed since this page was opened. Here it is as it stands now: look again."
+
+
 class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold ships no types
     """Shows, and never saves: rows change through services, which audit and publish."""
 
@@ -71,6 +74,16 @@ class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold shi
         """A page within the admin's frame."""
         frame = self.admin_site.each_context(request) | {"model_admin": self}
         return TemplateResponse(request, template, frame | context, status=status)
+
+    def confirmation(
+        self, request: HttpRequest, row: Model, form: forms.Form, context: dict[str, Any], *, state: str, stale: bool
+    ) -> HttpResponse:
+        """The page that asks once more. `state`: what its question follows from; `stale`: it was
+        sent from a page that showed another."""
+        shown = {"form": form, "state": state, "stale": _CHANGED if stale else "", "back": self.row_url(row)}
+        # A second look is a question, no error.
+        status = 409 if stale else 400 if set(form.errors) - {"seen"} else 200
+        return self.page(request, "noregret/confirm.html", context | shown, status=status)
 
     def row_url(self, row: Model) -> str:
         meta = self.model._meta

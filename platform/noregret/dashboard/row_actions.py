@@ -16,9 +16,6 @@ from noregret.experiments.errors import Conflict, ExperimentsError, Invalid
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 
-CHANGED = "Nothing was done: it has changed since this page was opened. Here it is as it stands now: look again."
-"""What an action is told of a page that showed another state; the form stands there again."""
-
 
 def _always(row: Any) -> bool:
     return True
@@ -80,14 +77,9 @@ class ActionsAdmin(ReadOnlyAdmin[Any]):
         context = {
             "title": f"{found.label}: {row}",
             "question": found.question(row),
-            "state": state,
-            "stale": CHANGED if stale else "",
-            "form": form,
             "button": found.label,
-            "back": self.row_url(row),
         }
-        status = 409 if stale else 400 if form.errors else 200
-        return self.page(request, "noregret/confirm.html", context, status=status)
+        return self.confirmation(request, row, form, context, state=state, stale=stale)
 
     def _performed(self, request: HttpRequest, action: RowAction, row: Any, data: dict[str, Any]) -> str:
         """What was done. Raises ExperimentsError."""

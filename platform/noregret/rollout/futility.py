@@ -11,10 +11,10 @@ from difflib import get_close_matches
 
 import msgspec
 
-from noregret.experiments.document import ERROR_RATE, latency_quantile
+from noregret.experiments.document import DAY, ERROR_RATE, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 
-from .setups import DAY, Caution, Setup, days
+from .setups import Caution, Setup, days
 
 LONG_DAYS = 30.0
 """An experiment that can't end before this is told to be long."""

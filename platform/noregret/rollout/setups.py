@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import NamedTuple
 
+from noregret.experiments.document import DAY
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning import clock
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
 
-DAY = 86_400.0
 SUPPOSED_PER_DAY = 100 * DAY
 """Decisions a day where no traffic is known: more than most endpoints have."""
 
