@@ -24,9 +24,12 @@ class Call:
                 assert self.may_go_on.wait(LONG)
             assert self.may_end.wait(LONG)
 
-    def end(self) -> None:
+    def may_do_all(self) -> None:
         for event in (self.may_wait, self.may_go_on, self.may_end):
             event.set()
+
+    def end(self) -> None:
+        self.may_do_all()
         self.over.result(LONG)
 
 
@@ -40,6 +43,7 @@ def test_call__while_another_computes__computes_when_that_one_waits() -> None:
         first.may_wait.set()  # for its statement
         assert second.computes.wait(LONG)
         first.may_go_on.set()  # its statement is done, and it is the other's turn
+        first.may_do_all()  # either may have the turn now, and the other waits for it
         second.end()
         first.end()
 
