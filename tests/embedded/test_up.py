@@ -28,6 +28,7 @@ from noregret.learning.shown.results import Results
 from serving.open_inference_messages import CLASSES, path_of
 
 ROLES = ("postgres", "redis", "web", "grpc", "worker", "shadow", "notify", "inspector", "beat")
+ANSWERING = {"postgres", "redis", "web", "grpc"}
 
 
 def manage(*arguments: str, data_dir: Path, **extra: Any) -> "subprocess.CompletedProcess[str]":
@@ -138,14 +139,15 @@ def test_up_and_beat__load_nothing_of_the_mathematics(platform_up: RunningPlatfo
 
 def test_workers_and_beat__give_way_to_what_requests_wait_for(platform_up: RunningPlatform) -> None:
     own = psutil.Process().nice()
-    until = time.monotonic() + 90  # they do once all have started
-    while psutil.Process(platform_up.pids("worker")[-1]).nice() == own and time.monotonic() < until:
+    wanted = {role: own if role in ANSWERING else min(own + NICENESS, 19) for role in ROLES}
+
+    def found() -> dict[str, int]:
+        return {role: psutil.Process(platform_up.pids(role)[-1]).nice() for role in ROLES}
+
+    until = time.monotonic() + 90  # they do once all have started, one after the other
+    while found() != wanted and time.monotonic() < until:
         time.sleep(0.5)
-    time.sleep(1.0)  # one after the other
-    for role in ROLES:
-        niceness = own if role in {"web", "grpc", "postgres", "redis"} else min(own + NICENESS, 19)
-        pid = platform_up.pids(role)[-1]
-        assert psutil.Process(pid).nice() == niceness, role
+    assert found() == wanted
     autogroup = Path(f"/proc/{platform_up.pids('worker')[-1]}/autogroup")
     if autogroup.exists():  # where Linux groups tasks by session, niceness counts within one alone
         assert autogroup.read_text().split()[-1] == str(NICENESS)
