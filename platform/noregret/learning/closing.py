@@ -23,10 +23,15 @@ def can_be_closed_until(experiment: Experiment, now: datetime) -> datetime:
     return floor_to_bucket(now - window, bucket_width(experiment.reward_.window_seconds))
 
 
-def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
-    """Until when an experiment's buckets are closed; before the first is, when it began."""
+def first_bucket(experiment: Experiment) -> datetime:
+    """When the bucket begins in which the experiment was started."""
     started = experiment.started_at or experiment.created_at
-    return held.closed_until or floor_to_bucket(started, bucket_width(experiment.reward_.window_seconds))
+    return floor_to_bucket(started, bucket_width(experiment.reward_.window_seconds))
+
+
+def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
+    """Until when an experiment's buckets are closed; before the first is, when that begins."""
+    return held.closed_until or first_bucket(experiment)
 
 
 def least_step(experiment: Experiment, arms: int) -> timedelta:
