@@ -16,7 +16,7 @@ from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
 from noregret.learning.models import ExperimentEvidence, LedgerSums
-from noregret.learning.shown.numbers import alone
+from noregret.learning.shown.numbers import form
 from noregret.learning.shown.phrases import actor_told
 from noregret.learning.shown.recommendation import ending_told
 from noregret.learning.watched.watches import guardrails_of
@@ -263,22 +263,24 @@ def _traffic_told(series: Series) -> str:
     return f"Decisions an hour over the last {series.told}: from {_rate(min(known))} to {_rate(max(known))}, now {_rate(known[-1])}"
 
 
-def _mean(value: float, percent: bool) -> str:
-    if not percent:
-        return alone(value)
-    return f"{value:.1%}" if value >= 0.1 else f"{value:.2%}"
+def _means_as_text(known: list[float], percent: bool) -> list[str]:
+    """In one unit; means that are no rates as fine as a hundredth of what they span."""
+    if percent:
+        return [f"{value:.1%}" if value >= 0.1 else f"{value:.2%}" for value in known]
+    shaped = form(known, percent=False, apart=(max(known) - min(known)) / 100.0)
+    return [shaped.text(value) for value in known]
 
 
 def _last_mean(values: list[float | None], percent: bool) -> str:
     known = _known(values)
-    return _mean(known[-1], percent) if known else ""
+    return _means_as_text(known, percent)[-1] if known else ""
 
 
 def _means_told(series: Series, percent: bool) -> str:
     known = _known(series.means)
     if not known:
         return ""
-    low, high, last = (_mean(value, percent) for value in (min(known), max(known), known[-1]))
+    low, high, last = _means_as_text([min(known), max(known), known[-1]], percent)
     return f"Mean {series.metric} over the last {series.told}: from {low} to {high}, last {last}"
 
 
