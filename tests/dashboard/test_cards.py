@@ -23,7 +23,7 @@ from noregret.rollout.transitions import move
 from noregret.steering.round import learn
 
 from serving.learner_sign import Lag
-from tests.conftest import endpoint_of, static_model
+from tests.conftest import Api, endpoint_of, static_model
 from tests.dashboard.test_dashboard import page
 from tests.dashboard.test_experiment_page import started
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
@@ -195,6 +195,26 @@ def test_card__new_endpoint__says_what_is_missing(admin: Client, platform: None)
     shown = card(admin)
     assert "No decision was recorded in the last 48 hours." in shown
     assert "The last one" not in shown
+
+
+def test_card__decisions_that_wait__are_not_told_as_no_traffic(admin: Client, alice: Api) -> None:
+    static_model("page", "a", "A")
+    endpoint = endpoint_of("pages", "page@a")
+    for i in range(3):
+        assert alice.post("/api/v1/endpoints/pages/decide", {"unit": f"u{i}"}).status == 200
+    of_endpoint = f"/admin/experiments/endpoint/{endpoint.pk}/change/"
+    waits = "Not all that came is in these figures: 3 decisions wait to be learned"
+    for sign, why in ((False, ", and the learner gives no sign."), (True, ".")):
+        if sign:
+            sign_of_life()
+        shown = card(admin)
+        assert f"{waits}{why}" in shown
+        assert "No decision of the last 48 hours is learned yet." in shown
+        assert "No reward is learned yet." in shown
+        assert f"{waits}{why}" in admin.get(of_endpoint).content.decode()
+    learn(endpoint.pk)
+    assert "wait to be learned" not in card(admin)
+    assert "wait to be learned" not in admin.get(of_endpoint).content.decode()
 
 
 def test_card__of_a_new_experiment__says_that_nothing_came(admin: Client, two_arms: Start) -> None:

@@ -98,7 +98,7 @@ def charts(
     means = _means(experiment, results, setting, over_time, events)
     if serves_nobody(experiment):
         return means
-    shares = _shares(results, over_time, events)
+    shares = _shares(results, setting, over_time, events)
     if setting.contextual or experiment.strategy == Experiment.Strategy.CANARY:
         return [shares, *means]
     return [_evidence(results, history, events), shares, *means]
@@ -146,7 +146,7 @@ def _evidence(results: Results, history: Sequence[Standing], events: list[Event]
     )
 
 
-def _shares(results: Results, over_time: OverTime, events: list[Event]) -> Chart:
+def _shares(results: Results, setting: Setting, over_time: OverTime, events: list[Event]) -> Chart:
     return Chart(
         id="share",
         title="Share of traffic",
@@ -158,7 +158,7 @@ def _shares(results: Results, over_time: OverTime, events: list[Event]) -> Chart
         seconds=over_time.seconds,
         series=[Series(arm.name, i, arm.share, []) for i, arm in enumerate(over_time.arms)],
         events=events,
-        missing="" if over_time.at else "Nothing is drawn before a decision has come in.",
+        missing="" if over_time.at else _nothing(results, setting),
     )
 
 

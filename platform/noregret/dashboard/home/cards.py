@@ -15,6 +15,7 @@ from noregret.experiments.baselines import UNDECLARED
 from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
+from noregret.learning.health import gives_sign, unlearned_told
 from noregret.learning.models import ExperimentEvidence, LedgerSums
 from noregret.learning.shown.numbers import form
 from noregret.learning.shown.phrases import actor_told
@@ -158,9 +159,9 @@ def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glanc
         by="" if change is None else actor_told(change.actor),
         behind=behind,
         traffic=traffic,
-        no_traffic="" if traffic else _why_no_traffic(row, series),
+        no_traffic="" if traffic else _why_no_traffic(row, series, behind),
         reward=reward,
-        no_reward="" if reward else _why_no_reward(series),
+        no_reward="" if reward else _why_no_reward(series, behind),
         metric=series.metric,
         told=series.told,
         p99_ms=None if glance is None else glance.p99_ms,
@@ -169,8 +170,13 @@ def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glanc
 
 def _behind(row: Any, situation: Situation) -> str:
     """That the figures of an endpoint are old, where the learner is behind with it."""
+    if situation.redis_problem:
+        return "Redis can't be reached: what comes is not in these figures."
     found = situation.lagging.get(row.name) or situation.lagging.get("")
-    return "" if found is None else f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
+    if found is not None and gives_sign(situation.learner_age):
+        return f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
+    waits = unlearned_told(situation.waiting.get(row.name, 0), None, is_alive=gives_sign(situation.learner_age))
+    return f"Not all that came is in these figures: {waits}." if waits else ""
 
 
 def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExperiment]]:
@@ -284,15 +290,19 @@ def _means_told(series: Series, percent: bool) -> str:
     return f"Mean {series.metric} over the last {series.told}: from {low} to {high}, last {last}"
 
 
-def _why_no_traffic(row: Any, series: Series) -> str:
+def _why_no_traffic(row: Any, series: Series, behind: str) -> str:
     if series.decisions:
         return f"{series.decisions:,} decisions so far: a line needs a second point."
     if row.record <= 0.0 and not row.begun:
         return "Nothing of it is recorded (record is 0), so its traffic is not known."
+    if behind:
+        return f"No decision of the last {series.told} is learned yet."
     return f"No decision was recorded in the last {series.told}."
 
 
-def _why_no_reward(series: Series) -> str:
+def _why_no_reward(series: Series, behind: str) -> str:
+    if behind and not series.rewards:
+        return f"No {series.metric} is learned yet."
     if not series.decisions:
         return "Without decisions there is no reward."
     if not series.rewards:
