@@ -14,9 +14,9 @@ from django.test import Client
 from django.utils import timezone
 from noregret.dashboard.words import limits_told
 from noregret.experiments.document import Guardrail, Reward
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, Baseline, Endpoint, Experiment
 from noregret.learning.health import sign_of_life
-from noregret.learning.models import ArmInterval, ArmStatistics, ShadowStatistics
+from noregret.learning.models import ArmInterval, ArmStatistics, BaselineInterval, ShadowStatistics
 from noregret.learning.shown.phrases import counts_told
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.transitions import move
@@ -179,6 +179,35 @@ def test_card__single_deployment__says_how_the_last_experiment_ended(admin: Clie
     )
     Experiment.objects.update(ended_at=timezone.now() - timedelta(days=400))
     assert re.search(r"ended on \d+ \w+ 20\d\d\. The experiment", card(admin))
+
+
+def test_mean__without_a_reward_of_its_own__is_a_rate_as_in_the_last_experiment(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "binary", "metric": "clicked", "window_seconds": 60})
+    now = timezone.now()
+    Endpoint.objects.update(created_at=now - timedelta(hours=6))
+    Experiment.objects.update(started_at=now - timedelta(hours=5))
+    arm = experiment.arms.get(name="a")
+    for i in (2, 3, 4):
+        sums = {"decisions": 100, "rewards": 100, "reward_total": 6.0}
+        ArmInterval.objects.create(arm=arm, start=now - timedelta(hours=i), **sums)
+    in_per_cent = "Mean clicked over the last 48 hours: from 6.00% to 6.00%, last 6.00%"
+    assert in_per_cent in admin.get("/admin/").content.decode()
+    move(experiment, "stop", actor="ann")
+    assert in_per_cent in admin.get("/admin/").content.decode()
+    # What the endpoint itself names goes before what has ended.
+    Endpoint.objects.update(reward={"kind": "continuous", "metric": "clicked", "window_seconds": 60})
+    assert "from 0.060 to 0.060, last 0.060" in admin.get("/admin/").content.decode()
+    Endpoint.objects.update(reward=None)
+    baseline = Baseline.objects.latest("pk")
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    sums = {"decisions": 50, "rewards": 50, "reward_m2": 2.0}
+    kept = BaselineInterval.objects.create(baseline=baseline, start=hour, reward_total=6.0, **sums)
+    page_of = f"/admin/experiments/endpoint/{experiment.endpoint_id}/change/"
+    Experiment.objects.update(reward={"kind": "binary", "metric": "reward", "window_seconds": 60})
+    assert re.search(r"12\.\d*% \(", admin.get(page_of).content.decode())
+    # Nobody said what feedback is without an experiment: a mean of 3 is no rate.
+    BaselineInterval.objects.filter(pk=kept.pk).update(reward_total=150.0)
+    assert re.search(r"3\.\d+ \(", admin.get(page_of).content.decode())
 
 
 def test_card__learner_behind__says_that_its_figures_are_old(admin: Client, two_arms: Start) -> None:

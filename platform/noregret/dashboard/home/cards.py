@@ -4,14 +4,13 @@ what watches it. From sums, in a fixed number of queries for a page of cards."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch
 
+from noregret.dashboard.told_reward import BEGUN, tells_rates, told_rewards
 from noregret.dashboard.verdicts.told import when
 from noregret.dashboard.words import duration, limits_told, sentence
-from noregret.experiments import stored
-from noregret.experiments.baselines import UNDECLARED
 from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
@@ -29,7 +28,6 @@ from .state import Read, State, state_of
 
 CARDS = 12
 """On a page. Reading a week of an experiment's sums takes some milliseconds each."""
-BEGUN = (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
 _ACTIONS = {"rollback": "roll back", "disable_arm": "take the arm out", "pause": "pause"}
 
 
@@ -119,12 +117,14 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
         .distinct("endpoint_id")
         .defer("evidence")
     }
-    lines = series_of(rows, {row.pk: _metric(row) for row in rows}, now)
+    rewards = told_rewards(rows)
+    lines = series_of(rows, {pk: reward.metric for pk, reward in rewards.items()}, now)
     seen = glances(rows)
     runs = _runs(rows, sees, now) if sees.experiments else {}
     ended = _ended(rows, sees, now) if sees.experiments else {}
     shown_cards = [
-        _card(row, changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation)) for row in rows
+        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation))
+        for row in rows
     ]
     return Cards(
         [replace(card, experiments=runs.get(card.pk, []), ended=ended.get(card.pk)) for card in shown_cards],
@@ -134,20 +134,11 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
     )
 
 
-def _metric(row: Any) -> str:
-    """Which mean is told: that of what runs, or else the endpoint's own."""
-    return str(_reward(row).metric)
-
-
-def _reward(row: Any) -> Reward:
-    for experiment in row.begun:
-        return cast("Reward", experiment.reward_)
-    return stored.reward(row.reward) if row.reward else UNDECLARED
-
-
-def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glance | None, behind: str) -> Card:
+def _card(
+    row: Any, rewarded: Reward, change: ChampionChange | None, series: Series, glance: Glance | None, behind: str
+) -> Card:
     since = row.created_at if change is None else change.at
-    percent = _reward(row).kind == "binary"
+    percent = tells_rates(rewarded, _known(series.means))
     traffic = line(series.traffic, _traffic_told(series), _per_hour(series.traffic), from_zero=True)
     reward = line(series.means, _means_told(series, percent), _last_mean(series.means, percent), from_zero=False)
     return Card(
