@@ -105,6 +105,9 @@ def test_card__without_a_winner__names_none(admin: Client, two_arms: Start) -> N
     shown = card(admin)
     assert "Highest mean reward so far: b 51.7%, the control a 50.0%; no evidence yet (40 needed)." in shown
     assert "winner" not in shown
+    # Why the interval grows while nothing gets worse.
+    told = admin.get(page(experiment)).content.decode()
+    assert "The interval against an even split widens as an arm's share falls to its floor" in told
 
 
 def test_card__rewards_ahead_of_their_decisions__says_which_are_late(admin: Client, two_arms: Start) -> None:

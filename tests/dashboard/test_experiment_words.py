@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 from noregret.dashboard import arm_table, chart_documents, mirrored, sections
@@ -20,7 +21,7 @@ from noregret.dashboard.figures import cells
 from noregret.dashboard.verdicts import verdict
 from noregret.experiments.document import Canary, Reward
 from noregret.experiments.models import Arm, Experiment
-from noregret.learning.models import ArmStatistics
+from noregret.learning.models import ArmInterval, ArmStatistics
 from noregret.learning.shown import numbers
 from noregret.learning.shown.apprentice import Apprentice, ChoicesScored
 from noregret.learning.shown.feedback import feedback
@@ -178,6 +179,36 @@ def test_rates_of_a_fifth_of_a_per_cent__are_told_apart(admin: Client, two_arms:
     cells = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()["cells"]
     assert (cells["a"]["mean"], cells["b"]["mean"]) == ("0.20%", "0.23%")
     assert cells["a"]["loss"].endswith(" points")
+
+
+def test_browser__axes_of_charts__have_the_unit_of_the_table(
+    browser: Any, live_server: Any, admin: Client, two_arms: Start
+) -> None:
+    bounds = {"kind": "continuous", "minimum": 0, "maximum": 2e9, "window_seconds": 1}
+    experiment = two_arms(reward=bounds)
+    begin_earlier(experiment, 3600.0 * 3)
+    for arm_, mean in zip(experiment.arms.order_by("position"), (9.98e8, 1.004e9), strict=True):
+        for hour in range(1, 4):
+            ArmInterval.objects.create(
+                arm=arm_, start=timezone.now() - timedelta(hours=hour), decisions=1000, rewards=1000,
+                reward_total=1000 * mean, reward_m2=1e19,
+            )  # fmt: skip
+        ArmStatistics.objects.filter(arm=arm_).update(decisions=3000, rewards=3000, mean=mean, m2=3e19)
+    session = admin.cookies[settings.SESSION_COOKIE_NAME].value
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=live_server.url)
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
+    tab = context.new_page()
+    tab.goto(page(experiment))
+    tab.locator("canvas:visible").last.wait_for()
+    drawn = "[...document.querySelectorAll('canvas')].map(one => Chart.getChart(one)).filter(one => one)"
+    axes = tab.evaluate(f"{drawn}.map(one => one.scales.y.ticks.map(tick => tick.label))")
+    mean = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()["cells"]["a"]["mean"]
+    unit = mean.rpartition(" ")[2]
+    assert unit in ("M", "bn")
+    of_means = [labels for labels in axes if not labels[0].endswith("%")]
+    assert len(of_means) == 2
+    assert all(label.endswith(f" {unit}") for labels in of_means for label in labels), of_means
+    context.close()
 
 
 @pytest.mark.parametrize(
