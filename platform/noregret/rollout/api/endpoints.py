@@ -15,9 +15,11 @@ from noregret.names import ModelRef, Name
 from noregret.rest.calls import call
 from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.endpoints import create_endpoint, rollback_endpoint, update_endpoint
+from noregret.trail.reasons import Reason
 from serving import problems
 
 from . import render
+from .reasons import ReasonRequest, said
 from .render import Baseline, ChampionChange, Endpoint
 
 Deadline = Annotated[int, Meta(ge=1, le=60_000, description="Milliseconds.")]
@@ -25,7 +27,6 @@ Record = Annotated[
     float, Meta(ge=0, le=1, description="The share of decisions that is recorded while no experiment runs.")
 ]
 Sticky = Annotated[bool, Meta(description="Bandits that do not say otherwise keep a unit on its arm.")]
-Reason = Annotated[str, Meta(max_length=2000)]
 
 
 class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,12 +52,6 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     reward: Reward | UnsetType | None = UNSET
     cache: Cache | UnsetType | None = UNSET
     batch: Batch | UnsetType | None = UNSET
-    reason: Reason = ""
-
-
-class ReasonRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Why, for the audit trail."""
-
     reason: Reason = ""
 
 
@@ -113,7 +108,7 @@ class EndpointView(AddressedView):
             reward=body.reward,
             cache=body.cache,
             batch=body.batch,
-            reason=body.reason,
+            reason=said(body.reason),
             actor=self.caller.name,
         )
         return render.endpoint(self.endpoint(name))
@@ -128,7 +123,7 @@ class EndpointRollbackView(AddressedView):
         to = None if body.to is UNSET else body.to
         if to is not None:
             require_seen(self.caller.endpoints, {"to": to})
-        rollback_endpoint(row, to=to, reason=body.reason, actor=self.caller.name)
+        rollback_endpoint(row, to=to, reason=said(body.reason), actor=self.caller.name)
         return render.endpoint(self.endpoint(name))
 
 
