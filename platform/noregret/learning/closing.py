@@ -46,10 +46,11 @@ def least_step(experiment: Experiment, arms: int) -> timedelta:
     return width * max(-(-rest // width), 1)
 
 
-def overdue_seconds(experiment: Experiment, arms: int, now: datetime) -> float:
-    """For how long the next bucket could have been closed; negative while it can't be."""
+def overdue_seconds(experiment: Experiment, arms: int, now: datetime, since: datetime | None = None) -> float:
+    """For how long the next bucket could have been closed, or the one of a decision made `since`;
+    negative while it can't be."""
     window = timedelta(seconds=experiment.reward_.window_seconds + GRACE_SECONDS)
-    end = is_closed_until(experiment, experiment.evidence) + least_step(experiment, arms)
+    end = (since or is_closed_until(experiment, experiment.evidence)) + least_step(experiment, arms)
     if experiment.ended_at is not None:
         end += ENDED_PAUSE
     return (now - window - end).total_seconds()
