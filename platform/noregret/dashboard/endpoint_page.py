@@ -17,7 +17,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.models import ChampionChange, Endpoint
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
 from noregret.learning.cached_shares import cached_shares
-from noregret.learning.health import unlearned
+from noregret.learning.health import not_learned_yet
 from noregret.learning.shown.phrases import evidence_told
 from noregret.registry.models import ModelVersion
 from noregret.rollout.endpoints import champion_before, rollback_endpoint, update_endpoint
@@ -195,7 +195,7 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             "row_links": self._links(request, row),
             "baseline": baseline,
             "baseline_told": None if baseline is None or row is None else _told(row, baseline),
-            "unlearned": "" if baseline is None or row is None else unlearned(row.name),
+            "not_learned": "" if baseline is None or row is None else not_learned_yet(row.name),
         }
         return super().change_view(request, object_id, form_url, extra | (extra_context or {}))
 

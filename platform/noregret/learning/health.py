@@ -95,7 +95,7 @@ def of_experiment(experiment: Experiment) -> LearnerState:
     return LearnerState(False, found.age_seconds, lag.seconds, lag.why, count)
 
 
-def unlearned(endpoint: str) -> str:
+def not_learned_yet(endpoint: str) -> str:
     """What came to an endpoint and is not learned, in a clause; empty where all is. Without it no
     traffic in the sums is no evidence that none came. Never raises for Redis."""
     try:
@@ -104,7 +104,7 @@ def unlearned(endpoint: str) -> str:
     except redis.RedisError:
         return "Redis can't be reached, so nothing is learned"
     lag = found.lagging.get(endpoint) or found.lagging.get("")
-    return unlearned_told(waiting, None if lag is None else lag.why, gives_sign(found.age_seconds))
+    return not_learned_told(waiting, None if lag is None else lag.why, gives_sign(found.age_seconds))
 
 
 def gives_sign(age_seconds: float | None) -> bool:
@@ -112,7 +112,7 @@ def gives_sign(age_seconds: float | None) -> bool:
     return age_seconds is not None and age_seconds <= settings.LEARNER_DEAD_SECONDS
 
 
-def unlearned_told(waiting: int, lag: str | None, is_alive: bool) -> str:
+def not_learned_told(waiting: int, lag: str | None, is_alive: bool) -> str:
     """Of so many decisions in an endpoint's stream, and why the learner is behind with it."""
     waits = f"{waiting:,} decision{' waits' if waiting == 1 else 's wait'} to be learned" if waiting else ""
     if not is_alive:

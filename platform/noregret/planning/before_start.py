@@ -17,7 +17,7 @@ from bandits.simulation import outlook
 from noregret.experiments.document import DAY
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
-from noregret.learning.health import unlearned
+from noregret.learning.health import not_learned_yet
 from noregret.rollout.setups import Caution, Setup
 
 RUNS = 60
@@ -50,7 +50,7 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
     0.1 for 10 %; the others are supposed to be like the champion."""
     name = experiment.endpoint.name
     shown = present_figures(experiment.endpoint)
-    waits = unlearned(name)
+    waits = not_learned_yet(name)
     if shown is None or not shown.decisions_per_day or shown.decisions_per_day < _LEAST:
         return Expected(_not_learned(name, "traffic", waits) if waits else _without_traffic(name, shown))
     requests = _to_figures(shown.decisions_per_day, 2)

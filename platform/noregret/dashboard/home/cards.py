@@ -14,7 +14,7 @@ from noregret.dashboard.words import duration, limits_told, sentence
 from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
-from noregret.learning.health import gives_sign, unlearned_told
+from noregret.learning.health import gives_sign, not_learned_told
 from noregret.learning.models import ExperimentEvidence, LedgerSums
 from noregret.learning.shown.numbers import form
 from noregret.learning.shown.phrases import actor_told
@@ -166,7 +166,7 @@ def _behind(row: Any, situation: Situation) -> str:
     found = situation.lagging.get(row.name) or situation.lagging.get("")
     if found is not None and gives_sign(situation.learner_age):
         return f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
-    waits = unlearned_told(situation.waiting.get(row.name, 0), None, is_alive=gives_sign(situation.learner_age))
+    waits = not_learned_told(situation.waiting.get(row.name, 0), None, is_alive=gives_sign(situation.learner_age))
     return f"Not all that came is in these figures: {waits}." if waits else ""
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from bandits.simulation import Plan, plan
 from noregret.experiments.models import Endpoint
 from noregret.learning.baseline_figures import present_figures
-from noregret.learning.health import unlearned
+from noregret.learning.health import not_learned_yet
 from noregret.planning.arguments import names, natural, numbers, parameters, positive, traffic
 
 DEFAULT_POLICIES = ["thompson", "top-two-thompson", "uniform"]
@@ -102,7 +102,7 @@ class Command(BaseCommand):
         endpoint = Endpoint.objects.filter(name=name).first()
         if endpoint is None:
             raise CommandError(f"there is no endpoint {name}")
-        shown, waits = present_figures(endpoint), unlearned(name)
+        shown, waits = present_figures(endpoint), not_learned_yet(name)
         if waits:
             self.stderr.write(f"Not all that came to {name} is learned, and its figures are without it: {waits}.")
         if options["traffic"] is None:
