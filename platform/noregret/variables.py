@@ -150,7 +150,8 @@ ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in byte
 ARTIFACT_STORAGE = _variable(
     "NOREGRET_ARTIFACT_STORAGE",
     "the store of artefacts that all machines reach, as an entry of Django's STORAGES in JSON: "
-    '`{"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "models"}}`',
+    '`{"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "models", "location": "production"}}`; '
+    "installations that share a bucket need different `location`s",
     "none: the data directory's `artifacts`, which all processes must then share",
 )
 ARTIFACT_CACHE_LIMIT = _variable(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import skops.io
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, storages
+from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from noregret.env import BadEnvironment, Environment
 from noregret.learning import shadows
@@ -105,6 +105,7 @@ def test_another_machine__fetches_what_it_serves__once(
     assert upload(alice).status == 201
     endpoint_of("pages", "m@1")
     sha256 = ModelVersion.objects.get().compiled_sha256
+    distant.read.clear()  # registering read what it had stored
     assert (predict(alice).status, distant.read) == (200, [])  # where it was registered it is already
     another_machine(settings, tmp_path, "b")
     assert predict(alice).status == 200
@@ -219,6 +220,37 @@ class Source:
         self.files[sha256] = body
 
 
+class Full(FileSystemStorage):
+    """A disk that is full once half of a file is written."""
+
+    def _save(self, name: str, content: Any) -> str:
+        Path(self.path(name)).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+
+class AddsAlone(Storage):
+    """A storage of Django that overwrites nothing: it finds another name."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.refuses = False
+
+    def exists(self, name: str) -> bool:
+        return name in self.files
+
+    def delete(self, name: str) -> None:
+        assert not self.refuses
+        del self.files[name]
+
+    def _open(self, name: str, mode: str = "rb") -> Any:
+        return ContentFile(self.files[name])
+
+    def _save(self, name: str, content: Any) -> str:
+        assert not self.refuses
+        self.files[name] = content.read()
+        return name
+
+
 def put(source: Source, body: bytes) -> str:
     sha256 = hashlib.sha256(body).hexdigest()
     source.store(sha256, body)
@@ -313,6 +345,36 @@ def test_storage__file_torn_by_whoever_stored_it__is_stored_again(tmp_path: Path
     assert len(list(tmp_path.rglob(f"{sha256[:8]}*"))) == 1
     with pytest.raises(FileNotFoundError):
         list(StorageSource(storage).fetch("0" * 64))
+
+
+def test_storage__that_is_away_while_a_file_is_replaced__holds_what_it_held(tmp_path: Path) -> None:
+    storage = Full(location=str(tmp_path))
+    sha256 = hashlib.sha256(b"model").hexdigest()
+    FileSystemStorage(location=str(tmp_path)).save(f"{sha256[:2]}/{sha256}", ContentFile(b"other"))
+    with pytest.raises(OSError, match="No space"):
+        StorageSource(storage).store(sha256, b"model")
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == {sha256: b"other"}
+
+
+def test_storage__that_can_replace_nothing__keeps_what_is_whole__and_mends_the_rest() -> None:
+    storage = AddsAlone()
+    sha256 = hashlib.sha256(b"model").hexdigest()
+    name = f"{sha256[:2]}/{sha256}"
+    StorageSource(storage).store(sha256, b"model")
+    storage.refuses = True
+    StorageSource(storage).store(sha256, b"model")
+    storage.refuses = False
+    storage.files[name] = b"ledom"
+    StorageSource(storage).store(sha256, b"model")
+    assert storage.files == {name: b"model"}
+
+
+def test_folder_alone__damaged_file__is_mended_by_whoever_stores_it(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    sha256 = store.put(b"model")
+    store.path(sha256).write_bytes(b"ledom")
+    store.put(b"model")
+    assert store.read(sha256) == b"model"
 
 
 def test_settings__without_a_store__the_folder_is_all_there_is(platform: None) -> None:

@@ -2,6 +2,7 @@
 removed."""
 
 import hashlib
+import io
 import os
 import signal
 import socket
@@ -11,15 +12,19 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from django.core.files.storage import storages
 from django.utils import timezone
+from noregret.registry import register, stored_files
+from noregret.registry.artifact_storage import artifact_source
+from noregret.registry.errors import ArtifactRefused
 from noregret.registry.frameworks import Examined
 from noregret.registry.frameworks.sklearn import SklearnFramework
-from noregret.registry.models import ModelVersion
+from noregret.registry.models import ModelVersion, StoredFile
 from noregret.registry.storage_deadlines import artifact_storage
 from noregret.retention import ages
 
@@ -138,22 +143,144 @@ def test_bucket_that_does_not_answer__upload_is_refused_in_time__and_taken_later
     assert wait_for(lambda: upload(alice).status == 201, 30.0)
 
 
-def test_file_that_no_version_names__goes_out_of_the_bucket_with_its_age__whoever_stored_it(
+def keys(bucket: Any) -> dict[str, str]:
+    """What it holds, and the SHA-256 of each."""
+    return {one.key: hashlib.sha256(one.get()["Body"].read()).hexdigest() for one in bucket.objects.all()}
+
+
+def name_of(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"
+
+
+class Refusal(io.BytesIO):
+    """The body of an answer of S3, as its library reads one."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"<Error><Code>{code}</Code></Error>".encode())
+
+    def stream(self, **given: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+class Line:
+    """What this process asks of the bucket, and what comes back: files seem nine days old, and puts
+    may fail."""
+
+    def __init__(self, storage: Any) -> None:
+        self.asked: list[str] = []
+        self.refuses_puts = False
+        events = storage.connection.meta.client.meta.events
+        events.register("before-send.s3", self._send)
+        events.register("after-call.s3.HeadObject", self._age)
+
+    def _send(self, request: Any, event_name: str, **given: Any) -> Any:
+        self.asked.append(event_name.rpartition(".")[2])
+        if self.refuses_puts and event_name.endswith("PutObject"):
+            return import_module("botocore.awsrequest").AWSResponse(request.url, 503, {}, Refusal("SlowDown"))
+        return None
+
+    def _age(self, parsed: dict[str, Any], **given: Any) -> None:
+        if "LastModified" in parsed:
+            parsed["LastModified"] -= timedelta(days=9)
+
+
+def test_put_that_fails__of_a_file_that_live_versions_need__leaves_it_where_it_is(alice: Api, bucket: Any) -> None:
+    assert upload(alice).status == 201
+    before = keys(bucket)
+    line = Line(artifact_storage())
+    line.refuses_puts = True
+    # It is there, whole: nothing has to be put.
+    assert upload(alice, "2").status == 201
+    assert keys(bucket) == before
+    # What is there is another file: it is put, and stays as it was where that fails.
+    name = name_of(ModelVersion.objects.get(version="1").sha256)
+    line.refuses_puts = False
+    bucket.Object(name).put(Body=b"?" * len(ARTIFACT))
+    torn = keys(bucket)
+    line.refuses_puts = True
+    refused = upload(alice, "3")
+    assert (refused.status, "PutObject" in line.asked) == (503, True), refused.content
+    assert keys(bucket) == torn
+    line.refuses_puts = False
+    assert upload(alice, "3").status == 201
+    assert keys(bucket) == before
+    assert "DeleteObject" not in line.asked  # nobody ever finds it missing
+
+
+def test_file_of_another_content__is_mended_by_whoever_registers_it(alice: Api, bucket: Any) -> None:
+    assert upload(alice).status == 201
+    before = keys(bucket)
+    for name in before:
+        body = bucket.Object(name).get()["Body"].read()
+        bucket.Object(name).put(Body=b"?" * len(body))  # a size says nothing
+    assert upload(alice, "2").status == 201
+    assert keys(bucket) == before
+
+
+def test_lost_file__the_same_registration_again__restores_it(
     alice: Api, bucket: Any, settings: Any, tmp_path: Path
 ) -> None:
     assert upload(alice).status == 201
-    stray = hashlib.sha256(b"of a registration that failed").hexdigest()
-    bucket.Object(f"{stray[:2]}/{stray}").put(Body=b"of a registration that failed")
+    endpoint_of("pages", "m@1")
+    before = keys(bucket)
+    bucket.objects.all().delete()
+    another_machine(settings, tmp_path, "b")
+    assert predict(alice).status == 503
+    assert (
+        "registering its version again, with the same file, restores it"
+        in alice.get("/readyz")["checks"]["champions"]["not_loaded"]["pages"]
+    )
+    again = upload(alice)
+    assert (again.status, again["version"]) == (200, "1")
+    assert keys(bucket) == before
+    assert wait_for(lambda: predict(alice).status == 200, 30.0)
+    # From the copy of a machine that has one, where the file as compiled alone is lost.
+    compiled = ModelVersion.objects.get().compiled_sha256
+    bucket.Object(name_of(compiled)).delete()
+    assert upload(alice).status == 200
+    assert keys(bucket) == before
+
+
+def test_files_that_no_version_names__ours_go_with_their_age__and_no_others(
+    alice: Api, bucket: Any, settings: Any, tmp_path: Path
+) -> None:
+    assert upload(alice).status == 201
+    stray = register.keep(b"of a registration that failed")
+    another = hashlib.sha256(b"of another installation").hexdigest()
+    bucket.Object(name_of(another)).put(Body=b"of another installation")
     bucket.Object("snapshots/pages").put(Body=b"of another kind")
-    named = {one.key for one in bucket.objects.all()} - {f"{stray[:2]}/{stray}"}
+    everything = set(keys(bucket))
     another_machine(settings, tmp_path, "b")  # whose worker keeps house
     ages.prune(timezone.now())
-    assert {one.key for one in bucket.objects.all()} == named | {f"{stray[:2]}/{stray}"}
+    assert set(keys(bucket)) == everything
     ages.prune(timezone.now() + timedelta(days=8))
-    assert {one.key for one in bucket.objects.all()} == named
+    assert set(keys(bucket)) == everything - {name_of(stray)}
+    # One that is stored again is young again.
+    register.keep(ARTIFACT)
+    StoredFile.objects.update(stored_at=timezone.now() - timedelta(days=8))
+    register.keep(ARTIFACT)
+    named = ModelVersion.objects.get()
     ModelVersion.objects.all().delete()
-    ages.prune(timezone.now() + timedelta(days=8))
-    assert {one.key for one in bucket.objects.all()} == {"snapshots/pages"}
+    ages.prune(timezone.now())
+    assert set(keys(bucket)) == {name_of(named.sha256), name_of(another), "snapshots/pages"}
+    # What is registered while it is removed stays.
+    source = artifact_source()
+    assert source is not None
+    later = timezone.now() + timedelta(days=8)
+    assert not stored_files.remove(source, named.sha256, later, lambda sha256: True)
+    assert name_of(named.sha256) in keys(bucket)
+    ages.prune(later)
+    assert set(keys(bucket)) == {name_of(another), "snapshots/pages"}
+
+
+def test_file_that_was_refused__goes_at_once(alice: Api, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(framework: Any, definition: Any) -> Examined:
+        raise ArtifactRefused("no model")
+
+    monkeypatch.setattr(SklearnFramework, "examine", refuse)
+    assert upload(alice).status == 422
+    assert keys(bucket) == {}
+    assert not StoredFile.objects.exists()
 
 
 def test_bucket__waits_as_long_as_its_options_say__and_no_longer_than_the_service_by_itself(bucket: Any) -> None:

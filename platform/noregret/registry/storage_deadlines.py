@@ -12,6 +12,8 @@ from weakref import WeakSet
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 
+from .replacing import let_overwrite
+
 ALIAS = "artifacts"
 DEADLINES: dict[str, Any] = {
     "connect_timeout": 3,
@@ -30,6 +32,7 @@ def artifact_storage() -> Storage | None:
     if storage not in _bounded:
         if hasattr(storage, "client_config"):
             _bound(storage)
+        let_overwrite(storage)
         _bounded.add(storage)
     return storage
 

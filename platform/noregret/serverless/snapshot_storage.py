@@ -4,9 +4,9 @@ put-snapshots`, read by functions."""
 from typing import Self
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 
+from noregret.registry.replacing import replace
 from noregret.registry.storage_deadlines import artifact_storage
 
 
@@ -34,10 +34,7 @@ class StorageSnapshots:
 
     def write(self, name: str, body: bytes) -> None:
         """In the place of what is there."""
-        path = _path(name)
-        if self._storage.exists(path):
-            self._storage.delete(path)
-        self._storage.save(path, ContentFile(body))
+        replace(self._storage, _path(name), body)
 
 
 def _path(name: str) -> str:
