@@ -28,9 +28,13 @@ class ArtifactMissing(Exception):
     hash."""
 
 
+class SourceFailed(Exception):
+    """A source did not do what it was asked; the text says why, to people, and holds no secret."""
+
+
 class ArtifactSource(Protocol):
-    """What all machines reach. Its calls may take long and raise anything; they are made where they
-    can be left."""
+    """What all machines reach. Its calls may take long, and raise SourceFailed; they are made where
+    they can be left."""
 
     def fetch(self, sha256: str) -> Iterable[bytes]:
         """The file in parts. Raises FileNotFoundError where it holds none."""
@@ -142,8 +146,8 @@ class ArtifactStore:
             raise ArtifactMissing(f"file {sha256} is neither here nor in the artefact store; {_RESTORED}") from error
         except ArtifactMissing:
             raise
-        except Exception as error:  # whatever a storage's library raises
-            raise ArtifactMissing(f"file {sha256} can't be fetched: {type(error).__name__}") from error
+        except SourceFailed as error:
+            raise ArtifactMissing(f"file {sha256} can't be fetched: {error}") from error
         body = b"".join(parts)
         if hashlib.sha256(body).hexdigest() != sha256:
             raise ArtifactMissing(f"file {sha256} has another hash in the artefact store; {_RESTORED}")

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.core.files.storage import storages
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.utils import timezone
 from noregret.registry import register, stored_files
-from noregret.registry.artifact_storage import artifact_source
+from noregret.registry.artifact_storage import StorageSource, artifact_source
 from noregret.registry.errors import ArtifactRefused
 from noregret.registry.frameworks import Examined
 from noregret.registry.frameworks.sklearn import SklearnFramework
@@ -29,10 +31,11 @@ from noregret.registry.storage_deadlines import artifact_storage
 from noregret.retention import ages
 
 from serving import loading
+from serving.artifacts import SourceFailed
 from tests.client_environments import python_of
 from tests.conftest import Api, endpoint_of
 from tests.registry.inspected import inspect
-from tests.registry.test_artifact_storage import ARTIFACT, another_machine, predict, upload
+from tests.registry.test_artifact_storage import ARTIFACT, another_machine, doctor, predict, upload
 from tests.serving.test_when_things_break import wait_for
 
 BUCKET = "models"
@@ -156,7 +159,7 @@ class Refusal(io.BytesIO):
     """The body of an answer of S3, as its library reads one."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"<Error><Code>{code}</Code></Error>".encode())
+        super().__init__(f"<Error><Code>{code}</Code></Error>".encode() if code else b"")
 
     def stream(self, **given: Any) -> Iterator[bytes]:
         yield self.read()
@@ -169,6 +172,8 @@ class Line:
     def __init__(self, storage: Any) -> None:
         self.asked: list[str] = []
         self.refuses_puts = False
+        self.refuses_all = ""
+        """By this code, which an answer to HEAD has no room for."""
         events = storage.connection.meta.client.meta.events
         events.register("before-send.s3", self._send)
         events.register("after-call.s3.HeadObject", self._age)
@@ -176,8 +181,13 @@ class Line:
     def _send(self, request: Any, event_name: str, **given: Any) -> Any:
         self.asked.append(event_name.rpartition(".")[2])
         if self.refuses_puts and event_name.endswith("PutObject"):
-            return import_module("botocore.awsrequest").AWSResponse(request.url, 503, {}, Refusal("SlowDown"))
+            return self._refusal(request, 503, "SlowDown")
+        if self.refuses_all:
+            return self._refusal(request, 403, "" if event_name.endswith("HeadObject") else self.refuses_all)
         return None
+
+    def _refusal(self, request: Any, status: int, code: str) -> Any:
+        return import_module("botocore.awsrequest").AWSResponse(request.url, status, {}, Refusal(code))
 
     def _age(self, parsed: dict[str, Any], **given: Any) -> None:
         if "LastModified" in parsed:
@@ -281,6 +291,92 @@ def test_file_that_was_refused__goes_at_once(alice: Api, bucket: Any, monkeypatc
     assert upload(alice).status == 422
     assert keys(bucket) == {}
     assert not StoredFile.objects.exists()
+
+
+def refusing(bucket: Any, settings: Any, **options: Any) -> None:
+    """From here on the settings name the same store with other options."""
+    entry = settings.STORAGES["artifacts"]
+    settings.STORAGES = settings.STORAGES | {"artifacts": entry | {"OPTIONS": entry["OPTIONS"] | options}}
+
+
+def artefacts() -> list[str]:
+    return [line for line in doctor() if "  artefacts: " in line]
+
+
+def test_bucket_that_is_not_there__is_named_by_upload_and_doctor(alice: Api, bucket: Any, settings: Any) -> None:
+    assert artefacts() == ["ok    artefacts: the store answers"]
+    refusing(bucket, settings, bucket_name="nobodys")
+    refused = upload(alice)
+    assert refused.status == 503
+    words = "the store answers NoSuchBucket: there is no such bucket, look at bucket_name in NOREGRET_ARTIFACT_STORAGE"
+    assert words in refused["detail"]
+    assert artefacts() == [f"FAIL  artefacts: {words}"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("InvalidAccessKeyId", "the access key is not known"),
+        ("AccessDenied", "they need to read, write, list and delete"),
+    ],
+)
+def test_credentials_that_are_not_taken__are_named_by_the_stores_own_code(
+    alice: Api, bucket: Any, code: str, words: str
+) -> None:
+    storage: Any = artifact_storage()
+    line = Line(storage)
+    line.refuses_all = code
+    refused = upload(alice)
+    assert refused.status == 503
+    assert f"the store answers {code}: {words}" in refused["detail"]
+    assert "look at the credentials" in refused["detail"]
+    # To doctor it says the same; it asks in a thread, and with a connection, of its own.
+    with pytest.raises(SourceFailed, match=f"the store answers {code}: {words}"):
+        StorageSource(storage).remove("0" * 64)
+    line.refuses_all = ""
+
+
+def test_store_that_hangs__doctor_says_so_in_time(bucket: Any, s3_server: S3Server, monkeypatch: Any) -> None:
+    monkeypatch.setattr(import_module("noregret.embedded.management.commands.doctor"), "STORE_SECONDS", 0.3)
+    os.kill(s3_server.pid, signal.SIGSTOP)
+    try:
+        assert artefacts() == ["FAIL  artefacts: the store did not answer within 0.3 s"]
+    finally:
+        os.kill(s3_server.pid, signal.SIGCONT)
+
+
+def test_put_snapshots__store_that_refuses__is_told_in_a_line__and_the_next_round_goes_on(
+    alice: Api, bucket: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(alice)
+    endpoint_of("pages", "m@1")
+    line = Line(artifact_storage())
+    line.refuses_all = "AccessDenied"
+    with pytest.raises(CommandError, match=r"^snapshots can't be written: the store answers AccessDenied: "):
+        call_command("put-snapshots")
+
+    class Stopped(Exception):
+        pass
+
+    rounds: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        line.refuses_all = ""
+        rounds.append(seconds)
+        if len(rounds) == 2:
+            raise Stopped
+
+    monkeypatch.setattr(import_module("noregret.serverless.management.commands.put-snapshots").time, "sleep", sleep)
+    said, wrong = io.StringIO(), io.StringIO()
+    with pytest.raises(Stopped):
+        call_command("put-snapshots", every=2.0, stdout=said, stderr=wrong)
+    assert wrong.getvalue().count("\n") == 1
+    assert "AccessDenied" in wrong.getvalue()
+    assert said.getvalue().endswith("documents written\n")
+    assert {"snapshots/pages", "snapshots/@index"} <= set(keys(bucket))
+    # What is there is replaced, and never missing on the way.
+    call_command("put-snapshots", stdout=said)
+    assert "DeleteObject" not in line.asked
 
 
 def test_bucket__waits_as_long_as_its_options_say__and_no_longer_than_the_service_by_itself(bucket: Any) -> None:

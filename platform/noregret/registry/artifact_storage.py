@@ -11,6 +11,7 @@ from serving.artifacts import ArtifactStore
 
 from .replacing import replace
 from .storage_deadlines import artifact_storage
+from .storage_refusals import told
 
 _PART = 1 << 20
 
@@ -23,19 +24,23 @@ class StorageSource:
         self._storage = storage
 
     def fetch(self, sha256: str) -> Iterator[bytes]:
-        # Object stores say by an exception of their own that they hold no such thing, and some only
-        # when it is read.
-        if not self._storage.exists(_name(sha256)):
-            raise FileNotFoundError(sha256)
-        with self._storage.open(_name(sha256), "rb") as file:
-            yield from file.chunks(_PART)
+        with told(self._storage):
+            # Object stores say by an exception of their own that they hold no such thing, and some
+            # only when it is read.
+            if not self._storage.exists(_name(sha256)):
+                raise FileNotFoundError(sha256)
+            with self._storage.open(_name(sha256), "rb") as file:
+                yield from file.chunks(_PART)
 
     def store(self, sha256: str, body: bytes) -> None:
-        if not self._is_whole(sha256, len(body)):
-            replace(self._storage, _name(sha256), body)
+        with told(self._storage):
+            if not self._is_whole(sha256, len(body)):
+                replace(self._storage, _name(sha256), body)
 
     def remove(self, sha256: str) -> None:
-        self._storage.delete(_name(sha256))
+        """Keep it no longer; harmless where it is not held. Raises SourceFailed."""
+        with told(self._storage):
+            self._storage.delete(_name(sha256))
 
     def _is_whole(self, sha256: str, size: int) -> bool:
         """Does it hold this file? A size alone says nothing of what is in it, and checksums are

@@ -8,11 +8,12 @@ from hashlib import sha256
 from typing import Any
 
 import structlog
-from django.core.exceptions import ValidationError
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import IntegrityError, connection, transaction
 
 from noregret.names import validate_name
 from noregret.trail import audit
+from serving.artifacts import SourceFailed
 
 from . import stored_files, uploads
 from .artifact_storage import artifact_store
@@ -167,8 +168,7 @@ def keep(body: bytes) -> str:
 def _told() -> Iterator[None]:
     try:
         yield
-    except DatabaseError:
-        raise
-    except Exception as error:  # a full disk, or whatever a storage's library raises
-        log.error("artefact not kept", error=repr(error))
-        raise StoreUnavailable(f"the artefact could not be kept: {type(error).__name__}") from error
+    except (SourceFailed, OSError, ImproperlyConfigured) as error:  # the store, or a disk that is full
+        why = str(error) if isinstance(error, SourceFailed) else type(error).__name__
+        log.error("artefact not kept", why=why, error=repr(error.__cause__ or error))
+        raise StoreUnavailable(f"the artefact could not be kept: {why}") from error
