@@ -55,11 +55,6 @@ class ArtifactStore:
         self._limit = limit
         self._checked: set[str] = set()
 
-    @property
-    def is_shared(self) -> bool:
-        """Does a source hold the files, and this only copies?"""
-        return self._source is not None
-
     def path(self, sha256: str) -> Path:
         """Where the file of this hash is or would be. Raises ValueError for what is no SHA-256 in
         hexadecimal."""

@@ -283,7 +283,9 @@ def test_files_that_no_version_names__ours_go_with_their_age__and_no_others(
     assert set(keys(bucket)) == {name_of(another), "snapshots/pages"}
 
 
-def test_file_that_was_refused__goes_at_once(alice: Api, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_was_refused__goes_at_once__if_it_was_stored_from_here(
+    alice: Api, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(framework: Any, definition: Any) -> Examined:
         raise ArtifactRefused("no model")
 
@@ -291,6 +293,11 @@ def test_file_that_was_refused__goes_at_once(alice: Api, bucket: Any, monkeypatc
     assert upload(alice).status == 422
     assert keys(bucket) == {}
     assert not StoredFile.objects.exists()
+    # One that another installation stored, for which it may be a model, stays.
+    name = name_of(hashlib.sha256(ARTIFACT).hexdigest())
+    bucket.Object(name).put(Body=ARTIFACT)
+    assert upload(alice).status == 422
+    assert set(keys(bucket)) == {name}
 
 
 def refusing(bucket: Any, settings: Any, **options: Any) -> None:

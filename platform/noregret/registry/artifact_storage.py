@@ -34,7 +34,7 @@ class StorageSource:
 
     def store(self, sha256: str, body: bytes) -> None:
         with told(self._storage):
-            if not self._is_whole(sha256, len(body)):
+            if not self._holds(sha256, len(body)):
                 replace(self._storage, _name(sha256), body)
 
     def remove(self, sha256: str) -> None:
@@ -42,8 +42,13 @@ class StorageSource:
         with told(self._storage):
             self._storage.delete(_name(sha256))
 
-    def _is_whole(self, sha256: str, size: int) -> bool:
-        """Does it hold this file? A size alone says nothing of what is in it, and checksums are
+    def holds(self, sha256: str, size: int) -> bool:
+        """Does it hold this file, whole? Raises SourceFailed."""
+        with told(self._storage):
+            return self._holds(sha256, size)
+
+    def _holds(self, sha256: str, size: int) -> bool:
+        """A size alone says nothing of what is in it, and checksums are
         told by few stores, in ways of their own: it is read."""
         name = _name(sha256)
         digest = hashlib.sha256()

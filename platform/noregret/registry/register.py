@@ -16,7 +16,7 @@ from noregret.trail import audit
 from serving.artifacts import SourceFailed
 
 from . import stored_files, uploads
-from .artifact_storage import artifact_store
+from .artifact_storage import artifact_source, artifact_store
 from .errors import DefinitionInvalid, NameTaken, StoreUnavailable, VersionTaken
 from .frameworks import ArtifactDefinition, Content, Definition, Framework, frameworks, model_document
 from .models import ModelVersion
@@ -158,10 +158,10 @@ def _restore(version: ModelVersion, framework: Framework[Any], definition: Defin
 def keep(body: bytes) -> str:
     """The SHA-256 of a file that is in the store. Raises StoreUnavailable."""
     with _told():
-        store = artifact_store()
-        if store.is_shared:
-            stored_files.note(sha256(body).hexdigest())
-        return store.put(body)
+        source = artifact_source()
+        if source is not None:
+            stored_files.note(source, sha256(body).hexdigest(), len(body))
+        return artifact_store().put(body)
 
 
 @contextmanager

@@ -20,15 +20,19 @@ AT_ONCE = 1000
 """Files that one round removes at most: each is a call of the store."""
 
 
-def note(sha256: str) -> None:
+def note(source: StorageSource, sha256: str, size: int) -> None:
     """It is stored from here, now: said before it is done, so that whoever removes it is either
-    over, or leaves it."""
-    StoredFile.objects.bulk_create(
-        [StoredFile(sha256=sha256, stored_at=timezone.now())],
-        update_conflicts=True,
-        unique_fields=["sha256"],
-        update_fields=["stored_at"],
-    )
+    over, or leaves it. One that is there already, and not by us, stays another's. Raises
+    SourceFailed."""
+    now = timezone.now()
+    is_ours = StoredFile.objects.filter(sha256=sha256).update(stored_at=now)
+    if not is_ours and not source.holds(sha256, size):
+        StoredFile.objects.bulk_create(
+            [StoredFile(sha256=sha256, stored_at=now)],
+            update_conflicts=True,
+            unique_fields=["sha256"],
+            update_fields=["stored_at"],
+        )
 
 
 def is_file_of_a_version(sha256: str) -> bool:
