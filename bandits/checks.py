@@ -9,8 +9,8 @@ def number(name: str, value: Any, low: float, high: float, *, open_low: bool = F
     `open_low`) to `high`."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not low <= value <= high or (open_low and value == low):
-        bounds = f"more than {low:g}" if open_low else f"{low:g} or more"
-        upper = "" if math.isinf(high) else f" and at most {high:g}"
+        bounds = f"more than {low:.15g}" if open_low else f"{low:.15g} or more"
+        upper = "" if math.isinf(high) else f" and at most {high:.15g}"
         raise ValueError(f"{name} is {value!r}: a number, {bounds}{upper}, was expected")
     return float(value)
 

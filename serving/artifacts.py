@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+_RESTORED = "registering its version again, with the same file, restores it"
 _HEX = frozenset("0123456789abcdef")
 _ASIDE = ".removed"
 _LEFT_OVER_SECONDS = 3600.0
@@ -27,18 +28,19 @@ class ArtifactMissing(Exception):
     hash."""
 
 
+class SourceFailed(Exception):
+    """A source did not do what it was asked; the text says why, to people, and holds no secret."""
+
+
 class ArtifactSource(Protocol):
-    """What all machines reach. Its calls may take long and raise anything; they are made where they
-    can be left."""
+    """What all machines reach. Its calls may take long, and raise SourceFailed; they are made where
+    they can be left."""
 
     def fetch(self, sha256: str) -> Iterable[bytes]:
         """The file in parts. Raises FileNotFoundError where it holds none."""
 
     def store(self, sha256: str, body: bytes) -> None:
         """Keep a file; storing twice is harmless."""
-
-    def remove(self, sha256: str) -> None:
-        """Keep it no longer; harmless where it is not held."""
 
 
 class ArtifactStore:
@@ -67,9 +69,7 @@ class ArtifactStore:
         if self._source is not None:
             self._source.store(sha256, body)
         path = self.path(sha256)
-        try:
-            os.utime(path)  # young again: whoever removes what nothing names leaves it for whom it is stored now
-        except FileNotFoundError:
+        if self._here(path) != body or not _is_young_again(path):
             with self._written(path) as file:
                 file.write(body)
             self._make_room(path)
@@ -84,8 +84,23 @@ class ArtifactStore:
                 os.utime(path)  # the files that are read last are kept
             return body
         if self._source is None:
-            raise ArtifactMissing(f"file {sha256} {'is not here' if body is None else 'has another hash here'}")
+            raise ArtifactMissing(
+                f"file {sha256} {'is not here' if body is None else 'has another hash here'}; {_RESTORED}"
+            )
         return self._fetched(sha256, self._source)
+
+    def restore(self, sha256: str) -> bool:
+        """Is the file to be had where all machines reach it? Where only the copy here is whole, it
+        is stored there anew. Raises what the source raises."""
+        body = self._here(self.path(sha256))
+        if body is not None and hashlib.sha256(body).hexdigest() == sha256:
+            self.put(body)
+            return True
+        try:
+            self.read(sha256)
+        except ArtifactMissing:
+            return False
+        return True
 
     def size(self, sha256: str) -> int:
         """The file's bytes; it is fetched first where it must be. Raises ArtifactMissing."""
@@ -123,14 +138,14 @@ class ArtifactStore:
                     raise ArtifactMissing(f"file {sha256} is larger than the {self._limit} bytes that are kept here")
                 parts.append(part)
         except FileNotFoundError as error:
-            raise ArtifactMissing(f"file {sha256} is neither here nor in the artefact store") from error
+            raise ArtifactMissing(f"file {sha256} is neither here nor in the artefact store; {_RESTORED}") from error
         except ArtifactMissing:
             raise
-        except Exception as error:  # whatever a storage's library raises
-            raise ArtifactMissing(f"file {sha256} can't be fetched: {type(error).__name__}") from error
+        except SourceFailed as error:
+            raise ArtifactMissing(f"file {sha256} can't be fetched: {error}") from error
         body = b"".join(parts)
         if hashlib.sha256(body).hexdigest() != sha256:
-            raise ArtifactMissing(f"file {sha256} has another hash in the artefact store")
+            raise ArtifactMissing(f"file {sha256} has another hash in the artefact store; {_RESTORED}")
         with contextlib.suppress(OSError):  # a full disk: what was fetched serves all the same
             with self._written(path) as file:
                 file.write(body)
@@ -186,8 +201,8 @@ class ArtifactStore:
                 yield path.name
 
     def remove(self, sha256: str, older_than: float, is_named: Callable[[], bool]) -> bool:
-        """Remove a file unless it `is_named` after all, or was stored again since a Unix time; was
-        it removed?
+        """Remove a file from here unless it `is_named` after all, or was stored again since a Unix
+        time; was it removed?
 
         It is set aside before the last look: whoever stores it from then on finds none, and writes
         it anew.
@@ -202,9 +217,17 @@ class ArtifactStore:
             _put_back(aside, path)
             return False
         aside.unlink(missing_ok=True)
-        if self._source is not None:
-            self._source.remove(sha256)
         return True
+
+
+def _is_young_again(path: Path) -> bool:
+    """Whoever removes what nothing names leaves it for whom it is stored now; False where it is
+    gone."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _put_back(aside: Path, path: Path) -> None:

@@ -4,6 +4,7 @@ import gc
 import sys
 
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 
 from .metrics import GATHERING
 from .process import process
@@ -18,10 +19,12 @@ log = structlog.get_logger(__name__)
 
 def begin_serving() -> None:
     """Read the snapshots and load their models: the first request would wait for them. Once a
-    process, after it has forked."""
+    process, after it has forked. Ends one whose settings can't be used."""
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         process()
+    except ImproperlyConfigured as error:  # no retry mends it: as a setting that can't be read
+        sys.exit(f"noregret: {error}")
     except Exception as error:  # requests try again, and readiness says what is wrong
         log.error("not serving yet", error=repr(error))
     # What is loaded now stays: it is not searched for garbage again, which takes a moment of every

@@ -189,7 +189,7 @@ def _within(rewards: Array, bounds: tuple[float, float] | None) -> tuple[float, 
         return (0.0, 1.0) if bool(((rewards == 0.0) | (rewards == 1.0)).all()) else (float("-inf"), float("inf"))
     least, greatest = float(bounds[0]), float(bounds[1])
     if not least <= float(rewards.min()) <= float(rewards.max()) <= greatest:
-        raise ValueError(f"rewards: from {least:g} to {greatest:g} was expected, as bounds say")
+        raise ValueError(f"rewards: from {least:.15g} to {greatest:.15g} was expected, as bounds say")
     return least, greatest
 
 

@@ -39,9 +39,9 @@ def _number(
     except ValueError:
         raise BadEnvironment(f"{name} is {text!r}: a number was expected") from None
     if not minimum <= value < math.inf:
-        raise BadEnvironment(f"{name} is {text!r}: it must be at least {minimum:g}")
+        raise BadEnvironment(f"{name} is {text!r}: it must be at least {minimum:,.15g}")
     if value > maximum:
-        raise BadEnvironment(f"{name} is {text!r}: it must be at most {maximum:g}")
+        raise BadEnvironment(f"{name} is {text!r}: it must be at most {maximum:,.15g}")
     return value
 
 
@@ -215,6 +215,9 @@ class Environment:
         level = source.get(variables.LOG_LEVEL, "INFO").strip().upper() or "INFO"
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise BadEnvironment(f"{variables.LOG_LEVEL} is {level!r}: DEBUG, INFO, WARNING or ERROR was expected")
+        storage, snapshots = _storage(source), _one_of(source, variables.SNAPSHOTS, ("redis", "storage"))
+        if snapshots == "storage" and storage is None:
+            raise BadEnvironment(f"{variables.SNAPSHOTS} is 'storage', which needs {variables.ARTIFACT_STORAGE}")
         return cls(
             data_dir=folder,
             database_url=database_url
@@ -249,9 +252,9 @@ class Environment:
             edge_grace_seconds=_number(source, variables.EDGE_GRACE_SECONDS, 604_800.0, 0.0),
             edge_events_per_minute=int(_number(source, variables.EDGE_EVENTS_PER_MINUTE, 60_000, 1)),
             artifact_limit=int(_number(source, variables.ARTIFACT_LIMIT, 100 * 1024 * 1024, 1024)),
-            artifact_storage=_storage(source),
+            artifact_storage=storage,
             artifact_cache_limit=int(_number(source, variables.ARTIFACT_CACHE_LIMIT, 10 * 1024**3, 1024 * 1024)),
-            snapshots=_one_of(source, variables.SNAPSHOTS, ("redis", "storage")),
+            snapshots=snapshots,
             decision_queue=source.get(variables.DECISION_QUEUE, "").strip() or None,
             refresh_seconds=_number(source, variables.REFRESH_SECONDS, 0.1, 0.01),
             stale_seconds=_number(source, variables.STALE_SECONDS, 10.0, 0.1),

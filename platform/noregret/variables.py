@@ -95,7 +95,7 @@ REMOTE_TOKENS = _variable(
     "none",
 )
 REMOTE_ANSWER_LIMIT = _variable(
-    "NOREGRET_REMOTE_ANSWER_LIMIT", "largest answer of a remote model, in bytes", "16777216"
+    "NOREGRET_REMOTE_ANSWER_LIMIT", "largest answer of a remote model, in bytes, at least 1024", "16777216"
 )
 MLFLOW_URL = _variable(
     "NOREGRET_MLFLOW_URL",
@@ -116,11 +116,13 @@ ONNX_PROVIDERS = _variable(
 ONNX_THREADS = _variable("NOREGRET_ONNX_THREADS", "threads that one call of a model of framework `onnx` may take", "1")
 ONNX_MEMORY_LIMIT = _variable(
     "NOREGRET_ONNX_MEMORY_LIMIT",
-    "bytes of memory that the calls of all models of framework `onnx` may take at once in a process, besides the models' weights; "
-    "a call that wants more fails",
+    "bytes of memory, at least 1048576, that the calls of all models of framework `onnx` may take at once in a process, "
+    "besides the models' weights; a call that wants more fails",
     "1073741824",
 )
-SERVING_BODY_LIMIT = _variable("NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes", "1048576")
+SERVING_BODY_LIMIT = _variable(
+    "NOREGRET_SERVING_BODY_LIMIT", "largest body of a serving call, in bytes, at least 1024", "1048576"
+)
 MAX_ROWS = _variable("NOREGRET_MAX_ROWS", "most rows of a predict call", "10000")
 CACHE_BYTES = _variable(
     "NOREGRET_CACHE_BYTES",
@@ -146,15 +148,18 @@ EDGE_GRACE_SECONDS = _variable(
 EDGE_EVENTS_PER_MINUTE = _variable(
     "NOREGRET_EDGE_EVENTS_PER_MINUTE", "events of devices that are taken of a key in a minute", "60000"
 )
-ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes", "104857600")
+ARTIFACT_LIMIT = _variable("NOREGRET_ARTIFACT_LIMIT", "largest artefact, in bytes, at least 1024", "104857600")
 ARTIFACT_STORAGE = _variable(
     "NOREGRET_ARTIFACT_STORAGE",
     "the store of artefacts that all machines reach, as an entry of Django's STORAGES in JSON: "
-    '`{"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "models"}}`',
+    '`{"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "models", "location": "production"}}`; '
+    "installations that share a bucket need different `location`s",
     "none: the data directory's `artifacts`, which all processes must then share",
 )
 ARTIFACT_CACHE_LIMIT = _variable(
-    "NOREGRET_ARTIFACT_CACHE_LIMIT", "bytes of artefacts that a machine keeps of that store", "10737418240"
+    "NOREGRET_ARTIFACT_CACHE_LIMIT",
+    "bytes of artefacts that a machine keeps of that store, at least 1048576",
+    "10737418240",
 )
 SNAPSHOTS = _variable(
     "NOREGRET_SNAPSHOTS",
@@ -181,7 +186,7 @@ SPOOL_LIMIT = _variable(
 )
 BACKLOG_LIMIT = _variable(
     "NOREGRET_BACKLOG_LIMIT",
-    "bytes of decisions that may wait in Redis for the learner, of all endpoints together; past it they wait on disk",
+    "bytes of decisions that may wait in Redis for the learner, of all endpoints together, at least 65536; past it they wait on disk",
     "half of Redis's `maxmemory`, or 512 MiB where it has none",
 )
 ACCESS_LINES = _variable(

@@ -126,6 +126,20 @@ def test_up__where_no_database_listens__is_told(folder: Path) -> None:
     assert SECRET not in found.stderr
 
 
+def test_up__with_a_store_of_artefacts_that_cannot_be_made__is_told(folder: Path) -> None:
+    named = {
+        "DATABASE_URL": "postgresql://u@127.0.0.1:9/n",
+        "NOREGRET_ARTIFACT_STORAGE": '{"BACKEND": "nosuch.Storage"}',
+    }
+    found = run("up", "--port", "0", "--data-dir", str(folder), **named)
+    assert found.returncode == 1
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith(
+        "noregret up: NOREGRET_ARTIFACT_STORAGE can't be used: Could not find backend 'nosuch.Storage'"
+    )
+    assert "Traceback" not in found.stderr
+
+
 def test_up__on_the_database_of_something_else__is_told(folder: Path, engines: None) -> None:
     sockets = socket_dir(DATA_DIR) / POSTGRES_SOCKETS
     with psycopg.connect(f"host={sockets} user=postgres dbname=postgres", autocommit=True) as connection:

@@ -1,8 +1,11 @@
 """Artefacts on many machines: fetched from a store that all reach, checked, kept within bounds, and
 tried again where they are missing."""
 
+import contextlib
 import hashlib
+import io
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,22 +15,26 @@ from typing import Any, ClassVar
 
 import pytest
 import skops.io
+from django.core.checks import run_checks
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, storages
+from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from noregret.env import BadEnvironment, Environment
 from noregret.learning import shadows
 from noregret.registry.artifact_storage import StorageSource, artifact_store
 from noregret.registry.frameworks import Examined
 from noregret.registry.frameworks.sklearn import SklearnFramework
 from noregret.registry.models import ModelVersion
+from noregret.registry.tasks import refuse_to_start
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from serving import loading
 from serving import process as processes
-from serving.artifacts import ArtifactMissing, ArtifactStore
+from serving.artifacts import ArtifactMissing, ArtifactStore, SourceFailed
 from serving.process import process
+from serving.starting import begin_serving
 from tests.conftest import Api, endpoint_of, python_model, start_experiment
 from tests.registry.inspected import inspect
 from tests.serving.test_when_things_break import wait_for
@@ -95,6 +102,14 @@ def another_machine(settings: Any, tmp_path: Path, name: str) -> None:
     settings.ARTIFACT_DIR = tmp_path / name
 
 
+def doctor() -> list[str]:
+    """Its lines."""
+    said = io.StringIO()
+    with contextlib.suppress(SystemExit):
+        call_command("doctor", stdout=said)
+    return said.getvalue().splitlines()
+
+
 def predict(api: Api) -> Any:
     return api.post(PREDICT, {"inputs": IRIS[:2].tolist()})
 
@@ -105,6 +120,7 @@ def test_another_machine__fetches_what_it_serves__once(
     assert upload(alice).status == 201
     endpoint_of("pages", "m@1")
     sha256 = ModelVersion.objects.get().compiled_sha256
+    distant.read.clear()  # registering read what it had stored
     assert (predict(alice).status, distant.read) == (200, [])  # where it was registered it is already
     another_machine(settings, tmp_path, "b")
     assert predict(alice).status == 200
@@ -219,6 +235,46 @@ class Source:
         self.files[sha256] = body
 
 
+class Full(FileSystemStorage):
+    """A disk that is full once half of a file is written."""
+
+    def _save(self, name: str, content: Any) -> str:
+        Path(self.path(name)).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+
+class Bucket(Storage):
+    """As those of django-storages: its options are attributes, and it asks nobody when it is
+    made."""
+
+    def __init__(self, bucket_name: str | None = None, client_config: Any = None) -> None:
+        self.bucket_name = bucket_name
+        self.client_config = client_config
+
+
+class AddsAlone(Storage):
+    """A storage of Django that overwrites nothing: it finds another name."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.refuses = False
+
+    def exists(self, name: str) -> bool:
+        return name in self.files
+
+    def delete(self, name: str) -> None:
+        assert not self.refuses
+        del self.files[name]
+
+    def _open(self, name: str, mode: str = "rb") -> Any:
+        return ContentFile(self.files[name])
+
+    def _save(self, name: str, content: Any) -> str:
+        assert not self.refuses
+        self.files[name] = content.read()
+        return name
+
+
 def put(source: Source, body: bytes) -> str:
     sha256 = hashlib.sha256(body).hexdigest()
     source.store(sha256, body)
@@ -315,6 +371,36 @@ def test_storage__file_torn_by_whoever_stored_it__is_stored_again(tmp_path: Path
         list(StorageSource(storage).fetch("0" * 64))
 
 
+def test_storage__that_is_away_while_a_file_is_replaced__holds_what_it_held(tmp_path: Path) -> None:
+    storage = Full(location=str(tmp_path))
+    sha256 = hashlib.sha256(b"model").hexdigest()
+    FileSystemStorage(location=str(tmp_path)).save(f"{sha256[:2]}/{sha256}", ContentFile(b"other"))
+    with pytest.raises(SourceFailed, match="OSError"):
+        StorageSource(storage).store(sha256, b"model")
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == {sha256: b"other"}
+
+
+def test_storage__that_can_replace_nothing__keeps_what_is_whole__and_mends_the_rest() -> None:
+    storage = AddsAlone()
+    sha256 = hashlib.sha256(b"model").hexdigest()
+    name = f"{sha256[:2]}/{sha256}"
+    StorageSource(storage).store(sha256, b"model")
+    storage.refuses = True
+    StorageSource(storage).store(sha256, b"model")
+    storage.refuses = False
+    storage.files[name] = b"ledom"
+    StorageSource(storage).store(sha256, b"model")
+    assert storage.files == {name: b"model"}
+
+
+def test_folder_alone__damaged_file__is_mended_by_whoever_stores_it(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    sha256 = store.put(b"model")
+    store.path(sha256).write_bytes(b"ledom")
+    store.put(b"model")
+    assert store.read(sha256) == b"model"
+
+
 def test_settings__without_a_store__the_folder_is_all_there_is(platform: None) -> None:
     assert "artifacts" not in storages.backends
     assert artifact_store().put(b"model") == hashlib.sha256(b"model").hexdigest()
@@ -326,6 +412,40 @@ def test_settings__without_a_store__the_folder_is_all_there_is(platform: None) -
 def test_environment__store_that_is_not_understood__says_what_was_expected(text: str) -> None:
     with pytest.raises(BadEnvironment, match=r"NOREGRET_ARTIFACT_STORAGE .*was expected"):
         Environment.read({"NOREGRET_ARTIFACT_STORAGE": text})
+
+
+def test_environment__bytes_that_are_too_few__are_told_as_whole_numbers() -> None:
+    with pytest.raises(BadEnvironment, match=r"NOREGRET_ARTIFACT_CACHE_LIMIT is '30000': .* at least 1,048,576$"):
+        Environment.read({"NOREGRET_ARTIFACT_CACHE_LIMIT": "30000"})
+
+
+def test_environment__snapshots_of_a_store_that_nobody_names__are_refused() -> None:
+    with pytest.raises(BadEnvironment, match="needs NOREGRET_ARTIFACT_STORAGE"):
+        Environment.read({"NOREGRET_SNAPSHOTS": "storage"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"BACKEND": "nosuch.Storage"}, "No module named 'nosuch'"),
+        ({"BACKEND": f"{__name__}.Distant", "OPTIONS": {"bucket": "x"}}, "unexpected keyword argument 'bucket'"),
+        ({"BACKEND": f"{__name__}.Bucket"}, "name no bucket_name"),
+        ({"BACKEND": f"{__name__}.Bucket", "OPTIONS": {"bucket_name": "m", "client_config": 5}}, "client_config: "),
+    ],
+)
+def test_store_that_cannot_be_made__is_told_by_doctor_and_checks__and_no_process_starts(
+    platform: None, settings: Any, entry: dict[str, Any], words: str
+) -> None:
+    settings.STORAGES = settings.STORAGES | {"artifacts": entry}
+    said = f"NOREGRET_ARTIFACT_STORAGE can't be used: .*{words}"
+    assert any(re.search(f"FAIL  artefacts: {said}", line) for line in doctor())
+    assert [re.search(said, problem.msg) is not None for problem in run_checks(tags=["files"])] == []
+    found = run_checks(tags=["files"], include_deployment_checks=True)
+    assert [(one.id, re.search(said, one.msg) is not None) for one in found] == [("noregret.E002", True)]
+    processes.reset()
+    for start in (begin_serving, refuse_to_start):
+        with pytest.raises(SystemExit, match=f"noregret: {said}"):
+            start()
 
 
 def test_environment__store__is_an_entry_of_storages() -> None:

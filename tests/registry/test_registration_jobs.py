@@ -229,7 +229,7 @@ def test_artefact__refused__is_kept_nowhere__and_one_that_a_version_names_stays(
     assert held == {ModelVersion.objects.get().sha256, ModelVersion.objects.get().compiled_sha256}
     assert upload(alice, version="2").status == 201
     job = RegistrationJob.objects.latest("created_at")
-    jobs._discard(job, time.time())
+    jobs._discard(job, timezone.now())
     assert files() == held
 
 

@@ -236,7 +236,9 @@ def _context_field(field: Any) -> forms.Field:
         choices = [("", "not told"), *((value, value) for value in field.values)]
         return forms.ChoiceField(label=label, choices=choices, required=False, widget=UnfoldAdminSelectWidget())
     told = (
-        f"{field.type} from {field.min:g} to {field.max:g}" if field.min is not None and field.max is not None else ""
+        f"{field.type} from {field.min:.15g} to {field.max:.15g}"
+        if field.min is not None and field.max is not None
+        else ""
     )
     return forms.CharField(label=label, required=False, widget=UnfoldAdminTextInputWidget(), help_text=told)
 

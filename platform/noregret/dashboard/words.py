@@ -177,7 +177,7 @@ def _of_canary(experiment: Experiment, canary: Canary) -> list[str]:
 def _fields(experiment: Experiment) -> list[str]:
     """The declared features, with what each may be."""
     told = [
-        f"{field.name} ({field.min:g} to {field.max:g})"
+        f"{field.name} ({field.min:.15g} to {field.max:.15g})"
         if field.type == "number"
         else f"{field.name} ({', '.join(field.values or [])})"
         for field in experiment.context_.fields

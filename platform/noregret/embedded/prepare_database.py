@@ -12,6 +12,7 @@ import sys
 import django
 import redis
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import Error, IntegrityError
 
@@ -29,6 +30,13 @@ def main() -> int:
     from django.conf import settings
 
     named = settings.ENVIRONMENT
+    from noregret.registry.storage_deadlines import artifact_storage
+
+    try:
+        artifact_storage()
+    except ImproperlyConfigured as error:
+        print(_first_line(error))  # noqa: T201 - its parent says it
+        return TOLD
     try:
         call_command("migrate", verbosity=0, interactive=False)
         from noregret.retention.days_ahead import make_days

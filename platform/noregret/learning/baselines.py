@@ -330,4 +330,4 @@ def _alike(left: HourSums, right: HourSums) -> bool:
 
 
 def _told(sums: HourSums) -> str:
-    return f"{sums.decisions} decisions, {sums.failures} failures, {sums.rewards.rewards} rewards of {sums.rewards.total:g} in all"
+    return f"{sums.decisions} decisions, {sums.failures} failures, {sums.rewards.rewards} rewards of {sums.rewards.total:.15g} in all"

@@ -13,7 +13,7 @@ when nothing but a reader looks at it.
 
 import time
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, cast
 from uuid import UUID
@@ -29,12 +29,12 @@ from kombu.exceptions import KombuError
 from noregret.redis_client import client, keys
 from serving.artifacts import ArtifactMissing
 
-from . import errors, uploads
-from .artifact_storage import artifact_store
+from . import errors, stored_files, uploads
+from .artifact_storage import artifact_source, artifact_store
 from .frameworks import ArtifactDefinition, Definition, frameworks
 from .inspection import WALL_SECONDS
 from .models import ModelVersion, RegistrationJob
-from .register import is_file_of_a_version, keep, register_model, registered
+from .register import is_whole, keep, register_model, registered
 from .visibility import may_register, seen_models
 
 log = structlog.get_logger(__name__)
@@ -64,9 +64,9 @@ def register(
     if not isinstance(definition, ArtifactDefinition):
         return _register(definition, actor, endpoints)
     version = registered(definition, may_take=lambda name: _may_take(definition, endpoints))
-    if version is not None:
-        return version, False
     with uploads.slot():
+        if version is not None and is_whole(version, definition.artifact):
+            return version, False
         job, is_ours = _begin(definition, actor, endpoints)
         if not (_is_somebody_there() and _tell(job.pk)):
             run(job.pk)
@@ -109,10 +109,10 @@ def run(identity: UUID) -> None:
     if job.attempts > MOST_ATTEMPTS:
         _end(job, refusal=errors.InspectionUnfinished(f"its inspection was cut off {MOST_ATTEMPTS} times"))
         return
-    read_at = time.time()
+    read_at = timezone.now()
     try:
         definition = _definition(job)
-        read_at = time.time()
+        read_at = timezone.now()
         version, is_new = _register(definition, job.created_by, job.endpoints)
     except errors.TooManyUploads:
         RegistrationJob.objects.filter(pk=identity).update(claimed_until=None, attempts=F("attempts") - 1)
@@ -262,20 +262,23 @@ def _end(
     )
 
 
-def _discard(job: RegistrationJob, read_at: float) -> None:
+def _discard(job: RegistrationJob, read_at: datetime) -> None:
     """Remove an artefact that nobody wants: whoever sends what is refused fills no disk. Best
     effort.
 
-    `read_at` is the Unix time at which the job read it: what was stored again since then is
-    another's, whose job may not stand yet.
+    `read_at` is when the job read it: what was stored again since then is another's, whose job may
+    not stand yet.
     """
 
-    def is_named() -> bool:
-        others = RegistrationJob.objects.filter(sha256=job.sha256, status=RegistrationJob.Status.RUNNING)
-        return others.exists() or is_file_of_a_version(job.sha256)
+    def is_named(sha256: str) -> bool:
+        others = RegistrationJob.objects.filter(sha256=sha256, status=RegistrationJob.Status.RUNNING)
+        return others.exists() or stored_files.is_file_of_a_version(sha256)
 
     try:
-        artifact_store().remove(job.sha256, read_at, is_named)
+        artifact_store().remove(job.sha256, read_at.timestamp(), lambda: is_named(job.sha256))
+        source = artifact_source()
+        if source is not None:
+            stored_files.remove(source, job.sha256, read_at, is_named)
     except Exception as error:  # whatever a storage's library raises
         log.warning("artefact not removed", sha256=job.sha256, error=repr(error))
 

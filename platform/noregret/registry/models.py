@@ -65,6 +65,20 @@ class ModelVersion(models.Model):
         return linear.LABEL.capitalize() if is_sums else self.get_runtime_display()
 
 
+class StoredFile(models.Model):
+    """A file that was put from here into the store that all machines reach, and may be removed from
+    there by us."""
+
+    sha256 = models.CharField("SHA-256", max_length=64, primary_key=True)
+    stored_at = models.DateTimeField()  # last, however whole it was there already
+
+    class Meta:
+        indexes = [models.Index(fields=["stored_at"], name="stored_file_stored_at")]
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
 class RegistrationJob(models.Model):
     """A registration whose artefact is inspected, mostly by a worker, and what came of it."""
 

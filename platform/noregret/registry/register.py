@@ -1,21 +1,22 @@
 """Registers model versions. A version is immutable: the same content again is the same version,
 another content is refused."""
 
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
+from hashlib import sha256
 from typing import Any
 
 import structlog
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
 
 from noregret.names import validate_name
 from noregret.trail import audit
+from serving.artifacts import SourceFailed
 
-from . import uploads
-from .artifact_storage import artifact_store
+from . import stored_files, uploads
+from .artifact_storage import artifact_source, artifact_store
 from .errors import DefinitionInvalid, NameTaken, StoreUnavailable, VersionTaken
 from .frameworks import ArtifactDefinition, Content, Definition, Framework, frameworks, model_document
 from .models import ModelVersion
@@ -37,9 +38,10 @@ def register_model(
     StoreUnavailable.
     """
     existing = registered(definition, may_take=may_take)
-    if existing is not None:
-        return existing, False
     framework = frameworks()[definition.framework]
+    if existing is not None:
+        _restore(existing, framework, definition)
+        return existing, False
     content = framework.content(definition)
     version = _examined(framework, definition, content)
     version.created_by = actor
@@ -128,15 +130,45 @@ def _columns(content: Content) -> dict[str, Any]:
     return {field.name: getattr(content, field.name) for field in fields(content)}
 
 
+def is_whole(version: ModelVersion, artifact: bytes) -> bool:
+    """Are the files of a version where all machines reach them? The one that was sent is stored
+    anew where it is not. Raises StoreUnavailable."""
+    keep(artifact)
+    if not version.compiled_sha256:
+        return True
+    with _told():
+        return artifact_store().restore(version.compiled_sha256)
+
+
+def _restore(version: ModelVersion, framework: Framework[Any], definition: Definition) -> None:
+    """Whoever sends a version again has its files stored anew where they were lost or damaged:
+    nobody else has them. Raises StoreUnavailable, VersionTaken and what an examination raises."""
+    if not isinstance(definition, ArtifactDefinition) or is_whole(version, definition.artifact):
+        return
+    with _turn(framework):
+        compiled = framework.examine(definition).compiled
+    if compiled is None or sha256(compiled).hexdigest() != version.compiled_sha256:
+        raise VersionTaken(
+            f"the compiled file {version.compiled_sha256} of {version.model} is lost, and compiling gives another "
+            "today: register the artefact as a new version"
+        )
+    keep(compiled)
+
+
 def keep(body: bytes) -> str:
     """The SHA-256 of a file that is in the store. Raises StoreUnavailable."""
-    try:
+    with _told():
+        source = artifact_source()
+        if source is not None:
+            stored_files.note(source, sha256(body).hexdigest(), len(body))
         return artifact_store().put(body)
-    except Exception as error:  # a full disk, or whatever a storage's library raises
-        log.error("artefact not kept", error=repr(error))
-        raise StoreUnavailable(f"the artefact could not be kept: {type(error).__name__}") from error
 
 
-def is_file_of_a_version(sha256: str) -> bool:
-    """Does a version name the file, as it was sent or as compiled?"""
-    return ModelVersion.objects.filter(Q(sha256=sha256) | Q(compiled_sha256=sha256)).exists()
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (SourceFailed, OSError, ImproperlyConfigured) as error:  # the store, or a disk that is full
+        why = str(error) if isinstance(error, SourceFailed) else type(error).__name__
+        log.error("artefact not kept", why=why, error=repr(error.__cause__ or error))
+        raise StoreUnavailable(f"the artefact could not be kept: {why}") from error

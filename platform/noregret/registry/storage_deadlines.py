@@ -10,7 +10,12 @@ from typing import Any
 from weakref import WeakSet
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import Storage, storages
+
+from noregret.variables import ARTIFACT_STORAGE
+
+from .replacing import let_overwrite
 
 ALIAS = "artifacts"
 DEADLINES: dict[str, Any] = {
@@ -23,14 +28,21 @@ _bounded: "WeakSet[Storage]" = WeakSet()
 
 
 def artifact_storage() -> Storage | None:
-    """None where settings name none."""
+    """None where settings name none. Raises ImproperlyConfigured, whose text says what is wrong
+    with the setting, where none can be made of it."""
     if ALIAS not in settings.STORAGES:
         return None
-    storage = storages[ALIAS]
-    if storage not in _bounded:
-        if hasattr(storage, "client_config"):
-            _bound(storage)
-        _bounded.add(storage)
+    try:
+        storage = storages[ALIAS]
+        if storage not in _bounded:
+            if not getattr(storage, "bucket_name", ALIAS):
+                raise ImproperlyConfigured("its OPTIONS name no bucket_name")
+            if hasattr(storage, "client_config"):
+                _bound(storage)
+            let_overwrite(storage)
+            _bounded.add(storage)
+    except Exception as error:  # a package that is missing, an option that nobody knows
+        raise ImproperlyConfigured(f"{ARTIFACT_STORAGE} can't be used: {str(error) or type(error).__name__}") from error
     return storage
 
 
@@ -39,6 +51,8 @@ def _bound(storage: Any) -> None:
     deployment wrote in JSON among the options: the arguments of one."""
     make: Any = import_module("botocore.config").Config
     told = storage.client_config
+    if isinstance(told, int | float | str | list):
+        raise ImproperlyConfigured("client_config: the arguments of botocore's Config were expected")
     chosen = told if isinstance(told, dict) else {}
     usual = (
         make(

@@ -2,14 +2,19 @@
 at a time.
 """
 
+import sys
+from typing import Any
 from uuid import UUID
 
 import redis
 import structlog
+from celery.signals import worker_init
+from django.core.exceptions import ImproperlyConfigured
 
 from noregret.celery import app
 
 from . import jobs
+from .storage_deadlines import artifact_storage
 
 log = structlog.get_logger(__name__)
 
@@ -29,3 +34,13 @@ def tend() -> None:
         jobs.tend()
     except redis.RedisError as error:
         log.warning("redis out of reach", error=str(error))
+
+
+@worker_init.connect
+def refuse_to_start(**given: Any) -> None:
+    """A worker whose store of artefacts can't be made ends, as every process does: no retry mends a
+    setting."""
+    try:
+        artifact_storage()
+    except ImproperlyConfigured as error:
+        sys.exit(f"noregret: {error}")

@@ -17,8 +17,9 @@ from django.db.models import Q
 
 from noregret.experiments.models import Experiment
 from noregret.learning.unfinished import unsettled
+from noregret.registry import stored_files
 from noregret.registry.artifact_storage import artifact_source
-from noregret.registry.register import is_file_of_a_version
+from noregret.registry.stored_files import is_file_of_a_version
 from serving.artifacts import ArtifactStore
 
 log = structlog.get_logger(__name__)
@@ -140,7 +141,7 @@ def _artifacts(before: datetime) -> int:
     source = artifact_source()
     if source is not None:
         try:
-            removed += source.remove_old(at, is_file_of_a_version)
+            removed += stored_files.remove_old(source, before)
         except Exception as error:  # whatever a storage's library raises: the next hour asks again
             log.warning("artefact store not cleared", error=repr(error))
     return removed

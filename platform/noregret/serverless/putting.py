@@ -24,9 +24,8 @@ def put(
     artifacts: ArtifactStore,
 ) -> int:
     """Write what is newer than what is there; how many documents. With `models` the files that they
-    name too. Raises redis.RedisError, and what the storage raises."""
-    body = target.read(INDEX)
-    before = Index({}) if body is None else msgspec.json.decode(body, type=Index)
+    name too. Raises redis.RedisError, SourceFailed, ArtifactMissing and OSError."""
+    before = _index(target.read(INDEX))
     names: Any = client.hkeys(keys.versions)
     versions: dict[str, int] = {}
     written = 0
@@ -46,6 +45,14 @@ def put(
     sign, lagging = told
     target.write(INDEX, msgspec.json.encode(Index(versions, sign, lagging)))
     return written
+
+
+def _index(body: bytes | None) -> Index:
+    """Of what is there; of nothing where there is none, or none that can be read."""
+    try:
+        return Index({}) if body is None else msgspec.json.decode(body, type=Index)
+    except msgspec.MsgspecError:
+        return Index({})
 
 
 def _put_models(document: bytes, models: StorageSource, artifacts: ArtifactStore) -> None:

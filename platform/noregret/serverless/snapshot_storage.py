@@ -4,10 +4,11 @@ put-snapshots`, read by functions."""
 from typing import Self
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 
+from noregret.registry.replacing import replace
 from noregret.registry.storage_deadlines import artifact_storage
+from noregret.registry.storage_refusals import told
 
 
 class StorageSnapshots:
@@ -25,19 +26,18 @@ class StorageSnapshots:
         return cls(storage)
 
     def read(self, name: str) -> bytes | None:
-        """None where it holds none of this name."""
+        """None where it holds none of this name. Raises SourceFailed."""
         path = _path(name)
-        if not self._storage.exists(path):
-            return None
-        with self._storage.open(path, "rb") as file:
-            return bytes(file.read())
+        with told(self._storage):
+            if not self._storage.exists(path):
+                return None
+            with self._storage.open(path, "rb") as file:
+                return bytes(file.read())
 
     def write(self, name: str, body: bytes) -> None:
-        """In the place of what is there."""
-        path = _path(name)
-        if self._storage.exists(path):
-            self._storage.delete(path)
-        self._storage.save(path, ContentFile(body))
+        """In the place of what is there. Raises SourceFailed."""
+        with told(self._storage):
+            replace(self._storage, _path(name), body)
 
 
 def _path(name: str) -> str:

@@ -35,7 +35,7 @@ def value_problem(value: float | bool, reward: DeclaredReward) -> str | None:
     if reward.kind == "count" and (value < 0 or value != int(value)):
         return "must be a whole number, 0 or more: the reward is a count"
     if reward.minimum is not None and value < reward.minimum:
-        return f"must be at least {reward.minimum:g}"
+        return f"must be at least {reward.minimum:.15g}"
     if reward.maximum is not None and value > reward.maximum:
-        return f"must be at most {reward.maximum:g}"
+        return f"must be at most {reward.maximum:.15g}"
     return None

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -29,6 +30,8 @@ from noregret.registry import jobs
 from noregret.registry.frameworks import model_document
 from noregret.registry.inspection import confinement
 from noregret.registry.models import ModelVersion
+from noregret.registry.storage_deadlines import artifact_storage
+from noregret.registry.storage_refusals import answers
 from noregret.rest import replica
 from noregret.retention import ages, days
 from serving.deadline import DeadlineExceeded
@@ -45,12 +48,14 @@ CLOCK_SECONDS = 1.0
 OLDEST_POSTGRESQL = 140000
 REMOTE_SECONDS, REMOTE_CALL_SECONDS = 15.0, 3.0
 """So long remote models are asked, all of them and each."""
+STORE_SECONDS = 10.0
+"""So long the store of artefacts may take to answer."""
 GRACE_DAYS = 2
 """So long a day may be older than it is kept until doctor asks why."""
 
 
 class Command(BaseCommand):
-    help = "Checks engines, versions, migrations, disk, clock and keys; a line each, exit 1 on a failure."
+    help = "Checks engines, versions, migrations, disk, artefacts, clock and keys; a line each, exit 1 on a failure."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -224,6 +229,19 @@ def _disk() -> Iterator[Finding]:
     yield True, f"{folder} can be written"
 
 
+def _artifacts() -> Iterator[Finding]:
+    try:
+        storage = artifact_storage()
+    except ImproperlyConfigured as error:
+        yield False, _first_line(error)
+        return
+    if storage is None:
+        yield True, f"files are in {settings.ARTIFACT_DIR}, which all processes must share"
+        return
+    problem = answers(storage, STORE_SECONDS)
+    yield problem is None, "the store answers" if problem is None else problem
+
+
 def _inspection() -> Iterator[Finding]:
     found = confinement()
     means = ", ".join(found.means) or "limits on memory and time alone"
@@ -311,6 +329,7 @@ _CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "engines": _engines,
     "disk": _disk,
     "user": _user,
+    "artefacts": _artifacts,
     "inspection": _inspection,
     "database": _database,
     "migrations": _migrations,

@@ -8,8 +8,11 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage
 from django.core.management.base import BaseCommand, CommandError
+
+from serving.artifacts import ArtifactMissing, SourceFailed, supplied
 
 
 class Command(BaseCommand):
@@ -27,7 +30,6 @@ class Command(BaseCommand):
         from noregret.registry.artifact_storage import StorageSource
         from noregret.serverless.putting import put
         from noregret.serverless.snapshot_storage import StorageSnapshots
-        from serving.artifacts import supplied
 
         folder, every = options["out"], options["every"]
         target, models = None, None
@@ -37,15 +39,30 @@ class Command(BaseCommand):
         elif "artifacts" not in settings.STORAGES:
             raise CommandError("name a folder with --out, or the store of artefacts with NOREGRET_ARTIFACT_STORAGE")
         else:
-            target = StorageSnapshots.of_settings()
+            try:
+                target = StorageSnapshots.of_settings()
+            except ImproperlyConfigured as error:
+                raise CommandError(str(error)) from error
         while True:
             try:
                 written = put(client(), keys(), target, models, supplied())
                 self.stdout.write(f"{written} documents written")
-            except redis.RedisError as error:
+            except (redis.RedisError, SourceFailed, ArtifactMissing, OSError) as error:
+                # Whatever is away comes back: with --every the next round goes on.
+                said = _said(error)
                 if every is None:
-                    raise CommandError(f"Redis can't be read: {error}") from error
-                self.stderr.write(f"Redis can't be read: {error}")
+                    raise CommandError(said) from error
+                self.stderr.write(said)
             if every is None:
                 return
             time.sleep(max(every, 1.0))
+
+
+def _said(error: Exception) -> str:
+    match error:
+        case redis.RedisError():
+            return f"Redis can't be read: {error}"
+        case ArtifactMissing():
+            return f"a model file can't be had: {error}"
+        case _:
+            return f"snapshots can't be written: {error}"
