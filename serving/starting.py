@@ -6,7 +6,7 @@ import sys
 import structlog
 
 from .metrics import GATHERING
-from .process import process
+from .process import CannotServe, process
 
 SWITCH_SECONDS = 0.001
 """A thread that computes lets another have its turn after this long; Python's own 5 ms are most of
@@ -22,8 +22,8 @@ def begin_serving() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         process()
-    except Exception as error:  # requests try again, and readiness says what is wrong
-        log.error("not serving yet", error=repr(error))
+    except CannotServe as error:  # requests try again, and readiness says what is wrong
+        log.error("not serving yet", error=error.cause)
     # What is loaded now stays: it is not searched for garbage again, which takes a moment of every
     # request that waits.
     gc.collect()

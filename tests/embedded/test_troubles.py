@@ -21,9 +21,9 @@ def test_champions_and_challengers__are_told_one_by_one__and_champions_first() -
     )
     assert list(told) == ["champions pages", "champions cards", "learner ", "challengers shelf/new"]
     assert LOST in told["champions pages"]
-    assert "once the file is back" in told["champions pages"]
+    assert "once its file is back" in told["champions pages"]
     assert "PATCH /api/v1/endpoints/pages" in told["champions pages"]
-    assert "the file" not in told["champions cards"]
+    assert "its file" not in told["champions cards"]
     assert "has not been heard of yet" in told["learner "]
 
 

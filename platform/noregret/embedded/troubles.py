@@ -49,7 +49,7 @@ def _challengers(found: Found) -> _Told:
 
 def _mend(problem: str) -> str:
     if "ArtifactMissing" in problem:
-        return "It loads once the file is back; or register it again as another version."
+        return "It loads by itself once its file is back."
     return "It is tried again by itself: mend what it says."
 
 
