@@ -7,6 +7,7 @@ is sent before its answer.
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 import django
@@ -20,7 +21,7 @@ from apig_wsgi import make_lambda_handler
 from django.conf import settings
 
 from serving.ledger.decision_queue import put_into_streams
-from serving.process import process
+from serving.process import CannotServe, process
 from serving.request_lines import RequestLines
 from serving.starting import begin_serving, end_serving
 from serving.web import app
@@ -39,7 +40,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     now = time.time()
     if not 0.0 <= now - _refreshed < settings.REFRESH_SECONDS:
         _refreshed = now
-        process().store.refresh(REFRESH_WAIT_SECONDS)
+        with suppress(CannotServe):  # the answer tells it
+            process().store.refresh(REFRESH_WAIT_SECONDS)
     answer: dict[str, Any] = _answer(event, context)
     end_serving()
     return answer

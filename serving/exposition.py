@@ -8,7 +8,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
 from .metrics import GATHERING, of_learner, web_processes
-from .process import process
+from .process import CannotServe, process
 
 __all__ = ["ALONE", "CONTENT_TYPE_LATEST", "counts_alone", "text"]
 
@@ -29,6 +29,9 @@ def text() -> bytes:
     if settings.METRICS_DIR is not None:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(settings.METRICS_DIR))  # type: ignore[no-untyped-call]  # left untyped there
-    store = process().store
+    try:
+        store = process().store
+    except CannotServe:  # what was counted is told all the same
+        return generate_latest(registry)
     learns = of_learner(store.learner, [live.document.name for live in store.endpoints()])
     return generate_latest(registry) + generate_latest(learns)

@@ -16,7 +16,7 @@ from django.conf import settings
 from serving import exposition, problems, readiness
 
 from .process import process
-from .readiness import Check
+from .readiness import Check, Found
 from .request_lines import RequestLines
 from .web.pools import Pool
 from .web.route import BODY_SECONDS
@@ -27,23 +27,17 @@ _JSON = "application/json"
 _WAITING = 64
 
 
-def _database() -> Check:
+def _database() -> Found:
     process().rewards.probe()
     return {"ok": True}
 
 
-def _learner() -> Check:
+def _learner() -> Found:
     silent = process().store.learner.silent_seconds
     return {"ok": silent <= settings.LEARNER_DEAD_SECONDS, "seconds_since_round": round(silent, 1)}
 
 
-CHECKS = {
-    "database": _database,
-    "learner": _learner,
-    "snapshots": readiness.snapshots,
-    "champions": readiness.champions,
-    "challengers": readiness.challengers,
-}
+CHECKS = {"database": Check(_database), "learner": Check(_learner)} | readiness.OF_THE_STORE
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -22,6 +22,7 @@ from .ledger.rewards import RewardWriter
 from .ledger.shipping import Shipper
 from .ledger.spool import Spool
 from .prediction_cache import PredictionCaches
+from .problems import Problem
 from .reading import RedisReader, SnapshotReader, Taker
 from .redis_keys import Keys
 from .runtimes import Resources, kinds
@@ -65,12 +66,27 @@ class Process:
         self.rewards.close()
 
 
+class CannotServe(Problem):
+    """The parts can't be made as the settings have them: whoever asks for one is told so, and the
+    next request tries again. `cause` is why, for those who run the service."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            503,
+            "unavailable",
+            "Not available right now",
+            "this process can't serve anything with the settings that it has; its log and /readyz say why",
+            headers={"Retry-After": "10"},
+        )
+        self.cause = f"{type(error).__name__}: {error}"
+
+
 _lock = threading.Lock()
 _process: Process | None = None
 
 
 def process() -> Process:
-    """This process's parts."""
+    """This process's parts. Raises CannotServe."""
     parts = _process
     return _first() if parts is None else parts
 
@@ -85,7 +101,10 @@ def _first() -> Process:
     global _process
     with _lock:
         if _process is None:
-            _process = make()
+            try:
+                _process = make()
+            except Exception as error:  # whatever a storage's library or the system raises
+                raise CannotServe(error) from error
         return _process
 
 

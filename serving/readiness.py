@@ -5,65 +5,88 @@ would do better takes this one out.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import redis
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import Error as DatabaseTrouble
 
 from .bounded_connection import within
 from .ledger.rewards import LedgerUnavailable
-from .process import process
+from .process import CannotServe, process
 
 ANSWER_SECONDS = 1.0
 """A probe waits no longer for each answer of PostgreSQL: who asks has a limit of its own, of a few
 seconds."""
 
-Check = dict[str, Any]
+Found = dict[str, Any]
 
 
-def snapshots() -> Check:
-    return {"ok": process().store.loaded, "serves": True} | process().store.describe()
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`look` says what is found; what it raises is a finding, too."""
+
+    look: Callable[[], Found]
+    takes_out: bool = False
+    """Where it is not well, or not known to be, can this process not serve?"""
+    of_database: bool = False
+    """Only PostgreSQL could tell: while it is away nobody knows, and that takes nobody out."""
 
 
-def champions() -> Check:
+def _snapshots() -> Found:
+    return {"ok": process().store.loaded} | process().store.describe()
+
+
+def _champions() -> Found:
     missing = process().store.champions_not_loaded()
-    return {"ok": not missing, "serves": True, "not_loaded": missing}
+    return {"ok": not missing, "not_loaded": missing}
 
 
-def challengers() -> Check:
+def _challengers() -> Found:
     missing = process().store.challengers_not_loaded()
     return {"ok": not missing, "not_loaded": missing}
 
 
-def told(
-    checks: Mapping[str, Callable[[], Check]], *, strict: bool, of_database: Collection[str] = ()
-) -> tuple[int, dict[str, Any]]:
+OF_THE_STORE = {
+    "snapshots": Check(_snapshots, takes_out=True),
+    "champions": Check(_champions, takes_out=True),
+    "challengers": Check(_challengers),
+}
+
+
+def told(checks: Mapping[str, Check], *, strict: bool) -> tuple[int, dict[str, Any]]:
     """The status of the answer and its document; `strict`: 503 for anything that is wrong.
 
-    `of_database` names those that only PostgreSQL could tell: while the check `database` before
-    them says that it is away, they are not asked.
+    Once a check has found PostgreSQL away, those after it that ask it alone are spared.
     """
-    results: dict[str, Check] = {}
+    results: dict[str, Found] = {}
+    is_away = False
     with within(ANSWER_SECONDS):
         for name, check in checks.items():
-            is_known = name not in of_database or results["database"]["ok"]
-            results[name] = _run(check if is_known else _unknown)
+            start = time.perf_counter()
+            weight = {"serves": check.takes_out}
+            try:
+                found = _AWAY if is_away and check.of_database else weight | check.look()
+            except DatabaseTrouble as error:
+                is_away = True
+                found = _AWAY if check.of_database else weight | _problem(error)
+            except Exception as error:  # whatever a driver or a storage's library raises
+                found = weight | _problem(error)
+            results[name] = found | {"ms": round((time.perf_counter() - start) * 1000, 1)}
     serves = all(result["ok"] or not result["serves"] for result in results.values())
     well = all(result["ok"] for result in results.values())
     status = "ready" if well else "ready, with troubles" if serves else "not ready"
     return 200 if (well if strict else serves) else 503, {"status": status, "checks": results}
 
 
-def _unknown() -> Check:
-    return {"ok": False, "problem": "nobody knows while the database is away"}
+_AWAY: Found = {"serves": False, "ok": False, "problem": "nobody knows while the database is away"}
 
 
-def _run(check: Callable[[], Check]) -> Check:
-    start = time.perf_counter()
-    try:
-        result = check()
-    except (DatabaseError, LedgerUnavailable, redis.RedisError, OSError, ImproperlyConfigured) as error:
-        result = {"ok": False, "problem": str(error).strip().splitlines()[0] if str(error) else type(error).__name__}
-    return {"serves": False} | result | {"ms": round((time.perf_counter() - start) * 1000, 1)}
+def _problem(error: Exception) -> Found:
+    """Not known to be well is not well."""
+    said = error.cause if isinstance(error, CannotServe) else str(error)
+    told = said.strip().splitlines()[0] if said.strip() else ""
+    if not told or not isinstance(error, (CannotServe, DatabaseTrouble, LedgerUnavailable, redis.RedisError, OSError)):
+        told = f"{type(error).__name__}: {told}" if told else type(error).__name__
+    return {"ok": False, "problem": told}

@@ -7,7 +7,7 @@ import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from .metrics import GATHERING
-from .process import process
+from .process import CannotServe, process
 
 SWITCH_SECONDS = 0.001
 """A thread that computes lets another have its turn after this long; Python's own 5 ms are most of
@@ -23,10 +23,10 @@ def begin_serving() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         process()
-    except ImproperlyConfigured as error:  # no retry mends it: as a setting that can't be read
-        sys.exit(f"noregret: {error}")
-    except Exception as error:  # requests try again, and readiness says what is wrong
-        log.error("not serving yet", error=repr(error))
+    except CannotServe as error:
+        if isinstance(error.__cause__, ImproperlyConfigured):  # no retry mends it: as a setting that can't be read
+            sys.exit(f"noregret: {error.__cause__}")
+        log.error("not serving yet", error=error.cause)  # requests try again, and readiness says what is wrong
     # What is loaded now stays: it is not searched for garbage again, which takes a moment of every
     # request that waits.
     gc.collect()

@@ -18,7 +18,7 @@ from serving import exposition, problems, readiness
 from serving.api.calls import Call, Parameter, declared
 from serving.clustered_redis import ClusteredRedis
 from serving.process import process
-from serving.readiness import Check
+from serving.readiness import Check, Found
 
 
 @declared(Call("Does the process live?", {200: dict[str, Any]}, name="healthz", open=True))
@@ -51,13 +51,13 @@ def readyz(request: HttpRequest) -> HttpResponse:
     for anything that is wrong.
 
     What a load balancer can mend by asking another process takes this one out: snapshots never
-    read, migrations missing, a champion that is not loaded. A server that is away, a learner that
-    is silent, a challenger that does not load are told, and take nobody out: every process would
-    fail alike, and the last snapshot serves on.
+    read, migrations missing, a champion that is not loaded, and any of these that can't be told. A
+    server that is away, a learner that is silent, a challenger that does not load are told, and
+    take nobody out: every process would fail alike, and the last snapshot serves on.
     """
     strict = request.GET.get("strict") == "1"
-    checks = _CHECKS | {"replica": _replica} if replica.is_named() else _CHECKS
-    status, document = readiness.told(checks, strict=strict, of_database=_OF_THE_DATABASE)
+    checks = _CHECKS | {"replica": Check(_replica)} if replica.is_named() else _CHECKS
+    status, document = readiness.told(checks, strict=strict)
     return HttpResponse(msgspec.json.encode(document), content_type="application/json", status=status)
 
 
@@ -104,7 +104,7 @@ def answer_probes(respond: Callable[[HttpRequest], HttpResponse]) -> Callable[[H
     return middleware
 
 
-def _database() -> Check:
+def _database() -> Found:
     """It answers, and takes a reward as feedback would bring it. Asked first: a pool would wait for
     one that is away."""
     with connection.cursor() as cursor:
@@ -113,15 +113,13 @@ def _database() -> Check:
     return {"ok": True}
 
 
-def _migrations() -> Check:
-    """Missing ones take this process out; while the database is away nobody knows, and it serves
-    on."""
+def _migrations() -> Found:
     executor = MigrationExecutor(connection)
     missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    return {"ok": missing == 0, "serves": True, "missing": missing}
+    return {"ok": missing == 0, "missing": missing}
 
 
-def _redis() -> Check:
+def _redis() -> Found:
     asked = probing_client()
     asked.ping()  # of a cluster, each server that takes writes
     if not isinstance(asked, ClusteredRedis):
@@ -130,7 +128,7 @@ def _redis() -> Check:
     return {"ok": not missing, "servers": len(asked.topology.shards), "slots_without_server": missing}
 
 
-def _learner() -> Check:
+def _learner() -> Found:
     """That somebody looks, and with which endpoints that is behind: theirs alone, and every other
     is served and learned for."""
     found = learner()
@@ -139,7 +137,7 @@ def _learner() -> Check:
     return {"ok": alive and not lagging, "seconds_since_round": found.age_seconds, "lagging": lagging}
 
 
-def _replica() -> Check:
+def _replica() -> Found:
     """Away or too far behind, the primary is read in its place."""
     found = replica.state()
     if found is None:
@@ -148,13 +146,9 @@ def _replica() -> Check:
     return {"ok": found.problem is None, "lag_seconds": found.lag_seconds} | told
 
 
-_OF_THE_DATABASE = frozenset({"migrations"})
-_CHECKS: dict[str, Callable[[], Check]] = {
-    "database": _database,
-    "migrations": _migrations,
-    "redis": _redis,
-    "learner": _learner,
-    "snapshots": readiness.snapshots,
-    "champions": readiness.champions,
-    "challengers": readiness.challengers,
-}
+_CHECKS = {
+    "database": Check(_database),
+    "migrations": Check(_migrations, takes_out=True, of_database=True),
+    "redis": Check(_redis),
+    "learner": Check(_learner),
+} | readiness.OF_THE_STORE

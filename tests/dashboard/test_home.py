@@ -73,6 +73,7 @@ def admin(platform: None) -> Client:
             "45 s behind with pages: rewards wait",
             "/endpoint/4/",
         ),
+        ("web_cannot_serve", {"cannot_serve": "no such store"}, "can't serve anything: no such store", "#health"),
         ("champion_not_loaded", {"not_loaded": {"pages": "no file"}}, "pages is not loaded", "/endpoint/"),
         (
             "champion_failing",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import psutil
 import pytest
 from noregret.demo import digits, scenes
 from noregret.demo.client import Client
+from noregret.embedded import running
 from noregret.embedded.engines import running_engines
 from noregret.embedded.running import MANAGE, RunningPlatform
 from noregret.embedded.services import NICENESS
@@ -27,6 +29,7 @@ from noregret.env import secret_key_file, socket_dir
 from noregret.learning.shown.results import Results
 
 from serving.open_inference_messages import CLASSES, path_of
+from tests.learning.test_celery import wait_until
 
 ROLES = ("postgres", "redis", "web", "grpc", "worker", "shadow", "notify", "inspector", "beat")
 ANSWERING = {"postgres", "redis", "web", "grpc"}
@@ -271,6 +274,58 @@ def test_up__asked_to_stop__ends_with_0_and_leaves_nothing(platform_up: RunningP
     assert platform_up.process.wait(60) == 0
     assert mine(platform_up.data_dir) == []
     assert not socket_dir(platform_up.data_dir).exists()
+
+
+def test_up__champion_that_cannot_be_loaded__stays_up_and_says_what_to_do__and_is_ready_once_mended(
+    platform_up: RunningPlatform, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform_up.stop()  # where it is the only test
+    monkeypatch.setattr(running, "READY_SECONDS", 280.0)  # it waits for us
+    environment = {"NOREGRET_SECRET_KEY": "", "NOREGRET_PYTHON_CALLABLES": "tests.callables.*"}
+    headers = {"X-API-Key": key}
+    with RunningPlatform(platform_up.data_dir, environment=environment) as before:
+        made = [
+            ("models", {"name": "still", "version": "1", "framework": "static", "payload": {"text": "A"}}),
+            ("models", {"name": "sums", "version": "1", "framework": "python", "callable": "tests.callables.sums"}),
+            ("endpoints", {"name": "stills", "champion": "still@1"}),
+            ("endpoints", {"name": "totals", "champion": "sums@1"}),
+        ]
+        for path, document in made:
+            answer = httpx.post(f"{before.url}/api/v1/{path}", json=document, headers=headers, timeout=20)
+            assert answer.status_code == 201, answer.text
+    said = platform_up.data_dir / "up.err"
+    said.write_text("")
+    after = RunningPlatform(platform_up.data_dir, environment=environment | {"NOREGRET_PYTHON_CALLABLES": "others.*"})
+    starting = threading.Thread(target=after.start)  # until it prints `ready`
+    starting.start()
+    try:
+        wait_until(lambda: "with troubles" in said.read_text(), 120)
+        told = said.read_text()
+        url = re.findall(r"^up, with troubles: (http://127\.0\.0\.1:\d+)$", told, re.MULTILINE)[-1]
+        for words in (
+            "Endpoint totals answers 503",
+            "sums@1",
+            "NOREGRET_PYTHON_CALLABLES",
+            "PATCH /api/v1/endpoints/totals",
+        ):
+            assert words in told
+        assert "stills" not in told
+        with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=20) as http:
+            served = {
+                name: http.post(f"/endpoints/{name}/predict", json={"inputs": [[1.0]]}).status_code
+                for name in ("stills", "totals")
+            }
+            assert served == {"stills": 200, "totals": 503}
+            assert starting.is_alive()
+            assert http.patch("/endpoints/totals", json={"champion": "still@1"}).status_code == 200
+        starting.join(60)
+        assert after.url == url
+        assert said.read_text().count("with troubles") == 1
+    finally:
+        assert after.process is not None
+        code = after.stop()
+        starting.join(60)
+    assert code == 0
 
 
 def test_up__killed_outright__leaves_nothing_and_starts_again(platform_up: RunningPlatform) -> None:

@@ -189,6 +189,19 @@ def test_upload__no_worker_or_no_redis__is_inspected_by_the_request(
     assert set(RegistrationJob.objects.values_list("status", "attempts", "sent_at")) == {("done", 1, None)}
 
 
+def test_inspection__store_that_cannot_be_made__is_no_fault_of_the_artefact(
+    alice: Api, settings: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(jobs, "WAIT_SECONDS", 0.0)
+    sign()
+    begun = upload(alice)
+    settings.STORAGES = settings.STORAGES | {"artifacts": {"BACKEND": "nosuch.Storage"}}
+    jobs.run(RegistrationJob.objects.get().pk)
+    problem = alice.get(f"/api/v1/jobs/{begun['job']}")["problem"]
+    assert (problem["status"], problem["type"]) == (503, "/problems/unavailable")
+    assert problem["detail"] == "the artefact could not be read: InvalidStorageError"
+
+
 def test_broker__away_though_a_worker_gave_its_sign__request_inspects(
     alice: Api, own_redis: OwnRedis, settings: Any, inspected_once: list[int]
 ) -> None:

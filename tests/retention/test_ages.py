@@ -71,6 +71,12 @@ def test_prune__first_visits_and_intervals__of_ended_experiments_alone(two_arms:
     assert not ArmInterval.objects.exists()
 
 
+def test_prune__store_that_cannot_be_made__stops_no_other(platform: None, settings: Any) -> None:
+    settings.STORAGES = settings.STORAGES | {"artifacts": {"BACKEND": "nosuch.Storage"}}
+    found = ages.prune(timezone.now())
+    assert {age.what for age in ages.AGES} - found.keys() == {"artefacts that no model version names"}
+
+
 def stored(body: bytes, days_ago: float) -> str:
     sha256 = ArtifactStore(settings.ARTIFACT_DIR).put(body)
     at = time.time() - days_ago * 86_400

@@ -25,7 +25,7 @@ from serving.problems import Problem
 
 from . import playground
 from .call_as_code import as_code
-from .forms import BatchForm, CacheForm, ChampionForm, EndpointForm
+from .forms import BatchForm, CacheForm, ChampionForm, EndpointForm, ForcedForm
 from .models_here import states_here
 from .overview import log_in_again, overview_part
 from .pages import ServiceAddAdmin, actor_of
@@ -65,7 +65,12 @@ def evidence_of_change(evidence: dict[str, Any]) -> str:
 def _change_endpoint(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     champion: ModelVersion = data["champion"]
     changed = update_endpoint(
-        row, champion=champion.model, deadline_ms=data["deadline_ms"], reason=data["reason"], actor=actor
+        row,
+        champion=champion.model,
+        deadline_ms=data["deadline_ms"],
+        reason=data["reason"],
+        force=data["seen"],
+        actor=actor,
     )
     return f"{changed.name} has the champion {champion.model} and a deadline of {changed.deadline_ms:,} ms."
 
@@ -97,7 +102,8 @@ def _rollback_question(row: Endpoint) -> str:
 
 
 def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
-    return f"The champion is {rollback_endpoint(row, reason=data['reason'], actor=actor).champion.model} again."
+    changed = rollback_endpoint(row, reason=data["reason"], force=data["seen"], actor=actor)
+    return f"The champion is {changed.champion.model} again."
 
 
 def _told(row: Endpoint, baseline: BaselineFigures) -> dict[str, str]:
@@ -175,6 +181,7 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
             "Roll back",
             _rollback_question,
             _roll_back,
+            ForcedForm,
             offered=lambda row: champion_before(row) is not None,
             state=_state,
         ),

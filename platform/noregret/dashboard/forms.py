@@ -234,10 +234,16 @@ class BatchForm(ReasonForm):
         return dict(row.batch or {})
 
 
-class ChampionForm(ReasonForm):
+class ForcedForm(ReasonForm):
+    """Why; and, where the service objects, that it is wanted all the same."""
+
+    seen = forms.BooleanField(required=False, label="I have seen this, and want it all the same")
+
+
+class ChampionForm(ForcedForm):
     """Another champion or deadline for an endpoint."""
 
-    field_order = ("champion", "deadline_ms", "reason")
+    field_order = ("champion", "deadline_ms", "reason", "seen")
     champion = ModelChoice(queryset=ModelVersion.objects.all(), widget=UnfoldAdminSelectWidget())
     deadline_ms = Whole(label="Deadline in ms", min_value=1, max_value=60_000, widget=UnfoldAdminIntegerFieldWidget())
 

@@ -4,13 +4,16 @@ circuits."""
 from collections.abc import Iterator
 
 from serving.live import LiveModel
-from serving.process import process
+from serving.process import CannotServe, process
 
 
 def states_here(endpoint: str) -> list[str]:
     """A sentence each, the champion first; nothing of an endpoint that this process does not
     serve."""
-    live = process().store.endpoint(endpoint)
+    try:
+        live = process().store.endpoint(endpoint)
+    except CannotServe as error:
+        return [f"none: this process can't serve anything, {error.cause}"]
     if live is None:
         return []
     models = {model.model.model: model for model in live.models()}

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
-from noregret.experiments.errors import Conflict, ExperimentsError, Invalid
+from noregret.experiments.errors import Conflict, ExperimentsError, FileLost, Invalid
 
 from .forms import ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
@@ -65,6 +65,7 @@ class ActionsAdmin(ReadOnlyAdmin[Any]):
             form = found.form(initial=initial | {"reason": request.POST.get("reason", "")})
         else:
             form = found.form(request.POST if posted else None, initial=initial)
+        objections: list[str] = []
         if not stale and posted and form.is_valid():
             try:
                 messages.success(request, self._performed(request, found, row, form.cleaned_data))
@@ -72,12 +73,18 @@ class ActionsAdmin(ReadOnlyAdmin[Any]):
             except Invalid as error:
                 form.add_error(error.field if error.field in form.fields else None, error.message)
             except ExperimentsError as error:
-                messages.error(request, f"Not done: {error}.")
-                return self.to_row(row)
+                if not isinstance(error, FileLost) or "seen" not in form.fields:
+                    messages.error(request, f"Not done: {error}.")
+                    return self.to_row(row)
+                objections = [f"{error}.", "Web processes that still have a copy would serve it, others answer 503."]
+                form.add_error("seen", "Look again at what speaks against it, and tick this to do it all the same.")
+        if not objections:
+            form.fields.pop("seen", None)
         context = {
             "title": f"{found.label}: {row}",
             "question": found.question(row),
             "button": found.label,
+            "objections": objections,
         }
         return self.confirmation(request, row, form, context, state=state, stale=stale)
 

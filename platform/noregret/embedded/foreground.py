@@ -1,8 +1,6 @@
 """The whole platform on this machine, in the foreground: servers, then the database, then
 everything that needs them."""
 
-import http.client
-import json
 import os
 import socket
 import sys
@@ -19,16 +17,19 @@ from .child import Child
 from .engines import Engines
 from .errors import StartFailed
 from .lock import DataDirLock
+from .readiness import ASK_SECONDS, Answer, Readiness
 from .stop_request import StopRequest
 from .supervisor import Supervisor
 from .up import Arguments
 
-READY_SECONDS = 60.0
-"""Until it can serve."""
+ANSWER_SECONDS = 60.0
+"""A platform that is silent for so long is not started."""
+SERVE_SECONDS = 20.0
+"""So long after it answers it may take until it can serve; then it is up all the same, for what
+keeps it from serving is a person's to mend, with what runs here."""
 WELL_SECONDS = 15.0
 """So long after it can serve it may take until it learns, too; then it is said to be ready all the
 same."""
-ASK_SECONDS = 2.0
 
 
 def run(arguments: Arguments, stop: StopRequest) -> None:
@@ -97,7 +98,8 @@ class _Platform:
         self._engines = Engines(
             self._data_dir, postgres=environment.embedded_database, redis=environment.embedded_redis
         )
-        self._supervisor = Supervisor(self._engines.children, stop, watch=[disk.Watch(self._data_dir)])
+        self._readiness = Readiness(arguments.host, port, url)
+        self._supervisor = Supervisor(self._engines.children, stop, [disk.Watch(self._data_dir), self._readiness])
 
     def run(self) -> None:
         first_start.ensure_secret_key(self._data_dir)
@@ -110,11 +112,12 @@ class _Platform:
             for child in (*workers, *self._grpc, self._web):
                 self._stop.check()
                 self._supervisor.start(child)
-            if self._wait_ready():
+            answer = self._wait()
+            if answer.well:
                 self._supervisor.all_started()
             if self._grpc_port is not None:
                 _say(f"gRPC is served at {_bracketed(self._host)}:{self._grpc_port}")
-            print(f"ready {self._url}", flush=True)  # noqa: T201 - the line that others wait for
+            self._readiness.tell(answer)
             self._supervisor.run()
         finally:
             self._supervisor.stop()
@@ -138,22 +141,27 @@ class _Platform:
         if child.process.returncode:
             raise StartFailed("the database could not be prepared, and what is above says why")
 
-    def _wait_ready(self) -> bool:
-        """Whether it learns, too."""
-        until = time.monotonic() + READY_SECONDS
-        serves_since: float | None = None
+    def _wait(self) -> Answer:
+        """What it answers once all is well, or has had its time. Raises StartFailed where it does
+        not answer."""
+        heard = time.monotonic()
+        since: dict[bool, float] = {}
+        """When it first answered, and that it serves."""
         while True:
             self._stop.check()
             self._supervisor.tick()
-            status, said = self._ask()
-            if status == http.client.OK:
-                serves_since = serves_since or time.monotonic()
-                well = json.loads(said)["status"] == "ready" and self._grpc_listens()
-                if well or time.monotonic() - serves_since > WELL_SECONDS:
-                    return well
-            if serves_since is None and time.monotonic() > until:
+            answer = self._readiness.ask()
+            now = time.monotonic()
+            if answer.document:
+                heard = now
+                if answer.well and self._grpc_listens():
+                    return answer
+                patience = WELL_SECONDS if answer.serves else SERVE_SECONDS
+                if now - since.setdefault(answer.serves, now) > patience:
+                    return answer
+            elif now - heard > ANSWER_SECONDS:
                 raise StartFailed(
-                    f"not ready after {READY_SECONDS:.0f} s: {said}; the logs are in {self._data_dir / 'logs'}"
+                    f"no answer for {ANSWER_SECONDS:.0f} s: {answer.said}; the logs are in {self._data_dir / 'logs'}"
                 )
             time.sleep(0.1)
 
@@ -166,14 +174,3 @@ class _Platform:
         except OSError:
             return False
         return True
-
-    def _ask(self) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=ASK_SECONDS)
-        try:
-            connection.request("GET", "/readyz")
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            return 0, str(error)
-        finally:
-            connection.close()

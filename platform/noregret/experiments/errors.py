@@ -3,6 +3,7 @@
 ExperimentsError
 ├── Invalid        what was asked for can't be; `field` says which part
 └── Conflict       the present state does not allow it
+    └── FileLost   a model's file is neither here nor in the artefact store
 """
 
 
@@ -21,3 +22,12 @@ class Invalid(ExperimentsError):
 
 class Conflict(ExperimentsError):
     """The present state does not allow it."""
+
+
+class FileLost(Conflict):
+    """A model's file is neither here nor in the artefact store: no process could load it that has
+    no copy. `can_be_forced`: whoever knows of copies may go on."""
+
+    def __init__(self, message: str, *, can_be_forced: bool = False) -> None:
+        super().__init__(message)
+        self.can_be_forced = can_be_forced

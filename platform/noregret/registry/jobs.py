@@ -190,6 +190,9 @@ def _definition(job: RegistrationJob) -> Definition:
         artifact = artifact_store().read(job.sha256)
     except ArtifactMissing as error:
         raise errors.StoreUnavailable(str(error)) from error
+    except Exception as error:  # a storage that can't be made
+        log.error("artefact not read", model=str(job), error=repr(error))
+        raise errors.StoreUnavailable(f"the artefact could not be read: {type(error).__name__}") from error
     framework = frameworks()[job.definition["framework"]]
     return msgspec.convert(job.definition | {"artifact": artifact}, framework.definition)
 

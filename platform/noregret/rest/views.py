@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from serving.process import process
+from serving.process import CannotServe, process
 from serving.web.sent_bodies import drain
 
 from .caller import Caller
@@ -49,8 +49,9 @@ class ManageView(APIView):
             self._reading.close()
         if request.method not in {"GET", "HEAD", "OPTIONS"} and response.status_code < 300:
             # Who changes something and then asks this process sees the change; other processes
-            # follow within their interval.
-            process().store.refresh(seconds=1.0)
+            # follow within their interval. What is done is done where this one can't serve.
+            with suppress(CannotServe):
+                process().store.refresh(seconds=1.0)
         if response.status_code >= 400 and self._caller_is_known:
             drain(request.META, settings.ARTIFACT_LIMIT, request._request.read)
         return super().finalize_response(request, response, *args, **kwargs)

@@ -41,8 +41,14 @@ class Age:
 
 def prune(now: datetime) -> dict[str, int]:
     """Take out what is older than it is kept; how many of each. Harmless beside itself, and after a
-    crash."""
-    return {age.what: age.prune(now - timedelta(days=age.days)) for age in AGES}
+    crash. One that fails is told and left out, and stops none of the others."""
+    pruned: dict[str, int] = {}
+    for age in AGES:
+        try:
+            pruned[age.what] = age.prune(now - timedelta(days=age.days))
+        except Exception:  # a disk, or a storage that can't be made: the next hour asks again
+            log.exception("not taken out", what=age.what)
+    return pruned
 
 
 def _in_steps(statement: str, parameters: Sequence[Any]) -> int:

@@ -13,7 +13,7 @@ from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.models import ArmStatistics
 from noregret.trail import audit
 
-from .endpoints import check_compatible, find_model
+from .endpoints import check_compatible, find_model, refuse_lost
 from .publish import publish_endpoint_on_commit
 from .revisions import revised
 
@@ -25,6 +25,7 @@ def add_arm(experiment: Experiment, arm: documents.Arm, *, actor: str, reason: s
     if arm.weight is not None:
         raise Invalid("weight", "only an ab experiment has weights")
     model = find_model(arm.model, "model")
+    refuse_lost([model])
     try:
         with transaction.atomic():
             endpoint = (

@@ -1,6 +1,7 @@
 """Makes endpoints and changes their champions. Every change of champion is recorded, and can be
 undone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,9 +13,10 @@ from noregret.experiments.batches import Batch
 from noregret.experiments.caching import Cache
 from noregret.experiments.document import Reward
 from noregret.experiments.document_check import check_reward
-from noregret.experiments.errors import Conflict, Invalid
+from noregret.experiments.errors import Conflict, FileLost, Invalid
 from noregret.experiments.models import ChampionChange, Endpoint, Experiment
 from noregret.names import validate_name
+from noregret.registry.lost_files import lost_among
 from noregret.registry.models import ModelVersion
 from noregret.trail import audit
 
@@ -43,6 +45,19 @@ def check_compatible(model: ModelVersion, with_model: ModelVersion, field: str) 
         raise Invalid(field, f"{model.model} is a {ours['task']}, {with_model.model} a {theirs['task']}")
 
 
+def refuse_lost(models: Iterable[ModelVersion], *, can_be_forced: bool = False) -> None:
+    """What no process could load gets no traffic: a champion's predecessor would be dropped for it.
+    Called before the lock, for it may ask the store. Raises FileLost."""
+    lost = lost_among(models)
+    if lost is not None:
+        model, sha256 = lost
+        raise FileLost(
+            f"the file {sha256} that {model.model} is loaded from is neither here nor in the artefact store: put it "
+            f"back, or register {model.model} again with the same artefact",
+            can_be_forced=can_be_forced,
+        )
+
+
 def create_endpoint(
     *,
     name: str,
@@ -64,6 +79,7 @@ def create_endpoint(
     model = find_model(champion, "champion")
     if reward is not None:
         check_reward(reward)
+    refuse_lost([model])
     try:
         with transaction.atomic():
             endpoint = Endpoint.objects.create(
@@ -97,14 +113,18 @@ def update_endpoint(
     reward: Reward | UnsetType | None = UNSET,
     cache: Cache | UnsetType | None = UNSET,
     batch: Batch | UnsetType | None = UNSET,
+    force: bool = False,
 ) -> Endpoint:
     """Change the champion, the deadline, whether its next bandits are sticky, what of its single
     deployments is recorded, what is kept of its answers, or how requests are computed together.
 
-    None takes the endpoint's `reward`, `cache` or `batch` away. Raises Invalid, Conflict.
+    None takes the endpoint's `reward`, `cache` or `batch` away; `force`: also to a champion whose
+    file is lost. Raises Invalid, Conflict.
     """
     if isinstance(reward, Reward):
         check_reward(reward)
+    if champion is not None and not force and (model := find_model(champion, "champion")).pk != endpoint.champion_id:
+        refuse_lost([model], can_be_forced=True)
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         details: dict[str, Any] = {}
@@ -137,12 +157,17 @@ def _set(endpoint: Endpoint, name: str, value: Any, details: dict[str, Any]) -> 
     endpoint.save(update_fields=[name])
 
 
-def rollback_endpoint(endpoint: Endpoint, *, reason: str, actor: str, to: str | None = None) -> Endpoint:
+def rollback_endpoint(
+    endpoint: Endpoint, *, reason: str, actor: str, to: str | None = None, force: bool = False
+) -> Endpoint:
     """The champion before this one is champion again; once more goes one further back. `to` names
-    any earlier one.
+    any earlier one; `force`: also where its file is lost.
 
     Raises Invalid, Conflict.
     """
+    target = champion_before(endpoint) if to is None else find_model(to, "to")
+    if target is not None and not force:
+        refuse_lost([target], can_be_forced=True)
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         _refuse_while_running(endpoint)

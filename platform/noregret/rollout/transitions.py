@@ -19,7 +19,7 @@ from noregret.learning.served import only_failed
 from noregret.trail import audit
 
 from .control import control_is_champion
-from .endpoints import set_champion
+from .endpoints import refuse_lost, set_champion
 from .publish import publish_endpoint_on_commit
 from .revisions import revised
 
@@ -37,12 +37,16 @@ def move(
     """Do `action`; the experiment as it then is. `promote` needs the arm. With `revision`, only
     where a draft is still the one that the caller has seen.
 
-    Raises Conflict when the state does not allow it, or the arm to promote has failed every time it
-    was asked.
+    Raises Conflict when the state does not allow it, the arm to promote has failed every time it
+    was asked, or a model that no process has loaded yet can't be.
     """
     transition = TRANSITIONS[action]
     if (arm is None) == (action == "promote"):
         raise ValueError("promote needs an arm, and nothing else takes one")
+    if action == "start":
+        refuse_lost(one.model for one in experiment.arms.filter(enabled=True).select_related("model"))
+    elif arm is not None and experiment.status != Status.RUNNING:  # of one that runs, arms are loaded
+        refuse_lost([arm.model])
     now = timezone.now()
     changes: dict[str, Any] = {"status": transition.target}
     if action == "start":

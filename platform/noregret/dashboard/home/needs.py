@@ -16,6 +16,7 @@ from noregret.dashboard.words import duration
 Cause = Literal[
     "workers_silent",
     "redis_away",
+    "web_cannot_serve",
     "champion_failing",
     "champion_not_loaded",
     "learner_behind",
@@ -104,7 +105,7 @@ class Situation:
 
     `learner_age` is in seconds, None where the learner never gave a sign; `lagging` are seconds and
     reasons, and `waiting` decisions in streams, by endpoint; `not_loaded` are problems by endpoint,
-    in the web process that answers.
+    in the web process that answers, and `cannot_serve` is why that serves none.
     """
 
     now: datetime
@@ -114,6 +115,7 @@ class Situation:
     lagging: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     waiting: Mapping[str, int] = field(default_factory=dict)
     not_loaded: Mapping[str, str] = field(default_factory=dict)
+    cannot_serve: str = ""
     failing: Sequence[Failing] = ()
     never_answered: Sequence[NeverAnswered] = ()
     guarded: Sequence[GuardrailActed] = ()
@@ -192,6 +194,9 @@ def _of_the_platform(situation: Situation) -> Iterator[Need]:
 
 
 def _of_champions(situation: Situation) -> Iterator[Need]:
+    if situation.cannot_serve:
+        said = f"This web process can't serve anything: {situation.cannot_serve}."
+        yield Need("web_cannot_serve", said, "See the platform's health", "#health", urgent=True)
     for name, problem in situation.not_loaded.items():
         said = f"The champion of {name} is not loaded in this web process: {problem}."
         yield Need("champion_not_loaded", said, "See the endpoint", _endpoint(situation, name), urgent=True)

@@ -13,7 +13,7 @@ from noregret.learning.health import Health, gives_sign, health
 from noregret.notify.models import Delivery
 from noregret.redis_client import decision_log
 from noregret.rest import replica
-from serving.process import process
+from serving.process import CannotServe, process
 
 BACKLOG_ALARM = 100_000
 SHOWN_LAGGING = 10
@@ -99,7 +99,11 @@ def _oldest_seconds(found: Health, now: datetime) -> float | None:
 
 def _web() -> Iterator[HealthLine]:
     """The web process that answers; others may know other snapshots."""
-    store = process().store
+    try:
+        store = process().store
+    except CannotServe as error:
+        yield HealthLine(False, f"This web process can't serve anything: {error.cause}.")
+        return
     told = store.describe()
     missing = len(store.champions_not_loaded()) + len(store.challengers_not_loaded())
     age = told["seconds_since_redis"]

@@ -21,7 +21,7 @@ from noregret.learning.health import Health
 from noregret.learning.models import ArmStatistics, BaselineInterval, ShadowStatistics
 from noregret.learning.served import FAILING
 from noregret.notify.models import Delivery
-from serving.process import process
+from serving.process import CannotServe, process
 
 from .needs import (
     Baked,
@@ -65,7 +65,11 @@ def situation(now: datetime, health: Health | str, sees: Collection[Part]) -> Si
         if "quarantine" in sees:
             found = replace(found, quarantined=health.quarantined)
     if "endpoints" in sees:
-        found = replace(found, not_loaded=process().store.champions_not_loaded(), failing=[*_failing_champions(now)])
+        found = replace(found, failing=[*_failing_champions(now)])
+        try:
+            found = replace(found, not_loaded=process().store.champions_not_loaded())
+        except CannotServe as error:
+            found = replace(found, cannot_serve=error.cause)
     if "experiments" in sees:
         found = replace(
             found,

@@ -27,6 +27,9 @@ Record = Annotated[
     float, Meta(ge=0, le=1, description="The share of decisions that is recorded while no experiment runs.")
 ]
 Sticky = Annotated[bool, Meta(description="Bandits that do not say otherwise keep a unit on its arm.")]
+Force = Annotated[
+    bool, Meta(description="Also to a champion whose file is lost: web processes may still have copies of it.")
+]
 
 
 class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,6 +55,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     reward: Reward | UnsetType | None = UNSET
     cache: Cache | UnsetType | None = UNSET
     batch: Batch | UnsetType | None = UNSET
+    force: Force = False
     reason: Reason = ""
 
 
@@ -59,6 +63,7 @@ class RollbackRequest(ReasonRequest, forbid_unknown_fields=True):
     """Back to the champion before this one, or to an earlier one by its name."""
 
     to: ModelRef | UnsetType = UNSET
+    force: Force = False
 
 
 class EndpointsView(AddressedView):
@@ -108,6 +113,7 @@ class EndpointView(AddressedView):
             reward=body.reward,
             cache=body.cache,
             batch=body.batch,
+            force=body.force,
             reason=said(body.reason),
             actor=self.caller.name,
         )
@@ -123,7 +129,7 @@ class EndpointRollbackView(AddressedView):
         to = None if body.to is UNSET else body.to
         if to is not None:
             require_seen(self.caller.endpoints, {"to": to})
-        rollback_endpoint(row, to=to, reason=said(body.reason), actor=self.caller.name)
+        rollback_endpoint(row, to=to, force=body.force, reason=said(body.reason), actor=self.caller.name)
         return render.endpoint(self.endpoint(name))
 
 

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--metrics-host", default="127.0.0.1")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from serving.process import process, reset
+        from serving.process import CannotServe, process, reset
         from serving.starting import begin_serving, end_serving
         from serving.streams import making
         from serving.streams.addresses import AddressInvalid, parse
@@ -78,6 +78,8 @@ class Command(BaseCommand):
                 consumer.close()
         except (AddressInvalid, CannotStart) as error:
             raise CommandError(str(error)) from error
+        except CannotServe as error:
+            raise CommandError(f"nothing can be served with these settings: {error.cause}") from error
         finally:
             end_serving()
             reset()
