@@ -199,7 +199,7 @@ def test_inspection__store_that_cannot_be_made__is_no_fault_of_the_artefact(
     jobs.run(RegistrationJob.objects.get().pk)
     problem = alice.get(f"/api/v1/jobs/{begun['job']}")["problem"]
     assert (problem["status"], problem["type"]) == (503, "/problems/unavailable")
-    assert problem["detail"] == "the artefact could not be read: InvalidStorageError"
+    assert problem["detail"] == "the artefact could not be read: ImproperlyConfigured"
 
 
 def test_broker__away_though_a_worker_gave_its_sign__request_inspects(

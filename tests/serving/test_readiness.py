@@ -128,7 +128,10 @@ def no_store(two_arms: Start, settings: Any) -> None:
     parts.reset()
 
 
-CAUSE = "InvalidStorageError: Could not find backend 'nosuch.Storage': No module named 'nosuch'"
+CAUSE = (
+    "ImproperlyConfigured: NOREGRET_ARTIFACT_STORAGE can't be used: Could not find backend 'nosuch.Storage': "
+    "No module named 'nosuch'"
+)
 
 
 def test_store_that_cannot_be_made__process_is_out__and_says_why(no_store: None, alice: Api) -> None:
