@@ -49,10 +49,10 @@ def artifact_storage() -> Storage | None:
 def _bound(storage: Any) -> None:
     """Of an S3Storage of django-storages. `client_config` is a botocore Config there, or what a
     deployment wrote in JSON among the options: the arguments of one."""
-    make: Any = import_module("botocore.config").Config
     told = storage.client_config
     if isinstance(told, int | float | str | list):
         raise ImproperlyConfigured("client_config: the arguments of botocore's Config were expected")
+    make: Any = import_module("botocore.config").Config
     chosen = told if isinstance(told, dict) else {}
     usual = (
         make(
