@@ -122,6 +122,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 def platform(transactional_db: None, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty platform: own Redis keys, own folders, own hot path; committed rows, for workers and
     threads to see."""
+    from django.contrib.contenttypes.models import ContentType
     from noregret.redis_client import client
 
     from serving import process, redis_clients, store
@@ -129,6 +130,7 @@ def platform(transactional_db: None, settings: Any, tmp_path: Path, monkeypatch:
     # What has just come is waited for as long as a busy machine may take: tests are no callers in a
     # hurry.
     monkeypatch.setattr(store, "MISS_SECONDS", 5.0)
+    ContentType.objects.clear_cache()  # rows of the test before, which are gone
     settings.REDIS_PREFIX = f"test:{secrets.token_hex(6)}:"
     settings.ARTIFACT_DIR = tmp_path / "artifacts"
     settings.SNAPSHOT_DIR = tmp_path / "snapshots"

@@ -12,13 +12,21 @@ decisions at which it had a chance, its weighted mean the sum of w Y over that o
 harm), and an even split would have earned the sum of even share times weighted mean. An arm that is
 left out of the draw, or came later, is in no split of that time.
 
+Which arm a decision got is chance, too: what happened to be drawn more than its probability earns
+or costs something that no policy did. The interval holds that luck, so that a policy which draws
+evenly is told no gain by it. Its variance follows from how each decision was drawn; of sums over
+them it is known to be at most that of as many draws by the shares that came about, for a variance
+is concave in them.
+
 Sources: Horvitz & Thompson 1952; Hajek 1971; Zou & Donner 2008 (one interval from several).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from bandits.reward import RewardModel
 from bandits.statistics import ArmStatistics, Array
@@ -81,14 +89,19 @@ class Saved:
 
 
 def saved(
-    sums: EvenSplit, reward: RewardModel, alpha: float = 0.05, means: ArmStatistics | None = None
+    sums: EvenSplit,
+    reward: RewardModel,
+    alpha: float = 0.05,
+    means: ArmStatistics | None = None,
+    draws: float | None = None,
 ) -> Saved | None:
     """What was earned beyond an even split, in reward units; a smaller sum counts as more where the
     reward is to be minimized.
 
     `means`: statistics of the weighted means where outcomes are not independent of each other
-    (units). None until every arm that had a chance has a reward, and where never more than one arm
-    had a chance.
+    (units). `draws`: how often an arm was drawn, where that is less often than there are outcomes
+    (units keep theirs). None until every arm that had a chance has a reward, and where never more
+    than one arm had a chance.
     """
     count, weight, squared = sums.moments.count
     used = sums.share > 0
@@ -119,7 +132,18 @@ def saved(
     low, high = interval(statistics, reward, alpha)
     signed = np.where(count < sums.share, -moved, moved)
     below, above = combined(value, signed[used], mean[used], low[used], high[used])
+    luck = float(ndtri(1.0 - alpha / 2.0)) * _luck(count[used], sums.moments.mean[0][used] - level, draws)
+    below, above = value - float(np.hypot(value - below, luck)), value + float(np.hypot(above - value, luck))
     return Saved(-value, -above, -below) if reward.direction == "minimize" else Saved(value, below, above)
+
+
+def _luck(count: Array, mean: Array, draws: float | None) -> float:
+    """By how much (a standard deviation, or more) what was earned varies with the arms that are
+    drawn: `count` (K,) outcomes of `mean` (K,), drawn `draws` times."""
+    outcomes = float(count.sum())
+    share = count / outcomes
+    variance = float((share * np.square(mean - (share * mean).sum())).sum())
+    return outcomes * math.sqrt(variance / (draws or outcomes))
 
 
 def _weighted(arm: NDArray[np.int64], reward: Array, weight: Array, arms: int) -> ArmStatistics:

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from noregret.learning.health import learner
+from noregret.learning.health import gives_sign, learner
 from noregret.redis_client import probing_client
 from noregret.rest import replica
 from noregret.rest.problem_response import problem_response
@@ -133,7 +132,7 @@ def _learner() -> Found:
     """That somebody looks, and with which endpoints that is behind: theirs alone, and every other
     is served and learned for."""
     found = learner()
-    alive = found.age_seconds is not None and found.age_seconds <= settings.LEARNER_DEAD_SECONDS
+    alive = gives_sign(found.age_seconds)
     lagging = {name: {"seconds": lag.seconds, "why": lag.why} for name, lag in found.lagging.items()}
     return {"ok": alive and not lagging, "seconds_since_round": found.age_seconds, "lagging": lagging}
 

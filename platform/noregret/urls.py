@@ -60,7 +60,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
-handler400 = "noregret.rest.problems.handle_400"
+handler400 = "noregret.dashboard.refused.handle_400"
 handler403 = "noregret.dashboard.refused.handle_403"
 handler404 = "noregret.dashboard.refused.handle_404"
 handler500 = "noregret.dashboard.refused.handle_500"

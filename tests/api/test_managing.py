@@ -294,6 +294,30 @@ def together(*calls: Callable[[], int]) -> list[int]:
         return sorted(future.result() for future in [pool.submit(run, call) for call in calls])
 
 
+@pytest.mark.parametrize("reason", [" ", "\u200b", "\n\t", "\u3164\ufeff"])
+def test_reason__of_which_nothing_can_be_read__is_refused_everywhere(pages: Api, reason: str) -> None:
+    assert pages.post(EXPERIMENTS, body()).status == 201
+    at = f"{EXPERIMENTS}/e"
+    arm = {"name": "later", "model": "page@a"}
+    calls = [
+        *(("POST", f"{at}/{action}", {}) for action in ("start", "pause", "resume", "stop", "advance", "activate")),
+        ("POST", f"{at}/promote", {"arm": "a"}),
+        ("POST", f"{at}/floor", {"floor": 0.05}),
+        ("POST", f"{at}/arms", arm),
+        ("POST", f"{at}/arms/a/disable", {}),
+        ("PUT", at, body()),
+        ("PATCH", f"{ENDPOINTS}/pages", {"deadline_ms": 200}),
+        ("POST", f"{ENDPOINTS}/pages/rollback", {}),
+    ]
+    for method, path, sent in calls:
+        answer = pages(method, path, sent | {"reason": reason})
+        assert answer.status == 400, path
+        (error,) = answer["errors"]
+        assert (error["field"], error["message"].partition(":")[0]) == ("reason", "nothing in it can be read")
+    assert pages.get(at)["status"] == "draft"
+    assert pages.post(f"{at}/start", {"reason": "\u200b서울 \u2764"}).status == 200
+
+
 def test_start__two_on_one_endpoint_at_once__one_runs(pages: Api) -> None:
     for name in ("one", "two"):
         pages.post(EXPERIMENTS, body(name=name))

@@ -101,6 +101,37 @@ def test_saved__clear_difference__is_told() -> None:
     assert gain >= 0.9
 
 
+@pytest.mark.parametrize("means", [[0.08, 0.1], [0.4, 0.7], [0.1, 0.2, 0.9]])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_saved__policy_that_drew_evenly__luck_of_the_draw_is_no_gain(means: list[float], direction: str) -> None:
+    """By the error of the means alone a gain or a loss was told in most runs: what was drawn more
+    often by chance had earned something."""
+    rng = np.random.default_rng(56)
+    arms, runs, told = len(means), 200, 0
+    for _ in range(runs):
+        arm = rng.integers(arms, size=600)
+        reward = (rng.random(600) < np.array(means)[arm]).astype(np.float64)
+        propensities = np.full((600, arms), 1.0 / arms)
+        found = known(saved(EvenSplit.of(arm, reward, propensities), RewardModel("binary", direction)))
+        told += not found.low <= 0.0 <= found.high
+    assert told <= 0.05 * runs + 2.0 * (0.05 * 0.95 * runs) ** 0.5
+
+
+def test_saved__units_that_keep_their_arm__are_drawn_once_each() -> None:
+    """Forty units of ten outcomes each are forty draws."""
+    rng = np.random.default_rng(57)
+    told, narrow = 0, 0
+    for _ in range(200):
+        arm = np.repeat(rng.integers(2, size=40), 10)
+        reward = (rng.random(400) < np.array([0.3, 0.6])[arm]).astype(np.float64)
+        sums = EvenSplit.of(arm, reward, np.full((400, 2), 0.5))
+        by_unit, by_outcome = (known(saved(sums, RewardModel("binary"), draws=draws)) for draws in (40.0, None))
+        told += not by_unit.low <= 0.0 <= by_unit.high
+        narrow += not by_outcome.low <= 0.0 <= by_outcome.high
+    assert told <= 16
+    assert narrow > 60
+
+
 def contextual_log(rng: np.random.Generator, decisions: int) -> tuple[Array, Array, Array, float]:
     """Arms alike on average, each better on half of the requests, and a policy that knows which:
     (arm, reward, propensities, truth)."""

@@ -14,6 +14,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
 from noregret_client.beam import Feedback, Platform, Predict
 
 GIVEN = json.loads(sys.argv[-1])
@@ -40,7 +41,7 @@ def answered(one: Any) -> list[Any]:
 
 
 def failed(one: Any) -> list[Any]:
-    return [str(one.element), one.reason, one.status, one.detail]
+    return [str(one.element)[:500], one.reason, one.status, one.detail]
 
 
 def requests(first: int, last: int) -> list[dict[str, Any]]:
@@ -65,12 +66,24 @@ def several(pipeline: beam.Pipeline) -> None:
     as_reward = lambda pair: {"decision_id": pair[0], "value": 1 if pair[1].endswith("7") else 0}  # noqa: E731
     recorded, _ = rewards | Feedback(as_reward, platform=PLATFORM)
     recorded | kept("recorded", lambda one: [one.element[1], one.status])
-    _, unknown = (
-        pipeline
-        | "forged" >> beam.Create([{"decision_id": "forged", "value": 1}, 7])
-        | "bad" >> Feedback(platform=PLATFORM)
-    )
+    timed = [
+        {"decision_id": "forged", "value": 1, "occurred_at": at}
+        for at in ("2026-11-26T17:00:00Z", Timestamp(1_795_000_000), "yesterday", 7)
+    ]
+    too_large = {"decision_id": "f" * 2_000_000, "value": 1}
+    _, unknown = pipeline | "forged" >> beam.Create([*timed, 7, too_large]) | "bad" >> Feedback(platform=PLATFORM)
     unknown | kept("unknown", failed)
+    _, raised = (
+        pipeline
+        | "short" >> beam.Create([[1.0], [0.0, 1.0]])
+        | "row" >> Predict(GIVEN["endpoint"], as_rows, platform=PLATFORM)
+    )
+    raised | kept("raised", failed)
+
+
+def as_rows(element: list[float]) -> dict[str, Any]:
+    """A row is too short, and of another the number is no divisor."""
+    return {"request_id": "row", "inputs": [[element[1] / element[0]]]}
 
 
 def slowly(pipeline: beam.Pipeline) -> None:

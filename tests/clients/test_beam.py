@@ -175,7 +175,15 @@ def test_predict_and_feedback__answers_lost__each_once_with_its_time_and_window(
     recorded = Counter((name, status) for name, status, *_ in on_beam.written("recorded"))
     assert {name for name, _ in recorded} == {f"several-{n}" for n in range(250)}
     assert sum(recorded.values()) == 500
-    assert Counter(reason for _, reason, *_ in on_beam.written("unknown")) == {"unknown": 1, "not_a_request": 1}
+    unknown = on_beam.written("unknown")
+    assert Counter(reason for _, reason, *_ in unknown) == {"unknown": 2, "not_a_request": 3, "too-large": 1}
+    details = [detail for _, reason, _, detail, *_ in unknown if reason == "not_a_request"]
+    assert (
+        sum("occurred_at: a time as 2026-11-26T17:00:00Z was expected, not 'yesterday'" in one for one in details) == 1
+    )
+    assert sum("occurred_at: a datetime with its zone was expected, not int" in one for one in details) == 1
+    raised = {detail.partition(":")[0] for _, reason, _, detail, *_ in on_beam.written("raised")}
+    assert raised == {"IndexError", "ZeroDivisionError"}
     rewarded = {line["unit"]: line["reward"] for line in decisions(client, "several")}
     assert rewarded == {f"several-{n}": float(n % 10 == 7) for n in range(250)}
 

@@ -74,9 +74,6 @@ def everything(two_arms: Start) -> Experiment:
     ModelVersion.objects.update(signature={"columns": columns, "outputs": ["predict"], "classes": [0, 1]})
     root = User.objects.create_superuser("root", password=PASSWORD)
     UnfinishedForm.objects.create(token="0" * 32, user=root, typed=json.dumps({"name": LONG}), last_step="arms")
-    # Tables are emptied after each test, this one too: what was looked up before is of rows that
-    # are gone.
-    ContentType.objects.clear_cache()
     LogEntry.objects.create(
         user=root,
         content_type=ContentType.objects.get_for_model(User),

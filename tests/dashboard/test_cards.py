@@ -14,16 +14,16 @@ from django.test import Client
 from django.utils import timezone
 from noregret.dashboard.words import limits_told
 from noregret.experiments.document import Guardrail, Reward
-from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.models import Arm, Baseline, Endpoint, Experiment
 from noregret.learning.health import sign_of_life
-from noregret.learning.models import ArmInterval, ArmStatistics, ShadowStatistics
+from noregret.learning.models import ArmInterval, ArmStatistics, BaselineInterval, ShadowStatistics
 from noregret.learning.shown.phrases import counts_told
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.transitions import move
 from noregret.steering.round import learn
 
 from serving.learner_sign import Lag
-from tests.conftest import endpoint_of, static_model
+from tests.conftest import Api, endpoint_of, static_model
 from tests.dashboard.test_dashboard import page
 from tests.dashboard.test_experiment_page import started
 from tests.learning.past_traffic import WINDOW, begin_earlier, decide, fill, reward
@@ -105,6 +105,9 @@ def test_card__without_a_winner__names_none(admin: Client, two_arms: Start) -> N
     shown = card(admin)
     assert "Highest mean reward so far: b 51.7%, the control a 50.0%; no evidence yet (40 needed)." in shown
     assert "winner" not in shown
+    # Why the interval grows while nothing gets worse.
+    told = admin.get(page(experiment)).content.decode()
+    assert "The interval against an even split widens as an arm's share falls to its floor" in told
 
 
 def test_card__rewards_ahead_of_their_decisions__says_which_are_late(admin: Client, two_arms: Start) -> None:
@@ -181,6 +184,35 @@ def test_card__single_deployment__says_how_the_last_experiment_ended(admin: Clie
     assert re.search(r"ended on \d+ \w+ 20\d\d\. The experiment", card(admin))
 
 
+def test_mean__without_a_reward_of_its_own__is_a_rate_as_in_the_last_experiment(admin: Client, two_arms: Start) -> None:
+    experiment = two_arms(reward={"kind": "binary", "metric": "clicked", "window_seconds": 60})
+    now = timezone.now()
+    Endpoint.objects.update(created_at=now - timedelta(hours=6))
+    Experiment.objects.update(started_at=now - timedelta(hours=5))
+    arm = experiment.arms.get(name="a")
+    for i in (2, 3, 4):
+        sums = {"decisions": 100, "rewards": 100, "reward_total": 6.0}
+        ArmInterval.objects.create(arm=arm, start=now - timedelta(hours=i), **sums)
+    in_per_cent = "Mean clicked over the last 48 hours: from 6.00% to 6.00%, last 6.00%"
+    assert in_per_cent in admin.get("/admin/").content.decode()
+    move(experiment, "stop", actor="ann")
+    assert in_per_cent in admin.get("/admin/").content.decode()
+    # What the endpoint itself names goes before what has ended.
+    Endpoint.objects.update(reward={"kind": "continuous", "metric": "clicked", "window_seconds": 60})
+    assert "from 0.060 to 0.060, last 0.060" in admin.get("/admin/").content.decode()
+    Endpoint.objects.update(reward=None)
+    baseline = Baseline.objects.latest("pk")
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    sums = {"decisions": 50, "rewards": 50, "reward_m2": 2.0}
+    kept = BaselineInterval.objects.create(baseline=baseline, start=hour, reward_total=6.0, **sums)
+    page_of = f"/admin/experiments/endpoint/{experiment.endpoint_id}/change/"
+    Experiment.objects.update(reward={"kind": "binary", "metric": "reward", "window_seconds": 60})
+    assert re.search(r"12\.\d*% \(", admin.get(page_of).content.decode())
+    # Nobody said what feedback is without an experiment: a mean of 3 is no rate.
+    BaselineInterval.objects.filter(pk=kept.pk).update(reward_total=150.0)
+    assert re.search(r"3\.\d+ \(", admin.get(page_of).content.decode())
+
+
 def test_card__learner_behind__says_that_its_figures_are_old(admin: Client, two_arms: Start) -> None:
     two_arms()
     sign_of_life({"pages": Lag(45.0, "decisions wait")})
@@ -195,6 +227,26 @@ def test_card__new_endpoint__says_what_is_missing(admin: Client, platform: None)
     shown = card(admin)
     assert "No decision was recorded in the last 48 hours." in shown
     assert "The last one" not in shown
+
+
+def test_card__decisions_that_wait__are_not_told_as_no_traffic(admin: Client, alice: Api) -> None:
+    static_model("page", "a", "A")
+    endpoint = endpoint_of("pages", "page@a")
+    for i in range(3):
+        assert alice.post("/api/v1/endpoints/pages/decide", {"unit": f"u{i}"}).status == 200
+    of_endpoint = f"/admin/experiments/endpoint/{endpoint.pk}/change/"
+    waits = "Not all that came is in these figures: 3 decisions wait to be learned"
+    for sign, why in ((False, ", and the learner gives no sign."), (True, ".")):
+        if sign:
+            sign_of_life()
+        shown = card(admin)
+        assert f"{waits}{why}" in shown
+        assert "No decision of the last 48 hours is learned yet." in shown
+        assert "No reward is learned yet." in shown
+        assert f"{waits}{why}" in admin.get(of_endpoint).content.decode()
+    learn(endpoint.pk)
+    assert "wait to be learned" not in card(admin)
+    assert "wait to be learned" not in admin.get(of_endpoint).content.decode()
 
 
 def test_card__of_a_new_experiment__says_that_nothing_came(admin: Client, two_arms: Start) -> None:

@@ -10,16 +10,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
-from noregret.dashboard import mirrored, sections
+from noregret.dashboard import arm_table, chart_documents, mirrored, sections
+from noregret.dashboard.chart_documents import Series
 from noregret.dashboard.decision import offers
 from noregret.dashboard.drawn import axis
 from noregret.dashboard.figures import cells
 from noregret.dashboard.verdicts import verdict
 from noregret.experiments.document import Canary, Reward
 from noregret.experiments.models import Arm, Experiment
-from noregret.learning.models import ArmStatistics
+from noregret.learning.models import ArmInterval, ArmStatistics
 from noregret.learning.shown import numbers
 from noregret.learning.shown.apprentice import Apprentice, ChoicesScored
 from noregret.learning.shown.feedback import feedback
@@ -177,6 +179,97 @@ def test_rates_of_a_fifth_of_a_per_cent__are_told_apart(admin: Client, two_arms:
     cells = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()["cells"]
     assert (cells["a"]["mean"], cells["b"]["mean"]) == ("0.20%", "0.23%")
     assert cells["a"]["loss"].endswith(" points")
+
+
+def test_browser__axes_of_charts__have_the_unit_of_the_table(
+    browser: Any, live_server: Any, admin: Client, two_arms: Start
+) -> None:
+    bounds = {"kind": "continuous", "minimum": 0, "maximum": 2e9, "window_seconds": 1}
+    experiment = two_arms(reward=bounds)
+    begin_earlier(experiment, 3600.0 * 3)
+    for arm_, mean in zip(experiment.arms.order_by("position"), (9.98e8, 1.004e9), strict=True):
+        for hour in range(1, 4):
+            ArmInterval.objects.create(
+                arm=arm_, start=timezone.now() - timedelta(hours=hour), decisions=1000, rewards=1000,
+                reward_total=1000 * mean, reward_m2=1e19,
+            )  # fmt: skip
+        ArmStatistics.objects.filter(arm=arm_).update(decisions=3000, rewards=3000, mean=mean, m2=3e19)
+    session = admin.cookies[settings.SESSION_COOKIE_NAME].value
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=live_server.url)
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
+    tab = context.new_page()
+    tab.goto(page(experiment))
+    tab.locator("canvas:visible").last.wait_for()
+    drawn = "[...document.querySelectorAll('canvas')].map(one => Chart.getChart(one)).filter(one => one)"
+    axes = tab.evaluate(f"{drawn}.map(one => one.scales.y.ticks.map(tick => tick.label))")
+    mean = admin.get(f"/admin/experiments/experiment/{experiment.pk}/figures.json").json()["cells"]["a"]["mean"]
+    unit = mean.rpartition(" ")[2]
+    assert unit in ("M", "bn")
+    of_means = [labels for labels in axes if not labels[0].endswith("%")]
+    assert len(of_means) == 2
+    assert all(label.endswith(f" {unit}") for labels in of_means for label in labels), of_means
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("middle", "half", "unit"),
+    [
+        (1.0029e9, 1.5e6, " M"),
+        (1.003e9, 2e7, " bn"),
+        (1e9, 3.0, ""),
+        (9.98e8, 4e6, " bn"),
+        (1.2e6, 5e4, " M"),
+        (12.34, 0.02, ""),
+        (3.1e-5, 2e-6, "e-5"),
+        (1e-4, 3e-6, ""),
+    ],
+)
+def test_what_is_compared__has_one_unit__and_is_told_apart(middle: float, half: float, unit: str) -> None:
+    """In the table, on its axis, in the sentence above it and in the charts below."""
+    v1 = arm("v1", mean=middle, interval=(middle - half, middle + half))
+    v2 = arm("v2", mean=middle + half / 2, interval=(middle - half / 2, middle + half * 3 / 2), probability_best=0.97)
+    found = results(v1, v2, leader="v2", value=3.0, needed=20.0, matured=900)
+    set_up = setting(percent=False)
+    own, other = found.arms[1], found.arms[0]
+    shown = cells(found, percent=False)
+    texts = {name: [row["mean"], *row["interval"].split(" to ")] for name, row in shown.items()}
+    assert len({*texts["v1"], *texts["v2"]}) == 6, "each mean and end looks different"
+    drawn = arm_table._axis([other, own], found, set_up)
+    assert drawn is not None
+    ticks = [text for _, text, _ in drawn.ticks]
+    assert len(set(ticks)) == len(ticks)
+    said = re.search(r"leads: (\S+?(?: \w+)?) against (\S+?(?: \w+)?) of", verdict(found, set_up).headline)
+    assert said is not None
+    assert said[1] != said[2]
+    over = chart_documents._form([Series("v1", 0, [middle, middle + half / 3], [None, None])], found, set_up)
+    assert over is not None
+    for text in (*texts["v1"], *texts["v2"], *ticks, said[1], said[2], over.text(middle)):
+        assert re.sub(r"^[\d,.]+", "", text) == unit, text
+
+
+def test_measured__is_told_in_the_unit_of_its_limit() -> None:
+    assert [numbers.against(value, 1e9) for value in (1.003e9, 9.997e8, 1e9 + 3, 1e9)] == [
+        *("1.003 bn", "0.9997 bn", "1.000000003 bn", "1 bn")
+    ]
+    assert [numbers.against(value, 0.5) for value in (0.123456, 0.50001)] == ["0.1235", "0.50001"]
+    judged = [GuardedArm("new", "beyond", 400, 9.997e8, 95.0, 20.0, None, "")]
+    rail = GuardrailState("spend", "rollback", "limit", 1e9, None, judged)
+    row = sections.guarded(results(arm("control"), arm("new"), guardrails=[rail]), Reward())[0]
+    assert (row.measured, row.limit) == ("1.00 bn of 400", "at most 1 bn")
+
+
+def test_differences_of_one_table__have_one_unit() -> None:
+    shown = sections.differences(
+        results(
+            arm("control", mean=1e9, interval=(9.9e8, 1.01e9)),
+            arm("b", mean=1.3e9, interval=(1.29e9, 1.31e9)),
+            arm("c", mean=3e9, interval=(2.9e9, 3.1e9)),
+        ),
+        setting(percent=False),
+    )
+    assert shown.axis is not None
+    assert {*re.findall(r"\d (\w+)", shown.rows[0].text + shown.rows[1].text)} == {"bn"}
+    assert all(text.endswith(" bn") for _, text, _ in shown.axis.ticks)
 
 
 def test_column__has_one_form__and_nothing_that_is_not_0_is_told_as_0() -> None:

@@ -12,7 +12,9 @@ from noregret.dashboard.experiment_form import ExperimentForm, has
 from noregret.dashboard.review import review
 from noregret.experiments import document
 from noregret.experiments.models import Baseline, Endpoint, Experiment
+from noregret.learning.models import ArmStatistics, BaselineInterval
 
+from serving.ledger import latency
 from tests.conftest import Api, endpoint_of, static_model
 from tests.dashboard.test_guided_form import ADD, LIST, begin, leave, look, traffic
 
@@ -290,6 +292,60 @@ def test_settings__of_every_day__are_not_told(pages: Client) -> None:
     for strategy in STRATEGIES:
         of = {"strategy": "bandit", "apprentice": "true"} if strategy == "apprentice" else {"strategy": strategy}
         assert "Look again" not in look(pages, reviewed(pages, BASE | of), "review"), strategy
+
+
+SLOW = [0] * latency.bucket(12.0) + [70 * 500]
+
+
+@pytest.mark.parametrize(
+    ("rail", "words", "grave"),
+    [
+        ({"metric": "latency_p99_ms", "max": "0.01"}, "allows at most 0.01 ms, and page@a, the champion, has 12", True),
+        ({"metric": "latency_p95_ms", "max": "10"}, "(its p50, of 3,500,000 decisions without an experiment)", False),
+        ({"metric": "error_rate", "max": "0.01"}, "allows at most 1%, and page@a, the champion, has 4%", True),
+        ({"metric": "error_rate", "max": "0.03"}, "an arm that is only as good as it is past the limit", False),
+        ({"metric": "clicks", "max": "0.01"}, "0.01, and page@a, the champion, has 0.05 (the mean of 175,000", True),
+        ({"metric": "clicks", "min": "0.2"}, "allows at least 0.2, and page@a, the champion, has 0.05", True),
+        ({"metric": "latency_p99_ms", "max": "50"}, "", False),
+        ({"metric": "error_rate", "max": "0.05"}, "", False),
+        ({"metric": "error_rate", "max": "0.01", "versus": "control"}, "", False),
+        ({"metric": "others", "max": "0.01"}, "", False),
+    ],
+)
+def test_guardrail__that_the_champion_itself_has_passed__is_told_with_both_numbers(
+    pages: Client, alice: Api, rail: dict[str, str], words: str, grave: bool
+) -> None:
+    reward = {"metric": "clicks", "kind": "binary", "default": 0.0}
+    assert alice("PATCH", "/api/v1/endpoints/pages", {"reward": reward}).status == 200
+    Baseline.objects.exclude(pk=Baseline.objects.latest("pk").pk).delete()
+    traffic(50_000, 2500)
+    row = BaselineInterval.objects.latest("start")
+    BaselineInterval.objects.filter(pk=row.pk).update(latencies=SLOW, failures=140_000)
+    typed = {f"guardrails[0].{name}": value for name, value in ({"action": "pause"} | rail).items()}
+    page = look(pages, reviewed(pages, BASE | {"strategy": "bandit"} | typed), "review")
+    told = page.partition("<h2>Look again</h2>")[2].partition("</section>")[0]
+    assert words in told if words else "the champion, has" not in told
+    assert ("<strong>" in told) is grave
+    numbers = {name: float(value) if name in ("max", "min") else value for name, value in rail.items()}
+    document = {"name": "e", "endpoint": "pages", "strategy": "bandit", "arms": [{"name": "b", "model": "page@b"}]}
+    made = alice.post("/api/v1/experiments", document | {"guardrails": [{"action": "pause"} | numbers]})
+    assert made.status == 201, made
+    assert any(words in said for said in made["warnings"]) if words else made["warnings"] == []
+
+
+def test_guardrail__of_a_champion_with_no_traffic_of_its_own__goes_by_its_last_experiment(
+    pages: Client, alice: Api
+) -> None:
+    document = {"name": "e", "endpoint": "pages", "strategy": "bandit", "arms": [{"name": "b", "model": "page@b"}]}
+    assert alice.post("/api/v1/experiments", document).status == 201
+    assert alice.post("/api/v1/experiments/e/start").status == 200
+    ArmStatistics.objects.filter(arm__is_control=True).update(decisions=100, failures=40, latencies=[*SLOW[:-1], 60])
+    assert alice.post("/api/v1/experiments/e/stop").status == 200
+    rails = [{"metric": name, "max": 0.05, "action": "pause"} for name in ("error_rate", "latency_p99_ms")]
+    made = alice.post("/api/v1/experiments", document | {"name": "again", "guardrails": rails})
+    failing, slow = made["warnings"]
+    assert "allows at most 5%, and page@a, the champion, has 40% (of 100 decisions in its last experiment)" in failing
+    assert "allows at most 0.05 ms, and page@a, the champion, has 12" in slow
 
 
 def test_setting__of_what_starts_by_itself__is_looked_at_in_the_review(pages: Client) -> None:

@@ -17,6 +17,7 @@ from noregret.experiments.document import Reward
 from noregret.experiments.models import Baseline, Endpoint, Experiment
 from noregret.learning.models import BaselineInterval
 from noregret.rollout.endpoints import create_endpoint
+from noregret.steering.round import learn
 from noregret.trail.models import AuditEntry
 
 from tests.conftest import Api, static_model
@@ -242,8 +243,14 @@ def test_expectation__traffic_beside_experiments_alone__is_told_as_that(pages: C
     assert "but not for a minute of an hour in which no experiment was under way" in careful(pages)
 
 
-def test_expectation__where_nothing_is_known__says_what_to_do_and_no_number(pages: Client) -> None:
+def test_expectation__where_nothing_is_known__says_what_to_do_and_no_number(pages: Client, alice: Api) -> None:
     assert "has shown no traffic without an experiment" in careful(pages)
+    alice.post("/api/v1/endpoints/pages/decide", {"unit": "u"})
+    shown = careful(pages)
+    assert "has shown no traffic" not in shown, "what waits is no evidence of silence"
+    assert "not all that came to pages is learned" in shown
+    assert "1 decision waits to be learned, and the learner gives no sign. Look again" in shown
+    learn(Endpoint.objects.get().pk)
     traffic(500, 0)
     assert "has hardly any feedback on its champion's decisions" in careful(pages)
     BaselineInterval.objects.update(rewards=25)

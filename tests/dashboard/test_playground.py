@@ -73,6 +73,7 @@ def test_try__rows_that_the_model_does_not_take__are_told_beside_the_field(admin
     endpoint = endpoint_of("pages", python_model("m", "1", "ones"))
     process().store.refresh(20.0)
     url = address(endpoint)
+    assert b"no sample came with it" in admin.get(url).content
     told = admin.post(url, {"row": "[1.5, 2]"}).content.decode()
     assert "No experiment runs on pages: the champion, m@1, answers every request." in told
     assert "&quot;predict&quot;: [" in told
@@ -97,7 +98,7 @@ def test_form__of_typed_columns__has_a_field_each_and_sends_their_types() -> Non
         {"name": "member", "type": "boolean", "nullable": True},
         {"name": "spent", "type": "number", "nullable": False},
     ]
-    signature = {"columns": columns, "features": 4, "example_rows": [[31, "Seoul", True, 1e9]]}
+    signature = {"columns": columns, "features": 4, "example_rows": [[31, "Seoul", True, 1e9]], "sampled": True}
     form = form_of(signature)
     assert [form.fields[f"row-{i}"].initial for i in range(4)] == ["31", "Seoul", "true", "1000000000.0"]
     sent = {"row-0": "", "row-1": "3", "row-2": "", "row-3": "-0.002"}
@@ -136,4 +137,21 @@ def test_form__of_unnamed_features_and_of_very_many() -> None:
     assert form.is_valid()
     assert form.body() == {"inputs": [[5.1, 3.5]]}
     wide = form_of({"features": 400})
-    assert msgspec.json.decode(wide.fields["row"].initial) == [0.0] * 400
+    assert msgspec.json.decode(wide.fields["row"].initial) == [1.0] * 400
+
+
+def test_form__sample_row__is_of_a_sample__or_plain__and_says_which() -> None:
+    columns = [
+        {"name": "age", "type": "integer", "nullable": False},
+        {"name": "city", "type": "string", "nullable": False},
+        {"name": "spent", "type": "number", "nullable": False},
+        {"name": "left", "type": "number", "nullable": True},
+    ]
+    signature = {"columns": columns, "features": 4, "example_rows": [[-7, "Seoul", 25.76, None]]}
+    for made in ({}, {"sampled": False}):
+        form = form_of(signature | made)
+        assert [form.fields[f"row-{i}"].initial for i in range(4)] == ["1", "Seoul", "1.0", ""]
+        assert form.origin.startswith("It is not known what rows of m@1 look like, for no sample came with it")
+    form = form_of(signature | {"sampled": True})
+    assert [form.fields[f"row-{i}"].initial for i in range(4)] == ["-7", "Seoul", "25.76", ""]
+    assert form.origin == "The row is the first of the sample that came with m@1."

@@ -90,6 +90,12 @@ def test_discard__needs_a_reason__and_takes_all_that_are_alike(admin: Client) ->
     assert b"3 others of this stream" in admin.get(f"{ROWS}/{first.pk}/change/").content
     assert admin.post(f"{ROWS}/{first.pk}/do/discard", {"all_alike": "on"}).status_code == 400
     assert QuarantinedEvent.objects.count() == 5
+    for unseen in ("\u200b", "\u3164"):
+        for action in ("discard", "replay"):
+            refused = admin.post(f"{ROWS}/{first.pk}/do/{action}", {"reason": unseen})
+            assert refused.status_code == 400
+            assert b"Nothing in it can be read: say why" in refused.content
+    assert QuarantinedEvent.objects.count() == 5
     told = admin.post(f"{ROWS}/{first.pk}/do/discard", {"all_alike": "on", "reason": "a broken client"}, follow=True)
     assert b"4 events were discarded" in told.content
     assert list(QuarantinedEvent.objects.all()) == [other]

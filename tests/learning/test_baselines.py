@@ -274,6 +274,17 @@ def test_plan__of_an_endpoint__takes_traffic_and_mean_from_its_champion(
             call_command("plan", runs=2, **wrong)
 
 
+def test_plan__what_waits_in_the_stream__is_no_evidence_of_silence(platform: None, alice: Api, capsys: Any) -> None:
+    make(alice, reward=BINARY)
+    Baseline.objects.update(begun_at=clock.now() - timedelta(minutes=30))
+    with pytest.raises(CommandError, match="has shown no traffic"):
+        call_command("plan", endpoint="pages", lift=[0.5], runs=2)
+    decide(alice, 2)
+    with pytest.raises(CommandError, match="no traffic of pages is learned yet"):
+        call_command("plan", endpoint="pages", lift=[0.5], runs=2)
+    assert "2 decisions wait to be learned, and the learner gives no sign." in capsys.readouterr().err
+
+
 def test_home__endpoints__tell_traffic_mean_and_latency(platform: None, alice: Api) -> None:
     learned_pages(alice, [1, 0, 1, 0])
     endpoint = Endpoint.objects.get()

@@ -13,6 +13,7 @@ from django.db import connection
 from django.utils import timezone
 from noregret.experiments.models import Experiment
 from noregret.learning import kept_intervals
+from noregret.learning.buckets import floor_to_bucket
 from noregret.learning.kept import snapshot
 from noregret.learning.locks import endpoint_lock
 from noregret.learning.models import Addition, ArmInterval, ArmStatistics, ExperimentEvidence
@@ -219,6 +220,33 @@ def test_rebuild__while_it_computes__the_learner_goes_on_and_nothing_is_lost(
     assert ExperimentEvidence.objects.get().noted_for is None
     assert not Addition.objects.exists()
     learn(experiment.endpoint_id)
+    assert rebuild(experiment, write=False) == []
+
+
+@pytest.mark.parametrize("changes", POLICIES.values(), ids=POLICIES.keys())
+@pytest.mark.parametrize("default", [0, None], ids=["default", "silence"])
+def test_rebuild__begun_before_any_bucket_is_closed__has_the_first_one_too(
+    two_arms: Start, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], default: int | None
+) -> None:
+    """An experiment starts inside its first bucket, which is learned while the rebuild computes."""
+    experiment = two_arms(
+        reward={"kind": "binary", "window_seconds": 1, "default": default}, promotion={"auto": False}, **changes
+    )
+    started = floor_to_bucket(timezone.now(), timedelta(seconds=1)) - timedelta(seconds=60.6)
+    Experiment.objects.update(started_at=started)
+    experiment.refresh_from_db()
+    for arm, seconds in (("a", 0.1), ("b", 0.2), ("a", 3.0), ("b", 3.1)):
+        identity = decide(experiment, arm, at=started + timedelta(seconds=seconds), context={"age": 41})
+        reward(experiment, arm, identity, float(arm == "a"))
+    mend = kept_intervals.mend
+
+    def interrupted(*args: Any) -> None:
+        mend(*args)
+        learn(experiment.endpoint_id)
+
+    monkeypatch.setattr(kept_intervals, "mend", interrupted)
+    rebuild(experiment, write=True)
+    assert ExperimentEvidence.objects.get().matured == 4
     assert rebuild(experiment, write=False) == []
 
 

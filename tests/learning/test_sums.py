@@ -3,6 +3,7 @@ which order, and however often anew."""
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -186,7 +187,11 @@ def assert_saved(experiment: Experiment, shown: dict[str, Any], rows: list[tuple
             pairs = np.array(list(units.values())).reshape(-1, 2)
             sums.append((pairs[:, 0].sum(), np.square(pairs[:, 0]).sum(), np.square(pairs[:, 1]).sum()))
         means = of_units(UnitSums(*np.array(sums).T), split.moments.mean[1])
-    expected = saved(split, RewardModel("binary"), 0.05, means)
+    draws = None
+    if experiment.sticky:  # each unit's arm was drawn once
+        came = np.array([*Counter((seats[r.arm_id], d.unit or d.id) for r, d in drawn).values()], dtype=float)
+        draws = came.sum() ** 2 / np.square(came).sum()
+    expected = saved(split, RewardModel("binary"), 0.05, means, draws)
     if expected is None:
         assert shown["comparison"]["saved_against_even_split"] is None
         return

@@ -144,6 +144,8 @@ def test_columns_of_integers_and_booleans__are_told_by_categories_and_the_sample
     np.testing.assert_allclose(answer["predict_proba"], model.predict_proba(table), atol=1e-6)
     plain = make_pipeline(SimpleImputer(), LogisticRegression()).fit(table.astype(float), np.arange(80) % 2)
     sampled = examined(skops.io.dumps(plain), sample=[[1, True, None], [2, False, 0.5]])
+    assert (sampled.signature.sampled, sampled.signature.example_rows[0]) == (True, [1.0, 1.0, None])
+    assert examined(skops.io.dumps(plain)).signature.sampled is False
     assert told(sampled) == {"floor": "number, nullable", "vip": "boolean, nullable", "share": "number, nullable"}
 
 

@@ -149,7 +149,9 @@ def test_file_of_a_classifier__has_labels_first_and_arrays_for_maps() -> None:
 
 def test_expected_answers_of_the_sample__are_held_against_the_file() -> None:
     body = sums([None, 2])
-    assert examined(body, sample=[[1, 2], [3, 4]], expected={"predict": [3, 7.000001]}).signature.features == 2
+    signature = examined(body, sample=[[1, 2], [3, 4]], expected={"predict": [3, 7.000001]}).signature
+    assert (signature.features, signature.example_rows, signature.sampled) == (2, [[1, 2], [3, 4]], True)
+    assert examined(body).signature.sampled is False
     with pytest.raises(ArtifactRefused, match=r"predict of row 1 of the sample is 7.0 where 8 was expected"):
         examined(body, sample=[[1, 2], [3, 4]], expected={"predict": [3, 8]})
     with pytest.raises(ArtifactRefused, match="`expected` names 'score'"):

@@ -22,6 +22,7 @@ from .endpoint_page import EndpointAdmin
 from .experiment_page import ExperimentPages
 from .key_page import ApiKeyAdmin
 from .model_page import ModelVersionAdmin
+from .narrowed import NarrowedLists
 from .pages import ReadOnlyAdmin, may_see, shown_json
 from .quarantine_page import QuarantinedEventAdmin
 from .trail_page import AuditEntryAdmin
@@ -43,7 +44,7 @@ def _is_within_reach(request: HttpRequest, user: User | None) -> bool:
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfold ships no types; Django's is no generic
+class UserAdmin(NarrowedLists, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfold ships no types; Django's is no generic
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -62,7 +63,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  #
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # as above
+class GroupAdmin(NarrowedLists, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # as above
     filter_horizontal = ()  # as above
 
 

@@ -11,6 +11,7 @@ from noregret.learning.shown.results import Results, ResultsArm
 
 from .drawn import Axis, Mark, axis
 from .verdicts import Setting
+from .verdicts.compared import means_form
 from .verdicts.troubles import fails
 
 Tone = Literal["good", "wait", "bad", "plain"]
@@ -94,7 +95,7 @@ def arm_table(experiment: Experiment, results: Results, setting: Setting, cells:
     if setting.contextual and not mirrored:
         why = "Means are of different requests, so they are not drawn beside each other."
     else:
-        drawn = _axis(arms, setting)
+        drawn = _axis(arms, results, setting)
     if drawn is None and not why:
         why = "Nothing is drawn before an arm has a reward."
     colours = {arm.name: i for i, arm in enumerate(results.arms)}
@@ -116,12 +117,13 @@ def arm_table(experiment: Experiment, results: Results, setting: Setting, cells:
     return ArmTable([label for _, label in columns], rows, drawn, why)
 
 
-def _axis(arms: list[ResultsArm], setting: Setting) -> Axis | None:
+def _axis(arms: list[ResultsArm], results: Results, setting: Setting) -> Axis | None:
     """Around means and intervals; the wider intervals are cut off at its ends."""
     known = [arm.mean for arm in arms if arm.mean is not None]
     known += [end for arm in arms if arm.interval is not None for end in arm.interval]
     control = next((arm.mean for arm in arms if arm.is_control and arm.mean is not None), None)
-    return axis(known, percent=setting.percent, reference=control)
+    beside = means_form(results.arms, percent=setting.percent)
+    return axis(known, percent=setting.percent, reference=control, beside=beside)
 
 
 def _said(arm: ResultsArm, cells: dict[str, str]) -> str:

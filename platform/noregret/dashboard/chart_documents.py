@@ -2,6 +2,7 @@
 same, and where there is nothing to draw it says what is missing."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Literal
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from noregret.learning.standing_history import Standing
 
 from .arm_table import serves_nobody
 from .verdicts import Setting, told
+from .verdicts.compared import means_form
 from .words import duration
 
 Band = tuple[float, float] | None
@@ -38,7 +40,8 @@ class Event(Struct, frozen=True):
 
 class Chart(Struct, frozen=True):
     """`kind`: how it is drawn. `missing`: why nothing is drawn and how to mend it, a sentence;
-    empty where it is. `threshold`: a line across, with its text."""
+    empty where it is. `threshold`: a line across, with its text. `form`: how its values are
+    written, in the unit of the table of arms; rates and evidence have none."""
 
     id: str
     title: str
@@ -52,6 +55,7 @@ class Chart(Struct, frozen=True):
     events: list[Event]
     threshold: float | None = None
     missing: str = ""
+    form: told.Form | None = None
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
         """Newest first: (time, a text an arm)."""
@@ -65,7 +69,8 @@ class Chart(Struct, frozen=True):
         if self.kind == "logarithmic":
             return told.evidence(value)
         band = series.band[i] if series.band else None
-        texts = told.values([value, *(band or ())], percent=self.percent)
+        values = [value, *(band or ())]
+        texts = told.values(values, percent=True) if self.form is None else [self.form.text(each) for each in values]
         return texts[0] if band is None else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
     def csv(self) -> Iterator[list[str]]:
@@ -93,7 +98,7 @@ def charts(
     means = _means(experiment, results, setting, over_time, events)
     if serves_nobody(experiment):
         return means
-    shares = _shares(results, over_time, events)
+    shares = _shares(results, setting, over_time, events)
     if setting.contextual or experiment.strategy == Experiment.Strategy.CANARY:
         return [shares, *means]
     return [_evidence(results, history, events), shares, *means]
@@ -141,7 +146,7 @@ def _evidence(results: Results, history: Sequence[Standing], events: list[Event]
     )
 
 
-def _shares(results: Results, over_time: OverTime, events: list[Event]) -> Chart:
+def _shares(results: Results, setting: Setting, over_time: OverTime, events: list[Event]) -> Chart:
     return Chart(
         id="share",
         title="Share of traffic",
@@ -153,7 +158,7 @@ def _shares(results: Results, over_time: OverTime, events: list[Event]) -> Chart
         seconds=over_time.seconds,
         series=[Series(arm.name, i, arm.share, []) for i, arm in enumerate(over_time.arms)],
         events=events,
-        missing="" if over_time.at else "Nothing is drawn before a decision has come in.",
+        missing="" if over_time.at else _nothing(results, setting),
     )
 
 
@@ -163,6 +168,15 @@ def _bands(experiment: Experiment, over_time: OverTime) -> str:
         return "Bands are 95% intervals, right at one moment each."
     who = "units keep their arm" if units_count_once(experiment) else "units that are held out stay so"
     return f"No band is drawn: {who}, so the rewards of one unit hang together. The table of arms counts units."
+
+
+def _form(series: Sequence[Series], results: Results, setting: Setting) -> told.Form | None:
+    """How a chart's means are written: in the unit of the table of arms."""
+    if setting.percent:
+        return None
+    pairs = [pair for one in series for pair in zip_longest(one.values, one.band)]
+    beside = means_form(results.arms, percent=False)
+    return told.column([(mean, band) for mean, band in pairs if mean is not None], percent=False, beside=beside)
 
 
 def _means(
@@ -186,15 +200,18 @@ def _means(
     bands = _bands(experiment, over_time)
     unlike = " Arms serve different requests: their lines can't be compared." if setting.contextual else ""
     known = {"kind": "lines", "percent": setting.percent, "at": over_time.at, "seconds": over_time.seconds}
+    each = [Series(arm.name, i, arm.mean, arm.band) for i, arm in arms]
+    so_far = [Series(arm.name, i, arm.so_far, arm.so_far_band) for i, arm in arms]
     return [
         Chart(
             id="rate",
             title=f"Mean reward of each {stretch}",
             axis="mean reward",
             help=f"{bands}{unlike}",
-            series=[Series(arm.name, i, arm.mean, arm.band) for i, arm in arms],
+            series=each,
             events=events,
             missing=missing,
+            form=_form(each, results, setting),
             **known,  # type: ignore[arg-type]  # the fields that both share
         ),
         Chart(
@@ -202,9 +219,10 @@ def _means(
             title="Mean reward so far",
             axis="mean reward",
             help=f"Of all decisions up to the end of each {stretch}. {bands}{unlike}",
-            series=[Series(arm.name, i, arm.so_far, arm.so_far_band) for i, arm in arms],
+            series=so_far,
             events=events,
             missing=missing,
+            form=_form(so_far, results, setting),
             **known,  # type: ignore[arg-type]  # the fields that both share
         ),
     ]

@@ -48,8 +48,11 @@ class Axis(Struct, frozen=True):
         return Mark(self.place(middle), low, high, wide_low, wide_high)
 
 
-def axis(numbers: Sequence[float], *, percent: bool, reference: float | None = None) -> Axis | None:
-    """An axis around these values; None for none. `percent`: its texts are rates."""
+def axis(
+    numbers: Sequence[float], *, percent: bool, reference: float | None = None, beside: told.Form | None = None
+) -> Axis | None:
+    """An axis around these values; None for none. `percent`: its texts are rates; `beside`: how the
+    values themselves are written."""
     known = [*numbers, *([] if reference is None else [reference])]
     if not known:
         return None
@@ -58,7 +61,7 @@ def axis(numbers: Sequence[float], *, percent: bool, reference: float | None = N
     low, high = least - margin, most + margin
     drawn = Axis([], "", low, high)
     at = ticks(low, high)
-    texts = told.values(at, percent=percent, least=0)
+    texts = told.values(at, percent=percent, least=0, beside=beside)
     if max(map(len, texts)) > _SHORT or len(texts) > _TICKS:
         at, texts = at[::2], texts[::2]
     places = [(drawn.place(value), text) for value, text in zip(at, texts, strict=True)]

@@ -17,6 +17,7 @@ from noregret.experiments.errors import Invalid
 from noregret.experiments.models import ChampionChange, Endpoint
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
 from noregret.learning.cached_shares import cached_shares
+from noregret.learning.health import not_learned_yet
 from noregret.learning.shown.phrases import evidence_told
 from noregret.registry.models import ModelVersion
 from noregret.rollout.endpoints import champion_before, rollback_endpoint, update_endpoint
@@ -29,6 +30,7 @@ from .models_here import states_here
 from .overview import log_in_again, overview_part
 from .pages import ServiceAddAdmin, actor_of
 from .row_actions import ActionsAdmin, RowAction
+from .told_reward import tells_rates, told_rewards
 from .verdicts import told
 
 
@@ -104,12 +106,15 @@ def _roll_back(row: Endpoint, data: dict[str, Any], actor: str) -> str:
     return f"The champion is {changed.champion.model} again."
 
 
-def _told(baseline: BaselineFigures) -> dict[str, str]:
+def _told(row: Endpoint, baseline: BaselineFigures) -> dict[str, str]:
     """Figures in their units. (The page calls a form's errors `errors`: no figure may have that
     name.)"""
-    percent = baseline.kind == "binary"
+    reward = told_rewards([row])[row.pk]
     mean = "no reward yet"
     if baseline.mean is not None:
+        percent = baseline.kind == "binary" or (
+            reward.metric == baseline.metric and tells_rates(reward, [baseline.mean])
+        )
         mean, *ends = told.values([baseline.mean, *(baseline.interval or ())], percent=percent)
         mean += f" ({' to '.join(ends)})" if ends else ""
     per_day = baseline.decisions_per_day
@@ -196,7 +201,8 @@ class EndpointAdmin(ActionsAdmin, ServiceAddAdmin[Endpoint]):
         extra = {
             "row_links": self._links(request, row),
             "baseline": baseline,
-            "baseline_told": None if baseline is None else _told(baseline),
+            "baseline_told": None if baseline is None or row is None else _told(row, baseline),
+            "not_learned": "" if baseline is None or row is None else not_learned_yet(row.name),
         }
         return super().change_view(request, object_id, form_url, extra | (extra_context or {}))
 

@@ -27,7 +27,7 @@ from noregret.rollout.warnings import floors_take_much
 from .decision import LABELS, against, consequence
 from .document_inputs import JSONText, Number
 from .expectations import refused_field
-from .forms import ReasonForm
+from .forms import ReasonField, ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 from .possible_actions import possible_actions, possible_arm_actions, state_of
 from .review import USUAL_LIFT, cautions_before_start
@@ -65,9 +65,7 @@ class AddForm(ReasonForm):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="What a decision for it tells besides, as JSON; may be left empty.",
     )
-    reason = forms.CharField(
-        label="Reason, for the audit trail", max_length=2000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3})
-    )
+    reason = ReasonField()
 
 
 class FloorForm(ReasonForm):
@@ -83,9 +81,7 @@ class FloorForm(ReasonForm):
         help_text="The least share of every arm, as 0.02 or 2 %. Empty: 0.01, from eleven arms on a tenth of the "
         "traffic shared by all, also when arms are added.",
     )
-    reason = forms.CharField(
-        label="Reason, for the audit trail", max_length=2000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3})
-    )
+    reason = ReasonField()
 
 
 class ExperimentActions(ReadOnlyAdmin[Experiment]):

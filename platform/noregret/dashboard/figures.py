@@ -16,12 +16,13 @@ from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.learning.shown.apprentice import Apprentice
 from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
-from noregret.learning.shown.numbers import Form, amount, column, difference, form
+from noregret.learning.shown.numbers import Form, amount, column, difference, form, unit_of_differences
 from noregret.learning.shown.phrases import evidence_told, probability_told
 from noregret.learning.shown.results import CanaryState, Comparison, EvidenceProgress, Results, ResultsArm
-from noregret.learning.shown.segments import Segments
+from noregret.learning.shown.segments import SegmentLoss, Segments
 from noregret.learning.shown.shared import shared_results
 
+from .verdicts.compared import means_form
 from .verdicts.troubles import fails
 from .words import is_rate, sentence, unit_of
 
@@ -85,7 +86,7 @@ def _or_dash(value: Any, form: str) -> str:
 
 def cells(found: Results, *, percent: bool) -> dict[str, dict[str, str]]:
     """The row of each arm, as text: a column has one form."""
-    means = column([(arm.mean, arm.interval) for arm in found.arms if arm.mean is not None], percent=percent)
+    means = means_form(found.arms, percent=percent)
     losses = form([arm.expected_loss for arm in found.arms if arm.expected_loss is not None], percent=percent)
     return {arm.name: _row(arm, means, losses, " points" if percent else losses.unit) for arm in found.arms}
 
@@ -115,7 +116,9 @@ def _interval(ends: tuple[float, float] | None, means: Form) -> str:
 
 
 def _latency(ms: float | None) -> str:
-    return UNKNOWN if ms is None else f"{ms:,.2f} ms"
+    if ms is None:
+        return UNKNOWN
+    return "under 0.01 ms" if 0.0 < ms < 0.005 else f"{ms:,.2f} ms"
 
 
 def saved(comparison: Comparison, unit: str) -> str:
@@ -321,20 +324,22 @@ def _chosen(apprentice: Apprentice | None) -> str:
 def segment_rows(found: Segments, *, percent: bool) -> list[tuple[str, str, str, list[str]]]:
     """What each segment would lose by one arm for all: (segment, decisions, share, a text an
     arm)."""
+    losses = [one for part in found.segments for one in part.losses]
+    beside = unit_of_differences([(one.loss, one.interval) for one in losses if one.loss is not None])
     return [
         (
             f"{part.field}: {part.segment}",
             f"{part.decisions:,}",
             f"{part.share:.1%}",
-            [f"{loss.chosen:.0%}; {_loss(loss.loss, loss.interval, percent=percent)}" for loss in part.losses],
+            [f"{loss.chosen:.0%}; {_loss(loss, beside, percent=percent)}" for loss in part.losses],
         )
         for part in found.segments
     ]
 
 
-def _loss(loss: float | None, interval: tuple[float, float] | None, *, percent: bool) -> str:
-    if loss is None:
+def _loss(one: SegmentLoss, beside: Form, *, percent: bool) -> str:
+    if one.loss is None:
         return UNKNOWN
-    if interval is None:
+    if one.interval is None:
         return "too few to tell"
-    return difference(loss, interval, percent=percent)
+    return difference(one.loss, one.interval, percent=percent, beside=beside)

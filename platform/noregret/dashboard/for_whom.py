@@ -61,14 +61,16 @@ def effects_of(found: Coefficients, arms: Sequence[str], *, percent: bool) -> Ef
     colours = {name: i % COLOURS for i, name in enumerate(arms)}
     shown = [one for part in found.parts for one in part.effects]
     ends = [end for one in shown for end in one.interval or ()]
-    drawn = None if found.missing else axis(ends, percent=percent and found.unit == "reward", reference=0.0)
+    beside = told.unit_of_differences([(one.value, one.interval) for one in shown if one.value is not None])
+    rates = percent and found.unit == "reward"
+    drawn = None if found.missing else axis(ends, percent=rates, reference=0.0, beside=beside)
     names = [one.arm for one in found.parts[0].effects] if found.parts else []
     return Effects(
         parts=[
             Part(
                 f"{part.field}: {part.part}",
                 [
-                    Effect(one.arm, colours.get(one.arm, 0), _text(one, found, percent), _mark(one, drawn))
+                    Effect(one.arm, colours.get(one.arm, 0), _text(one, found, beside, percent), _mark(one, drawn))
                     for one in part.effects
                 ],
             )
@@ -86,11 +88,11 @@ def _mark(one: ArmEffect, drawn: Axis | None) -> Mark:
     return Mark() if drawn is None else drawn.mark(one.value, one.interval)
 
 
-def _text(one: ArmEffect, found: Coefficients, percent: bool) -> str:
+def _text(one: ArmEffect, found: Coefficients, beside: told.Form, percent: bool) -> str:
     if one.value is None or one.interval is None:
         return "not known: no reward yet"
     if found.unit == "reward":
-        return told.difference(one.value, one.interval, percent=percent)
+        return told.difference(one.value, one.interval, percent=percent, beside=beside)
     middle, low, high = (_factor(value) for value in (one.value, *one.interval))
     return f"odds × {middle} (95%: × {low} to × {high})"
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import Model
 from unfold.widgets import (
     UnfoldAdminFileFieldWidget,
@@ -26,6 +27,8 @@ from noregret.registry.jobs import register
 from noregret.registry.models import ModelVersion
 from noregret.rollout.api.endpoints import EndpointRequest
 from noregret.rollout.endpoints import create_endpoint
+from noregret.trail.reasons import LONGEST as LONGEST_REASON
+from noregret.trail.reasons import says_nothing
 
 from .document_form import DocumentForm
 from .document_inputs import JSONText, Number, Whole
@@ -148,15 +151,29 @@ class EndpointForm(DocumentForm):
         return create_endpoint(**msgspec.structs.asdict(request), actor=actor)
 
 
+class ReasonField(forms.CharField):
+    """Why, for the audit trail: of what is sent something can be read."""
+
+    def __init__(self, *, required: bool = True) -> None:
+        super().__init__(
+            label="Reason, for the audit trail",
+            required=required,
+            max_length=LONGEST_REASON,
+            widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        )
+
+    def validate(self, value: str) -> None:
+        super().validate(value)
+        if says_nothing(value):
+            raise ValidationError(
+                "Nothing in it can be read: say why" + ("." if self.required else ", or leave it empty.")
+            )
+
+
 class ReasonForm(forms.Form):
     """Why, for the audit trail."""
 
-    reason = forms.CharField(
-        label="Reason, for the audit trail",
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-    )
+    reason: forms.Field = ReasonField(required=False)
 
     @classmethod
     def initial_of(cls, row: Any) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 
 from noregret.access.keys import KeyInvalid
 from noregret.experiments.errors import ExperimentsError, Invalid
 from noregret.registry.errors import DefinitionInvalid, RegistryError
+
+from .narrowed import NarrowedLists
 
 M = TypeVar("M", bound=Model)
 
@@ -46,7 +47,7 @@ def shown_json(value: Any) -> str:
 _CHANGED = "Nothing was done: it has changed since this page was opened. Here it is as it stands now: look again."
 
 
-class ReadOnlyAdmin(ModelAdmin, Generic[M]):  # type: ignore[misc]  # unfold ships no types
+class ReadOnlyAdmin(NarrowedLists, Generic[M]):
     """Shows, and never saves: rows change through services, which audit and publish."""
 
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:

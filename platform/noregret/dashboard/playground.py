@@ -20,6 +20,7 @@ from unfold.widgets import (
 )
 
 from noregret.experiments.models import Endpoint, Experiment
+from noregret.registry.models import ModelVersion
 from noregret.trail import audit
 from serving.api import face
 from serving.deciding import Decision
@@ -47,9 +48,43 @@ class _Column(NamedTuple):
     example: Any
 
 
+def sample_row(signature: dict[str, Any]) -> Any:
+    """What the form holds at first: a row of the sample that came with the model. Of a row that was
+    made up at registration, where answers change, the texts alone: its numbers look like no
+    request."""
+    rows = signature.get("example_rows")
+    if not rows:
+        return [_PLAIN["number"]] * (signature.get("features") or 1)
+    return rows[0] if signature.get("sampled") else _with_plain_numbers(rows[0])
+
+
+def _with_plain_numbers(row: Any) -> Any:
+    if isinstance(row, dict):
+        return {name: _plain_number(value) for name, value in row.items()}
+    return [_plain_number(value) for value in row]
+
+
+def _plain_number(value: Any) -> Any:
+    return (
+        value
+        if value is None or isinstance(value, bool | str)
+        else _PLAIN["integer" if isinstance(value, int) else "number"]
+    )
+
+
+def _origin(champion: ModelVersion) -> str:
+    """Where the row comes from."""
+    if champion.signature.get("sampled"):
+        return f"The row is the first of the sample that came with {champion.model}."
+    return (
+        f"It is not known what rows of {champion.model} look like, for no sample came with it: each number is 1, and each text one "
+        "that it takes. Put in what a request of yours would hold."
+    )
+
+
 def columns_of(signature: dict[str, Any]) -> list[_Column] | None:
     """The columns that a signature tells; None where a row is of no known width, or a wide one."""
-    example: Any = (signature.get("example_rows") or [[]])[0]
+    example = sample_row(signature)
     columns = signature.get("columns")
     if columns is not None:
         known = [(column["name"], column["name"], column["type"], column["nullable"]) for column in columns]
@@ -76,14 +111,15 @@ def _shown(value: Any) -> str:
 
 
 class TryForm(forms.Form):
-    """What a request on an endpoint may hold, with a sample filled in. `call` is `predict`, or
-    `decide` where the endpoint hands on payloads."""
+    """What a request on an endpoint may hold, with a sample filled in; `origin` says where that is
+    from. `call` is `predict`, or `decide` where the endpoint hands on payloads."""
 
     def __init__(self, endpoint: Endpoint, context: Sequence[Any], data: Any = None) -> None:
         super().__init__(data, use_required_attribute=False)
         champion = endpoint.champion
         self.call = "decide" if champion.framework == "static" else "predict"
         self._columns = columns_of(champion.signature) if self.call == "predict" else []
+        self.origin = _origin(champion) if self.call == "predict" else ""
         if self.call == "predict":
             self._add_row(champion.signature)
         self._context = {f"{_CONTEXT}-{i}": field for i, field in enumerate(context)}
@@ -105,10 +141,9 @@ class TryForm(forms.Form):
 
     def _add_row(self, signature: dict[str, Any]) -> None:
         if self._columns is None:
-            sample = (signature.get("example_rows") or [[0.0] * (signature.get("features") or 1)])[0]
             self.fields[_ROW] = forms.CharField(
                 label="Row",
-                initial=_shown(sample),
+                initial=_shown(sample_row(signature)),
                 widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
                 help_text="JSON: a list of values, or an object by column.",
             )
@@ -180,7 +215,7 @@ def _column_field(column: _Column) -> forms.Field:
             widget=UnfoldAdminSelectWidget(),
             help_text=help_text,
         )
-    example = column.example if column.example is not None or column.nullable else _ZEROS[column.type]
+    example = column.example if column.example is not None or column.nullable else _PLAIN[column.type]
     return forms.CharField(
         label=column.label,
         required=False,
@@ -191,7 +226,8 @@ def _column_field(column: _Column) -> forms.Field:
     )
 
 
-_ZEROS: dict[str, Any] = {"number": 0.0, "integer": 0, "string": "text"}
+_PLAIN: dict[str, Any] = {"number": 1.0, "integer": 1, "string": "text"}
+"""Where nothing is known."""
 
 
 def _context_field(field: Any) -> forms.Field:

@@ -7,12 +7,12 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpResponseRedirect
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanWidget
+from unfold.widgets import UnfoldBooleanWidget
 
 from noregret.rollout.quarantined import AT_ONCE, alike, discard, endpoint_of, replay
 from serving.models import QuarantinedEvent
 
-from .forms import ReasonForm
+from .forms import ReasonField, ReasonForm
 from .row_actions import ActionsAdmin, RowAction
 from .verdicts.told import counted
 
@@ -34,9 +34,7 @@ class ReplayForm(ReasonForm):
 class DiscardForm(ReplayForm):
     """As ReplayForm; what is thrown away needs a reason."""
 
-    reason = forms.CharField(
-        label="Reason, for the audit trail", max_length=2000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3})
-    )
+    reason = ReasonField()
 
 
 def _replay(row: QuarantinedEvent, data: dict[str, Any], actor: str) -> str:

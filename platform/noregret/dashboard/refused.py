@@ -1,12 +1,26 @@
 """What a person is told whose page is not there, may not be opened or went wrong: a page of the
 admin. Whatever is no page of it is told as a problem document."""
 
+from collections.abc import Sequence
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
 from noregret.rest import problems
+
+
+def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if not _is_page(request):
+        return problems.handle_400(request, exception)
+    problem = problems.not_understood(exception)
+    if not hasattr(request, "user"):  # refused at the gate, before anybody knows who asks
+        return render(request, "noregret/went_wrong.html", {"problem": problem}, status=problem.status)
+    told = f"{problem.detail[:1].upper()}{problem.detail[1:]}."
+    return _page(
+        request, 400, problem.title, told, [("Show all", request.path), ("To the overview", reverse("admin:index"))]
+    )
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -33,8 +47,10 @@ def handle_500(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-def _page(request: HttpRequest, status: int, title: str, told: str) -> HttpResponse:
-    context = admin.site.each_context(request) | {"title": title, "told": told}
+def _page(
+    request: HttpRequest, status: int, title: str, told: str, links: Sequence[tuple[str, str]] = ()
+) -> HttpResponse:
+    context = admin.site.each_context(request) | {"title": title, "told": told, "links": links}
     return render(request, "noregret/refused.html", context, status=status)
 
 

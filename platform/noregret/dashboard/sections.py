@@ -8,6 +8,7 @@ from msgspec import Struct
 from noregret.experiments.document import ERROR_RATE, Reward, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.served import served_since
+from noregret.learning.shown.numbers import plain_unit
 from noregret.learning.shown.phrases import listed, of_needed
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.watched.states import GuardedArm, GuardrailState
@@ -50,8 +51,7 @@ def earned(results: Results, setting: Setting) -> list[Comparisons]:
     if value is None or ends is None:
         found = [Comparisons([], None, [(split, _not_saved(results))])]
     else:
-        text = told.amount(value, ends, setting.unit)
-        found = [_compared([(split, value, ends, text)], setting, _left_out(results), total=True)]
+        found = [_compared([(split, value, ends)], setting, _left_out(results), total=True)]
     against = "Against the holdout, a decision"
     if holdout is None:
         why = "There is no holdout: a share of units that always gets the control would show what learning is worth."
@@ -60,10 +60,7 @@ def earned(results: Results, setting: Setting) -> list[Comparisons]:
         why = f"Not known yet: it takes two units with a reward on each side; {holdout.holdout.units:,} are held out."
         found.append(Comparisons([], None, [(against, why)]))
     else:
-        text = told.difference(holdout.benefit, holdout.interval, percent=setting.percent)
-        found.append(
-            _compared([(against, holdout.benefit, holdout.interval, text)], setting, _beside_failures(results))
-        )
+        found.append(_compared([(against, holdout.benefit, holdout.interval)], setting, _beside_failures(results)))
     return found
 
 
@@ -110,20 +107,27 @@ def differences(results: Results, setting: Setting) -> Comparisons:
             lacks = arm.name if arm.mean is None else control.name
             missing.append((label, f"Not known yet: {lacks} has too few rewards for an interval."))
             continue
-        rows.append((label, *found, told.difference(*found, percent=setting.percent)))
+        rows.append((label, *found))
     compared = _compared(rows, setting)
     return Comparisons(compared.rows, compared.axis, missing)
 
 
 def _compared(
-    rows: list[tuple[str, float, tuple[float, float], str]], setting: Setting, note: str = "", *, total: bool = False
+    rows: list[tuple[str, float, tuple[float, float]]], setting: Setting, note: str = "", *, total: bool = False
 ) -> Comparisons:
     """`total`: rows are of rewards in all, and not of a decision, where rates differ by points."""
-    scale = 100.0 if setting.percent and not total else 1.0
-    ends = [scale * end for _, _, interval, _ in rows for end in interval]
-    drawn = axis(ends, percent=False, reference=0.0) if rows else None
+    points = setting.percent and not total
+    scale = 100.0 if points else 1.0
+    ends = [scale * end for _, _, interval in rows for end in interval]
+    beside = None if points else told.unit_of_differences([(value, interval) for _, value, interval in rows])
+    drawn = axis(ends, percent=False, reference=0.0, beside=beside) if rows else None
     made = []
-    for label, value, interval, text in rows:
+    for label, value, interval in rows:
+        text = (
+            told.amount(value, interval, setting.unit, beside=beside)
+            if total
+            else told.difference(value, interval, percent=points, beside=beside)
+        )
         low, high = (-interval[1], -interval[0]) if setting.minimize else interval
         verdict, tone = (
             ("a gain", _GOOD) if low > 0 else ("a loss", _BAD) if high < 0 else ("not told apart from nothing", _OPEN)
@@ -256,7 +260,11 @@ def _measured(
     if rail.metric == ERROR_RATE and of_control is None and control is not None:
         of_control = control.error_rate
     percent = rail.metric == ERROR_RATE or (rail.metric == reward.metric and is_rate(reward))
-    texts = iter(told.values([mean for mean in (arm.mean, of_control) if mean is not None], percent=percent))
+    # A limit on the mean itself is what both are held against: they are told in its unit.
+    limit = next((one for one in (rail.max, rail.min) if one is not None and rail.versus == "limit"), None)
+    beside = None if limit is None else plain_unit(limit)
+    means = [mean for mean in (arm.mean, of_control) if mean is not None]
+    texts = iter(told.values(means, percent=percent, beside=beside))
     measured = "–" if arm.mean is None else f"{next(texts)} of {arm.count:,}"
     return measured, "–" if of_control is None else next(texts)
 

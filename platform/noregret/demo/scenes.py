@@ -1,6 +1,7 @@
 """What the demo can play: each scene prepares its world, watches it, says when it is over, and
 whether it went as it should."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,13 +72,14 @@ class Scene(Protocol):
     def problem(self, sides: list[Side]) -> str | None: ...
 
 
-def register(client: Client, candidates: list[Candidate]) -> None:
-    """Register models as digits@1, digits@2, ..."""
+def register(client: Client, candidates: list[Candidate], digits: Digits) -> None:
+    """Register models as digits@1, digits@2, ..., with a scan for whoever tries them."""
+    sample = json.dumps(digits.images[:2].tolist())
     for candidate in candidates:
         client.call(
             "POST",
             "/api/v1/models",
-            data={"name": "digits", "version": candidate.version, "framework": "sklearn"},
+            data={"name": "digits", "version": candidate.version, "framework": "sklearn", "sample": sample},
             files={"artifact": ("model.skops", candidate.artifact)},
         )
 
@@ -260,7 +262,7 @@ def run(scene: Scene, *, url: str, key: str, digits: Digits, seed: int, show: Sh
     sent."""
     client = Client(url, key)
     try:
-        register(client, scene.candidates(digits))
+        register(client, scene.candidates(digits), digits)
         scene.prepare(client, digits)
         traffic = Traffic(
             url=url,

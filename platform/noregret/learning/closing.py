@@ -23,10 +23,15 @@ def can_be_closed_until(experiment: Experiment, now: datetime) -> datetime:
     return floor_to_bucket(now - window, bucket_width(experiment.reward_.window_seconds))
 
 
-def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
-    """Until when an experiment's buckets are closed; before the first is, when it began."""
+def first_bucket(experiment: Experiment) -> datetime:
+    """When the bucket begins in which the experiment was started."""
     started = experiment.started_at or experiment.created_at
-    return held.closed_until or floor_to_bucket(started, bucket_width(experiment.reward_.window_seconds))
+    return floor_to_bucket(started, bucket_width(experiment.reward_.window_seconds))
+
+
+def is_closed_until(experiment: Experiment, held: ExperimentEvidence) -> datetime:
+    """Until when an experiment's buckets are closed; before the first is, when that begins."""
+    return held.closed_until or first_bucket(experiment)
 
 
 def least_step(experiment: Experiment, arms: int) -> timedelta:
@@ -41,10 +46,11 @@ def least_step(experiment: Experiment, arms: int) -> timedelta:
     return width * max(-(-rest // width), 1)
 
 
-def overdue_seconds(experiment: Experiment, arms: int, now: datetime) -> float:
-    """For how long the next bucket could have been closed; negative while it can't be."""
+def overdue_seconds(experiment: Experiment, arms: int, now: datetime, since: datetime | None = None) -> float:
+    """For how long the next bucket could have been closed, or the one of a decision made `since`;
+    negative while it can't be."""
     window = timedelta(seconds=experiment.reward_.window_seconds + GRACE_SECONDS)
-    end = is_closed_until(experiment, experiment.evidence) + least_step(experiment, arms)
+    end = (since or is_closed_until(experiment, experiment.evidence)) + least_step(experiment, arms)
     if experiment.ended_at is not None:
         end += ENDED_PAUSE
     return (now - window - end).total_seconds()

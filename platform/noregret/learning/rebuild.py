@@ -29,6 +29,7 @@ from noregret.experiments.models import Endpoint, Experiment
 from serving.ledger import horizon
 
 from . import kept_intervals, meanwhile
+from .closing import first_bucket
 from .collector import uncollected
 from .kept import ByBucket, KeptSum, Noted, Resummed, Span, kept_sums, resummed, snapshot, spans_of
 from .models import SUMS, Addition, ExperimentEvidence, LedgerBase
@@ -183,8 +184,7 @@ class Computed:
         """Add what was learned since."""
         closed, before = self._closed_until(), self._closed
         if closed is not None and closed != before:
-            start = before or self._experiment.started_at or self._experiment.created_at
-            self._with_buckets(Span(start, closed, closed))
+            self._with_buckets(Span(before or first_bucket(self._experiment), closed, closed))
             self._closed = closed
         for pk, name, document in (
             Addition.objects.filter(experiment=self._experiment)

@@ -17,6 +17,7 @@ from bandits.simulation import outlook
 from noregret.experiments.document import DAY
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.baseline_figures import BaselineFigures, present_figures
+from noregret.learning.health import not_learned_yet
 from noregret.rollout.setups import Caution, Setup
 
 RUNS = 60
@@ -49,15 +50,16 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
     0.1 for 10 %; the others are supposed to be like the champion."""
     name = experiment.endpoint.name
     shown = present_figures(experiment.endpoint)
+    waits = not_learned_yet(name)
     if shown is None or not shown.decisions_per_day or shown.decisions_per_day < _LEAST:
-        return Expected(_without_traffic(name, shown))
+        return Expected(_not_learned(name, "traffic", waits) if waits else _without_traffic(name, shown))
     requests = _to_figures(shown.decisions_per_day, 2)
     match experiment.strategy:
         case Experiment.Strategy.SHADOW:
             return Expected(_of_shadow(experiment, requests))
         case Experiment.Strategy.CANARY:
             return Expected(_of_canary(experiment, requests))
-    missing = _missing(experiment, arms, shown)
+    missing = _missing(experiment, arms, shown, waits)
     if missing:
         return Expected(missing)
     assert shown.mean is not None
@@ -75,7 +77,8 @@ def expected(experiment: Experiment, arms: Sequence[Arm], lift: float, policies:
         "the days that are told, and 8 of 10 lie within the brackets. If the arms are alike there is nothing to find. "
         "A cost is what is lost until then against serving the better arm from the start."
         + (_INDIFFERENT if experiment.promotion_.indifference else "")
-        + ("" if experiment.promotion_.auto else _BY_HAND),
+        + ("" if experiment.promotion_.auto else _BY_HAND)
+        + (f" There may be more traffic than that: {waits}." if waits else ""),
         days,
         medians,
     )
@@ -90,6 +93,13 @@ def _without_traffic(name: str, shown: BaselineFigures | None) -> str:
     return (
         f"No days can be told yet: {name} has had traffic, but not for a minute of an hour in which no experiment was under "
         "way, and of other hours it is not all. Look again when the next hour has begun."
+    )
+
+
+def _not_learned(name: str, what: str, waits: str) -> str:
+    return (
+        f"No days can be told yet: not all that came to {name} is learned, and in what is there is hardly any {what}. "
+        f"{waits[:1].upper()}{waits[1:]}. Look again once it has caught up."
     )
 
 
@@ -115,7 +125,7 @@ def cautions(experiment: Experiment, arms: Sequence[Arm], lift: float) -> list[C
     return []
 
 
-def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures) -> str:
+def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures, waits: str) -> str:
     """Why no days can be told; nothing where they can."""
     reward, name = experiment.reward_, experiment.endpoint.name
     if experiment.apprentice:
@@ -125,6 +135,8 @@ def _missing(experiment: Experiment, arms: Sequence[Arm], shown: BaselineFigures
     if len(arms) > MOST_ARMS:
         return f"Days are simulated for up to {MOST_ARMS} arms."
     if shown.mean is None or shown.rewards < _LEAST:
+        if waits:
+            return _not_learned(name, "feedback", waits)
         return (
             f"No days can be told yet: {name} has hardly any feedback on its champion's decisions. "
             "Send feedback on them, and look again."

@@ -44,6 +44,9 @@ class Signature(msgspec.Struct, frozen=True):
     inputs: list[Tensor] | None = None  # of a remote model, as its server described them
     by_row: bool | None = None
     """Does each row's answer follow from that row and the file alone? Null where nobody asked."""
+    sampled: bool | None = None
+    """Are the example rows of a sample that came with the model, and not made up? Null where nobody
+    noted it."""
 
 
 class Model(msgspec.Struct, frozen=True):

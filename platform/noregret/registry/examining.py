@@ -59,7 +59,8 @@ def examine(
             return examine(estimator, replace(signature, columns=columns), sample, is_given=False)
     compiled = compile_to_onnx(estimator, signature, answers.joined(original.at_turns(answers, checks)))
     by_row = compiled.body is not None or answers_by_row(runtime, answers.rows)
-    return replace(signature, example_rows=_examples(answers.rows[:EXAMPLE_ROWS], columns), by_row=by_row), compiled
+    examples = _examples(answers.rows[:EXAMPLE_ROWS], columns)
+    return replace(signature, example_rows=examples, sampled=sample is not None, by_row=by_row), compiled
 
 
 def _examples(rows: Rows, columns: Columns | None) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from serving import problems
 
 from .problem_response import problem_response
+from .problems import NotUnderstood
 
 Respond = Callable[[HttpRequest], HttpResponse]
 
@@ -21,9 +22,7 @@ def refuse_nul(respond: Respond) -> Respond:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "\x00" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
-            return problem_response(
-                problems.Problem(400, "bad-request", "The request can't be understood", "its address holds NUL")
-            )
+            raise NotUnderstood("its address holds NUL")
         return respond(request)
 
     return middleware

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
@@ -61,15 +61,18 @@ def as_problem(error: Exception) -> Problem:
 # What Django answers outside REST framework; the pages of the admin have pages for it.
 
 
+class NotUnderstood(BadRequest):
+    """Says what of the request can't be understood, in words for its sender."""
+
+
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problem_response(
-        Problem(
-            400,
-            "bad-request",
-            "The request can't be understood",
-            "it is malformed, or its host name is not one that this service answers to",
-        )
-    )
+    return problem_response(not_understood(exception))
+
+
+def not_understood(exception: Exception) -> Problem:
+    told = "it is malformed, or its host name is not one that this service answers to"
+    detail = str(exception) if isinstance(exception, NotUnderstood) else told
+    return Problem(400, "bad-request", "The request can't be understood", detail)
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:

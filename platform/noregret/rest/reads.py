@@ -48,6 +48,8 @@ def bound_statements(respond: Callable[[HttpRequest], HttpResponse]) -> Callable
 def _bounded(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     if many or not isinstance(sql, str):  # one message a row, or composed elsewhere
         return execute(sql, params, many, context)
+    if sql.startswith("ROLLBACK"):  # to a savepoint: before it a failed transaction takes nothing else
+        return execute(sql, params, many, context)
     result = execute(f"{limit(settings.READ_SECONDS)}; {sql}", params, many, context)
     context["cursor"].cursor.nextset()  # what was asked for comes behind the limit's own answer
     return result

@@ -11,6 +11,7 @@ from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests, made_policy
 
 from .futility import FUTILE
+from .passed_limits import passed_already
 from .setups import Caution, Setup
 
 Warn = Callable[[Experiment], str | None]
@@ -100,7 +101,7 @@ def cautions_of(experiment: Experiment, arms: Sequence[Arm] | None = None) -> li
     setup = Setup(experiment, [arm for arm in seated if arm.enabled])
     found = [floors_take_much(setup), *(futile(setup) for futile in FUTILE)]
     told = [Caution(said) for warn in _WARNINGS if (said := warn(experiment)) is not None]
-    return [*(caution for caution in found if caution is not None), *told]
+    return [*(caution for caution in found if caution is not None), *passed_already(setup), *told]
 
 
 def warnings_of(experiment: Experiment) -> list[str]:

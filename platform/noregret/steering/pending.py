@@ -5,7 +5,7 @@ What is wrong with one endpoint, or with a row of one experiment, hides no other
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from django.db.models import Count, OuterRef, Subquery
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning import baselines, clock, from_devices, waiting
 from noregret.learning.buckets import GRACE_SECONDS
-from noregret.learning.closing import overdue_seconds
+from noregret.learning.closing import is_closed_until, overdue_seconds
 from noregret.learning.health import BEHIND_SECONDS
 from noregret.learning.models import without_sums
 from noregret.learning.unfinished import not_gone_through, unscored, unsettled
@@ -121,20 +121,48 @@ def _number(text: str | None) -> float:
         return 0.0
 
 
+# The first decision of each experiment whose bucket is not closed, by `decision_by_experiment`.
+_FIRST = """
+SELECT asked.experiment_id, (
+    SELECT min(decided_at) FROM serving_decision
+    WHERE experiment_id = asked.experiment_id AND decided_at >= asked.closed
+)
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS asked (experiment_id, closed)
+"""
+
+
 def _overdue() -> dict[int, float]:
-    """For each endpoint with a bucket to close, for how many seconds it could have been. Long
-    windows need no look at every second."""
+    """For each endpoint with a bucket to close, for how many seconds a decision in one could have
+    been weighed; 0 where there is none. Long windows need no look at every second."""
     now = clock.now()
-    found: dict[int, float] = {}
     seats = Arm.objects.filter(experiment=OuterRef("pk")).order_by().values("experiment").values(count=Count("pk"))
+    found: list[tuple[Experiment, int, float]] = []  # with how many arms, and seconds
     for experiment in without_sums(unsettled()).annotate(seats=Subquery(seats)):
         try:
             seconds = overdue_seconds(experiment, experiment.seats, now)
         except Exception:  # a damaged row: its own round says what is wrong, and all others go on
             seconds = 0.0
         if seconds >= 0.0:
-            found[experiment.endpoint_id] = max(seconds, found.get(experiment.endpoint_id, 0.0))
-    return found
+            found.append((experiment, experiment.seats, seconds))
+    first = _first_decisions([experiment for experiment, _, seconds in found if seconds > BEHIND_SECONDS])
+    waits: dict[int, float] = {}
+    for late, arms, seconds in found:
+        if seconds > BEHIND_SECONDS:
+            decided_at = first.get(late.pk)
+            seconds = 0.0 if decided_at is None else overdue_seconds(late, arms, now, decided_at)
+        waits[late.endpoint_id] = max(seconds, waits.get(late.endpoint_id, 0.0))
+    return waits
+
+
+def _first_decisions(late: Sequence[Experiment]) -> dict[int, datetime]:
+    """Of experiments whose buckets could have been closed long ago: for want of a decision nothing
+    waits for that."""
+    if not late:
+        return {}
+    closed = [is_closed_until(experiment, experiment.evidence) for experiment in late]
+    with connection.cursor() as cursor:
+        cursor.execute(_FIRST, [[experiment.pk for experiment in late], closed])
+        return {experiment_id: first for experiment_id, first in cursor.fetchall() if first is not None}
 
 
 def _timed() -> set[int]:

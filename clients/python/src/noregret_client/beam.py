@@ -9,11 +9,14 @@ was answered before, and the ledger holds each request once.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import apache_beam as beam
+import msgspec
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from . import calls
@@ -116,8 +119,9 @@ class Feedback(beam.PTransform):
     """Rewards to `answered` (Recorded) and `failed` (Failed), in that order and by these names.
 
     `reward` makes of an element what feedback takes: `decision_id`, `value`, and perhaps `metric`
-    and `occurred_at`. Without it an element is that itself. A repetition is a `duplicate`, so that
-    a bundle may be tried again.
+    and `occurred_at` (a datetime with its zone, Beam's Timestamp, or a text as
+    2026-11-26T17:00:00Z). Without it an element is that itself. A repetition is a `duplicate`, so
+    that a bundle may be tried again.
     """
 
     def __init__(
@@ -161,7 +165,7 @@ class _Batched(beam.DoFn, Generic[Item]):
         came = WindowedValue(element, timestamp, (window or GlobalWindow(),))
         try:
             item = self.item(element)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except Exception as error:  # of the caller's function, too: one element ends no bundle
             failed = Failed(element, "not_a_request", None, f"{type(error).__name__}: {error}")
             yield TaggedOutput(FAILED, failed)
             return
@@ -178,7 +182,7 @@ class _Batched(beam.DoFn, Generic[Item]):
             self._client.close()
 
     def item(self, element: Any) -> Item:
-        """What is sent. Raises TypeError, ValueError, AttributeError or KeyError."""
+        """What is sent. Raises whatever the caller's function does, TypeError or ValueError."""
         raise NotImplementedError
 
     def outcomes(self, client: Client, elements: Sequence[Any], items: Sequence[Item]) -> Sequence[Any]:
@@ -239,16 +243,22 @@ class _Feedback(_Batched[calls.Feedback]):
 
     def item(self, element: Any) -> calls.Feedback:
         made = element if self._reward is None else self._reward(element)
-        if isinstance(made, calls.Feedback):
-            return calls.feedback_item(made.decision_id, made.value, made.metric, made.occurred_at)
         fields = {"metric": None, "occurred_at": None} | _fields(made)
-        return calls.feedback_item(**fields)
+        return calls.feedback_item(**fields | {"occurred_at": _moment(fields["occurred_at"])})
 
     def outcomes(self, client: Client, elements: Sequence[Any], items: Sequence[calls.Feedback]) -> Sequence[Any]:
         try:
             results = client.feedback_batch(items)
         except (Unreachable, PlatformUnavailable) as error:
             return [self._failed(element, error) for element in elements]
+        except Problem as error:
+            if error.status not in calls.OF_THE_BODY:
+                raise
+            if len(items) == 1:
+                return [self._failed(elements[0], error)]
+            half = len(items) // 2
+            first = self.outcomes(client, elements[:half], items[:half])
+            return [*first, *self.outcomes(client, elements[half:], items[half:])]
         return [
             Recorded(element, result.status)
             if result.error is None
@@ -257,8 +267,24 @@ class _Feedback(_Batched[calls.Feedback]):
         ]
 
 
+def _moment(occurred_at: Any) -> Any:
+    """A text as JSON has it, or Beam's Timestamp, as a datetime. Raises ValueError."""
+    if isinstance(occurred_at, Timestamp):
+        return occurred_at.to_utc_datetime(has_tz=True)
+    if not isinstance(occurred_at, str):
+        return occurred_at
+    try:
+        return msgspec.convert(occurred_at, datetime)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"occurred_at: a time as 2026-11-26T17:00:00Z was expected, not {occurred_at[:80]!r}"
+        ) from error
+
+
 def _fields(made: Any) -> dict[str, Any]:
-    """Of a dict, a Row, a NamedTuple or a dataclass. Raises TypeError."""
+    """Of a dict, a Row, a NamedTuple, a dataclass or a structure. Raises TypeError."""
+    if isinstance(made, msgspec.Struct):
+        return msgspec.structs.asdict(made)
     if isinstance(made, Mapping):
         return dict(made)
     if isinstance(made, beam.Row):

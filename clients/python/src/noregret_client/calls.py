@@ -27,6 +27,10 @@ MOST_FEEDBACK = 1000
 MOST_PREDICTIONS = 100
 """Requests that the platform takes in one call."""
 
+OF_THE_BODY = frozenset({400, 413, 422})
+"""Refusals that another body may not get: for one item of it the platform may refuse a whole one,
+and by halves that is found."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -249,6 +253,8 @@ def feedback_item(decision_id: str, value: float | bool, metric: str | None, occ
     check_characters("decision_id", decision_id)
     if metric is not None and not is_metric(metric):
         raise ValueError("metric: letters, digits and ._- were expected, at most 63 of them")
+    if occurred_at is not None and not isinstance(occurred_at, datetime):
+        raise TypeError(f"occurred_at: a datetime with its zone was expected, not {type(occurred_at).__name__}")
     if occurred_at is not None and occurred_at.tzinfo is None:
         raise ValueError("occurred_at: a time with its zone was expected")
     try:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from .calls import Feedback, feedback_item
+from .calls import OF_THE_BODY, Feedback, feedback_item
 from .documents import FeedbackResult
 from .errors import NoregretError, PlatformUnavailable, Problem, Unreachable
 from .retrying import Retries
@@ -29,8 +29,6 @@ log = logging.getLogger("noregret_client")
 IDLE_SECONDS = 10.0
 """A thread with nothing to do ends after it; the next item starts another."""
 _TOLD_FULL_EVERY_SECONDS = 10.0
-_OF_THE_BODY = frozenset({400, 413, 422})
-"""Refusals that another body may not get."""
 
 Send = Callable[[Sequence[Feedback], float], Sequence[FeedbackResult]]
 """Sends a batch within so many seconds. Raises NoregretError."""
@@ -225,8 +223,7 @@ class FeedbackQueue:
                     self._fail(batch, "unreachable", str(error))
                     return
             except Problem as error:
-                # For one item of it the platform may refuse a whole body; by halves it is found.
-                if error.status in _OF_THE_BODY and len(batch) > 1:
+                if error.status in OF_THE_BODY and len(batch) > 1:
                     self._deliver(batch[: len(batch) // 2])
                     self._deliver(batch[len(batch) // 2 :])
                 else:

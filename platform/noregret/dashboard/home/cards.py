@@ -4,19 +4,19 @@ what watches it. From sums, in a fixed number of queries for a page of cards."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch
 
+from noregret.dashboard.told_reward import BEGUN, tells_rates, told_rewards
 from noregret.dashboard.verdicts.told import when
 from noregret.dashboard.words import duration, limits_told, sentence
-from noregret.experiments import stored
-from noregret.experiments.baselines import UNDECLARED
 from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
+from noregret.learning.health import gives_sign, not_learned_told
 from noregret.learning.models import ExperimentEvidence, LedgerSums
-from noregret.learning.shown.numbers import alone
+from noregret.learning.shown.numbers import form
 from noregret.learning.shown.phrases import actor_told
 from noregret.learning.shown.recommendation import ending_told
 from noregret.learning.watched.watches import guardrails_of
@@ -28,7 +28,6 @@ from .state import Read, State, state_of
 
 CARDS = 12
 """On a page. Reading a week of an experiment's sums takes some milliseconds each."""
-BEGUN = (Experiment.Status.RUNNING, Experiment.Status.PAUSED)
 _ACTIONS = {"rollback": "roll back", "disable_arm": "take the arm out", "pause": "pause"}
 
 
@@ -118,12 +117,14 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
         .distinct("endpoint_id")
         .defer("evidence")
     }
-    lines = series_of(rows, {row.pk: _metric(row) for row in rows}, now)
+    rewards = told_rewards(rows)
+    lines = series_of(rows, {pk: reward.metric for pk, reward in rewards.items()}, now)
     seen = glances(rows)
     runs = _runs(rows, sees, now) if sees.experiments else {}
     ended = _ended(rows, sees, now) if sees.experiments else {}
     shown_cards = [
-        _card(row, changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation)) for row in rows
+        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation))
+        for row in rows
     ]
     return Cards(
         [replace(card, experiments=runs.get(card.pk, []), ended=ended.get(card.pk)) for card in shown_cards],
@@ -133,20 +134,11 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
     )
 
 
-def _metric(row: Any) -> str:
-    """Which mean is told: that of what runs, or else the endpoint's own."""
-    return str(_reward(row).metric)
-
-
-def _reward(row: Any) -> Reward:
-    for experiment in row.begun:
-        return cast("Reward", experiment.reward_)
-    return stored.reward(row.reward) if row.reward else UNDECLARED
-
-
-def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glance | None, behind: str) -> Card:
+def _card(
+    row: Any, rewarded: Reward, change: ChampionChange | None, series: Series, glance: Glance | None, behind: str
+) -> Card:
     since = row.created_at if change is None else change.at
-    percent = _reward(row).kind == "binary"
+    percent = tells_rates(rewarded, _known(series.means))
     traffic = line(series.traffic, _traffic_told(series), _per_hour(series.traffic), from_zero=True)
     reward = line(series.means, _means_told(series, percent), _last_mean(series.means, percent), from_zero=False)
     return Card(
@@ -158,9 +150,9 @@ def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glanc
         by="" if change is None else actor_told(change.actor),
         behind=behind,
         traffic=traffic,
-        no_traffic="" if traffic else _why_no_traffic(row, series),
+        no_traffic="" if traffic else _why_no_traffic(row, series, behind),
         reward=reward,
-        no_reward="" if reward else _why_no_reward(series),
+        no_reward="" if reward else _why_no_reward(series, behind),
         metric=series.metric,
         told=series.told,
         p99_ms=None if glance is None else glance.p99_ms,
@@ -169,8 +161,13 @@ def _card(row: Any, change: ChampionChange | None, series: Series, glance: Glanc
 
 def _behind(row: Any, situation: Situation) -> str:
     """That the figures of an endpoint are old, where the learner is behind with it."""
+    if situation.redis_problem:
+        return "Redis can't be reached: what comes is not in these figures."
     found = situation.lagging.get(row.name) or situation.lagging.get("")
-    return "" if found is None else f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
+    if found is not None and gives_sign(situation.learner_age):
+        return f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
+    waits = not_learned_told(situation.waiting.get(row.name, 0), None, is_alive=gives_sign(situation.learner_age))
+    return f"Not all that came is in these figures: {waits}." if waits else ""
 
 
 def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExperiment]]:
@@ -263,34 +260,40 @@ def _traffic_told(series: Series) -> str:
     return f"Decisions an hour over the last {series.told}: from {_rate(min(known))} to {_rate(max(known))}, now {_rate(known[-1])}"
 
 
-def _mean(value: float, percent: bool) -> str:
-    if not percent:
-        return alone(value)
-    return f"{value:.1%}" if value >= 0.1 else f"{value:.2%}"
+def _means_as_text(known: list[float], percent: bool) -> list[str]:
+    """In one unit; means that are no rates as fine as a hundredth of what they span."""
+    if percent:
+        return [f"{value:.1%}" if value >= 0.1 else f"{value:.2%}" for value in known]
+    shaped = form(known, percent=False, apart=(max(known) - min(known)) / 100.0)
+    return [shaped.text(value) for value in known]
 
 
 def _last_mean(values: list[float | None], percent: bool) -> str:
     known = _known(values)
-    return _mean(known[-1], percent) if known else ""
+    return _means_as_text(known, percent)[-1] if known else ""
 
 
 def _means_told(series: Series, percent: bool) -> str:
     known = _known(series.means)
     if not known:
         return ""
-    low, high, last = (_mean(value, percent) for value in (min(known), max(known), known[-1]))
+    low, high, last = _means_as_text([min(known), max(known), known[-1]], percent)
     return f"Mean {series.metric} over the last {series.told}: from {low} to {high}, last {last}"
 
 
-def _why_no_traffic(row: Any, series: Series) -> str:
+def _why_no_traffic(row: Any, series: Series, behind: str) -> str:
     if series.decisions:
         return f"{series.decisions:,} decisions so far: a line needs a second point."
     if row.record <= 0.0 and not row.begun:
         return "Nothing of it is recorded (record is 0), so its traffic is not known."
+    if behind:
+        return f"No decision of the last {series.told} is learned yet."
     return f"No decision was recorded in the last {series.told}."
 
 
-def _why_no_reward(series: Series) -> str:
+def _why_no_reward(series: Series, behind: str) -> str:
+    if behind and not series.rewards:
+        return f"No {series.metric} is learned yet."
     if not series.decisions:
         return "Without decisions there is no reward."
     if not series.rewards:

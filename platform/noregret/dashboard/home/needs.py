@@ -104,8 +104,8 @@ class Situation:
     """What was read; the defaults are those of a platform that is well.
 
     `learner_age` is in seconds, None where the learner never gave a sign; `lagging` are seconds and
-    reasons by endpoint; `not_loaded` are problems by endpoint, in the web process that answers, and
-    `cannot_serve` is why that serves none.
+    reasons, and `waiting` decisions in streams, by endpoint; `not_loaded` are problems by endpoint,
+    in the web process that answers, and `cannot_serve` is why that serves none.
     """
 
     now: datetime
@@ -113,6 +113,7 @@ class Situation:
     learner_age: float | None = 0.0
     dead_seconds: float = 60.0
     lagging: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    waiting: Mapping[str, int] = field(default_factory=dict)
     not_loaded: Mapping[str, str] = field(default_factory=dict)
     cannot_serve: str = ""
     failing: Sequence[Failing] = ()

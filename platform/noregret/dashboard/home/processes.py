@@ -9,7 +9,7 @@ from django.conf import settings
 
 from noregret.dashboard.verdicts.told import counted
 from noregret.learning.backlog import OLD_SECONDS
-from noregret.learning.health import Health, health
+from noregret.learning.health import Health, gives_sign, health
 from noregret.notify.models import Delivery
 from noregret.redis_client import decision_log
 from noregret.rest import replica
@@ -49,7 +49,7 @@ def lines(found: Health | str, now: datetime) -> list[HealthLine]:
 
 def _learner(found: Health) -> Iterator[HealthLine]:
     age = found.learner.age_seconds
-    alive = age is not None and age <= settings.LEARNER_DEAD_SECONDS
+    alive = gives_sign(age)
     said = (
         "The learner has never given a sign: is a worker running?"
         if age is None

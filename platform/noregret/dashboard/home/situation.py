@@ -61,7 +61,7 @@ def situation(now: datetime, health: Health | str, sees: Collection[Part]) -> Si
         found = replace(found, learner_age=health.learner.age_seconds)
         if "endpoints" in sees:
             lagging = {name: (lag.seconds, lag.why) for name, lag in list(health.learner.lagging.items())[:MOST]}
-            found = replace(found, lagging=lagging)
+            found = replace(found, lagging=lagging, waiting=health.waiting)
         if "quarantine" in sees:
             found = replace(found, quarantined=health.quarantined)
     if "endpoints" in sees:

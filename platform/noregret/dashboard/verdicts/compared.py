@@ -1,5 +1,7 @@
 """Two arms beside each other, as verdicts tell them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bandits.inference.intervals import combined, interval
@@ -52,6 +54,18 @@ def overlapping(results: Results, name: str) -> list[str]:
     ]
 
 
+def means_form(arms: Sequence[ResultsArm], *, percent: bool) -> told.Form:
+    """How the means of arms and the ends of their intervals are written: table, axis, charts and
+    sentences of one page have its unit."""
+    return told.column([(arm.mean, arm.interval) for arm in arms if arm.mean is not None], percent=percent)
+
+
+def means_as_text(results: Results, setting: Setting, *means: float) -> list[str]:
+    """Means as sentences write them: told apart, in the unit of the table."""
+    beside = means_form(results.arms, percent=setting.percent)
+    return told.values(means, percent=setting.percent, beside=beside)
+
+
 def rival_of(results: Results, name: str) -> ResultsArm | None:
     """Whom an arm is told beside: the control, or for the control the best of the others."""
     others = [arm for arm in results.arms if arm.name != name and arm.enabled and arm.mean is not None]
@@ -64,7 +78,7 @@ def means_told(results: Results, setting: Setting, name: str) -> list[str]:
     arm, rival = arm_of(results, name), rival_of(results, name)
     if rival is None or arm.mean is None or rival.mean is None:
         return []
-    own, other = told.values([arm.mean, rival.mean], percent=setting.percent)
+    own, other = means_as_text(results, setting, arm.mean, rival.mean)
     return [f"Mean reward: {arm.name} {own}, {_named(rival)} {other}."]
 
 
@@ -73,8 +87,8 @@ def leads(results: Results, setting: Setting, name: str) -> str:
     why it leads all the same."""
     arm, rival = arm_of(results, name), rival_of(results, name)
     if rival is None or arm.mean is None or rival.mean is None:
-        return f"{name} leads" + ("" if arm.mean is None else f" with {_one(arm.mean, setting)}")
-    own, other = told.values([arm.mean, rival.mean], percent=setting.percent)
+        return f"{name} leads" + ("" if arm.mean is None else f" with {means_as_text(results, setting, arm.mean)[0]}")
+    own, other = means_as_text(results, setting, arm.mean, rival.mean)
     better = arm.mean < rival.mean if setting.minimize else arm.mean > rival.mean
     less = ", and less is better" if setting.minimize else ""
     if own == other:
@@ -106,7 +120,3 @@ def _named(arm: ResultsArm) -> str:
     if not arm.is_control:
         return arm.name
     return "the control" if arm.name == "control" else f"{arm.name}, the control"
-
-
-def _one(value: float, setting: Setting) -> str:
-    return told.values([value], percent=setting.percent)[0]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from noregret.learning.shown.results import Results, ResultsArm
 
 from . import advice, told
-from .compared import beyond, named_against_the_table
+from .compared import beyond, means_as_text, named_against_the_table
 from .setting import Setting
 from .structure import Verdict
 
@@ -19,7 +19,7 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
     if state is None or rule is None or challenger is None or control is None:
         return Verdict("The canary has not begun.", "Keep it running.", "wait")
     headline = f"Step {state.step} of {state.steps}: {challenger.name} gets {state.weight:.0%} of the units."
-    details = [_beside(challenger, control, setting), *_in_the_way(results, challenger)]
+    details = [_beside(results, challenger, control, setting), *_in_the_way(results, challenger)]
     match results.recommendation.action:
         case "rollback":
             headline = f"{control.name} is shown to be better than {challenger.name}."
@@ -72,7 +72,7 @@ def what_it_waits_for(results: Results, setting: Setting) -> str:
     return results.recommendation.reason.partition("; ")[2]
 
 
-def _beside(challenger: ResultsArm, control: ResultsArm, setting: Setting) -> str:
+def _beside(results: Results, challenger: ResultsArm, control: ResultsArm, setting: Setting) -> str:
     failures = " and ".join(
         f"{arm.name} in {_rate(arm.error_rate)} of {told.counted(arm.decisions, 'decision', 'decisions')}"
         for arm in (challenger, control)
@@ -80,7 +80,7 @@ def _beside(challenger: ResultsArm, control: ResultsArm, setting: Setting) -> st
     said = f"Failed: {failures}."
     if challenger.mean is None or control.mean is None:
         return said
-    own, other = told.values([challenger.mean, control.mean], percent=setting.percent)
+    own, other = means_as_text(results, setting, challenger.mean, control.mean)
     said = f"{said} Mean reward: {challenger.name} {own}, {control.name} {other}"
     apart = beyond(challenger, control)
     if apart is None:

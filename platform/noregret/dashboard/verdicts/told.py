@@ -2,9 +2,30 @@
 
 from datetime import datetime, timedelta
 
-from noregret.learning.shown.numbers import amount, column, difference, evidence, plain, values
+from noregret.learning.shown.numbers import (
+    Form,
+    amount,
+    column,
+    difference,
+    evidence,
+    plain,
+    unit_of_differences,
+    values,
+)
 
-__all__ = ["amount", "column", "counted", "difference", "evidence", "moment", "plain", "range_of_days", "values"]
+__all__ = [
+    "Form",
+    "amount",
+    "column",
+    "counted",
+    "difference",
+    "evidence",
+    "moment",
+    "plain",
+    "range_of_days",
+    "unit_of_differences",
+    "values",
+]
 
 _FAR = timedelta(days=366)
 """No traffic holds for longer: a date beyond it is not told."""

@@ -10,7 +10,7 @@ from bandits.inference.units import of_units
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import made_policy
 from noregret.experiments.rewards import reward_model
-from noregret.learning.evidence import keeps_units
+from noregret.learning.evidence import keeps_units, units_count_once
 from noregret.learning.served import that_only_fail
 from noregret.learning.summing import weighs
 from noregret.learning.sums import Sums
@@ -35,12 +35,14 @@ def against_even_split(experiment: Experiment, arms: Sequence[Arm], sums: Sums |
         failing = that_only_fail(arms)
         gone = np.array([not arm.enabled or arm.pk in failing for arm in arms])
         split = split.without(gone & (split.moments.count[0] == 0))
-    means = None
+    means, draws = None, None
     if keeps_units(experiment):
         means = of_units(sums.of_weighted_units(seats), split.moments.mean[1])
         if not (means.count[split.share > 0] > 0).all():
             return None
-    return saved(split, reward_model(experiment), INTERVAL_ALPHA, means)
+    if units_count_once(experiment) and (units := sums.of_units(seats)).count.any():
+        draws = float(np.square(units.count.sum()) / units.squared_count.sum())
+    return saved(split, reward_model(experiment), INTERVAL_ALPHA, means, draws)
 
 
 def _splits(experiment: Experiment) -> bool:

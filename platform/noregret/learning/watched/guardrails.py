@@ -8,7 +8,7 @@ enough; other metrics are judged by bets on their values (bandits.inference.bett
 heard is within no limit: it is told as unheard.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.document import ERROR_RATE, Guardrail, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.models import ArmStatistics
-from noregret.learning.shown.numbers import alone, plain
+from noregret.learning.shown.numbers import against, plain
 from serving.ledger import latency
 
 from . import metric_values
@@ -212,7 +212,11 @@ def _of_mean(guardrail: Guardrail, watch: Watch, arm: Arm, values: Values) -> Ju
         wagers = values.wagers(watch, arm.pk, sign)
         if wagers is not None:
             bets.append(_Bet(sign, limit, sign * own.mean, wagers))
-    subject, figures = f"the mean of {guardrail.metric} for {arm.name}", f"{alone(own.mean)} of {own.count:,.0f} values"
+    subject = f"the mean of {guardrail.metric} for {arm.name}"
+
+    def figures(limit: float) -> str:
+        return f"{against(own.mean, limit)} of {own.count:,.0f} values"
+
     return _best(guardrail, arm, own.count, own.mean, (subject, figures), bets, len(sides))
 
 
@@ -241,8 +245,11 @@ def _of_difference(guardrail: Guardrail, watch: Watch, arm: Arm, control: Arm, v
     ]
     count = compared.own + compared.control
     subject = f"{guardrail.metric} of {arm.name} against the control's"
-    difference = f"{'+' if found > 0 else ''}{alone(found)} at the same times, of {count:,.0f} values"
-    judged = _best(guardrail, arm, count, own.mean, (subject, difference), bets, len(sides))
+
+    def figures(limit: float) -> str:
+        return f"{'+' if found > 0 else ''}{against(found, limit)} at the same times, of {count:,.0f} values"
+
+    judged = _best(guardrail, arm, count, own.mean, (subject, figures), bets, len(sides))
     judged.figures.update({"control_count": base.count, "control_mean": base.mean, "difference": found})
     return judged
 
@@ -265,9 +272,16 @@ class _Bet:
 
 
 def _best(
-    guardrail: Guardrail, arm: Arm, count: float, mean: float, said_of: tuple[str, str], bets: list[_Bet], sides: int
+    guardrail: Guardrail,
+    arm: Arm,
+    count: float,
+    mean: float,
+    said_of: tuple[str, Callable[[float], str]],
+    bets: list[_Bet],
+    sides: int,
 ) -> Judgement:
-    """The side that is nearer to being shown; with two limits each has its part of alpha."""
+    """The side that is nearer to being shown; with two limits each has its part of alpha.
+    `said_of`: what is judged, and its figures beside a limit."""
     subject, figures = said_of
     if not bets:
         said = (
@@ -279,7 +293,7 @@ def _best(
     evidence = bet.wagers.evidence / sides
     side, limit = ("more" if bet.sign > 0 else "less"), bet.sign * bet.limit
     more = bet.wagers.more(count, sides / guardrail.alpha)
-    said = _side(subject, evidence >= 1.0 / guardrail.alpha, f"{side} than {plain(limit)}", figures)
+    said = _side(subject, evidence >= 1.0 / guardrail.alpha, f"{side} than {plain(limit)}", figures(limit))
     return _judged(guardrail, arm, count, mean, said, evidence, more, past=bool(past), limit=limit)
 
 

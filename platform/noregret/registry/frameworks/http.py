@@ -113,7 +113,15 @@ class HttpFramework(Framework[HttpDefinition]):
         examples: list[Any] = rows[:EXAMPLE_ROWS].tolist() if columns is None else definition.sample[:EXAMPLE_ROWS]
         if not all(isinstance(row, list) for row in examples):
             examples = []
-        return Examined(replace(signature, features=features, outputs=list(answer), example_rows=examples or None))
+        return Examined(
+            replace(
+                signature,
+                features=features,
+                outputs=list(answer),
+                example_rows=examples or None,
+                sampled=bool(examples) or None,
+            )
+        )
 
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> HttpModel:
         inputs = msgspec.convert(version.signature.get("inputs") or [], list[Tensor])

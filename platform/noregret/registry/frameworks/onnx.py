@@ -77,7 +77,7 @@ class OnnxFramework(ArtifactFramework[OnnxDefinition]):
         except MemoryError as error:
             raise ArtifactRefused("needs far more memory than its size explains") from error
         body, note = (opened.body, "rewritten: maps and the order of outputs") if opened.is_rewritten else (None, "")
-        return Examined(replace(known, example_rows=examples), body, note, **costs)
+        return Examined(replace(known, example_rows=examples, sampled=rows is not None), body, note, **costs)
 
     def model(self, version: "ModelVersion", common: dict[str, Any]) -> OnnxModel:
         return OnnxModel(sha256=version.compiled_sha256 or version.sha256, **common)

@@ -42,6 +42,9 @@ class Signature:
     inputs: list[dict[str, Any]] | None = None  # tensors that a remote model's server described
     by_row: bool | None = None
     """Does each row's answer follow from that row and the file alone? None where nobody asked."""
+    sampled: bool | None = None
+    """Are the example rows of a sample that came with the model? Others were made up, and need look
+    like no request. None where nobody noted it."""
 
     @property
     def has_several_outputs(self) -> bool:

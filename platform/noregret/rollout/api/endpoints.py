@@ -15,9 +15,11 @@ from noregret.names import ModelRef, Name
 from noregret.rest.calls import call
 from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.endpoints import create_endpoint, rollback_endpoint, update_endpoint
+from noregret.trail.reasons import Reason
 from serving import problems
 
 from . import render
+from .reasons import ReasonRequest, said
 from .render import Baseline, ChampionChange, Endpoint
 
 Deadline = Annotated[int, Meta(ge=1, le=60_000, description="Milliseconds.")]
@@ -28,7 +30,6 @@ Sticky = Annotated[bool, Meta(description="Bandits that do not say otherwise kee
 Force = Annotated[
     bool, Meta(description="Also to a champion whose file is lost: web processes may still have copies of it.")
 ]
-Reason = Annotated[str, Meta(max_length=2000)]
 
 
 class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,12 +56,6 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     cache: Cache | UnsetType | None = UNSET
     batch: Batch | UnsetType | None = UNSET
     force: Force = False
-    reason: Reason = ""
-
-
-class ReasonRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Why, for the audit trail."""
-
     reason: Reason = ""
 
 
@@ -119,7 +114,7 @@ class EndpointView(AddressedView):
             cache=body.cache,
             batch=body.batch,
             force=body.force,
-            reason=body.reason,
+            reason=said(body.reason),
             actor=self.caller.name,
         )
         return render.endpoint(self.endpoint(name))
@@ -134,7 +129,7 @@ class EndpointRollbackView(AddressedView):
         to = None if body.to is UNSET else body.to
         if to is not None:
             require_seen(self.caller.endpoints, {"to": to})
-        rollback_endpoint(row, to=to, force=body.force, reason=body.reason, actor=self.caller.name)
+        rollback_endpoint(row, to=to, force=body.force, reason=said(body.reason), actor=self.caller.name)
         return render.endpoint(self.endpoint(name))
 
 

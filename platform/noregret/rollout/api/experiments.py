@@ -17,10 +17,11 @@ from noregret.rollout.creation import create_experiment
 from noregret.rollout.drafts import change_draft
 from noregret.rollout.floors import change_floor
 from noregret.rollout.transitions import activate, advance, move
+from noregret.trail.reasons import Reason
 from serving import problems
 
 from . import render
-from .endpoints import Reason, ReasonRequest
+from .reasons import ReasonRequest, said
 from .render import ExperimentState
 
 
@@ -65,7 +66,7 @@ class ExperimentView(AddressedView):
     def put(self, request: Request, name: str, body: ChangeRequest) -> ExperimentState:
         row = self.experiment(name)
         require_seen(self.caller.endpoints, {f"arms[{i}].model": arm.model for i, arm in enumerate(body.arms)})
-        change_draft(row, body, actor=self.caller.name, reason=body.reason, revision=body.revision)
+        change_draft(row, body, actor=self.caller.name, reason=said(body.reason), revision=body.revision)
         return render.experiment(self.experiment(name))
 
 
@@ -77,7 +78,7 @@ class TransitionView(AddressedView):
     @call("Move an experiment along its lifecycle", problems=(404, 409))
     def post(self, request: Request, name: str, body: ReasonRequest) -> ExperimentState:
         row = self.experiment(name)
-        move(row, self.action, actor=self.caller.name, reason=body.reason)
+        move(row, self.action, actor=self.caller.name, reason=said(body.reason))
         return render.experiment(self.experiment(name))
 
 
@@ -90,7 +91,7 @@ class PromoteView(AddressedView):
         arm = row.arms.select_related("model").filter(name=body.arm).first()
         if arm is None:
             raise Invalid("arm", f"{name} has no arm {body.arm[:80]}")
-        move(row, "promote", actor=self.caller.name, reason=body.reason, arm=arm)
+        move(row, "promote", actor=self.caller.name, reason=said(body.reason), arm=arm)
         return render.experiment(self.experiment(name))
 
 
@@ -100,7 +101,7 @@ class AdvanceView(AddressedView):
     @call("Advance a canary by a step", problems=(404, 409))
     def post(self, request: Request, name: str, body: ReasonRequest) -> ExperimentState:
         row = self.experiment(name)
-        advance(row, actor=self.caller.name, reason=body.reason)
+        advance(row, actor=self.caller.name, reason=said(body.reason))
         return render.experiment(self.experiment(name))
 
 
@@ -110,7 +111,7 @@ class ActivateView(AddressedView):
     @call("Let an apprentice's policy serve", problems=(404, 409))
     def post(self, request: Request, name: str, body: ReasonRequest) -> ExperimentState:
         row = self.experiment(name)
-        activate(row, actor=self.caller.name, reason=body.reason)
+        activate(row, actor=self.caller.name, reason=said(body.reason))
         return render.experiment(self.experiment(name))
 
 
@@ -127,7 +128,7 @@ class ArmsView(AddressedView):
     def post(self, request: Request, name: str, body: ArmRequest) -> ExperimentState:
         row = self.experiment(name)
         require_seen(self.caller.endpoints, {"model": body.model})
-        add_arm(row, body, actor=self.caller.name, reason=body.reason)
+        add_arm(row, body, actor=self.caller.name, reason=said(body.reason))
         return render.experiment(self.experiment(name))
 
 
@@ -142,7 +143,7 @@ class ArmView(AddressedView):
         found = row.arms.select_related("experiment", "model").filter(name=arm).first()
         if found is None:
             raise problems.not_found(f"{name} has no arm {arm[:80]}")
-        set_enabled(found, self.enabled, actor=self.caller.name, reason=body.reason)
+        set_enabled(found, self.enabled, actor=self.caller.name, reason=said(body.reason))
         return render.experiment(self.experiment(name))
 
 
@@ -159,7 +160,7 @@ class FloorView(AddressedView):
     @call("Change the least share of a bandit's arms", problems=(404, 409))
     def post(self, request: Request, name: str, body: FloorRequest) -> ExperimentState:
         row = self.experiment(name)
-        change_floor(row, body.floor, actor=self.caller.name, reason=body.reason)
+        change_floor(row, body.floor, actor=self.caller.name, reason=said(body.reason))
         return render.experiment(self.experiment(name))
 
 

@@ -9,7 +9,8 @@ const NoregretCharts = (() => {
   const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
   const STEPS = [1, 2, 5, 10, 30].map((n) => n * SECOND).concat([1, 2, 5, 10, 30].map((n) => n * MINUTE),
     [1, 2, 3, 6, 12].map((n) => n * HOUR), [1, 2, 7, 14, 28, 91, 182, 364].map((n) => n * DAY));
-  const SCALES = [[1e12, " T"], [1e9, " G"], [1e6, " M"]]; // as the page's texts have them
+  const SCALES = [[1e12, " tn"], [1e9, " bn"], [1e6, " M"]]; // as the page's texts have them
+  const TICK_FIGURES = 12; // a tick's value is round: more would be the error of its sum
   const drawn = {};
 
   const isDark = () => document.documentElement.classList.contains("dark");
@@ -35,12 +36,18 @@ const NoregretCharts = (() => {
   };
 
   const number = (value, chart) => {
-    if (chart.kind === "logarithmic" && value >= 1e15) return "over 1,000 T";
-    const figures = chart.kind === "logarithmic" ? 3 : 7;
+    if (chart.kind === "logarithmic" && value >= 1e15) return "over 1,000 tn";
     if (chart.percent) return `${Number((value * 100).toPrecision(4))}%`;
+    if (chart.form) { // one unit and as many decimals for all values, as the tables have them
+      const decimals = { minimumFractionDigits: chart.form.decimals, maximumFractionDigits: chart.form.decimals };
+      return (value / chart.form.scale).toLocaleString("en-GB", decimals) + chart.form.unit;
+    }
     const [scale, unit] = SCALES.find(([least]) => Math.abs(value) >= least) || [1, ""];
-    return Number((value / scale).toPrecision(figures)).toLocaleString("en-GB", { maximumSignificantDigits: figures }) + unit;
+    return Number((value / scale).toPrecision(3)).toLocaleString("en-GB", { maximumSignificantDigits: 3 }) + unit;
   };
+  const tick = (value, chart) => (chart.form
+    ? Number((value / chart.form.scale).toPrecision(TICK_FIGURES)).toLocaleString("en-GB", { maximumSignificantDigits: TICK_FIGURES }) + chart.form.unit
+    : number(value, chart));
 
   const points = (chart, values) => values.map((y, i) => ({ x: Date.parse(chart.at[i]), y }));
 
@@ -165,7 +172,7 @@ const NoregretCharts = (() => {
       stacked,
       title: { display: true, text: chart.axis, color: ink },
       grid: { color: grid },
-      ticks: { color: ink, maxTicksLimit: 6, callback: (value) => number(value, chart) },
+      ticks: { color: ink, maxTicksLimit: 6, callback: (value) => tick(value, chart) },
     };
     if (stacked) Object.assign(y, { min: 0, max: 1 });
     if (chart.percent && !stacked) Object.assign(y, rateEnds(chart));

@@ -13,6 +13,7 @@ from rich.table import Table
 from bandits.simulation import Plan, plan
 from noregret.experiments.models import Endpoint
 from noregret.learning.baseline_figures import present_figures
+from noregret.learning.health import not_learned_yet
 from noregret.planning.arguments import names, natural, numbers, parameters, positive, traffic
 
 DEFAULT_POLICIES = ["thompson", "top-two-thompson", "uniform"]
@@ -101,14 +102,24 @@ class Command(BaseCommand):
         endpoint = Endpoint.objects.filter(name=name).first()
         if endpoint is None:
             raise CommandError(f"there is no endpoint {name}")
-        shown = present_figures(endpoint)
+        shown, waits = present_figures(endpoint), not_learned_yet(name)
+        if waits:
+            self.stderr.write(f"Not all that came to {name} is learned, and its figures are without it: {waits}.")
         if options["traffic"] is None:
+            if waits and (shown is None or not shown.decisions_per_day):
+                raise CommandError(
+                    f"no traffic of {name} is learned yet: give --traffic, or ask again once the learner has caught up"
+                )
             if shown is None or not shown.decisions_per_day:
                 raise CommandError(
                     f"{name} has shown no traffic in hours without an experiment yet: give --traffic, or ask again in the next hour"
                 )
             options["traffic"] = shown.decisions_per_day
         if options["arms"] is None:
+            if waits and (shown is None or shown.mean is None):
+                raise CommandError(
+                    f"no rewards of {name} are learned yet: give --arms, or ask again once the learner has caught up"
+                )
             if shown is None or shown.mean is None:
                 raise CommandError(f"{name} has no rewards without an experiment yet: give --arms")
             if shown.kind != "binary":
