@@ -39,12 +39,8 @@ class Scenario:
 def register_models(client: Client, data: Irises, numbers: Iterable[int]) -> None:
     """Register irises@1, irises@2, ..."""
     for number in numbers:
-        client.call(
-            "POST",
-            "/api/v1/models",
-            data={"name": "irises", "version": str(number), "framework": "sklearn"},
-            files={"artifact": ("model.skops", artifact(data, number))},
-        )
+        definition = {"name": "irises", "version": str(number), "framework": "sklearn"}
+        client.register(definition, artifact(data, number))
 
 
 def prepare(platform: RunningPlatform, client: Client, key: str, data: Irises, arms: int) -> Scenario:

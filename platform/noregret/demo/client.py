@@ -2,13 +2,16 @@
 tries."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 
 TRIES = 60
 PAUSE_SECONDS = 0.25
+REGISTER_SECONDS = 300.0
+UPLOAD_SECONDS = 30.0
+"""An upload is answered after ten, whether or not its inspection is over."""
 
 
 class CallFailed(Exception):
@@ -42,6 +45,29 @@ class Client:
                 raise CallFailed(f"{method} {path}: {answer.status_code} {answer.text}")
             time.sleep(PAUSE_SECONDS)
         raise CallFailed(f"{method} {path}: no answer in {TRIES} tries")
+
+    def register(
+        self, definition: Mapping[str, str], artifact: bytes, *, ok: tuple[int, ...] = (200, 201)
+    ) -> dict[str, Any]:
+        """Register a model version with its file. While that is still inspected, on a busy machine,
+        the same upload is sent again: it waits for what the first began. Raises CallFailed."""
+        ends = time.monotonic() + REGISTER_SECONDS
+        while True:
+            answer: dict[str, Any] = self.call(
+                "POST",
+                "/api/v1/models",
+                ok=(*ok, 202),
+                data=definition,
+                files={"artifact": ("model.skops", artifact)},
+                timeout=UPLOAD_SECONDS,
+            )
+            if answer.get("status") != "running":
+                return answer
+            if time.monotonic() > ends:
+                raise CallFailed(
+                    f"{definition['name']}@{definition['version']} was not registered in {REGISTER_SECONDS:.0f} s"
+                )
+            time.sleep(PAUSE_SECONDS)
 
     def get(self, path: str) -> Any:
         return self.call("GET", path)

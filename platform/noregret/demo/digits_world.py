@@ -11,7 +11,6 @@ from .client import Client
 ENDPOINT = "handwriting"
 EXPERIMENT = f"{ENDPOINT}-1"
 _SEED = 0
-_REGISTERED_SECONDS = 300.0
 _SERVED_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 # What is there already stays as it is.
@@ -23,7 +22,7 @@ class NotServed(Exception):
 
 
 def make(client: Client) -> None:
-    """Register, create and start, unless it is there. Raises CallFailed, NotServed."""
+    """Register, create and start, unless it is there. Raises CallFailed."""
     there = client.call("GET", f"/api/v1/experiments/{EXPERIMENT}", ok=(200, 404))
     if there.get("name") != EXPERIMENT:
         _create(client)
@@ -33,7 +32,8 @@ def make(client: Client) -> None:
 def _create(client: Client) -> None:
     candidates = digits.load(_SEED).candidates
     for candidate in candidates:
-        _register(client, candidate)
+        definition = {"name": ENDPOINT, "version": candidate.version, "framework": "sklearn"}
+        client.register(definition, candidate.artifact, ok=_MADE_OR_THERE)
     endpoint = {"name": ENDPOINT, "champion": f"{ENDPOINT}@{candidates[0].version}"}
     client.call("POST", "/api/v1/endpoints", ok=_MADE_OR_THERE, json=endpoint)
     arms = [
@@ -50,24 +50,6 @@ def _create(client: Client) -> None:
         "promotion": {"auto": False},
     }
     client.call("POST", "/api/v1/experiments", ok=_MADE_OR_THERE, json=experiment)
-
-
-def _register(client: Client, candidate: digits.Candidate) -> None:
-    """A model that is still looked at is asked for again by the same upload."""
-    ends = time.monotonic() + _REGISTERED_SECONDS
-    while True:
-        answer = client.call(
-            "POST",
-            "/api/v1/models",
-            ok=(*_MADE_OR_THERE, 202),
-            data={"name": ENDPOINT, "version": candidate.version, "framework": "sklearn"},
-            files={"artifact": ("model.skops", candidate.artifact)},
-        )
-        if answer.get("status") != "running":
-            return
-        if time.monotonic() > ends:
-            raise NotServed(f"{candidate.title} was not registered within {_REGISTERED_SECONDS:.0f} s")
-        time.sleep(_POLL_SECONDS)
 
 
 def wait_served(url: str, key: str) -> None:

@@ -76,12 +76,8 @@ def register(client: Client, candidates: list[Candidate], digits: Digits) -> Non
     """Register models as digits@1, digits@2, ..., with a scan for whoever tries them."""
     sample = json.dumps(digits.images[:2].tolist())
     for candidate in candidates:
-        client.call(
-            "POST",
-            "/api/v1/models",
-            data={"name": "digits", "version": candidate.version, "framework": "sklearn", "sample": sample},
-            files={"artifact": ("model.skops", candidate.artifact)},
-        )
+        definition = {"name": "digits", "version": candidate.version, "framework": "sklearn", "sample": sample}
+        client.register(definition, candidate.artifact)
 
 
 def results_of(client: Client, experiment: str) -> Results:
