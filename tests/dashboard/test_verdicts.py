@@ -144,7 +144,7 @@ def test_who_is_named__is_who_the_table_shows__or_the_verdict_says_why() -> None
     )
     ended = results(V2, arm("v1", mean=0.05, probability_best=0.03), status="completed", action="promote", to="v1",
                     reason="v1 was promoted by anna: cheaper", leader="v1")  # fmt: skip
-    assert "P(best) is greatest for v2 (97.0%)" in verdict(ended, setting(ended_at=NOW)).text
+    assert "P(best) is greatest for v2 (97.0%)." in verdict(ended, setting(ended_at=NOW)).text, "nobody knows why"
 
 
 def test_paused_and_completed__say_by_whom_and_why() -> None:
