@@ -1,11 +1,15 @@
 """The sentence that an experiment has come to, of every strategy and in every state."""
 
+import re
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
 from noregret.dashboard.verdicts import told, verdict
+from noregret.dashboard.words import in_words, promotes_leader_at_end
 from noregret.experiments.document import Canary
+from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.health import LearnerState
 from noregret.learning.shown.apprentice import Apprentice, ChoicesScored
 from noregret.learning.shown.forecast import Forecast
@@ -14,6 +18,7 @@ from noregret.learning.shown.latencies import Latency
 from noregret.learning.shown.results import CanaryState, Comparison
 from noregret.learning.shown.shadow_comparison import Outcomes, ShadowComparison
 from noregret.learning.watched.states import GuardedArm, GuardrailState
+from noregret.registry.models import ModelVersion
 
 from tests.dashboard.shown import NOW, arm, results, setting
 
@@ -139,7 +144,7 @@ def test_who_is_named__is_who_the_table_shows__or_the_verdict_says_why() -> None
     )
     ended = results(V2, arm("v1", mean=0.05, probability_best=0.03), status="completed", action="promote", to="v1",
                     reason="v1 was promoted by anna: cheaper", leader="v1")  # fmt: skip
-    assert "P(best) is greatest for v2 (97.0%)" in verdict(ended, setting(ended_at=NOW)).text
+    assert "P(best) is greatest for v2 (97.0%)." in verdict(ended, setting(ended_at=NOW)).text, "nobody knows why"
 
 
 def test_paused_and_completed__say_by_whom_and_why() -> None:
@@ -233,7 +238,56 @@ def test_shadow__tells_agreement_and_who_was_right() -> None:
 def test_split__tells_its_planned_end() -> None:
     ends = setting(forecast=SOON, ends_at=NOW + timedelta(days=7), at_end="promote_leader")
     said = verdict(results(V1, V2, strategy="ab", **LEADS), ends)
-    assert "Its planned end is 3 December; then the leader is promoted." in said.details
+    then = "Its planned end is 3 December; then the leader is promoted, whatever the evidence."
+    assert then in said.details
+    none = results(arm("v1", decisions=0, rewards=0), arm("v2", decisions=0, rewards=0), strategy="ab")
+    assert then in verdict(none, ends).details, "also where nothing came in"
+
+
+@pytest.mark.parametrize(
+    ("auto", "at_end", "strategy", "status"),
+    list(product((True, False), ("stop", "promote_leader"), ("ab", "bandit", "canary"), ("running", "paused"))),
+)
+def test_what_a_person_does_and_what_its_planned_end_does__never_contradict_each_other(
+    auto: bool, at_end: str, strategy: str, status: str
+) -> None:
+    """Whoever reads that nobody is promoted by itself reads until when; the same on each page."""
+    ladder = Canary([0.5, 1.0], bake_seconds=600.0, auto=auto)
+    promotes = at_end == "promote_leader"
+    ends = setting(
+        auto=auto, ends_at=NOW + timedelta(days=7), at_end=at_end, forecast=SOON,
+        canary=ladder if strategy == "canary" else None,
+    )  # fmt: skip
+    at = CanaryState(2, 2, 1.0, NOW - timedelta(minutes=5)) if strategy == "canary" else None
+    said = verdict(results(V1, V2, strategy=strategy, status=status, canary=at, **LEADS), ends)
+    assert said.details[-1].endswith("the leader is promoted, whatever the evidence." if promotes else "it stops.")
+    by_itself = re.findall(r"Nothing is promoted by itself[^:]*", said.text)
+    assert all(one.endswith("before its planned end") == promotes for one in by_itself)
+    due = verdict(
+        results(V1, V2, strategy=strategy, status=status, canary=at, action="promote", to="v2", **LEADS), ends
+    )
+    if status == "paused" and "nothing is done by itself" in due.text:
+        assert ("and its planned end is not reached" in due.text) == promotes
+    row = Experiment(
+        strategy=strategy, status=status, endpoint=Endpoint(name="pages", champion=ModelVersion(name="page", version="a")),
+        policy={"name": "thompson"} if strategy == "bandit" else None, promotion={"auto": auto}, reward={},
+        schedule={"max_seconds": 7 * 86_400, "at_end": at_end},
+        canary={"auto": auto} if strategy == "canary" else None,
+    )  # fmt: skip
+    words = " ".join(in_words(row, []))
+    assert f"After 7 days {'its leader is promoted, whatever the evidence' if promotes else 'it is stopped'}." in words
+    assert ("Before its planned end nobody is promoted automatically" in words) == (promotes and not auto)
+    assert ("Nobody is promoted automatically" in words) == (not promotes and not auto)
+
+
+def test_planned_end_where_nobody_leads__stops_it() -> None:
+    ends = setting(ends_at=NOW + timedelta(days=7), at_end="promote_leader", auto=False)
+    gone = arm("v2", mean=0.061, enabled=False)
+    assert verdict(results(V1, gone, **LEADS), ends).details[-1] == "Its planned end is 3 December; then it stops."
+    for changed in ({"strategy": "shadow", "shadow": {}}, {"apprentice": True}, {"policy": {"name": "lin-thompson"}}):
+        row = Experiment(**({"strategy": "bandit", "policy": {"name": "thompson"}, "reward": {}} | changed))
+        row.schedule = {"max_seconds": 60, "at_end": "promote_leader"}
+        assert not promotes_leader_at_end(row), changed
 
 
 def test_apprentice__tells_what_it_would_have_chosen_and_its_score() -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
+from noregret.dashboard.verdicts import setting_of, verdict
 from noregret.experiments.document import Arm as ArmDocument
 from noregret.experiments.errors import Conflict
 from noregret.experiments.models import Endpoint, Experiment
 from noregret.learning.drain import drain
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.rebuild import rebuild
+from noregret.learning.shown import results as results_of
 from noregret.learning.shown.recommendation import recommend
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.endpoints import update_endpoint
@@ -272,6 +274,35 @@ def test_promotion__ask__tells_people_once__and_again_when_it_changes(two_arms: 
         told.update(at=timezone.now() - timedelta(days=days))
         learn(experiment.endpoint_id)
         assert told.count() == times
+
+
+def test_promotion__against_the_evidence__is_told_in_the_answer_the_trail_and_the_results(
+    two_arms: Start, alice: Api
+) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 1}, promotion={"auto": False})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    learn(experiment.endpoint_id)
+    answer = alice.post(f"/api/v1/experiments/{experiment.name}/promote", {"arm": "a", "reason": "cheaper"})
+    said = "against the evidence: b was shown to be best (evidence far beyond the 40 needed)"
+    assert answer.status == 200
+    assert f"a was promoted {said}" in answer["warnings"]
+    assert AuditEntry.objects.get(action="experiment.promoted").details["against"] == said
+    told = results(again(experiment))
+    assert told["recommendation"]["reason"].endswith(f": cheaper; {said}")
+    shown = verdict(results_of.results(again(experiment)), setting_of(again(experiment)))
+    assert said in shown.headline
+    assert "newest rewards" not in shown.text, "nothing is newer"
+
+
+def test_promotion__with_the_evidence_or_before_it__has_no_such_word(two_arms: Start, alice: Api) -> None:
+    experiment = two_arms(reward={"kind": "binary", "window_seconds": 1}, promotion={"auto": False})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (12, 12), "b": (13, 12)})
+    learn(experiment.endpoint_id)
+    answer = alice.post(f"/api/v1/experiments/{experiment.name}/promote", {"arm": "a"})
+    assert (answer.status, [said for said in answer["warnings"] if "against" in said]) == (200, [])
+    assert "against" not in AuditEntry.objects.get(action="experiment.promoted").details
 
 
 def test_promotion__cooldown__waits_after_the_last_change_of_champion(two_arms: Start) -> None:

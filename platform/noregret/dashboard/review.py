@@ -91,7 +91,7 @@ def review(form: ExperimentForm, draft: Draft, lift: float) -> Review:
     ]
     return Review(
         arms=_arms(experiment, arms),
-        words=[*in_words(experiment, arms)[1:], *_schedule(experiment), *others],
+        words=[*in_words(experiment, arms)[1:], _begins(experiment), *others],
         defaults=_defaults(form, leaves),
         cautions=[
             Caution(warning_told(said, [arm.name for arm in arms]), grave)
@@ -190,19 +190,7 @@ def _defaults(form: ExperimentForm, leaves: list[tuple[str, Leaf, Any]]) -> list
     return found
 
 
-def _schedule(experiment: Experiment) -> list[str]:
-    """When it starts and ends by itself, in sentences."""
-    if experiment.schedule is None:
-        return ["It starts when somebody starts it."]
-    schedule = experiment.schedule_
-    said = [
-        f"It starts by itself at {schedule.start_at:%Y-%m-%d %H:%M:%S} UTC."
-        if schedule.start_at
-        else "It starts when somebody starts it."
-    ]
-    at_end = "its leader is promoted" if schedule.at_end == "promote_leader" else "it is stopped"
-    if schedule.end_at:
-        said.append(f"At {schedule.end_at:%Y-%m-%d %H:%M:%S} UTC {at_end}.")
-    if schedule.max_seconds:
-        said.append(f"After {long_span(schedule.max_seconds)} {at_end}.")
-    return said
+def _begins(experiment: Experiment) -> str:
+    """Whether it starts by itself."""
+    at = experiment.schedule_.start_at
+    return "It starts when somebody starts it." if at is None else f"It starts by itself at {at:%Y-%m-%d %H:%M:%S} UTC."

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from bandits import policies
 from noregret.experiments.document import ERROR_RATE, Canary, Guardrail, Promotion, Reward, latency_quantile
 from noregret.experiments.models import Arm, Experiment
+from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.standing import memory_of
 from noregret.learning.watched.states import GuardrailState
+
+from .expectations import long_span
 
 _ENDING = {
     Experiment.Outcome.PROMOTED: "It has ended: {arm} was promoted.",
@@ -36,6 +39,7 @@ def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:
         reward_in_words(experiment.reward_),
         *guards,
         *_promotion(experiment),
+        *_planned_end(experiment),
         *_of_devices(experiment),
     ]
 
@@ -250,6 +254,7 @@ def reward_in_words(reward: Reward) -> str:
 
 def _promotion(experiment: Experiment) -> list[str]:
     rule = experiment.promotion_
+    nobody = "Before its planned end nobody" if promotes_leader_at_end(experiment) else "Nobody"
     if experiment.strategy == Experiment.Strategy.SHADOW:
         return ["Nobody is promoted automatically: a person compares, and decides."]
     if experiment.apprentice:
@@ -259,16 +264,36 @@ def _promotion(experiment: Experiment) -> list[str]:
             "The challenger is promoted when its last step has baked, and rolled back as soon as the control is shown to be better."
         ]
     if experiment.strategy == Experiment.Strategy.CANARY:
-        return ["Nobody is promoted automatically: a person decides."]
+        return [f"{nobody} is promoted automatically: a person decides."]
     means_nothing = experiment.reward_.kind != "binary" and experiment.reward_.default is None
     if rule.auto and not means_nothing:
         return [f"An arm is promoted {_when(rule)}", *_besides(rule)]
     why = (
-        "Nobody is promoted automatically while a decision without a reward means nothing: a person decides."
+        f"{nobody} is promoted automatically while a decision without a reward means nothing: a person decides."
         if rule.auto
-        else f"Nobody is promoted automatically: a person decides.{_why_a_person(experiment)}"
+        else f"{nobody} is promoted automatically: a person decides.{_why_a_person(experiment)}"
     )
     return [why, f"An arm is recommended {_when(rule)}", *_besides(rule)]
+
+
+def promotes_leader_at_end(experiment: Experiment) -> bool:
+    """Is its leader promoted at its planned end? Where nobody gets what an arm answers, or where
+    features choose the arm, none leads, and it is stopped."""
+    schedule = experiment.schedule_
+    ends = schedule.end_at is not None or schedule.max_seconds is not None
+    leads = experiment.strategy != Experiment.Strategy.SHADOW and not experiment.apprentice
+    return ends and schedule.at_end == "promote_leader" and leads and not looks_at_requests(experiment)
+
+
+def _planned_end(experiment: Experiment) -> list[str]:
+    """When it ends by itself, and what is done then; nothing of one that has ended."""
+    schedule = experiment.schedule_
+    if experiment.status == Experiment.Status.COMPLETED:
+        return []
+    then = "its leader is promoted, whatever the evidence" if promotes_leader_at_end(experiment) else "it is stopped"
+    at = "" if schedule.end_at is None else f"At {schedule.end_at:%Y-%m-%d %H:%M:%S} UTC {then}."
+    after = "" if schedule.max_seconds is None else f"After {long_span(schedule.max_seconds)} {then}."
+    return [said for said in (at, after) if said]
 
 
 def tells_promotion(experiment: Experiment) -> bool:

@@ -16,6 +16,7 @@ from noregret.experiments.lifecycle import TRANSITIONS, Action, Status
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.baseline_figures import present_figures
 from noregret.learning.served import only_failed
+from noregret.learning.shown.recommendation import against_the_evidence
 from noregret.trail import audit
 
 from .control import control_is_champion
@@ -80,6 +81,8 @@ def move(
             details: dict[str, Any] = {}
             if arm is not None:
                 details["arm"] = arm.name
+                if against := against_the_evidence(experiment, arm):
+                    details["against"] = against
             if evidence:
                 details["evidence"] = evidence
             if action == "start" and (before := present_figures(endpoint)) is not None:

@@ -21,7 +21,7 @@ from noregret.dashboard.deeds import by_whom
 from noregret.dashboard.verdicts.by_evidence import gain_told
 from noregret.dashboard.verdicts.told import values
 from noregret.dashboard.verdicts.troubles import ENOUGH, FAILING, fails_told
-from noregret.dashboard.words import unit_of
+from noregret.dashboard.words import promotes_leader_at_end, unit_of
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
 from noregret.learning import sums as ledger_sums
@@ -149,10 +149,13 @@ def _weighed(read: Read, sums: Sums, counted: str) -> tuple[str, Chip | None]:
 
 
 def _what_follows(row: Experiment) -> str:
+    until = " before its planned end" if promotes_leader_at_end(row) else ""
     if row.status == Experiment.Status.PAUSED:
-        return " Nothing is promoted while it is paused."
+        return f" Nothing is promoted{until} while it is paused."
     if row.reward_.kind != "binary" and row.reward_.default is None:
-        return " Nothing is promoted by itself while a decision without a reward means nothing: a person promotes."
+        return (
+            f" Nothing is promoted by itself{until} while a decision without a reward means nothing: a person promotes."
+        )
     if row.promotion_.auto:
         return " It is promoted by itself once its rule asks for no more."
     return _waits(row)

@@ -3,6 +3,7 @@ learner does by itself in a moment is no button's."""
 
 from noregret.learning.shown.results import Results
 
+from .planned import promotes_at_end
 from .setting import Setting
 
 Advice = tuple[str, tuple[str, ...]]
@@ -23,7 +24,8 @@ def due(results: Results, setting: Setting) -> Advice:
         "stop": "Stop it, and keep the champion",
         "rollback": "Roll it back",
     }[action]
-    waits = "; nothing is done by itself while it is paused" if by_itself else ""
+    until = " and its planned end is not reached" if promotes_at_end(results, setting) else ""
+    waits = f"; nothing is done by itself while it is paused{until}" if by_itself else ""
     return f"{do}{waits}.", (action,)
 
 

@@ -10,6 +10,7 @@ from noregret.rollout.setups import days
 
 from . import advice, told
 from .compared import arm_of, leads, named_against_the_table, overlapping
+from .planned import by_whom
 from .setting import Setting
 from .structure import Tone, Verdict
 from .troubles import FAILING
@@ -23,7 +24,7 @@ def of_split(results: Results, setting: Setting) -> Verdict:
         return _of_contextual(results, setting)
     if sum(arm.enabled for arm in results.arms) < 2:
         headline = "One arm is left: nothing is compared."
-        return Verdict(headline, "Put an arm back, or end it.", "wait", tuple(_planned(results, setting)))
+        return Verdict(headline, "Put an arm back, or end it.", "wait")
     unanswered = [arm for arm in results.arms if arm.enabled and arm.decisions and not arm.rewards]
     if unanswered:
         return _unanswered(results, setting, unanswered)
@@ -31,7 +32,7 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     if leader is None or not results.evidence.matured:
         return _nothing_matured(results, setting)
     recommended = results.recommendation
-    ends = [*_holdout(results.holdout, setting), *_planned(results, setting)]
+    ends = _holdout(results.holdout, setting)
     if recommended.action == "stop":
         headline = f"The arms are alike: {recommended.reason}."
         do, actions = advice.due(results, setting)
@@ -50,7 +51,7 @@ def of_split(results: Results, setting: Setting) -> Verdict:
         )
     beyond = beyond_the_leader(results)
     when = expected(results, setting)
-    details = [part for part in (*_evidence(results), beyond, when, _by_whom(results, setting)) if part]
+    details = [part for part in (*_evidence(results), beyond, when, by_whom(results, setting)) if part]
     return Verdict(headline, "Keep it running.", "wait", (*details, *apart, *ends))
 
 
@@ -106,13 +107,6 @@ def _both_true(results: Results, winner: str) -> list[str]:
         f"Its interval at any time overlaps that of {listed(names)}, and both are true: an interval is of one arm "
         "by itself, and evidence compares two arms at the same times, which shows a difference sooner."
     ]
-
-
-def _by_whom(results: Results, setting: Setting) -> str:
-    """What follows once there is evidence enough, where nothing follows by itself."""
-    if setting.auto or results.evidence.needed is None:
-        return ""
-    return "Nothing is promoted by itself: once the evidence is enough it says so here, and a person promotes."
 
 
 def expected(results: Results, setting: Setting) -> str:
@@ -186,7 +180,6 @@ def _of_contextual(results: Results, setting: Setting) -> Verdict:
     details = [
         "Means of arms are of different requests and can't be compared: which arm is for whom stands in the segments.",
         *_holdout(results.holdout, setting),
-        *_planned(results, setting),
     ]
     comparison = results.comparison
     headline, tone = gain_told(
@@ -218,10 +211,3 @@ def _holdout(holdout: Holdout | None, setting: Setting) -> list[str]:
     return [
         f"Against {part}: {told.difference(holdout.benefit, holdout.interval, percent=setting.percent)} a decision."
     ]
-
-
-def _planned(results: Results, setting: Setting) -> list[str]:
-    if setting.ends_at is None:
-        return []
-    then = "the leader is promoted" if setting.at_end == "promote_leader" else "it stops"
-    return [f"Its planned end is {told.moment(setting.ends_at, results.as_of).removeprefix('at ')}; then {then}."]

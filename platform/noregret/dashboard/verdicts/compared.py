@@ -108,12 +108,23 @@ def named_against_the_table(results: Results, name: str, setting: Setting) -> li
     own = next((arm.probability_best for arm in known if arm.name == name), None)
     if first is None or first.name == name or first.probability_best is None or first.probability_best == own:
         return []
-    why = (
-        "P(best) is by what the policy remembers, and evidence counts all decisions"
-        if setting.forgets
-        else "P(best) is by the newest rewards too, and evidence counts matured decisions alone"
-    )
-    return [f"P(best) is greatest for {first.name} ({probability_told(first.probability_best)}): {why}."]
+    if f"against the evidence: {first.name} " in results.recommendation.reason:
+        return []  # told already, and better
+    told_so = f"P(best) is greatest for {first.name} ({probability_told(first.probability_best)})"
+    return [f"{told_so}{_why_apart(results, setting)}."]
+
+
+def _why_apart(results: Results, setting: Setting) -> str:
+    """Why evidence names another arm than P(best); empty where it does not name one, or nothing is
+    known that would say why."""
+    value, needed = results.evidence.value, results.evidence.needed
+    if results.status == "completed" and (value is None or needed is None or value < needed):
+        return ""
+    if setting.forgets:
+        return ": P(best) is by what the policy remembers, and evidence counts all decisions"
+    if results.rewards > results.evidence.matured:
+        return ": P(best) is by the newest rewards too, and evidence counts matured decisions alone"
+    return ""
 
 
 def _named(arm: ResultsArm) -> str:

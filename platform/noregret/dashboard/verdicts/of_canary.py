@@ -7,6 +7,7 @@ from noregret.learning.shown.results import Results, ResultsArm
 
 from . import advice, told
 from .compared import beyond, means_as_text, named_against_the_table
+from .planned import promotes_at_end
 from .setting import Setting
 from .structure import Verdict
 
@@ -51,7 +52,10 @@ def _goes_on(results: Results, setting: Setting) -> str:
     assert rule is not None, "a canary has steps"
     unless = "unless something speaks against it"
     if state.step >= state.steps:
-        return f"it is promoted by itself {unless}" if setting.auto else "a person promotes it, or rolls it back"
+        until = " before its planned end" if promotes_at_end(results, setting) else ""
+        return (
+            f"it is promoted by itself {unless}" if setting.auto else f"a person promotes it, or rolls it back{until}"
+        )
     return f"it goes on by itself {unless}" if rule.auto else "it waits for a person"
 
 

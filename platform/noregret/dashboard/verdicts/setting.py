@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from noregret.dashboard.words import is_rate, unit_of
+from noregret.dashboard.words import is_rate, promotes_leader_at_end, unit_of
 from noregret.experiments.document import Canary
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
@@ -16,9 +16,10 @@ from serving.times import Time
 
 class Setting(Struct, frozen=True):
     """`per_day`: answered decisions a day lately, None where none came. `ends_at` and `at_end`: its
-    planned end. `not_before`: until then nothing is promoted, whatever the evidence. `paused`: by
-    whom, when and why, where the reader may know. `forecast`: None where it was not simulated yet.
-    `unit`: what sums of rewards are called; `metric`: what a reward is a value of."""
+    planned end, and what is done then. `not_before`: until then nothing is promoted, whatever the
+    evidence. `paused`: by whom, when and why, where the reader may know. `forecast`: None where it
+    was not simulated yet. `unit`: what sums of rewards are called; `metric`: what a reward is a
+    value of."""
 
     endpoint: str
     champion: str
@@ -76,7 +77,7 @@ def setting_of(
         not_before=None
         if experiment.started_at is None
         else experiment.started_at + timedelta(seconds=max(promotion.min_seconds, reward.window_seconds)),
-        at_end=experiment.schedule_.at_end,
+        at_end="promote_leader" if promotes_leader_at_end(experiment) else "stop",
         canary=experiment.canary_,
         per_day=per_day,
         forecast=forecast,

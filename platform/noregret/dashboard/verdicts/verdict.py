@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from noregret.learning.shown.results import Results
 
 from .by_evidence import of_split
 from .of_canary import of_canary
 from .on_copies import of_apprentice, of_shadow
 from .phases import of_draft, of_ended, of_paused, said_of_nothing
+from .planned import planned
 from .setting import Setting
 from .structure import Verdict
 from .troubles import troubles, what_first
@@ -32,6 +35,7 @@ def verdict(results: Results, setting: Setting) -> Verdict:
         return of_ended(results, setting)
     kind = "apprentice" if setting.apprentice else str(results.strategy)
     standing = said_of_nothing(results, setting) or _BY_STRATEGY[kind](results, setting)
+    standing = msgspec.structs.replace(standing, details=(*standing.details, *planned(results, setting)))
     if results.status == "paused":
         return of_paused(standing, results, setting)
     splits = kind not in ("shadow", "apprentice")

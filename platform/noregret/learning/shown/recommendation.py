@@ -8,9 +8,10 @@ import numpy as np
 from django.utils import timezone
 
 from bandits.inference.evidence import Evidence
+from bandits.inference.sample_ratio import ALARM
 from bandits.inference.verdict import Verdict, more_needed, verdict
 from noregret.experiments.models import Arm, ChampionChange, Experiment
-from noregret.learning.evidence import evidence_of, not_comparable
+from noregret.learning.evidence import evidence_of, not_comparable, split_of
 from noregret.learning.models import ExperimentEvidence
 from noregret.learning.served import unfit
 from noregret.trail.models import AuditEntry
@@ -124,7 +125,33 @@ def ending_told(experiment: Experiment, ending: AuditEntry | None) -> str:
     why = f": {ending.reason}" if ending and ending.reason else ""
     arm = experiment.promoted_arm
     said = str(experiment.outcome).replace("_", " ")
-    return f"{arm.name} was promoted{by}{why}" if arm is not None else f"the experiment was {said}{by}{why}"
+    if arm is None:
+        return f"the experiment was {said}{by}{why}"
+    against = ending.details.get("against") if ending else None
+    return f"{arm.name} was promoted{by}{why}{f'; {against}' if against else ''}"
+
+
+def against_the_evidence(experiment: Experiment, chosen: Arm) -> str:
+    """Who is shown to be better than the arm that is being promoted, as a phrase; empty where
+    nobody is, and where arms are not what is compared."""
+    mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
+    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+    if mirrored or held is None or memory_of(experiment) is None or not chosen.enabled:
+        return ""
+    evidence, split = evidence_of(experiment, held), split_of(experiment, held).p
+    if evidence is None or (split is not None and split < ALARM):
+        return ""
+    arms = list(experiment.arms.order_by("position"))
+    found = verdict(evidence, experiment.promotion_.alpha, np.array([arm.enabled for arm in arms]))
+    beats = {arm: float(evidence.e_values()[arm.position, chosen.position]) for arm in arms if arm.enabled}
+    rival = max((arm for arm in beats if arm.pk != chosen.pk), key=lambda arm: beats[arm], default=None)
+    if found.action == "promote" and found.arm is not None and arms[found.arm].pk != chosen.pk:
+        told = evidence_told(found.evidence, found.needed)
+        return f"against the evidence: {arms[found.arm].name} was shown to be best ({told})"
+    if rival is not None and beats[rival] >= found.needed:
+        told = evidence_told(beats[rival], found.needed)
+        return f"against the evidence: {rival.name} was shown to be better ({told})"
+    return ""
 
 
 def _ended(experiment: Experiment) -> Recommendation:

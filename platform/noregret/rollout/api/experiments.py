@@ -10,6 +10,7 @@ from noregret.experiments.addressed import AddressedView
 from noregret.experiments.errors import Invalid
 from noregret.experiments.lifecycle import TRANSITIONS, Action
 from noregret.experiments.visibility import require_seen
+from noregret.learning.shown.recommendation import against_the_evidence
 from noregret.rest.calls import call
 from noregret.rest.pagination import PAGING, Page, page
 from noregret.rollout.arms import add_arm, set_enabled
@@ -91,8 +92,11 @@ class PromoteView(AddressedView):
         arm = row.arms.select_related("model").filter(name=body.arm).first()
         if arm is None:
             raise Invalid("arm", f"{name} has no arm {body.arm[:80]}")
+        against = against_the_evidence(row, arm)
         move(row, "promote", actor=self.caller.name, reason=said(body.reason), arm=arm)
-        return render.experiment(self.experiment(name))
+        state = render.experiment(self.experiment(name))
+        warnings = [*state.warnings, f"{arm.name} was promoted {against}"] if against else state.warnings
+        return msgspec.structs.replace(state, warnings=warnings)
 
 
 class AdvanceView(AddressedView):
