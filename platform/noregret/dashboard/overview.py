@@ -2,6 +2,7 @@
 and what happened last. Each part only for who may see its rows."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -22,12 +23,14 @@ from .deeds import done
 from .home import processes
 from .home.cards import Sees, cards
 from .home.needs import Need, needs
-from .home.situation import situation
+from .home.situation import MOST, situation
 from .pages import may_see
 from .seen_entries import entries_for
 
 SHOWN_ENTRIES = 10
 SHOWN_NEEDS = 20
+FOLDED_NEEDS = 200
+"""So many more can be opened."""
 SHOWN_EXPERIMENTS = 20
 REFRESH_SECONDS = 10
 
@@ -106,7 +109,8 @@ def _found(request: HttpRequest) -> dict[str, Any]:
         "has": {"models": ModelVersion.objects.exists(), "endpoints": Endpoint.objects.exists()},
         "host": f"{request.scheme}://{request.get_host()}",
         "needs": _offered(request, found[:SHOWN_NEEDS]),
-        "more_needs": max(0, len(found) - SHOWN_NEEDS),
+        "more_needs": _offered(request, found[SHOWN_NEEDS : SHOWN_NEEDS + FOLDED_NEEDS]),
+        "unlisted_needs": _are_more(found),
         "health": processes.lines(health, now),
         "page": request.GET.get("page", ""),
     }
@@ -119,6 +123,13 @@ def _found(request: HttpRequest) -> dict[str, Any]:
     if sees["audit"]:
         context["audit"] = [(entry, done(entry)) for entry in entries_for(request)[:SHOWN_ENTRIES]]
     return context
+
+
+def _are_more(found: list[Need]) -> bool:
+    """May there be needs that can't be opened either? Of each cause no more than so many rows are
+    read."""
+    causes = Counter(need.cause for need in found)
+    return len(found) > SHOWN_NEEDS + FOLDED_NEEDS or any(count >= MOST for count in causes.values())
 
 
 def _offered(request: HttpRequest, found: list[Need]) -> list[tuple[Need, str, str]]:

@@ -7,29 +7,36 @@ platform does by itself.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from django.urls import reverse
 
 from noregret.dashboard.words import duration
+from noregret.learning.shown.phrases import listed
 
+# In the order in which they are told; what mends itself comes last.
 Cause = Literal[
-    "workers_silent",
     "redis_away",
+    "workers_silent",
     "web_cannot_serve",
     "champion_failing",
     "champion_not_loaded",
-    "learner_behind",
+    "guardrail_acted",
     "arm_never_answered",
     "arm_failing",
-    "guardrail_acted",
     "recommendation",
     "canary_waits",
     "no_reward",
     "quarantine",
     "deliveries_given_up",
     "key_expires",
+    "learner_behind",
 ]
+_RANK = {cause: i for i, cause in enumerate(get_args(Cause))}
+STUCK_SECONDS = 300.0
+"""A learner that is behind for less mends itself, as after a busy moment."""
+_NAMED = 3
+"""Endpoints of one cause that are named; the others are counted."""
 Guarded = Literal["paused", "rolled_back", "arm_disabled"]
 
 
@@ -142,7 +149,8 @@ class Need:
 
 
 def needs(situation: Situation) -> list[Need]:
-    """Everything that needs a person, what is urgent first; empty where nothing does."""
+    """Everything that needs a person, what is urgent first, what mends itself last; empty where
+    nothing does."""
     found = [
         *_of_the_platform(situation),
         *_of_champions(situation),
@@ -151,7 +159,7 @@ def needs(situation: Situation) -> list[Need]:
         *_of_decisions(situation),
         *_of_the_rest(situation),
     ]
-    return sorted(found, key=lambda need: not need.urgent)
+    return sorted(found, key=lambda need: (not need.urgent, _RANK[need.cause]))
 
 
 def ago(now: datetime, at: datetime) -> str:
@@ -187,19 +195,44 @@ def _of_the_platform(situation: Situation) -> Iterator[Need]:
         since = "never given a sign" if age is None else f"been silent for {duration(round(age))}"
         said = f"The workers have {since}: nothing is learned, promoted or guarded. Look at worker and beat."
         yield Need("workers_silent", said, "See the platform's health", "#health", urgent=True)
-    for name, (seconds, why) in situation.lagging.items():
-        whom = name or "every endpoint"
-        said = f"The learner is {duration(round(seconds))} behind with {whom}: {why}."
-        yield Need("learner_behind", said, "See the endpoint", _endpoint(situation, name), urgent=True)
+    yield from _behind(situation)
+
+
+def _behind(situation: Situation) -> Iterator[Need]:
+    """One line, with however many endpoints the learner is behind."""
+    if not situation.lagging:
+        return
+    longest = sorted(situation.lagging.items(), key=lambda pair: -pair[1][0])
+    name, (seconds, why) = longest[0]
+    behind, urgent = duration(round(seconds)), seconds >= STUCK_SECONDS
+    if len(longest) == 1:
+        said = f"The learner is {behind} behind with {name or 'every endpoint'}: {why}."
+        yield Need("learner_behind", said, "See the endpoint", _endpoint(situation, name), urgent)
+        return
+    names = _named([name for name, _ in longest])
+    said = f"The learner is up to {behind} behind with {len(longest):,} endpoints: {names}."
+    yield Need("learner_behind", said, "See the platform's health", "#health", urgent)
+
+
+def _named(names: Sequence[str]) -> str:
+    """'a, b, c and 16 more'."""
+    more = len(names) - _NAMED
+    named = [name or "every endpoint" for name in names]
+    return listed([*named[:_NAMED], f"{more:,} more"] if more > 0 else named)
 
 
 def _of_champions(situation: Situation) -> Iterator[Need]:
     if situation.cannot_serve:
         said = f"This web process can't serve anything: {situation.cannot_serve}."
         yield Need("web_cannot_serve", said, "See the platform's health", "#health", urgent=True)
-    for name, problem in situation.not_loaded.items():
-        said = f"The champion of {name} is not loaded in this web process: {problem}."
-        yield Need("champion_not_loaded", said, "See the endpoint", _endpoint(situation, name), urgent=True)
+    missing = situation.not_loaded
+    if len(missing) > 1:
+        said = f"The champions of {len(missing):,} endpoints are not loaded in this web process: {_named([*missing])}."
+        yield Need("champion_not_loaded", said, "See the endpoints", _endpoint(situation, ""), urgent=True)
+    else:
+        for name, problem in missing.items():
+            said = f"The champion of {name} is not loaded in this web process: {problem}."
+            yield Need("champion_not_loaded", said, "See the endpoint", _endpoint(situation, name), urgent=True)
     for row in situation.failing:
         if not row.is_champion:
             continue

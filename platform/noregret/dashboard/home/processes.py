@@ -1,6 +1,6 @@
 """Is the platform well? A line a process or store, with an age where there is one, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,6 +8,7 @@ import redis
 from django.conf import settings
 
 from noregret.dashboard.verdicts.told import counted
+from noregret.dashboard.words import duration
 from noregret.learning.backlog import OLD_SECONDS
 from noregret.learning.health import Health, gives_sign, health
 from noregret.notify.models import Delivery
@@ -24,11 +25,13 @@ LATE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class HealthLine:
-    """A sentence, and whether it is good. `quarantine`: it is of what is set aside."""
+    """A sentence, and whether it is good. `quarantine`: it is of what is set aside; `more`: what
+    the sentence counts, a sentence each."""
 
     ok: bool
     text: str
     quarantine: bool = False
+    more: Sequence[str] = ()
 
 
 def asked() -> Health | str:
@@ -58,12 +61,15 @@ def _learner(found: Health) -> Iterator[HealthLine]:
     if not alive and age is not None:
         said += f" It should every {settings.LEARN_SECONDS:g} s: look at worker and beat."
     yield HealthLine(alive, said)
-    lagging = list(found.learner.lagging.items())
-    for name, lag in lagging[:SHOWN_LAGGING]:
-        yield HealthLine(False, f"{name} is behind by {lag.seconds:,.0f} s: {lag.why}.")
-    more = len(lagging) - SHOWN_LAGGING
-    if more > 0:
-        yield HealthLine(False, f"So {counted(more, 'other is', 'others are')}.")
+    lagging = sorted(found.learner.lagging.items(), key=lambda pair: -pair[1].seconds)
+    said_of = [
+        f"{name or 'Every endpoint'} is behind by {duration(round(lag.seconds))}: {lag.why}." for name, lag in lagging
+    ]
+    for behind in said_of[:SHOWN_LAGGING]:
+        yield HealthLine(False, behind)
+    more = said_of[SHOWN_LAGGING:]
+    if more:
+        yield HealthLine(False, f"So {counted(len(more), 'other is', 'others are')}.", more=more)
 
 
 def _replica() -> Iterator[HealthLine]:

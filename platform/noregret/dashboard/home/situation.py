@@ -60,7 +60,7 @@ def situation(now: datetime, health: Health | str, sees: Collection[Part]) -> Si
     else:
         found = replace(found, learner_age=health.learner.age_seconds)
         if "endpoints" in sees:
-            lagging = {name: (lag.seconds, lag.why) for name, lag in list(health.learner.lagging.items())[:MOST]}
+            lagging = {name: (lag.seconds, lag.why) for name, lag in health.learner.lagging.items()}
             found = replace(found, lagging=lagging, waiting=health.waiting)
         if "quarantine" in sees:
             found = replace(found, quarantined=health.quarantined)
