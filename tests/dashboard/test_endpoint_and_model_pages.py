@@ -167,6 +167,11 @@ def test_model__tells_columns_where_it_serves_and_how_it_did(admin: Client, two_
     assert b"".join(answer.streaming_content) == b"the file"  # type: ignore[attr-defined]
     assert 'filename="page-b.skops"' in answer["Content-Disposition"]
     assert Client().get(f"{base}/artifact").status_code == 302
+    artifact_store().path(digest).unlink()
+    gone = admin.get(f"{base}/artifact")
+    assert gone.status_code == 404
+    assert "registering its version again, with the same file, restores it" in gone.content.decode()
+    assert "page@b" in text(admin, "/admin/registry/modelversion/")
 
 
 def test_endpoint__tells_its_baseline_and_what_made_its_champions(admin: Client, two_arms: Any) -> None:

@@ -365,6 +365,25 @@ def test_setting__of_what_starts_by_itself__is_looked_at_in_the_review(pages: Cl
     assert Experiment.objects.exists()
 
 
+def test_start__that_is_past__is_looked_at_twice__and_the_draft_says_when_it_starts(pages: Client, alice: Api) -> None:
+    """It starts within seconds, and nobody is asked: a page said that a draft changes nothing."""
+    form = reviewed(pages, BASE | {"strategy": "ab", "schedule.start_at": "2020-01-01T10:00"})
+    page = html.unescape(look(pages, form, "review"))
+    assert "It starts by itself within seconds: 2020-01-01 10:00:00 UTC is past." in page
+    assert "it starts within seconds, by itself, and nobody is asked" in page
+    assert "Starting asks once more" not in page
+    assert leave(pages, form, "review", {}, "create").status_code == 400
+    past = {"name": "past", "endpoint": "pages", "strategy": "ab", "schedule": {"start_at": "2020-01-01T10:00:00Z"}}
+    arms = {"arms": [{"name": "old", "model": "page@a"}, {"name": "new", "model": "page@b"}]}
+    assert any("start_at is past" in said for said in alice.post("/api/v1/experiments", past | arms)["warnings"])
+    form = reviewed(pages, BASE | {"strategy": "ab", "schedule.start_at": "2031-01-31T12:00"})
+    assert leave(pages, form, "review", {"seen": "on"}, "create").status_code == 302
+    made = Experiment.objects.get(name="e")
+    page = html.unescape(pages.get(f"/admin/experiments/experiment/{made.pk}/change/").content.decode())
+    assert "It starts by itself at 2031-01-31 12:00:00 UTC, and nobody is asked then." in page
+    assert "starts 2031-01-31 12:00 UTC" in page
+
+
 def test_forecast__that_reaches_no_end__is_looked_at_twice(pages: Client, alice: Api) -> None:
     reward = {"metric": "clicks", "default": 0.0}
     assert alice("PATCH", "/api/v1/endpoints/pages", {"reward": reward}).status == 200

@@ -20,6 +20,7 @@ from noregret.learning.rebuild import rebuild
 from noregret.learning.shown.recommendation import recommend
 from noregret.redis_client import client, keys
 from noregret.rollout.publish import publish_endpoint_on_commit
+from noregret.rollout.transitions import move
 from noregret.steering import pending, tasks
 from noregret.steering.round import learn
 from noregret.trail.models import AuditEntry
@@ -146,6 +147,17 @@ def test_promotion__clear_winner__is_promoted_exactly_once_by_racing_learners(tw
     assert live is not None
     assert live.document.experiment is None
     assert live.document.champion.model == "page@b"
+
+
+def test_promotion__by_a_person__keeps_the_evidence_of_that_moment(two_arms: Start) -> None:
+    experiment = two_arms(**WINDOW, promotion={"auto": False})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (30, 120), "b": (130, 20)})
+    learn(experiment.endpoint_id)
+    move(experiment, "promote", actor="ann", reason="it holds", arm=experiment.arms.get(name="b"))
+    for kept in (ChampionChange.objects.get(actor="ann").evidence, AuditEntry.objects.latest("pk").details["evidence"]):
+        assert kept["value"] > kept["needed"] == 40.0
+        assert kept["rule"] == "anytime"
 
 
 def test_promotion__open_windows__promote_nothing(two_arms: Start) -> None:

@@ -224,7 +224,8 @@ def _answered(experiment: Experiment, results: Results, counted: Feedback) -> li
 def day(experiment: Experiment, now: datetime) -> str:
     """'6 of 14', '6', or that it has not begun."""
     if experiment.started_at is None:
-        return "not started"
+        at = experiment.schedule_.start_at
+        return "not started" if at is None else f"starts {at:%Y-%m-%d %H:%M} UTC"
     ended = experiment.ended_at or now
     number = (ended - experiment.started_at) // _DAY + 1
     end = planned_end(experiment)

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_safe
 
 from noregret.registry.artifact_storage import artifact_store
@@ -25,7 +25,7 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
     add_help = (
         "A version never changes once it is registered. Models are read by a confined process; pickles are refused."
     )
-    list_display = ("model", "framework", "shown_runtime", "size", "created_by", "created_at")
+    list_display = ("shown_model", "framework", "shown_runtime", "size", "created_by", "created_at")
     list_filter = ("framework", "runtime")
     search_fields = ("name", "version", "sha256")
     fields = (
@@ -69,7 +69,12 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
         try:
             file = artifact_store().opened(row.sha256)
         except (ArtifactMissing, OSError) as error:
-            raise Http404 from error
+            context = {
+                "title": "The file is not there",
+                "told": f"{row.model} can\N{RIGHT SINGLE QUOTATION MARK}t be downloaded: {error}.",
+                "links": [("Back to the version", reverse("admin:registry_modelversion_change", args=[row.pk]))],
+            }
+            return self.page(request, "noregret/refused.html", context, status=404)
         ending = "onnx" if row.framework == "onnx" else "skops"
         return FileResponse(
             file,
@@ -77,6 +82,10 @@ class ModelVersionAdmin(ServiceAddAdmin[ModelVersion]):
             filename=f"{row.name}-{row.version}.{ending}",
             content_type="application/octet-stream",
         )
+
+    @admin.display(description="model", ordering="name")
+    def shown_model(self, row: ModelVersion) -> str:
+        return row.model  # an admin has an attribute of that name
 
     @admin.display(description="served by", ordering="runtime")
     def shown_runtime(self, row: ModelVersion) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from noregret.experiments.models import Arm, Experiment
+from noregret.learning import clock
 from noregret.planning import before_start
 from noregret.rollout.creation import Draft
 from noregret.rollout.setups import Caution
@@ -193,4 +194,9 @@ def _defaults(form: ExperimentForm, leaves: list[tuple[str, Leaf, Any]]) -> list
 def _begins(experiment: Experiment) -> str:
     """Whether it starts by itself."""
     at = experiment.schedule_.start_at
-    return "It starts when somebody starts it." if at is None else f"It starts by itself at {at:%Y-%m-%d %H:%M:%S} UTC."
+    if at is None:
+        return "It starts when somebody starts it."
+    told = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    if at <= clock.now():
+        return f"It starts by itself within seconds: {told} is past."
+    return f"It starts by itself at {told}."

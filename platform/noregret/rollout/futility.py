@@ -13,6 +13,7 @@ import msgspec
 
 from noregret.experiments.document import DAY, ERROR_RATE, latency_quantile
 from noregret.experiments.models import Arm, Experiment
+from noregret.learning import clock
 
 from .setups import Caution, Setup, days
 
@@ -138,6 +139,14 @@ def canary_days(setup: Setup) -> float | None:
     if canary is None:
         return None
     return sum(max(canary.bake_seconds / DAY, setup.days_for(canary.min_decisions, step)) for step in canary.steps)
+
+
+def starts_at_once(setup: Setup) -> Caution | None:
+    """A schedule that starts a draft as soon as it is there: nobody is asked again."""
+    at = setup.experiment.schedule_.start_at
+    if not setup.is_draft or at is None or at > clock.now():
+        return None
+    return Caution("schedule.start_at is past: it starts within seconds, by itself, and nobody is asked", grave=True)
 
 
 def ends_too_soon(setup: Setup) -> Caution | None:
@@ -268,6 +277,7 @@ FUTILE: tuple[Callable[[Setup], Caution | None], ...] = (
     not_before,
     late_rewards,
     canary_takes_long,
+    starts_at_once,
     ends_too_soon,
     unguarded,
     few_copies,

@@ -16,7 +16,7 @@ from noregret.experiments.lifecycle import TRANSITIONS, Action, Status
 from noregret.experiments.models import Arm, Endpoint, Experiment
 from noregret.learning.baseline_figures import present_figures
 from noregret.learning.served import only_failed
-from noregret.learning.shown.recommendation import against_the_evidence
+from noregret.learning.shown.recommendation import against_the_evidence, evidence_for
 from noregret.trail import audit
 
 from .control import control_is_champion
@@ -74,6 +74,8 @@ def move(
                 raise Conflict(f"{experiment.name} is {status}: {_allowed(action)}")
             if action in ("start", "resume"):
                 control_is_champion(endpoint, experiment, begun=action == "resume")
+            if arm is not None and evidence is None:
+                evidence = evidence_for(experiment, arm)
             if arm is not None and arm.model_id != endpoint.champion_id:
                 _refuse_beside_another(experiment)
                 _refuse_failure(arm)

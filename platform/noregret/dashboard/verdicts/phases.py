@@ -13,9 +13,12 @@ from .structure import Verdict
 
 
 def of_draft(setting: Setting) -> Verdict:
+    at = setting.starts_at
     return Verdict(
         f"Not started: all traffic of {setting.endpoint} goes to its champion, {setting.champion}.",
-        "Start it to learn anything.",
+        "Start it to learn anything."
+        if at is None
+        else f"It starts by itself at {at:%Y-%m-%d %H:%M:%S} UTC, and nobody is asked then. Change the draft if it must not.",
         "wait",
         actions=("start",),
     )

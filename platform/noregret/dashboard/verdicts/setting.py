@@ -15,11 +15,11 @@ from serving.times import Time
 
 
 class Setting(Struct, frozen=True):
-    """`per_day`: answered decisions a day lately, None where none came. `ends_at` and `at_end`: its
-    planned end, and what is done then. `not_before`: until then nothing is promoted, whatever the
-    evidence. `paused`: by whom, when and why, where the reader may know. `forecast`: None where it
-    was not simulated yet. `unit`: what sums of rewards are called; `metric`: what a reward is a
-    value of."""
+    """`per_day`: answered decisions a day lately, None where none came. `starts_at`: when a draft
+    starts by itself. `ends_at` and `at_end`: its planned end, and what is done then. `not_before`:
+    until then nothing is promoted, whatever the evidence. `paused`: by whom, when and why, where
+    the reader may know. `forecast`: None where it was not simulated yet. `unit`: what sums of
+    rewards are called; `metric`: what a reward is a value of."""
 
     endpoint: str
     champion: str
@@ -37,6 +37,7 @@ class Setting(Struct, frozen=True):
     holdout: float = 0.0
     min_rewards: int = 0
     window_seconds: float = 0.0
+    starts_at: Time | None = None
     started_at: Time | None = None
     ended_at: Time | None = None
     ends_at: Time | None = None
@@ -71,6 +72,7 @@ def setting_of(
         holdout=experiment.holdout,
         min_rewards=promotion.min_rewards,
         window_seconds=reward.window_seconds,
+        starts_at=experiment.schedule_.start_at,
         started_at=experiment.started_at,
         ended_at=experiment.ended_at,
         ends_at=planned_end(experiment),

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from bandits.inference.evidence import Evidence
 from bandits.inference.sample_ratio import ALARM
-from bandits.inference.verdict import Verdict, more_needed, verdict
+from bandits.inference.verdict import Verdict, more_needed, needed_of, verdict
 from noregret.experiments.models import Arm, ChampionChange, Experiment
 from noregret.learning.evidence import evidence_of, not_comparable, split_of
 from noregret.learning.models import ExperimentEvidence
@@ -152,6 +152,23 @@ def against_the_evidence(experiment: Experiment, chosen: Arm) -> str:
         told = evidence_told(beats[rival], found.needed)
         return f"against the evidence: {rival.name} was shown to be better ({told})"
     return ""
+
+
+def evidence_for(experiment: Experiment, chosen: Arm) -> dict[str, object] | None:
+    """What is kept of the evidence for an arm that a person promotes, as of one that is promoted by
+    it; None where evidence compares no arms."""
+    mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
+    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+    evidence = None if mirrored or held is None else evidence_of(experiment, held)
+    arms = list(experiment.arms.order_by("position"))
+    if evidence is None or not any(arm.enabled and arm.pk != chosen.pk for arm in arms):
+        return None
+    enabled = np.array([arm.enabled for arm in arms])
+    return {
+        "rule": experiment.promotion_.rule,
+        "value": _weakest(evidence, arms, chosen),
+        "needed": needed_of(evidence, experiment.promotion_.alpha, enabled),
+    }
 
 
 def _ended(experiment: Experiment) -> Recommendation:

@@ -40,4 +40,14 @@
   };
 
   for (const rows of document.querySelectorAll("[data-rows]")) manage(rows);
+
+  // Of a time without its minutes the browser would send nothing, and nobody could tell it from none.
+  for (const form of document.querySelectorAll("form.nr-form")) {
+    form.addEventListener("submit", (event) => {
+      const half = [...form.elements].find((input) => input.validity && input.validity.badInput);
+      if (!half) return;
+      event.preventDefault();
+      half.reportValidity();
+    });
+  }
 })();
