@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from noregret.dashboard.verdicts import told, verdict
+from noregret.dashboard.verdicts.setting import TakenOut
 from noregret.dashboard.words import in_words, promotes_leader_at_end
 from noregret.experiments.document import Canary
 from noregret.experiments.models import Endpoint, Experiment
@@ -71,6 +72,20 @@ def test_one_arm_left__is_not_told_to_run_on() -> None:
     gone = arm("v2", mean=0.061, rewards=6000, decisions=6000, enabled=False)
     said = verdict(results(V1, gone, **LEADS), setting(forecast=SOON))
     assert (said.headline, said.do) == ("One arm is left: nothing is compared.", "Put an arm back, or end it.")
+
+
+def test_arm_that_a_guardrail_took_out__is_told_with_what_was_measured() -> None:
+    gone = arm("v2", mean=0.061, rewards=6000, decisions=6000, enabled=False)
+    why = "the mean of complaints for v2 is shown to be more than 0.05: 0.12 of 300 values"
+    acted = setting(taken_out=(TakenOut("v2", "complaints", "at 11:32 UTC", why),))
+    said = verdict(results(V1, gone, **LEADS), acted)
+    assert said.headline == "One arm is left, and nothing is compared: a guardrail took out v2."
+    assert said.details == (f"The guardrail on complaints took out v2 at 11:32 UTC, for {why}.",)
+    assert said.tone == "bad"
+    for status in ("paused", "completed"):
+        assert said.details[0] in verdict(results(V1, gone, status=status, **LEADS), acted).details
+    third = arm("v3", mean=0.05, rewards=6000, probability_best=0.1)
+    assert said.details[0] in verdict(results(V1, gone, third, **LEADS | {"leader": "v3"}), acted).details
 
 
 def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:

@@ -12,6 +12,7 @@ from noregret.experiments.stored import Policy
 from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.standing import memory_of
 from noregret.learning.watched.states import GuardrailState
+from noregret.learning.watched.units import limit_told
 
 from .expectations import long_span
 
@@ -92,15 +93,6 @@ def _limits(guardrail: Guardrail | GuardrailState, reward: Reward, over: str, un
             yield f"{opposite} {size} below the control's"
         else:
             yield f"{word} {size} above the control's" if limit else f"{word} the control's"
-
-
-def limit_told(metric: str, limit: float, reward: Reward, *, beside: bool) -> str:
-    """A guardrail's limit in its metric's unit; `beside`: it is on a difference."""
-    if latency_quantile(metric) is not None:
-        return f"{plain(limit)} ms"
-    if metric == ERROR_RATE or (metric == reward.metric and is_rate(reward)):
-        return f"{plain(100.0 * limit)} points" if beside else plain(limit, percent=True)
-    return plain(limit)
 
 
 def _now(experiment: Experiment) -> str:

@@ -13,7 +13,7 @@ from .compared import arm_of, leads, named_against_the_table, overlapping
 from .planned import by_whom
 from .setting import Setting
 from .structure import Tone, Verdict
-from .troubles import FAILING
+from .troubles import FAILING, one_left
 
 _DAY = timedelta(days=1)
 
@@ -23,8 +23,7 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     if setting.contextual:
         return _of_contextual(results, setting)
     if sum(arm.enabled for arm in results.arms) < 2:
-        headline = "One arm is left: nothing is compared."
-        return Verdict(headline, "Put an arm back, or end it.", "wait")
+        return one_left(setting)
     unanswered = [arm for arm in results.arms if arm.enabled and arm.decisions and not arm.rewards]
     if unanswered:
         return _unanswered(results, setting, unanswered)
