@@ -125,6 +125,15 @@ def test_card__failing_arms_and_those_taken_out__are_told(admin: Client, two_arm
     assert "b fail" not in card(admin)
     ArmStatistics.objects.filter(arm=b).update(decisions=300, failures=90)
     assert "b fails: 30% of its 300 decisions were answered by the champion instead." in card(admin)
+    held = ArmStatistics.objects.filter(arm__experiment=experiment)
+    held.filter(arm__name="a").update(decisions=300, rewards=300, mean=0.5)
+    held.filter(arm=b).update(rewards=210, mean=0.9)
+    shown = card(admin)
+    assert "so far: a 50.0%, b 90.0%" in shown, "who fails can't win"
+    held.filter(arm=b).update(failures=0, rewards=3)
+    shown = card(admin)
+    assert "so far: b 90.0%, the control a 50.0% (of 3 rewards)" in shown
+    held.update(rewards=0)
     # It is well on the whole, and not lately.
     ArmStatistics.objects.filter(arm=b).update(decisions=30_000, failures=90)
     assert "b fail" not in card(admin)

@@ -304,7 +304,7 @@ SLOW = [0] * latency.bucket(12.0) + [70 * 500]
         ({"metric": "latency_p95_ms", "max": "10"}, "(its p50, of 3,500,000 decisions without an experiment)", False),
         ({"metric": "error_rate", "max": "0.01"}, "allows at most 1%, and page@a, the champion, has 4%", True),
         ({"metric": "error_rate", "max": "0.03"}, "an arm that is only as good as it is past the limit", False),
-        ({"metric": "clicks", "max": "0.01"}, "0.01, and page@a, the champion, has 0.05 (the mean of 175,000", True),
+        ({"metric": "clicks", "max": "0.01"}, "0.01, and page@a, the champion, has 0.05069 (the mean of 175,000", True),
         ({"metric": "clicks", "min": "0.2"}, "allows at least 0.2, and page@a, the champion, has 0.05", True),
         ({"metric": "latency_p99_ms", "max": "50"}, "", False),
         ({"metric": "error_rate", "max": "0.05"}, "", False),

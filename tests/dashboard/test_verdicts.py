@@ -6,7 +6,10 @@ from itertools import product
 from typing import Any
 
 import pytest
+from noregret.dashboard import arm_table
+from noregret.dashboard.decision import against
 from noregret.dashboard.verdicts import told, verdict
+from noregret.dashboard.verdicts.setting import TakenOut
 from noregret.dashboard.words import in_words, promotes_leader_at_end
 from noregret.experiments.document import Canary
 from noregret.experiments.models import Endpoint, Experiment
@@ -19,6 +22,7 @@ from noregret.learning.shown.results import CanaryState, Comparison
 from noregret.learning.shown.shadow_comparison import Outcomes, ShadowComparison
 from noregret.learning.watched.states import GuardedArm, GuardrailState
 from noregret.registry.models import ModelVersion
+from noregret.rollout.warnings import nothing_can_be_shown
 
 from tests.dashboard.shown import NOW, arm, results, setting
 
@@ -71,6 +75,77 @@ def test_one_arm_left__is_not_told_to_run_on() -> None:
     gone = arm("v2", mean=0.061, rewards=6000, decisions=6000, enabled=False)
     said = verdict(results(V1, gone, **LEADS), setting(forecast=SOON))
     assert (said.headline, said.do) == ("One arm is left: nothing is compared.", "Put an arm back, or end it.")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "least", "why"),
+    [
+        ({"rewards": 6000}, {"rewards": 3}, 100, "v2 has 3 of the 100 rewards that are asked for"),
+        ({"rewards": 6000}, {"rewards": 60, "error_rate": 0.57}, 0, "v2 can't win while it fails"),
+        ({"decisions": 0, "rewards": 0}, {"rewards": 1, "decisions": 1}, 0, "v1 has no reward yet"),
+        ({"rewards": 300}, {"rewards": 300}, 100, ""),
+    ],
+)
+def test_who_leads__is_one_rule__in_headline_chip_and_what_speaks_against_an_act(
+    first: dict[str, Any], second: dict[str, Any], least: int, why: str
+) -> None:
+    found = results(
+        arm("v1", mean=0.05, probability_best=0.1, **first),
+        arm("v2", mean=0.9, probability_best=0.9, **second),
+        leader="v2", value=2.0, needed=40.0, matured=60,
+    )  # fmt: skip
+    how = setting(min_rewards=least)
+    said = verdict(found, how)
+    assert (said.headline == f"Nobody leads yet: {why}.") is bool(why)
+    assert said.headline.startswith("v2 leads") is (not why)
+    chips = [chip.text for chip in arm_table.chips(found.arms[1], found, how, "")]
+    assert ("leads" in chips) is (not why)
+    assert (against("disable", "v2", found, how) == "v2 leads.") is (not why)
+    assert (against("promote", "v1", found, how) == "v2 leads, not v1.") is (not why)
+
+
+def test_who_leads_by_few_rewards__is_told_with_their_number() -> None:
+    few = arm("v2", mean=1.0, rewards=3, decisions=3, probability_best=0.99)
+    said = verdict(results(V1, few, **LEADS), setting())
+    assert said.headline == "v2 leads: 100.0% against 5.0% of v1, the control (P(best) 99.0%); v2 has 3 rewards so far."
+
+
+def test_reward_without_bounds__says_what_to_do__and_promises_nothing() -> None:
+    open_ended = {"leader": "v2", "value": None, "needed": None, "matured": 600}
+    for auto, at_end in product((True, False), ("stop", "promote_leader")):
+        how = setting(percent=False, auto=auto, at_end=at_end, ends_at=NOW + timedelta(days=7))
+        said = verdict(results(V1, V2, **open_ended), how)
+        assert said.do == "Give the reward a minimum and a maximum in a new experiment; or choose an arm by hand."
+        assert said.details[0] == (
+            "No evidence is counted, and nobody will be recommended: the reward has no minimum and maximum."
+        )
+    row = Experiment(
+        strategy="bandit", status="running", endpoint=Endpoint(name="pages", champion=ModelVersion(name="page", version="a")),
+        policy={"name": "thompson"}, promotion={"auto": False}, reward={"kind": "continuous", "maximum": 5.0},
+    )  # fmt: skip
+    words = " ".join(in_words(row, []))
+    assert "none is recommended: the reward has no minimum and maximum" in words
+    assert "An arm is recommended" not in words
+    assert nothing_can_be_shown(row) == (
+        "reward.minimum: without a minimum and a maximum no evidence is counted, so no arm is ever recommended: "
+        "give both, or promote by hand"
+    )
+    row.reward = {"kind": "count", "maximum": 5}
+    assert nothing_can_be_shown(row) is None
+
+
+def test_arm_that_a_guardrail_took_out__is_told_with_what_was_measured() -> None:
+    gone = arm("v2", mean=0.061, rewards=6000, decisions=6000, enabled=False)
+    why = "the mean of complaints for v2 is shown to be more than 0.05: 0.12 of 300 values"
+    acted = setting(taken_out=(TakenOut("v2", "complaints", "at 11:32 UTC", why),))
+    said = verdict(results(V1, gone, **LEADS), acted)
+    assert said.headline == "One arm is left, and nothing is compared: a guardrail took out v2."
+    assert said.details == (f"The guardrail on complaints took out v2 at 11:32 UTC, for {why}.",)
+    assert said.tone == "bad"
+    for status in ("paused", "completed"):
+        assert said.details[0] in verdict(results(V1, gone, status=status, **LEADS), acted).details
+    third = arm("v3", mean=0.05, rewards=6000, probability_best=0.1)
+    assert said.details[0] in verdict(results(V1, gone, third, **LEADS | {"leader": "v3"}), acted).details
 
 
 def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils import timezone
+from noregret.dashboard.deeds import taken_out
 from noregret.dashboard.verdicts import setting_of, verdict
 from noregret.experiments.document import Arm as ArmDocument
 from noregret.experiments.errors import Conflict
@@ -192,6 +193,14 @@ def test_guardrail__arm_that_fails__is_acted_on_within_a_round(two_arms: Start, 
     assert entry.reason == "new failed in 60 of 60 decisions, where 2.0% may"
     assert entry.details["count"] == 60
     assert entry.details["limit"] == 0.02
+    gone = taken_out(ended, list(ended.arms.order_by("position")), timezone.now())
+    assert [(one.arm, one.metric, one.reason) for one in gone] == [("new", "error_rate", entry.reason)][
+        : action == "disable_arm"
+    ]
+    if gone:
+        said = verdict(results_of.results(ended), setting_of(ended, taken_out=gone))
+        assert said.headline == "One arm is left, and nothing is compared: a guardrail took out new."
+        assert f", for {entry.reason}." in said.text
     learn(experiment.endpoint_id)
     assert AuditEntry.objects.filter(action="guardrail.acted").count() == 1
 
@@ -232,7 +241,10 @@ def feedback(experiment: Experiment, arm: str, identity: bytes, metric: str, val
             {"metric": "pages", "max": 1, "versus": "control"},
             "pages of new against the control's is shown to be more than 1",
         ),
-        ({"metric": "error_rate", "max": 0.1, "versus": "control"}, "error_rate of new against the control's"),
+        (
+            {"metric": "error_rate", "max": 0.001, "versus": "control"},
+            "error_rate of new against the control's is shown to be more than 0.1 points",
+        ),
     ],
 )
 def test_guardrail__slow_or_worse_by_any_metric__rolls_back(

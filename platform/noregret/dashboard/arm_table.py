@@ -11,7 +11,7 @@ from noregret.learning.shown.results import Results, ResultsArm
 
 from .drawn import Axis, Mark, axis
 from .verdicts import Setting
-from .verdicts.compared import means_form
+from .verdicts.compared import leading, means_form
 from .verdicts.troubles import fails
 
 Tone = Literal["good", "wait", "bad", "plain"]
@@ -158,8 +158,8 @@ def chips(arm: ResultsArm, results: Results, setting: Setting, promoted: str) ->
         said.append(Chip(f"fails {arm.error_rate:.0%}", "bad"))
     if results.status not in ("running", "paused") or setting.apprentice or results.strategy == "shadow":
         return said
-    told = results.strategy in ("ab", "bandit") and not setting.contextual and results.evidence.matured
-    if told and results.evidence.leader == arm.name:
+    told = results.strategy in ("ab", "bandit") and not setting.contextual
+    if told and leading(results, setting) == arm.name:
         said.append(Chip("leads", "good"))
     if not arm.decisions:
         said.append(Chip("no decision yet", "wait"))

@@ -12,6 +12,7 @@ from noregret.learning.shown.results import Results, ResultsArm
 
 from .verdicts import Setting, Verdict, told
 from .verdicts.by_evidence import beyond_the_leader
+from .verdicts.compared import leading, why_nobody_leads
 from .verdicts.of_canary import what_it_waits_for
 from .verdicts.troubles import FAILING
 from .words import sentence
@@ -112,7 +113,7 @@ def against(action: str, arm: str, results: Results, setting: Setting) -> str:
                 " Its guardrail counts these decisions still, and takes it out again: a mended version is another arm."
             )
             return f"{failing}{again}" if failing and guarded else failing
-        case "disable" if arm and arm == results.evidence.leader:
+        case "disable" if arm and arm == leading(results, setting):
             return f"{arm} leads."
         case "resume":
             stopped = [
@@ -144,11 +145,11 @@ def _against_promotion(arm: str, results: Results, setting: Setting) -> str:
         return sentence(recommended.reason, [one.name for one in results.arms])
     if setting.contextual:
         return "The policy chooses by the request: one arm for all would lose what it earns beyond that arm."
-    leader, evidence = results.evidence.leader, results.evidence
+    leader, evidence = leading(results, setting), results.evidence
     if leader is not None and leader != arm:
         return f"{leader} leads, not {arm}."
     if leader is None:
-        return "No arm leads yet."
+        return sentence(f"nobody leads yet: {why_nobody_leads(results, setting)}")
     if evidence.value is None or evidence.needed is None:
         return ""  # no rule tells when: a person decides
     if evidence.value < evidence.needed:

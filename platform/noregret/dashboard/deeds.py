@@ -1,12 +1,15 @@
 """What the entries of the audit trail say, in words."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from noregret.experiments.models import Arm, Experiment
 from noregret.learning.shown.phrases import actor_told
 from noregret.trail.models import AuditEntry
 
 from .verdicts import told
+from .verdicts.setting import TakenOut
 
 # By action; names in braces are of the entry and its details.
 _TOLD = {
@@ -59,6 +62,23 @@ def by_whom(entry: AuditEntry, now: datetime) -> str:
     """'by root at 14:32 UTC (too slow)'."""
     why = f" ({entry.reason})" if entry.reason else ""
     return f"by {actor_told(entry.actor)} {told.when(entry.at, now)}{why}"
+
+
+def taken_out(experiment: Experiment, arms: Sequence[Arm], now: datetime) -> tuple[TakenOut, ...]:
+    """Arms that a guardrail took out and nobody has put back. What the platform did by itself is
+    told to whoever sees the experiment."""
+    names = [arm.name for arm in arms if not arm.enabled]
+    if not names:
+        return ()
+    moved = AuditEntry.objects.filter(
+        experiment=experiment.name, action__in=("experiment.arm_disabled", "experiment.arm_enabled")
+    )
+    last = {str(entry.details.get("arm")): entry for entry in moved.order_by("pk")}
+    acts = [(name, last[name]) for name in names if name in last and last[name].actor == "guardrail"]
+    return tuple(
+        TakenOut(name, str(entry.details.get("figures", {}).get("metric", "")), told.when(entry.at, now), entry.reason)
+        for name, entry in acts
+    )
 
 
 def is_marked(entry: AuditEntry) -> bool:

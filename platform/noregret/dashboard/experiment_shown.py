@@ -28,7 +28,7 @@ from .arm_table import arm_table, serves_nobody
 from .asked_figures import asked_of, can_be_asked, evaluation_shown, segments_shown
 from .chart_documents import charts
 from .decision import offers
-from .deeds import by_whom
+from .deeds import by_whom, taken_out
 from .figures import Figures, figures_of, shadow_rows, tells_evidence
 from .possible_actions import possible_actions, possible_arm_actions
 from .soundness import soundness
@@ -60,6 +60,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         per_day=per_day(experiment, series, results.as_of),
         forecast=_forecast(experiment),
         paused=_paused(experiment, entries, results.as_of),
+        taken_out=taken_out(experiment, arms, results.as_of),
     )
     figures = figures_of(experiment, results)
     standing = verdict(results, setting)

@@ -12,13 +12,14 @@ from noregret.learning.shown.numbers import plain_unit
 from noregret.learning.shown.phrases import listed, of_needed
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.watched.states import GuardedArm, GuardrailState
+from noregret.learning.watched.units import is_rate
 
 from .drawn import Axis, Mark, axis
 from .verdicts import Setting, told
 from .verdicts.compared import beyond
 from .verdicts.of_canary import baked_at, what_it_waits_for
 from .verdicts.troubles import fails
-from .words import is_rate, limits_told
+from .words import limits_told
 
 _GOOD, _BAD, _OPEN = "good", "bad", "wait"
 
@@ -259,7 +260,7 @@ def _measured(
         return (f"{own}; {slower}" if own else slower), other or "–"
     if rail.metric == ERROR_RATE and of_control is None and control is not None:
         of_control = control.error_rate
-    percent = rail.metric == ERROR_RATE or (rail.metric == reward.metric and is_rate(reward))
+    percent = is_rate(rail.metric, reward)
     # A limit on the mean itself is what both are held against: they are told in its unit.
     limit = next((one for one in (rail.max, rail.min) if one is not None and rail.versus == "limit"), None)
     beside = None if limit is None else plain_unit(limit)

@@ -8,10 +8,12 @@ from bandits import policies
 from noregret.experiments.document import ERROR_RATE, Canary, Guardrail, Promotion, Reward, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.experiments.rewards import reward_model
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.numbers import plain
 from noregret.learning.shown.standing import memory_of
 from noregret.learning.watched.states import GuardrailState
+from noregret.learning.watched.units import limit_told
 
 from .expectations import long_span
 
@@ -92,15 +94,6 @@ def _limits(guardrail: Guardrail | GuardrailState, reward: Reward, over: str, un
             yield f"{opposite} {size} below the control's"
         else:
             yield f"{word} {size} above the control's" if limit else f"{word} the control's"
-
-
-def limit_told(metric: str, limit: float, reward: Reward, *, beside: bool) -> str:
-    """A guardrail's limit in its metric's unit; `beside`: it is on a difference."""
-    if latency_quantile(metric) is not None:
-        return f"{plain(limit)} ms"
-    if metric == ERROR_RATE or (metric == reward.metric and is_rate(reward)):
-        return f"{plain(100.0 * limit)} points" if beside else plain(limit, percent=True)
-    return plain(limit)
 
 
 def _now(experiment: Experiment) -> str:
@@ -265,6 +258,11 @@ def _promotion(experiment: Experiment) -> list[str]:
         ]
     if experiment.strategy == Experiment.Strategy.CANARY:
         return [f"{nobody} is promoted automatically: a person decides."]
+    if not looks_at_requests(experiment) and reward_model(experiment).bounds is None:
+        return [
+            f"{nobody} is promoted automatically, and none is recommended: the reward has no minimum and maximum, and "
+            "without them no evidence is counted. A person decides."
+        ]
     means_nothing = experiment.reward_.kind != "binary" and experiment.reward_.default is None
     if rule.auto and not means_nothing:
         return [f"An arm is promoted {_when(rule)}", *_besides(rule)]
@@ -299,7 +297,8 @@ def _planned_end(experiment: Experiment) -> list[str]:
 def tells_promotion(experiment: Experiment) -> bool:
     """Do the sentences say all of the rule? Where the evidence for one arm neither promotes nor
     recommends they don't."""
-    return experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT) and not experiment.apprentice
+    decided = experiment.strategy in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
+    return decided and not experiment.apprentice and reward_model(experiment).bounds is not None
 
 
 def _when(rule: Promotion) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from noregret.experiments.models import Arm, Experiment
 from noregret.experiments.policies import looks_at_requests, made_policy
+from noregret.experiments.rewards import reward_model
 
 from .futility import FUTILE
 from .passed_limits import passed_already
@@ -86,7 +87,21 @@ def has_no_leader(experiment: Experiment) -> str | None:
     )
 
 
+def nothing_can_be_shown(experiment: Experiment) -> str | None:
+    """Without bounds no evidence is counted, so nobody is ever recommended."""
+    strategies = (Experiment.Strategy.AB, Experiment.Strategy.BANDIT)
+    compared = experiment.strategy in strategies and not experiment.apprentice and not looks_at_requests(experiment)
+    if not compared or reward_model(experiment).bounds is not None:
+        return None
+    missing = "maximum" if experiment.reward_.maximum is None else "minimum"
+    return (
+        f"reward.{missing}: without a minimum and a maximum no evidence is counted, so no arm is ever recommended: "
+        "give both, or promote by hand"
+    )
+
+
 _WARNINGS: tuple[Warn, ...] = (
+    nothing_can_be_shown,
     silence_is_no_outcome,
     promotes_though_it_forgets,
     promotes_one_for_all,

@@ -19,7 +19,8 @@ from bandits.inference.verdict import verdict
 from noregret.dashboard.arm_table import Chip
 from noregret.dashboard.deeds import by_whom
 from noregret.dashboard.verdicts.by_evidence import gain_told
-from noregret.dashboard.verdicts.told import values
+from noregret.dashboard.verdicts.compared import FEW_REWARDS
+from noregret.dashboard.verdicts.told import counted, values
 from noregret.dashboard.verdicts.troubles import ENOUGH, FAILING, fails_told
 from noregret.dashboard.words import promotes_leader_at_end, unit_of
 from noregret.experiments.models import Arm, Experiment
@@ -187,7 +188,7 @@ def _failing(read: Read) -> Iterator[str]:
             (0, 0) if copies is None else (copies.sums.get(key, 0) for key in ("predictions", "errors"))
         )
         each = _sums(arm)
-        if each.decisions >= ENOUGH and each.failures > FAILING * each.decisions:
+        if _fails(each):
             yield fails_told(arm.name, each.failures / each.decisions, each.decisions)
         elif (one := lately.get(arm.name)) is not None:
             yield f"{arm.name} failed in {one.failures:,} of its last {one.decisions:,} decisions."
@@ -216,10 +217,23 @@ def _compared(row: Experiment, sums: Sums) -> str:
     known = [(arm, each) for arm, each in sums if each.rewards and arm.enabled]
     if not known:
         return "No enabled arm has a reward yet"
+    served = [(arm, each) for arm, each in known if not _fails(each)]  # who fails can't win
+    if not served:
+        return f"Every arm with a reward fails: {listed([arm.name for arm, _ in known])}"
     sign = -1.0 if row.reward_.direction == "minimize" else 1.0
-    best = max(known, key=lambda pair: sign * pair[1].mean)[0]
+    best, own = max(served, key=lambda pair: sign * pair[1].mean)
     word = "Lowest" if sign < 0 else "Highest"
-    return f"{word} mean {row.reward_.metric} so far: {best.name} {_means(row, known, best)}"
+    few = f" (of {counted(own.rewards, 'reward', 'rewards')})" if own.rewards < _few(row) else ""
+    return f"{word} mean {row.reward_.metric} so far: {best.name} {_means(row, known, best)}{few}"
+
+
+def _few(row: Experiment) -> int:
+    """Of fewer rewards it is said how few they are."""
+    return max(row.promotion_.min_rewards, FEW_REWARDS)
+
+
+def _fails(sums: ArmStatistics) -> bool:
+    return sums.decisions >= ENOUGH and sums.failures > FAILING * sums.decisions
 
 
 def _beside(row: Experiment, sums: Sums, winner: Arm) -> str:

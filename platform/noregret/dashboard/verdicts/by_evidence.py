@@ -9,11 +9,11 @@ from noregret.learning.shown.results import Results, ResultsArm
 from noregret.rollout.setups import days
 
 from . import advice, told
-from .compared import arm_of, leads, named_against_the_table, overlapping
+from .compared import arm_of, few, leads, named_against_the_table, overlapping, why_nobody_leads
 from .planned import by_whom
 from .setting import Setting
 from .structure import Tone, Verdict
-from .troubles import FAILING
+from .troubles import FAILING, one_left
 
 _DAY = timedelta(days=1)
 
@@ -23,8 +23,7 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     if setting.contextual:
         return _of_contextual(results, setting)
     if sum(arm.enabled for arm in results.arms) < 2:
-        headline = "One arm is left: nothing is compared."
-        return Verdict(headline, "Put an arm back, or end it.", "wait")
+        return one_left(setting)
     unanswered = [arm for arm in results.arms if arm.enabled and arm.decisions and not arm.rewards]
     if unanswered:
         return _unanswered(results, setting, unanswered)
@@ -43,8 +42,11 @@ def of_split(results: Results, setting: Setting) -> Verdict:
         shown = f"{leads(results, setting, recommended.arm)}, and is shown to be best."
         proof = (*_evidence(results), *_both_true(results, recommended.arm))
         return Verdict(shown, do, "good", (*proof, *apart, *ends), actions)
-    headline = f"{leads(results, setting, leader)}{_probable(arm_of(results, leader))}."
-    if _by_hand_alone(results, setting):
+    nobody = why_nobody_leads(results, setting)
+    headline = f"{leads(results, setting, leader)}{_probable(arm_of(results, leader))}{few(results)}."
+    if nobody:
+        headline = f"Nobody leads yet: {nobody}."
+    elif _by_hand_alone(results, setting):
         do = f"Promote {leader} by hand where you trust it; or keep it running."
         return Verdict(
             headline, do, "good", (*_evidence(results), beyond_the_leader(results), *apart, *ends), ("promote",)
@@ -52,7 +54,10 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     beyond = beyond_the_leader(results)
     when = expected(results, setting)
     details = [part for part in (*_evidence(results), beyond, when, by_whom(results, setting)) if part]
-    return Verdict(headline, "Keep it running.", "wait", (*details, *apart, *ends))
+    do = "Keep it running."
+    if results.evidence.needed is None:
+        do = "Give the reward a minimum and a maximum in a new experiment; or choose an arm by hand."
+    return Verdict(headline, do, "wait", (*details, *([] if nobody else apart), *ends))
 
 
 def _by_hand_alone(results: Results, setting: Setting) -> bool:
@@ -84,7 +89,7 @@ def _evidence(results: Results) -> list[str]:
     """How much there is, and who counts in what is needed though nobody gets it."""
     value, needed = results.evidence.value, results.evidence.needed
     if value is None or needed is None:
-        return ["No evidence is counted: the rule needs a reward with bounds, so a person decides."]
+        return ["No evidence is counted, and nobody will be recommended: the reward has no minimum and maximum."]
     gone = [arm.name for arm in results.arms if not arm.enabled and arm.rewards]
     counts = f"{listed(gone)} {'counts' if len(gone) == 1 else 'count'} in the {needed:,.0f} though taken out"
     still = [f"{counts}: who is left was chosen after outcomes were seen."] if gone else []

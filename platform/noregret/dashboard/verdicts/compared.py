@@ -13,6 +13,7 @@ from noregret.learning.shown.results import Results, ResultsArm
 
 from . import told
 from .setting import Setting
+from .troubles import fails
 
 ENOUGH_OUTCOMES = 100
 """Of fewer nothing is said of who is right more often."""
@@ -97,6 +98,41 @@ def leads(results: Results, setting: Setting, name: str) -> str:
         return f"{name} leads: {own} against {other} of {_named(rival)}{less}"
     why = "by what the policy remembers" if setting.forgets else "by what the policy believes"
     return f"{name} leads {why}, though its mean so far is {own} against {other} of {_named(rival)}{less}"
+
+
+FEW_REWARDS = 30
+"""Of an arm with fewer rewards it is said how few they are."""
+
+
+def leading(results: Results, setting: Setting) -> str | None:
+    """Who leads, wherever that is said; None where nobody does, and `why_nobody_leads` says why."""
+    leader = results.evidence.leader
+    return None if leader is None or why_nobody_leads(results, setting) else leader
+
+
+def why_nobody_leads(results: Results, setting: Setting) -> str:
+    """What keeps the arm with the greatest P(best) from leading, a phrase: it fails too often to be
+    promoted, or an arm beside it has fewer rewards than a promotion asks for."""
+    leader = results.evidence.leader
+    if leader is None or not results.evidence.matured:
+        return "no decision has matured yet"
+    if fails(arm_of(results, leader)):
+        return f"{leader} can't win while it fails"
+    compared = [arm for arm in results.arms if arm.enabled and not fails(arm)]
+    last = min(compared, key=lambda arm: arm.rewards, default=None)
+    if last is None or last.rewards >= max(setting.min_rewards, 1):
+        return ""
+    if not last.rewards:
+        return f"{last.name} has no reward yet"
+    asked = f"{setting.min_rewards:,} rewards that are asked for"
+    return f"{last.name} has {last.rewards:,} of the {asked}"
+
+
+def few(results: Results) -> str:
+    """How few rewards somebody leads by; empty where they are not so few."""
+    known = [arm for arm in results.arms if arm.enabled and 0 < arm.rewards < FEW_REWARDS and not fails(arm)]
+    last = min(known, key=lambda arm: arm.rewards, default=None)
+    return "" if last is None else f"; {last.name} has {told.counted(last.rewards, 'reward', 'rewards')} so far"
 
 
 def named_against_the_table(results: Results, name: str, setting: Setting) -> list[str]:

@@ -10,6 +10,7 @@ from .compared import beyond, means_as_text, named_against_the_table
 from .planned import promotes_at_end
 from .setting import Setting
 from .structure import Verdict
+from .troubles import one_left
 
 
 def of_canary(results: Results, setting: Setting) -> Verdict:
@@ -19,6 +20,8 @@ def of_canary(results: Results, setting: Setting) -> Verdict:
     control = next((arm for arm in results.arms if arm.is_control), None)
     if state is None or rule is None or challenger is None or control is None:
         return Verdict("The canary has not begun.", "Keep it running.", "wait")
+    if not challenger.enabled:
+        return one_left(setting)
     headline = f"Step {state.step} of {state.steps}: {challenger.name} gets {state.weight:.0%} of the units."
     details = [_beside(results, challenger, control, setting), *_in_the_way(results, challenger)]
     match results.recommendation.action:

@@ -14,12 +14,23 @@ from noregret.learning.shown.standing import memory_of
 from serving.times import Time
 
 
+class TakenOut(Struct, frozen=True):
+    """An arm that a guardrail took out: on which metric, when (an adverb), and what it measured
+    against its limit."""
+
+    arm: str
+    metric: str
+    when: str
+    reason: str
+
+
 class Setting(Struct, frozen=True):
     """`per_day`: answered decisions a day lately, None where none came. `starts_at`: when a draft
     starts by itself. `ends_at` and `at_end`: its planned end, and what is done then. `not_before`:
     until then nothing is promoted, whatever the evidence. `paused`: by whom, when and why, where
     the reader may know. `forecast`: None where it was not simulated yet. `unit`: what sums of
-    rewards are called; `metric`: what a reward is a value of."""
+    rewards are called; `metric`: what a reward is a value of. `taken_out`: by guardrails, and not
+    put back."""
 
     endpoint: str
     champion: str
@@ -47,10 +58,16 @@ class Setting(Struct, frozen=True):
     per_day: float | None = None
     forecast: Forecast | None = None
     paused: str = ""
+    taken_out: tuple[TakenOut, ...] = ()
 
 
 def setting_of(
-    experiment: Experiment, *, per_day: float | None = None, forecast: Forecast | None = None, paused: str = ""
+    experiment: Experiment,
+    *,
+    per_day: float | None = None,
+    forecast: Forecast | None = None,
+    paused: str = "",
+    taken_out: tuple[TakenOut, ...] = (),
 ) -> Setting:
     """Reads the row alone; its endpoint and champion are loaded."""
     reward, promotion = experiment.reward_, experiment.promotion_
@@ -84,6 +101,7 @@ def setting_of(
         per_day=per_day,
         forecast=forecast,
         paused=paused,
+        taken_out=taken_out,
     )
 
 

@@ -7,6 +7,8 @@ from noregret.learning.shown.results import Results, ResultsArm
 from noregret.learning.watched.states import GuardedArm, GuardrailState
 
 from . import told
+from .setting import Setting
+from .structure import Verdict
 
 FAILING = 0.1
 """More failures than this are told of an arm, as what stands against its promotion."""
@@ -76,3 +78,20 @@ _DONE = {"rollback": "the experiment is rolled back", "disable_arm": "the arm is
 def passed(guardrail: GuardrailState, arm: GuardedArm) -> str:
     """That an arm is shown past a limit, and what follows."""
     return f"The guardrail on {guardrail.metric} is breached: {arm.reason}; {_DONE[guardrail.action]}."
+
+
+def taken_out_told(setting: Setting) -> list[str]:
+    """Which guardrail took out which arm, when, and what it measured against its limit."""
+    return [
+        f"The guardrail on {one.metric} took out {one.arm} {one.when}, for {one.reason}." for one in setting.taken_out
+    ]
+
+
+def one_left(setting: Setting) -> Verdict:
+    """Of an experiment in which one arm alone gets traffic."""
+    names = [one.arm for one in setting.taken_out]
+    if not names:
+        return Verdict("One arm is left: nothing is compared.", "Put an arm back, or end it.", "wait")
+    headline = f"One arm is left, and nothing is compared: a guardrail took out {listed(names)}."
+    do = f"See to what went wrong with {listed(names)}, and add what is mended as another arm; or end it."
+    return Verdict(headline, do, "bad")

@@ -13,7 +13,7 @@ from .phases import of_draft, of_ended, of_paused, said_of_nothing
 from .planned import planned
 from .setting import Setting
 from .structure import Verdict
-from .troubles import troubles, what_first
+from .troubles import taken_out_told, troubles, what_first
 
 __all__ = ["Verdict", "verdict"]
 
@@ -31,11 +31,13 @@ def verdict(results: Results, setting: Setting) -> Verdict:
     verdict says why not."""
     if results.status == "draft":
         return of_draft(setting)
+    removed = taken_out_told(setting)
     if results.status == "completed":
-        return of_ended(results, setting)
+        ended = of_ended(results, setting)
+        return msgspec.structs.replace(ended, details=(*ended.details, *removed))
     kind = "apprentice" if setting.apprentice else str(results.strategy)
     standing = said_of_nothing(results, setting) or _BY_STRATEGY[kind](results, setting)
-    standing = msgspec.structs.replace(standing, details=(*standing.details, *planned(results, setting)))
+    standing = msgspec.structs.replace(standing, details=(*removed, *standing.details, *planned(results, setting)))
     if results.status == "paused":
         return of_paused(standing, results, setting)
     splits = kind not in ("shadow", "apprentice")

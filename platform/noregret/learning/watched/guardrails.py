@@ -18,11 +18,12 @@ from bandits.inference.strata import FailureStrata, ValueStrata
 from noregret.experiments.document import ERROR_RATE, Guardrail, latency_quantile
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning.models import ArmStatistics
-from noregret.learning.shown.numbers import against, plain
+from noregret.learning.shown.numbers import plain
 from serving.ledger import latency
 
 from . import metric_values
 from .metric_values import Values
+from .units import limit_told, measured_told
 from .watches import Watch, watch_of
 
 # Buckets that are open yet are read at each look: what took long is looked at more rarely, so that
@@ -173,7 +174,7 @@ def _of_failures_beside(
     said = _side(
         f"error_rate of {arm.name} against the control's",
         evidence >= 1.0 / alpha,
-        f"more than {plain(margin)}",
+        f"more than {limit_told(guardrail.metric, margin, experiment.reward_, beside=True)}",
         f"it failed in {row.failures:,} of {n:,.0f} decisions, {other.name} in {base.failures:,} of {base.calls:,}",
     )
     base_rate = base.failures / base.calls if base.calls else 0.0
@@ -199,12 +200,13 @@ def _of_values(
         elif own.count < guardrail.min_decisions:
             yield _too_few(guardrail, arm, own.count, own.mean, "values")
         elif guardrail.versus == "control" and control is not None:
-            yield _of_difference(guardrail, watch, arm, control, values)
+            yield _of_difference(experiment, guardrail, watch, arm, control, values)
         else:
-            yield _of_mean(guardrail, watch, arm, values)
+            yield _of_mean(experiment, guardrail, watch, arm, values)
 
 
-def _of_mean(guardrail: Guardrail, watch: Watch, arm: Arm, values: Values) -> Judgement:
+def _of_mean(experiment: Experiment, guardrail: Guardrail, watch: Watch, arm: Arm, values: Values) -> Judgement:
+    reward = experiment.reward_
     own = values.sums[arm.pk]
     sides = _sides(guardrail)
     bets: list[_Bet] = []
@@ -214,13 +216,18 @@ def _of_mean(guardrail: Guardrail, watch: Watch, arm: Arm, values: Values) -> Ju
             bets.append(_Bet(sign, limit, sign * own.mean, wagers))
     subject = f"the mean of {guardrail.metric} for {arm.name}"
 
-    def figures(limit: float) -> str:
-        return f"{against(own.mean, limit)} of {own.count:,.0f} values"
+    def figures(limit: float) -> tuple[str, str]:
+        measured = measured_told(guardrail.metric, own.mean, limit, reward, beside=False)
+        allowed = limit_told(guardrail.metric, limit, reward, beside=False)
+        return allowed, f"{measured} of {own.count:,.0f} values"
 
     return _best(guardrail, arm, own.count, own.mean, (subject, figures), bets, len(sides))
 
 
-def _of_difference(guardrail: Guardrail, watch: Watch, arm: Arm, control: Arm, values: Values) -> Judgement:
+def _of_difference(
+    experiment: Experiment, guardrail: Guardrail, watch: Watch, arm: Arm, control: Arm, values: Values
+) -> Judgement:
+    reward = experiment.reward_
     own, base = values.sums[arm.pk], values.sums.get(control.pk)
     if base is None or base.count < guardrail.min_decisions:
         heard = 0.0 if base is None else base.count
@@ -246,8 +253,10 @@ def _of_difference(guardrail: Guardrail, watch: Watch, arm: Arm, control: Arm, v
     count = compared.own + compared.control
     subject = f"{guardrail.metric} of {arm.name} against the control's"
 
-    def figures(limit: float) -> str:
-        return f"{'+' if found > 0 else ''}{against(found, limit)} at the same times, of {count:,.0f} values"
+    def figures(limit: float) -> tuple[str, str]:
+        measured = measured_told(guardrail.metric, found, limit, reward, beside=True)
+        allowed = limit_told(guardrail.metric, limit, reward, beside=True)
+        return allowed, f"{'+' if found > 0 else ''}{measured} at the same times, of {count:,.0f} values"
 
     judged = _best(guardrail, arm, count, own.mean, (subject, figures), bets, len(sides))
     judged.figures.update({"control_count": base.count, "control_mean": base.mean, "difference": found})
@@ -276,12 +285,12 @@ def _best(
     arm: Arm,
     count: float,
     mean: float,
-    said_of: tuple[str, Callable[[float], str]],
+    said_of: tuple[str, Callable[[float], tuple[str, str]]],
     bets: list[_Bet],
     sides: int,
 ) -> Judgement:
     """The side that is nearer to being shown; with two limits each has its part of alpha.
-    `said_of`: what is judged, and its figures beside a limit."""
+    `said_of`: what is judged, and a limit with the figures beside it, in one unit."""
     subject, figures = said_of
     if not bets:
         said = (
@@ -293,7 +302,8 @@ def _best(
     evidence = bet.wagers.evidence / sides
     side, limit = ("more" if bet.sign > 0 else "less"), bet.sign * bet.limit
     more = bet.wagers.more(count, sides / guardrail.alpha)
-    said = _side(subject, evidence >= 1.0 / guardrail.alpha, f"{side} than {plain(limit)}", figures(limit))
+    allowed, measured = figures(limit)
+    said = _side(subject, evidence >= 1.0 / guardrail.alpha, f"{side} than {allowed}", measured)
     return _judged(guardrail, arm, count, mean, said, evidence, more, past=bool(past), limit=limit)
 
 
