@@ -249,6 +249,31 @@ def test_card__decisions_that_wait__are_not_told_as_no_traffic(admin: Client, al
     assert "wait to be learned" not in admin.get(of_endpoint).content.decode()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"strategy": "ab"},
+        {"strategy": "bandit"},
+        {"strategy": "canary", "arms": [{"name": "new", "model": "page@b"}]},
+        {"strategy": "shadow"},
+        {"strategy": "bandit", "apprentice": True},
+    ],
+)
+def test_experiment__decisions_that_wait__are_not_told_as_no_traffic(
+    admin: Client, alice: Api, two_arms: Start, changed: dict[str, Any]
+) -> None:
+    experiment = two_arms(**changed)
+    sign_of_life()
+    for i in range(3):
+        assert alice.post("/api/v1/endpoints/pages/decide", {"unit": f"u{i}"}).status == 200
+    shown = admin.get(page(experiment)).content.decode()
+    assert "No decision was learned yet." in shown
+    assert "3 decisions wait to be learned." in shown
+    assert "No decision has come in yet" not in shown
+    assert "come in" not in card(admin)
+    assert "has come" not in card(admin)
+
+
 def test_card__of_a_new_experiment__says_that_nothing_came(admin: Client, two_arms: Start) -> None:
     two_arms()
     assert "Day 1: no decision has come in yet. No guardrail watches it." in card(admin)

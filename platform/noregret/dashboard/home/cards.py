@@ -120,10 +120,11 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
     rewards = told_rewards(rows)
     lines = series_of(rows, {pk: reward.metric for pk, reward in rewards.items()}, now)
     seen = glances(rows)
-    runs = _runs(rows, sees, now) if sees.experiments else {}
+    behind = {row.pk: _behind(row, sees.situation) for row in rows}
+    runs = _runs(rows, sees, behind, now) if sees.experiments else {}
     ended = _ended(rows, sees, now) if sees.experiments else {}
     shown_cards = [
-        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation))
+        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), behind[row.pk])
         for row in rows
     ]
     return Cards(
@@ -170,8 +171,8 @@ def _behind(row: Any, situation: Situation) -> str:
     return f"Not all that came is in these figures: {waits}." if waits else ""
 
 
-def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExperiment]]:
-    """What runs or is paused, by endpoint's id."""
+def _runs(rows: list[Any], sees: Sees, behind: dict[int, str], now: datetime) -> dict[int, list[ShownExperiment]]:
+    """What runs or is paused, by endpoint's id, as `behind` is."""
     begun = [experiment for row in rows for experiment in row.begun]
     numbers = [row.pk for row in begun]
     evidence = ExperimentEvidence.objects.filter(experiment__in=numbers).defer("answers", "split", "learned")
@@ -188,7 +189,13 @@ def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExp
     runs: dict[int, list[ShownExperiment]] = {}
     for row in begun:
         read = Read(
-            row, row.shown_arms, held.get(row.pk), sums.get(row.pk), lately.get(row.pk, ()), paused.get(row.name)
+            row,
+            row.shown_arms,
+            held.get(row.pk),
+            sums.get(row.pk),
+            lately.get(row.pk, ()),
+            paused.get(row.name),
+            behind=bool(behind[row.endpoint_id]),
         )
         shown = ShownExperiment(
             row.pk,

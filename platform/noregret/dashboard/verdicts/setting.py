@@ -18,7 +18,8 @@ class Setting(Struct, frozen=True):
     """`per_day`: answered decisions a day lately, None where none came. `ends_at` and `at_end`: its
     planned end. `not_before`: until then nothing is promoted, whatever the evidence. `paused`: by
     whom, when and why, where the reader may know. `forecast`: None where it was not simulated yet.
-    `unit`: what sums of rewards are called; `metric`: what a reward is a value of."""
+    `unit`: what sums of rewards are called; `metric`: what a reward is a value of. `not_learned`:
+    what came and is in no figure yet, a clause; empty where all is learned."""
 
     endpoint: str
     champion: str
@@ -45,10 +46,16 @@ class Setting(Struct, frozen=True):
     per_day: float | None = None
     forecast: Forecast | None = None
     paused: str = ""
+    not_learned: str = ""
 
 
 def setting_of(
-    experiment: Experiment, *, per_day: float | None = None, forecast: Forecast | None = None, paused: str = ""
+    experiment: Experiment,
+    *,
+    per_day: float | None = None,
+    forecast: Forecast | None = None,
+    paused: str = "",
+    not_learned: str = "",
 ) -> Setting:
     """Reads the row alone; its endpoint and champion are loaded."""
     reward, promotion = experiment.reward_, experiment.promotion_
@@ -81,6 +88,7 @@ def setting_of(
         per_day=per_day,
         forecast=forecast,
         paused=paused,
+        not_learned=not_learned,
     )
 
 
