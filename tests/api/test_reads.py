@@ -62,6 +62,10 @@ def test_page__that_takes_too_long__is_a_503_that_says_so(
     ):
         answer = admin_client.get(path)
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/read-timeout")
+        page = admin_client.get(path, headers={"Accept": "text/html,*/*"})
+        assert (page.status_code, page["Retry-After"], page["Content-Type"][:9]) == (503, "10", "text/html")
+        assert "Reading took too long" in page.content.decode()
+        assert "Try again" in page.content.decode()
     assert admin_client.get("/admin/experiments/experiment/").status_code == 200
 
 

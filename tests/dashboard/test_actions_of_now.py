@@ -144,6 +144,24 @@ def test_action__of_an_experiment_that_ended__is_not_asked_for(admin: Client, tw
     assert "Reason, for the audit trail" not in answer
 
 
+def test_confirmation__of_an_experiment_that_ended_meanwhile__says_how_and_asks_no_more(
+    admin: Client, two_arms: Start
+) -> None:
+    experiment = two_arms()
+    pages = {action: opened(admin, do(experiment, action)) for action in ("promote", "pause", "stop", "floor")}
+    admin.post(do(experiment, "stop"), pages["stop"] | {"reason": "too costly"})
+    for action, sent in pages.items():
+        late = admin.post(do(experiment, action), sent | {"reason": "mine", "arm": "b"})
+        shown = late.content.decode()
+        assert late.status_code == 409
+        assert re.search(
+            r"Nothing was done\. e ended at \d\d:\d\d UTC\. The experiment was stopped by root: too costly", shown
+        )
+        assert "Reason, for the audit trail" not in shown
+        assert f'href="/admin/experiments/experiment/{experiment.pk}/change/"' in shown
+    assert Experiment.objects.get().outcome == "stopped"
+
+
 def test_arm_actions__of_arms_that_are_not_so__are_not_asked_for(admin: Client, two_arms: Start) -> None:
     experiment = two_arms()
     for action, arm in (("enable", "a"), ("disable", "nix"), ("enable", "")):

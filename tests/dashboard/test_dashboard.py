@@ -440,6 +440,13 @@ def test_browser__whole_visit__without_errors_or_foreign_requests(
     tab.locator("[data-chart=share] canvas").wait_for()
     assert [canvas.is_visible() for canvas in tab.locator("canvas").all()] == [False, True, True, True]
     assert "The first point is noted" in tab.inner_text("[data-chart=evidence]")
+    # A single stretch of shares is a bar as wide as its time, and no lone dots.
+    bars = tab.evaluate(
+        "() => { const drawn = Chart.getChart(document.querySelector('[data-chart=share] canvas'));"
+        " return drawn.data.datasets.map((one, i) => { const [from, to] = drawn.getDatasetMeta(i).data;"
+        " return [one.pointRadius, to.x - from.x > 30 && to.x <= drawn.chartArea.right] }) }"
+    )
+    assert bars == [[0, True], [0, True]]
     # The admin's theme brings a Chart.js of its own: the page draws with ours.
     assert f"Chart.js {tab.evaluate('Chart.version')}," in (CHART_JS / "SOURCE.txt").read_text()
     tab.click("text=Promote an arm")

@@ -75,6 +75,17 @@ def test_address_that_holds_nul__is_told_on_a_page__and_to_programs_as_a_problem
     assert (problem.status_code, problem.json()["detail"]) == (400, "its address holds NUL")
 
 
+def test_form_that_is_too_large__is_told_on_a_page__and_to_programs_as_a_problem(admin: Client, settings: Any) -> None:
+    settings.SERVING_BODY_LIMIT = 2000
+    sent: dict[str, Any] = {"data": "reason=" + "x" * 3000, "content_type": "application/x-www-form-urlencoded"}
+    answer = admin.post("/admin/access/apikey/add/", **sent, headers=PAGE)
+    assert (answer.status_code, answer["Content-Type"][:9]) == (413, "text/html")
+    assert "The body is too large" in answer.content.decode()
+    assert "Content-Security-Policy" in answer
+    assert 'href="/admin/"' in answer.content.decode()
+    assert admin.post("/admin/access/apikey/add/", **sent).json()["type"] == "/problems/too-large"
+
+
 @pytest.mark.parametrize("rows", LISTS)
 def test_empty_list__offers_only_what_can_be_done(admin: Client, rows: str) -> None:
     whole, sought = (admin.get(f"/admin/{rows}/{query}").content.decode() for query in ("", "?pk=0"))

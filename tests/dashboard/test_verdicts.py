@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import product
 from typing import Any
 
+import msgspec
 import pytest
 from noregret.dashboard import arm_table
 from noregret.dashboard.decision import against
@@ -153,6 +154,15 @@ def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:
     young = verdict(results(arm("a", decisions=0), arm("b", decisions=0), learner=behind), setting())
     assert young.headline == "No decision was learned yet."
     assert "Send requests" not in young.text
+    # The learner is well, and decisions are on their way to it.
+    waits = setting(not_learned="600 decisions wait to be learned")
+    for strategy in ("ab", "bandit", "canary", "shadow"):
+        fresh = verdict(results(arm("a", decisions=0), arm("b", decisions=0), strategy=strategy), waits)
+        assert fresh.headline == "No decision was learned yet."
+        assert "600 decisions wait to be learned." in fresh.text
+        assert "Send requests" not in fresh.text
+    undated = verdict(results(V1, V2, **LEADS), msgspec.structs.replace(waits, forecast=SOON, per_day=None))
+    assert "No date can be told yet: 600 decisions wait to be learned." in undated.text
     late = verdict(results(V1, V2, learner=behind, **LEADS), setting(forecast=SOON, per_day=None))
     assert "No date can be told while the learner is behind." in late.text
 

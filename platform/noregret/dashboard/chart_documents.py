@@ -116,6 +116,8 @@ def _nothing(results: Results, setting: Setting) -> str:
         return "Nothing is drawn before it has started."
     if not results.learner.ok:
         return "No decision was learned yet: the learner is behind."
+    if setting.not_learned:
+        return f"No decision was learned yet: {setting.not_learned}."
     return f"No decision has come in yet: send requests to {setting.endpoint}."
 
 

@@ -11,18 +11,21 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from noregret.experiments import document as documents
 from noregret.experiments.errors import Conflict, ExperimentsError, Invalid
 from noregret.experiments.lifecycle import TRANSITIONS
 from noregret.experiments.models import Arm, Endpoint, Experiment
+from noregret.learning.shown.recommendation import ending_told
 from noregret.learning.shown.shared import shared_results
 from noregret.rollout.arms import add_arm, set_enabled
 from noregret.rollout.floors import change_floor
 from noregret.rollout.setups import Setup
 from noregret.rollout.transitions import activate, advance, move
 from noregret.rollout.warnings import floors_take_much
+from noregret.trail.models import AuditEntry
 
 from .decision import LABELS, against, consequence
 from .document_inputs import JSONText, Number
@@ -31,8 +34,8 @@ from .forms import ReasonField, ReasonForm
 from .pages import ReadOnlyAdmin, actor_of
 from .possible_actions import possible_actions, possible_arm_actions, state_of
 from .review import USUAL_LIFT, cautions_before_start
-from .verdicts import Setting, setting_of
-from .words import warning_told
+from .verdicts import Setting, setting_of, told
+from .words import sentence, warning_told
 
 OF_ONE_ARM = ("promote", "disable", "enable")
 
@@ -98,13 +101,13 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
         posted = request.method == "POST"
         every = list(experiment.arms.select_related("model").order_by("position"))
         chosen = request.GET.get("arm", "")
-        refusal = "" if posted else _refusal(experiment, every, action, chosen)
-        if refusal:
-            messages.error(request, refusal)
-            return self.to_row(experiment)
-        arms = [arm for arm in every if arm.enabled != (action == "enable")] if action in OF_ONE_ARM else None
         now = state_of(experiment, every)
         stale = posted and request.POST.get("state", now) != now
+        if not posted or stale:
+            refusal = _refusal(experiment, every, action, chosen)
+            if refusal:
+                return self._refused(request, experiment, action, refusal, stale=stale)
+        arms = [arm for arm in every if arm.enabled != (action == "enable")] if action in OF_ONE_ARM else None
         typed = {name: request.POST.get(name, "") for name in ("arm", "reason")} if stale else {"arm": chosen}
         form = ActionForm(request.POST if posted and not stale else None, arms=arms, initial=typed)
         setting = setting_of(experiment)
@@ -129,15 +132,14 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
 
     def _change(self, request: HttpRequest, experiment: Experiment, action: str) -> HttpResponse:
         """An action that asks for more than an arm and a reason."""
-        refusal = "" if request.method == "POST" else _refusal(experiment, [], action, "")
+        now = state_of(experiment, list(experiment.arms.order_by("position")))
+        stale = request.POST.get("state", now) != now
+        refusal = "" if request.method == "POST" and not stale else _refusal(experiment, [], action, "")
         if refusal:
-            messages.error(request, refusal)
-            return self.to_row(experiment)
+            return self._refused(request, experiment, action, refusal, stale=stale)
         make_form, perform = _CHANGES[action]
         policy = experiment.policy_
         initial = {"floor": None if policy is None or policy.floor_scales else policy.floor}
-        now = state_of(experiment, list(experiment.arms.order_by("position")))
-        stale = request.POST.get("state", now) != now
         if stale:
             typed = {name: request.POST.get(name, "") for name in make_form.base_fields if name != "floor"}
             form = make_form(initial=initial | typed)
@@ -164,6 +166,16 @@ class ExperimentActions(ReadOnlyAdmin[Experiment]):
             "button": LABELS[action],
         }
         return self.confirmation(request, experiment, form, context, state=now, stale=stale)
+
+    def _refused(
+        self, request: HttpRequest, experiment: Experiment, action: str, refusal: str, *, stale: bool
+    ) -> HttpResponse:
+        """Why it can't be done now; `stale`: it was confirmed, on a page of before."""
+        if not stale:
+            messages.error(request, refusal)
+            return self.to_row(experiment)
+        why = _ended(experiment) if experiment.status == Experiment.Status.COMPLETED else refusal
+        return self.too_late(request, experiment, f"{LABELS[action]}: {experiment.name}", why)
 
     def _do(self, request: HttpRequest, experiment: Experiment, action: str, arm: str, reason: str, state: str) -> None:
         try:
@@ -255,6 +267,15 @@ def _refusal(experiment: Experiment, arms: list[Arm], action: str, chosen: str) 
         elif action == "activate" and not experiment.apprentice:
             why = "it is no apprentice"
     return "" if is_possible else f"{LABELS[action]}: {experiment.name} can't do that now, for {why}."
+
+
+def _ended(experiment: Experiment) -> str:
+    """When, how, by whom and why it ended."""
+    entries = AuditEntry.objects.filter(experiment=experiment.name, action=f"experiment.{experiment.outcome}")
+    arm = experiment.promoted_arm
+    how = sentence(ending_told(experiment, entries.order_by("-pk").first()), [arm.name] if arm else ())
+    at = "" if experiment.ended_at is None else f" {told.when(experiment.ended_at, timezone.now())}"
+    return f"{experiment.name} ended{at}. {how}"
 
 
 def _performed(experiment: Experiment, action: str, name: str, actor: str, reason: str) -> str:

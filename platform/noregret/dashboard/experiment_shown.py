@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from noregret.experiments.models import Arm, Experiment
 from noregret.learning import standing_history
 from noregret.learning.evidence import keeps_units
+from noregret.learning.health import not_learned_yet
 from noregret.learning.kept import rows_from
 from noregret.learning.shown import forecast, lagging
 from noregret.learning.shown.asked import SEGMENTS, Known
@@ -33,6 +34,7 @@ from .figures import Figures, figures_of, shadow_rows, tells_evidence
 from .possible_actions import possible_actions, possible_arm_actions
 from .soundness import soundness
 from .timeline import SHOWN, events, timeline
+from .told_reward import BEGUN
 from .verdicts import Setting, setting_of, verdict
 from .verdicts.setting import planned_end
 from .words import duration, warning_told
@@ -61,6 +63,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         forecast=_forecast(experiment),
         paused=_paused(experiment, entries, results.as_of),
         taken_out=taken_out(experiment, arms, results.as_of),
+        not_learned=not_learned_yet(experiment.endpoint.name) if experiment.status in BEGUN else "",
     )
     figures = figures_of(experiment, results)
     standing = verdict(results, setting)
@@ -83,7 +86,7 @@ def shown(experiment: Experiment, *, may_change: bool, sees_audit: bool, policy:
         "may_change": may_change,
         "table": arm_table(experiment, results, setting, figures.cells),
         "arms_help": arms_help(experiment) + gone_help(experiment),
-        "soundness": soundness(experiment, results, counted),
+        "soundness": soundness(experiment, results, counted, setting.not_learned),
         "charts": charts(experiment, results, setting, series, history, events(experiment, entries)),
         "sees_audit": sees_audit,
         "timeline": timeline(experiment, entries, history),

@@ -86,6 +86,13 @@ class ReadOnlyAdmin(NarrowedLists, Generic[M]):
         status = 409 if stale else 400 if set(form.errors) - {"seen"} else 200
         return self.page(request, "noregret/confirm.html", context | shown, status=status)
 
+    def too_late(self, request: HttpRequest, row: Model, title: str, told: str) -> HttpResponse:
+        """What a page is answered that was opened before the row came to allow its action no more:
+        no form, for none could succeed."""
+        links = [(f"To {row}", self.row_url(row))]
+        context = {"title": title, "told": f"Nothing was done. {told}", "links": links}
+        return self.page(request, "noregret/refused.html", context, status=409)
+
     def row_url(self, row: Model) -> str:
         meta = self.model._meta
         return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])

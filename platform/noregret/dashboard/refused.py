@@ -9,17 +9,23 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from noregret.rest import problems
+from serving.problems import Problem
 
 
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_page(request):
         return problems.handle_400(request, exception)
-    problem = problems.not_understood(exception)
-    if not hasattr(request, "user"):  # refused at the gate, before anybody knows who asks
-        return render(request, "noregret/went_wrong.html", {"problem": problem}, status=problem.status)
+    problem = problems.refusal(exception)
+    # Refused at the gate, before anybody knows who asks; or with the database's help no more.
+    if not hasattr(request, "user") or problem.status >= 500:
+        return _alone(request, problem)
     told = f"{problem.detail[:1].upper()}{problem.detail[1:]}."
     return _page(
-        request, 400, problem.title, told, [("Show all", request.path), ("To the overview", reverse("admin:index"))]
+        request,
+        problem.status,
+        problem.title,
+        told,
+        [("Show all", request.path), ("To the overview", reverse("admin:index"))],
     )
 
 
@@ -39,8 +45,11 @@ def handle_500(request: HttpRequest) -> HttpResponse:
     """Called while the error is handled."""
     if not _is_page(request):
         return problems.handle_500(request)
-    problem = problems.unforeseen()
-    # By itself: what draws the admin's frame may be what went wrong.
+    return _alone(request, problems.unforeseen())
+
+
+def _alone(request: HttpRequest, problem: Problem) -> HttpResponse:
+    """A page without the admin's frame: what draws that may be what went wrong."""
     answer = render(request, "noregret/went_wrong.html", {"problem": problem}, status=problem.status)
     for name, value in problem.headers.items():
         answer[name] = value

@@ -61,6 +61,10 @@ class ActionsAdmin(ReadOnlyAdmin[Any]):
         posted = request.method == "POST"
         state, initial = found.state(row), found.form.initial_of(row)
         stale = posted and request.POST.get("state", state) != state
+        if stale and not found.offered(row):
+            return self.too_late(
+                request, row, f"{found.label}: {row}", f"{row} has changed, and does not allow it now."
+            )
         if stale:  # what it was filled in with may be what has changed: of what was typed the reason stands again
             form = found.form(initial=initial | {"reason": request.POST.get("reason", "")})
         else:

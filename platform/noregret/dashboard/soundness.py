@@ -37,9 +37,9 @@ class Answer(Struct, frozen=True):
     tone: Tone
 
 
-def soundness(experiment: Experiment, results: Results, counted: Feedback) -> list[Answer]:
-    """Every question that this strategy has."""
-    answers: list[Answer | None] = [_learner(results)]
+def soundness(experiment: Experiment, results: Results, counted: Feedback, not_learned: str) -> list[Answer]:
+    """Every question that this strategy has. `not_learned`: what came and is in no figure yet."""
+    answers: list[Answer | None] = [_learner(results, not_learned)]
     if not serves_nobody(experiment):
         answers += [_sample_ratio(results), _units(experiment), _answers(experiment, results)]
     if experiment.strategy != Experiment.Strategy.SHADOW or counted.answered:  # else it is scored on outcomes
@@ -48,7 +48,7 @@ def soundness(experiment: Experiment, results: Results, counted: Feedback) -> li
     return [answer for answer in answers if answer is not None]
 
 
-def _learner(results: Results) -> Answer:
+def _learner(results: Results, not_learned: str) -> Answer:
     learner = results.learner
     question = "Is all learned that came in?"
     if learner.set_aside:
@@ -59,6 +59,8 @@ def _learner(results: Results) -> Answer:
     if not learner.ok:
         since = "" if learner.behind_seconds is None else f" for {learner.behind_seconds:,.0f} s"
         return Answer("learner", question, f"No, not{since}: {learner.why}.", "bad")
+    if not_learned:
+        return Answer("learner", question, f"Yes, but for what is on its way: {not_learned}.", "good")
     return Answer("learner", question, "Yes.", "good")
 
 
@@ -168,7 +170,7 @@ def _fallbacks(results: Results) -> Answer:
     question = "Do arms answer themselves?"
     known = [arm for arm in results.arms if arm.decisions and arm.error_rate is not None]
     if not known:
-        return Answer("fallbacks", question, "Not known yet: no decision came in.", "wait")
+        return Answer("fallbacks", question, "Not known yet: no decision is counted.", "wait")
     each = ", ".join(
         f"{arm.name} {told.values([arm.error_rate or 0.0], percent=True)[0]}" for arm in known if arm.error_rate
     )

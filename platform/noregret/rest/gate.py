@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from serving import problems
 
-from .problem_response import problem_response
+from .problem_response import Refused
 from .problems import NotUnderstood
 
 Respond = Callable[[HttpRequest], HttpResponse]
@@ -37,7 +37,7 @@ def bound_pages(respond: Respond) -> Respond:
         upload = request.META.get("CONTENT_TYPE", "").startswith("multipart/form-data")
         limit: int = settings.ARTIFACT_LIMIT + settings.SERVING_BODY_LIMIT if upload else settings.SERVING_BODY_LIMIT
         if form and int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-            return problem_response(problems.too_large(limit))
+            raise Refused(problems.too_large(limit))
         return respond(request)
 
     return middleware

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import structlog
-from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
@@ -13,7 +13,7 @@ from rest_framework.views import set_rollback
 from serving import problems
 from serving.problems import Problem
 
-from .problem_response import problem_response
+from .problem_response import Refused, problem_response
 from .reads import too_long, took_too_long
 
 log = structlog.get_logger(__name__)
@@ -61,17 +61,25 @@ def as_problem(error: Exception) -> Problem:
 # What Django answers outside REST framework; the pages of the admin have pages for it.
 
 
-class NotUnderstood(BadRequest):
+class NotUnderstood(Refused):
     """Says what of the request can't be understood, in words for its sender."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(_not_understood(detail))
 
 
 def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problem_response(not_understood(exception))
+    return problem_response(refusal(exception))
 
 
-def not_understood(exception: Exception) -> Problem:
-    told = "it is malformed, or its host name is not one that this service answers to"
-    detail = str(exception) if isinstance(exception, NotUnderstood) else told
+def refusal(exception: Exception) -> Problem:
+    """What tells of an exception that Django answers as a bad request."""
+    if isinstance(exception, Refused):
+        return exception.problem
+    return _not_understood("it is malformed, or its host name is not one that this service answers to")
+
+
+def _not_understood(detail: str) -> Problem:
     return Problem(400, "bad-request", "The request can't be understood", detail)
 
 

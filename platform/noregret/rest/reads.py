@@ -19,7 +19,7 @@ from serving import problems
 from serving.bounded_connection import within
 from serving.problems import Problem
 
-from .problem_response import problem_response
+from .problem_response import Refused
 
 SAFE = ("GET", "HEAD")
 MARGIN_SECONDS = 2.0
@@ -88,4 +88,6 @@ class BoundedPages:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Called for what a view or the rendering of its page raises."""
-        return problem_response(too_long()) if took_too_long(error) else None
+        if took_too_long(error):
+            raise Refused(too_long()) from error
+        return None

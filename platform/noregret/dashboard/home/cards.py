@@ -28,6 +28,7 @@ from .state import Read, State, state_of
 
 CARDS = 12
 """On a page. Reading a week of an experiment's sums takes some milliseconds each."""
+_TOO_FEW = "A line needs a second point in time."
 _ACTIONS = {"rollback": "roll back", "disable_arm": "take the arm out", "pause": "pause"}
 
 
@@ -66,7 +67,9 @@ class Sees:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is told of an endpoint. Where there is no line, `no_traffic` or `no_reward` says why."""
+    """What is told of an endpoint. `decisions` and `mean` are of all that was learned since
+    `begin`, empty where nothing was. Where there is no line, `no_traffic` or `no_reward` says
+    why."""
 
     pk: int
     name: str
@@ -75,12 +78,14 @@ class Card:
     since: datetime
     by: str
     behind: str
+    begin: str
+    decisions: str
     traffic: Line | None
     no_traffic: str
+    mean: str
     reward: Line | None
     no_reward: str
     metric: str
-    told: str
     p99_ms: float | None
     experiments: list[ShownExperiment] = field(default_factory=list)
     ended: EndedExperiment | None = None
@@ -120,10 +125,11 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
     rewards = told_rewards(rows)
     lines = series_of(rows, {pk: reward.metric for pk, reward in rewards.items()}, now)
     seen = glances(rows)
-    runs = _runs(rows, sees, now) if sees.experiments else {}
+    behind = {row.pk: _behind(row, sees.situation) for row in rows}
+    runs = _runs(rows, sees, behind, now) if sees.experiments else {}
     ended = _ended(rows, sees, now) if sees.experiments else {}
     shown_cards = [
-        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), _behind(row, sees.situation))
+        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), behind[row.pk], now)
         for row in rows
     ]
     return Cards(
@@ -135,12 +141,19 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
 
 
 def _card(
-    row: Any, rewarded: Reward, change: ChampionChange | None, series: Series, glance: Glance | None, behind: str
+    row: Any,
+    rewarded: Reward,
+    change: ChampionChange | None,
+    series: Series,
+    glance: Glance | None,
+    behind: str,
+    now: datetime,
 ) -> Card:
     since = row.created_at if change is None else change.at
     percent = tells_rates(rewarded, _known(series.means))
-    traffic = line(series.traffic, _traffic_told(series), _per_hour(series.traffic), from_zero=True)
-    reward = line(series.means, _means_told(series, percent), _last_mean(series.means, percent), from_zero=False)
+    begin = _moment(series.since, now)
+    traffic = line(series.traffic, _traffic_told(series, begin), from_zero=True)
+    reward = line(series.means, _means_told(series, begin, percent), from_zero=False)
     return Card(
         pk=row.pk,
         name=row.name,
@@ -149,12 +162,14 @@ def _card(
         since=since,
         by="" if change is None else actor_told(change.actor),
         behind=behind,
+        begin=begin,
+        decisions=_served(series),
         traffic=traffic,
         no_traffic="" if traffic else _why_no_traffic(row, series, behind),
+        mean=_mean(series, percent),
         reward=reward,
         no_reward="" if reward else _why_no_reward(series, behind),
         metric=series.metric,
-        told=series.told,
         p99_ms=None if glance is None else glance.p99_ms,
     )
 
@@ -170,8 +185,8 @@ def _behind(row: Any, situation: Situation) -> str:
     return f"Not all that came is in these figures: {waits}." if waits else ""
 
 
-def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExperiment]]:
-    """What runs or is paused, by endpoint's id."""
+def _runs(rows: list[Any], sees: Sees, behind: dict[int, str], now: datetime) -> dict[int, list[ShownExperiment]]:
+    """What runs or is paused, by endpoint's id, as `behind` is."""
     begun = [experiment for row in rows for experiment in row.begun]
     numbers = [row.pk for row in begun]
     evidence = ExperimentEvidence.objects.filter(experiment__in=numbers).defer("answers", "split", "learned")
@@ -188,7 +203,13 @@ def _runs(rows: list[Any], sees: Sees, now: datetime) -> dict[int, list[ShownExp
     runs: dict[int, list[ShownExperiment]] = {}
     for row in begun:
         read = Read(
-            row, row.shown_arms, held.get(row.pk), sums.get(row.pk), lately.get(row.pk, ()), paused.get(row.name)
+            row,
+            row.shown_arms,
+            held.get(row.pk),
+            sums.get(row.pk),
+            lately.get(row.pk, ()),
+            paused.get(row.name),
+            behind=bool(behind[row.endpoint_id]),
         )
         shown = ShownExperiment(
             row.pk,
@@ -248,16 +269,25 @@ def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _per_hour(values: list[float | None]) -> str:
-    known = _known(values)
-    return f"{_rate(known[-1])} an hour" if known else ""
+def _moment(at: datetime, now: datetime) -> str:
+    """'14:40 UTC' today, else '24 November, 14:40 UTC'."""
+    day = "" if at.date() == now.date() else f"{at.day} {at:%B}, "
+    return f"{day}{at:%H:%M} UTC"
 
 
-def _traffic_told(series: Series) -> str:
+def _served(series: Series) -> str:
+    """How many decisions were made; an estimate where a part is recorded."""
+    if not series.decisions:
+        return ""
+    about = "" if round(series.served) == series.decisions else "about "
+    return f"{about}{series.served:,.0f}"
+
+
+def _traffic_told(series: Series, begin: str) -> str:
     known = _known(series.traffic)
     if not known:
         return ""
-    return f"Decisions an hour over the last {series.told}: from {_rate(min(known))} to {_rate(max(known))}, now {_rate(known[-1])}"
+    return f"Decisions an hour since {begin}: from {_rate(min(known))} to {_rate(max(known))}"
 
 
 def _means_as_text(known: list[float], percent: bool) -> list[str]:
@@ -268,22 +298,25 @@ def _means_as_text(known: list[float], percent: bool) -> list[str]:
     return [shaped.text(value) for value in known]
 
 
-def _last_mean(values: list[float | None], percent: bool) -> str:
-    known = _known(values)
-    return _means_as_text(known, percent)[-1] if known else ""
+def _mean(series: Series, percent: bool) -> str:
+    """Of all rewards, by their sum: a mean of means would weigh quiet hours like busy ones."""
+    if not series.rewards:
+        return ""
+    mean = series.reward_total / series.rewards
+    return _means_as_text([mean, *_known(series.means)], percent)[0]
 
 
-def _means_told(series: Series, percent: bool) -> str:
+def _means_told(series: Series, begin: str, percent: bool) -> str:
     known = _known(series.means)
     if not known:
         return ""
-    low, high, last = _means_as_text([min(known), max(known), known[-1]], percent)
-    return f"Mean {series.metric} over the last {series.told}: from {low} to {high}, last {last}"
+    low, high = _means_as_text([min(known), max(known)], percent)
+    return f"Mean {series.metric} since {begin}: from {low} to {high}"
 
 
 def _why_no_traffic(row: Any, series: Series, behind: str) -> str:
     if series.decisions:
-        return f"{series.decisions:,} decisions so far: a line needs a second point."
+        return _TOO_FEW
     if row.record <= 0.0 and not row.begun:
         return "Nothing of it is recorded (record is 0), so its traffic is not known."
     if behind:
@@ -298,4 +331,4 @@ def _why_no_reward(series: Series, behind: str) -> str:
         return "Without decisions there is no reward."
     if not series.rewards:
         return f"No {series.metric} came for its decisions yet: feedback is sent with their decision_id."
-    return f"{series.rewards:,} rewards so far: a line needs a second point."
+    return _TOO_FEW

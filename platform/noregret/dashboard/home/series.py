@@ -33,15 +33,19 @@ LEAST_ELAPSED = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """`traffic` in decisions an hour and `means`, by piece, the oldest first; `rewards` counts what
-    the means are of, `decisions` what the traffic is of."""
+    """`traffic` in decisions an hour and `means`, by piece, the oldest first. Of all pieces, from
+    `since` on: `decisions` were recorded, which stand for `served`, and `rewards` sum up to
+    `reward_total`."""
 
     told: str
+    since: datetime
     metric: str
     traffic: list[float | None]
     means: list[float | None]
     decisions: int
+    served: float
     rewards: int
+    reward_total: float
 
 
 def scale_of(age: timedelta, *, experiments: bool) -> Scale:
@@ -106,16 +110,18 @@ def series_of(endpoints: Sequence[Endpoint], metrics: dict[int, str], now: datet
         cursor.execute(_PIECES, asked)
         for pk, metric, start, decisions, recorded, rewards, total in cursor.fetchall():
             sums = pieces.setdefault(pk, {}).setdefault(start, [0.0, 0.0, 0.0])
-            count = counts.setdefault(pk, [0, 0])
+            count = counts.setdefault(pk, [0.0] * 4)
             sums[0] += decisions
             count[0] += recorded
+            count[1] += decisions
             if metric == metrics.get(pk, metric):  # of another metric a mean is no continuation
                 sums[1] += rewards
                 sums[2] += total
-                count[1] += rewards
+                count[2] += rewards
+                count[3] += total
     return {
         row.pk: _series(
-            scales[row.pk], begins[row.pk], now, pieces.get(row.pk, {}), counts.get(row.pk, [0, 0]), metrics.get(row.pk, "reward")
+            scales[row.pk], begins[row.pk], now, pieces.get(row.pk, {}), counts.get(row.pk, [0.0] * 4), metrics.get(row.pk, "reward")
         )
         for row in endpoints
     }  # fmt: skip
@@ -137,7 +143,8 @@ def _series(
     first = next((i for i, value in enumerate(traffic) if value), len(traffic))
     # Before the first decision there was no traffic to tell of.
     traffic[:first] = [None] * first
-    return Series(scale.told, metric, traffic, means, int(counts[0]), int(counts[1]))
+    decisions, served, rewards, total = counts
+    return Series(scale.told, begin, metric, traffic, means, int(decisions), served, int(rewards), total)
 
 
 def _floor(at: datetime, width: timedelta) -> datetime:
@@ -157,10 +164,9 @@ class Line:
     parts: list[str]
     dot: tuple[float, float]
     said: str
-    last: str
 
 
-def line(values: Iterable[float | None], said: str, last: str, *, from_zero: bool) -> Line | None:
+def line(values: Iterable[float | None], said: str, *, from_zero: bool) -> Line | None:
     """None where fewer than two points are known: one is no line."""
     known = list(values)
     numbers = [value for value in known if value is not None]
@@ -182,4 +188,4 @@ def line(values: Iterable[float | None], said: str, last: str, *, from_zero: boo
     drawn = [part for part in parts if part]
     # A point between two gaps is a dash, or it would not be seen.
     whole = [part if len(part) > 1 else [part[0], (part[0][0] + 1.5, part[0][1])] for part in drawn]
-    return Line([" ".join(f"{x},{y}" for x, y in part) for part in whole], drawn[-1][-1], said, last)
+    return Line([" ".join(f"{x},{y}" for x, y in part) for part in whole], drawn[-1][-1], said)

@@ -57,7 +57,7 @@ class State:
 class Read:
     """What was read of an experiment. `arms` by position, with `statistics` and
     `shadow_statistics`; `lately`: who failed in the last minutes; `paused`: its entry in the trail,
-    as far as the reader sees it."""
+    as far as the reader sees it; `behind`: is something of its endpoint not learned yet?"""
 
     row: Experiment
     arms: Sequence[Arm]
@@ -65,6 +65,7 @@ class Read:
     sums: LedgerSums | None = None
     lately: Sequence[Failing] = ()
     paused: AuditEntry | None = None
+    behind: bool = False
 
 
 def state_of(read: Read, now: datetime) -> State:
@@ -94,9 +95,9 @@ def _standing(read: Read, now: datetime) -> tuple[str, Chip | None]:
     decisions, rewards = (sum(getattr(each, name) for _, each in sums) for name in ("decisions", "rewards"))
     counted = f"{day}{counts_told(decisions, rewards)}"
     if row.canary_ is not None:
-        return _canary(row, sums, day)
+        return _canary(read, sums, day)
     if not decisions and not rewards:
-        return f"{day}no decision has come in yet.", None
+        return f"{day}no decision {'is learned' if read.behind else 'has come in'} yet.", None
     if row.apprentice:
         return f"{counted}. The champion serves; what the policy would have chosen is recorded.", None
     if not rewards:
@@ -106,14 +107,15 @@ def _standing(read: Read, now: datetime) -> tuple[str, Chip | None]:
     return _weighed(read, sums, counted)
 
 
-def _canary(row: Experiment, sums: Sums, day: str) -> tuple[str, Chip | None]:
+def _canary(read: Read, sums: Sums, day: str) -> tuple[str, Chip | None]:
+    row = read.row
     assert row.canary_ is not None, "a canary has steps"
     step, steps = row.canary_step or 0, row.canary_.steps
     at = f"{day}the challenger gets {steps[step]:.0%} (step {step + 1} of {len(steps)})"
     waits = _waits(row)
     chip = Chip("ready to promote", "good") if waits else None
     if not any(each.rewards for _, each in sums):
-        return f"{at}; no reward has come yet.{waits}", chip
+        return f"{at}; no reward {'is learned' if read.behind else 'has come'} yet.{waits}", chip
     return f"{at}. {_compared(row, sums)}.{waits}", chip
 
 

@@ -133,6 +133,8 @@ def expected(results: Results, setting: Setting) -> str:
         )
     if not results.learner.ok:
         return "No date can be told while the learner is behind."
+    if not setting.per_day and setting.not_learned:
+        return f"No date can be told yet: {setting.not_learned}."
     if not setting.per_day:
         return "No date can be told: no answered decision came lately."
 

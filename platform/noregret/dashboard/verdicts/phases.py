@@ -54,10 +54,11 @@ def of_ended(results: Results, setting: Setting) -> Verdict:
 def said_of_nothing(results: Results, setting: Setting) -> Verdict | None:
     """Where no decision came in, or none has an outcome yet; None where there is more to say."""
     if not results.decisions:
-        if not results.learner.ok:
-            return Verdict(
-                "No decision was learned yet.", "Wait for the learner; see to it where it stays behind.", "wait"
-            )
+        if not results.learner.ok or setting.not_learned:
+            # Why the learner is behind stands among the troubles.
+            waits = (sentence(setting.not_learned, [setting.endpoint]),) if results.learner.ok else ()
+            do = "Wait for the learner; see to it where it stays behind."
+            return Verdict("No decision was learned yet.", do, "wait", waits)
         activation = results.activation
         waiting = activation is not None and activation.decisions > activation.activated
         return Verdict(

@@ -30,7 +30,8 @@ class Setting(Struct, frozen=True):
     until then nothing is promoted, whatever the evidence. `paused`: by whom, when and why, where
     the reader may know. `forecast`: None where it was not simulated yet. `unit`: what sums of
     rewards are called; `metric`: what a reward is a value of. `taken_out`: by guardrails, and not
-    put back."""
+    put back; `not_learned`: what came and is in no figure yet, a clause; empty where all is
+    learned."""
 
     endpoint: str
     champion: str
@@ -59,6 +60,7 @@ class Setting(Struct, frozen=True):
     forecast: Forecast | None = None
     paused: str = ""
     taken_out: tuple[TakenOut, ...] = ()
+    not_learned: str = ""
 
 
 def setting_of(
@@ -68,6 +70,7 @@ def setting_of(
     forecast: Forecast | None = None,
     paused: str = "",
     taken_out: tuple[TakenOut, ...] = (),
+    not_learned: str = "",
 ) -> Setting:
     """Reads the row alone; its endpoint and champion are loaded."""
     reward, promotion = experiment.reward_, experiment.promotion_
@@ -102,6 +105,7 @@ def setting_of(
         forecast=forecast,
         paused=paused,
         taken_out=taken_out,
+        not_learned=not_learned,
     )
 
 

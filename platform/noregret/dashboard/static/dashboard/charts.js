@@ -51,12 +51,18 @@ const NoregretCharts = (() => {
 
   const points = (chart, values) => values.map((y, i) => ({ x: Date.parse(chart.at[i]), y }));
 
+  // Of a time in which nothing was decided there are no shares, and no arm had 0 % of it.
+  const isKnown = (chart) => (_, i) => chart.series.some((one) => one.values[i] !== null);
+  const width = (chart) => Math.max(chart.seconds, 30) * SECOND;
+  // A single stretch has no area: drawn as two dots, the upper one at 100%, it reads as if that arm got all.
+  const asBar = (chart, data) => (data.length === 1 ? [...data, { ...data[0], x: data[0].x + width(chart), from: data[0].x }] : data);
+
   const lines = (chart) => chart.series.flatMap((series) => {
     const stacked = chart.kind === "stacked";
     const ink = colour(series.colour);
-    // Of a time in which nothing was decided there are no shares, and no arm had 0 % of it.
-    const some = (point, i) => !stacked || chart.series.some((one) => one.values[i] !== null);
-    const data = points(chart, stacked ? series.values.map((value) => value ?? 0) : series.values).filter(some);
+    const data = stacked
+      ? asBar(chart, points(chart, series.values.map((value) => value ?? 0)).filter(isKnown(chart)))
+      : points(chart, series.values);
     const known = data.filter((point) => point.y !== null).length;
     if (!known) return []; // an arm of which nothing is known has no line
     const line = {
@@ -66,7 +72,7 @@ const NoregretCharts = (() => {
       backgroundColor: stacked ? `${ink}B0` : ink,
       borderDash: stacked ? [] : DASHES[series.colour % DASHES.length],
       borderWidth: stacked ? 1 : 2,
-      pointRadius: known < 3 ? 3 : 0,
+      pointRadius: known < 3 && !stacked ? 3 : 0,
       pointHitRadius: 8,
       spanGaps: true,
       fill: stacked ? "stack" : false,
@@ -130,14 +136,16 @@ const NoregretCharts = (() => {
     const at = chart.at.map((iso) => Date.parse(iso));
     const last = at[at.length - 1];
     // A single stretch gets a width: an axis without one would be drawn days wide.
-    const margin = at.length > 1 ? 0 : Math.max(chart.seconds, 30) * SECOND;
-    return { min: at[0] - margin, max: last + margin };
+    const margin = at.length > 1 ? 0 : width(chart);
+    const isBar = chart.kind === "stacked" && at.filter(isKnown(chart)).length === 1;
+    return { min: at[0] - margin, max: last + (isBar ? width(chart) : margin) };
   };
 
+  const began = (item) => item.raw.from ?? item.parsed.x;
   const tooltip = (chart) => ({
     filter: (item) => !item.dataset.isBand && !item.dataset.isThreshold,
     callbacks: {
-      title: (items) => (items.length ? [`${chart.seconds ? "from " : ""}${clock.format(items[0].parsed.x)}`, utc(items[0].parsed.x)] : []),
+      title: (items) => (items.length ? [`${chart.seconds ? "from " : ""}${clock.format(began(items[0]))}`, utc(began(items[0]))] : []),
       label: (item) => {
         const series = chart.series.find((one) => one.name === item.dataset.label);
         const band = series && series.band[item.dataIndex];
@@ -147,7 +155,7 @@ const NoregretCharts = (() => {
       },
       footer: (items) => {
         if (!items.length) return [];
-        const from = items[0].parsed.x;
+        const from = began(items[0]);
         const next = chart.at.map((iso) => Date.parse(iso)).find((at) => at > from) || Infinity;
         return chart.events.filter((event) => Date.parse(event.at) >= from && Date.parse(event.at) < next).map((event) => `${event.text}, ${clock.format(Date.parse(event.at))}`);
       },
