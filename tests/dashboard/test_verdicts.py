@@ -148,6 +148,21 @@ def test_arm_that_a_guardrail_took_out__is_told_with_what_was_measured() -> None
     assert said.details[0] in verdict(results(V1, gone, third, **LEADS | {"leader": "v3"}), acted).details
 
 
+def test_paused__has_no_date_because_it_is_paused() -> None:
+    behind = LearnerState(False, 90.0, 90.0, "decisions wait to be written", 0)
+    said = verdict(results(V1, V2, status="paused", learner=behind, **LEADS), setting(forecast=SOON)).text
+    assert "No date can be told while it is paused." in said
+    assert "while the learner is behind" not in said
+
+
+def test_what_is_compared__shows_how_many_times_one_is_the_other() -> None:
+    few = (arm("v1", mean=0.0013, probability_best=0.1), arm("v2", mean=0.0047, probability_best=0.9))
+    assert "0.47% against 0.13% of v1" in verdict(results(*few, **LEADS), setting()).headline
+    numbers = (arm("v1", mean=0.9, probability_best=0.1), arm("v2", mean=1.9, probability_best=0.9))
+    assert "1.9 against 0.9 of v1" in verdict(results(*numbers, **LEADS), setting(percent=False)).headline
+    assert told.values([0.4123, 0.0047], percent=True) == ["41.2%", "0.5%"]
+
+
 def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:
     behind = LearnerState(False, 90.0, 90.0, "decisions wait to be written", 0)
     young = verdict(results(arm("a", decisions=0), arm("b", decisions=0), learner=behind), setting())

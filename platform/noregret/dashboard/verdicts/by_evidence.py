@@ -119,6 +119,8 @@ def expected(results: Results, setting: Setting) -> str:
     evidence, forecast = results.evidence, setting.forecast
     if evidence.value is None or evidence.needed is None or evidence.value >= evidence.needed:
         return ""
+    if results.status == "paused":
+        return "No date can be told while it is paused."
     if forecast is None:
         return "When it may be decided is not simulated yet."
     if forecast.horizon is None:
