@@ -342,6 +342,20 @@ def test_shadow__says_what_would_decide_it__and_counts_stand_at_its_histogram() 
     assert few[0].reasons[0].text == "Not known yet: 20 of 100 outcomes were told."
 
 
+@pytest.mark.parametrize(("strategy", "label"), [("ab", "Units matured"), ("bandit", "Decisions matured")])
+def test_headings__name_the_metric_and_what_matures(admin: Client, two_arms: Start, strategy: str, label: str) -> None:
+    experiment = two_arms(strategy=strategy, reward={"kind": "binary", "metric": "clicks", "window_seconds": 3600})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (10, 10), "b": (10, 10)})
+    learn(experiment.endpoint_id)
+    text = text_of(admin.get(page(experiment)))
+    assert label in text
+    assert "Mean clicks, 95%, at any time" in text
+    assert "Mean reward" not in text
+    assert "3600 s" not in text
+    assert "counts 1 h after" in told(experiment)["recommendation"]["reason"]
+
+
 @pytest.mark.parametrize(
     ("own", "champion", "said"),
     [

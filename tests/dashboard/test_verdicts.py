@@ -163,6 +163,13 @@ def test_what_is_compared__shows_how_many_times_one_is_the_other() -> None:
     assert told.values([0.4123, 0.0047], percent=True) == ["41.2%", "0.5%"]
 
 
+def test_what_matures__is_named__where_a_unit_counts_once() -> None:
+    early = {"leader": "v2", "value": 1.0, "needed": 60.0, "matured": 315}
+    said = verdict(results(V1, V2, **early), setting(by_unit=True))
+    assert "It counts each unit once, and 315 units so far." in said.details
+    assert "unit" not in verdict(results(V1, V2, **early), setting()).text
+
+
 def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:
     behind = LearnerState(False, 90.0, 90.0, "decisions wait to be written", 0)
     young = verdict(results(arm("a", decisions=0), arm("b", decisions=0), learner=behind), setting())
@@ -435,4 +442,4 @@ def test_values__are_told_apart__at_every_size(numbers: list[float], percent: bo
 def test_reward_that_is_minimized__leads_by_less() -> None:
     slow, fast = arm("v1", mean=310.0, probability_best=0.02), arm("v2", mean=295.5, probability_best=0.98)
     said = verdict(results(slow, fast, **LEADS), setting(percent=False, minimize=True))
-    assert said.headline.startswith("v2 leads: 296 against 310 of v1, the control, and less is better")
+    assert said.headline.startswith("v2 leads: 296 against 310 of v1, the control (less is better)")

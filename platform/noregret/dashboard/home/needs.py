@@ -11,7 +11,7 @@ from typing import Literal
 
 from django.urls import reverse
 
-from noregret.dashboard.words import duration
+from noregret.learning.shown.phrases import duration
 
 Cause = Literal[
     "workers_silent",
