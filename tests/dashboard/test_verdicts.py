@@ -64,6 +64,12 @@ def test_date__is_told__or_why_none_can_be(forecast: Forecast | None, per_day: f
     assert told_so in verdict(results(V1, V2, **LEADS), setting(forecast=forecast, per_day=per_day)).text
 
 
+def test_date__of_other_numbers__says_where_to_look_instead() -> None:
+    other = Forecast(0, None, None, None, None, "Forecasts are simulated for rewards of 0 and 1 alone.")
+    said = verdict(results(V1, V2, **LEADS), setting(forecast=other, percent=False)).text
+    assert "for rewards of 0 and 1 alone. How its evidence grows is drawn below." in said
+
+
 def test_date__is_never_before_what_the_promotion_waits_for() -> None:
     waits = setting(forecast=SOON, not_before=NOW + timedelta(days=10))
     assert "Decided about 6 December at this traffic." in verdict(results(V1, V2, **LEADS), waits).text

@@ -130,7 +130,8 @@ def expected(results: Results, setting: Setting) -> str:
     if forecast is None:
         return "When it may be decided is not simulated yet."
     if forecast.horizon is None:
-        return f"No date can be told. {forecast.said}"
+        drawn = "" if setting.percent else " How its evidence grows is drawn below."
+        return f"No date can be told. {forecast.said}{drawn}"
     if forecast.low is None:
         share = 0.0 if forecast.ended is None else forecast.ended
         ahead = forecast.horizon - forecast.matured
