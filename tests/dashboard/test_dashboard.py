@@ -102,7 +102,7 @@ def test_action__against_what_is_known__wants_a_second_look(admin: Client, two_a
     sent = {"arm": "b", "reason": "I like it"}
     warned = admin.post(do(experiment, "promote"), sent)
     assert warned.status_code == 200
-    assert b"a leads, not b." in warned.content
+    assert b"Nobody leads yet: no decision has matured yet." in warned.content
     assert Experiment.objects.get().status == "running"
     assert admin.post(do(experiment, "promote"), sent | {"seen": "on"}).status_code == 302
     assert Experiment.objects.get().promoted_arm == experiment.arms.get(name="b")

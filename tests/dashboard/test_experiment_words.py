@@ -342,6 +342,36 @@ def test_shadow__says_what_would_decide_it__and_counts_stand_at_its_histogram() 
     assert few[0].reasons[0].text == "Not known yet: 20 of 100 outcomes were told."
 
 
+@pytest.mark.parametrize(("strategy", "label"), [("ab", "Units matured"), ("bandit", "Decisions matured")])
+def test_headings__name_the_metric_and_what_matures(admin: Client, two_arms: Start, strategy: str, label: str) -> None:
+    experiment = two_arms(strategy=strategy, reward={"kind": "binary", "metric": "clicks", "window_seconds": 3600})
+    begin_earlier(experiment)
+    fill(experiment, {"a": (10, 10), "b": (10, 10)})
+    learn(experiment.endpoint_id)
+    text = text_of(admin.get(page(experiment)))
+    assert label in text
+    assert "Mean clicks, 95%, at any time" in text
+    assert "Mean reward" not in text
+    assert "3600 s" not in text
+    assert "counts 1 h after" in told(experiment)["recommendation"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("own", "champion", "said"),
+    [
+        (None, None, "the models' answers are no numbers"),
+        (0.2, None, "the champion's answers are no numbers"),
+        (None, 0.2, "its answers are no numbers"),
+    ],
+)
+def test_outcomes_that_can_not_be_scored__say_what_is_no_number(
+    own: float | None, champion: float | None, said: str
+) -> None:
+    scored = shadow(outcomes=Outcomes(300, None, None, own, champion))
+    found = results(arm("a"), arm("new", shadow=scored), strategy="shadow")
+    assert mirrored._of_challenger(found.arms[1].shadow)[0].text == f"Not known: {said}, and an outcome is one."
+
+
 def test_apprentice__says_when_to_trust_it() -> None:
     better = Apprentice(1200, {"v1": 0.38, "v2": 0.62}, ChoicesScored(2000, 0.86, 0.78))
     assert [one.tone for one in mirrored.trusted(results(V1, V2, apprentice=better))] == ["good", "wait"]

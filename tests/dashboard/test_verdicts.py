@@ -65,6 +65,12 @@ def test_date__is_told__or_why_none_can_be(forecast: Forecast | None, per_day: f
     assert told_so in verdict(results(V1, V2, **LEADS), setting(forecast=forecast, per_day=per_day)).text
 
 
+def test_date__of_other_numbers__says_where_to_look_instead() -> None:
+    other = Forecast(0, None, None, None, None, "Forecasts are simulated for rewards of 0 and 1 alone.")
+    said = verdict(results(V1, V2, **LEADS), setting(forecast=other, percent=False)).text
+    assert "for rewards of 0 and 1 alone. How its evidence grows is drawn below." in said
+
+
 def test_date__is_never_before_what_the_promotion_waits_for() -> None:
     waits = setting(forecast=SOON, not_before=NOW + timedelta(days=10))
     assert "Decided about 6 December at this traffic." in verdict(results(V1, V2, **LEADS), waits).text
@@ -147,6 +153,28 @@ def test_arm_that_a_guardrail_took_out__is_told_with_what_was_measured() -> None
         assert said.details[0] in verdict(results(V1, gone, status=status, **LEADS), acted).details
     third = arm("v3", mean=0.05, rewards=6000, probability_best=0.1)
     assert said.details[0] in verdict(results(V1, gone, third, **LEADS | {"leader": "v3"}), acted).details
+
+
+def test_paused__has_no_date_because_it_is_paused() -> None:
+    behind = LearnerState(False, 90.0, 90.0, "decisions wait to be written", 0)
+    said = verdict(results(V1, V2, status="paused", learner=behind, **LEADS), setting(forecast=SOON)).text
+    assert "No date can be told while it is paused." in said
+    assert "while the learner is behind" not in said
+
+
+def test_what_is_compared__shows_how_many_times_one_is_the_other() -> None:
+    few = (arm("v1", mean=0.0013, probability_best=0.1), arm("v2", mean=0.0047, probability_best=0.9))
+    assert "0.47% against 0.13% of v1" in verdict(results(*few, **LEADS), setting()).headline
+    numbers = (arm("v1", mean=0.9, probability_best=0.1), arm("v2", mean=1.9, probability_best=0.9))
+    assert "1.9 against 0.9 of v1" in verdict(results(*numbers, **LEADS), setting(percent=False)).headline
+    assert told.values([0.4123, 0.0047], percent=True) == ["41.2%", "0.5%"]
+
+
+def test_what_matures__is_named__where_a_unit_counts_once() -> None:
+    early = {"leader": "v2", "value": 1.0, "needed": 60.0, "matured": 315}
+    said = verdict(results(V1, V2, **early), setting(by_unit=True))
+    assert "It counts each unit once, and 315 units so far." in said.details
+    assert "unit" not in verdict(results(V1, V2, **early), setting()).text
 
 
 def test_learner_behind__nothing_is_said_of_what_did_not_come() -> None:
@@ -430,4 +458,4 @@ def test_values__are_told_apart__at_every_size(numbers: list[float], percent: bo
 def test_reward_that_is_minimized__leads_by_less() -> None:
     slow, fast = arm("v1", mean=310.0, probability_best=0.02), arm("v2", mean=295.5, probability_best=0.98)
     said = verdict(results(slow, fast, **LEADS), setting(percent=False, minimize=True))
-    assert said.headline.startswith("v2 leads: 296 against 310 of v1, the control, and less is better")
+    assert said.headline.startswith("v2 leads: 296 against 310 of v1, the control (less is better)")

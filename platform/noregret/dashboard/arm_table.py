@@ -17,7 +17,7 @@ from .verdicts.troubles import fails
 Tone = Literal["good", "wait", "bad", "plain"]
 
 _COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("mean", "interval", "watched"), "Mean reward, 95%, at any time"),
+    (("mean", "interval", "watched"), "Mean {metric}, 95%, at any time"),
     (("now", "share"), "Share now, so far"),
     (("best", "loss"), "P(best), expected loss"),
     (("decisions", "rewards"), "Decisions, rewards"),
@@ -47,7 +47,10 @@ def columns_of(experiment: Experiment) -> list[tuple[tuple[str, ...], str]]:
         ("share",): "Share so far",
         ("now", "share"): _SHARES.get(experiment.status, "Share now, so far"),
     }
-    columns = [(tuple(key for key in keys if key not in left_out), label) for keys, label in _COLUMNS]
+    metric = experiment.reward_.metric
+    columns = [
+        (tuple(key for key in keys if key not in left_out), label.format(metric=metric)) for keys, label in _COLUMNS
+    ]
     return [(keys, labels.get(keys, label)) for keys, label in columns if keys]
 
 

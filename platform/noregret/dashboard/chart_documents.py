@@ -10,13 +10,13 @@ from msgspec import Struct
 from noregret.experiments.models import Experiment
 from noregret.learning.evidence import units_count_once
 from noregret.learning.shown.charts import OverTime
+from noregret.learning.shown.phrases import duration
 from noregret.learning.shown.results import Results
 from noregret.learning.standing_history import Standing
 
 from .arm_table import serves_nobody
 from .verdicts import Setting, told
 from .verdicts.compared import means_form
-from .words import duration
 
 Band = tuple[float, float] | None
 _STRETCHES = {60: "minute", 3600: "hour", 86_400: "day", 7 * 86_400: "week"}
@@ -207,8 +207,8 @@ def _means(
     return [
         Chart(
             id="rate",
-            title=f"Mean reward of each {stretch}",
-            axis="mean reward",
+            title=f"Mean {setting.metric} of each {stretch}",
+            axis=f"mean {setting.metric}",
             help=f"{bands}{unlike}",
             series=each,
             events=events,
@@ -218,8 +218,8 @@ def _means(
         ),
         Chart(
             id="so-far",
-            title="Mean reward so far",
-            axis="mean reward",
+            title=f"Mean {setting.metric} so far",
+            axis=f"mean {setting.metric}",
             help=f"Of all decisions up to the end of each {stretch}. {bands}{unlike}",
             series=so_far,
             events=events,

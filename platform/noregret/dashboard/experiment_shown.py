@@ -18,6 +18,7 @@ from noregret.learning.shown.asked import SEGMENTS, Known
 from noregret.learning.shown.charts import OverTime, over_time
 from noregret.learning.shown.feedback import Feedback, feedback
 from noregret.learning.shown.numbers import plain
+from noregret.learning.shown.phrases import duration
 from noregret.learning.shown.results import Results
 from noregret.learning.shown.shared import shared_results
 from noregret.learning.shown.standing import memory_of
@@ -37,7 +38,7 @@ from .timeline import SHOWN, events, timeline
 from .told_reward import BEGUN
 from .verdicts import Setting, setting_of, verdict
 from .verdicts.setting import planned_end
-from .words import duration, warning_told
+from .words import warning_told
 
 PARTS = ("actions", "verdict", "decision", "arms", "strategy", "soundness", "timeline", "evaluation")
 """What a refresh replaces: templates in noregret/experiment/."""

@@ -14,6 +14,7 @@ from bandits.inference.sample_ratio import ALARM
 from noregret.experiments.document import Reward
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.evidence import units_count_once
 from noregret.learning.shown.apprentice import Apprentice
 from noregret.learning.shown.evaluation import ESTIMATORS, Evaluation, left_out_in_words
 from noregret.learning.shown.numbers import Form, amount, column, difference, form, unit_of_differences
@@ -40,8 +41,11 @@ class Alarms(Struct, frozen=True):
 
 class Figures(Struct, frozen=True):
     """`cells`: text by arm and column; `facts`: text by name; `progress` from 0 to 1, None where
-    its end is no matter of evidence."""
+    its end is no matter of evidence. `metric`: what a reward is a value of; `by_unit`: is it units
+    that mature, each counted once?"""
 
+    metric: str
+    by_unit: bool
     status: str
     results: Results
     cells: dict[str, dict[str, str]]
@@ -52,7 +56,10 @@ class Figures(Struct, frozen=True):
     @property
     def labelled(self) -> list[tuple[str, str, str]]:
         """The facts that have a label, as (name, label, text)."""
-        return [(name, LABELS[name], text) for name, text in self.facts.items() if name in LABELS]
+        labels = LABELS | {"means": f"Mean {self.metric}"}
+        if self.by_unit:
+            labels["matured"] = "Units matured"
+        return [(name, labels[name], text) for name, text in self.facts.items() if name in labels]
 
 
 def figures(experiment: Experiment) -> Figures:
@@ -64,6 +71,8 @@ def figures_of(experiment: Experiment, found: Results) -> Figures:
     """Of results that somebody has made."""
     ratio = found.comparison.sample_ratio_p
     return Figures(
+        metric=experiment.reward_.metric,
+        by_unit=units_count_once(experiment),
         status=experiment.status,
         results=found,
         cells=cells(found, percent=is_rate(experiment.reward_)),

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from noregret.experiments.models import Experiment
 from noregret.learning.shown.results import Results, ResultsArm
-from noregret.learning.shown.shadow_comparison import Disagreement, ShadowComparison
+from noregret.learning.shown.shadow_comparison import Disagreement, Outcomes, ShadowComparison
 from noregret.rest.encoding import encoded
 
 from .verdicts import told
@@ -148,12 +148,21 @@ def _right(shadow: ShadowComparison) -> Reason:
     if outcomes.accuracy is not None and outcomes.champion_accuracy is not None:
         return _more_often(question, outcomes.accuracy, outcomes.champion_accuracy, outcomes.count, "the champion")
     if outcomes.mean_absolute_error is None or outcomes.champion_mean_absolute_error is None:
-        return Reason(question, "Not known: outcomes are no numbers.", "wait")
+        return Reason(question, f"Not known: {_no_numbers(outcomes)}.", "wait")
     own, champion = outcomes.mean_absolute_error, outcomes.champion_mean_absolute_error
     texts = told.values([own, champion], percent=False)
     tone: Tone = "wait" if outcomes.count < ENOUGH_OUTCOMES else "good" if own <= champion else "bad"
     said = f"Off by {texts[0]} on average, the champion by {texts[1]}, on {outcomes.count:,} outcomes."
     return Reason(question, said, tone)
+
+
+def _no_numbers(outcomes: Outcomes) -> str:
+    """Which of what would be held against an outcome has no number: outcomes are always numbers."""
+    if outcomes.champion_mean_absolute_error is not None:
+        return "its answers are no numbers, and an outcome is one"
+    if outcomes.mean_absolute_error is not None:
+        return "the champion's answers are no numbers, and an outcome is one"
+    return "the models' answers are no numbers, and an outcome is one"
 
 
 def _more_often(question: str, own: float, other: float, count: int, whom: str) -> Reason:

@@ -14,14 +14,14 @@ from noregret.learning.clock import earliest_decision
 from noregret.learning.evidence import units_count_once
 from noregret.learning.shown.feedback import Feedback
 from noregret.learning.shown.numbers import plain
-from noregret.learning.shown.phrases import listed
+from noregret.learning.shown.phrases import duration, listed
 from noregret.learning.shown.results import Results
 
 from .arm_table import serves_nobody
 from .figures import NOT_COMPARED, answers_differ, answers_said
 from .verdicts import told
 from .verdicts.troubles import ENOUGH, FAILING, fails
-from .words import duration, sentence
+from .words import sentence
 
 Tone = Literal["good", "wait", "bad"]
 READ_DECISIONS = 5_000

@@ -11,6 +11,7 @@ from noregret.experiments.policies import looks_at_requests
 from noregret.experiments.rewards import reward_model
 from noregret.experiments.stored import Policy
 from noregret.learning.shown.numbers import plain
+from noregret.learning.shown.phrases import duration
 from noregret.learning.shown.standing import memory_of
 from noregret.learning.watched.states import GuardrailState
 from noregret.learning.watched.units import limit_told
@@ -22,14 +23,6 @@ _ENDING = {
     Experiment.Outcome.ROLLED_BACK: "It has ended: it was rolled back, and the champion kept its place.",
     Experiment.Outcome.STOPPED: "It has ended: it was stopped, and the champion kept its place.",
 }
-
-
-def duration(seconds: float) -> str:
-    """A span of time in its largest whole unit: 3600 is '1 h', 90 is '90 s'."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:,g} s"
 
 
 def in_words(experiment: Experiment, arms: list[Arm]) -> list[str]:

@@ -10,14 +10,14 @@ from django.db.models import Exists, OuterRef, Prefetch
 
 from noregret.dashboard.told_reward import BEGUN, tells_rates, told_rewards
 from noregret.dashboard.verdicts.told import when
-from noregret.dashboard.words import duration, limits_told, sentence
+from noregret.dashboard.words import limits_told, sentence
 from noregret.experiments.document import Guardrail, Reward
 from noregret.experiments.models import Arm, ChampionChange, Endpoint, Experiment
 from noregret.learning.baseline_figures import Glance, glances
 from noregret.learning.health import gives_sign, not_learned_told
 from noregret.learning.models import ExperimentEvidence, LedgerSums
 from noregret.learning.shown.numbers import form
-from noregret.learning.shown.phrases import actor_told
+from noregret.learning.shown.phrases import actor_told, duration
 from noregret.learning.shown.recommendation import ending_told
 from noregret.learning.watched.watches import guardrails_of
 from noregret.trail.models import AuditEntry

@@ -11,8 +11,7 @@ from typing import Literal, get_args
 
 from django.urls import reverse
 
-from noregret.dashboard.words import duration
-from noregret.learning.shown.phrases import listed
+from noregret.learning.shown.phrases import duration, listed
 
 # In the order in which they are told; what mends itself comes last.
 Cause = Literal[

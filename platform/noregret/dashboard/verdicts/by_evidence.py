@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from noregret.dashboard.words import duration, sentence
+from noregret.dashboard.words import sentence
 from noregret.learning.shown.holdout import Holdout
-from noregret.learning.shown.phrases import FAR_BEYOND, listed, probability_told
+from noregret.learning.shown.phrases import FAR_BEYOND, duration, listed, probability_told
 from noregret.learning.shown.results import Results, ResultsArm
 from noregret.rollout.setups import days
 
@@ -40,7 +40,7 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     if recommended.action == "promote" and recommended.arm is not None:
         do, actions = advice.due(results, setting)
         shown = f"{leads(results, setting, recommended.arm)}, and is shown to be best."
-        proof = (*_evidence(results), *_both_true(results, recommended.arm))
+        proof = (*_evidence(results, setting), *_both_true(results, recommended.arm))
         return Verdict(shown, do, "good", (*proof, *apart, *ends), actions)
     nobody = why_nobody_leads(results, setting)
     headline = f"{leads(results, setting, leader)}{_probable(arm_of(results, leader))}{few(results)}."
@@ -49,11 +49,15 @@ def of_split(results: Results, setting: Setting) -> Verdict:
     elif _by_hand_alone(results, setting):
         do = f"Promote {leader} by hand where you trust it; or keep it running."
         return Verdict(
-            headline, do, "good", (*_evidence(results), beyond_the_leader(results), *apart, *ends), ("promote",)
+            headline,
+            do,
+            "good",
+            (*_evidence(results, setting), beyond_the_leader(results), *apart, *ends),
+            ("promote",),
         )
     beyond = beyond_the_leader(results)
     when = expected(results, setting)
-    details = [part for part in (*_evidence(results), beyond, when, by_whom(results, setting)) if part]
+    details = [part for part in (*_evidence(results, setting), beyond, when, by_whom(results, setting)) if part]
     do = "Keep it running."
     if results.evidence.needed is None:
         do = "Give the reward a minimum and a maximum in a new experiment; or choose an arm by hand."
@@ -85,7 +89,7 @@ def _probable(arm: ResultsArm) -> str:
     return "" if best is None else f" (P(best) {probability_told(best)})"
 
 
-def _evidence(results: Results) -> list[str]:
+def _evidence(results: Results, setting: Setting) -> list[str]:
     """How much there is, and who counts in what is needed though nobody gets it."""
     value, needed = results.evidence.value, results.evidence.needed
     if value is None or needed is None:
@@ -96,7 +100,9 @@ def _evidence(results: Results) -> list[str]:
     if value >= FAR_BEYOND * needed:
         return [f"Evidence is far beyond the {needed:,.0f} that are needed.", *still]
     if value < 1.05:
-        return [f"No evidence yet of the {needed:,.0f} that are needed.", *still]
+        units = told.counted(results.evidence.matured, "unit", "units")
+        once = [f"It counts each unit once, and {units} so far."] if setting.by_unit else []
+        return [f"No evidence yet of the {needed:,.0f} that are needed.", *once, *still]
     if value >= needed:
         return [f"Evidence {value:,.0f}; {needed:,.0f} are needed.", *still]
     told_so = f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
@@ -119,10 +125,13 @@ def expected(results: Results, setting: Setting) -> str:
     evidence, forecast = results.evidence, setting.forecast
     if evidence.value is None or evidence.needed is None or evidence.value >= evidence.needed:
         return ""
+    if results.status == "paused":
+        return "No date can be told while it is paused."
     if forecast is None:
         return "When it may be decided is not simulated yet."
     if forecast.horizon is None:
-        return f"No date can be told. {forecast.said}"
+        drawn = "" if setting.percent else " How its evidence grows is drawn below."
+        return f"No date can be told. {forecast.said}{drawn}"
     if forecast.low is None:
         share = 0.0 if forecast.ended is None else forecast.ended
         ahead = forecast.horizon - forecast.matured

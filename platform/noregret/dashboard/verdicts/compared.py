@@ -80,7 +80,7 @@ def means_told(results: Results, setting: Setting, name: str) -> list[str]:
     if rival is None or arm.mean is None or rival.mean is None:
         return []
     own, other = means_as_text(results, setting, arm.mean, rival.mean)
-    return [f"Mean reward: {arm.name} {own}, {_named(rival)} {other}."]
+    return [f"Mean {setting.metric}: {arm.name} {own}, {_named(rival)} {other}."]
 
 
 def leads(results: Results, setting: Setting, name: str) -> str:
@@ -91,7 +91,7 @@ def leads(results: Results, setting: Setting, name: str) -> str:
         return f"{name} leads" + ("" if arm.mean is None else f" with {means_as_text(results, setting, arm.mean)[0]}")
     own, other = means_as_text(results, setting, arm.mean, rival.mean)
     better = arm.mean < rival.mean if setting.minimize else arm.mean > rival.mean
-    less = ", and less is better" if setting.minimize else ""
+    less = " (less is better)" if setting.minimize else ""
     if own == other:
         return f"{name} leads narrowly: {own}, as {_named(rival)}"
     if better:

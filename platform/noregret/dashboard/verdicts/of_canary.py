@@ -88,7 +88,7 @@ def _beside(results: Results, challenger: ResultsArm, control: ResultsArm, setti
     if challenger.mean is None or control.mean is None:
         return said
     own, other = means_as_text(results, setting, challenger.mean, control.mean)
-    said = f"{said} Mean reward: {challenger.name} {own}, {control.name} {other}"
+    said = f"{said} Mean {setting.metric}: {challenger.name} {own}, {control.name} {other}"
     apart = beyond(challenger, control)
     if apart is None:
         return f"{said}."

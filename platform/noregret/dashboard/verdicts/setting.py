@@ -9,6 +9,7 @@ from noregret.dashboard.words import is_rate, promotes_leader_at_end, unit_of
 from noregret.experiments.document import Canary
 from noregret.experiments.models import Experiment
 from noregret.experiments.policies import looks_at_requests
+from noregret.learning.evidence import units_count_once
 from noregret.learning.shown.forecast import Forecast
 from noregret.learning.shown.standing import memory_of
 from serving.times import Time
@@ -31,7 +32,7 @@ class Setting(Struct, frozen=True):
     the reader may know. `forecast`: None where it was not simulated yet. `unit`: what sums of
     rewards are called; `metric`: what a reward is a value of. `taken_out`: by guardrails, and not
     put back; `not_learned`: what came and is in no figure yet, a clause; empty where all is
-    learned."""
+    learned; `by_unit`: is it units that mature, each counted once?"""
 
     endpoint: str
     champion: str
@@ -43,6 +44,7 @@ class Setting(Struct, frozen=True):
     apprentice: bool = False
     on_copies: bool = False
     forgets: bool = False
+    by_unit: bool = False
     auto: bool = False
     silent: bool = False
     alpha: float = 0.05
@@ -85,6 +87,7 @@ def setting_of(
         contextual=looks_at_requests(experiment),
         apprentice=experiment.apprentice,
         on_copies=experiment.strategy == Experiment.Strategy.SHADOW,
+        by_unit=units_count_once(experiment),
         forgets=memory is not None and memory.forgets,
         auto=promotion.auto,
         silent=reward.default is None,

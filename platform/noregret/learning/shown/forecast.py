@@ -127,7 +127,7 @@ def _refusal(experiment: Experiment, arms: list[Arm]) -> str:
     if experiment.strategy not in (Experiment.Strategy.AB, Experiment.Strategy.BANDIT) or experiment.apprentice:
         return "Its end is not a matter of evidence alone: nothing is forecast."
     if reward_model(experiment).kind != "binary":
-        return "Forecasts are simulated for rewards of 0 and 1 alone."
+        return "Forecasts are simulated for rewards of 0 and 1 alone, and these are other numbers."
     if not 2 <= len(arms) <= MOST_ARMS:
         return f"Forecasts are simulated for 2 to {MOST_ARMS} arms."
     made = made_policy(experiment)

@@ -80,13 +80,22 @@ def _decimals(most: float, apart: float) -> int:
 
 
 def values(numbers: Sequence[float], *, percent: bool, least: int = 1, beside: Form | None = None) -> list[str]:
-    """Values beside each other, with as many decimals as tell them apart; of a rate in per cent."""
+    """Values beside each other, with as many decimals as tell them apart, and how many times one is
+    the other; of a rate in per cent."""
     gaps = [after - before for before, after in pairwise(sorted(set(numbers)))]
-    shaped = form(numbers, percent=percent, apart=min(gaps, default=0.0), least=least, beside=beside)
+    apart = min(*gaps, _of_ratio(numbers)) if gaps else 0.0
+    shaped = form(numbers, percent=percent, apart=apart, least=least, beside=beside)
     if not percent:
         shaped = _seen(numbers, shaped)
     # A rate that stands alone may be too small to be seen, and is no 0 then.
     return [shaped.text(number) if gaps else shaped.at_least(number) for number in numbers]
+
+
+def _of_ratio(numbers: Sequence[float]) -> float:
+    """How fine values must be told for their ratio to be seen: the smallest to a sixth of itself,
+    but the largest in no more than four figures for it."""
+    sizes = [abs(number) for number in numbers if number]
+    return max(0.34 * min(sizes), 1e-3 * max(sizes))
 
 
 def column(rows: Sequence[tuple[float, Ends | None]], *, percent: bool, beside: Form | None = None) -> Form:

@@ -34,6 +34,14 @@ def counts_told(decisions: int, rewards: int) -> str:
     return f"{decisions:,} decisions, {rewards:,} rewards"
 
 
+def duration(seconds: float) -> str:
+    """A span of time in its largest whole unit: 3600 is '1 h', 90 is '90 s'."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,g} s"
+
+
 # The platform's own actors, as a sentence calls them; people are called by their names.
 _ACTORS = {"learner": "the learner", "schedule": "its schedule", "guardrail": "a guardrail"}
 

@@ -17,7 +17,7 @@ from noregret.learning.served import unfit
 from noregret.trail.models import AuditEntry
 
 from . import canary
-from .phrases import actor_told, evidence_told, listed, probability_told
+from .phrases import actor_told, duration, evidence_told, listed, probability_told
 from .standing import Standing, memory_of, standing
 
 Action = Literal["continue", "promote", "stop", "rollback"]
@@ -198,7 +198,7 @@ def _weigh(experiment: Experiment, arms: list[Arm], evidence: Evidence, stand: S
 
     if not int(evidence.matured.count.sum()):
         window = experiment.reward_.window_seconds
-        return keep_on(f"no decision has matured yet: a decision counts {window:g} s after it was made")
+        return keep_on(f"no decision has matured yet: a decision counts {duration(window)} after it was made")
     if found.action == "stop":
         said = f"no arm is better than another by {promotion.indifference:.1%} of the reward's range or more"
         hindrance = _hindrance(experiment, arms, evidence, None)
