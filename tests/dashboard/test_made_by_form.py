@@ -67,7 +67,7 @@ def make(tab: Any, strategy: str, typed: dict[str, str]) -> Experiment:
             break
         onward(tab)
     assert typed == {}
-    assert "m@old, control" in tab.inner_text("main, #content")
+    assert "m@old, control" in tab.inner_text("#content")
     tab.click("text=Create and start")
     confirm(tab, "Start")
     assert tab.inner_text(".nr-badge") == "Running"
