@@ -143,7 +143,7 @@ def test_single_deployment__by_the_form_alone__answers_its_champion_changes_and_
         assert alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "value": 1}).status == 202
     learn(Endpoint.objects.get(name="alone").pk)
     tab.goto("/admin/")
-    tab.locator(f"article:has(a:text-is('alone')):has-text('{REQUESTS} decisions so far')").wait_for()
+    tab.locator(f"article:has(a:text-is('alone')):has(strong:text-is('{REQUESTS}'))").wait_for()
     tab.click("a:text-is('alone')")
     tab.click("a:has-text('Change champion')")
     tab.select_option("select[name=champion]", label="m@new")
