@@ -254,6 +254,9 @@ class Looker:
     def look(self, at: str, *, by_axe: bool = True) -> None:
         """At the page as it stands: by axe-core on a desk, all rules in light and that of contrast
         in dark, and whether it fits a phone."""
+        mains, titles = self._tab.evaluate(PARTS)
+        if mains != 1 or (titles != 1 and "/admin/" in self._tab.url):
+            self.problems.append(f"{at}: {mains} main landmarks and {titles} titles, one of each was expected")
         if by_axe:
             self._tab.set_viewport_size(DESK)
             self._tab.evaluate(AXE_SCRIPT)
@@ -265,6 +268,8 @@ class Looker:
             self.problems.append(f"{at}: {wider} px wider than a phone")
 
 
+PARTS = """() => ["main, [role=main]", "h1"].map(each =>
+    [...document.querySelectorAll(each)].filter(part => part.checkVisibility()).length)"""
 LOOK = """async serious => {
     const problems = [];
     for (const scheme of ["light", "dark"]) {

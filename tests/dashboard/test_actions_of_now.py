@@ -131,6 +131,20 @@ def test_endpoint__page_of_before_a_change__undoes_nothing(admin: Client, alice:
     assert endpoint_now().champion.model == "page@a"
 
 
+def test_endpoint__with_nobody_left_to_go_back_to__is_not_asked_again(admin: Client, alice: Api) -> None:
+    for version in "ab":
+        static_model("page", version, version)
+    endpoint = create_endpoint(name="pages", champion="page@a", deadline_ms=300, actor="t")
+    address = f"/admin/experiments/endpoint/{endpoint.pk}/do/rollback"
+    assert alice("PATCH", "/api/v1/endpoints/pages", {"champion": "page@b"}).status == 200
+    one, other = opened(admin, address), opened(admin, address)
+    assert admin.post(address, one).status_code == 302
+    late = admin.post(address, other)
+    assert late.status_code == 409
+    assert "Nothing was done. pages has changed, and does not allow it now." in late.content.decode()
+    assert "<form" not in late.content.decode().partition('role="main"')[2].partition("</section>")[0]
+
+
 def endpoint_now() -> Endpoint:
     return Endpoint.objects.select_related("champion").get()
 

@@ -67,7 +67,7 @@ def make(tab: Any, strategy: str, typed: dict[str, str]) -> Experiment:
             break
         onward(tab)
     assert typed == {}
-    assert "m@old, control" in tab.inner_text("main, #content")
+    assert "m@old, control" in tab.inner_text("#content")
     tab.click("text=Create and start")
     confirm(tab, "Start")
     assert tab.inner_text(".nr-badge") == "Running"
@@ -143,7 +143,7 @@ def test_single_deployment__by_the_form_alone__answers_its_champion_changes_and_
         assert alice.post("/api/v1/feedback", {"decision_id": answer["decision_id"], "value": 1}).status == 202
     learn(Endpoint.objects.get(name="alone").pk)
     tab.goto("/admin/")
-    tab.locator(f"article:has(a:text-is('alone')):has-text('{REQUESTS} decisions so far')").wait_for()
+    tab.locator(f"article:has(a:text-is('alone')):has(strong:text-is('{REQUESTS}'))").wait_for()
     tab.click("a:text-is('alone')")
     tab.click("a:has-text('Change champion')")
     tab.select_option("select[name=champion]", label="m@new")

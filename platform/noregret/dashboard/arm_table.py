@@ -165,7 +165,7 @@ def chips(arm: ResultsArm, results: Results, setting: Setting, promoted: str) ->
     if told and leading(results, setting) == arm.name:
         said.append(Chip("leads", "good"))
     if not arm.decisions:
-        said.append(Chip("no decision yet", "wait"))
+        said.append(Chip("no decision learned yet" if setting.not_learned else "no decision yet", "wait"))
     elif not arm.rewards:
         said.append(Chip("no reward yet", "wait"))
     elif arm.rewards < setting.min_rewards:

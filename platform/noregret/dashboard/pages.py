@@ -89,7 +89,7 @@ class ReadOnlyAdmin(NarrowedLists, Generic[M]):
     def too_late(self, request: HttpRequest, row: Model, title: str, told: str) -> HttpResponse:
         """What a page is answered that was opened before the row came to allow its action no more:
         no form, for none could succeed."""
-        links = [(f"To {row}", self.row_url(row))]
+        links = [(f"To the {self.model._meta.verbose_name}", self.row_url(row))]
         context = {"title": title, "told": f"Nothing was done. {told}", "links": links}
         return self.page(request, "noregret/refused.html", context, status=409)
 

@@ -26,6 +26,7 @@ from .words import sentence
 Tone = Literal["good", "wait", "bad"]
 READ_DECISIONS = 5_000
 _KEPT_SECONDS = 30
+_NO_DECISION = "Not known yet: no decision is counted."
 
 
 class Answer(Struct, frozen=True):
@@ -41,7 +42,7 @@ def soundness(experiment: Experiment, results: Results, counted: Feedback, not_l
     """Every question that this strategy has. `not_learned`: what came and is in no figure yet."""
     answers: list[Answer | None] = [_learner(results, not_learned)]
     if not serves_nobody(experiment):
-        answers += [_sample_ratio(results), _units(experiment), _answers(experiment, results)]
+        answers += [_sample_ratio(results), _units(experiment, results), _answers(experiment, results)]
     if experiment.strategy != Experiment.Strategy.SHADOW or counted.answered:  # else it is scored on outcomes
         answers.append(_delay(experiment, counted))
     answers.append(_fallbacks(results))
@@ -84,7 +85,7 @@ SELECT count(*), count(*) FILTER (WHERE arms > 1) FROM (
 """
 
 
-def _units(experiment: Experiment) -> Answer | None:
+def _units(experiment: Experiment, results: Results) -> Answer | None:
     """Units that the newest decisions gave several arms; the same for half a minute."""
     question = "Does a unit keep its arm?"
     if experiment.started_at is None:
@@ -101,7 +102,8 @@ def _units(experiment: Experiment) -> Answer | None:
     units, several = counted
     newest = f"in the newest {READ_DECISIONS:,} decisions"
     if not units:
-        return Answer("units", question, "Not known: requests name no unit.", "wait")
+        why = "Not known: requests name no unit." if results.decisions else _NO_DECISION
+        return Answer("units", question, why, "wait")
     seen = f"{several:,} of {told.counted(units, 'unit', 'units')} were seen in several arms {newest}"
     if not units_count_once(experiment):
         held = " Who is held out stays so, and gets the control." if experiment.holdout else ""
@@ -170,7 +172,7 @@ def _fallbacks(results: Results) -> Answer:
     question = "Do arms answer themselves?"
     known = [arm for arm in results.arms if arm.decisions and arm.error_rate is not None]
     if not known:
-        return Answer("fallbacks", question, "Not known yet: no decision is counted.", "wait")
+        return Answer("fallbacks", question, _NO_DECISION, "wait")
     each = ", ".join(
         f"{arm.name} {told.values([arm.error_rate or 0.0], percent=True)[0]}" for arm in known if arm.error_rate
     )

@@ -53,9 +53,9 @@ const NoregretCharts = (() => {
 
   // Of a time in which nothing was decided there are no shares, and no arm had 0 % of it.
   const isKnown = (chart) => (_, i) => chart.series.some((one) => one.values[i] !== null);
-  const width = (chart) => Math.max(chart.seconds, 30) * SECOND;
+  const stretch = (chart) => (chart.seconds || 30) * SECOND;
   // A single stretch has no area: drawn as two dots, the upper one at 100%, it reads as if that arm got all.
-  const asBar = (chart, data) => (data.length === 1 ? [...data, { ...data[0], x: data[0].x + width(chart), from: data[0].x }] : data);
+  const asBar = (chart, data) => (data.length === 1 ? [...data, { ...data[0], x: data[0].x + stretch(chart), from: data[0].x }] : data);
 
   const lines = (chart) => chart.series.flatMap((series) => {
     const stacked = chart.kind === "stacked";
@@ -136,9 +136,9 @@ const NoregretCharts = (() => {
     const at = chart.at.map((iso) => Date.parse(iso));
     const last = at[at.length - 1];
     // A single stretch gets a width: an axis without one would be drawn days wide.
-    const margin = at.length > 1 ? 0 : width(chart);
+    const margin = at.length > 1 ? 0 : Math.max(chart.seconds, 30) * SECOND;
     const isBar = chart.kind === "stacked" && at.filter(isKnown(chart)).length === 1;
-    return { min: at[0] - margin, max: last + (isBar ? width(chart) : margin) };
+    return { min: at[0] - margin, max: last + (isBar ? Math.max(margin, stretch(chart)) : margin) };
   };
 
   const began = (item) => item.raw.from ?? item.parsed.x;
