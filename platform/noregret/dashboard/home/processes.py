@@ -8,9 +8,9 @@ import redis
 from django.conf import settings
 
 from noregret.dashboard.verdicts.told import counted
-from noregret.dashboard.words import duration
 from noregret.learning.backlog import OLD_SECONDS
 from noregret.learning.health import Health, gives_sign, health
+from noregret.learning.shown.phrases import duration
 from noregret.notify.models import Delivery
 from noregret.redis_client import decision_log
 from noregret.rest import replica
