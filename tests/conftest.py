@@ -131,6 +131,7 @@ def platform(transactional_db: None, settings: Any, tmp_path: Path, monkeypatch:
     # hurry.
     monkeypatch.setattr(store, "MISS_SECONDS", 5.0)
     ContentType.objects.clear_cache()  # rows of the test before, which are gone
+    settings.SHADOW_MEMORY_BYTES = 1 << 40  # a process of the suite has grown by all that it ran
     settings.REDIS_PREFIX = f"test:{secrets.token_hex(6)}:"
     settings.ARTIFACT_DIR = tmp_path / "artifacts"
     settings.SNAPSHOT_DIR = tmp_path / "snapshots"
