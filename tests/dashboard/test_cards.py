@@ -18,6 +18,7 @@ from noregret.experiments.models import Arm, Baseline, Endpoint, Experiment
 from noregret.learning.health import sign_of_life
 from noregret.learning.models import ArmInterval, ArmStatistics, BaselineInterval, ShadowStatistics
 from noregret.learning.shown.phrases import counts_told
+from noregret.redis_client import client, keys
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.transitions import move
 from noregret.steering.round import learn
@@ -256,6 +257,11 @@ def test_card__decisions_that_wait__are_not_told_as_no_traffic(admin: Client, al
     learn(endpoint.pk)
     assert "wait to be learned" not in card(admin)
     assert "wait to be learned" not in admin.get(of_endpoint).content.decode()
+    # Beside figures that are there, what has just come is on its way; without a learner it is not.
+    assert alice.post("/api/v1/endpoints/pages/decide", {"unit": "later"}).status == 200
+    assert "to be learned" not in card(admin)
+    client().delete(keys().learner)
+    assert "1 decision waits to be learned, and the learner gives no sign." in card(admin)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,16 @@ def cards(now: datetime, page: int, sees: Sees) -> Cards:
     runs = _runs(rows, sees, behind, now) if sees.experiments else {}
     ended = _ended(rows, sees, now) if sees.experiments else {}
     shown_cards = [
-        _card(row, rewards[row.pk], changes.get(row.pk), lines[row.pk], seen.get(row.pk), behind[row.pk], now)
+        _card(
+            row,
+            rewards[row.pk],
+            changes.get(row.pk),
+            lines[row.pk],
+            seen.get(row.pk),
+            behind[row.pk],
+            now,
+            keeps_up=_keeps_up(row, sees.situation),
+        )
         for row in rows
     ]
     return Cards(
@@ -148,6 +157,8 @@ def _card(
     glance: Glance | None,
     behind: str,
     now: datetime,
+    *,
+    keeps_up: bool,
 ) -> Card:
     since = row.created_at if change is None else change.at
     percent = tells_rates(rewarded, _known(series.means))
@@ -161,7 +172,8 @@ def _card(
         champion_pk=row.champion_id,
         since=since,
         by="" if change is None else actor_told(change.actor),
-        behind=behind,
+        # What is on its way is no trouble beside figures that are there.
+        behind="" if keeps_up and series.decisions else behind,
         begin=begin,
         decisions=_served(series),
         traffic=traffic,
@@ -172,6 +184,12 @@ def _card(
         metric=series.metric,
         p99_ms=None if glance is None else glance.p99_ms,
     )
+
+
+def _keeps_up(row: Any, situation: Situation) -> bool:
+    """Is what waits of an endpoint learned in a moment?"""
+    lags = row.name in situation.lagging or "" in situation.lagging
+    return not situation.redis_problem and not lags and gives_sign(situation.learner_age)
 
 
 def _behind(row: Any, situation: Situation) -> str:
