@@ -3,6 +3,7 @@ calls nobody; the page asks as much of the database for three hundred experiment
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ from noregret.learning.baselines import hour_of
 from noregret.learning.health import sign_of_life
 from noregret.learning.models import ArmInterval, ArmStatistics, BaselineInterval, ExperimentEvidence
 from noregret.notify.models import Delivery, Webhook
+from noregret.redis_client import client, keys
 from noregret.registry.models import ModelVersion
 from noregret.rollout.arms import set_enabled
 from noregret.rollout.creation import create_experiment
@@ -400,13 +402,19 @@ def test_overview__part__is_told_again_only_when_it_changed(admin: Client) -> No
     assert (logged_out.status_code, logged_out["HX-Refresh"], logged_out.content) == (204, "true", b"")
 
 
+def kept_well(lagging: dict[str, Lag] | None = None) -> None:
+    """The learner's sign stays young, however long a busy machine takes: its age is on the page."""
+    sign_of_life(lagging)
+    client().set(keys().learner, repr(time.time() + 600.0))
+
+
 def test_browser__overview__changes_by_itself__not_under_a_hand__and_asks_for_a_lost_login(
     browser: Any, live_server: Any, two_arms: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noregret.dashboard.overview.REFRESH_SECONDS", 0.3)
     User.objects.create_superuser("root", password=PASSWORD)
     two_arms()
-    sign_of_life()
+    kept_well()
     context = browser.new_context()
     tab = context.new_page()
     wrong: list[str] = []
@@ -434,13 +442,13 @@ def test_browser__overview__changes_by_itself__not_under_a_hand__and_asks_for_a_
     link.blur()
     tab.locator("[data-cause=recommendation]").wait_for()
     assert tab.get_attribute("#needs", "data-mark") is None
-    sign_of_life({f"p{i}": Lag(12.0, "decisions wait") for i in range(12)})
+    kept_well({f"p{i}": Lag(12.0, "decisions wait") for i in range(12)})
     tab.get_by_text("Which", exact=True).click()
     tab.evaluate("document.activeElement.blur()")
     Experiment.objects.update(asked="stop")
     tab.locator("[data-cause=recommendation]").get_by_text("can end").wait_for()
     assert tab.get_attribute("#more-behind", "open") is not None  # what was opened stays open
-    sign_of_life()
+    kept_well()
     Experiment.objects.update(asked="promote b")
     tab.locator("[data-cause=recommendation]").get_by_text("has its winner").wait_for()
     until_more(tab, answers, 3)  # and goes on from there
