@@ -134,12 +134,11 @@ def ending_told(experiment: Experiment, ending: AuditEntry | None) -> str:
 def against_the_evidence(experiment: Experiment, chosen: Arm) -> str:
     """Who is shown to be better than the arm that is being promoted, as a phrase; empty where
     nobody is, and where arms are not what is compared."""
-    mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
-    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
-    if mirrored or held is None or memory_of(experiment) is None or not chosen.enabled:
+    if memory_of(experiment) is None or not chosen.enabled or (compared := _compared(experiment)) is None:
         return ""
-    evidence, split = evidence_of(experiment, held), split_of(experiment, held).p
-    if evidence is None or (split is not None and split < ALARM):
+    evidence, held = compared
+    split = split_of(experiment, held).p
+    if split is not None and split < ALARM:
         return ""
     arms = list(experiment.arms.order_by("position"))
     found = verdict(evidence, experiment.promotion_.alpha, np.array([arm.enabled for arm in arms]))
@@ -157,18 +156,27 @@ def against_the_evidence(experiment: Experiment, chosen: Arm) -> str:
 def evidence_for(experiment: Experiment, chosen: Arm) -> dict[str, object] | None:
     """What is kept of the evidence for an arm that a person promotes, as of one that is promoted by
     it; None where evidence compares no arms."""
-    mirrored = experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice
-    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
-    evidence = None if mirrored or held is None else evidence_of(experiment, held)
+    compared = _compared(experiment)
     arms = list(experiment.arms.order_by("position"))
-    if evidence is None or not any(arm.enabled and arm.pk != chosen.pk for arm in arms):
+    if compared is None or not any(arm.enabled and arm.pk != chosen.pk for arm in arms):
         return None
+    evidence, _ = compared
     enabled = np.array([arm.enabled for arm in arms])
     return {
         "rule": experiment.promotion_.rule,
         "value": _weakest(evidence, arms, chosen),
         "needed": needed_of(evidence, experiment.promotion_.alpha, enabled),
     }
+
+
+def _compared(experiment: Experiment) -> tuple[Evidence, ExperimentEvidence] | None:
+    """The evidence between arms, and the row that holds it; None where arms are not what is
+    compared, or nothing can be known of them."""
+    if experiment.strategy == Experiment.Strategy.SHADOW or experiment.apprentice:
+        return None
+    held = ExperimentEvidence.objects.filter(experiment=experiment).first()
+    evidence = None if held is None else evidence_of(experiment, held)
+    return None if held is None or evidence is None else (evidence, held)
 
 
 def _ended(experiment: Experiment) -> Recommendation:
