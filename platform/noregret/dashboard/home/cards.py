@@ -188,15 +188,18 @@ def _card(
 
 def _keeps_up(row: Any, situation: Situation) -> bool:
     """Is what waits of an endpoint learned in a moment?"""
-    lags = row.name in situation.lagging or "" in situation.lagging
-    return not situation.redis_problem and not lags and gives_sign(situation.learner_age)
+    return not situation.redis_problem and _lag(row, situation) is None and gives_sign(situation.learner_age)
+
+
+def _lag(row: Any, situation: Situation) -> tuple[float, str] | None:
+    return situation.lagging.get(row.name) or situation.lagging.get("")
 
 
 def _behind(row: Any, situation: Situation) -> str:
     """That the figures of an endpoint are old, where the learner is behind with it."""
     if situation.redis_problem:
         return "Redis can't be reached: what comes is not in these figures."
-    found = situation.lagging.get(row.name) or situation.lagging.get("")
+    found = _lag(row, situation)
     if found is not None and gives_sign(situation.learner_age):
         return f"The learner is {duration(round(found[0]))} behind here, and so are these figures."
     waits = not_learned_told(situation.waiting.get(row.name, 0), None, is_alive=gives_sign(situation.learner_age))
